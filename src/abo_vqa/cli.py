@@ -1,0 +1,68 @@
+"""The command line: one literal table, one module a command, imported only when chosen."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from abo_vqa.errors import ComeBackLater, Reclaimed, UserError
+
+# name: (module, what it does). A module has `arguments(parser)` and `command(args) -> int`.
+COMMANDS = {
+    # the pipeline's stages, in order
+    "curate": ("abo_vqa.curate", "raw archives → data/balanced.csv"),
+    "generate": ("abo_vqa.generate.command", "balanced table + pictures → data/vqa.csv"),
+    "split": ("abo_vqa.split", "VQA table → train and test, by groups"),
+    "embed": ("abo_vqa.embed", "pictures → BLIP's vision outputs, computed once"),
+    "baseline": ("abo_vqa.predict", "answers of one model to every row"),
+    "finetune": ("abo_vqa.finetune", "LoRA on BLIP → models/adapter"),
+    "evaluate": ("abo_vqa.evaluate", "predictions of every model → metrics and statistics"),
+    "report": ("abo_vqa.report", "metrics → figures, report and prediction browser"),
+    # beside the pipeline
+    "fetch": ("abo_vqa.fetch", "download the real ABO archives (make abo)"),
+    "audit": ("abo_vqa.audit", "check any train/test pair of tables for leaks"),
+    "predict": ("abo_vqa.ask", "ask a model about one picture, or a table of questions"),
+    "score": ("abo_vqa.score", "score any table of answers and predictions"),
+    "export": ("abo_vqa.generate.export", "publish the VQA set: Parquet, data card, Croissant"),
+    "merge": ("abo_vqa.merge", "adapter + base → one set of weights"),
+    "tune": ("abo_vqa.tune", "search hyperparameters with Optuna"),
+    "wordnet": ("abo_vqa.metrics.wordnet", "find or fetch WordNet 3.0 and say where it is"),
+    "sample": ("abo_vqa.sample.command", "rebuild the embedded sample (make sample)"),
+}
+
+
+def top_parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:{width}}{text}" for name, (_, text) in COMMANDS.items()]
+    parser = argparse.ArgumentParser(
+        prog="abo-vqa",
+        description="Visual question answering on Amazon Berkeley Objects.",
+        epilog="commands:\n" + "\n".join(lines) + "\n\n`abo-vqa COMMAND --help` tells more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code (2: user's mistake, 75: come back later)."""
+    chosen = top_parser().parse_args(argv)
+    module_name, text = COMMANDS[chosen.command]
+    try:
+        module = importlib.import_module(module_name)
+        parser = argparse.ArgumentParser(prog=f"abo-vqa {chosen.command}", description=text)
+        module.arguments(parser)
+        return int(module.command(parser.parse_args(chosen.rest)))
+    except (UserError, ComeBackLater, Reclaimed) as stop:
+        print(f"abo-vqa {chosen.command}: {stop}", file=sys.stderr)
+        return stop.exit_code
+    except KeyboardInterrupt:
+        print(f"abo-vqa {chosen.command}: interrupted; run it again to go on", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,297 @@
+"""Settings: params.yaml merged with a profile, checked whole, every problem reported at once.
+
+`params.yaml` holds what people tune. `conf/profiles/<profile>.yaml` holds where data and weights
+come from, and under `defaults` the values for what `params.yaml` leaves `null`.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from abo_vqa.errors import UserError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Dtype = Literal["float32", "float16", "bfloat16"]
+
+
+class Section(BaseModel):
+    """A frozen group of settings; unknown keys are errors, "2e-05" is a number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Remote(Section):
+    """A file to download: its address and, once known, its size in bytes and SHA-256."""
+
+    url: str
+    bytes: int | None = None
+    sha256: str | None = None
+
+
+class Data(Section):
+    raw: Path
+    licence: str
+    attribution: str
+    listings: Remote | None = None
+    images: Remote | None = None
+
+
+class Checkpoint(Section):
+    """Weights of one model: a hub id or local folder, a pinned revision, how it is asked."""
+
+    path: str
+    revision: str | None = None
+    prompt: str = "{question}"
+    max_new_tokens: Count = 10
+    batch_size: Count = 64
+    dtype: Dtype | None = None  # null: compute.dtype
+    architecture: str | None = None  # open_clip only
+    answer: Literal["whole", "last_word"] = "whole"
+    quantize: Literal["8bit", "4bit"] | None = None
+    device_map: str | None = None  # "auto" spreads a model larger than one card
+
+
+class Checkpoints(Section):
+    blip: Checkpoint
+    blip2: Checkpoint
+    clip: Checkpoint
+    llava: Checkpoint
+    vilt: Checkpoint
+
+
+class Scorer(Section):
+    """A neural metric's model; `layer` (BERTScore) is 1-based, as bert_score counts."""
+
+    path: str
+    revision: str | None = None
+    layer: Count | None = None
+    batch_size: Count = 64
+
+
+class Scorers(Section):
+    bertscore: Scorer
+    bartscore: Scorer
+
+
+class Curate(Section):
+    cap: Count
+    language: Literal["first_en", "any_en"]
+    required: tuple[Literal["name", "product_type", "color", "keywords"], ...]
+    excluded_images: tuple[str, ...]
+    balance: Literal["cap", "temperature"]
+    temperature: Annotated[float, Field(gt=0, le=1)]
+
+
+class Generate(Section):
+    annotator: Literal["offline", "gemini", "gemini-legacy", "file"]
+    questions: Count
+    file: Path | None
+    model: str
+    temperature: Annotated[float, Field(ge=0, le=2)]
+    prompt: Path
+    image_size: Annotated[int, Field(ge=32, le=4096)]
+    safety: Literal["BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "default"]
+    base_url: str | None
+    requests_per_minute: Count
+    tokens_per_minute: Count
+    requests_per_day: Count
+    concurrency: Count
+    attempts: Count
+    timeout_s: Annotated[float, Field(gt=0)]
+    budget_usd: Annotated[float, Field(gt=0)] | None
+    price_input: Annotated[float, Field(ge=0)]  # USD a million tokens
+    price_output: Annotated[float, Field(ge=0)]
+    batch: bool
+    yes_share: Annotated[float, Field(ge=0, le=1)] | None
+    allow_brands: bool
+    review: Path | None
+
+
+class Split(Section):
+    test_size: Annotated[float, Field(gt=0, lt=1)]
+    group: Literal["image", "product", "near-duplicate"]
+    phash_distance: Annotated[int, Field(ge=0, le=32)]
+    stratify: bool
+
+
+class Embed(Section):
+    dtype: Dtype
+    batch_size: Count
+
+
+class Baselines(Section):
+    models: tuple[str, ...]
+    fraction: Fraction
+
+
+class Lora(Section):
+    r: Count
+    alpha: Annotated[float, Field(gt=0)]
+    dropout: Share
+    targets: tuple[str, ...] = Field(min_length=1)
+    rslora: bool
+    dora: bool
+    lr: Annotated[float, Field(gt=0, lt=1)]
+    schedule: Literal["linear", "cosine", "constant"]
+    warmup: Share
+    weight_decay: Annotated[float, Field(ge=0)]
+    batch_size: Count
+    accumulate: Count
+    epochs: Count
+    validation: Share
+    group_pictures: bool
+    max_grad_norm: Annotated[float, Field(gt=0)] | None
+    checkpoint_minutes: Annotated[float, Field(gt=0)]
+    keep_checkpoints: Count
+    compile: bool
+
+
+class Evaluate(Section):
+    resamples: Annotated[int, Field(ge=100)]
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    aliases: Path
+
+
+class Report(Section):
+    title: str
+    thumbnail: Annotated[int, Field(ge=16, le=512)]
+    embed_thumbnails: int
+
+
+class Compute(Section):
+    device: str
+    dtype: Dtype
+
+
+class Tracking(Section):
+    experiment: str
+    model_name: str
+
+
+class Config(Section):
+    profile: str
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    threads: Count
+    compute: Compute
+    data: Data
+    models: Checkpoints
+    scorers: Scorers
+    curate: Curate
+    generate: Generate
+    split: Split
+    embed: Embed
+    baselines: Baselines
+    lora: Lora
+    evaluate: Evaluate
+    report: Report
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def consistent(self) -> Config:
+        if self.generate.annotator == "file" and self.generate.file is None:
+            raise ValueError("generate.annotator is 'file' but generate.file names no table")
+        return self
+
+
+def fill_nulls(params: Any, defaults: Any) -> Any:
+    """`params` with every null (and every missing key) taken from `defaults`, at any depth."""
+    if params is None:
+        return defaults
+    if isinstance(params, dict) and isinstance(defaults, dict):
+        keys = list(params) + [key for key in defaults if key not in params]
+        return {key: fill_nulls(params.get(key), defaults.get(key)) for key in keys}
+    return params
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping; anything else is a UserError that says where."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"no {path} here ({Path.cwd()}). Run from the repository's root."
+        ) from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} isn't valid YAML: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} must be a mapping of settings, found {type(value).__name__}.")
+    return value
+
+
+def load_config(params: str | Path = "params.yaml") -> Config:
+    """Read, merge and check the whole configuration.
+
+    Raises:
+        UserError: naming every problem in one message: unknown keys (with the nearest known
+            one), wrong types, values out of range, files that aren't there.
+    """
+    params = Path(params)
+    tuned = read_yaml(params)
+    profiles = params.parent / "conf" / "profiles"
+    profile = profiles / f"{tuned.get('profile')}.yaml"
+    if not profile.is_file():
+        names = ", ".join(sorted(p.stem for p in profiles.glob("*.yaml"))) or "none"
+        raise UserError(f"profile: {tuned.get('profile')!r} is unknown; there are: {names}.")
+    sources = read_yaml(profile)
+    defaults = sources.pop("defaults", {})
+    twice = sorted(set(sources) & set(tuned))
+    problems = [f"{key}: set in both {params} and {profile}; keep one" for key in twice]
+    merged = {**fill_nulls(tuned, defaults), **sources}
+    try:
+        config = Config.model_validate(merged)
+    except ValidationError as error:
+        problems += [describe(detail, profile) for detail in error.errors()]
+    else:
+        problems += missing_files(config)
+    if problems:
+        head = f"{len(problems)} problem(s) in {params} (profile {profile.stem}):"
+        raise UserError("\n  ".join([head, *problems]))
+    return config
+
+
+def missing_files(config: Config) -> list[str]:
+    """Files that settings name and that must exist before anything runs."""
+    wanted = {
+        "generate.prompt": config.generate.prompt,
+        "generate.file": config.generate.file,
+        "generate.review": config.generate.review,
+        "evaluate.aliases": config.evaluate.aliases,
+    }
+    return [f"{key}: no file at {p}" for key, p in wanted.items() if p and not p.is_file()]
+
+
+def describe(detail: ErrorDetails, profile: Path) -> str:
+    """One problem in a line: where, what was found, what is allowed."""
+    where = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        known = known_keys(detail["loc"][:-1])
+        close = get_close_matches(str(detail["loc"][-1]), known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+        return f"{where}: unknown setting; {hint}"
+    found = detail["input"]
+    if detail["type"] == "missing" or found is None:
+        return f"{where}: no value; set it in params.yaml, or under defaults in {profile}"
+    if not where:
+        return detail["msg"].removeprefix("Value error, ")
+    return f"{where}: found {found!r}; {detail['msg'][0].lower()}{detail['msg'][1:]}"
+
+
+def known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """The settings that exist at a place in the configuration."""
+    section: Any = Config
+    for part in location:
+        annotation = section.model_fields[str(part)].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return list(section.model_fields)

@@ -1,0 +1,139 @@
+"""Files: atomic writes, tables that keep "None" an answer, fingerprints, the scratch folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from abo_vqa.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it over `path` if the block succeeds.
+
+    A reader sees the old file or the whole new one, whenever the process is killed.
+    The temporary name keeps the suffix, since many libraries choose a format by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        # mkstemp makes files private; outputs get the permissions of an ordinary new file.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_table(path: str | Path, required: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a CSV as strings: "None", "NA" and "" stay what they are.
+
+    Raises:
+        UserError: the file is missing, isn't a CSV, or lacks a required column.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no table at {path}. Check the path, or run the stage that makes it.")
+    try:
+        # Python objects rather than Arrow strings: comparisons with "" behave as people expect.
+        table = pd.read_csv(path, keep_default_na=False, dtype=object, encoding="utf-8-sig")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} isn't a UTF-8 CSV with a header line: {error}") from error
+    missing = [name for name in required if name not in table.columns]
+    if missing:
+        raise UserError(
+            f"{path} lacks the column(s) {', '.join(missing)}; "
+            f"it has {', '.join(map(str, table.columns))}."
+        )
+    return table
+
+
+def write_table(table: pd.DataFrame, path: str | Path) -> Path:
+    """Write a CSV atomically with Unix line ends, without the index."""
+    with atomic_write(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+    return Path(path)
+
+
+def read_json(path: str | Path) -> Any:
+    """Parse a JSON file; a missing or broken one is a UserError."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"no file at {path}. Run the stage that makes it.") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} isn't valid JSON: {error}") from error
+
+
+def write_json(value: Any, path: str | Path) -> Path:
+    """Write JSON atomically, readable in a diff; NaN is refused (it isn't JSON)."""
+    with atomic_write(path) as temporary:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return Path(path)
+
+
+def fingerprint(value: Any) -> str:
+    """16 hex digits of the SHA-256 of `value` as canonical JSON (keys sorted)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_md5(path: str | Path) -> str:
+    """MD5 of a file's bytes: the hash DVC records for it."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "md5").hexdigest()
+
+
+def project_root() -> Path:
+    """The main checkout: `DVC_ROOT` (set by DVC, also in a temporary workspace), else the nearest
+    parent folder with a dvc.yaml, else the current folder."""
+    if root := os.environ.get("DVC_ROOT"):
+        return Path(root)
+    here = Path.cwd()
+    return next((p for p in (here, *here.parents) if (p / "dvc.yaml").is_file()), here)
+
+
+def scratch(stage: str, key: str) -> Path:
+    """Folder for journals and checkpoints that must outlive a stage's outputs.
+
+    DVC deletes a stage's outputs before it runs, so what a resume needs lives beside the
+    pipeline, under a key derived from everything that determines the result.
+    """
+    folder = project_root() / ".cache" / "abo-vqa" / stage / key
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def progress(
+    items: Iterable[T], *, total: int | None = None, desc: str = "", unit: str = "it"
+) -> Iterable[T]:
+    """Show progress on stderr; in a log file a line every 10 s instead of a repainted bar."""
+    import sys
+
+    from tqdm import tqdm
+
+    interval = 0.2 if sys.stderr.isatty() else 10.0
+    bar: Iterable[T] = tqdm(items, total=total, desc=desc, unit=unit, mininterval=interval)
+    return bar
