@@ -1,0 +1,78 @@
+# Everything a newcomer needs. `make help` explains itself; Linux and macOS, Python 3.11+.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(CURDIR)/$(VENV)/bin
+# DVC's stages run `python`: it has to be the environment's.
+export PATH := $(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test test-all lint report ui abo sample bench lock clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, found $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/runtime: $(VENV)/bin/uv pyproject.toml requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/runtime
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[dev]'
+	@touch $@
+
+$(VENV)/data: $(VENV)/runtime data.dvc models/sample.dvc
+	dvc pull --quiet data/raw/sample models/sample
+	abo-vqa wordnet
+	python -m abo_vqa.tracking
+	@touch $@
+
+setup: $(VENV)/data  ## install into .venv, fetch the sample's data, WordNet and MLflow's database
+
+repro: setup  ## run the whole pipeline (profile in params.yaml) and show the result
+	dvc repro
+	@dvc metrics show reports/metrics.json
+	@echo "report: file://$(CURDIR)/reports/report.html"
+
+test: setup $(VENV)/dev  ## run the default tests
+	pytest
+
+test-all: setup $(VENV)/dev  ## run every test: chaos, browsers, queues, many processes
+	pytest -m ''
+
+lint: $(VENV)/dev  ## ruff and mypy --strict
+	ruff check
+	ruff format --check
+	mypy src
+
+report: setup  ## rebuild the report and print where it is
+	dvc repro report
+	@echo "report:  file://$(CURDIR)/reports/report.html"
+	@echo "browser: file://$(CURDIR)/reports/browser.html"
+
+ui: setup  ## browse the recorded runs in MLflow
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 \
+		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+
+abo: setup  ## download the real archives (3 GB) into data/raw/abo
+	abo-vqa fetch
+
+sample: setup  ## rebuild the embedded sample: pictures, catalogue, checkpoints (up to an hour)
+	abo-vqa sample
+
+bench: $(VENV)/dev  ## run the benchmarks that docs/benchmarks.md quotes
+	for script in benchmarks/*.py; do python $$script || exit; done
+
+lock: $(VENV)/bin/uv  ## refresh requirements.lock from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \
+		--no-emit-index-url --no-header pyproject.toml --output-file requirements.lock
+
+clean:  ## remove what the pipeline made; downloads, journals, MLflow's runs and .venv stay
+	rm -rf data/*.csv data/embeddings models/adapter reports/baselines reports/finetuned \
+		reports/scores reports/figures reports/*.html reports/evaluation.json

@@ -1,0 +1,58 @@
+"""The command line: answers quickly, and says one thing when the user made a mistake."""
+
+import subprocess
+import sys
+from importlib import util
+from pathlib import Path
+
+import pytest
+
+from abo_vqa.cli import COMMANDS, main
+
+ROOT = Path(__file__).parent.parent
+HEAVY = ("torch", "transformers", "mlflow", "pandas", "numpy", "matplotlib", "sklearn", "dvc")
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from abo_vqa.cli import main\n"
+        "try: main(['--help'])\n"
+        f"finally: print('LOADED', [m for m in {HEAVY} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "curate" in done.stdout
+    assert "LOADED []" in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_exists_and_explains_itself(name, capsys):
+    assert util.find_spec(COMMANDS[name][0]), COMMANDS[name][0]
+    with pytest.raises(SystemExit) as stop:
+        main([name, "--help"])
+    assert stop.value.code == 0
+    assert f"abo-vqa {name}" in capsys.readouterr().out
+
+
+def test_bad_settings_exit_2_with_one_message_and_no_traceback(tmp_path):
+    (tmp_path / "params.yaml").write_text("profile: sample\nsede: 1\nlora: {r: 0}\n")
+    profiles = tmp_path / "conf" / "profiles"
+    profiles.mkdir(parents=True)
+    (profiles / "sample.yaml").write_text("defaults: {}\n")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "src" / "abo_vqa"), "curate"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "sede: unknown setting; did you mean seed?" in done.stderr
+    assert "lora.r: found 0" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_unknown_command_is_refused(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["traim"])
+    assert stop.value.code == 2
+    assert "traim" in capsys.readouterr().err

@@ -1,0 +1,131 @@
+"""Settings: merging with the profile, and every problem in one message."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from abo_vqa.config import fill_nulls, load_config
+from abo_vqa.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """A copy of the repository's settings, in which a test may break things."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def edit(workspace, changes):
+    path = workspace / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    for key, value in changes.items():
+        *sections, name = key.split(".")
+        section = params
+        for part in sections:
+            section = section[part]
+        section[name] = value
+    path.write_text(yaml.safe_dump(params))
+
+
+@pytest.mark.parametrize("profile", ["sample", "abo"])
+def test_committed_settings_are_valid(workspace, profile):
+    edit(workspace, {"profile": profile})
+    assert load_config().profile == profile
+
+
+def test_abo_profile_is_the_study(workspace):
+    edit(workspace, {"profile": "abo"})
+    config = load_config()
+    lora = config.lora
+    assert (lora.r, lora.alpha, lora.dropout, lora.targets) == (16, 16, 0.05, ("query", "value"))
+    assert (lora.lr, lora.batch_size, lora.epochs, lora.schedule) == (5e-5, 8, 3, "linear")
+    assert (config.curate.cap, config.split.test_size, config.seed) == (5000, 0.2, 42)
+
+
+def test_null_means_the_profiles_value_and_a_number_wins(workspace):
+    default = yaml.safe_load((workspace / "conf/profiles/sample.yaml").read_text())["defaults"]
+    assert load_config().lora.epochs == default["lora"]["epochs"]
+    edit(workspace, {"lora.epochs": 1})
+    assert load_config().lora.epochs == 1
+
+
+def test_exponent_without_a_point_is_a_number(workspace):
+    # PyYAML reads 2e-05 as a string; `dvc exp run -S lora.lr=0.00002` writes it so.
+    path = workspace / "params.yaml"
+    text = path.read_text()
+    assert "  lr: null" in text
+    path.write_text(text.replace("  lr: null", "  lr: 2e-05"))
+    assert load_config().lora.lr == 2e-5
+
+
+def test_every_problem_in_one_message(workspace):
+    edit(
+        workspace,
+        {
+            "lora.r": 0,
+            "lora.rank": 8,
+            "lora.alfa": 3,
+            "baselines.fraction": 1.5,
+            "seed": "many",
+            "generate.prompt": "conf/prompts/missing.txt",
+        },
+    )
+    with pytest.raises(UserError) as caught:
+        load_config()
+    message = str(caught.value)
+    for part in ("lora.r: found 0", "lora.rank: unknown", "did you mean alpha?", "fraction", "1.5",
+                 "seed: found 'many'"):  # fmt: skip
+        assert part in message
+    assert message.startswith("5 problem(s)")
+
+
+def test_missing_file_is_named(workspace):
+    edit(workspace, {"generate.prompt": "conf/prompts/missing.txt"})
+    with pytest.raises(UserError, match=r"generate\.prompt: no file at conf/prompts/missing\.txt"):
+        load_config()
+
+
+def test_null_without_a_default_says_where_to_set_it(workspace):
+    edit(workspace, {"lora.r": None})
+    with pytest.raises(UserError, match=r"lora\.r: no value; set it in params\.yaml"):
+        load_config()
+
+
+def test_unknown_profile_lists_what_there_is(workspace):
+    edit(workspace, {"profile": "smaple"})
+    with pytest.raises(UserError, match="'smaple' is unknown; there are: abo, sample"):
+        load_config()
+
+
+def test_a_key_has_one_home(workspace):
+    path = workspace / "conf/profiles/sample.yaml"
+    path.write_text(path.read_text() + "\nseed: 1\n")
+    with pytest.raises(UserError, match="seed: set in both"):
+        load_config()
+
+
+def test_broken_yaml_and_wrong_folder(workspace, tmp_path):
+    (workspace / "params.yaml").write_text("a: [1\n")
+    with pytest.raises(UserError, match="isn't valid YAML"):
+        load_config()
+    with pytest.raises(UserError, match="Run from the repository's root"):
+        load_config(tmp_path / "nowhere" / "params.yaml")
+
+
+def test_file_annotator_needs_a_file(workspace):
+    edit(workspace, {"generate.annotator": "file"})
+    with pytest.raises(UserError, match=r"generate\.file names no table"):
+        load_config()
+
+
+def test_fill_nulls_at_any_depth():
+    assert fill_nulls({"a": None, "b": {"c": None, "d": 0}}, {"a": 1, "b": {"c": 2, "d": 3}}) == {
+        "a": 1,
+        "b": {"c": 2, "d": 0},
+    }

@@ -1,0 +1,71 @@
+"""Files: atomic writes, tables as they are, fingerprints."""
+
+import hashlib
+import os
+
+import pandas as pd
+import pytest
+
+from abo_vqa import io
+from abo_vqa.errors import UserError
+
+
+def test_none_and_empty_stay_answers(tmp_path):
+    table = pd.DataFrame({"question": ["a", "b", "c"], "answer": ["None", "", "NA"]})
+    path = io.write_table(table, tmp_path / "t.csv")
+    assert io.read_table(path)["answer"].tolist() == ["None", "", "NA"]
+
+
+def test_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), io.atomic_write(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["t.txt"]
+
+
+def test_written_file_has_ordinary_permissions(tmp_path):
+    plain = tmp_path / "plain"
+    plain.write_text("")
+    io.write_json({}, tmp_path / "t.json")
+    assert (tmp_path / "t.json").stat().st_mode == plain.stat().st_mode
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no table at"),
+        (b"", "isn't a UTF-8 CSV"),
+        (b"\xff\xfe\x00bad", "isn't a UTF-8 CSV"),
+        (b"image_path,answer\nx,y\n", r"lacks the column\(s\) question"),
+    ],
+)
+def test_bad_tables_are_the_users_to_mend(tmp_path, content, message):
+    path = tmp_path / "t.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        io.read_table(path, required=("image_path", "question", "answer"))
+
+
+def test_json_refuses_nan(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        io.write_json({"x": float("nan")}, tmp_path / "t.json")
+    assert os.listdir(tmp_path) == []
+
+
+def test_fingerprint_ignores_order_and_sees_values():
+    assert io.fingerprint({"a": 1, "b": 2}) == io.fingerprint({"b": 2, "a": 1})
+    assert io.fingerprint({"a": 1}) != io.fingerprint({"a": 2})
+
+
+def test_md5_is_of_the_bytes(tmp_path):
+    (tmp_path / "f").write_bytes(b"abc")
+    assert io.file_md5(tmp_path / "f") == hashlib.md5(b"abc").hexdigest()
+
+
+def test_scratch_is_in_the_main_checkout(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    assert io.scratch("finetune", "abc") == tmp_path / ".cache" / "abo-vqa" / "finetune" / "abc"
