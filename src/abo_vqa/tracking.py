@@ -170,11 +170,13 @@ class Tracker:
 def log_dataset(path: Path, context: str) -> None:
     """Log a table with DVC's MD5 as its digest, so that a run leads to the exact file."""
     import mlflow
+    from mlflow.data.sources import LocalArtifactDatasetSource
 
     from abo_vqa.io import read_table
 
+    source = LocalArtifactDatasetSource(path.as_posix())
     table = mlflow.data.from_pandas(
-        read_table(path), source=path.as_posix(), name=path.stem, digest=file_md5(path)
+        read_table(path), source=source, name=path.stem, digest=file_md5(path)
     )
     mlflow.log_input(table, context=context)
 

@@ -1,0 +1,214 @@
+"""End to end: real `dvc repro` and `dvc exp run` in a real temporary clone."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+MODELS = {
+    "blip", "blip2", "clip-fixed", "clip-train", "clip-all", "llava", "vilt", "finetuned",
+    "blind-majority", "blind-type", "blind-question", "blind-ngram",
+}  # fmt: skip
+METRICS = {
+    "accuracy", "gain_over_blind", "exact_match", "token_match", "f1", "word_overlap_f1", "meteor",
+    "wup", "rouge1", "rougeL", "bleu", "bertscore_precision", "bertscore_recall", "bertscore_f1",
+    "bartscore", "n",
+}  # fmt: skip
+
+
+def clone_to(folder):
+    """Clone the repository, with the working tree's uncommitted changes on top, and fetch data."""
+    run(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--modified", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    subprocess.run([*git, "add", "--all"], cwd=folder, check=True)
+    subprocess.run(
+        [*git, "commit", "--quiet", "--allow-empty", "-m", "test"], cwd=folder, check=True
+    )
+    for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
+        subprocess.run(["git", "config", key, value], cwd=folder, check=True)
+    run(folder, "dvc", "pull", "-q", "data/raw/sample", "models/sample")
+    # WordNet, once found for the main checkout, needs no second download.
+    words = ROOT / ".cache" / "abo-vqa" / "nltk_data"
+    if words.is_dir():
+        shutil.copytree(words, folder / ".cache" / "abo-vqa" / "nltk_data")
+    return folder
+
+
+def run(folder, *command):
+    """Run a command of the environment in the clone; its output, or a failure that shows it."""
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    done = subprocess.run(
+        command, cwd=folder, env=environment, text=True, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-8000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    folder = clone_to(tmp_path_factory.mktemp("pipeline") / "abo-vqa")
+    run(folder, "dvc", "repro")
+    return folder
+
+
+def tracked(folder):
+    """All runs in the clone's MLflow database."""
+    import mlflow
+
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    client = mlflow.MlflowClient(uri, registry_uri=uri)
+    experiment = client.get_experiment_by_name("abo-vqa")
+    return client, list(client.search_runs([experiment.experiment_id]))
+
+
+def test_every_model_has_every_metric_on_the_same_rows(clone):
+    metrics = json.loads((clone / "reports" / "metrics.json").read_text())
+    assert set(metrics) == MODELS
+    for model, values in metrics.items():
+        assert set(values) >= METRICS, model
+        assert all(isinstance(v, int | float) and math.isfinite(v) for v in values.values()), model
+    rows = len((clone / "data" / "test.csv").read_text().splitlines()) - 1
+    assert {values["n"] for values in metrics.values()} == {rows}
+
+
+def test_fine_tuning_beats_zero_shot_and_blind_by_15_points(clone):
+    metrics = json.loads((clone / "reports" / "metrics.json").read_text())
+    accuracy = {model: values["accuracy"] for model, values in metrics.items()}
+    blind = max(value for model, value in accuracy.items() if model.startswith("blind-"))
+    assert accuracy["finetuned"] >= accuracy["blip"] + 0.15
+    assert accuracy["finetuned"] >= blind + 0.15
+
+
+def test_fine_tuning_beats_blind_within_three_kinds_of_question(clone):
+    import pandas as pd
+
+    kinds = {}
+    for model in ("finetuned", *sorted(m for m in MODELS if m.startswith("blind-"))):
+        scores = pd.read_parquet(clone / "reports" / "scores" / f"{model}.parquet")
+        kinds[model] = scores.groupby("question_subtype")["accuracy"].mean()
+    table = pd.DataFrame(kinds)
+    better = table.index[table["finetuned"] > table.drop(columns="finetuned").max(axis=1)]
+    named = {"color", "type", "object", "counting", "yes/no", "material", "pattern"}
+    assert len(named & set(better)) >= 3, table
+
+
+def test_report_is_there_and_self_contained(clone):
+    for name in ("report.html", "browser.html"):
+        page = (clone / "reports" / name).read_text()
+        assert "<title>" in page
+        for remote in ('src="http', "src='http", 'rel="stylesheet" href="http', "@import"):
+            assert remote not in page, name
+        assert str(clone) not in page
+    assert "finetuned" in (clone / "reports" / "report.md").read_text()
+
+
+def test_runs_carry_the_hashes_of_dvc_lock(clone):
+    _, runs = tracked(clone)
+    stages = {r.data.tags["dvc.stage"]: r for r in runs if "dvc.stage" in r.data.tags}
+    lock = yaml.safe_load((clone / "dvc.lock").read_text())["stages"]
+    assert set(stages) == set(lock)
+    for name, entry in lock.items():
+        recorded = {
+            f"dvc.{kind}.{item['path']}": item["md5"]
+            for kind in ("dep", "out")
+            for item in entry.get(f"{kind}s", [])
+        }
+        tags = stages[name].data.tags
+        assert {key: tags.get(key) for key in recorded} == recorded
+    parents = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
+    assert len(parents) == 1
+    assert all(r.info.status == "FINISHED" for r in runs)
+
+
+def test_adapter_is_registered_and_answers(clone, monkeypatch):
+    import mlflow
+    import pandas as pd
+    from abo_vqa.archive import open_archive
+
+    monkeypatch.chdir(clone)
+    uri = f"sqlite:///{clone / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    try:
+        model = mlflow.pyfunc.load_model("models:/abo-vqa-blip-lora/1")
+    finally:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        os.environ.pop("MLFLOW_REGISTRY_URI", None)
+    test = pd.read_csv(clone / "data" / "test.csv", keep_default_na=False).head(8)
+    said = pd.read_csv(
+        clone / "reports" / "finetuned" / "predictions.csv", keep_default_na=False
+    ).set_index("row_id")
+    with open_archive(Path("data/raw/sample")) as archive:
+        paths = []
+        for index, image_path in enumerate(test["image_path"]):
+            paths.append(str(clone / f"picture-{index}.jpg"))
+            Path(paths[-1]).write_bytes(archive.read(image_path))
+    answers = model.predict(pd.DataFrame({"image": paths, "question": test["question"]}))
+    assert answers["answer"].tolist() == said.loc[test["row_id"], "prediction"].tolist()
+
+
+def test_nothing_to_do_the_second_time(clone):
+    before = (clone / "dvc.lock").read_bytes()
+    assert "up to date" in run(clone, "dvc", "repro")
+    assert (clone / "dvc.lock").read_bytes() == before
+
+
+def test_experiment_with_rank_8(clone):
+    """Last in this module: it changes the workspace."""
+    run(clone, "git", "add", "--all")
+    run(clone, "git", "commit", "--quiet", "--allow-empty", "-m", "results of the first run")
+    _, before = tracked(clone)
+    said = run(clone, "dvc", "exp", "run", "-n", "rank-8", "-S", "lora.r=8")
+    executed = {line.split("'")[1] for line in said.splitlines() if "Running stage '" in line}
+    assert executed == {"finetune", "evaluate", "report"}
+    adapter = json.loads((clone / "models" / "adapter" / "adapter_config.json").read_text())
+    assert adapter["r"] == 8
+    table = run(clone, "dvc", "exp", "show", "--csv", "--only-changed")
+    assert "rank-8" in table
+    client, after = tracked(clone)
+    new = [r for r in after if r.info.run_id not in {r.info.run_id for r in before}]
+    assert sorted(r.data.tags["mlflow.runName"] for r in new) == [
+        "evaluate", "finetune", "rank-8", "report",
+    ]  # fmt: skip
+    assert len(client.search_model_versions("name = 'abo-vqa-blip-lora'")) == 2
+
+
+@pytest.mark.slow
+def test_temp_and_queued_runs_land_in_the_same_database(clone):
+    run(clone, "git", "checkout", "--force", "HEAD")
+    run(clone, "dvc", "checkout", "--force")
+    run(clone, "dvc", "exp", "run", "--temp", "-n", "in-temp", "-S", "lora.epochs=1")
+    run(clone, "dvc", "exp", "run", "--queue", "-n", "in-queue", "-S", "lora.epochs=2")
+    run(clone, "dvc", "exp", "run", "--run-all")
+    _, runs = tracked(clone)
+    names = [r.data.tags["mlflow.runName"] for r in runs]
+    assert {"in-temp", "in-queue"} <= set(names)
+    epochs = {r.data.params.get("lora.epochs") for r in runs}
+    assert {"1", "2"} <= epochs
+
+
+@pytest.mark.slow
+def test_two_clones_give_the_same_bytes(clone, tmp_path):
+    run(clone, "git", "stash", "--quiet", "--include-untracked")
+    second = clone_to(tmp_path / "second")
+    run(second, "dvc", "repro")
+    first = clone_to(tmp_path / "first")
+    run(first, "dvc", "repro")
+    for name in ("dvc.lock", "data/vqa.csv", "data/test.csv", "reports/metrics.json"):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
