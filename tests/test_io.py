@@ -1,7 +1,6 @@
 """Files: atomic writes, tables as they are, fingerprints."""
 
 import hashlib
-import os
 
 import pandas as pd
 import pytest
@@ -23,7 +22,7 @@ def test_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path):
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["t.txt"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_written_file_has_ordinary_permissions(tmp_path):
@@ -53,7 +52,7 @@ def test_bad_tables_are_the_users_to_mend(tmp_path, content, message):
 def test_json_refuses_nan(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         io.write_json({"x": float("nan")}, tmp_path / "t.json")
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_fingerprint_ignores_order_and_sees_values():

@@ -34,12 +34,10 @@ def clone_to(folder):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    subprocess.run([*git, "add", "--all"], cwd=folder, check=True)
-    subprocess.run(
-        [*git, "commit", "--quiet", "--allow-empty", "-m", "test"], cwd=folder, check=True
-    )
     for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
-        subprocess.run(["git", "config", key, value], cwd=folder, check=True)
+        run(folder, "git", "config", key, value)
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "commit", "--quiet", "--allow-empty", "-m", "test")
     run(folder, "dvc", "pull", "-q", "data/raw/sample", "models/sample")
     # WordNet, once found for the main checkout, needs no second download.
     words = ROOT / ".cache" / "abo-vqa" / "nltk_data"
