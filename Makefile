@@ -27,7 +27,7 @@ $(VENV)/dev: $(VENV)/runtime
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[dev]'
 	@touch $@
 
-$(VENV)/data: $(VENV)/runtime data.dvc models/sample.dvc
+$(VENV)/data: $(VENV)/runtime data/raw/sample.dvc models/sample.dvc
 	dvc pull --quiet data/raw/sample models/sample
 	abo-vqa wordnet
 	python -m abo_vqa.tracking

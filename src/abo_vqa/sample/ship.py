@@ -12,7 +12,7 @@ from pathlib import Path
 
 REMOTE = "sample"
 FOLDER = Path("samples/dvc-remote")
-TRACKED = ("data.dvc", "models/sample.dvc")
+TRACKED = ("data/raw/sample.dvc", "models/sample.dvc")
 
 
 def ship(tracked: Sequence[str] = TRACKED, folder: Path = FOLDER) -> int:
