@@ -1,0 +1,321 @@
+"""Amazon Berkeley Objects as published: listings and pictures, read from the archives in place.
+
+    with open_archive(Path("data/raw/abo")) as archive:
+        for listing in archive.listings():
+            ...
+        picture = archive.image("14/14fe8812.jpg")
+
+The folder holds `abo-listings.tar` and `abo-images-small.tar`, or what comes out of them
+(`listings/metadata/…`, `images/metadata/…`, `images/small/…`).
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from abo_vqa.errors import UserError
+from abo_vqa.tarindex import FolderMembers, TarMembers
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL import Image
+
+LISTINGS_TAR, IMAGES_TAR = "abo-listings.tar", "abo-images-small.tar"
+SHARD = re.compile(r"listings/metadata/listings_\w+\.json(\.gz)?")
+IMAGES_CSV = "images/metadata/images.csv"
+PICTURES = "images/small/"
+CHUNK = 4 << 20  # bytes of JSON decoded at a time: memory stays flat, calls stay few
+
+
+class ImageError(UserError):
+    """A picture that can't be had: missing, empty, not a JPEG, absurd, damaged."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"picture {self.path}: {self.reason}"
+
+
+class Entry(msgspec.Struct, gc=False):
+    """One value of a listing's field, with the language it is in."""
+
+    value: str | None = None
+    language_tag: str | None = None
+
+
+Field = list[Entry] | str | None
+
+
+class Listing(msgspec.Struct, gc=False):
+    """What is used of a listing; all other fields are skipped while parsing."""
+
+    main_image_id: str | None = None
+    item_id: str | None = None
+    item_name: Field = None
+    product_type: Field = None
+    color: Field = None
+    item_keywords: Field = None
+    brand: Field = None
+    material: Field = None
+    pattern: Field = None
+    item_shape: Field = None
+    style: Field = None
+    finish_type: Field = None
+
+
+@dataclass
+class Broken:
+    """Lines that aren't JSON objects: how many, and the first three with their place."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, shard: str, number: int, line: bytes) -> None:
+        self.count += 1
+        if len(self.first) < 3:
+            start = line[:60].decode(errors="replace")
+            self.first.append(f"{shard.rsplit('/', 1)[-1]} line {number}: {start}")
+
+
+class Archive:
+    """The listings and pictures in a folder. Use as a context manager; reads are thread-safe."""
+
+    def __init__(
+        self, raw: Path, listings: TarMembers | FolderMembers, images: TarMembers | FolderMembers
+    ) -> None:
+        self.raw = raw
+        self._listings, self._images = listings, images
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Callable[[Path], Archive], tuple[Path]]:
+        return open_archive, (self.raw,)  # worker processes open their own
+
+    def close(self) -> None:
+        self._listings.close()
+        self._images.close()
+
+    def listings(self, broken: Broken | None = None) -> Iterator[Listing]:
+        """All listings, shard by shard in the order of their names.
+
+        Args:
+            broken: takes note of lines that can't be parsed.
+        Raises:
+            UserError: a shard's gzip is damaged or cut off; there is no shard, or no listing.
+        """
+        broken = broken if broken is not None else Broken()
+        shards = sorted(filter(SHARD.fullmatch, self._listings.names()))
+        if not shards:
+            raise UserError(
+                f"{self._listings.path} holds no listings/metadata/listings_*.json.gz. "
+                "Is it the listings archive of Amazon Berkeley Objects?"
+            )
+        found = False
+        for shard in shards:
+            for listing in self._shard(shard, broken):
+                found = True
+                yield listing
+        if not found:
+            raise UserError(
+                f"{self._listings.path} holds {len(shards)} file(s) of listings, and not one "
+                f"listing in them ({broken.count:,} broken lines)."
+            )
+
+    def _shard(self, shard: str, broken: Broken) -> Iterator[Listing]:
+        """Listings of one shard; only a chunk of its text is in memory at a time."""
+        decoder = msgspec.json.Decoder(Listing)
+        before, rest = 0, b""  # lines handed out already; the start of an unfinished line
+        for chunk in unzipped(self._listings.read(shard) or b"", shard, self._listings.path):
+            cut = chunk.rfind(b"\n") + 1
+            if not cut:
+                rest += chunk
+                continue
+            text, rest = rest + chunk[:cut], chunk[cut:]
+            try:
+                yield from decoder.decode_lines(text)
+            except ValueError:  # some line is odd: take the chunk line by line
+                yield from one_by_one(text, shard, before, broken)
+            before += text.count(b"\n")
+        yield from one_by_one(rest, shard, before, broken)
+
+    def images(self) -> pd.DataFrame:
+        """The table of pictures: image_id, height, width, path, in the archive's order.
+
+        `path` is relative to images/small. Rows aren't checked against the pictures.
+
+        Raises:
+            UserError: there is no table, it is damaged, or a column is missing.
+        """
+        import pyarrow as pa
+        from pyarrow import csv
+
+        for name in (IMAGES_CSV + ".gz", IMAGES_CSV):
+            data = self._images.read(name)
+            if data is not None:
+                break
+        else:
+            raise UserError(
+                f"{self._images.path} holds no {IMAGES_CSV}.gz. "
+                "Is it the images archive of Amazon Berkeley Objects?"
+            )
+        text = b"".join(unzipped(data, name, self._images.path))
+        types = {"image_id": pa.string(), "height": pa.int64(), "width": pa.int64()}
+        types["path"] = pa.string()
+        try:
+            table = csv.read_csv(
+                pa.BufferReader(text), convert_options=csv.ConvertOptions(column_types=types)
+            )
+        except pa.ArrowInvalid as error:
+            raise UserError(
+                f"{name} in {self._images.path} isn't a proper table: {error}"
+            ) from error
+        missing = [column for column in types if column not in table.column_names]
+        if missing:
+            raise UserError(
+                f"{name} in {self._images.path} lacks the column(s) {', '.join(missing)}; "
+                f"it has {', '.join(table.column_names)}."
+            )
+        frame: pd.DataFrame = table.select(list(types)).to_pandas()
+        return frame
+
+    def read(self, path: str) -> bytes:
+        """A picture's bytes, e.g. of "14/14fe8812.jpg".
+
+        Raises:
+            ImageError: there is no such picture.
+        """
+        data = self._images.read(PICTURES + path)
+        if data is None:
+            raise ImageError(path, "not in the archive")
+        return data
+
+    def image(self, path: str) -> Image.Image:
+        """A picture, decoded completely, as RGB.
+
+        Raises:
+            ImageError: missing, empty, not a JPEG, of absurd dimensions, or damaged.
+        """
+        from abo_vqa.pictures import Unreadable, decode
+
+        try:
+            return decode(self.read(path), path)
+        except Unreadable as error:
+            raise ImageError(path, str(error)) from error
+
+
+def open_archive(raw: str | Path) -> Archive:
+    """Open the two archives in a folder, or the folder they were extracted to.
+
+    Raises:
+        UserError: the folder or one of its two parts is missing, or an archive is damaged.
+    """
+    raw = Path(raw)
+    if not raw.is_dir():
+        raise UserError(
+            f"no folder {raw}. For the embedded sample: `dvc pull {raw}`; "
+            "for the real archives: `make abo`."
+        )
+    listings = open_part(raw, LISTINGS_TAR, "listings")
+    try:
+        images = open_part(raw, IMAGES_TAR, "images")
+    except BaseException:
+        listings.close()
+        raise
+    return Archive(raw, listings, images)
+
+
+def open_part(raw: Path, tar: str, folder: str) -> TarMembers | FolderMembers:
+    """The tar if it is there, else the folder that comes out of it."""
+    if (raw / tar).is_file():
+        return TarMembers(raw / tar)
+    if (raw / folder / "metadata").is_dir():
+        return FolderMembers(raw)
+    found = ", ".join(sorted(p.name for p in raw.iterdir())[:8]) or "nothing"
+    raise UserError(
+        f"{raw} holds neither {tar} nor {folder}/metadata/ (found: {found}). "
+        "`make abo` downloads the real archives, `dvc pull data/raw/sample` the sample's."
+    )
+
+
+def unzipped(data: bytes, name: str, where: Path) -> Iterator[bytes]:
+    """Chunks of a file's text; `data` is gzipped if the name ends in .gz.
+
+    Raises:
+        UserError: the gzip stream is damaged or cut off.
+    """
+    if not name.endswith(".gz"):
+        yield data
+        return
+    from isal import igzip, igzip_lib  # Intel's inflate: twice as fast as zlib
+
+    try:
+        with igzip.open(io.BytesIO(data)) as stream:
+            while chunk := stream.read(CHUNK):
+                yield chunk
+    except (EOFError, gzip.BadGzipFile, igzip_lib.IsalError) as error:
+        raise UserError(
+            f"{name} in {where} is damaged ({error}). Delete {where} and fetch it again."
+        ) from error
+
+
+def one_by_one(text: bytes, shard: str, before: int, broken: Broken) -> Iterator[Listing]:
+    """Parse lines one at a time: odd fields are mended, broken lines noted."""
+    decoder = msgspec.json.Decoder(Listing)
+    for number, line in enumerate(text.split(b"\n"), before + 1):
+        if not line.strip():
+            continue
+        try:
+            yield decoder.decode(line)
+        except ValueError:
+            try:
+                parsed = json.loads(line)
+            except ValueError:
+                parsed = None
+            if isinstance(parsed, dict):
+                yield mended(parsed)
+            else:
+                broken.add(shard, number, line)
+
+
+def mended(parsed: dict[str, Any]) -> Listing:
+    """A listing whose fields aren't of the usual types, as far as they can be understood."""
+    values: dict[str, Any] = {}
+    for name in Listing.__struct_fields__:
+        value = parsed.get(name)
+        if name in ("main_image_id", "item_id"):
+            values[name] = text_of(value)
+        elif isinstance(value, list):
+            values[name] = [entry_of(item) for item in value]
+        elif isinstance(value, dict):
+            values[name] = [entry_of(value)]
+        else:
+            values[name] = text_of(value)
+    return Listing(**values)
+
+
+def entry_of(item: Any) -> Entry:
+    if isinstance(item, dict):
+        return Entry(text_of(item.get("value")), text_of(item.get("language_tag")))
+    return Entry(text_of(item))
+
+
+def text_of(value: Any) -> str | None:
+    """Numbers as text, everything else that isn't text as nothing; half characters as "?"."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
