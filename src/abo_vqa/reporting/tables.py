@@ -1,0 +1,237 @@
+"""Tables and sentences of the report, worked out from the numbers; templates only lay them out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from abo_vqa.reporting import study
+from abo_vqa.reporting.inputs import Results, records
+from abo_vqa.reporting.words import kind, label, listing, percent, points, span
+
+ERRORS = 24
+PAIRS = 12
+SLICES = (
+    ("question_type", "Question type"),
+    ("question_subtype", "Question type, finer"),
+    ("answer_type", "Answer type"),
+    ("answer_length", "Answer length"),
+    ("seen_pair", "Question and answer seen in train"),
+    ("seen_question", "Question seen in train"),
+    ("image_frequency", "Questions on the picture"),
+)
+
+
+def headline(results: Results) -> list[dict[str, Any]]:
+    """One row a model, best first: accuracy and gain over blind, each with its interval."""
+    rows = []
+    for model in results.ranking:
+        metrics = results.metrics[model]
+        pair = results.pair(model, results.best_blind) if results.best_blind else None
+        rows.append(
+            {
+                "model": model,
+                "name": label(model),
+                "kind": kind(model),
+                "accuracy": metrics["accuracy"],
+                "interval": results.interval(model),
+                "alias_accuracy": metrics.get("alias_accuracy"),
+                "gain": metrics.get("gain_over_blind"),
+                "gain_interval": (pair["low"], pair["high"]) if pair else None,
+                "significant": bool(pair and pair.get("significant")),
+                "is_blind_best": model == results.best_blind,
+                "coverage": metrics.get("coverage"),
+                "n": metrics.get("n"),
+            }
+        )
+    return rows
+
+
+def conclusion(results: Results) -> str:
+    """The answer in one sentence."""
+    model = results.focus
+    n = f"{results.metrics[model].get('n', 0):,.0f}"
+    accuracy = percent(results.metrics[model]["accuracy"])
+    bounds = results.interval(model)
+    interval = f" (95% interval {span(bounds)})" if bounds else ""
+    verb = "BLIP fine-tuned with LoRA" if model == "finetuned" else label(model)
+    sentence = f"{verb} answers {accuracy} of {n} held-out questions exactly{interval}"
+    compared = []
+    if results.best_zero_shot and model == "finetuned":
+        name = (
+            f"{label(results.best_zero_shot)} without training, the best of the zero-shot models,"
+        )
+        compared.append(versus(results, model, results.best_zero_shot, name))
+    if results.best_blind and model != results.best_blind:
+        name = "the best baseline that never sees a picture"
+        compared.append(versus(results, model, results.best_blind, name))
+    return f"{sentence}: {listing(compared)}." if compared else f"{sentence}."
+
+
+def versus(results: Results, a: str, b: str, name: str) -> str:
+    """`24.1 points more than X`, or that the difference isn't significant."""
+    difference = results.metrics[a]["accuracy"] - results.metrics[b]["accuracy"]
+    pair = results.pair(a, b)
+    if pair is not None and not pair.get("significant", True):
+        return f"not significantly different from {name} ({points(difference)} points)"
+    word = "more" if difference >= 0 else "fewer"
+    return f"{100 * abs(difference):.1f} points {word} than {name}"
+
+
+def findings(results: Results) -> list[str]:
+    """What else the numbers say, in a few sentences."""
+    said = []
+    blind = results.best_blind
+    if blind is not None:
+        floor = results.metrics[blind]["accuracy"]
+        zero_shot = [m for m in results.ranking if kind(m) == "zero-shot"]
+        beaten = [m for m in zero_shot if not clears(results, m, blind)]
+        said.append(
+            f"The floor is {percent(floor)}: {label(blind)} reaches it without the picture. "
+            + (
+                f"{len(beaten)} of {len(zero_shot)} zero-shot models don't clear it: "
+                f"{listing([label(m) for m in beaten])}."
+                if beaten
+                else "Every zero-shot model clears it."
+            )
+        )
+        types = gains_by_type(results, results.focus)
+        better = [f"{name} ({points(gain)})" for name, gain in types if gain > 0]
+        if better:
+            said.append(
+                f"{label(results.focus)} gains over the best blind baseline of each question "
+                f"type: {listing(better)} points."
+            )
+    for words in results.evaluation.get("worst_slices", [])[:1]:
+        text = words if isinstance(words, str) else words.get("words", "")
+        if text:
+            said.append(text[0].upper() + text[1:].rstrip(".") + ".")
+    smallest = results.evaluation.get("minimum_detectable_difference")
+    if isinstance(smallest, (int, float)):
+        said.append(
+            f"With this many test pictures, a paired difference below {100 * smallest:.1f} points "
+            "can't be told from chance."
+        )
+    return said
+
+
+def clears(results: Results, model: str, blind: str) -> bool:
+    """Whether a model is better than blind beyond chance."""
+    pair = results.pair(model, blind)
+    if pair is None:
+        return results.metrics[model]["accuracy"] > results.metrics[blind]["accuracy"]
+    return bool(pair["difference"] > 0 and pair.get("significant", pair["low"] > 0))
+
+
+def gains_by_type(results: Results, model: str) -> list[tuple[str, float]]:
+    """Accuracy minus the best blind baseline's, within each question type."""
+    blind = [m for m in results.metrics if kind(m) == "blind"]
+    gains = []
+    for part in results.slices(model, "question_type"):
+        rivals = [
+            other["accuracy"]
+            for m in blind
+            for other in results.slices(m, "question_type")
+            if other["value"] == part["value"]
+        ]
+        if rivals:
+            gains.append((str(part["value"]), part["accuracy"] - max(rivals)))
+    return gains
+
+
+def metric_table(results: Results) -> dict[str, Any]:
+    """Every metric of every model, with intervals."""
+    names = [n for n in results.metrics[results.ranking[0]] if n not in ("n", "gain_over_blind")]
+    rows = [
+        {
+            "name": label(model),
+            "cells": [
+                (results.metrics[model].get(name), results.interval(model, name)) for name in names
+            ],
+        }
+        for model in results.ranking
+    ]
+    return {"names": names, "rows": rows}
+
+
+def study_table(results: Results) -> list[dict[str, Any]]:
+    """The study's whole Table 1, beside this run's values for the same model."""
+    rows = []
+    for row in records(study.table1()):
+        model = row["model"]
+        ours = results.metrics.get(model, {})
+        rows.append(
+            {
+                **row,
+                "ours": ours.get("accuracy"),
+                "interval": results.interval(model),
+                "ours_bertscore": ours.get("bertscore_f1"),
+                "gain": ours.get("gain_over_blind"),
+            }
+        )
+    return rows
+
+
+def slice_tables(results: Results) -> list[dict[str, Any]]:
+    """Accuracy by slice of the focus model, the best zero-shot and the best blind one."""
+    chosen = [results.focus, results.best_zero_shot, results.best_blind]
+    models = [m for m in dict.fromkeys(chosen) if m is not None]
+    tables = []
+    for name, title in SLICES:
+        values = {m: {str(p["value"]): p for p in results.slices(m, name)} for m in models}
+        order = list(values[models[0]])
+        if order:
+            rows = [
+                {"value": value, "n": values[models[0]][value]["n"],
+                 "cells": [values[m].get(value) for m in models]}
+                for value in order
+            ]  # fmt: skip
+            tables.append({"title": title, "models": models, "rows": rows})
+    return tables
+
+
+def confused_pairs(results: Results) -> list[dict[str, Any]]:
+    """The most frequent wrong answers of the focus model: expected, answered, n."""
+    scores = results.scores[results.focus]
+    wrong = scores[scores["accuracy"].astype(float) < 1]
+    counts = wrong.groupby(["answer", "prediction"]).size().rename("n").reset_index()
+    counts = counts.sort_values(["n", "answer", "prediction"], ascending=[False, True, True])
+    return records(counts.head(PAIRS))
+
+
+def errors(results: Results) -> list[dict[str, Any]]:
+    """Wrong answers to look at: the most confident ones, the question types in turn."""
+    scores = results.scores[results.focus]
+    wrong = scores[(scores["accuracy"].astype(float) < 1) & (scores["error"] == "")]
+    wrong = wrong.sort_values("confidence", ascending=False, kind="stable")
+    turn = wrong.groupby("question_type").cumcount()
+    picked = wrong.assign(turn=turn).sort_values(["turn", "question_type"], kind="stable")
+    others = [m for m in results.ranking if m != results.focus and kind(m) != "blind"]
+    hits = {m: results.scores[m].set_index("row_id")["accuracy"].astype(float) for m in others}
+    cards = []
+    for row in records(picked.head(ERRORS)):
+        right = [label(m) for m in others if hits[m].get(row["row_id"], 0) == 1]
+        cards.append({**row, "others_right": right, "others": len(others)})
+    return cards
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """A nested mapping as labelled leaves: {"a": {"b_c": 1}} → [("a: b c", 1)]."""
+    leaves: list[tuple[str, Any]] = []
+    for key, item in value.items():
+        name = f"{prefix}{key}".replace("_", " ")
+        if isinstance(item, Mapping):
+            leaves += flatten(item, f"{name}: ")
+        elif not isinstance(item, (list, tuple)):
+            leaves.append((name, item))
+    return leaves
+
+
+def funnel(results: Results) -> dict[str, Any]:
+    """Counts of curation, and what was dropped for which reason."""
+    counted = {k: v for k, v in results.funnel.items() if isinstance(v, (int, float))}
+    dropped = pd.Series(results.funnel.get("dropped", {}), dtype=float)
+    dropped = dropped.sort_values(ascending=False, kind="stable")
+    return {"counts": flatten(counted), "dropped": list(dropped.items())}
