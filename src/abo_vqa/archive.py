@@ -267,7 +267,7 @@ def unzipped(data: bytes, name: str, where: Path) -> Iterator[bytes]:
         with igzip.open(io.BytesIO(data)) as stream:
             while chunk := stream.read(CHUNK):
                 yield chunk
-    except (EOFError, gzip.BadGzipFile, igzip_lib.IsalError) as error:
+    except (EOFError, gzip.BadGzipFile, igzip_lib.IsalError) as error:  # type: ignore[misc]  # its stub says instance
         raise UserError(
             f"{name} in {where} is damaged ({error}). Delete {where} and fetch it again."
         ) from error

@@ -1,0 +1,180 @@
+"""What train and test have in common: images, products, identical and look-alike pictures, answers.
+
+    abo-vqa audit --train train.csv --test test.csv
+
+works on any two tables with image_path, question and answer; what other columns there are (item_id,
+image_sha1, phash, product_type) decides what else can be checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from abo_vqa.errors import UserError
+from abo_vqa.groups import NEEDS, close_pairs, group_rows, hash_bits
+from abo_vqa.io import read_table
+
+COLUMNS = ("image_path", "question", "answer")
+EQUAL = {"images": "image_path", "products": "item_id", "identical_pictures": "image_sha1"}
+# Which findings make a split by this kind of group wrong.
+FORBIDDEN = {
+    "image": ("images",),
+    "product": ("images", "products"),
+    "near-duplicate": ("images", "products", "identical_pictures", "near_duplicate_groups"),
+}
+PHASH_DISTANCE = 4
+
+
+def audit(train: pd.DataFrame, test: pd.DataFrame, kind: str, distance: int) -> dict[str, Any]:
+    """Measure what two sides of a split share.
+
+    Args:
+        train, test: VQA tables. kind: the group the split is made by (see `groups.NEEDS`).
+        distance: bits of 64 up to which two pictures count as look-alikes.
+    Returns:
+        rows, images: by side; groups: how many of that kind, the largest's images and rows;
+        shared: distinct values on both sides, `near_duplicate_groups` with the same clusters as
+        `groups.clusters`; near_duplicates: test images with any look-alike in train, cluster or
+        not; overlap: shares of test rows whose question, or question and answer, is in train;
+        types: the largest difference in a product type's share. A check whose column is missing is
+        left out.
+    """
+    both = pd.concat([train, test], ignore_index=True)
+    in_test = np.arange(len(both)) >= len(train)
+    found: dict[str, Any] = {
+        "rows": {"train": len(train), "test": len(test)},
+        "images": {"train": train["image_path"].nunique(), "test": test["image_path"].nunique()},
+        "groups": group_sizes(both, group_rows(both, kind, distance)),
+        "shared": {
+            name: len((set(train[column]) & set(test[column])) - {""})
+            for name, column in EQUAL.items()
+            if column in train and column in test
+        },
+    }
+    if all(name in both for name in NEEDS["near-duplicate"]):
+        groups = pd.Series(in_test).groupby(group_rows(both, "near-duplicate", distance))
+        found["shared"]["near_duplicate_groups"] = int((groups.nunique() > 1).sum())
+    if "phash" in train and "phash" in test:
+        alike = look_alikes(train, test, distance)
+        share = alike / max(1, found["images"]["test"])
+        found["near_duplicates"] = {"test_images": alike, "share": round(share, 6)}
+    found["overlap"] = overlap(train, test)
+    if "product_type" in train and "product_type" in test:
+        left, right = (t["product_type"].value_counts(normalize=True) for t in (train, test))
+        found["types"] = {
+            "largest_difference": round(float(left.sub(right, fill_value=0).abs().max()), 6)
+        }
+    return found
+
+
+def group_sizes(table: pd.DataFrame, groups: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """How many groups there are, and how large the largest is, in images and in rows."""
+    by_group = table.groupby(groups)["image_path"]
+    return {
+        "count": int(by_group.ngroups),
+        "largest_images": int(by_group.nunique().max()),
+        "largest_rows": int(by_group.size().max()),
+        "with_several_images": int((by_group.nunique() > 1).sum()),
+    }
+
+
+def look_alikes(train: pd.DataFrame, test: pd.DataFrame, distance: int) -> int:
+    """Test images with a picture in train within the distance."""
+    pictures = test.loc[test["phash"] != "", ["image_path", "phash"]].drop_duplicates()
+    known = sorted(set(train["phash"]) - {""})
+    hits = [
+        i for i, _ in close_pairs(hash_bits(list(pictures["phash"])), hash_bits(known), distance)
+    ]
+    places = np.unique(np.concatenate(hits)) if hits else np.empty(0, dtype=int)
+    return int(pictures["image_path"].iloc[places].nunique())
+
+
+def overlap(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
+    """Shares of test rows whose question, or question and answer, occurs in train (any case)."""
+    seen: dict[str, float] = {}
+    for name, columns in (("questions", ["question"]), ("pairs", ["question", "answer"])):
+        left, right = (
+            pd.MultiIndex.from_arrays([t[c].str.strip().str.lower() for c in columns])
+            for t in (train, test)
+        )
+        seen[name] = round(float(right.isin(left).mean()), 6) if len(test) else 0.0
+    return seen
+
+
+def leaks(found: Mapping[str, Any], kind: str) -> dict[str, int]:
+    """The findings that a split by this kind of group must not have, with their counts."""
+    shared = found["shared"]
+    return {name: shared[name] for name in FORBIDDEN[kind] if shared.get(name)}
+
+
+def strictest(columns: pd.Index) -> str:
+    """The strictest kind of group that a table's columns allow."""
+    fits = [kind for kind, needs in NEEDS.items() if all(name in columns for name in needs)]
+    return fits[-1]
+
+
+def describe(found: Mapping[str, Any], kind: str) -> str:
+    """The audit for the terminal."""
+    rows, images, groups = found["rows"], found["images"], found["groups"]
+    lines = [
+        f"train {rows['train']:,} rows of {images['train']:,} images, "
+        f"test {rows['test']:,} rows of {images['test']:,} images; {groups['count']:,} groups by "
+        f"{kind}, the largest with {groups['largest_images']:,} images"
+    ]
+    for name in FORBIDDEN["near-duplicate"]:
+        count = found["shared"].get(name)
+        text = "not checked: the column isn't there" if count is None else f"{count:,}"
+        lines.append(f"  shared {name.replace('_', ' '):24}{text}")
+    if "near_duplicates" in found:
+        alike = found["near_duplicates"]
+        lines.append(f"  test images that look like one in train: {alike['test_images']:,}")
+    seen = found["overlap"]
+    lines.append(
+        f"  of test rows, {seen['questions']:.1%} have a question and {seen['pairs']:.1%} "
+        "a question and answer that train has too"
+    )
+    return "\n".join(lines)
+
+
+def refuse_leaks(found: Mapping[str, Any], kind: str) -> None:
+    """Raise UserError if a group of this kind straddles the split."""
+    bad = leaks(found, kind)
+    if bad:
+        what = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in bad.items())
+        raise UserError(
+            f"train and test share {what}: scores on this test set would flatter any model that "
+            f"remembers. Split again with groups by {kind} (`abo-vqa split --group {kind}`)."
+        )
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--train", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--test", type=Path, required=True, metavar="FILE")
+    parser.add_argument(
+        "--group",
+        choices=list(NEEDS),
+        help="what may not be on both sides (default: the strictest the columns allow)",
+    )
+    parser.add_argument(
+        "--distance",
+        type=int,
+        default=PHASH_DISTANCE,
+        help="bits of 64 within which pictures are near-duplicates (%(default)s)",
+    )
+
+
+def command(args: argparse.Namespace) -> int:
+    if not 0 <= args.distance <= 32:
+        raise UserError(f"--distance {args.distance}: 0 to 32 of 64 bits.")
+    train, test = (read_table(path, COLUMNS) for path in (args.train, args.test))
+    kind = args.group or strictest(train.columns.intersection(test.columns))
+    found = audit(train, test, kind, args.distance)
+    print(describe(found, kind))
+    refuse_leaks(found, kind)
+    return 0
