@@ -21,14 +21,14 @@ SIZE = 256  # ABO's small images: the longest side in pixels
 LISTINGS, IMAGES = "abo-listings.tar", "abo-images-small.tar"
 
 
-def write_archives(folder: Path, seed: int) -> Catalogue:
+def write_archives(folder: Path, seed: int, workers: int = 2) -> Catalogue:
     """Draw the catalogue and write both archives; the same seed gives the same bytes."""
     catalogue = draw_catalogue(seed)
     with atomic_write(folder / LISTINGS) as path, tarfile.open(path, "w") as tar:
         for digit, lines in zip("0123456789abcdef", catalogue.shards, strict=True):
             text = "".join(line + "\n" for line in lines)
             add(tar, f"listings/metadata/listings_{digit}.json.gz", packed(text))
-    files = picture_files(catalogue.pictures)
+    files = picture_files(catalogue.pictures, workers)
     with atomic_write(folder / IMAGES) as path, tarfile.open(path, "w") as tar:
         add(tar, "images/metadata/images.csv.gz", packed(images_csv(catalogue.pictures)))
         for name in sorted(files):
@@ -59,7 +59,7 @@ def images_csv(pictures: list[Picture]) -> str:
     return out.getvalue()
 
 
-def picture_files(pictures: list[Picture], workers: int = 2) -> dict[str, bytes]:
+def picture_files(pictures: list[Picture], workers: int) -> dict[str, bytes]:
     """Path -> JPEG bytes of every picture that is there."""
     present = [p for p in pictures if p.damage != "absent"]
     with ProcessPoolExecutor(workers) as pool:

@@ -157,7 +157,8 @@ def _axes() -> tuple[Field, Field]:
 
 
 def _bump(t: Field, centre: float, width: float) -> Field:
-    return np.exp(-(((t - centre) / width) ** 2))
+    bump: Field = np.exp(-(((t - centre) / width) ** 2))
+    return bump
 
 
 @lru_cache(maxsize=64)

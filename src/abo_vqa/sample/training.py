@@ -1,0 +1,97 @@
+"""The loop every small checkpoint is trained with, and the attributes they all must see."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from abo_vqa.io import progress
+from abo_vqa.sample.pretraining import FORMS, VALUES, Pictures, truths
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from abo_vqa.sample.scene import Look
+
+Labels = npt.NDArray[np.int64]
+
+# CLIP's, which BLIP and LLaVA's processors share; ViLT uses 0.5.
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    **VALUES,
+    "count": ("1", "2", "3", "4", "5"),
+    "shape": FORMS,
+}
+
+
+def attribute_labels(looks: Sequence[Look]) -> Labels:
+    """[n, 6] class of each attribute, -100 where a product has none."""
+    rows = []
+    for look in looks:
+        facts = truths(look)
+        rows.append(
+            [values.index(facts[a]) if a in facts else -100 for a, values in ATTRIBUTES.items()]
+        )
+    return np.array(rows)
+
+
+def pixels(
+    images: Pictures, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD
+) -> Tensor:
+    """[n, 64, 64, 3] uint8 to normalised [n, 3, 64, 64] float32."""
+    import torch
+
+    x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
+    return (x - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+
+
+def batches(n: int, size: int, steps: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """`steps` batches of indices below n, by shuffled epochs."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(n)
+    at = 0
+    for _ in range(steps):
+        if at + size > n:
+            order, at = rng.permutation(n), 0
+        yield order[at : at + size]
+        at += size
+
+
+def fit(
+    name: str,
+    parameters: Sequence[nn.Parameter],
+    loss_of: Callable[[npt.NDArray[np.int64]], Tensor],
+    *,
+    n: int,
+    steps: int,
+    batch: int,
+    lr: float,
+    seed: int,
+    weight_decay: float = 0.02,
+) -> float:
+    """AdamW with 5% warm-up and a cosine to 2% of `lr`; returns the last 50 steps' mean loss."""
+    import torch
+
+    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98))
+
+    def factor(step: int) -> float:
+        warm = max(1, steps // 20)
+        decay = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+        return min(1.0, (step + 1) / warm) * decay
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    recent: list[float] = []
+    for rows in progress(batches(n, batch, steps, seed), total=steps, desc=name, unit="step"):
+        optimizer.zero_grad(set_to_none=True)
+        loss = loss_of(rows)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        recent = [*recent[-49:], loss.item()]
+    return sum(recent) / len(recent)
