@@ -1,0 +1,1 @@
+"""Questions and answers about the balanced pictures: annotators behind one contract."""
