@@ -61,6 +61,11 @@ class Checkpoint(Section):
 
 
 class Checkpoints(Section):
+    """The study's models by name, and any further ones a profile names for `models.FAMILIES`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, Checkpoint]
+
     blip: Checkpoint
     blip2: Checkpoint
     clip: Checkpoint
@@ -131,6 +136,7 @@ class Embed(Section):
 class Baselines(Section):
     models: tuple[str, ...]
     fraction: Fraction
+    answers: Path
 
 
 class Lora(Section):
@@ -265,6 +271,7 @@ def missing_files(config: Config) -> list[str]:
     wanted = {
         "generate.prompt": config.generate.prompt,
         "generate.file": config.generate.file,
+        "baselines.answers": config.baselines.answers,
         "generate.review": config.generate.review,
         "evaluate.aliases": config.evaluate.aliases,
     }

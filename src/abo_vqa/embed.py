@@ -1,0 +1,227 @@
+"""Pictures → BLIP's vision outputs, computed once for its baseline, training and evaluation.
+
+The vision tower is frozen and has no dropout, so its output for a picture is a constant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from abo_vqa.errors import UserError
+from abo_vqa.io import (
+    atomic_write,
+    fingerprint,
+    progress,
+    read_json,
+    read_table,
+    scratch,
+    write_json,
+    write_table,
+)
+from abo_vqa.stage import Log, Summary, execute, no_log
+
+if TYPE_CHECKING:
+    import torch
+
+    from abo_vqa.config import Config
+
+VQA = Path("data/vqa.csv")
+FOLDER = Path("data/embeddings")
+# numpy has no bfloat16: its bits are kept as integers.
+STORED = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
+
+
+class EmbeddingStore:
+    """Vision outputs on disk: vectors.npy [pictures, tokens, width], paths.csv, meta.json.
+
+    Attributes:
+        meta: what they were computed with (see `expected`), and their shape.
+        place: path → row of vectors.npy.
+        errors: path → why the picture can't be read; its row is zeros.
+    """
+
+    def __init__(self, vectors: np.ndarray, paths: pd.DataFrame, meta: Mapping[str, Any]) -> None:
+        self.vectors = vectors
+        self.meta = meta
+        self.place = {path: at for at, path in enumerate(paths["path"])}
+        self.errors = {p: e for p, e in zip(paths["path"], paths["error"], strict=True) if e}
+
+    @classmethod
+    def open(cls, folder: str | Path = FOLDER) -> EmbeddingStore:
+        """Map a folder written by the stage `embed`; nothing is read until asked for.
+
+        Raises:
+            UserError: the folder is missing or incomplete.
+        """
+        folder = Path(folder)
+        if not (folder / "vectors.npy").is_file():
+            raise UserError(f"no vision outputs in {folder}; run the stage `embed`.")
+        vectors = np.load(folder / "vectors.npy", mmap_mode="r")
+        return cls(vectors, read_table(folder / "paths.csv"), read_json(folder / "meta.json"))
+
+    def get(self, paths: Sequence[str]) -> torch.Tensor:
+        """Vision outputs of pictures: [paths, tokens, width], in the dtype they are stored in.
+
+        Raises:
+            UserError: a path isn't in the store, or its picture couldn't be read.
+        """
+        import torch
+
+        for path in paths:
+            if path in self.errors or path not in self.place:
+                why = self.errors.get(path, "not among the embedded pictures; run `embed` again")
+                raise UserError(f"no vision output of {path}: {why}.")
+        rows = np.array([self.place[path] for path in paths], dtype=np.int64)
+        # One pass over the file in its own order, then back into the order asked for.
+        order = np.argsort(rows, kind="stable")
+        taken = torch.empty((len(rows), *self.vectors.shape[1:]), dtype=self.dtype)
+        view = taken.view(torch.uint16) if self.meta["dtype"] == "bfloat16" else taken
+        view.numpy()[order] = self.vectors[rows[order]]
+        return taken
+
+    @property
+    def dtype(self) -> torch.dtype:
+        import torch
+
+        dtype: torch.dtype = getattr(torch, self.meta["dtype"])
+        return dtype
+
+    def matches(self, config: Config) -> bool:
+        """Whether these are the outputs of the weights and dtype that `config` names."""
+        return {key: self.meta.get(key) for key in expected(config)} == expected(config)
+
+
+def expected(config: Config) -> dict[str, Any]:
+    """What vision outputs computed with `config` say of themselves."""
+    from abo_vqa.models.loading import identity
+
+    blip = config.models.blip
+    return {
+        "model": blip.path,
+        "revision": blip.revision or "",
+        "weights": fingerprint(identity(blip)),
+        "dtype": config.embed.dtype,
+    }
+
+
+def to_array(encoded: torch.Tensor, dtype: str) -> np.ndarray:
+    """A tensor's values in one of the stored formats."""
+    import torch
+
+    cast = encoded.to("cpu", getattr(torch, dtype))
+    return np.asarray((cast.view(torch.uint16) if dtype == "bfloat16" else cast).numpy())
+
+
+class Builder:
+    """Vectors on their way: a file in the scratch folder and the number of blocks it holds.
+
+    Blocks are written in order and counted after they are on disk, so a killed process leaves
+    a whole number of them, and the next one goes on behind it.
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: str) -> None:
+        self.folder = folder
+        self.file = folder / "vectors.npy"
+        self.state = folder / "state.json"
+        self.done, self.errors = 0, {}
+        if self.state.is_file() and self.file.is_file():
+            saved = json.loads(self.state.read_text())
+            self.done, self.errors = saved["done"], saved["errors"]
+        mode = "r+" if self.done else "w+"
+        self.vectors = np.lib.format.open_memmap(
+            self.file, mode=mode, dtype=STORED[dtype], shape=None if self.done else shape
+        )
+
+    def add(self, start: int, rows: Mapping[int, np.ndarray], errors: Mapping[str, str]) -> None:
+        """Write one block: its first position, the vectors by position, and the failures."""
+        for at, vector in rows.items():
+            self.vectors[start + at] = vector
+        self.vectors.flush()
+        self.done += 1
+        self.errors |= errors
+        with atomic_write(self.state) as temporary:
+            temporary.write_text(json.dumps({"done": self.done, "errors": self.errors}))
+
+
+def build(config: Config, paths: Sequence[str], folder: Path) -> tuple[Path, dict[str, str]]:
+    """Encode all pictures into folder/vectors.npy, going on where an earlier run stopped.
+
+    Returns:
+        The file, and path → reason for the pictures that can't be read.
+    """
+    import torch
+
+    from abo_vqa.answering import Files, ahead
+    from abo_vqa.archive import open_archive
+    from abo_vqa.models import load_model
+
+    model = load_model("blip", config)
+    vision = model.model.config.vision_config  # type: ignore[attr-defined]  # it is a Blip
+    tokens = (vision.image_size // vision.patch_size) ** 2 + 1
+    builder = Builder(folder, (len(paths), tokens, vision.hidden_size), config.embed.dtype)
+    size = config.embed.batch_size
+    blocks = [list(range(i, min(i + size, len(paths)))) for i in range(0, len(paths), size)]
+    left = blocks[builder.done :]
+    with open_archive(config.data.raw) as archive, torch.inference_mode():
+        files = Files(archive.image)
+        loading = ahead(left, lambda block: files.load([paths[i] for i in block]))
+        for block, loaded in progress(loading, total=len(left), desc="embedding", unit="batch"):
+            encoded = files.encode(model, loaded)
+            vectors = {
+                at: to_array(encoded.values[encoded.place[paths[i]]], config.embed.dtype)
+                for at, i in enumerate(block)
+                if paths[i] in encoded.place
+            }
+            builder.add(block[0], vectors, encoded.errors)
+    return builder.file, dict(builder.errors)
+
+
+def run(config: Config, log: Log = no_log) -> Summary:
+    """Write data/embeddings for every picture that data/vqa.csv asks about."""
+    import torch
+
+    torch.set_num_threads(config.threads)
+    began = time.perf_counter()
+    paths = sorted(set(read_table(VQA, ["image_path"])["image_path"]))
+    meta = expected(config)
+    key = fingerprint([meta, paths, config.compute.model_dump(), config.embed.model_dump()])
+    folder = scratch("embed", key)
+    vectors, errors = build(config, paths, folder)
+    shape = np.load(vectors, mmap_mode="r").shape
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    shutil.move(vectors, FOLDER / "vectors.npy")
+    reasons = [errors.get(path, "") for path in paths]
+    write_table(pd.DataFrame({"path": paths, "error": reasons}), FOLDER / "paths.csv")
+    write_json(
+        {**meta, "images": shape[0], "tokens": shape[1], "width": shape[2]}, FOLDER / "meta.json"
+    )
+    shutil.rmtree(folder)
+    size = (FOLDER / "vectors.npy").stat().st_size
+    seconds = time.perf_counter() - began
+    return Summary(
+        f"{len(paths)} pictures → {FOLDER} ({size / 1e6:.0f} MB, {config.embed.dtype})"
+        + (f"; {len(errors)} can't be read" if errors else ""),
+        metrics={
+            "pictures": len(paths),
+            "unreadable": len(errors),
+            "bytes": size,
+            "pictures_per_second": len(paths) / seconds,
+        },
+    )
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The stage takes none."""
+
+
+def command(args: argparse.Namespace) -> int:
+    return execute("embed", run)

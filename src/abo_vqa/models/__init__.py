@@ -1,0 +1,60 @@
+"""Vision-language models behind one contract. A new one is a file here and a line in FAMILIES."""
+
+from __future__ import annotations
+
+import importlib
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from abo_vqa.errors import UserError
+
+if TYPE_CHECKING:
+    from abo_vqa.config import Config
+    from abo_vqa.models.base import VQAModel
+
+# name: "module:class". The weights are those of `models.<name>` in the profile; what follows a
+# hyphen in the name is a variant that shares them.
+FAMILIES = {
+    "blip": "abo_vqa.models.blip:Blip",
+    "blip2": "abo_vqa.models.blip2:Blip2",
+    "clip-fixed": "abo_vqa.models.clip:Clip",
+    "clip-train": "abo_vqa.models.clip:Clip",
+    "clip-all": "abo_vqa.models.clip:Clip",
+    "llava": "abo_vqa.models.llava:Llava",
+    "vilt": "abo_vqa.models.vilt:Vilt",
+    "smolvlm": "abo_vqa.models.chat:Chat",
+}
+
+
+def load_model(name: str, config: Config, **options: Any) -> VQAModel:
+    """Load the model `name` with the weights that the profile names.
+
+    Args:
+        options: what the family needs beside its checkpoint, e.g. `candidates` (CLIP's answers)
+            or `adapter` (a PEFT folder for BLIP).
+    Raises:
+        UserError: no such model, or its checkpoint can't be loaded.
+    """
+    import torch
+
+    if name not in FAMILIES:
+        close = get_close_matches(name, FAMILIES, n=1)
+        hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(FAMILIES)}."
+        raise UserError(f"no model is called {name!r}. {hint}")
+    torch.set_num_threads(config.threads)
+    module, _, family = FAMILIES[name].partition(":")
+    load = getattr(importlib.import_module(module), family).load
+    model: VQAModel = load(checkpoint_of(name, config), config.compute, **options)
+    return model
+
+
+def checkpoint_of(name: str, config: Config) -> Any:
+    """The settings of a model's weights: `models.<name without its variant>` of the profile."""
+    key = name.partition("-")[0]
+    checkpoint = getattr(config.models, key, None)
+    if checkpoint is None:
+        raise UserError(
+            f"conf/profiles/{config.profile}.yaml names no weights for {name}: "
+            f"add `{key}: {{path: …}}` under models."
+        )
+    return checkpoint

@@ -1,0 +1,111 @@
+"""The contract of every model: pictures and questions in, answers out, a picture seen once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from abo_vqa.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer.
+
+    Attributes:
+        text: the answer; may be empty, which is an answer (and a wrong one).
+        confidence: probability the model gives to `text`, or None where it has none to give.
+        error: why there is no answer; empty if there is one.
+    """
+
+    text: str
+    confidence: float | None = None
+    error: str = ""
+
+
+class VQAModel(ABC):
+    """A model that answers questions about pictures.
+
+    The work is in two parts, so that a picture with several questions is seen once:
+    `encode` does what depends on the picture alone, `answer_encoded` the rest.
+
+    Attributes:
+        groups_by: what rows should share a batch, "picture" or "question": whichever carries the
+            work that they can share.
+    """
+
+    groups_by: ClassVar[str] = "picture"
+
+    @abstractmethod
+    def encode(self, pictures: Sequence[Image]) -> Any:
+        """What the model needs of each picture, whatever the question: P pictures in, P rows out.
+
+        The result can be indexed like a sequence of P entries (a tensor [P, ...] or a list).
+        """
+
+    @abstractmethod
+    def answer_encoded(
+        self, encoded: Any, which: Sequence[int], questions: Sequence[str]
+    ) -> list[Answer]:
+        """Answer `questions[i]` about the picture `encoded[which[i]]`.
+
+        An answer depends on its own picture and question only, up to the rounding of the batch.
+        """
+
+    def rank_encoded(
+        self,
+        encoded: Any,
+        which: Sequence[int],
+        questions: Sequence[str],
+        choices: Sequence[Sequence[str]],
+    ) -> list[list[float]]:
+        """Log-likelihood of each of `choices[i]` as the answer to row i."""
+        raise UserError(f"{type(self).__name__} can't rank choices by their likelihood.")
+
+    @abstractmethod
+    def record(self) -> dict[str, Any]:
+        """What the answers depend on: weights, revision, prompt, decoding, dtype."""
+
+    def answer(self, images: Sequence[Image], questions: Sequence[str]) -> list[Answer]:
+        """Answer one question an image; an image object that repeats is encoded once."""
+        pictures, which = distinct(images)
+        return self.answer_encoded(self.encode(pictures), which, questions) if pictures else []
+
+    def rank(
+        self,
+        images: Sequence[Image],
+        questions: Sequence[str],
+        choices: Sequence[Sequence[str]],
+    ) -> list[list[float]]:
+        """Log-likelihood of each choice, in the order given, for one question an image.
+
+        Raises:
+            UserError: the family gives no likelihood to a text of one's choosing.
+        """
+        pictures, which = distinct(images)
+        return (
+            self.rank_encoded(self.encode(pictures), which, questions, choices) if pictures else []
+        )
+
+
+def distinct(images: Sequence[Image]) -> tuple[list[Image], list[int]]:
+    """Images without repeats (the same object), and for each image its place among them."""
+    place: dict[int, int] = {}
+    which = [place.setdefault(id(image), len(place)) for image in images]
+    pictures: list[Any] = [None] * len(place)
+    for image, at in zip(images, which, strict=True):
+        pictures[at] = image
+    return pictures, which
+
+
+def by_length(lengths: Sequence[int]) -> list[list[int]]:
+    """Positions grouped by equal length, shortest first: batches that need no padding."""
+    groups: dict[int, list[int]] = {}
+    for position, length in enumerate(lengths):
+        groups.setdefault(length, []).append(position)
+    return [groups[length] for length in sorted(groups)]

@@ -1,0 +1,39 @@
+"""BLIP-2 with a decoder-only language model (Li et al., 2023, arXiv:2301.12597)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from abo_vqa.models.causal import ImagePrompted
+from abo_vqa.models.loading import load_pretrained, load_processor
+
+if TYPE_CHECKING:
+    import torch
+
+    from abo_vqa.config import Checkpoint, Compute
+
+
+class Blip2(ImagePrompted):
+    """ViT → Q-Former → 32 tokens in front of an OPT prompt."""
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, compute: Compute) -> Blip2:
+        from transformers import Blip2ForConditionalGeneration, Blip2Processor
+
+        model, device = load_pretrained(Blip2ForConditionalGeneration, checkpoint, compute)
+        return cls(model, load_processor(Blip2Processor, checkpoint), checkpoint, device)
+
+    @property
+    def decoder(self) -> Any:
+        return self.model.language_model
+
+    def image_tokens(self, pixels: torch.Tensor) -> torch.Tensor:
+        tokens: torch.Tensor = self.model.get_image_features(pixels).pooler_output
+        return tokens
+
+    def prompt_tokens(self, prompts: Sequence[str], count: int) -> list[list[int]]:
+        """The image comes first, even before the start token."""
+        image = [self.model.config.image_token_id] * count
+        words = self.processor.tokenizer(list(prompts))["input_ids"]
+        return [image + ids for ids in words]

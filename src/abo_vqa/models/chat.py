@@ -1,0 +1,93 @@
+"""Any image-text-to-text chat model of transformers: SmolVLM, Qwen-VL, Idefics and their kin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from abo_vqa.models.base import Answer, VQAModel
+from abo_vqa.models.decoding import end_tokens, until
+from abo_vqa.models.loading import describe, load_pretrained, load_processor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from abo_vqa.config import Checkpoint, Compute
+
+
+class Chat(VQAModel):
+    """A user's message with the picture and the prompt, in the checkpoint's own chat template."""
+
+    def __init__(self, model: Any, processor: Any, checkpoint: Checkpoint, device: Any) -> None:
+        self.model = model
+        self.processor = processor
+        self.checkpoint = checkpoint
+        self.device = device
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, compute: Compute) -> Chat:
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        model, device = load_pretrained(AutoModelForImageTextToText, checkpoint, compute)
+        processor = load_processor(AutoProcessor, checkpoint)
+        processor.tokenizer.padding_side = "left"  # an answer continues its prompt
+        return cls(model, processor, checkpoint, device)
+
+    def encode(self, pictures: Sequence[Image]) -> list[Image]:
+        """The pictures: how a chat model lays one out in its prompt is its own affair."""
+        return list(pictures)
+
+    def inputs(self, encoded: Any, which: Sequence[int], questions: Sequence[str]) -> Any:
+        """Padded model inputs of one message a row."""
+        chats = [
+            [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "image", "image": encoded[place]},
+                        {"type": "text", "text": self.checkpoint.prompt.format(question=question)},
+                    ],
+                }
+            ]
+            for place, question in zip(which, questions, strict=True)
+        ]
+        return self.processor.apply_chat_template(
+            chats,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            padding=True,
+        ).to(self.device, self.model.dtype)
+
+    def answer_encoded(
+        self, encoded: Any, which: Sequence[int], questions: Sequence[str]
+    ) -> list[Answer]:
+        import torch
+
+        inputs = self.inputs(encoded, which, questions)
+        with torch.inference_mode():
+            out = self.model.generate(
+                **inputs,
+                do_sample=False,
+                max_new_tokens=self.checkpoint.max_new_tokens,
+                return_dict_in_generate=True,
+                output_logits=True,
+            )
+        said = out.sequences[:, inputs["input_ids"].shape[1] :]  # [B, answer]
+        scores = torch.stack(out.logits, dim=1).float().log_softmax(-1)  # [B, answer, V]
+        chosen = scores.gather(2, said[..., None])[..., 0].double()  # [B, answer]
+        ends = end_tokens(self.model)
+        answers = []
+        for ids, log_p in zip(said.tolist(), chosen, strict=True):
+            words = until(ids, ends)
+            text = self.processor.tokenizer.decode(words, skip_special_tokens=True).strip()
+            answers.append(Answer(text, float(log_p[: len(words) + 1].sum().exp())))
+        return answers
+
+    def record(self) -> dict[str, Any]:
+        return {
+            **describe(self.checkpoint, self.model),
+            "prompt": self.checkpoint.prompt,
+            "decoding": f"greedy, at most {self.checkpoint.max_new_tokens} tokens",
+        }

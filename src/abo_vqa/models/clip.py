@@ -1,0 +1,133 @@
+"""CLIP as a ranker of candidate answers (Radford et al., 2021, arXiv:2103.00020), by open_clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from abo_vqa.errors import UserError
+from abo_vqa.models.base import Answer, VQAModel
+from abo_vqa.models.clip_text import TextTower
+from abo_vqa.models.loading import describe, pick_device, pick_dtype, quiet, refusals
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from abo_vqa.config import Checkpoint, Compute
+
+
+class Clip(VQAModel):
+    """The candidate whose sentence "Question: … Answer: candidate" is closest to the picture.
+
+    Nearly all the work is text: questions times candidates. It is done once a distinct question,
+    and rows with the same question share a batch.
+    """
+
+    groups_by: ClassVar[str] = "question"
+
+    def __init__(
+        self,
+        model: Any,
+        preprocess: Any,
+        tokenizer: Any,
+        checkpoint: Checkpoint,
+        device: Any,
+        candidates: Sequence[str],
+    ) -> None:
+        self.model = model
+        self.preprocess = preprocess
+        self.checkpoint = checkpoint
+        self.device = device
+        self.candidates = list(candidates)
+        self.text = TextTower(model, tokenizer)
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, compute: Compute, candidates: Sequence[str] = ()) -> Clip:
+        """Load an open_clip model: a local folder, a hub repository, or an architecture's tag."""
+        import open_clip
+
+        quiet()
+        device = pick_device(compute.device)
+        dtype = pick_dtype(checkpoint, compute, device)
+        name, options = open_clip_name(checkpoint)
+        with refusals(checkpoint):
+            model, _, preprocess = open_clip.create_model_and_transforms(name, **options)
+            tokenizer = open_clip.get_tokenizer(name)
+        model = model.to(device, dtype).eval().requires_grad_(False)
+        return cls(model, preprocess, tokenizer, checkpoint, device, candidates)
+
+    def encode(self, pictures: Sequence[Image]) -> torch.Tensor:
+        """Unit features of the pictures: [P, width]."""
+        import torch
+
+        dtype = self.model.visual.conv1.weight.dtype
+        pixels = torch.stack([self.preprocess(picture) for picture in pictures])
+        with torch.inference_mode():
+            features: torch.Tensor = self.model.encode_image(
+                pixels.to(self.device, dtype), normalize=True
+            )
+        return features
+
+    def answer_encoded(
+        self, encoded: Any, which: Sequence[int], questions: Sequence[str]
+    ) -> list[Answer]:
+        if not self.candidates:
+            raise UserError("CLIP chooses among candidate answers, and none are given.")
+        answers: list[Answer | None] = [None] * len(questions)
+        for question in dict.fromkeys(questions):
+            rows = [i for i, q in enumerate(questions) if q == question]
+            scores = self.scores(encoded, [which[i] for i in rows], question, self.candidates)
+            probability, best = scores.softmax(-1).max(-1)  # [rows], [rows]
+            for i, p, at in zip(rows, probability.tolist(), best.tolist(), strict=True):
+                answers[i] = Answer(self.candidates[at], p)
+        return answers  # type: ignore[return-value]  # every question was asked
+
+    def scores(
+        self, encoded: Any, which: Sequence[int], question: str, candidates: Sequence[str]
+    ) -> torch.Tensor:
+        """Scaled cosine similarities of pictures and candidates' sentences: [rows, candidates]."""
+        import torch
+
+        prompt = self.checkpoint.prompt
+        sentences = [prompt.format(question=question, candidate=c) for c in candidates]
+        with torch.inference_mode():
+            texts = self.text.encode(sentences)  # [candidates, width]
+            seen = encoded[torch.as_tensor(which)].to(texts)  # [rows, width]
+            similar: torch.Tensor = self.model.logit_scale.exp() * seen @ texts.T
+        return similar.float()
+
+    def rank_encoded(
+        self,
+        encoded: Any,
+        which: Sequence[int],
+        questions: Sequence[str],
+        choices: Sequence[Sequence[str]],
+    ) -> list[list[float]]:
+        """Log of CLIP's softmax over the choices."""
+        ranked = []
+        for place, question, options in zip(which, questions, choices, strict=True):
+            scores = self.scores(encoded, [place], question, options)[0]
+            ranked.append(scores.log_softmax(-1).tolist())
+        return ranked
+
+    def record(self) -> dict[str, Any]:
+        return {
+            **describe(self.checkpoint, self.model),
+            "architecture": self.checkpoint.architecture or "",
+            "prompt": self.checkpoint.prompt,
+            "decoding": f"most similar of {len(self.candidates)} candidates",
+        }
+
+
+def open_clip_name(checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
+    """The name and options by which open_clip finds the weights."""
+    if Path(checkpoint.path).is_dir():
+        return f"local-dir:{checkpoint.path}", {}
+    if checkpoint.architecture is None:
+        return f"hf-hub:{checkpoint.path}", {}
+    options: dict[str, Any] = {"pretrained": checkpoint.path}
+    # OpenAI's weights were trained with the quick approximation of GELU.
+    options["force_quick_gelu"] = checkpoint.path == "openai"
+    return checkpoint.architecture, options

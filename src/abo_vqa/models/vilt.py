@@ -1,0 +1,113 @@
+"""ViLT for visual question answering (Kim et al., 2021, arXiv:2102.03334)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from abo_vqa.models.base import Answer, VQAModel
+from abo_vqa.models.loading import describe, load_pretrained, load_processor
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from abo_vqa.config import Checkpoint, Compute
+
+
+class Vilt(VQAModel):
+    """One transformer over the words and patches, then a classifier over a fixed vocabulary.
+
+    Patches see the question from the first layer on, so only their embedding is shared between
+    a picture's questions. The library puts the patches in a random order, which changes nothing
+    but the rounding; here they keep their order, so that the same picture gives the same bits.
+    """
+
+    def __init__(self, model: Any, processor: Any, checkpoint: Checkpoint, device: Any) -> None:
+        self.model = model
+        self.processor = processor
+        self.checkpoint = checkpoint
+        self.device = device
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, compute: Compute) -> Vilt:
+        from transformers import ViltForQuestionAnswering, ViltProcessor
+
+        model, device = load_pretrained(ViltForQuestionAnswering, checkpoint, compute)
+        return cls(model, load_processor(ViltProcessor, checkpoint), checkpoint, device)
+
+    def encode(self, pictures: Sequence[Image]) -> list[torch.Tensor]:
+        """Embedded patches of each picture, in reading order: [1 + patches, width] each.
+
+        Pictures keep their proportions, so their numbers of patches differ.
+        """
+        import torch
+
+        embed = self.model.vilt.embeddings.visual_embed
+        longest = self.model.config.max_image_length
+        embedded = []
+        for picture in pictures:
+            pixels = self.processor.image_processor(images=picture, return_tensors="pt")
+            # The order of patches is drawn from torch's generator: leave no trace there.
+            with torch.random.fork_rng(devices=[]), torch.inference_mode():
+                torch.manual_seed(0)
+                patches, _, (place, (_, columns)) = embed(
+                    pixels["pixel_values"].to(self.device, self.model.dtype),
+                    pixels["pixel_mask"].to(self.device),
+                    max_image_length=longest,
+                )  # [1, 1 + patches, width], places [1, patches, 2] as (row, column)
+                order = (place[0, :, 0] * columns + place[0, :, 1]).argsort()
+                embedded.append(torch.cat([patches[0, :1], patches[0, 1:][order]]))
+        return embedded
+
+    def answer_encoded(
+        self, encoded: Any, which: Sequence[int], questions: Sequence[str]
+    ) -> list[Answer]:
+        logits = self.logits(encoded, which, questions)  # [B, vocabulary]
+        # The classifier is trained with a sigmoid a label: several answers may be right.
+        probability, label = logits.float().sigmoid().max(-1)
+        labels = self.model.config.id2label
+        return [
+            Answer(labels[i], p) for i, p in zip(label.tolist(), probability.tolist(), strict=True)
+        ]
+
+    def logits(self, encoded: Any, which: Sequence[int], questions: Sequence[str]) -> torch.Tensor:
+        """Scores of the vocabulary's answers: [B, vocabulary]."""
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        words = self.processor.tokenizer(
+            list(questions), padding=True, truncation=True, return_tensors="pt"
+        ).to(self.device)
+        chosen = [encoded[i] for i in which]
+        patches = pad_sequence(chosen, batch_first=True)  # [B, most patches, width]
+        mask = pad_sequence(
+            [torch.ones(len(c), dtype=torch.long) for c in chosen], batch_first=True
+        ).to(self.device)
+        with torch.inference_mode():
+            scores: torch.Tensor = self.model(**words, image_embeds=patches, pixel_mask=mask).logits
+        return scores
+
+    def rank_encoded(
+        self,
+        encoded: Any,
+        which: Sequence[int],
+        questions: Sequence[str],
+        choices: Sequence[Sequence[str]],
+    ) -> list[list[float]]:
+        """Log of the sigmoid of a choice's label; minus infinity outside the vocabulary."""
+        import torch
+
+        scores = torch.nn.functional.logsigmoid(self.logits(encoded, which, questions).float())
+        label = {text: int(i) for i, text in self.model.config.id2label.items()}
+        return [
+            [float(row[label[c]]) if c in label else float("-inf") for c in options]
+            for row, options in zip(scores, choices, strict=True)
+        ]
+
+    def record(self) -> dict[str, Any]:
+        return {
+            **describe(self.checkpoint, self.model),
+            "prompt": "{question}",
+            "decoding": f"most probable of {self.model.config.num_labels} answers",
+        }

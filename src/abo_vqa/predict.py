@@ -1,0 +1,236 @@
+"""One model's answers to every row, in the study's sampling order: a fraction is a prefix."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from abo_vqa.answering import Files, Once, Pictures, Stored, answer_rows, collect
+from abo_vqa.errors import ComeBackLater, UserError
+from abo_vqa.io import file_md5, fingerprint, read_table, scratch, write_table
+from abo_vqa.models import FAMILIES, checkpoint_of, load_model
+from abo_vqa.stage import Log, Summary, execute, no_log
+
+if TYPE_CHECKING:
+    from abo_vqa.config import Config
+    from abo_vqa.models.base import VQAModel
+
+VQA = Path("data/vqa.csv")
+TRAIN = Path("data/train.csv")
+EMBEDDINGS = Path("data/embeddings")
+ADAPTER = Path("models/adapter")
+REPORTS = Path("reports/baselines")
+
+
+def sampled(table: pd.DataFrame, seed: int, fraction: float) -> pd.DataFrame:
+    """Rows in one random order, of which any smaller fraction is a prefix.
+
+    Returns:
+        Columns row_id (0-based position in `table`), image_path, question.
+    """
+    rows = table[["image_path", "question"]].copy()
+    rows.insert(0, "row_id", range(len(rows)))
+    shuffled = rows.sample(frac=1, random_state=seed)
+    return shuffled.head(int(len(rows) * fraction)).reset_index(drop=True)
+
+
+def candidates_for(name: str, config: Config) -> list[str] | None:
+    """CLIP's candidate answers: the fixed list, the train split's answers, or everybody's.
+
+    `clip-all` knows the answers of the test rows, as in the study; `clip-train` doesn't.
+    """
+    source = {
+        "clip-fixed": config.baselines.answers,
+        "clip-train": TRAIN,
+        "clip-all": VQA,
+    }.get(name)
+    if source is None:
+        return None
+    if source.suffix == ".txt":
+        lines = source.read_text(encoding="utf-8").splitlines()
+        return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    answers = read_table(source, ["answer"])["answer"]
+    return sorted({a.strip().lower() for a in answers} - {""})
+
+
+def pictures_for(
+    name: str, config: Config, rows: pd.DataFrame, model: VQAModel, stack: ExitStack
+) -> Pictures:
+    """Stored vision outputs where there are some that fit, else the archive's pictures."""
+    from abo_vqa.archive import open_archive
+
+    if name == "blip" and (store := fitting_store(config)):
+        return store
+    files = Files(stack.enter_context(open_archive(config.data.raw)).image)
+    if model.groups_by == "question":
+        return Once(files, rows["image_path"].tolist(), block=64)
+    return files
+
+
+def fitting_store(config: Config) -> Stored | None:
+    """The stage `embed`'s vision outputs as a source of pictures, or None if they don't fit."""
+    from abo_vqa.embed import EmbeddingStore
+
+    if not (EMBEDDINGS / "vectors.npy").is_file():
+        return None
+    store = EmbeddingStore.open(EMBEDDINGS)
+    return Stored(store) if store.matches(config) else None
+
+
+def journal_key(name: str, config: Config, rows: pd.DataFrame, more: Any = None) -> str:
+    """A fingerprint of all that determines the answers: weights, settings, rows, our own code."""
+    from abo_vqa import answering, models
+    from abo_vqa.models.loading import identity
+
+    checkpoint = checkpoint_of(name, config)
+    code = [*sorted(Path(models.__path__[0]).glob("*.py")), Path(answering.__file__)]
+    return fingerprint(
+        [
+            name,
+            checkpoint.model_dump(),
+            identity(checkpoint),
+            config.compute.model_dump(),
+            config.embed.model_dump(),
+            config.threads,
+            [file_md5(file) for file in code],
+            rows[["row_id", "image_path", "question"]].astype(str).values.tolist(),
+            more,
+        ]
+    )
+
+
+def predict_rows(
+    model: VQAModel, rows: pd.DataFrame, pictures: Pictures, journal_folder: Path, size: int = 64
+) -> pd.DataFrame:
+    """Answer rows with a loaded model; what the journal holds already isn't asked again.
+
+    Args:
+        rows: columns row_id, image_path, question.
+        size: rows a batch at most.
+    Returns:
+        Columns row_id, prediction, confidence, error, in the order of `rows`.
+    """
+    answer_rows(model, rows, pictures, journal_folder, size)
+    predictions = collect(rows, journal_folder)
+    assert predictions is not None
+    return predictions
+
+
+def predict_finetuned(config: Config, test: pd.DataFrame) -> pd.DataFrame:
+    """Answers of BLIP with models/adapter to rows (row_id, image_path, question)."""
+    if not (ADAPTER / "adapter_config.json").is_file():
+        raise UserError(f"no adapter in {ADAPTER}; run the stage `finetune`.")
+    weights = [file_md5(file) for file in sorted(ADAPTER.glob("adapter_*"))]
+    folder = scratch("finetuned", journal_key("blip", config, test, weights))
+    model = load_model("blip", config, adapter=ADAPTER)
+    with ExitStack() as stack:
+        pictures = pictures_for("blip", config, test, model, stack)
+        size = config.models.blip.batch_size
+        predictions = predict_rows(model, test, pictures, folder, size)
+    shutil.rmtree(folder)
+    return predictions
+
+
+def answer_share(name: str, config: Config, rows: pd.DataFrame, folder: Path, options: Any) -> Any:
+    """Answer this process's share of the rows into the journal; returns the model's record."""
+    model = load_model(name, config, **options)
+    size = checkpoint_of(name, config).batch_size
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    with ExitStack() as stack:
+        pictures = pictures_for(name, config, rows, model, stack)
+        answer_rows(model, rows, pictures, folder, size, rank, world)
+    return model.record()
+
+
+def run_model(name: str, config: Config) -> Summary:
+    """Write reports/baselines/<name>/predictions.csv."""
+    began = time.perf_counter()
+    rows = sampled(
+        read_table(VQA, ["image_path", "question"]), config.seed, config.baselines.fraction
+    )
+    candidates = candidates_for(name, config)
+    options = {} if candidates is None else {"candidates": candidates}
+    folder = scratch(f"baseline-{name}", journal_key(name, config, rows, candidates))
+    predictions = collect(rows, folder)
+    record: dict[str, Any] = {}
+    if predictions is None:
+        record = answer_share(name, config, rows, folder, options)
+        predictions = collect(rows, folder)
+    if predictions is None:
+        raise ComeBackLater("other processes are still answering; run it again to collect.")
+    out = write_table(predictions, REPORTS / name / "predictions.csv")
+    shutil.rmtree(folder)
+    failed = int((predictions["error"] != "").sum())
+    seconds = time.perf_counter() - began
+    return Summary(
+        f"{name}: {len(rows)} rows → {out}" + (f"; {failed} without an answer" if failed else ""),
+        metrics={
+            "rows": len(rows),
+            "failed": failed,
+            "empty": int((predictions["prediction"] == "").sum()) - failed,
+            "rows_per_second": len(rows) / seconds,
+            **peak_memory(),
+        },
+        params=record,
+        datasets={"questions": VQA},
+        artifacts=(out,),
+    )
+
+
+def peak_memory() -> dict[str, float]:
+    """Bytes of GPU memory that were held at most, where there is a GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    return {"peak_gpu_bytes": float(torch.cuda.max_memory_allocated())}
+
+
+def run_blind(config: Config) -> Summary:
+    """Write reports/baselines/blind/<variant>/predictions.csv for each blind baseline."""
+    from abo_vqa.models.blind import VARIANTS
+
+    rows = sampled(
+        read_table(VQA, ["image_path", "question"]), config.seed, config.baselines.fraction
+    )
+    train = read_table(TRAIN, ["question", "answer"])
+    questions = train["question"].tolist()
+    answers = [answer.strip().lower() for answer in train["answer"]]
+    written = []
+    for variant, fit in VARIANTS.items():
+        said, confidence = fit(questions, answers)(rows["question"].tolist())
+        table = pd.DataFrame(
+            {
+                "row_id": rows["row_id"],
+                "prediction": said,
+                "confidence": [f"{c:.6f}" for c in confidence],
+                "error": "",
+            }
+        )
+        written.append(write_table(table, REPORTS / "blind" / variant / "predictions.csv"))
+    return Summary(
+        f"blind: {len(rows)} rows → {REPORTS / 'blind'}/{{{','.join(VARIANTS)}}}",
+        metrics={"rows": len(rows)},
+        params={"fitted_on": str(TRAIN)},
+        datasets={"training": TRAIN},
+        artifacts=tuple(written),
+    )
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    names = [*FAMILIES, "blind"]
+    parser.add_argument("--model", required=True, choices=names, help="whose answers")
+
+
+def command(args: argparse.Namespace) -> int:
+    def run(config: Config, log: Log = no_log) -> Summary:
+        return run_blind(config) if args.model == "blind" else run_model(args.model, config)
+
+    return execute(f"baseline@{args.model}", run)
