@@ -11,6 +11,7 @@ from abo_vqa.archive import open_archive
 from abo_vqa.io import atomic_write
 from abo_vqa.reporting import tables
 from abo_vqa.reporting.browser import payload, render_browser
+from abo_vqa.reporting.cards import render_cards
 from abo_vqa.reporting.figures import draw, save
 from abo_vqa.reporting.inputs import REPORTS, Results, load
 from abo_vqa.reporting.pages import context, render_html, render_markdown
@@ -20,12 +21,14 @@ from abo_vqa.stage import Log, Summary, execute, no_log
 if TYPE_CHECKING:
     from abo_vqa.config import Config
 
+PAGES = ("report.html", "report.md", "browser.html")
 FIGURES = REPORTS / "figures"
+CARDS = REPORTS / "cards"
 THUMBNAILS = REPORTS / "thumbnails"
 
 
 def run(config: Config, log: Log = no_log) -> Summary:
-    """Write `reports/{report.html,report.md,browser.html}`, `figures/` and `thumbnails/`.
+    """Write `reports/{report.html,report.md,browser.html}`, `figures/`, `cards/`, `thumbnails/`.
 
     Raises:
         UserError: an input is missing.
@@ -40,16 +43,17 @@ def run(config: Config, log: Log = no_log) -> Summary:
                      errors)  # fmt: skip
     write(REPORTS / "report.html", render_html(values))
     write(REPORTS / "report.md", render_markdown(values))
+    for name, text in render_cards(results, values).items():
+        write(CARDS / name, text)
     addresses = embed(pictures) if embedded else beside(pictures)
     browser = payload(results, addresses)
     write(REPORTS / "browser.html", render_browser(config.report.title, browser))
-    written = (REPORTS / "report.html", REPORTS / "report.md", REPORTS / "browser.html", FIGURES)
     return Summary(
         message=f"{values['conclusion']}\n{REPORTS / 'report.html'}: {len(drawings)} figures; "
         f"{REPORTS / 'browser.html'}: {len(browser['rows']['id'])} rows × "
         f"{len(browser['models'])} models.",
         metrics={"figures": len(drawings), "rows": len(browser["rows"]["id"])},
-        artifacts=written,
+        artifacts=(*(REPORTS / name for name in PAGES), FIGURES, CARDS),
     )
 
 

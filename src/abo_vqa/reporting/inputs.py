@@ -29,6 +29,7 @@ class Results:
         scores: model → one row a test row, one column a metric.
         training: losses and validation accuracy (`reports/training.json`).
         funnel, generate, audit: counts of curation, annotation and split.
+        types: product_type, clean, balanced: rows before and after balancing.
         balanced: the balanced table; train, test: the two sides of the split.
     """
 
@@ -40,6 +41,7 @@ class Results:
     funnel: Mapping[str, Any]
     generate: Mapping[str, Any]
     audit: Mapping[str, Any]
+    types: pd.DataFrame
     balanced: pd.DataFrame
     train: pd.DataFrame
     test: pd.DataFrame
@@ -103,6 +105,7 @@ def load(config: Config, reports: Path = REPORTS, data: Path = DATA) -> Results:
     metrics = read_json(reports / "metrics.json")
     if not metrics:
         raise UserError(f"{reports / 'metrics.json'} names no model. Run `dvc repro evaluate`.")
+    types = read_table(data / "types.csv", ("product_type", "clean", "balanced"))
     scores = {model: read_scores(reports / "scores" / f"{model}.parquet") for model in metrics}
     return Results(
         config=config,
@@ -113,6 +116,7 @@ def load(config: Config, reports: Path = REPORTS, data: Path = DATA) -> Results:
         funnel=read_json(data / "funnel.json"),
         generate=read_json(data / "generate.json"),
         audit=read_json(data / "audit.json"),
+        types=types.astype({"clean": int, "balanced": int}),
         balanced=read_table(data / "balanced.csv", ("path", "product_type")),
         train=read_table(data / "train.csv", ("image_path", "question", "answer")),
         test=read_table(data / "test.csv", ("image_path", "question", "answer")),

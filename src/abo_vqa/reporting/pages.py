@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from abo_vqa.reporting import tables, words
+from abo_vqa.reporting import markdown, tables, words
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.provenance import provenance
 from abo_vqa.reporting.style import Drawing
@@ -44,19 +44,21 @@ def environment() -> Environment:
     )
     filters: dict[str, Callable[..., Any]] = {
         name: getattr(words, name)
-        for name in ("label", "metric_label", "count", "percent", "points", "number", "span")
+        for name in (
+            "label",
+            "metric_label",
+            "count",
+            "percent",
+            "points",
+            "number",
+            "span",
+            "plain",
+        )
     }
-    made.filters.update(filters, plain=plain)
+    made.filters.update(filters)
+    shared = ("table", "headline_table", "slice_table", "pairs_table")
+    made.globals.update({name: getattr(markdown, name) for name in shared})
     return made
-
-
-def plain(value: Any) -> str:
-    """A count, share or word of a small table, as people write it."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (int, float)):
-        return words.count(value) if float(value).is_integer() else words.number(value)
-    return str(value)
 
 
 def css(*names: str) -> str:

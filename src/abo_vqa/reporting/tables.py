@@ -60,9 +60,7 @@ def conclusion(results: Results) -> str:
     sentence = f"{verb} answers {accuracy} of {n} held-out questions exactly{interval}"
     compared = []
     if results.best_zero_shot and model == "finetuned":
-        name = (
-            f"{label(results.best_zero_shot)} without training, the best of the zero-shot models,"
-        )
+        name = f"the best zero-shot model ({label(results.best_zero_shot)})"
         compared.append(versus(results, model, results.best_zero_shot, name))
     if results.best_blind and model != results.best_blind:
         name = "the best baseline that never sees a picture"
@@ -75,7 +73,7 @@ def versus(results: Results, a: str, b: str, name: str) -> str:
     difference = results.metrics[a]["accuracy"] - results.metrics[b]["accuracy"]
     pair = results.pair(a, b)
     if pair is not None and not pair.get("significant", True):
-        return f"not significantly different from {name} ({points(difference)} points)"
+        return f"not significantly different ({points(difference)} points) from {name}"
     word = "more" if difference >= 0 else "fewer"
     return f"{100 * abs(difference):.1f} points {word} than {name}"
 
@@ -90,12 +88,7 @@ def findings(results: Results) -> list[str]:
         beaten = [m for m in zero_shot if not clears(results, m, blind)]
         said.append(
             f"The floor is {percent(floor)}: {label(blind)} reaches it without the picture. "
-            + (
-                f"{len(beaten)} of {len(zero_shot)} zero-shot models don't clear it: "
-                f"{listing([label(m) for m in beaten])}."
-                if beaten
-                else "Every zero-shot model clears it."
-            )
+            + beyond_chance(zero_shot, beaten)
         )
         types = gains_by_type(results, results.focus)
         better = [f"{name} ({points(gain)})" for name, gain in types if gain > 0]
@@ -115,6 +108,18 @@ def findings(results: Results) -> list[str]:
             "can't be told from chance."
         )
     return said
+
+
+def beyond_chance(models: list[str], beaten: list[str]) -> str:
+    """How many of `models` clear the floor, given those that don't."""
+    if not models:
+        return ""
+    if len(beaten) == len(models):
+        return "No zero-shot model clears it beyond chance."
+    if not beaten:
+        return "Every zero-shot model clears it."
+    names = listing([label(model) for model in beaten])
+    return f"{len(beaten)} of {len(models)} zero-shot models don't clear it beyond chance: {names}."
 
 
 def clears(results: Results, model: str, blind: str) -> bool:
@@ -142,18 +147,19 @@ def gains_by_type(results: Results, model: str) -> list[tuple[str, float]]:
 
 
 def metric_table(results: Results) -> dict[str, Any]:
-    """Every metric of every model, with intervals."""
+    """Every metric of every model, with intervals: a row a metric, a column a model."""
     names = [n for n in results.metrics[results.ranking[0]] if n not in ("n", "gain_over_blind")]
     rows = [
         {
-            "name": label(model),
+            "metric": name,
             "cells": [
-                (results.metrics[model].get(name), results.interval(model, name)) for name in names
+                (results.metrics[model].get(name), results.interval(model, name))
+                for model in results.ranking
             ],
         }
-        for model in results.ranking
+        for name in names
     ]
-    return {"names": names, "rows": rows}
+    return {"models": [label(model) for model in results.ranking], "rows": rows}
 
 
 def study_table(results: Results) -> list[dict[str, Any]]:
@@ -231,7 +237,7 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]
 
 def funnel(results: Results) -> dict[str, Any]:
     """Counts of curation, and what was dropped for which reason."""
-    counted = {k: v for k, v in results.funnel.items() if isinstance(v, (int, float))}
-    dropped = pd.Series(results.funnel.get("dropped", {}), dtype=float)
-    dropped = dropped.sort_values(ascending=False, kind="stable")
+    counted = {key: value for key, value in results.funnel.items() if key != "dropped"}
+    dropped = pd.Series(dict(flatten(results.funnel.get("dropped", {}))), dtype=float)
+    dropped = dropped[dropped > 0].sort_values(ascending=False, kind="stable")
     return {"counts": flatten(counted), "dropped": list(dropped.items())}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 MINUS = "\N{MINUS SIGN}"
 LABELS = {
@@ -103,6 +104,15 @@ def p_value(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "–"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def plain(value: Any) -> str:
+    """A count, share or word of a small table, as people write it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)):
+        return count(value) if float(value).is_integer() else number(value)
+    return str(value)
 
 
 def listing(items: Sequence[str]) -> str:

@@ -58,33 +58,28 @@ def funnel(results: Results) -> Drawing:
 
 def product_types(results: Results) -> Drawing | None:
     """Rows a product type before and after balancing."""
-    after = results.balanced["product_type"].value_counts()
-    before = pd.Series(results.funnel.get("clean_types") or {}, dtype=float)
-    table = pd.DataFrame({"before": before, "after": after}).rename_axis("product_type")
-    table = table.fillna({"after": 0}).reset_index()
-    leading = "before" if before.size else "after"
-    table = table.sort_values([leading, "product_type"], ascending=[False, True], kind="stable")
+    table = results.types.sort_values(
+        ["clean", "product_type"], ascending=[False, True], kind="stable"
+    )
     if table.empty:
         return None
     shown = table.head(TOP_TYPES)
     figure, axes = canvas(0.2 * len(shown) + 0.8)
     ax = axes[0][0]
     positions = range(len(shown))
-    if before.size:
-        ax.barh(positions, shown["before"], color=SKY, height=0.74, label="before", alpha=0.55)
-    ax.barh(positions, shown["after"], color=BLUE, height=0.4, label="after")
+    ax.barh(positions, shown["clean"], color=SKY, height=0.74, label="before", alpha=0.55)
+    ax.barh(positions, shown["balanced"], color=BLUE, height=0.4, label="after")
     ax.set_yticks(positions, [name.replace("_", " ") for name in shown["product_type"]], size=8)
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlabel("rows (one a picture)")
     ax.grid(axis="x")
     bare(ax)
-    if before.size:
-        ax.legend(loc="lower right")
+    ax.legend(loc="lower right")
     rest = f", the {len(shown)} largest of {count(len(table))}" if len(table) > len(shown) else ""
     return Drawing(
         "product-types",
         "Product types before and after balancing",
-        f"n = {count(table['after'].sum())} after",
+        f"n = {count(table['clean'].sum())} before, {count(table['balanced'].sum())} after",
         f"Rows a product type{rest}; at most {count(results.config.curate.cap)} a type are kept.",
         table,
         figure,

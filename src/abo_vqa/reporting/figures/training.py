@@ -40,7 +40,7 @@ def learning_curve(results: Results) -> Drawing | None:
         bare(ax, "bottom")
     return Drawing(
         "learning-curve",
-        "Training",
+        "The learning curve",
         f"{count(len(results.train))} train rows, validation included",
         "A share of train is kept for validation, grouped like the split; the epoch with the "
         "best validation accuracy is used.",

@@ -80,7 +80,7 @@ function apply(keepScroll) {
   chips("seen", [["", "all"], ["yes", "seen in train"], ["no", "new"]], facets.seen);
   if (!shown.includes(current)) current = shown.length ? shown[0] : -1;
   if (!keepScroll) $("list").scrollTop = 0;
-  show(); draw(); remember();
+  show(); draw(true); remember();
 }
 
 const name = id => (D.models.find(m => m.id === id) || { name: "" }).name;
@@ -106,19 +106,26 @@ function chips(id, options, counts) {
   if (had !== null) box.querySelector(`[data-value="${CSS.escape(had)}"]`)?.focus();
 }
 
-/* ---- the list: only what is in view exists ---- */
-function draw() {
+/* ---- the list: only what is in view exists, and what stays in view is kept ---- */
+const live = new Map();  // position in the list → its element
+
+function draw(fresh) {
   const list = $("list"), first = Math.max(0, Math.floor(list.scrollTop / ROW) - BUFFER);
   const last = Math.min(shown.length, Math.ceil((list.scrollTop + list.clientHeight) / ROW) + BUFFER);
-  const rows = [];
-  for (let at = first; at < last; at++) rows.push(line(shown[at], at));
-  $("space").replaceChildren(...rows);
+  for (const [at, row] of live) if (fresh || at < first || at >= last) { row.remove(); live.delete(at); }
+  const added = document.createDocumentFragment();
+  for (let at = first; at < last; at++) if (!live.has(at)) {
+    const row = line(shown[at], at);
+    live.set(at, row);
+    added.append(row);
+  }
+  $("space").append(added);
 }
 
 function line(i, at) {
   const m = modelIndex(state.model), v = modelIndex(state.vs);
   const row = el("div", { class: "row", role: "option", "aria-selected": String(i === current), "aria-posinset": at + 1, "aria-setsize": shown.length,
-    "data-row": D.rows.id[i], style: `top:${at * ROW}px`, onclick: () => { current = i; show(); draw(); remember(); } },
+    "data-row": D.rows.id[i], style: `top:${at * ROW}px`, onclick: () => { current = i; reveal(); } },
     el("span", { class: "pic" }, picture(i)),
     el("span", {}, S[D.rows.question[i]], el("small", {}, `${S[D.rows.subtype[i]]} · ${S[D.rows.product[i]].replaceAll("_", " ")}`)),
     el("span", { class: "truth" }, el("small", {}, "expected"), S[D.rows.answer[i]] || "(empty)"), answer(m, i, "mine"));
@@ -182,7 +189,9 @@ function reveal() {
   const list = $("list"), top = shown.indexOf(current) * ROW;
   if (top < list.scrollTop) list.scrollTop = top;
   else if (top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + ROW - list.clientHeight;
-  show(); draw(); remember();
+  draw();
+  for (const [at, row] of live) row.setAttribute("aria-selected", String(shown[at] === current));
+  show(); remember();
 }
 
 /* ---- state lives in the address, so that any view is a link ---- */
@@ -236,7 +245,7 @@ $("dir").addEventListener("click", () => set({ dir: state.dir === "up" ? "down" 
 $("reset").addEventListener("click", () => set({ ...DEFAULTS, model: state.model, vs: state.vs }));
 let frame = 0;
 $("list").addEventListener("scroll", () => { if (!frame) frame = requestAnimationFrame(() => { frame = 0; draw(); }); });
-addEventListener("resize", draw);
+addEventListener("resize", () => draw());
 addEventListener("hashchange", recall);
 if (matchMedia("(max-width: 56rem)").matches) $("drawer").open = false;
 

@@ -1,0 +1,80 @@
+"""Sentences and tables follow the numbers, also where the numbers aren't flattering."""
+
+from dataclasses import replace
+
+import pytest
+
+from abo_vqa.config import load_config
+from abo_vqa.reporting import tables
+from abo_vqa.reporting.inputs import load
+from reporting.workspace import make
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = make(tmp_path_factory.mktemp("results"), 150, 1, pictures=False)
+    return load(load_config(folder / "params.yaml"), folder / "reports", folder / "data")
+
+
+def with_pairs(results, **changes):
+    """The same results with every paired comparison of the fine-tuned model changed."""
+    pairs = [
+        {**pair, **changes} if "finetuned" in (pair["a"], pair["b"]) else pair
+        for pair in results.evaluation["pairs"]
+    ]
+    return replace(results, evaluation={**results.evaluation, "pairs": pairs})
+
+
+def test_the_sentence_names_level_interval_and_both_gains(results):
+    said = tables.conclusion(results)
+    assert said.startswith("BLIP fine-tuned with LoRA answers ")
+    assert "95% interval" in said
+    assert said.count("points more than") == 2
+    assert said.endswith("never sees a picture.")
+
+
+def test_a_difference_by_chance_is_called_that(results):
+    said = tables.conclusion(with_pairs(results, significant=False))
+    assert said.count("not significantly different (") == 2
+
+
+def test_a_loss_is_called_a_loss(results):
+    worse = {m: dict(v) for m, v in results.metrics.items()}
+    worse["finetuned"]["accuracy"] = 0.01
+    said = tables.conclusion(replace(results, metrics=worse))
+    assert said.count("points fewer than") == 2
+
+
+def test_without_fine_tuning_the_best_model_is_described(results):
+    rest = {m: v for m, v in results.metrics.items() if m != "finetuned"}
+    others = replace(results, metrics=rest)
+    assert others.focus == others.ranking[0]
+    assert "LoRA" not in tables.conclusion(others)
+
+
+def test_a_pair_is_found_either_way_round(results):
+    forth, back = results.pair("finetuned", "blip"), results.pair("blip", "finetuned")
+    assert forth["difference"] == -back["difference"]
+    assert (forth["low"], forth["high"]) == (-back["high"], -back["low"])
+    assert forth["p_adjusted"] == back["p_adjusted"]
+
+
+def test_errors_are_wrong_answers_of_every_question_type(results):
+    cards = tables.errors(results)
+    scores = results.scores["finetuned"]
+    wrong = scores[scores["accuracy"] < 1]
+    assert 0 < len(cards) <= tables.ERRORS
+    assert {c["row_id"] for c in cards} <= set(wrong["row_id"])
+    assert {c["question_type"] for c in cards} == set(wrong["question_type"])
+
+
+def test_confused_pairs_count_rows(results):
+    first, *_ = rows = tables.confused_pairs(results)
+    scores = results.scores["finetuned"]
+    same = (scores["answer"] == first["answer"]) & (scores["prediction"] == first["prediction"])
+    assert first["n"] == int(same.sum()) == max(row["n"] for row in rows)
+
+
+def test_flatten_names_nested_counts():
+    nested = {"rows": 3, "dropped": {"no_color": 2, "list": [1]}, "ok": True}
+    assert tables.flatten(nested) == [("rows", 3), ("dropped: no color", 2), ("ok", True)]
