@@ -1,0 +1,1 @@
+"""Scores of short answers: pure functions over arrays of strings."""
