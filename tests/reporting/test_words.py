@@ -25,7 +25,8 @@ NAN = math.nan
         (p_value(0.0412), "0.041"),
         (plain(True), "yes"),
         (plain(3.0), "3"),
-        (plain(0.25), "0.250"),
+        (plain(0.25), "25.0%"),
+        (plain(25.212), "25.212"),
     ],
 )
 def test_shown(shown, expected):

@@ -205,12 +205,10 @@ def results(
          "pairs": pairs, "slices": slices, "best_blind": blind,
          "minimum_detectable_difference": 0.061},
     )  # fmt: skip
-    epochs = [
-        {"epoch": e + 1, "loss": 3 / (e + 2), "accuracy": 0.72 - 0.4 / (e + 1)} for e in range(8)
-    ]
+    epochs = [{"epoch": e + 1, "validation_accuracy": 0.72 - 0.4 / (e + 1)} for e in range(8)]
     steps = [{"step": s, "loss": 3 / (1 + s / 20) + 0.1 * float(rng.random()), "lr": 2e-3}
              for s in range(160)]  # fmt: skip
-    write(folder / "reports" / "training.json", {"epochs": epochs, "steps": steps})
+    write(folder / "reports" / "training.json", {"best_epoch": 8, "epochs": epochs, "steps": steps})
 
 
 def bounds(values: pd.Series) -> list[float]:

@@ -112,10 +112,11 @@ def context(
         "errors": [{**e, "thumbnail": thumbnails.get(e["image_path"])} for e in errors],
         "funnel": tables.funnel(results),
         "generate": tables.flatten(results.generate),
-        "audit": tables.flatten(results.audit),
+        "audit": tables.audit(results),
         "metrics": tables.metric_table(results),
         "for_comparison": words.FOR_COMPARISON,
         "signature": results.evaluation.get("signature", {}),
+        "training": tables.training(results),
         "pipeline": pipeline(results),
         "provenance": made,
         "metrics_md5": dict(made["hashes"]).get("reports/metrics.json"),
@@ -127,7 +128,7 @@ FIGURE_NAMES = (
     "models", "gain-over-blind", "paired-differences", "study", "clip-regimes", "question-types",
     "answer-length", "confusions", "counting", "calibration", "risk-coverage",
     "metric-correlation", "metric-distributions", "data-funnel", "product-types",
-    "learning-curve",
+    "training-loss", "learning-curve",
 )  # fmt: skip
 
 

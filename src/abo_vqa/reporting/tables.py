@@ -235,6 +235,38 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]
     return leaves
 
 
+# What the split's audit calls its numbers, in words.
+AUDIT = {
+    "rows: train": "train rows",
+    "rows: test": "test rows",
+    "images: train": "train pictures",
+    "images: test": "test pictures",
+    "groups: count": "groups",
+    "groups: largest images": "largest group, pictures",
+    "groups: largest rows": "largest group, rows",
+    "groups: with several images": "groups of several pictures",
+    "shared: images": "pictures on both sides",
+    "shared: products": "products on both sides",
+    "shared: identical pictures": "identical pictures on both sides",
+    "shared: near duplicate groups": "groups of near-duplicates on both sides",
+    "near duplicates: test images": "test pictures with a near-duplicate in train",
+    "near duplicates: share": "as a share of the test pictures",
+    "overlap: questions": "test rows whose question occurs in train",
+    "overlap: pairs": "test rows whose question and answer occur in train",
+    "types: largest difference": "largest difference in a product type's share",
+}
+
+
+def audit(results: Results) -> list[tuple[str, Any]]:
+    """The split's audit; a number this table has no words for keeps its own name."""
+    return [(AUDIT.get(name, name), value) for name, value in flatten(results.audit)]
+
+
+def training(results: Results) -> list[tuple[str, Any]]:
+    """What training found, beside its curves."""
+    return [(name, value) for name, value in flatten(results.training) if value is not None]
+
+
 def funnel(results: Results) -> dict[str, Any]:
     """Counts of curation, and what was dropped for which reason."""
     counted = {key: value for key, value in results.funnel.items() if key != "dropped"}

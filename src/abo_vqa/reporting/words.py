@@ -107,11 +107,13 @@ def p_value(value: float | None) -> str:
 
 
 def plain(value: Any) -> str:
-    """A count, share or word of a small table, as people write it."""
+    """A count, a share (strictly between 0 and 1) or a word of a small table."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (int, float)):
-        return count(value) if float(value).is_integer() else number(value)
+        if float(value).is_integer():
+            return count(value)
+        return percent(value) if 0 < value < 1 else number(value)
     return str(value)
 
 

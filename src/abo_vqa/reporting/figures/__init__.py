@@ -27,6 +27,7 @@ FIGURES: tuple[Callable[[Results], Drawing | None], ...] = (
     metrics.distributions,
     data.funnel,
     data.product_types,
+    training.loss,
     training.learning_curve,
 )
 

@@ -12,6 +12,9 @@ from abo_vqa.reporting.style import BLUE, INK, MUTED, VERMILION, Drawing, bare, 
 from abo_vqa.reporting.words import count, label, metric_label, number
 
 BINS = 20
+# Exact and token match, ROUGE-1 and word overlap look like F1 when answers are one word.
+SHOWN = ("f1", "rougeL", "meteor", "wup", "bleu", "bertscore_f1", "bertscore_f1_rescaled",
+         "bartscore")  # fmt: skip
 
 
 def correlation(results: Results) -> Drawing | None:
@@ -57,7 +60,7 @@ def correlation(results: Results) -> Drawing | None:
 
 def distributions(results: Results) -> Drawing | None:
     """Histogram of each metric, right and wrong answers apart."""
-    names = [n for n in results.metric_names if n not in ("accuracy", "token_match")]
+    names = [name for name in SHOWN if name in results.metric_names]
     if not names:
         return None
     scores = results.scores[results.focus]

@@ -8,42 +8,59 @@ from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.style import BLUE, SKY, VERMILION, Drawing, bare, canvas, percent_axis
 from abo_vqa.reporting.words import count
 
+WINDOWS = 40  # the moving mean is over 1/40 of all steps
+
+
+def loss(results: Results) -> Drawing | None:
+    """Training loss, step by step."""
+    steps = pd.DataFrame(results.training.get("steps", []))
+    if steps.empty:
+        return None
+    window = max(1, len(steps) // WINDOWS)
+    steps["moving_mean"] = steps["loss"].rolling(window, min_periods=1).mean()
+    figure, axes = canvas(2.3)
+    ax = axes[0][0]
+    ax.plot(steps["step"], steps["loss"], color=SKY, lw=0.8, alpha=0.6, label="a step")
+    ax.plot(steps["step"], steps["moving_mean"], color=BLUE, lw=1.8, label=f"mean of {window}")
+    ax.set_ylim(0, None)
+    ax.set_xlabel("optimiser step")
+    ax.set_ylabel("nats a token")
+    ax.grid(axis="y")
+    ax.legend(loc="upper right")
+    bare(ax, "bottom")
+    return Drawing(
+        "training-loss",
+        "Training loss",
+        f"{count(len(steps))} steps",
+        "Cross-entropy of the answer's tokens; padding doesn't count.",
+        steps,
+        figure,
+    )
+
 
 def learning_curve(results: Results) -> Drawing | None:
-    """Training loss and validation accuracy."""
-    steps = pd.DataFrame(results.training.get("steps", []))
+    """Validation accuracy, epoch by epoch; which epoch was kept."""
     epochs = pd.DataFrame(results.training.get("epochs", []))
     if epochs.empty:
         return None
-    figure, axes = canvas(2.7, 2)
-    left, right = axes[0]
-    if not steps.empty:
-        smooth = steps["loss"].rolling(max(1, len(steps) // 40), min_periods=1).mean()
-        left.plot(steps["step"], steps["loss"], color=SKY, lw=0.8, alpha=0.6, label="a step")
-        left.plot(steps["step"], smooth, color=BLUE, lw=1.8, label="moving mean")
-        left.set_xlabel("optimiser step")
-        left.legend(loc="upper right")
-    else:
-        left.plot(epochs["epoch"], epochs["loss"], color=BLUE, marker="o")
-        left.set_xlabel("epoch")
-    left.set_ylim(0, None)
-    left.set_title("Training loss, nats a token")
-    if "accuracy" in epochs:
-        right.plot(epochs["epoch"], epochs["accuracy"], color=VERMILION, marker="o", ms=4)
-        best = epochs.iloc[[int(epochs["accuracy"].astype(float).to_numpy().argmax())]]
-        right.plot(best["epoch"], best["accuracy"], "o", ms=10, mfc="none", mec=VERMILION)
-        right.set_title("Validation accuracy")
-        right.set_xlabel("epoch (circle: kept)")
-        percent_axis(right.yaxis)
-    for ax in (left, right):
-        ax.grid(axis="y")
-        bare(ax, "bottom")
+    figure, axes = canvas(2.3)
+    ax = axes[0][0]
+    ax.plot(epochs["epoch"], epochs["validation_accuracy"], color=VERMILION, marker="o", ms=4)
+    kept = epochs[epochs["epoch"] == results.training.get("best_epoch")]
+    ax.plot(kept["epoch"], kept["validation_accuracy"], "o", ms=11, mfc="none", mec=VERMILION)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("validation accuracy")
+    ax.locator_params(axis="x", integer=True)
+    percent_axis(ax.yaxis)
+    ax.grid(axis="y")
+    bare(ax, "bottom")
+    held_out = round(len(results.train) * results.config.lora.validation)
     return Drawing(
         "learning-curve",
         "The learning curve",
-        f"{count(len(results.train))} train rows, validation included",
-        "A share of train is kept for validation, grouped like the split; the epoch with the "
-        "best validation accuracy is used.",
-        pd.concat([steps.assign(level="step"), epochs.assign(level="epoch")], ignore_index=True),
+        f"about {count(held_out)} held-out train rows",
+        "Exact match on rows held out of train, grouped like the split. The circled epoch is the "
+        "one that is kept and tested.",
+        epochs,
         figure,
     )
