@@ -45,6 +45,7 @@ def environment() -> Environment:
     filters: dict[str, Callable[..., Any]] = {
         name: getattr(words, name)
         for name in (
+            "p_value",
             "label",
             "metric_label",
             "count",
@@ -114,6 +115,7 @@ def context(
         "generate": tables.flatten(results.generate),
         "audit": tables.audit(results),
         "metrics": tables.metric_table(results),
+        "paired": tables.paired(results),
         "for_comparison": words.FOR_COMPARISON,
         "signature": results.evaluation.get("signature", {}),
         "training": tables.training(results),

@@ -146,6 +146,12 @@ def gains_by_type(results: Results, model: str) -> list[tuple[str, float]]:
     return gains
 
 
+def paired(results: Results) -> list[dict[str, Any]]:
+    """The focus model against every other: difference, interval, both tests, corrected p."""
+    pairs = [results.pair(results.focus, m) for m in results.ranking if m != results.focus]
+    return [{**pair, "name": label(pair["b"])} for pair in pairs if pair is not None]
+
+
 def metric_table(results: Results) -> dict[str, Any]:
     """Every metric of every model, with intervals: a row a metric, a column a model."""
     names = [n for n in results.metrics[results.ranking[0]] if n not in ("n", "gain_over_blind")]
