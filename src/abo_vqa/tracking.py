@@ -41,6 +41,7 @@ def prepare(experiment: str) -> str:
 
     Concurrent first creation fails inside MLflow, hence the lock.
     """
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
     from filelock import FileLock
     from mlflow.exceptions import MlflowException
