@@ -1,0 +1,158 @@
+"""Curation at real size against the study's way: time, peak memory, growth, and equal bytes.
+
+    python benchmarks/curation.py            # 147,702 listings, 398,212 images
+    python benchmarks/curation.py --scale 0.1
+
+The study's way is Python's json and gzip and a loop over the rows of images.csv. Each measurement is
+a process of its own (so that its peak memory is its own); the best of --repeat runs counts, the two
+ways taking turns, since other work on the machine only ever adds time. Pictures aren't looked at:
+the study doesn't either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import resource
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+from helpers.abo_shaped import EXCLUDED, IMAGES, LISTINGS, image_ids, write_images, write_listings
+
+CACHE = Path(__file__).parent.parent / ".cache" / "abo-vqa" / "benchmarks"
+COLUMNS = ["path", "name", "product_type", "color", "keywords"]
+CAP, SEED = 5000, 42
+
+
+def value(entry: Any) -> Any:
+    """The study's rule for a field, on plain JSON."""
+    if not isinstance(entry, list):
+        return entry
+    if not entry:
+        return None
+    if "language_tag" in entry[0]:
+        return entry[0]["value"] if entry[0]["language_tag"].startswith("en_") else None
+    return entry[0]["value"]
+
+
+def keywords(entries: list[dict[str, Any]]) -> str:
+    seen: list[str] = []
+    for entry in entries:
+        if entry.get("language_tag", "en").startswith("en"):
+            word = entry["value"].strip().lower()
+            if word and word not in seen:
+                seen.append(word)
+    return ", ".join(seen)
+
+
+def study(raw: Path, out: Path) -> None:
+    """json.loads a line at a time, then a loop over images.csv with iterrows."""
+    import pandas as pd
+
+    metadata = {}
+    with tarfile.open(raw / "abo-listings.tar") as tar:
+        for name in sorted(tar.getnames()):
+            with gzip.open(tar.extractfile(name), "rt", encoding="utf-8") as lines:
+                for line in lines:
+                    listing = json.loads(line)
+                    if listing.get("main_image_id"):
+                        metadata[listing["main_image_id"]] = {
+                            "name": value(listing.get("item_name")),
+                            "product_type": value(listing.get("product_type")),
+                            "color": value(listing.get("color")),
+                            "keywords": keywords(listing.get("item_keywords", [])),
+                        }
+    with tarfile.open(raw / "abo-images-small.tar") as tar:
+        with gzip.open(tar.extractfile("images/metadata/images.csv.gz")) as table:
+            images = pd.read_csv(table)
+    rows = []
+    for _, image in images.iterrows():
+        found = metadata.get(image["image_id"])
+        if found is not None and image["image_id"] not in EXCLUDED:
+            rows.append({"path": image["path"], **found})
+    kept = []
+    for row in rows:
+        if all(row.values()) and all(row[c].isascii() for c in COLUMNS[1:4]):
+            kept.append({c: row[c] if c == "path" else row[c].lower() for c in COLUMNS})
+    table = pd.DataFrame(kept, columns=COLUMNS).sort_values("path")
+    parts = [
+        rows.sample(CAP, random_state=SEED) if len(rows) > CAP else rows
+        for _, rows in table.groupby("product_type")
+    ]
+    pd.concat(parts).sort_values("path").to_csv(out, index=False)
+
+
+def ours(raw: Path, out: Path) -> None:
+    from abo_vqa.curate import STUDY, STUDY_SEED, curate
+    from abo_vqa.io import write_table
+
+    write_table(curate(raw, STUDY, STUDY_SEED, pictures=False).balanced, out)
+
+
+def measure(way: str, raw: Path) -> tuple[float, float, str]:
+    """Seconds, peak MB and MD5 of the five columns, of one way in a fresh process."""
+    command = [sys.executable, __file__, "--way", way, "--raw", str(raw)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    seconds, peak, digest = done.stdout.split()
+    return float(seconds), float(peak), digest
+
+
+def one_way(way: str, raw: Path) -> None:
+    import hashlib
+
+    import pandas as pd
+
+    out = raw / f"{way}.csv"
+    start = time.perf_counter()
+    (study if way == "study" else ours)(raw, out)
+    seconds = time.perf_counter() - start
+    # Linux counts kilobytes, macOS bytes.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        1e6 if sys.platform == "darwin" else 1e3
+    )
+    five = pd.read_csv(out, keep_default_na=False, dtype=str)[COLUMNS].to_csv(index=False)
+    print(seconds, peak, hashlib.md5(five.encode()).hexdigest())
+
+
+def prepare(scale: float) -> Path:
+    """Archives of `scale` times the real size, made once."""
+    raw = CACHE / f"abo-{scale:g}"
+    if not (raw / "abo-images-small.tar").exists():
+        images = image_ids(round(IMAGES * scale), 0)
+        write_listings(raw, round(LISTINGS * scale), images)
+        write_images(raw, images, 0)
+    return raw
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the real size (%(default)s)")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each way (%(default)s)")
+    parser.add_argument("--way", choices=["study", "ours"], help=argparse.SUPPRESS)
+    parser.add_argument("--raw", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.way:
+        one_way(args.way, args.raw)
+        return
+    print(
+        f"{'listings':>10} {'study s':>8} {'ours s':>8} {'ratio':>6} {'study MB':>9} {'ours MB':>8}"
+    )
+    for part in (0.25, 0.5, 1.0):
+        raw = prepare(args.scale * part)
+        runs = [(measure("study", raw), measure("ours", raw)) for _ in range(args.repeat)]
+        slow, fast = (min(run[k] for run in runs) for k in (0, 1))
+        assert slow[2] == fast[2], "the two ways differ"
+        print(
+            f"{LISTINGS * args.scale * part:10,.0f} {slow[0]:8.2f} {fast[0]:8.2f} "
+            f"{slow[0] / fast[0]:6.2f} {slow[1]:9.0f} {fast[1]:8.0f}"
+        )
+    print("the five columns are the same bytes in all runs")
+
+
+if __name__ == "__main__":
+    main()
