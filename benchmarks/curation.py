@@ -3,10 +3,10 @@
     python benchmarks/curation.py            # 147,702 listings, 398,212 images
     python benchmarks/curation.py --scale 0.1
 
-The study's way is Python's json and gzip and a loop over the rows of images.csv. Each measurement is
-a process of its own (so that its peak memory is its own); the best of --repeat runs counts, the two
-ways taking turns, since other work on the machine only ever adds time. Pictures aren't looked at:
-the study doesn't either.
+The study's way is Python's json and gzip and a loop over the rows of images.csv. Each measurement
+is a process of its own (so that its peak memory is its own); the best of --repeat runs counts, the
+two ways taking turns, since other work on the machine only ever adds time. Pictures aren't looked
+at: the study doesn't either.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def study(raw: Path, out: Path) -> None:
                             "keywords": keywords(listing.get("item_keywords", [])),
                         }
     with tarfile.open(raw / "abo-images-small.tar") as tar:
-        with gzip.open(tar.extractfile("images/metadata/images.csv.gz")) as table:
-            images = pd.read_csv(table)
+        table = tar.extractfile("images/metadata/images.csv.gz")
+        images = pd.read_csv(table, compression="gzip")
     rows = []
     for _, image in images.iterrows():
         found = metadata.get(image["image_id"])

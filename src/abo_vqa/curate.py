@@ -12,7 +12,6 @@ import argparse
 import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -300,14 +299,10 @@ def inspect(archive: Archive, path: str) -> tuple[str, str, str]:
         return "", "", str(error)
 
 
-def with_hashes(
-    table: pd.DataFrame, archive: Archive, workers: int = 2
-) -> tuple[pd.DataFrame, Counter[str]]:
+def with_hashes(table: pd.DataFrame, archive: Archive) -> tuple[pd.DataFrame, Counter[str]]:
     """Add image_sha1 and phash; drop rows whose picture can't be read, counted by reason."""
-    paths = table["path"].tolist()
-    with ThreadPoolExecutor(workers) as pool:  # decoding releases the interpreter's lock
-        looked = pool.map(lambda path: inspect(archive, path), paths)
-        seen = list(progress(looked, total=len(paths), desc="pictures", unit="image"))
+    paths = progress(table["path"].tolist(), total=len(table), desc="pictures", unit="image")
+    seen = [inspect(archive, path) for path in paths]
     hashes = pd.DataFrame(seen, columns=[*HASHES, "reason"], dtype=object)
     fine = (hashes["reason"] == "").to_numpy()
     reasons = Counter(
@@ -328,9 +323,7 @@ class Result:
     broken: Broken
 
 
-def curate(
-    raw: Path, settings: Curate, seed: int, *, pictures: bool = True, workers: int = 2
-) -> Result:
+def curate(raw: Path, settings: Curate, seed: int, *, pictures: bool = True) -> Result:
     """From the archives in `raw` to the balanced table.
 
     Args:
@@ -344,7 +337,7 @@ def curate(
         kept = balanced(table, settings, seed)
         funnel["dropped"]["over_cap"] = len(table) - len(kept)
         if pictures:
-            kept, reasons = with_hashes(kept, archive, workers)
+            kept, reasons = with_hashes(kept, archive)
             funnel["dropped"].update(reasons)
         else:
             kept = kept.assign(image_sha1="", phash="")[list(COLUMNS)]
@@ -392,7 +385,7 @@ def describe(result: Result) -> str:
 
 def run(config: Config, log: Log = no_log) -> Summary:
     """Write data/balanced.csv, data/types.csv and data/funnel.json."""
-    result = curate(config.data.raw, config.curate, config.seed, workers=config.threads)
+    result = curate(config.data.raw, config.curate, config.seed)
     write_table(result.balanced, BALANCED)
     write_table(result.types, TYPES)
     write_json(result.funnel, FUNNEL)
