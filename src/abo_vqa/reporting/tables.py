@@ -13,6 +13,7 @@ from abo_vqa.reporting.words import kind, label, listing, percent, points, span
 
 ERRORS = 24
 PAIRS = 12
+VALUES = {"True": "yes", "False": "no"}
 SLICES = (
     ("question_type", "Question type"),
     ("question_subtype", "Question type, finer"),
@@ -196,7 +197,7 @@ def slice_tables(results: Results) -> list[dict[str, Any]]:
         order = list(values[models[0]])
         if order:
             rows = [
-                {"value": value, "n": values[models[0]][value]["n"],
+                {"value": VALUES.get(value, value), "n": values[models[0]][value]["n"],
                  "cells": [values[m].get(value) for m in models]}
                 for value in order
             ]  # fmt: skip

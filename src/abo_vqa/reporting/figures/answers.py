@@ -96,7 +96,7 @@ def answer_length(results: Results) -> Drawing | None:
     ax.set_ylim(0, 1.02)
     ax.grid(axis="y")
     bare(ax, "bottom")
-    ax.legend(loc="best", ncols=len(models))
+    figure.legend(loc="outside lower center", ncols=len(models))
     return Drawing(
         "answer-length",
         "F1 by length of the answer",
