@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -92,7 +93,8 @@ class TarMembers:
         data = os.pread(self.file, size + BLOCK, offset - BLOCK)
         field = data[:100].split(b"\0", 1)[0].removeprefix(b"./")
         key = name.encode()
-        if len(data) != size + BLOCK or not field or field[:90] not in key:
+        fits = bool(field) and (field[:90] in key or not key.isascii())  # pax: "?" for the others
+        if len(data) != size + BLOCK or not fits:
             index_path(self.path).unlink(missing_ok=True)
             raise UserError(f"{self.path} was changed while it was in use. Run this again.")
         return data[BLOCK:]
@@ -114,7 +116,7 @@ def load_or_build(path: Path, file: int) -> Index:
         with np.load(kept, allow_pickle=False) as saved:
             if saved["key"].item() == key:
                 return Index(saved["names"], saved["offsets"], saved["sizes"])
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         pass  # absent, cut short, or of another version: building it anew is always right
     index = build_index(path)
     if len(index) >= WORTH_KEEPING:
@@ -176,18 +178,18 @@ def fast_walk(path: Path) -> Index:
         NotPlain: something is unusual or wrong; `slow_walk` tells which.
         UserError: the file ends before the archive does.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if hasattr(data, "madvise"):
-            data.madvise(mmap.MADV_SEQUENTIAL)
-        headers, sizes = jump(data, path)
-        blocks = np.frombuffer(data, dtype=np.uint8, count=len(data) // BLOCK * BLOCK)
-        blocks = blocks.reshape(-1, BLOCK)
-        # Some thousand headers at a time: copying all of them would take 200 MB.
-        parts = [
-            names_of(blocks[headers[start : start + 8192] // BLOCK], path)
-            for start in range(0, len(headers), 8192)
-        ]
-        del blocks  # the map can't be closed while an array looks into it
+    with path.open("rb") as file:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # goes with its last user
+    if hasattr(data, "madvise"):
+        data.madvise(mmap.MADV_SEQUENTIAL)
+    headers, sizes = jump(data, path)
+    blocks = np.frombuffer(data, dtype=np.uint8, count=len(data) // BLOCK * BLOCK)
+    blocks = blocks.reshape(-1, BLOCK)
+    # Some thousand headers at a time: copying all of them would take 200 MB.
+    parts = [
+        names_of(blocks[headers[start : start + 8192] // BLOCK], path)
+        for start in range(0, len(headers), 8192)
+    ]
     names = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, dtype="S1")
     files = np.concatenate([part[1] for part in parts]) if parts else np.empty(0, dtype=bool)
     return as_index(names[files], headers[files] + BLOCK, sizes[files])
@@ -257,10 +259,17 @@ def slow_walk(path: Path) -> Index:
                     places.append((member.offset_data, member.size))
                 elif not member.isdir():
                     refuse(name, path, "a link, a device or the like")
-            if tar.offset > path.stat().st_size - BLOCK:
-                raise UserError(f"{path} is cut off, before its end. {ADVICE}")
+            end = tar.offset
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"{path} isn't a tar archive, or is damaged: {error}. {ADVICE}") from error
+    # `tarfile` takes a damaged header for the end of the archive; the true end is a block of zeros.
+    with path.open("rb") as file:
+        file.seek(end)
+        block = file.read(BLOCK)
+    if len(block) < BLOCK:
+        raise UserError(f"{path} is cut off, before its end. {ADVICE}")
+    if any(block):
+        raise UserError(f"{path} is damaged at byte {end:,}. {ADVICE}")
     table = np.array(places, dtype=np.int64).reshape(-1, 2)
     return as_index(np.array(names, dtype=np.bytes_), table[:, 0], table[:, 1])
 
