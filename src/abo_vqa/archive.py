@@ -33,6 +33,7 @@ LISTINGS_TAR, IMAGES_TAR = "abo-listings.tar", "abo-images-small.tar"
 SHARD = re.compile(r"listings/metadata/listings_\w+\.json(\.gz)?")
 IMAGES_CSV = "images/metadata/images.csv"
 PICTURES = "images/small/"
+MAX_TEXT = 1 << 29  # bytes a file may unpack to; ABO's largest has a tenth of that
 CHUNK = 4 << 20  # bytes of JSON decoded at a time: memory stays flat, calls stay few
 
 
@@ -165,7 +166,7 @@ class Archive:
             text, rest = rest + chunk[:cut], chunk[cut:]
             try:
                 yield from decoder.decode_lines(text)
-            except ValueError:  # some line is odd: take the chunk line by line
+            except (ValueError, RecursionError):  # some line is odd: take the chunk line by line
                 yield from one_by_one(text, shard, before, broken)
             before += text.count(b"\n")
         yield from one_by_one(rest, shard, before, broken)
@@ -284,10 +285,15 @@ def unzipped(data: bytes, name: str, where: Path) -> Iterator[bytes]:
     try:
         if not data:
             raise EOFError("the file is empty")
-        with igzip_threaded.open(io.BytesIO(data), "rb", block_size=CHUNK) as stream:
+        size = 0
+        with igzip_threaded.open(io.BytesIO(data), "rb") as stream:
             while chunk := stream.read(CHUNK):
+                size += len(chunk)
+                if size > MAX_TEXT:
+                    raise EOFError(f"it unpacks to more than {MAX_TEXT:,} bytes")
                 yield chunk
-    except (EOFError, gzip.BadGzipFile, IsalError) as error:  # type: ignore[misc]  # wrong in its stub
+    except (EOFError, OverflowError, gzip.BadGzipFile, IsalError) as error:  # type: ignore[misc]
+        # (isal's stub declares the error an instance)
         raise UserError(
             f"{name} in {where} is damaged ({error}). Delete {where} and fetch it again."
         ) from error
@@ -301,10 +307,10 @@ def one_by_one(text: bytes, shard: str, before: int, broken: Broken) -> Iterator
             continue
         try:
             yield decoder.decode(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             try:
                 parsed = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 parsed = None
             if isinstance(parsed, dict):
                 yield mended(parsed)

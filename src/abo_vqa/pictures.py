@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 
 from PIL import Image
 
 # ABO's originals reach 5,000 pixels a side; a file that claims more is an attack or damage.
 MAX_PIXELS = 64_000_000
+# Pillow warns at half of the size at which it refuses; the limit above is lower.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 
 
