@@ -12,7 +12,7 @@ from reporting.workspace import make
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    folder = make(tmp_path_factory.mktemp("results"), 150, 1, pictures=False)
+    folder = make(tmp_path_factory.mktemp("results"), 200, 1, pictures=False)
     return load(load_config(folder / "params.yaml"), folder / "reports", folder / "data")
 
 
@@ -26,7 +26,7 @@ def with_pairs(results, **changes):
 
 
 def test_the_sentence_names_level_interval_and_both_gains(results):
-    said = tables.conclusion(results)
+    said = tables.conclusion(with_pairs(results, significant=True))
     assert said.startswith("BLIP fine-tuned with LoRA answers ")
     assert "95% interval" in said
     assert said.count("points more than") == 2
@@ -41,7 +41,8 @@ def test_a_difference_by_chance_is_called_that(results):
 def test_a_loss_is_called_a_loss(results):
     worse = {m: dict(v) for m, v in results.metrics.items()}
     worse["finetuned"]["accuracy"] = 0.01
-    said = tables.conclusion(replace(results, metrics=worse))
+    worse_results = replace(with_pairs(results, significant=True), metrics=worse)
+    said = tables.conclusion(worse_results)
     assert said.count("points fewer than") == 2
 
 

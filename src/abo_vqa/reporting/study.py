@@ -10,6 +10,7 @@ from abo_vqa.reporting.inputs import Results
 
 HERE = Path(__file__).parent
 NAN = float("nan")
+ALL_ROWS = 45_482  # question-answer pairs in the study
 
 
 def table1() -> pd.DataFrame:

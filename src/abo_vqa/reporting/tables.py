@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from abo_vqa.reporting import study
 from abo_vqa.reporting.inputs import Results, records
-from abo_vqa.reporting.words import kind, label, listing, percent, points, span
+from abo_vqa.reporting.words import (
+    count,
+    kind,
+    label,
+    listing,
+    number,
+    percent,
+    points,
+    span,
+)
 
+Column = tuple[str, str, Callable[[float | None], str]]
 ERRORS = 24
+WEAK = 3  # slices named in words
 PAIRS = 12
+LARGEST = 12  # values of a slice
 VALUES = {"True": "yes", "False": "no"}
 SLICES = (
     ("question_type", "Question type"),
     ("question_subtype", "Question type, finer"),
     ("answer_type", "Answer type"),
-    ("answer_length", "Answer length"),
+    ("answer_words", "Words in the answer"),
+    ("product_type", "Product type, the largest"),
     ("seen_pair", "Question and answer seen in train"),
     ("seen_question", "Question seen in train"),
-    ("image_frequency", "Questions on the picture"),
 )
 
 
@@ -98,10 +110,9 @@ def findings(results: Results) -> list[str]:
                 f"{label(results.focus)} gains over the best blind baseline of each question "
                 f"type: {listing(better)} points."
             )
-    for words in results.evaluation.get("worst_slices", [])[:1]:
-        text = words if isinstance(words, str) else words.get("words", "")
-        if text:
-            said.append(text[0].upper() + text[1:].rstrip(".") + ".")
+    weak = [part["words"] for part in results.evaluation.get("worst_slices", [])[:WEAK]]
+    if weak:
+        said.append(f"Where {label(results.focus)} is weakest: {'; '.join(weak)}.")
     smallest = results.evaluation.get("minimum_detectable_difference")
     if isinstance(smallest, (int, float)):
         said.append(
@@ -170,18 +181,30 @@ def metric_table(results: Results) -> dict[str, Any]:
 
 
 def study_table(results: Results) -> list[dict[str, Any]]:
-    """The study's whole Table 1, beside this run's values for the same model."""
+    """The study's whole Table 1, beside this run.
+
+    The study measured baselines on samples of all rows, lower-cased only: this run's value on the
+    same share of all rows, computed the study's way, stands beside each; then the test rows.
+    """
     rows = []
     for row in records(study.table1()):
         model = row["model"]
         ours = results.metrics.get(model, {})
+        fractions = results.evaluation.get("fractions", {}).get(model, [])
+        share = row["rows"] / study.ALL_ROWS
+        same: dict[str, Any] = next(
+            (f for f in fractions if abs(f["fraction"] - share) < 0.005), {}
+        )
         rows.append(
             {
                 **row,
+                "share": None if model == "finetuned" else share,
+                "same_n": same.get("n"),
+                "same_way": same.get("accuracy_lower_case_only"),
+                "same_norm": same.get("accuracy"),
                 "ours": ours.get("accuracy"),
                 "interval": results.interval(model),
                 "ours_bertscore": ours.get("bertscore_f1"),
-                "gain": ours.get("gain_over_blind"),
             }
         )
     return rows
@@ -195,11 +218,11 @@ def slice_tables(results: Results) -> list[dict[str, Any]]:
     for name, title in SLICES:
         values = {m: {str(p["value"]): p for p in results.slices(m, name)} for m in models}
         order = list(values[models[0]])
-        if order:
+        if len(order) > 1:
             rows = [
                 {"value": VALUES.get(value, value), "n": values[models[0]][value]["n"],
                  "cells": [values[m].get(value) for m in models]}
-                for value in order
+                for value in order[:LARGEST]
             ]  # fmt: skip
             tables.append({"title": title, "models": models, "rows": rows})
     return tables
@@ -241,6 +264,40 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]
             leaves.append((name, item))
     return leaves
 
+
+def by_model(results: Results, part: str, columns: Sequence[Column]) -> dict[str, Any] | None:
+    """A table of one part of the evaluation (yes_no, counting, calibration), a row a model.
+
+    Args:
+        columns: key in the part, heading, how to show it.
+    """
+    found = results.evaluation.get(part, {})
+    rows = [
+        {"name": label(m), "cells": [show(found[m].get(key)) for key, _, show in columns]}
+        for m in results.ranking
+        if found.get(m)
+    ]
+    return {"names": [name for _, name, _ in columns], "rows": rows} if rows else None
+
+
+YES_NO: tuple[Column, ...] = (
+    ("yes_recall", "Recall on yes", percent),
+    ("yes_n", "n", count),
+    ("no_recall", "Recall on no", percent),
+    ("no_n", "n", count),
+)
+COUNTING: tuple[Column, ...] = (
+    ("n", "n", count),
+    ("exact", "Exact", percent),
+    ("within_one", "Within one", percent),
+    ("mean_absolute_error", "Mean absolute error", number),
+    ("not_a_number", "Not a number", count),
+)
+CALIBRATION: tuple[Column, ...] = (
+    ("n", "n", count),
+    ("expected_calibration_error", "Expected calibration error", percent),
+    ("area_under_risk_coverage", "Area under risk-coverage", number),
+)
 
 # What the split's audit calls its numbers, in words.
 AUDIT = {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
+from abo_vqa.metrics.normalise import norm
+from abo_vqa.metrics.statistics import bootstrap, interval
+from abo_vqa.questions import number
 from abo_vqa.reporting.figures.models import forest, kinds
 from abo_vqa.reporting.inputs import Results
-from abo_vqa.reporting.intervals import clustered_mean
 from abo_vqa.reporting.style import (
     BLUE,
     CYCLE,
@@ -25,9 +28,6 @@ from abo_vqa.reporting.words import count, label
 
 LENGTHS = (("1–3", 0, 3), ("4–5", 4, 5), ("6–7", 6, 7), ("8–9", 8, 9), ("10+", 10, 10**6))
 TOP_ANSWERS = 14
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
-         "eleven", "twelve")  # fmt: skip
-NUMBERS = {word: float(value) for value, word in enumerate(WORDS)}
 
 
 def question_types(results: Results) -> Drawing | None:
@@ -66,21 +66,9 @@ def answer_length(results: Results) -> Drawing | None:
     """F1 by the length of the expected answer, as in the study, for three telling models."""
     chosen = [results.focus, results.best_zero_shot, results.best_blind]
     models = [m for m in dict.fromkeys(chosen) if m and "f1" in results.scores[m]]
-    table = []
-    for model in models:
-        scores = results.scores[model]
-        lengths = scores["answer"].str.len()
-        for name, low, high in LENGTHS:
-            part = scores[(lengths >= low) & (lengths <= high)]
-            if len(part):
-                mean, bottom, top = clustered_mean(part["f1"].fillna(0), part["image_path"])
-                table.append(
-                    {"model": model, "characters": name, "n": len(part), "f1": mean,
-                     "low": bottom, "high": top}
-                )  # fmt: skip
-    if not table:
+    data = f1_by_length(results, models)
+    if data.empty:
         return None
-    data = pd.DataFrame(table)
     groups = [name for name, _, _ in LENGTHS if name in set(data["characters"])]
     figure, axes = canvas(3.0)
     ax = axes[0][0]
@@ -101,11 +89,32 @@ def answer_length(results: Results) -> Drawing | None:
         "answer-length",
         "F1 by length of the answer",
         "95% intervals",
-        "Mean F1; the intervals count pictures, not rows. Answers are one word, so length is in "
+        "Mean F1, intervals by bootstrap over pictures. Answers are one word, so length is in "
         "characters: the short ones are numbers, yes and no.",
         data,
         figure,
     )
+
+
+def f1_by_length(results: Results, models: list[str]) -> pd.DataFrame:
+    """Mean F1 by length of the expected answer: model, characters, n, f1, low, high."""
+    parts, columns = [], []
+    for model in models:
+        scores = results.scores[model]
+        lengths, f1 = scores["answer"].str.len(), scores["f1"].astype(float)
+        for name, low, high in LENGTHS:
+            inside = (lengths >= low) & (lengths <= high)
+            if f1[inside].notna().any():
+                columns.append(f1.where(inside).to_numpy())
+                size, mean = int(inside.sum()), float(f1[inside].mean())
+                parts.append({"model": model, "characters": name, "n": size, "f1": mean})
+    if not parts:
+        return pd.DataFrame()
+    pictures = pd.factorize(results.scores[models[0]]["image_path"])[0].astype(np.int64)
+    settings = results.config.evaluate
+    means = bootstrap(np.column_stack(columns), pictures, settings.resamples, results.config.seed)
+    bounds = interval(means, settings.confidence)
+    return pd.DataFrame(parts).assign(low=bounds[:, 0], high=bounds[:, 1])
 
 
 def confusions(results: Results) -> Drawing | None:
@@ -202,8 +211,6 @@ def counting(results: Results) -> Drawing | None:
 
 
 def as_number(text: str) -> float:
-    """`three` and `3` → 3; anything else NaN."""
-    text = text.strip().lower()
-    if text.isascii() and text.isdigit():
-        return float(text)
-    return NUMBERS.get(text, float("nan"))
+    """The number an answer names; NaN if it names none."""
+    value = number(norm(text))
+    return float("nan") if value is None else float(value)

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.intervals import wilson
-from abo_vqa.reporting.style import (
-    CYCLE,
-    MARKERS,
-    MUTED,
-    RULE,
-    Drawing,
-    bare,
-    canvas,
-    percent_axis,
-)
+from abo_vqa.reporting.style import CYCLE, MARKERS, MUTED, RULE, Drawing, bare, canvas, percent_axis
 from abo_vqa.reporting.words import count, kind, label
 
 SHOWN = 6
-BINS = 10
+LEAST = 0.05  # a rate over fewer rows says nothing
 
 
 def confident(results: Results) -> list[str]:
     """Models that see the picture and give a confidence, best first."""
-    seen = [m for m in results.ranking if kind(m) != "blind"]
-    return [m for m in seen if results.scores[m]["confidence"].notna().mean() > 0.5][:SHOWN]
+    known = results.evaluation.get("calibration", {})
+    return [m for m in results.ranking if m in known and kind(m) != "blind"][:SHOWN]
+
+
+def answered(results: Results, models: list[str]) -> str:
+    """How many rows have a confidence: `399`, or `388 to 399` where models differ."""
+    sizes = {results.evaluation["calibration"][model]["n"] for model in models}
+    low, high = count(min(sizes)), count(max(sizes))
+    return low if low == high else f"{low} to {high}"
 
 
 def calibration(results: Results) -> Drawing | None:
@@ -36,15 +33,10 @@ def calibration(results: Results) -> Drawing | None:
         return None
     table = []
     for model in models:
-        scores = results.scores[model].dropna(subset=["confidence"])
-        bins = np.minimum((scores["confidence"] * BINS).astype(int), BINS - 1)
-        for index, part in scores.groupby(bins):
-            right = float(part["accuracy"].sum())
-            low, high = wilson(right, len(part))
-            table.append(
-                {"model": model, "bin": int(str(index)), "n": len(part), "low": low, "high": high,
-                 "confidence": part["confidence"].mean(), "accuracy": right / len(part)}
-            )  # fmt: skip
+        for part in results.evaluation["calibration"][model]["bins"]:
+            low, high = wilson(part["accuracy"] * part["n"], part["n"])
+            seen = {key: part[key] for key in ("n", "confidence", "accuracy")}
+            table.append({"model": model, **seen, "low": low, "high": high})
     data = pd.DataFrame(table)
     columns = min(3, len(models))
     rows = -(-len(models) // columns)
@@ -70,10 +62,10 @@ def calibration(results: Results) -> Drawing | None:
     return Drawing(
         "calibration",
         "Is a model as often right as it is confident?",
-        f"n = {count(len(results.scores[models[0]]))} each, 95% intervals",
-        f"{BINS} bins of confidence; a dot's area is its share of the rows, lines are Wilson "
+        f"n = {answered(results, models)}, 95% intervals",
+        "Bins of confidence, a tenth each; a dot's area is its share of the rows, lines are Wilson "
         "intervals. Below the diagonal: overconfident.",
-        data[["model", "bin", "n", "confidence", "accuracy", "low", "high"]],
+        data,
         figure,
     )
 
@@ -83,23 +75,12 @@ def risk_coverage(results: Results) -> Drawing | None:
     models = confident(results)
     if not models:
         return None
-    table = []
-    for model in models:
-        scores = results.scores[model].dropna(subset=["confidence"])
-        order = scores.sort_values("confidence", ascending=False, kind="stable")
-        wrong = 1 - order["accuracy"].astype(float).to_numpy()
-        risk = np.cumsum(wrong) / np.arange(1, len(wrong) + 1)
-        # Rows with equal confidence can't be told apart: a threshold keeps all or none of them.
-        level = order["confidence"].to_numpy()
-        last = np.flatnonzero(np.append(level[1:] != level[:-1], True))
-        share = (last + 1) / len(results.scores[model])
-        keep = np.unique(np.searchsorted(share, np.linspace(0.02, share[-1], 50)))
-        kept = last[np.clip(keep, 0, len(last) - 1)]
-        for index in np.unique(kept):
-            n = int(index) + 1
-            table.append({"model": model, "coverage": n / len(results.scores[model]),
-                          "risk": risk[index], "n": n})  # fmt: skip
-    data = pd.DataFrame(table)
+    data = pd.DataFrame(
+        {"model": model, **point}
+        for model in models
+        for point in results.evaluation["calibration"][model]["risk_coverage"]
+        if point["coverage"] >= LEAST
+    )
     figure, axes = canvas(3.3)
     ax = axes[0][0]
     for i, model in enumerate(models):
@@ -118,9 +99,9 @@ def risk_coverage(results: Results) -> Drawing | None:
     return Drawing(
         "risk-coverage",
         "What abstaining buys",
-        f"n = {count(len(results.scores[models[0]]))} each",
-        "Share of wrong answers when a model answers only its most confident questions. A useful "
-        "confidence falls steeply to the left.",
+        f"n = {answered(results, models)}",
+        "Share of wrong answers when a model answers only its most confident questions, from 5% of "
+        "them on. A useful confidence falls steeply to the left.",
         data,
         figure,
     )
