@@ -37,7 +37,8 @@ def listings(catalogue):
 
 def test_one_seed_one_catalogue(catalogue):
     again = draw_catalogue(SEED)
-    assert again.shards == catalogue.shards and again.pictures == catalogue.pictures
+    assert again.shards == catalogue.shards
+    assert again.pictures == catalogue.pictures
     assert draw_catalogue(SEED + 1).shards != catalogue.shards
 
 
@@ -47,14 +48,17 @@ def test_size_and_types(catalogue, listings):
         for e in listings
         if "product_type" in e
     )
-    assert len(listings) >= 500 and len(types) >= 24 and len(catalogue.shards) == 16
+    assert len(listings) >= 500
+    assert len(types) >= 24
+    assert len(catalogue.shards) == 16
     assert types["CELLULAR_PHONE_CASE"] > 2 * 40
     assert min(types.values()) >= 20
 
 
 def test_every_kind_of_dirt_is_there(catalogue, listings):
     lines = [line for shard in catalogue.shards for line in shard]
-    assert lines.count("") == 1 and len(lines) - len(listings) == 2
+    assert lines.count("") == 1
+    assert len(lines) - len(listings) == 2
     for field in ("color", "item_name", "item_keywords", "product_type", "main_image_id"):
         assert any(field not in e for e in listings)
     first = [e["item_name"][0] for e in listings if "item_name" in e]
@@ -65,7 +69,8 @@ def test_every_kind_of_dirt_is_there(catalogue, listings):
     main = collections.Counter(e.get("main_image_id") for e in listings)
     assert sum(n > 1 for name, n in main.items() if name) >= 30
     listed = {p.image_id for p in catalogue.pictures if p.listed}
-    assert set(main) - listed - {None} and listed - set(main)
+    assert set(main) - listed - {None}
+    assert listed - set(main)
     by_item = collections.defaultdict(set)
     for e in listings:
         by_item[e["item_id"]].add(e.get("main_image_id"))
@@ -107,7 +112,8 @@ def test_archive_members_carry_no_dates():
             add(tar, "a/b.gz", packed("text\n"))
         blobs.append(out.getvalue())
     assert blobs[0] == blobs[1]
-    member = tarfile.open(fileobj=io.BytesIO(blobs[0])).getmembers()[0]
+    with tarfile.open(fileobj=io.BytesIO(blobs[0])) as tar:
+        (member,) = tar.getmembers()
     assert (member.mtime, member.uid, member.uname) == (0, 0, "")
     assert gzip.decompress(packed("é")) == "é".encode()
 
@@ -135,4 +141,5 @@ def test_shipped_archives_are_what_the_code_draws(catalogue):
             shipped = np.asarray(Image.open(member).convert("RGB"), dtype=int)
             fresh = np.asarray(Image.open(io.BytesIO(jpeg(picture))).convert("RGB"), dtype=int)
             # Another version of the imaging library may round differently.
-            assert shipped.shape == (256, 256, 3) and np.abs(shipped - fresh).mean() < 1.5
+            assert shipped.shape == (256, 256, 3)
+            assert np.abs(shipped - fresh).mean() < 1.5

@@ -49,7 +49,8 @@ def test_byte_level_spells_everything(tokenizers):
 
 def test_clips_end_is_the_highest_id_and_padding_zero(tokenizers):
     ids = tokenizers["clip"]("a red mug", padding="max_length", max_length=8).input_ids
-    assert max(ids) == ids[4] == tokenizers["clip"].eos_token_id and ids[5:] == [0, 0, 0]
+    assert max(ids) == ids[4] == tokenizers["clip"].eos_token_id
+    assert ids[5:] == [0, 0, 0]
 
 
 def test_pretraining_questions_are_short_and_answers_single_words(tokenizers):

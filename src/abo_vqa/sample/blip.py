@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from abo_vqa.sample.training import MEAN, STD, fit
 from abo_vqa.sample.trunk import WIDTH, vision_settings
+from abo_vqa.sample.vocabulary import encoded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,8 +79,9 @@ def train_text(
     """Train the text encoder and decoder on [n, 65, width] vision outputs."""
     import torch
 
-    questions = [tokenizer(pair.question).input_ids for pair in pairs]
-    answers = [answer_ids(tokenizer, pair.answer) for pair in pairs]
+    questions = encoded(tokenizer, [pair.question for pair in pairs])
+    start = tokenizer.convert_tokens_to_ids("[DEC]")  # generation starts from it
+    answers = [[start, *ids[1:]] for ids in encoded(tokenizer, [pair.answer for pair in pairs])]
     where = np.array([pair.picture for pair in pairs])
     order = by_length(np.array([len(q) for q in questions]), batch, steps, seed)
     at = iter(order)
@@ -95,12 +97,6 @@ def train_text(
 
     parameters = [*model.text_encoder.parameters(), *model.text_decoder.parameters()]
     return fit("blip", parameters, loss, n=batch, steps=steps, batch=batch, lr=lr, seed=seed)
-
-
-def answer_ids(tokenizer: BertTokenizer, answer: str) -> list[int]:
-    """[DEC] answer [SEP]: generation starts from [DEC], so training does."""
-    start = tokenizer.convert_tokens_to_ids("[DEC]")
-    return [start, *tokenizer(answer).input_ids[1:]]
 
 
 def text_loss(

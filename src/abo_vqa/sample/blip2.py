@@ -12,7 +12,7 @@ import numpy.typing as npt
 from abo_vqa.sample.blip import by_length, image_processor_settings
 from abo_vqa.sample.training import fit
 from abo_vqa.sample.trunk import WIDTH, vision_settings
-from abo_vqa.sample.vocabulary import bpe_tokenizer
+from abo_vqa.sample.vocabulary import bpe_tokenizer, encoded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,8 +91,9 @@ def train_text(
     import torch
 
     rng = np.random.default_rng(seed)
-    prompts = [tokenizer(PROMPTS[rng.integers(2)].format(p.question)).input_ids for p in pairs]
-    answers = [[*tokenizer(p.answer).input_ids[1:], tokenizer.eos_token_id] for p in pairs]
+    prompts = encoded(tokenizer, [PROMPTS[rng.integers(2)].format(p.question) for p in pairs])
+    replies = encoded(tokenizer, [p.answer for p in pairs])
+    answers = [[*ids[1:], tokenizer.eos_token_id] for ids in replies]
     where = np.array([pair.picture for pair in pairs])
     lengths = np.array([len(p) + 100 * len(a) for p, a in zip(prompts, answers, strict=True)])
     at = iter(by_length(lengths, batch, steps, seed))

@@ -15,6 +15,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from abo_vqa.io import fingerprint, scratch
 from abo_vqa.sample import pretraining
 
@@ -25,8 +28,11 @@ if TYPE_CHECKING:
     from abo_vqa.sample.pretraining import Pair, Pictures
     from abo_vqa.sample.scene import Look
 
+Tokens = npt.NDArray[np.float16]
+
 PICTURES = 30_000
 HELD_OUT = 1_000  # drawn, never trained on: what `accuracy` is measured on
+TOKENS = "tokens.npy"
 MODELS = ("blip", "blip2", "clip", "llava", "vilt", "bart", "encoder")
 AFTER_TOWER = ("blip", "vilt", "llava", "blip2", "clip")
 STEPS = {
@@ -115,6 +121,12 @@ class Job:
             for pair in pretraining.ask(number, look, r)
         ]
 
+    @property
+    def tokens(self) -> Tokens:
+        """The tower's outputs [n, 65, width] for every picture, memory-mapped."""
+        tokens: Tokens = np.load(self.work / "tower" / TOKENS, mmap_mode="r")
+        return tokens
+
     def tower(self) -> BlipVisionModel:
         """The trained vision tower."""
         from transformers import BlipVisionModel
@@ -133,21 +145,21 @@ def make_tower(job: Job) -> str:
         "tower", model, seen, images[:n], labels[:n], steps=STEPS["tower"], seed=job.seed
     )
     model.save_pretrained(job.folder)
+    np.save(job.folder / TOKENS, trunk.features(seen, images))
     return str(trunk.accuracy(readout, seen, images[n:], labels[n:]))
 
 
 def make_blip(job: Job) -> str:
-    from abo_vqa.sample import blip, trunk
+    from abo_vqa.sample import blip
     from abo_vqa.sample.vocabulary import bert_tokenizer
 
     tokenizer, tower = bert_tokenizer(blip.MAX_TEXT, ("[DEC]", "[ENC]")), job.tower()
     model = blip.blip(tokenizer, job.seed)
     model.vision_model.load_state_dict(tower.state_dict())
-    tokens = trunk.features(trunk.last_hidden(tower), job.images)
     loss = blip.train_text(
         model,
         tokenizer,
-        tokens,
+        job.tokens,
         job.pairs(),
         steps=STEPS["blip"],
         batch=128,
@@ -159,16 +171,15 @@ def make_blip(job: Job) -> str:
 
 
 def make_blip2(job: Job) -> str:
-    from abo_vqa.sample import blip2, trunk
+    from abo_vqa.sample import blip2
 
     tokenizer, tower = blip2.opt_tokenizer(), job.tower()
     model = blip2.blip2(tokenizer, job.seed)
     model.vision_model.load_state_dict(tower.state_dict())
-    tokens = trunk.features(trunk.last_hidden(tower), job.images)
     loss = blip2.train_text(
         model,
         tokenizer,
-        tokens,
+        job.tokens,
         job.pairs(),
         steps=STEPS["blip2"],
         batch=96,
@@ -180,14 +191,13 @@ def make_blip2(job: Job) -> str:
 
 
 def make_clip(job: Job) -> str:
-    from abo_vqa.sample import clip, trunk
+    from abo_vqa.sample import clip
 
     model, tower = clip.clip(job.seed), job.tower()
     clip.adopt(model, tower)
-    tokens = trunk.features(trunk.last_hidden(tower), job.images[: job.train])
     loss = clip.train(
         model,
-        tokens[:, 0],
+        job.tokens[: job.train, 0],
         job.looks[: job.train],
         steps=STEPS["clip"],
         batch=128,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from abo_vqa.sample.blip import by_length, image_processor_settings
 from abo_vqa.sample.training import fit
 from abo_vqa.sample.trunk import HEADS, LAYERS, MLP, WIDTH
-from abo_vqa.sample.vocabulary import bpe_tokenizer
+from abo_vqa.sample.vocabulary import bpe_tokenizer, encoded
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -119,8 +119,9 @@ def train_text(
 
     before, after = PROMPT.split("<image>")
     head = tokenizer(before).input_ids  # <s>
-    asked = [tokenizer(after.format(p.question)).input_ids[1:] for p in pairs]
-    answers = [[*tokenizer(p.answer).input_ids[1:], tokenizer.eos_token_id] for p in pairs]
+    asked = [ids[1:] for ids in encoded(tokenizer, [after.format(p.question) for p in pairs])]
+    replies = encoded(tokenizer, [p.answer for p in pairs])
+    answers = [[*ids[1:], tokenizer.eos_token_id] for ids in replies]
     where = np.array([pair.picture for pair in pairs])
     lengths = np.array([len(q) + 100 * len(a) for q, a in zip(asked, answers, strict=True)])
     at = iter(by_length(lengths, batch, steps, seed))

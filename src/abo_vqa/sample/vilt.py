@@ -13,6 +13,7 @@ from abo_vqa.sample.blip import by_length
 from abo_vqa.sample.pretraining import Pictures
 from abo_vqa.sample.training import fit, pixels
 from abo_vqa.sample.trunk import HEADS, LAYERS, MLP, WIDTH
+from abo_vqa.sample.vocabulary import encoded
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -109,7 +110,7 @@ def train(
     import torch
 
     labels = model.config.label2id
-    questions = [tokenizer(pair.question).input_ids for pair in pairs]
+    questions = encoded(tokenizer, [pair.question for pair in pairs])
     where = np.array([pair.picture for pair in pairs])
     truth = torch.tensor([labels[pair.answer] for pair in pairs])
     at = iter(by_length(np.array([len(q) for q in questions]), batch, steps, seed))

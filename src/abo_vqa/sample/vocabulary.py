@@ -7,6 +7,7 @@ token; any other word falls apart into characters.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from abo_vqa.sample.studio import MATERIALS, PATTERNS, SAMPLE_PALETTE
 from abo_vqa.sample.words import BRANDS, KINDS, STYLES, TRADE_COLORS
 
 if TYPE_CHECKING:
-    from transformers import BertTokenizer, PreTrainedTokenizerFast
+    from transformers import BertTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,:;?!'\"-–/()&%+#*<>=_@$"
 
@@ -120,3 +121,10 @@ def bpe_tokenizer(
         padding_side=padding,
         model_max_length=max_length,
     )
+
+
+def encoded(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of many texts, few of them different."""
+    different = sorted(set(texts))
+    ids = dict(zip(different, tokenizer(different).input_ids, strict=True))
+    return [ids[text] for text in texts]
