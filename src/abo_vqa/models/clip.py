@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -76,24 +76,37 @@ class Clip(VQAModel):
         if not self.candidates:
             raise UserError("CLIP chooses among candidate answers, and none are given.")
         answers: list[Answer | None] = [None] * len(questions)
-        for question in dict.fromkeys(questions):
-            rows = [i for i, q in enumerate(questions) if q == question]
-            scores = self.scores(encoded, [which[i] for i in rows], question, self.candidates)
-            probability, best = scores.softmax(-1).max(-1)  # [rows], [rows]
-            for i, p, at in zip(rows, probability.tolist(), best.tolist(), strict=True):
-                answers[i] = Answer(self.candidates[at], p)
+        rows_of: dict[str, list[int]] = {}
+        for i, question in enumerate(questions):
+            rows_of.setdefault(question, []).append(i)
+        for asked, texts in self.sentences(list(rows_of), self.candidates):
+            for question, features in zip(asked, texts, strict=True):
+                rows = rows_of[question]
+                scores = self.scores(encoded, [which[i] for i in rows], features)
+                probability, best = scores.softmax(-1).max(-1)  # [rows], [rows]
+                for i, p, at in zip(rows, probability.tolist(), best.tolist(), strict=True):
+                    answers[i] = Answer(self.candidates[at], p)
         return answers  # type: ignore[return-value]  # every question was asked
 
-    def scores(
-        self, encoded: Any, which: Sequence[int], question: str, candidates: Sequence[str]
-    ) -> torch.Tensor:
-        """Scaled cosine similarities of pictures and candidates' sentences: [rows, candidates]."""
+    def sentences(
+        self, questions: Sequence[str], candidates: Sequence[str]
+    ) -> Iterator[tuple[list[str], torch.Tensor]]:
+        """Some of the questions at a time, with the features of their candidates' sentences."""
         import torch
 
-        prompt = self.checkpoint.prompt
-        sentences = [prompt.format(question=question, candidate=c) for c in candidates]
+        start, _, end = self.checkpoint.prompt.partition("{candidate}")
+        # A prompt that goes on behind the candidate: the end belongs to every candidate.
+        endings = [candidate + end for candidate in candidates]
+        starts = [start.format(question=question) for question in questions]
         with torch.inference_mode():
-            texts = self.text.encode(sentences)  # [candidates, width]
+            for some, features in self.text.pairs(starts, endings):
+                yield [questions[i] for i in some], features
+
+    def scores(self, encoded: Any, which: Sequence[int], texts: torch.Tensor) -> torch.Tensor:
+        """Scaled cosine similarities of pictures and sentences [texts, width]: [rows, texts]."""
+        import torch
+
+        with torch.inference_mode():
             seen = encoded[torch.as_tensor(which)].to(texts)  # [rows, width]
             similar: torch.Tensor = self.model.logit_scale.exp() * seen @ texts.T
         return similar.float()
@@ -108,8 +121,9 @@ class Clip(VQAModel):
         """Log of CLIP's softmax over the choices."""
         ranked = []
         for place, question, options in zip(which, questions, choices, strict=True):
-            scores = self.scores(encoded, [place], question, options)[0]
-            ranked.append(scores.log_softmax(-1).tolist())
+            _, texts = next(self.sentences([question], options))
+            scores = self.scores(encoded, [place], texts[0])  # [1, options]
+            ranked.append(scores[0].log_softmax(-1).tolist())
         return ranked
 
     def record(self) -> dict[str, Any]:

@@ -1,8 +1,13 @@
-"""CLIP's text tower over sentences that start alike: cut to length, the common start read once."""
+"""CLIP's text tower over many sentences that start alike: the common start is read once.
+
+The tower is causal and pools at the end token, so a sentence's feature depends on nothing behind
+the end token (cut to length: 77 → 15 tokens), and the states of "Question: … Answer:" are the same
+for every candidate (read once: 15 → 2 tokens a candidate).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.models.base import by_length
@@ -10,29 +15,111 @@ from abo_vqa.models.base import by_length
 if TYPE_CHECKING:
     import torch
 
+KeysValues = list[tuple["torch.Tensor", "torch.Tensor"]]
+
 
 class TextTower:
     """Unit text features, equal to `model.encode_text(tokenizer(texts), normalize=True)`.
 
-    The tower is causal and pools at the end token: what follows the end token has no effect.
+    Args:
+        model: an open_clip model; the short cuts need its plain causal text transformer, and any
+            other is called as it is.
+        tokenizer: open_clip's tokenizer for it.
+        room: tokens at most in one pass.
     """
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any, room: int = 16384) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self.room = room
+        self.causal = is_plain_causal(model)
 
     def encode(self, texts: Sequence[str]) -> torch.Tensor:
-        """Features of unit length: [texts, width]."""
+        """Features of unit length, each sentence cut to its length: [texts, width]."""
         import torch
 
+        tokens = self.tokenizer(list(texts)).to(next(self.model.parameters()).device)
+        if not self.causal:
+            features: torch.Tensor = self.model.encode_text(tokens, normalize=True)
+            return features
+        ends = self.ends(tokens)
+        found: list[Any] = [None] * len(texts)
+        for group in by_length(ends):
+            length = ends[group[0]] + 1
+            step = max(1, self.room // length)
+            for part in (group[i : i + step] for i in range(0, len(group), step)):
+                for i, feature in zip(part, self.features(tokens[part, :length]), strict=True):
+                    found[i] = feature
+        return torch.stack(found)
+
+    def pairs(
+        self, starts: Sequence[str], candidates: Sequence[str]
+    ) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Features of every start followed by every candidate, a few starts at a time.
+
+        Args:
+            starts: how sentences begin, with the space that precedes the candidate.
+        Yields:
+            Positions of some starts, and their features [those starts, candidates, width].
+        """
+        import torch
+
+        heads, tails, odd = self.split(starts, candidates)
+        for i in odd:
+            yield [i], self.encode([starts[i] + c for c in candidates])[None]
+        good = [i for i in range(len(starts)) if i not in odd]
+        device = self.model.positional_embedding.device
+        groups = [
+            (group, torch.tensor([tails[i] for i in group], device=device))
+            for group in by_length([len(tail) for tail in tails])
+        ]
+        widest = max(tail.numel() for _, tail in groups)
+        step = max(1, self.room // widest)
+        for same in by_length([len(heads[i]) for i in good]):
+            for part in (same[i : i + step] for i in range(0, len(same), step)):
+                some = [good[i] for i in part]
+                past = self.read_starts(torch.tensor([heads[i] for i in some], device=device))
+                width = self.model.ln_final.weight.shape[0]
+                features = past[0][0].new_empty(len(some), len(candidates), width)
+                for group, tail in groups:
+                    features[:, group] = self.read_tails(tail, past)
+                yield some, self.project(features)
+
+    def split(
+        self, starts: Sequence[str], candidates: Sequence[str]
+    ) -> tuple[list[list[int]], list[list[int]], set[int]]:
+        """Token ids of the starts (with the start token) and candidates (with the end token).
+
+        The third part holds the starts that have to be read with every candidate: those too long,
+        and those whose sentence isn't spelled like its two parts. That is checked on every start
+        with one candidate and on one start with every candidate.
+        """
+        everything = set(range(len(starts)))
+        if not self.causal:
+            return [], [], everything
+        heads, _ = self.spell(starts)
+        words, end = self.spell(candidates)
+        tails = [[*ids[1:], end] for ids in words]
+        longest = self.model.context_length - max(map(len, tails))
+        whole, _ = self.spell([start + candidates[0] for start in starts])
+        odd = {
+            i
+            for i, (head, ids) in enumerate(zip(heads, whole, strict=True))
+            if len(head) > longest or head + tails[0] != [*ids, end]
+        }
+        one = min(everything - odd, default=None)
+        if one is not None:
+            whole, _ = self.spell([starts[one] + candidate for candidate in candidates])
+            if any(heads[one] + t != [*ids, end] for t, ids in zip(tails, whole, strict=True)):
+                odd = everything
+        return heads, tails, odd
+
+    def spell(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
+        """Token ids before the end token of each text, and the end token."""
         tokens = self.tokenizer(list(texts))
         ends = self.ends(tokens)
-        features: list[Any] = [None] * len(texts)
-        for group in by_length(ends):
-            cut = tokens[group, : ends[group[0]] + 1].to(self.model.positional_embedding.device)
-            for i, feature in zip(group, self.features(cut), strict=True):
-                features[i] = feature
-        return torch.stack(features)
+        end = int(tokens[0, ends[0]])
+        return [row[:e] for row, e in zip(tokens.tolist(), ends, strict=True)], end
 
     def ends(self, tokens: torch.Tensor) -> list[int]:
         """Position of each row's end token."""
@@ -45,11 +132,95 @@ class TextTower:
 
     def features(self, tokens: torch.Tensor) -> torch.Tensor:
         """Unit features of rows that end at their last token [B, L]: [B, width]."""
-        import torch
-
         model = self.model
         length = tokens.shape[1]
         x = model.token_embedding(tokens) + model.positional_embedding[:length]
         x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
-        x = model.ln_final(x[:, -1]) @ model.text_projection  # [B, width]
+        return self.project(x[:, -1])
+
+    def project(self, states: torch.Tensor) -> torch.Tensor:
+        """States at the end token [..., width] → unit features [..., features]."""
+        import torch
+
+        x = self.model.ln_final(states) @ self.model.text_projection
         return torch.nn.functional.normalize(x, dim=-1)
+
+    def read_starts(self, tokens: torch.Tensor) -> KeysValues:
+        """Keys and values [Q, heads, L, width / heads] of Q starts of L tokens, a pair a layer."""
+        import torch
+
+        length = tokens.shape[1]
+        x = self.model.token_embedding(tokens) + self.model.positional_embedding[:length]
+        kept = []
+        for block in self.model.transformer.resblocks:
+            query, key, value = (part.transpose(1, 2) for part in qkv(block, x))  # [Q, H, L, d]
+            kept.append((key, value))
+            mixed = torch.nn.functional.scaled_dot_product_attention(
+                query, key, value, is_causal=True
+            )
+            x = rest(block, x, mixed.transpose(1, 2).flatten(-2))
+        return kept
+
+    def read_tails(self, tokens: torch.Tensor, past: KeysValues) -> torch.Tensor:
+        """States at the last of S tokens of C candidates behind each of Q starts: [Q, C, width].
+
+        Args:
+            tokens: [C, S].
+            past: the starts' keys and values, from `read_starts`.
+        """
+        import torch
+
+        starts, _, length, _ = past[0][0].shape
+        steps = tokens.shape[1]
+        place = slice(length, length + steps)
+        x = self.model.token_embedding(tokens) + self.model.positional_embedding[place]  # [C, S, W]
+        x = x.expand(starts, -1, -1, -1)  # [Q, C, S, W]
+        causal = self.model.attn_mask[:steps, :steps]
+        for block, (key_past, value_past) in zip(
+            self.model.transformer.resblocks, past, strict=True
+        ):
+            query, key, value = (part.permute(0, 3, 1, 2, 4) for part in qkv(block, x))
+            query = query * query.shape[-1] ** -0.5  # [Q, H, C, S, d]
+            before = query.flatten(2, 3) @ key_past.transpose(-1, -2)  # [Q, H, C*S, L]
+            own = query @ key.transpose(-1, -2) + causal  # [Q, H, C, S, S]
+            before = before.view(*own.shape[:-1], length)
+            scores = torch.cat([before, own], dim=-1).softmax(-1)
+            mixed = (scores[..., :length].flatten(2, 3) @ value_past).view_as(query)
+            mixed = mixed + scores[..., length:] @ value  # [Q, H, C, S, d]
+            x = rest(block, x, mixed.permute(0, 2, 3, 1, 4).flatten(-2))
+        last: torch.Tensor = x[:, :, -1]
+        return last
+
+
+def is_plain_causal(model: Any) -> bool:
+    """Whether the text tower is CLIP's own: causal, pooled at the end token, ordinary blocks."""
+    import torch
+    from open_clip.model import CLIP
+    from open_clip.transformer import ResidualAttentionBlock
+
+    return (
+        isinstance(model, CLIP)
+        and model.attn_mask is not None
+        and model.text_pool_type in ("argmax", "eos")
+        and isinstance(model.text_projection, torch.nn.Parameter)
+        and all(type(b) is ResidualAttentionBlock for b in model.transformer.resblocks)
+    )
+
+
+def qkv(block: Any, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Queries, keys and values of a block's attention: [..., heads, width / heads] each."""
+    import torch
+
+    attention = block.attn
+    joint = torch.nn.functional.linear(
+        block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias
+    )
+    heads = attention.num_heads
+    return tuple(part.view(*x.shape[:-1], heads, -1) for part in joint.chunk(3, dim=-1))
+
+
+def rest(block: Any, x: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+    """What a block does after attention has mixed the values [..., width]."""
+    x = x + block.ls_1(block.attn.out_proj(mixed))
+    out: torch.Tensor = x + block.ls_2(block.mlp(block.ln_2(x)))
+    return out
