@@ -69,11 +69,9 @@ class Results:
 
     @cached_property
     def metric_names(self) -> list[str]:
-        """Metrics with a column in the scores, in their order."""
-        listed = self.evaluation.get("signature", {})
-        table = self.scores[self.focus]
-        numeric = [c for c in table.columns if pd.api.types.is_numeric_dtype(table[c])]
-        return [c for c in numeric if c in listed or c in self.metrics[self.focus]]
+        """Metrics with a column in the scores, headline first."""
+        columns = self.scores[self.focus].columns
+        return [name for name in self.metrics[self.focus] if name in columns]
 
     def interval(self, model: str, metric: str = "accuracy") -> tuple[float, float] | None:
         """The 95% interval of a model's metric, if evaluation made one."""

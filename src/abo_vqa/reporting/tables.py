@@ -73,12 +73,12 @@ def conclusion(results: Results) -> str:
     sentence = f"{verb} answers {accuracy} of {n} held-out questions exactly{interval}"
     compared = []
     if results.best_zero_shot and model == "finetuned":
-        name = f"the best zero-shot model ({label(results.best_zero_shot)})"
+        name = f"{label(results.best_zero_shot)}, the best zero-shot model,"
         compared.append(versus(results, model, results.best_zero_shot, name))
     if results.best_blind and model != results.best_blind:
         name = "the best baseline that never sees a picture"
         compared.append(versus(results, model, results.best_blind, name))
-    return f"{sentence}: {listing(compared)}." if compared else f"{sentence}."
+    return f"{sentence}: {listing(compared).removesuffix(',')}." if compared else f"{sentence}."
 
 
 def versus(results: Results, a: str, b: str, name: str) -> str:
@@ -110,9 +110,14 @@ def findings(results: Results) -> list[str]:
                 f"{label(results.focus)} gains over the best blind baseline of each question "
                 f"type: {listing(better)} points."
             )
-    weak = [part["words"] for part in results.evaluation.get("worst_slices", [])[:WEAK]]
+    weak = [
+        f"{part['slice'].replace('_', ' ')} {part['value']}, {percent(part['accuracy'])} of "
+        f"{count(part['n'])}"
+        for part in results.evaluation.get("worst_slices", [])[:WEAK]
+    ]
     if weak:
-        said.append(f"Where {label(results.focus)} is weakest: {'; '.join(weak)}.")
+        overall = percent(results.metrics[results.focus]["accuracy"])
+        said.append(f"{label(results.focus)} is weakest at {'; '.join(weak)} (over all {overall}).")
     smallest = results.evaluation.get("minimum_detectable_difference")
     if isinstance(smallest, (int, float)):
         said.append(

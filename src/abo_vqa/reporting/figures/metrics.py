@@ -80,7 +80,7 @@ def distributions(results: Results) -> Drawing | None:
         ax.stairs(n_right + n_wrong, edges, baseline=n_right, fill=True, color=VERMILION,
                   label="wrong")  # fmt: skip
         ax.axvline(values.mean(), color=INK, lw=1, linestyle=(0, (3, 2)))
-        ax.set_title(metric_label(name), size=8.5)
+        ax.set_title(metric_label(name).replace(", ", ",\n"), size=8.5)
         ax.tick_params(labelsize=7.5)
         ax.locator_params(nbins=3)
         bare(ax, "bottom")

@@ -18,7 +18,7 @@ def loss(results: Results) -> Drawing | None:
         return None
     window = max(1, len(steps) // WINDOWS)
     steps["moving_mean"] = steps["loss"].rolling(window, min_periods=1).mean()
-    figure, axes = canvas(2.3)
+    figure, axes = canvas(2.6)
     ax = axes[0][0]
     ax.plot(steps["step"], steps["loss"], color=SKY, lw=0.8, alpha=0.6, label="a step")
     ax.plot(steps["step"], steps["moving_mean"], color=BLUE, lw=1.8, label=f"mean of {window}")
@@ -26,7 +26,7 @@ def loss(results: Results) -> Drawing | None:
     ax.set_xlabel("optimiser step")
     ax.set_ylabel("nats a token")
     ax.grid(axis="y")
-    ax.legend(loc="upper right")
+    figure.legend(loc="outside lower center", ncols=2)
     bare(ax, "bottom")
     return Drawing(
         "training-loss",
