@@ -81,14 +81,17 @@ def grouped_split(
     """Whole groups dealt into equal folds, some of which are test; rows keep their order."""
     from sklearn.model_selection import StratifiedGroupKFold
 
+    count = int(groups.max()) + 1
+    if count < 2:
+        raise UserError("all rows are one group: there is nothing to put into the test set.")
     wanted, folds = fold_count(test_size)
+    if count < folds:
+        wanted, folds = min(count - 1, max(1, round(test_size * count))), count
     labels = np.zeros(len(groups), dtype=np.int64)
     if kinds is not None:
         labels = pd.factorize(kinds)[0]
         if np.bincount(labels).max() < folds:  # no type has a row for every fold
             labels = np.zeros(len(groups), dtype=np.int64)
-    if len(groups) < folds:
-        raise UserError(f"{len(groups)} row(s) are too few for a test set of {test_size:.0%}.")
     with warnings.catch_warnings():
         # Rare product types have fewer rows than there are folds: they go where they fit.
         warnings.filterwarnings("ignore", message="The least populated class")
