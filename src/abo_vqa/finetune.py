@@ -1,148 +1,151 @@
-"""Stage `finetune`: LoRA (Hu et al., 2022, arXiv:2106.09685) on BLIP's text encoder and decoder."""
+"""Stage `finetune`: LoRA (Hu et al., 2022, arXiv:2106.09685) on BLIP's text encoder and decoder.
+
+The vision tower is frozen and has no dropout, so its outputs come from the stage `embed`. Killed at
+any step, the same command goes on from the last checkpoint and ends with the same bytes.
+"""
 
 from __future__ import annotations
 
 import argparse
-import random
+import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.config import Config, Lora
+from abo_vqa.config import Config
 from abo_vqa.embed import EmbeddingStore
 from abo_vqa.errors import UserError
-from abo_vqa.groups import group_rows
-from abo_vqa.io import progress, read_table, write_json
+from abo_vqa.groups import NEEDS, group_rows
+from abo_vqa.io import file_md5, fingerprint, read_table, scratch, write_json
 from abo_vqa.metrics.normalise import norm
 from abo_vqa.stage import Log, Summary, execute, no_log
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
 
-TRAIN, ADAPTER, HISTORY = (
-    Path("data/train.csv"),
-    Path("models/adapter"),
-    Path("reports/training.json"),
-)
+TRAIN = Path("data/train.csv")
+EMBEDDINGS = Path("data/embeddings")
+ADAPTER = Path("models/adapter")
+HISTORY = Path("reports/training.json")
+VALIDATION_BATCH = 256
 
 
-def hold_out(table: pd.DataFrame, share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Positions to train on and to validate on; no image is in both."""
+def hold_out(table: pd.DataFrame, config: Config) -> tuple[list[int], list[int]]:
+    """Positions to train on and to validate on; they share no group of the split's kind."""
     from sklearn.model_selection import GroupShuffleSplit
 
+    share = config.lora.validation
     if share == 0:
         return list(range(len(table))), []
-    splitter = GroupShuffleSplit(n_splits=1, test_size=share, random_state=seed)
-    groups = group_rows(table, "image", 0)
+    kind = config.split.group if set(NEEDS[config.split.group]) <= set(table.columns) else "image"
+    groups = group_rows(table, kind, config.split.phash_distance)
+    splitter = GroupShuffleSplit(n_splits=1, test_size=share, random_state=config.seed)
     train, validation = next(splitter.split(table, groups=groups))
     return train.tolist(), validation.tolist()
 
 
-class Examples:
-    """Tokenised rows: questions as lists of ids, answers with begin and end markers."""
+def add_lora(blip: Any, config: Config) -> tuple[Any, list[str]]:
+    """Put LoRA on the targeted layers.
 
-    def __init__(self, table: pd.DataFrame, processor: Any, start: int, end: int) -> None:
-        tokenizer = processor.tokenizer
-        self.paths = table["image_path"].tolist()
-        self.questions = tokenizer(table["question"].tolist())["input_ids"]
-        spelled = tokenizer(
-            [answer.lower() for answer in table["answer"]], add_special_tokens=False
-        )["input_ids"]
-        self.answers = [[start, *ids, end] for ids in spelled]
-
-    def batch(self, rows: Sequence[int], store: EmbeddingStore) -> dict[str, torch.Tensor]:
-        """Tensors of rows whose questions have equal length: B rows, L tokens, A answer tokens."""
-        import torch
-
-        longest = max(len(self.answers[i]) for i in rows)
-        filled = [self.answers[i] + [-100] * (longest - len(self.answers[i])) for i in rows]
-        answers = torch.tensor(filled)  # [B, A]
-        paths = [self.paths[i] for i in rows]
-        distinct = list(dict.fromkeys(paths))
-        place = torch.tensor([distinct.index(path) for path in paths])
-        return {
-            "questions": torch.tensor([self.questions[i] for i in rows]),  # [B, L]
-            "seen": store.get(distinct)[place],  # [B, tokens, W]
-            "inputs": answers[:, :-1].clamp(min=0),  # [B, A-1] what the decoder is given
-            "labels": answers[:, 1:].contiguous(),  # [B, A-1] what it should say; -100 on pads
-        }
-
-
-def batches(
-    examples: Examples, rows: Sequence[int], size: int, chance: random.Random
-) -> list[list[int]]:
-    """Random batches of questions of equal length, so that nothing is padded."""
-    rows = list(rows)
-    chance.shuffle(rows)
-    by_length: dict[int, list[int]] = {}
-    for row in rows:
-        by_length.setdefault(len(examples.questions[row]), []).append(row)
-    cut = [g[i : i + size] for g in by_length.values() for i in range(0, len(g), size)]
-    chance.shuffle(cut)
-    return cut
-
-
-def answer_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Mean cross-entropy of the answers' tokens, pads left out."""
-    import torch.nn.functional as F
-
-    base = model.get_base_model()
-    states = base.text_encoder(
-        input_ids=batch["questions"], encoder_hidden_states=batch["seen"]
-    ).last_hidden_state  # [B, L, W]
-    logits = base.text_decoder(
-        input_ids=batch["inputs"],
-        attention_mask=(batch["labels"] != -100).long(),
-        encoder_hidden_states=states,
-        use_cache=False,
-    ).logits  # [B, A-1, V]
-    return F.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten(), ignore_index=-100)
-
-
-def wrap(blip: Any, settings: Lora, path: str, revision: str | None) -> tuple[Any, list[str]]:
-    """Put LoRA on the targeted layers; return the PEFT model and the names that matched."""
+    Returns:
+        PEFT's model, and the names of the layers that matched.
+    Raises:
+        UserError: no layer matches; says which names there are.
+    """
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(
+    settings, source = config.lora, config.models.blip
+    layers = [name for name, module in blip.named_modules() if hasattr(module, "weight")]
+    names = {part for name in layers for part in (name, name.rsplit(".", 1)[-1])}
+    unknown = [target for target in settings.targets if target not in names]
+    if unknown:
+        short = sorted({name.rsplit(".", 1)[-1] for name in layers})
+        raise UserError(
+            f"lora.targets: {', '.join(unknown)} match no layer. There are: {', '.join(short)}."
+        )
+    wanted = LoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=list(settings.targets),
         use_rslora=settings.rslora,
         use_dora=settings.dora,
-        base_model_name_or_path=path,
-        revision=revision,
+        base_model_name_or_path=source.path,
+        revision=source.revision,
     )
-    try:
-        model = get_peft_model(blip, config)
-    except ValueError as error:
-        names = sorted(
-            {n.rsplit(".", 1)[-1] for n, m in blip.named_modules() if hasattr(m, "weight")}
-        )
+    model = get_peft_model(blip, wanted)
+    matched = sorted(model.targeted_module_names)
+    if any(name.startswith("vision_model") for name in matched):
         raise UserError(
-            f"lora.targets {list(settings.targets)} match no layer; there are: {', '.join(names)}."
-        ) from error
-    return model, sorted(model.targeted_module_names)
+            "lora.targets reach the vision tower, whose outputs are computed once and kept; "
+            "choose layers of the text encoder and decoder, e.g. [query, value]."
+        )
+    return model, matched
 
 
-def schedule(settings: Lora, steps: int) -> Any:
-    """Learning rate's factor at a step: warm-up, then linear, cosine or constant."""
-    import math
+def validator(blip: Any, table: pd.DataFrame, rows: Sequence[int], store: Any) -> Any:
+    """A function that gives the model's exact match (after norm) on the rows as it is now."""
+    chosen = table.iloc[list(rows)].reset_index(drop=True)
+    lengths = chosen["question"].str.len()
+    parts = [
+        chosen.loc[index]
+        for start in range(0, len(chosen), VALIDATION_BATCH)
+        for index in [lengths.sort_values(kind="stable").index[start : start + VALIDATION_BATCH]]
+    ]
 
-    warm = int(settings.warmup * steps)
+    def accuracy() -> float:
+        right = 0
+        for part in parts:
+            paths = list(dict.fromkeys(part["image_path"]))
+            which = [paths.index(path) for path in part["image_path"]]
+            said = blip.answer_encoded(store.get(paths), which, part["question"].tolist())
+            right += sum(norm(a.text) == norm(t) for a, t in zip(said, part["answer"], strict=True))
+        return right / len(chosen)
 
-    def factor(step: int) -> float:
-        if step < warm:
-            return (step + 1) / warm
-        left = 1 - (step - warm) / max(1, steps - warm)
-        if settings.schedule == "constant":
-            return 1.0
-        return left if settings.schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left))
+    return accuracy
 
-    return factor
+
+def journal_key(config: Config, store: EmbeddingStore) -> str:
+    """A fingerprint of all that the result depends on: settings, rows, vision outputs, code."""
+    from abo_vqa import training
+    from abo_vqa.models import blip, blip_attention
+
+    settings = config.lora.model_dump(exclude={"checkpoint_minutes", "keep_checkpoints"})
+    code = [*sorted(Path(training.__path__[0]).glob("*.py")), Path(blip.__file__)]
+    code += [Path(blip_attention.__file__), Path(__file__)]
+    return fingerprint(
+        [
+            settings,
+            config.seed,
+            config.threads,
+            config.compute.model_dump(),
+            config.split.model_dump(),
+            file_md5(TRAIN),
+            dict(store.meta),
+            [file_md5(file) for file in code],
+        ]
+    )
+
+
+def save(model: Any, processor: Any, folder: Path) -> None:
+    """Write the adapter and the processor as a whole, in place of an earlier one."""
+    staged = folder.with_name(f".{folder.name}-new")
+    shutil.rmtree(staged, ignore_errors=True)
+    model.save_pretrained(staged)
+    processor.save_pretrained(staged)
+    shutil.rmtree(folder, ignore_errors=True)
+    staged.rename(folder)
+
+
+def accelerator() -> Any:
+    """Accelerate's, under `accelerate launch` with several processes; else None."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return None
+    from accelerate import Accelerator
+
+    return Accelerator()
 
 
 def run(config: Config, log: Log = no_log) -> Summary:
@@ -150,68 +153,74 @@ def run(config: Config, log: Log = no_log) -> Summary:
     import torch
 
     from abo_vqa.models.blip import Blip
+    from abo_vqa.training.batches import Examples
+    from abo_vqa.training.checkpoints import Checkpoints
+    from abo_vqa.training.loop import Trainer
+    from abo_vqa.training.resident import nearest
+
+    torch.set_num_threads(config.threads)
+    table = read_table(TRAIN, ["image_path", "question", "answer"])
+    store = EmbeddingStore.open(EMBEDDINGS)
+    if not store.matches(config):
+        raise UserError(f"{EMBEDDINGS} holds other weights' outputs: run the stage `embed`.")
+    unreadable = table["image_path"].isin(list(store.errors))
+    table = table[~unreadable].reset_index(drop=True)
 
     torch.manual_seed(config.seed)
-    torch.set_num_threads(config.threads)
-    settings = config.lora
     blip = Blip.load(config.models.blip, config.compute)
+    dtype = blip.model.dtype  # of the arithmetic; trained weights stay in float32
     blip.model.float()
-    store = EmbeddingStore.open()
-    table = read_table(TRAIN, ["image_path", "question", "answer"])
+    model, matched = add_lora(blip.model, config)
+    train, held = hold_out(table, config)
+    near = nearest(store, table["image_path"].tolist(), blip.device)
     examples = Examples(
         table,
-        blip.processor,
-        blip.model.decoder_start_token_id,
+        blip.processor.tokenizer,
+        blip.model.config.text_config.bos_token_id,
         blip.model.config.text_config.sep_token_id,
+        near,
     )
-    train, validation = hold_out(table, settings.validation, config.seed)
-    model, matched = wrap(
-        blip.model, settings, config.models.blip.path, config.models.blip.revision
+    folder = scratch("finetune", journal_key(config, store))
+    trainer = Trainer(
+        model,
+        examples,
+        train,
+        config.lora,
+        config.seed,
+        Checkpoints(folder, config.lora.keep_checkpoints),
+        dtype,
     )
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    chance = random.Random(config.seed)
-    plan = [batches(examples, train, settings.batch_size, chance) for _ in range(settings.epochs)]
-    optimizer = torch.optim.AdamW(trainable, lr=settings.lr, weight_decay=settings.weight_decay)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, schedule(settings, sum(map(len, plan)))
+    trainer.accelerator = accelerator()
+    main = trainer.accelerator is None or trainer.accelerator.is_main_process
+    began = time.perf_counter()
+    history = trainer.train(
+        validator(blip, table, held or train, near),
+        lambda: save(model, blip.processor, folder / "best") if main else None,
+        log,
     )
-    history: dict[str, list[dict[str, float]]] = {"steps": [], "epochs": []}
-    best, step, began = -1.0, 0, time.perf_counter()
-    for epoch, cut in enumerate(plan, start=1):
-        model.train()
-        for rows in progress(cut, total=len(cut), desc=f"epoch {epoch}", unit="batch"):
-            loss = answer_loss(model, examples.batch(rows, store))
-            loss.backward()
-            if settings.max_grad_norm:
-                torch.nn.utils.clip_grad_norm_(trainable, settings.max_grad_norm)
-            rate = scheduler.get_last_lr()[0]
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad(set_to_none=True)
-            step += 1
-            seen = {"loss": float(loss.detach()), "lr": rate}
-            history["steps"].append({"step": step, "epoch": epoch, **seen})
-            log(seen, step)
-        model.eval()
-        accuracy = validate(blip, model, table, validation or train, store)
-        history["epochs"].append({"epoch": epoch, "validation_accuracy": accuracy})
-        log({"validation_accuracy": accuracy}, step)
-        if accuracy > best:
-            best, best_epoch = accuracy, epoch
-            save(model, blip.processor)
     seconds = time.perf_counter() - began
-    found = {
-        "best_epoch": best_epoch,
-        "best_validation_accuracy": best,
-        "trainable_parameters": sum(p.numel() for p in trainable),
+    found: dict[str, Any] = {
+        "rows": len(train),
+        "held_out_rows": len(held),
+        "images": int(table["image_path"].iloc[train].nunique()),
+        "best_epoch": history.best_epoch,
+        "best_validation_accuracy": history.best_accuracy,
+        "trainable_parameters": sum(p.numel() for p in trainer.trainable),
         "modules": len(matched),
     }
-    write_json({**found, **history}, HISTORY)
-    samples = len(train) * settings.epochs / seconds
+    if main:
+        finish(config, folder, found, history)
+    speed = len(train) * config.lora.epochs / seconds
     return Summary(
         f"{len(matched)} layers, {found['trainable_parameters']:,} trainable parameters; "
-        f"best epoch {best_epoch} with {best:.3f} on held-out rows; {samples:,.0f} samples/s",
-        metrics={**found, "samples_per_second": samples},
+        f"best epoch {history.best_epoch}: {history.best_accuracy:.3f} on {len(held):,} held-out "
+        f"rows; {speed:,.0f} samples/s",
+        metrics={
+            **found,
+            "samples_per_second": speed,
+            "epoch_seconds": seconds / config.lora.epochs,
+            **memory(),
+        },
         params={"matched_modules": ", ".join(matched)},
         datasets={"training": TRAIN},
         artifacts=(HISTORY,),
@@ -219,36 +228,33 @@ def run(config: Config, log: Log = no_log) -> Summary:
     )
 
 
-def validate(
-    blip: Any, model: Any, table: pd.DataFrame, rows: Sequence[int], store: EmbeddingStore
-) -> float:
-    """Share of rows answered exactly, after normalisation."""
-    right = 0
-    for part in chunks(rows, 128):
-        chosen = table.iloc[part]
-        paths = chosen["image_path"].tolist()
-        said = blip.answer_encoded(store.get(paths), range(len(paths)), chosen["question"].tolist())
-        right += sum(norm(a.text) == norm(t) for a, t in zip(said, chosen["answer"], strict=True))
-    return right / len(rows)
+def finish(config: Config, folder: Path, found: dict[str, Any], history: Any) -> None:
+    """Move the best epoch's adapter to its place, with its card; write the history."""
+    from abo_vqa.training.card import model_card
 
-
-def chunks(rows: Sequence[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(rows), size):
-        yield list(rows[start : start + size])
-
-
-def save(model: Any, processor: Any) -> None:
-    """Write the adapter and the processor, replacing an earlier epoch's as a whole."""
-    staged = ADAPTER.with_name(".adapter-new")
-    shutil.rmtree(staged, ignore_errors=True)
-    model.save_pretrained(staged)
-    processor.save_pretrained(staged)
+    best = folder / "best"
+    (best / "README.md").write_text(model_card(config, found), encoding="utf-8")
+    write_json({**found, "epochs": history.epochs, "steps": history.steps}, HISTORY)
     shutil.rmtree(ADAPTER, ignore_errors=True)
-    staged.rename(ADAPTER)
+    ADAPTER.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(best, ADAPTER)
+    shutil.rmtree(folder)
+
+
+def memory() -> dict[str, float]:
+    """Peak memory in bytes: the process's, and the GPU's where there is one."""
+    import resource
+
+    import torch
+
+    found = {"peak_bytes": 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+    if torch.cuda.is_available():
+        found["peak_gpu_bytes"] = float(torch.cuda.max_memory_allocated())
+    return found
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """No ad-hoc options."""
+    """No ad-hoc options: everything is in params.yaml."""
 
 
 def command(args: argparse.Namespace) -> int:

@@ -1,0 +1,1 @@
+"""Fine-tuning: batches by picture, the loop, checkpoints."""

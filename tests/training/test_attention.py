@@ -1,0 +1,119 @@
+"""Shared and masked attention against the plain library path: loss and LoRA gradients."""
+
+import pytest
+import torch
+
+from abo_vqa.models.blip_attention import answer_logits, read_questions
+from abo_vqa.training.batches import IGNORED, epoch_plan, padded, parts
+
+
+@pytest.fixture(scope="module")
+def lora():
+    """A tiny BLIP with LoRA on query and value, dropout off, LoRA's B not zero."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import BlipConfig, BlipForQuestionAnswering
+
+    torch.manual_seed(0)
+    text = {"vocab_size": 50, "hidden_size": 32, "encoder_hidden_size": 32, "intermediate_size": 64,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "projection_dim": 32,
+            "max_position_embeddings": 32, "bos_token_id": 48, "sep_token_id": 49,
+            "attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0}  # fmt: skip
+    vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+              "num_attention_heads": 4, "image_size": 32, "patch_size": 8,
+              "initializer_range": 0.02}  # fmt: skip
+    model = BlipForQuestionAnswering(BlipConfig(text_config=text, vision_config=vision))
+    targets = LoraConfig(r=4, lora_dropout=0.0, target_modules=["query", "value"])
+    wrapped = get_peft_model(model, targets)
+    for name, parameter in wrapped.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return wrapped
+
+
+QUESTIONS = [[5, 6, 7], [5, 8, 9, 10, 11], [12, 6], [13, 14, 15, 16], [5, 6], [7]]
+ANSWERS = [[48, 20, 49], [48, 21, 22, 49], [48, 23, 49], [48, 24, 49], [48, 25, 26, 27, 49],
+           [48, 20, 49]]  # fmt: skip
+
+
+def plain(model, pictures, which):
+    """The library's way: one row at a time, so that nothing is padded."""
+    blip, total, tokens = model.get_base_model(), 0.0, 0
+    for question, answer, place in zip(QUESTIONS, ANSWERS, which, strict=True):
+        states = blip.text_encoder(
+            input_ids=torch.tensor([question]), encoder_hidden_states=pictures[place : place + 1]
+        ).last_hidden_state
+        logits = blip.text_decoder(
+            input_ids=torch.tensor([answer[:-1]]), encoder_hidden_states=states, use_cache=False
+        ).logits
+        total = total + torch.nn.functional.cross_entropy(
+            logits[0], torch.tensor(answer[1:]), reduction="sum"
+        )
+        tokens += len(answer) - 1
+    return total / tokens
+
+
+def shared(model, pictures, which):
+    """Ours: everything in one padded batch."""
+    blip = model.get_base_model()
+    ids, mask = padded(QUESTIONS, 0)
+    answers, known = padded(ANSWERS, 0)
+    labels = answers[:, 1:].masked_fill(known[:, 1:] == 0, IGNORED)
+    states = read_questions(blip.text_encoder, ids, mask, pictures, torch.tensor(which))
+    logits = answer_logits(blip.text_decoder, answers[:, :-1], states, mask)
+    return torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED
+    )
+
+
+@pytest.mark.parametrize("which", [[0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 1], [0, 1, 2, 3, 4, 5]])
+def test_loss_and_gradients_equal_the_plain_path(lora, which):
+    lora.train()
+    pixels = torch.randn(max(which) + 1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        pictures = lora.get_base_model().vision_model(pixels).last_hidden_state
+    grads = {}
+    for path in (plain, shared):
+        lora.zero_grad()
+        loss = path(lora, pictures, which)
+        loss.backward()
+        grads[path] = {n: p.grad.clone() for n, p in lora.named_parameters() if p.requires_grad}
+        grads[path]["loss"] = loss.detach()
+    for name, expected in grads[plain].items():
+        scale = float(expected.abs().max())
+        assert scale > 0, name
+        assert float((grads[shared][name] - expected).abs().max()) <= 1e-5 * scale, name
+
+
+def test_the_picture_and_the_padding_mask_matter(lora):
+    """What the equalities above would be worth nothing without."""
+    pictures = torch.randn(2, 17, 32, generator=torch.Generator().manual_seed(2))
+    blip = lora.get_base_model()
+    ids, mask = padded(QUESTIONS[:2], 0)
+    which = torch.tensor([0, 1])
+    with torch.no_grad():
+        states = read_questions(blip.text_encoder, ids, mask, pictures, which)
+        swapped = read_questions(blip.text_encoder, ids, mask, pictures.flip(0), which)
+        unmasked = read_questions(blip.text_encoder, ids, torch.ones_like(mask), pictures, which)
+    assert float((states - swapped).abs().max()) > 1e-3
+    assert float((states - unmasked)[0, :3].abs().max()) > 1e-3
+
+
+def test_plan_covers_every_row_once_and_keeps_pictures_together():
+    paths = [f"{i // 3}.jpg" for i in range(60)]
+    plan = epoch_plan(paths, range(60), 10, seed=1, epoch=1, grouped=True)
+    assert sorted(row for batch in plan for row in batch) == list(range(60))
+    where = [{paths[row] for row in batch} for batch in plan]
+    assert sum(map(len, where)) == 20
+    assert plan == epoch_plan(paths, range(60), 10, seed=1, epoch=1, grouped=True)
+    assert plan != epoch_plan(paths, range(60), 10, seed=1, epoch=2, grouped=True)
+    loose = epoch_plan(paths, range(60), 10, seed=1, epoch=1, grouped=False)
+    assert sum(len({paths[row] for row in batch}) for batch in loose) > 20
+
+
+def test_parts_share_a_batch_by_whole_pictures():
+    paths = [f"{i // 3}.jpg" for i in range(12)]
+    cut = parts(range(12), paths, 3)
+    assert sorted(row for part in cut for row in part) == list(range(12))
+    assert all(len({paths[r] for r in a} & {paths[r] for r in b}) == 0
+               for i, a in enumerate(cut) for b in cut[i + 1 :])  # fmt: skip
+    assert len(parts(range(12), paths, 99)) == 4
