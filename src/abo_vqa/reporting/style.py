@@ -152,6 +152,27 @@ def bare(ax: Axes, keep: str = "") -> None:
         spine.set_visible(side in keep.split())
 
 
+def cell(ax: Axes, x: int, y: int, text: str, **kwargs: Any) -> None:
+    """A number in a heatmap's cell (column x, row y). It can't stick out: layout ignores it."""
+    ax.text(x + 0.5, y + 0.5, text, ha="center", va="center", in_layout=False, **kwargs)
+
+
+def heatmap_axes(ax: Axes, columns: list[str], rows: list[str]) -> None:
+    """Names at a heatmap's columns and rows, the first row on top."""
+    ax.set_xticks([i + 0.5 for i in range(len(columns))], columns, rotation=40, ha="right")
+    ax.set_yticks([i + 0.5 for i in range(len(rows))], rows)
+    ax.invert_yaxis()
+    bare(ax)
+
+
+def colorbar(figure: Figure, ax: Axes, mesh: Any, text: str, **kwargs: Any) -> Any:
+    """A quiet colour scale beside a heatmap; returns its axis."""
+    bar = figure.colorbar(mesh, ax=ax, shrink=0.6, **kwargs)
+    bar.set_label(text, color=MUTED)
+    bar.outline.set_visible(False)
+    return bar.ax.yaxis
+
+
 def kind_legend(target: Any, kinds: list[str], **kwargs: Any) -> None:
     """Which colour is which kind of model."""
     from matplotlib.lines import Line2D

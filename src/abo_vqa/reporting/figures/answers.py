@@ -21,6 +21,9 @@ from abo_vqa.reporting.style import (
     Drawing,
     bare,
     canvas,
+    cell,
+    colorbar,
+    heatmap_axes,
     kind_legend,
     percent_axis,
 )
@@ -142,18 +145,11 @@ def confusions(results: Results) -> Drawing | None:
             if value:
                 dark = shares[y, x] > 0.55
                 color = "white" if dark else INK
-                ax.text(x + 0.5, y + 0.5, count(value), ha="center", va="center", size=7.5,
-                        color=color)  # fmt: skip
-    ax.set_xticks([i + 0.5 for i in range(len(top) + 1)], [*top, other], rotation=45, ha="right")
-    ax.set_yticks([i + 0.5 for i in range(len(top))], [f"{a}  ({totals[a]})" for a in top])
+                cell(ax, x, y, count(value), size=7.5, color=color)
+    heatmap_axes(ax, [*top, other], [f"{a}  ({totals[a]})" for a in top])
     ax.set_xlabel("answered")
     ax.set_ylabel("expected (n)")
-    ax.invert_yaxis()
-    bare(ax)
-    bar = figure.colorbar(mesh, ax=ax, shrink=0.6)
-    percent_axis(bar.ax.yaxis)
-    bar.set_label("share of the row", color=MUTED)
-    bar.outline.set_visible(False)
+    percent_axis(colorbar(figure, ax, mesh, "share of the row"))
     tidy = counts.rename_axis(index="expected").reset_index()
     tidy = tidy.melt(id_vars="expected", var_name="answered", value_name="n")
     return Drawing(

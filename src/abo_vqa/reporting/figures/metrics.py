@@ -8,7 +8,17 @@ import numpy as np
 import pandas as pd
 
 from abo_vqa.reporting.inputs import Results
-from abo_vqa.reporting.style import BLUE, INK, MUTED, VERMILION, Drawing, bare, canvas
+from abo_vqa.reporting.style import (
+    BLUE,
+    INK,
+    VERMILION,
+    Drawing,
+    bare,
+    canvas,
+    cell,
+    colorbar,
+    heatmap_axes,
+)
 from abo_vqa.reporting.words import count, label, metric_label, number
 
 BINS = 20
@@ -33,15 +43,10 @@ def correlation(results: Results) -> Drawing | None:
             value = float(grid[y, x])
             text = "·" if math.isnan(value) else number(value, 2)
             color = "white" if abs(value) > 0.65 else INK
-            ax.text(x + 0.5, y + 0.5, text, ha="center", va="center", size=7, color=color)
+            cell(ax, x, y, text, size=7, color=color)
     shown = [metric_label(name) for name in names]
-    ax.set_xticks([i + 0.5 for i in range(len(names))], shown, rotation=45, ha="right")
-    ax.set_yticks([i + 0.5 for i in range(len(names))], shown)
-    ax.invert_yaxis()
-    bare(ax)
-    bar = figure.colorbar(mesh, ax=ax, shrink=0.6)
-    bar.set_label("Pearson's r", color=MUTED)
-    bar.outline.set_visible(False)
+    heatmap_axes(ax, shown, shown)
+    colorbar(figure, ax, mesh, "Pearson's r")
     tidy = pd.DataFrame(
         {"a": a, "b": b, "pearson_r": grid[i, j]}
         for i, a in enumerate(names)

@@ -19,6 +19,9 @@ from abo_vqa.reporting.style import (
     Drawing,
     bare,
     canvas,
+    cell,
+    colorbar,
+    heatmap_axes,
     kind_legend,
     percent_axis,
 )
@@ -150,21 +153,15 @@ def paired_differences(results: Results) -> Drawing | None:
     )
     mesh = ax.pcolormesh(grid, cmap="RdBu", vmin=-limit, vmax=limit, edgecolors="white", lw=1.5)
     for row in records(data):
-        x, y = models.index(row["b"]) + 0.5, models.index(row["a"]) + 0.5
-        dark = abs(row["difference"]) > 0.6 * limit
-        color, weight = ("white" if dark else INK), ("bold" if row["significant"] else "normal")
-        text = points(row["difference"], 0) if row["significant"] else "n.s."
-        faint = MUTED if not row["significant"] and not dark else color
-        ax.text(x, y, text, ha="center", va="center", color=faint, size=7.5, weight=weight)
-    ax.set_yticks([i + 0.5 for i in range(len(models))], [label(m) for m in models])
-    ax.set_xticks(
-        [i + 0.5 for i in range(len(models))], [label(m) for m in models], rotation=40, ha="right"
-    )
-    ax.invert_yaxis()
-    bare(ax)
-    bar = figure.colorbar(mesh, ax=ax, shrink=0.6, format=lambda value, _: points(value, 0))
-    bar.set_label("row minus column, points", color=MUTED)
-    bar.outline.set_visible(False)
+        x, y = models.index(row["b"]), models.index(row["a"])
+        sure, dark = row["significant"], abs(row["difference"]) > 0.6 * limit
+        text, color = (points(row["difference"], 0), INK) if sure else ("n.s.", MUTED)
+        cell(ax, x, y, text, size=7.5, color="white" if dark else color,
+             weight="bold" if sure else "normal")  # fmt: skip
+    names = [label(model) for model in models]
+    heatmap_axes(ax, names, names)
+    signed = {"format": lambda value, _: points(value, 0)}
+    colorbar(figure, ax, mesh, "row minus column, points", **signed)
     return Drawing(
         "paired-differences",
         "Who beats whom",
