@@ -9,10 +9,10 @@ The table has the columns image_name and question; the answers come as generated
 from __future__ import annotations
 
 import argparse
-import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -20,10 +20,10 @@ from abo_vqa.answering import Files
 from abo_vqa.archive import ImageError
 from abo_vqa.config import load_config
 from abo_vqa.errors import UserError
-from abo_vqa.io import file_md5, fingerprint, read_table, scratch, write_table
+from abo_vqa.io import file_md5, read_table, scratch, write_table
 from abo_vqa.models import FAMILIES, checkpoint_of, load_model
 from abo_vqa.pictures import Unreadable, decode
-from abo_vqa.predict import ADAPTER, candidates_for, predict_rows
+from abo_vqa.predict import ADAPTER, candidates_for, journal_key, predict_rows
 from abo_vqa.stage import pin_threads
 
 if TYPE_CHECKING:
@@ -72,28 +72,36 @@ def ask_one(model: VQAModel, image: Path, question: str, choices: Sequence[str])
     return "\n".join(f"{score:10.4f}  {choice}" for score, choice in ranked)
 
 
-def ask_table(
-    model: VQAModel, key: Any, images: Path, table: pd.DataFrame, size: int
-) -> pd.DataFrame:
-    """The table with generated_answer added; answered pictures survive an interruption.
+def questions_of(table: pd.DataFrame, images: Path) -> pd.DataFrame:
+    """Rows (row_id, image_path, question) of a table of image_name and question."""
+    if not images.is_dir():
+        raise UserError(f"no folder {images}; --images names the folder that image_name is in.")
+    paths = [str(images / name) for name in table["image_name"]]
+    columns = {"row_id": range(len(table)), "image_path": paths, "question": table["question"]}
+    return pd.DataFrame(columns)
+
+
+def ask_table(args: argparse.Namespace, config: Config) -> str:
+    """Write the table with generated_answer added; an interrupted run goes on where it was.
 
     A row whose picture can't be read gets an empty answer and the reason in the column error.
     """
-    if not images.is_dir():
-        raise UserError(f"no folder {images}; --images names the folder that image_name is in.")
-    rows = pd.DataFrame(
-        {
-            "row_id": range(len(table)),
-            "image_path": [str(images / name) for name in table["image_name"]],
-            "question": table["question"],
-        }
-    )
-    folder = scratch("predict", fingerprint([key, rows.values.tolist()]))
+    table = read_table(args.csv, ["image_name", "question"])
+    rows = questions_of(table, args.images)
+    name = "blip" if args.model == FINETUNED else args.model
+    adapter = [file_md5(f) for f in sorted(args.adapter.glob("adapter_*"))]
+    folder = scratch("predict", journal_key(name, config, rows, [args.model, adapter]))
+    model = load(args.model, config, args.adapter)
+    size = checkpoint_of(name, config).batch_size
     answers = predict_rows(model, rows, Files(picture), folder, size)
     out = table.assign(generated_answer=answers["prediction"].to_numpy())
-    if (answers["error"] != "").any():
+    failed = int((answers["error"] != "").sum())
+    if failed:
         out["error"] = answers["error"].to_numpy()
-    return out
+    write_table(out, args.out)
+    shutil.rmtree(folder)
+    done = f"{len(out)} answers → {args.out}"
+    return f"{done}; {failed} without an answer" if failed else done
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,21 +125,9 @@ def command(args: argparse.Namespace) -> int:
         )
     config = load_config()
     pin_threads(config.threads)
-    table = read_table(args.csv, ["image_name", "question"]) if many else None
-    model = load(args.model, config, args.adapter)
-    if table is None:
+    if many:
+        print(ask_table(args, config))
+    else:
+        model = load(args.model, config, args.adapter)
         print(ask_one(model, args.image, args.question, args.choices))
-        return 0
-    name = "blip" if args.model == FINETUNED else args.model
-    adapter = [file_md5(f) for f in sorted(args.adapter.glob("adapter_*"))]
-    key = [
-        args.model,
-        model.record(),
-        adapter if args.model == FINETUNED else "",
-        os.fspath(args.csv),
-    ]
-    out = ask_table(model, key, args.images, table, checkpoint_of(name, config).batch_size)
-    write_table(out, args.out)
-    failed = int((out["error"] != "").sum()) if "error" in out else 0
-    print(f"{len(out)} answers → {args.out}" + (f"; {failed} without an answer" if failed else ""))
     return 0

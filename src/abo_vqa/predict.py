@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from abo_vqa.answering import Files, Once, Pictures, Stored, answer_rows, collect
-from abo_vqa.errors import ComeBackLater, UserError
+from abo_vqa.config import load_config
+from abo_vqa.errors import UserError
 from abo_vqa.io import file_md5, fingerprint, read_table, scratch, write_table
 from abo_vqa.models import FAMILIES, checkpoint_of, load_model
-from abo_vqa.stage import Log, Summary, execute, no_log
+from abo_vqa.processes import launch, rank_and_world
+from abo_vqa.stage import Log, Summary, execute, no_log, pin_threads
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config
@@ -138,44 +140,58 @@ def predict_finetuned(config: Config, test: pd.DataFrame) -> pd.DataFrame:
     return predictions
 
 
-def answer_share(name: str, config: Config, rows: pd.DataFrame, folder: Path, options: Any) -> Any:
+def answer_share(name: str, config: Config, job: Job) -> dict[str, Any]:
     """Answer this process's share of the rows into the journal; returns the model's record."""
-    model = load_model(name, config, **options)
-    size = checkpoint_of(name, config).batch_size
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    model = load_model(name, config, **job.options)
+    rank, world = rank_and_world()
     with ExitStack() as stack:
-        pictures = pictures_for(name, config, rows, model, stack)
-        answer_rows(model, rows, pictures, folder, size, rank, world)
+        pictures = pictures_for(name, config, job.rows, model, stack)
+        size = checkpoint_of(name, config).batch_size
+        answer_rows(model, job.rows, pictures, job.folder, size, rank, world)
     return model.record()
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a baseline has to answer, and where its journals are."""
+
+    rows: pd.DataFrame
+    options: dict[str, Any]
+    folder: Path
+
+    @classmethod
+    def of(cls, name: str, config: Config) -> Job:
+        table = read_table(VQA, ["image_path", "question"])
+        rows = sampled(table, config.seed, config.baselines.fraction)
+        candidates = candidates_for(name, config)
+        options = {} if candidates is None else {"candidates": candidates}
+        folder = scratch(f"baseline-{name}", journal_key(name, config, rows, options))
+        return cls(rows, options, folder)
+
+
 def run_model(name: str, config: Config) -> Summary:
-    """Write reports/baselines/<name>/predictions.csv."""
+    """Write reports/baselines/<name>/predictions.csv.
+
+    With several processes, this is the first one: it does its share and waits for the others'.
+    """
     began = time.perf_counter()
-    rows = sampled(
-        read_table(VQA, ["image_path", "question"]), config.seed, config.baselines.fraction
-    )
-    candidates = candidates_for(name, config)
-    options = {} if candidates is None else {"candidates": candidates}
-    folder = scratch(f"baseline-{name}", journal_key(name, config, rows, candidates))
-    predictions = collect(rows, folder)
+    job = Job.of(name, config)
     record: dict[str, Any] = {}
-    if predictions is None:
-        record = answer_share(name, config, rows, folder, options)
-        predictions = collect(rows, folder)
-    if predictions is None:
-        raise ComeBackLater("other processes are still answering; run it again to collect.")
+    if collect(job.rows, job.folder) is None:
+        record = answer_share(name, config, job)
+    while (predictions := collect(job.rows, job.folder)) is None:
+        time.sleep(1)
     out = write_table(predictions, REPORTS / name / "predictions.csv")
-    shutil.rmtree(folder)
+    shutil.rmtree(job.folder)
     failed = int((predictions["error"] != "").sum())
-    seconds = time.perf_counter() - began
+    rows = len(predictions)
     return Summary(
-        f"{name}: {len(rows)} rows → {out}" + (f"; {failed} without an answer" if failed else ""),
+        f"{name}: {rows} rows → {out}" + (f"; {failed} without an answer" if failed else ""),
         metrics={
-            "rows": len(rows),
+            "rows": rows,
             "failed": failed,
             "empty": int((predictions["prediction"] == "").sum()) - failed,
-            "rows_per_second": len(rows) / seconds,
+            "rows_per_second": rows / (time.perf_counter() - began),
             **peak_memory(),
         },
         params=record,
@@ -227,10 +243,33 @@ def run_blind(config: Config) -> Summary:
 def arguments(parser: argparse.ArgumentParser) -> None:
     names = [*FAMILIES, "blind"]
     parser.add_argument("--model", required=True, choices=names, help="whose answers")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        help="share the rows among so many processes, one a GPU; the output is the same",
+    )
 
 
 def command(args: argparse.Namespace) -> int:
+    if args.processes > 1 and args.model != "blind":
+        Job.of(args.model, load_config())  # a mistake is told once, not by every process
+        return launch(args.processes, ["baseline", "--model", args.model])
+    if rank_and_world()[0] > 0:
+        return help_out(args.model)
+
     def run(config: Config, log: Log = no_log) -> Summary:
         return run_blind(config) if args.model == "blind" else run_model(args.model, config)
 
     return execute(f"baseline@{args.model}", run)
+
+
+def help_out(name: str) -> int:
+    """What processes other than the first do: their share, and no more."""
+    config = load_config()
+    pin_threads(config.threads)
+    if name != "blind":
+        job = Job.of(name, config)
+        if collect(job.rows, job.folder) is None:
+            answer_share(name, config, job)
+    return 0

@@ -132,13 +132,12 @@ class refusals:
             return
         path = self.checkpoint.path
         folder = Path(path)
-        looks_local = folder.exists() or path.count("/") != 1 or path.startswith((".", "/"))
-        if looks_local and not folder.exists():
-            hint = "there is no such folder; run `dvc pull`, or `make sample` for the sample's"
-        elif looks_local:
+        if folder.is_dir():
             hint = "the folder holds no checkpoint of this kind"
+        elif path.count("/") != 1 or path.startswith((".", "/")):
+            hint = "no folder of that name; run `dvc pull`, or `make sample` for the sample's"
         else:
-            hint = "not in the local cache and not to be had from the model hub; check the network"
+            hint = "no folder of that name, not in the local cache, and not to be had from the hub"
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"can't load the checkpoint {path}: {hint}. ({reason})") from error
 

@@ -1,0 +1,387 @@
+"""The stage `baseline`: order, failures, interruptions, memory, several processes."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import tiny
+import torch
+
+from abo_vqa import answering, predict
+from abo_vqa.answering import Files, Journal, answer_rows, batches, collect
+from abo_vqa.archive import ImageError
+from abo_vqa.config import load_config
+from abo_vqa.errors import UserError
+from abo_vqa.io import read_table
+from abo_vqa.models.base import Answer, VQAModel
+
+SCRIPT = Path(predict.__file__).parent / "__main__.py"
+BLIP = Path("reports/baselines/blip/predictions.csv")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("project")
+    return tiny.workspace(root, "blip", "clip", "vilt", images=10, broken=1)
+
+
+@pytest.fixture
+def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/mlflow.db")
+    return project
+
+
+def settings(root: Path, **changes: object):
+    """The configuration with some of params.yaml's lines replaced."""
+    lines = (root / "params.yaml").read_text().splitlines()
+    for key, value in changes.items():
+        lines = [
+            f"{line[: len(line) - len(line.lstrip())]}{key}: {value}"
+            if line.lstrip().startswith(f"{key}:")
+            else line
+            for line in lines
+        ]
+    changed = root / "changed.yaml"
+    changed.write_text("\n".join(lines) + "\n")
+    return load_config(changed)
+
+
+class Echo(VQAModel):
+    """Answers with the question's length and the picture's colour; counts what it is given.
+
+    Raises torch's out-of-memory error for batches larger than `room`, as a GPU would.
+    """
+
+    def __init__(self, room: int = 10**9) -> None:
+        self.room = room
+        self.sizes: list[int] = []
+
+    def encode(self, pictures):
+        return [picture.getpixel((0, 0))[0] for picture in pictures]
+
+    def answer_encoded(self, encoded, which, questions):
+        if len(questions) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
+        self.sizes.append(len(questions))
+        return [
+            Answer(f"{len(q)}-{encoded[at]}", 0.5) for at, q in zip(which, questions, strict=True)
+        ]
+
+    def record(self):
+        return {}
+
+
+def rows_of(count: int) -> pd.DataFrame:
+    """Three questions a picture; pictures are numbers."""
+    return pd.DataFrame(
+        {
+            "row_id": range(count),
+            "image_path": [f"{i // 3:03d}" for i in range(count)],
+            "question": ["what?" * (1 + i % 4) for i in range(count)],
+        }
+    )
+
+
+def painted(path: str):
+    from PIL import Image
+
+    if path == "002":
+        raise ImageError(path, "damaged")
+    return Image.new("RGB", (2, 2), (int(path), 0, 0))
+
+
+def expected(rows: pd.DataFrame) -> list[str]:
+    return [
+        "" if path == "002" else f"{len(q)}-{int(path)}"
+        for path, q in zip(rows["image_path"], rows["question"], strict=True)
+    ]
+
+
+# --- rows, batches, order ----------------------------------------------------------------------
+
+
+def test_order_is_the_studys_and_fractions_are_prefixes() -> None:
+    table = pd.DataFrame({"image_path": "p", "question": [f"q{i}" for i in range(1000)]})
+    whole = predict.sampled(table, 42, 1.0)
+    assert sorted(whole["row_id"]) == list(range(1000))
+    assert list(whole["row_id"]) == list(table.sample(frac=1, random_state=42).index)
+    for fraction in (0.02, 0.25, 0.5):
+        part = predict.sampled(table, 42, fraction)
+        assert len(part) == int(1000 * fraction)
+        pd.testing.assert_frame_equal(part, whole.head(len(part)))
+    assert (whole["question"] == [f"q{i}" for i in whole["row_id"]]).all()
+
+
+def test_batches_keep_a_pictures_questions_together() -> None:
+    keys = [f"{i % 7}" for i in range(21)]
+    formed = batches(keys, 8)
+    assert sorted(i for batch in formed for i in batch) == list(range(21))
+    assert max(map(len, formed)) <= 8
+    for key in set(keys):
+        assert sum(any(keys[i] == key for i in batch) for batch in formed) == 1
+
+
+def test_a_group_larger_than_a_batch_is_cut() -> None:
+    formed = batches(["a"] * 5 + ["b"], 2)
+    assert [len(batch) for batch in formed] == [2, 2, 2]
+    assert sorted(i for batch in formed for i in batch) == list(range(6))
+
+
+# --- failures ----------------------------------------------------------------------------------
+
+
+def test_an_unreadable_picture_is_an_error_and_not_an_answer(tmp_path: Path) -> None:
+    rows = rows_of(15)
+    answer_rows(Echo(), rows, Files(painted), tmp_path, size=6)
+    table = collect(rows, tmp_path)
+    assert table["prediction"].tolist() == expected(rows)
+    assert table["error"].tolist() == ["damaged" if p == "002" else "" for p in rows["image_path"]]
+    assert set(table.loc[table["error"] != "", "confidence"]) == {""}
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(tmp_path: Path) -> None:
+    rows = rows_of(48)
+    model = Echo(room=5)
+    answer_rows(model, rows, Files(painted), tmp_path, size=24)
+    assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
+    # 24 fails, 12 fails, 6 may fail, 3 fits: the limit is remembered, not found anew each batch.
+    assert max(model.sizes) <= 5
+    assert len(model.sizes) <= 20
+
+
+def test_a_row_that_never_fits_is_an_error(tmp_path: Path) -> None:
+    rows = rows_of(3)
+    answer_rows(Echo(room=0), rows, Files(painted), tmp_path, size=3)
+    assert collect(rows, tmp_path)["error"].tolist() == ["out of memory"] * 3
+
+
+def test_a_bug_isnt_taken_for_a_failed_row(tmp_path: Path) -> None:
+    class Broken(Echo):
+        def answer_encoded(self, encoded, which, questions):
+            raise RuntimeError("shapes don't match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        answer_rows(Broken(), rows_of(3), Files(painted), tmp_path, size=3)
+
+
+# --- interruptions -----------------------------------------------------------------------------
+
+
+def test_resume_asks_only_what_is_missing(tmp_path: Path) -> None:
+    rows = rows_of(30)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    answer_rows(Echo(), rows, Files(painted), whole, size=6)
+    lines = (whole / "answers-0.jsonl").read_bytes().splitlines(keepends=True)
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    # Killed in the middle of the third line.
+    (torn / "answers-0.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:20])
+    assert collect(rows, torn) is None
+    model = Echo()
+    answer_rows(model, rows, Files(painted), torn, size=6)
+    assert sum(model.sizes) == 30 - 12 - 0  # two of five batches were done (one picture is broken)
+    pd.testing.assert_frame_equal(collect(rows, torn), collect(rows, whole))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_shares_make_the_same_whole(tmp_path: Path, world: int) -> None:
+    rows = rows_of(40)
+    for rank in reversed(range(world)):
+        answer_rows(Echo(), rows, Files(painted), tmp_path, 6, rank, world)
+    assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
+    sizes = [f.stat().st_size for f in tmp_path.glob("answers-*.jsonl")]
+    assert len(sizes) == world
+    assert min(sizes) > 0
+
+
+def test_line_breaks_dont_reach_the_table(tmp_path: Path) -> None:
+    Journal(tmp_path).writer(0)([0, 1], [Answer("two\nlines", 0.123456789), Answer("", None, "x")])
+    table = collect(pd.DataFrame({"row_id": [1, 0]}), tmp_path)
+    assert table.values.tolist() == [[1, "", "", "x"], [0, "two lines", "0.123457", ""]]
+
+
+# --- the stage ---------------------------------------------------------------------------------
+
+
+def test_stage_writes_every_row_in_order(here: Path) -> None:
+    config = load_config()
+    summary = predict.run_model("blip", config)
+    table = read_table(BLIP, answering.COLUMNS)
+    vqa = read_table("data/vqa.csv")
+    order = vqa.sample(frac=1, random_state=config.seed).index
+    assert table["row_id"].astype(int).tolist() == list(order)
+    failed = vqa.loc[table["row_id"].astype(int), "image_path"].to_numpy() == "00/00000009.jpg"
+    assert (table["error"] != "").tolist() == failed.tolist()
+    assert failed.sum() == 3
+    assert summary.metrics["failed"] == 3
+    assert summary.params["decoding"].startswith("greedy")
+    confidence = table.loc[~failed, "confidence"].astype(float)
+    assert confidence.between(0, 1).all()
+    assert not list(Path(".cache/abo-vqa/baseline-blip").iterdir())
+
+
+def test_stored_vision_gives_the_same_answers(here: Path) -> None:
+    from abo_vqa import embed
+
+    config = load_config()
+    predict.run_model("blip", config)
+    direct = BLIP.read_bytes()
+    embed.run(config)
+    try:
+        assert predict.fitting_store(config) is not None
+        predict.run_model("blip", config)
+        assert BLIP.read_bytes() == direct
+    finally:
+        import shutil
+
+        shutil.rmtree("data/embeddings")
+
+
+def test_a_smaller_fraction_is_a_prefix(here: Path) -> None:
+    predict.run_model("vilt", load_config())
+    out = Path("reports/baselines/vilt/predictions.csv")
+    whole = read_table(out)
+    predict.run_model("vilt", settings(here, fraction=0.5))
+    part = read_table(out)
+    assert len(part) == len(whole) // 2
+    columns = ["row_id", "prediction", "error"]
+    pd.testing.assert_frame_equal(part[columns], whole[columns].head(len(part)))
+
+
+def test_clips_candidates(here: Path) -> None:
+    config = load_config()
+    fixed = predict.candidates_for("clip-fixed", config)
+    assert len(fixed) >= 100
+    assert len(set(fixed)) == len(fixed)
+    assert {"yes", "no", "two", "black", "wood", "round", "left", "chair"} <= set(fixed)
+    train = predict.candidates_for("clip-train", config)
+    everybody = predict.candidates_for("clip-all", config)
+    assert set(train) == set(read_table("data/train.csv")["answer"])
+    assert set(everybody) == set(read_table("data/vqa.csv")["answer"])
+    for name, candidates in (("clip-fixed", fixed), ("clip-train", train)):
+        predict.run_model(name, config)
+        table = read_table(f"reports/baselines/{name}/predictions.csv")
+        assert set(table.loc[table["error"] == "", "prediction"]) <= set(candidates)
+
+
+def test_blind_sees_train_only(here: Path) -> None:
+    config = load_config()
+    predict.run_blind(config)
+    train = read_table("data/train.csv")
+    vqa = read_table("data/vqa.csv")
+    for variant in ("majority", "type", "question", "ngram"):
+        table = read_table(f"reports/baselines/blind/{variant}/predictions.csv")
+        assert len(table) == len(vqa)
+        assert set(table["prediction"]) <= set(train["answer"])
+        assert (table["error"] == "").all()
+
+
+def test_unknown_models_and_missing_weights_are_told_plainly(here: Path, capsys) -> None:
+    from abo_vqa.models import load_model
+
+    config = load_config()
+    with pytest.raises(UserError, match="Did you mean blip2"):
+        load_model("blip-2", config)
+    with pytest.raises(UserError, match=r"add `smolvlm: \{path"):
+        load_model("smolvlm", config)
+    gone = config.models.vilt.model_copy(update={"path": "models/gone"})
+    models = config.models.model_copy(update={"vilt": gone})
+    with pytest.raises(UserError, match="no folder of that name"):
+        load_model("vilt", config.model_copy(update={"models": models}))
+
+
+# --- the real thing, killed --------------------------------------------------------------------
+
+SABOTAGE = """
+import os, signal
+marker = os.path.join({folder!r}, "died")
+if os.environ.get("RANK", "0") == {rank!r} and "WORLD_SIZE" in os.environ or {alone!r}:
+    real, count = os.fsync, [0]
+    def fsync(handle):
+        count[0] += 1
+        if count[0] == 2 and not os.path.exists(marker):
+            open(marker, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(handle)
+    os.fsync = fsync
+"""
+
+
+def baseline(root: Path, *options: str, saboteur: Path | None = None):
+    """`abo-vqa baseline --model blip` in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(saboteur or "")}
+    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{root}/mlflow.db"
+    command = [sys.executable, str(SCRIPT), "baseline", "--model", "blip", *options]
+    return subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def sabotage(folder: Path, rank: str, alone: bool) -> Path:
+    """A folder for PYTHONPATH: a process kills itself (-9) while it journals its second batch."""
+    folder.mkdir()
+    text = SABOTAGE.format(folder=str(folder), rank=rank, alone=alone)
+    (folder / "sitecustomize.py").write_text(text)
+    return folder
+
+
+def test_killed_and_resumed_is_the_same_file(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from abo_vqa.models.blip import Blip
+
+    predict.run_model("blip", load_config())
+    whole = BLIP.read_bytes()
+    BLIP.unlink()
+    killed = baseline(here, saboteur=sabotage(tmp_path / "s", "0", alone=True))
+    assert killed.returncode == -signal.SIGKILL
+    assert not BLIP.exists()
+    journals = list((here / ".cache/abo-vqa/baseline-blip").rglob("answers-*.jsonl"))
+    assert sum(len(f.read_bytes().splitlines()) for f in journals) >= 1
+    asked: list[int] = []
+    say = Blip.answer_encoded
+    monkeypatch.setattr(
+        Blip,
+        "answer_encoded",
+        lambda self, *rows: asked.append(len(rows[1])) or say(self, *rows),
+    )
+    predict.run_model("blip", load_config())
+    assert BLIP.read_bytes() == whole
+    assert 0 < sum(asked) < len(read_table(BLIP))
+
+
+def processes_one_dies(here: Path, tmp_path: Path, world: int) -> None:
+    predict.run_model("blip", load_config())
+    whole = BLIP.read_bytes()
+    BLIP.unlink()
+    saboteur = sabotage(tmp_path / "s", str(world - 1), alone=False)
+    done = baseline(here, "--processes", str(world), saboteur=saboteur)
+    assert done.returncode == 0, done.stderr
+    assert (saboteur / "died").exists()
+    assert BLIP.read_bytes() == whole
+
+
+def test_two_processes_of_which_one_dies(here: Path, tmp_path: Path) -> None:
+    processes_one_dies(here, tmp_path, 2)
+
+
+@pytest.mark.slow
+def test_three_processes_of_which_one_dies(here: Path, tmp_path: Path) -> None:
+    processes_one_dies(here, tmp_path, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_write_the_same_bytes(here: Path, world: int) -> None:
+    predict.run_model("blip", load_config())
+    whole = BLIP.read_bytes()
+    BLIP.unlink()
+    done = baseline(here, "--processes", str(world))
+    assert done.returncode == 0, done.stderr
+    assert BLIP.read_bytes() == whole
