@@ -86,6 +86,7 @@ def questions(rng: np.random.Generator, color: str, kind: str) -> list[tuple[str
 def make(folder: Path, images: int = 200, seed: int = 0, pictures: bool = True) -> Path:
     """Fill `folder` with configuration, data and reports for `images` pictures."""
     rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
     for name in ("params.yaml", "conf"):
         source = ROOT / name
         copy = shutil.copytree if source.is_dir() else shutil.copy
