@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from abo_vqa import split as split_module
+from abo_vqa.audit import look_alikes
 from abo_vqa.cli import main
 from abo_vqa.config import load_config
-from abo_vqa.groups import clusters, group_rows, joined
+from abo_vqa.groups import bundles, clusters, group_rows, joined
 from abo_vqa.io import read_json, read_table, write_table
 from abo_vqa.split import fold_count, split_rows
 
@@ -147,6 +148,23 @@ def test_near_duplicates_do_not_chain():
     for _, rows in table.groupby("cluster"):
         bits = [int(h, 16) for h in rows["phash"]]
         assert any(all((a ^ b).bit_count() <= 4 for b in bits) for a in bits)
+
+
+def test_a_short_chain_stays_on_one_side_and_a_long_one_is_cut_seldom():
+    def chain(start, n):
+        return [start ^ ((1 << 3 * i) - 1) for i in range(n)]
+
+    others = [random.Random(i).getrandbits(64) for i in range(2000)]
+    bits = [*chain(FAR[2], 12), *others]
+    table = vqa([(f"{i:04d}.jpg", f"B{i}", "A", f"s{i}", hexed(b)) for i, b in enumerate(bits)], 1)
+    for seed in range(5):
+        train, test = chosen(table, "near-duplicate", seed=seed)
+        assert look_alikes(table.iloc[train], table.iloc[test], 4) == 0
+    groups = group_rows(table, "near-duplicate", 4)
+    small = bundles(groups, table["phash"], 4, limit=6)
+    assert np.bincount(small).max() <= 6
+    assert pd.Series(small).groupby(groups).nunique().max() == 1  # bundles are whole groups
+    assert len(set(small[table["image_path"] < "0012"])) <= 4
 
 
 def test_identical_pictures_and_products_go_together_at_any_distance():

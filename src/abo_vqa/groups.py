@@ -8,6 +8,7 @@ what lies within the distance of it, nothing further (Butina, J. Chem. Inf. Comp
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -119,6 +120,27 @@ def neighbours(bits: NDArray[np.uint64], distance: int) -> csr_matrix:
     return csr_matrix((np.ones(len(i), dtype=np.int32), (i, j)), shape=(len(bits), len(bits)))
 
 
+def close_hashes(
+    owners: NDArray[np.int64], hashes: pd.Series, distance: int
+) -> tuple[csr_matrix, csr_matrix]:
+    """Which owner has which hash, and which hashes are close.
+
+    Args:
+        owners: [n] unit or group of each row, 0..u-1. hashes: [n] perceptual hashes, "" if unknown.
+    Returns:
+        [u, h] 1 where the owner has a picture with the hash; [h, h] see `neighbours`.
+    """
+    from scipy.sparse import csr_matrix
+
+    pairs = pd.DataFrame({"owner": owners, "phash": hashes.to_numpy()})
+    pairs = pairs[pairs["phash"] != ""].drop_duplicates()
+    number, names = pd.factorize(pairs["phash"], sort=True)
+    ones = np.ones(len(pairs), dtype=np.int32)
+    shape = (int(owners.max(initial=-1)) + 1, len(names))
+    has = csr_matrix((ones, (pairs["owner"], number)), shape=shape)
+    return has, neighbours(hash_bits(list(names)), distance)
+
+
 def clusters(units: NDArray[np.int64], hashes: pd.Series, distance: int) -> NDArray[np.int64]:
     """Put units (sets of rows that belong together anyway) around centres.
 
@@ -131,21 +153,11 @@ def clusters(units: NDArray[np.int64], hashes: pd.Series, distance: int) -> NDAr
     Returns:
         [u] cluster of each unit: the number of its centre.
     """
-    from scipy.sparse import coo_matrix
-
-    count = int(units.max(initial=-1)) + 1
-    cluster = np.arange(count)
-    pairs = pd.DataFrame({"unit": units, "phash": hashes.to_numpy()})
-    pairs = pairs[pairs["phash"] != ""].drop_duplicates()
-    if pairs.empty:
-        return cluster
-    number, names = pd.factorize(pairs["phash"], sort=True)
-    close = neighbours(hash_bits(list(names)), distance)
-    shape = (count, len(names))
-    has = coo_matrix((np.ones(len(pairs), dtype=np.int32), (pairs["unit"], number)), shape=shape)
-    has, owners = has.tocsr(), has.T.tocsr()
+    has, close = close_hashes(units, hashes, distance)
+    owners = has.T.tocsr()
     density = has @ (close @ np.asarray(has.sum(axis=0)).ravel())
-    free = np.ones(count, dtype=bool)
+    cluster = np.arange(has.shape[0])
+    free = np.ones(has.shape[0], dtype=bool)
     for centre in np.argsort(-density, kind="stable"):
         if not free[centre] or density[centre] == 0:
             continue
@@ -157,3 +169,35 @@ def clusters(units: NDArray[np.int64], hashes: pd.Series, distance: int) -> NDAr
         free[taken] = False
         free[centre] = False
     return cluster
+
+
+def bundles(
+    groups: NDArray[np.int64], hashes: pd.Series, distance: int, limit: int
+) -> NDArray[np.int64]:
+    """Gather groups with look-alikes in each other, so that a split seldom parts these.
+
+    Clusters don't chain, hence a picture at the rim of one may look like one of another. A bundle
+    grows from the largest free group over such neighbours until it has `limit` rows: small chains
+    stay whole, and a cloud of thousands is cut into connected pieces instead of at random.
+
+    Args:
+        groups: [n] group of each row, 0..g-1. limit: rows of a bundle; a larger group is one alone.
+    Returns:
+        [n] bundle of each row.
+    """
+    has, close = close_hashes(groups, hashes, distance)
+    touching = (has @ close @ has.T).tocsr()
+    rows = np.bincount(groups)
+    bundle = np.full(len(rows), -1)
+    for start in np.argsort(-rows, kind="stable"):
+        size, queue = 0, deque([start])
+        while queue:
+            group = queue.popleft()
+            if bundle[group] >= 0 or (size and size + rows[group] > limit):
+                continue
+            bundle[group] = start
+            size += rows[group]
+            near = touching.indices[touching.indptr[group] : touching.indptr[group + 1]]
+            queue.extend(near[bundle[near] < 0])
+    whole: NDArray[np.int64] = bundle[groups]
+    return whole

@@ -19,7 +19,7 @@ import pandas as pd
 from abo_vqa import audit
 from abo_vqa.config import Config
 from abo_vqa.errors import UserError
-from abo_vqa.groups import NEEDS, group_rows
+from abo_vqa.groups import NEEDS, bundles, group_rows
 from abo_vqa.io import read_table, write_json, write_table
 from abo_vqa.stage import Log, Summary, execute, no_log
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 VQA, TRAIN, TEST = Path("data/vqa.csv"), Path("data/train.csv"), Path("data/test.csv")
 AUDIT = Path("data/audit.json")
 FROM_BALANCED = ("image_id", "item_id", "product_type", "image_sha1", "phash")
+BUNDLE = 0.02  # of all rows: ten bundles fill a test set of a fifth, so shares stay within reach
 STUDY_TEST_SIZE, STUDY_SEED = 0.2, 42
 
 Positions = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
@@ -54,6 +55,9 @@ def split_rows(
         sides = study_split(table, test_size, seed)
     else:
         groups = group_rows(table, kind, distance)
+        if kind == "near-duplicate":
+            limit = max(1, round(BUNDLE * len(table)))
+            groups = pd.factorize(bundles(groups, table["phash"], distance, limit))[0]
         kinds = table["product_type"] if stratify and "product_type" in table else None
         sides = grouped_split(groups, kinds, test_size, seed)
     if not all(map(len, sides)):
