@@ -99,7 +99,7 @@ def test_answers_that_look_like_missing_values_stay_what_they_are(tmp_path):
 
 @pytest.mark.parametrize("kind", ["image", "product", "near-duplicate"])
 @pytest.mark.parametrize("stratify", [True, False])
-@pytest.mark.parametrize("test_size", [0.05, 0.2, 0.35, 0.5, 0.9])
+@pytest.mark.parametrize("test_size", [0.05, 0.2, 0.5])
 def test_no_group_straddles_and_no_row_is_lost(kind, stratify, test_size):
     table = vqa(catalogue())
     train, test = chosen(table, kind, test_size, stratify=stratify)
