@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from abo_vqa.config import load_config
-from abo_vqa.reporting import tables
+from abo_vqa.reporting import sentences, tables
 from abo_vqa.reporting.inputs import load
 from reporting.workspace import make
 
@@ -26,7 +26,7 @@ def with_pairs(results, **changes):
 
 
 def test_the_sentence_names_level_interval_and_both_gains(results):
-    said = tables.conclusion(with_pairs(results, significant=True))
+    said = sentences.conclusion(with_pairs(results, significant=True))
     assert said.startswith("BLIP fine-tuned with LoRA answers ")
     assert "95% interval" in said
     assert said.count("points more than") == 2
@@ -34,7 +34,7 @@ def test_the_sentence_names_level_interval_and_both_gains(results):
 
 
 def test_a_difference_by_chance_is_called_that(results):
-    said = tables.conclusion(with_pairs(results, significant=False))
+    said = sentences.conclusion(with_pairs(results, significant=False))
     assert said.count("not significantly different (") == 2
 
 
@@ -42,7 +42,7 @@ def test_a_loss_is_called_a_loss(results):
     worse = {m: dict(v) for m, v in results.metrics.items()}
     worse["finetuned"]["accuracy"] = 0.01
     worse_results = replace(with_pairs(results, significant=True), metrics=worse)
-    said = tables.conclusion(worse_results)
+    said = sentences.conclusion(worse_results)
     assert said.count("points fewer than") == 2
 
 
@@ -50,7 +50,7 @@ def test_without_fine_tuning_the_best_model_is_described(results):
     rest = {m: v for m, v in results.metrics.items() if m != "finetuned"}
     others = replace(results, metrics=rest)
     assert others.focus == others.ranking[0]
-    assert "LoRA" not in tables.conclusion(others)
+    assert "LoRA" not in sentences.conclusion(others)
 
 
 def test_a_pair_is_found_either_way_round(results):

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from abo_vqa.reporting import markdown, tables, words
+from abo_vqa.reporting import markdown, sentences, tables, words
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.provenance import provenance
 from abo_vqa.reporting.style import Drawing
@@ -99,8 +99,8 @@ def context(
         "title": results.config.report.title,
         "config": results.config,
         "contents": [entry for entry in CONTENTS if entry[0] not in missing_sections],
-        "conclusion": tables.conclusion(results),
-        "findings": tables.findings(results),
+        "conclusion": sentences.conclusion(results),
+        "findings": sentences.findings(results),
         "headline": tables.headline(results),
         "floor": results.metrics[blind]["accuracy"] if blind else None,
         "test_rows": results.metrics[results.ranking[0]].get("n"),
