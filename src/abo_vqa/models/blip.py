@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.models.base import Answer, VQAModel, by_length
+from abo_vqa.models.blip_absorbed import look_cheaply
+from abo_vqa.models.blip_answer import AnswerSteps
+from abo_vqa.models.blip_attention import answer_logits, read_questions
 from abo_vqa.models.decoding import greedy
 from abo_vqa.models.loading import describe, load_pretrained, load_processor
 
@@ -21,8 +25,9 @@ class Blip(VQAModel):
     """Vision tower → question encoder, which looks at the picture → answer decoder.
 
     The vision tower doesn't see the question, so its output is computed once a picture, and may
-    come from `abo_vqa.embed`. Questions of equal length share a batch: transformers' BLIP doesn't
-    pass the mask of the question's padding on to cross-attention, so padding changes answers.
+    come from `abo_vqa.embed`. Cross-attention and decoding are ours (`blip_attention`,
+    `blip_answer`): transformers' BLIP drops the mask of the question's padding, so that padding
+    changes answers, and projects the picture's tokens anew for every question.
     """
 
     def __init__(self, model: Any, processor: Any, checkpoint: Checkpoint, device: Any) -> None:
@@ -61,54 +66,48 @@ class Blip(VQAModel):
     ) -> list[Answer]:
         import torch
 
-        tokens = self.processor.tokenizer(list(questions))["input_ids"]
         answers: list[Answer | None] = [None] * len(questions)
-        for group in by_length([len(t) for t in tokens]):
-            with torch.inference_mode():
-                states = self.read(encoded, [which[i] for i in group], [tokens[i] for i in group])
-                said = self.say(states)
-            for i, (ids, probability) in zip(group, said, strict=True):
-                text = self.processor.decode(ids, skip_special_tokens=True).strip()
-                answers[i] = Answer(text, probability)
+        with torch.inference_mode():
+            for group, states, mask in self.read(encoded, which, questions):
+                start = self.model.decoder_start_token_id
+                step = AnswerSteps(self.model.text_decoder, states, mask)
+                first = step(torch.full((len(group), 1), start, device=self.device))
+                said = greedy(first, step, {self.end}, self.checkpoint.max_new_tokens)
+                for i, (ids, probability) in zip(group, said, strict=True):
+                    text = self.processor.decode(ids, skip_special_tokens=True).strip()
+                    answers[i] = Answer(text, probability)
         return answers  # type: ignore[return-value]  # every position is in a group
 
+    @property
+    def end(self) -> int:
+        """The token that ends an answer."""
+        return int(self.model.config.text_config.sep_token_id)
+
     def read(
-        self, encoded: Any, which: Sequence[int], tokens: Sequence[Sequence[int]]
-    ) -> torch.Tensor:
-        """Question states [B, L, width] of B questions of equal length about their pictures."""
+        self, encoded: Any, which: Sequence[int], questions: Sequence[str]
+    ) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
+        """Rows whose pictures have equally many questions, their states [B, L, W] and mask [B, L].
+
+        Within a group a picture's questions follow each other, so that the picture's keys and
+        values are projected once for all of them.
+        """
         import torch
 
-        ids = torch.tensor(tokens, device=self.device)  # [B, L]
-        seen = encoded[torch.as_tensor(which)].to(self.device, self.model.dtype)  # [B, tokens, W]
-        states: torch.Tensor = self.model.text_encoder(
-            input_ids=ids, encoder_hidden_states=seen
-        ).last_hidden_state
-        return states
-
-    def say(self, states: torch.Tensor) -> list[tuple[list[int], float]]:
-        """Answer tokens and their probability from question states [B, L, width]."""
-        import torch
-
-        decoder = self.model.text_decoder
-        start = torch.full(
-            (len(states), 1), self.model.decoder_start_token_id, device=states.device
-        )
-        cache = None
-
-        def step(ids: torch.Tensor) -> torch.Tensor:
-            nonlocal cache
-            out = decoder(
-                input_ids=ids,
-                encoder_hidden_states=states,
-                past_key_values=cache,
-                use_cache=True,
+        count = Counter(which)
+        for group in by_length([count[place] for place in which]):
+            group.sort(key=lambda i: which[i])
+            words = self.processor.tokenizer(
+                [questions[i] for i in group], padding=True, return_tensors="pt"
+            ).to(self.device)
+            places = sorted({which[i] for i in group})
+            pictures = encoded[torch.tensor(places)].to(self.device, self.model.dtype)
+            at = {place: n for n, place in enumerate(places)}
+            mine = torch.tensor([at[which[i]] for i in group], device=self.device)
+            mask = words["attention_mask"]
+            states = read_questions(
+                self.model.text_encoder, words["input_ids"], mask, pictures, mine, look_cheaply
             )
-            cache = out.past_key_values
-            logits: torch.Tensor = out.logits[:, -1]
-            return logits
-
-        ends = {self.model.config.text_config.sep_token_id}
-        return greedy(step(start), step, ends, self.checkpoint.max_new_tokens)
+            yield group, states, mask
 
     def rank_encoded(
         self,
@@ -120,28 +119,32 @@ class Blip(VQAModel):
         """Sum of the log-probabilities of a choice's tokens and of the end token after them."""
         import torch
 
-        tokens = self.processor.tokenizer(list(questions))["input_ids"]
-        end = self.model.config.text_config.sep_token_id
-        ranked = []
-        for row, place, options in zip(tokens, which, choices, strict=True):
-            with torch.inference_mode():
-                states = self.read(encoded, [place], [row])  # [1, L, width]
-                spelled = self.processor.tokenizer(list(options), add_special_tokens=False)
-                scores = [self.log_likelihood(states, [*s, end]) for s in spelled["input_ids"]]
-            ranked.append(scores)
+        ranked: list[list[float]] = [[] for _ in questions]
+        with torch.inference_mode():
+            for group, states, mask in self.read(encoded, which, questions):
+                for row, i in enumerate(group):
+                    ranked[i] = self.log_likelihoods(states[row], mask[row], choices[i])
         return ranked
 
-    def log_likelihood(self, states: torch.Tensor, answer: Sequence[int]) -> float:
-        """Log-probability of the answer's tokens, the end token among them, given states."""
+    def log_likelihoods(
+        self, states: torch.Tensor, mask: torch.Tensor, choices: Sequence[str]
+    ) -> list[float]:
+        """Log-probability of each choice and its end, given one question's states [L, W]."""
         import torch
+        from torch.nn.utils.rnn import pad_sequence
 
-        ids = [self.model.decoder_start_token_id, *answer]
-        given = torch.tensor([ids[:-1]], device=states.device)
-        logits = self.model.text_decoder(
-            input_ids=given, encoder_hidden_states=states, use_cache=False
-        ).logits[0]  # [answer, V]
-        wanted = torch.tensor(answer, device=states.device)[:, None]
-        return float(logits.float().log_softmax(-1).gather(1, wanted).double().sum())
+        spelled = self.processor.tokenizer(list(choices), add_special_tokens=False)["input_ids"]
+        wanted = pad_sequence([torch.tensor([*s, self.end]) for s in spelled], True, -100)  # [C, A]
+        wanted = wanted.to(self.device)
+        start = torch.full_like(wanted[:, :1], self.model.decoder_start_token_id)
+        given = torch.cat([start, wanted[:, :-1].clamp(min=0)], dim=1)
+        count = len(wanted)
+        logits = answer_logits(
+            self.model.text_decoder, given, states.expand(count, -1, -1), mask.expand(count, -1)
+        )  # [C, A, V]
+        log_p = logits.float().log_softmax(-1).gather(2, wanted.clamp(min=0)[..., None])[..., 0]
+        scores: list[float] = log_p.double().where(wanted != -100, 0.0).sum(1).tolist()
+        return scores
 
     def record(self) -> dict[str, Any]:
         return {

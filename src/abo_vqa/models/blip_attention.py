@@ -12,6 +12,7 @@ D = W / H; vocabulary V.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -68,13 +69,19 @@ def look(attention: Any, hidden: Tensor, pictures: Tensor, which: Tensor) -> Ten
 
 
 def read_questions(
-    encoder: Any, ids: Tensor, mask: Tensor, pictures: Tensor, which: Tensor
+    encoder: Any,
+    ids: Tensor,
+    mask: Tensor,
+    pictures: Tensor,
+    which: Tensor,
+    look: Callable[..., Tensor] = look,
 ) -> Tensor:
     """The text encoder's states of questions about their pictures.
 
     Args:
         encoder: BLIP's text_encoder. ids, mask: [B, L] tokens and where they aren't padding.
         pictures: [P, T, W] vision outputs. which: [B] each question's picture.
+        look: the cross-attention, here or in `blip_absorbed` (inference only).
     Returns:
         [B, L, W]; the states at padded positions mean nothing.
     """
