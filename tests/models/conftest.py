@@ -51,8 +51,8 @@ def load(folders: dict[str, Path]):
     }  # fmt: skip
 
     def loader(name: str, settings: dict | None = None, compute: Compute = CPU, **options):
-        prompt = PROMPTS.get(name, "{question}")
-        checkpoint = Checkpoint(path=str(folders[name]), **{"prompt": prompt, **(settings or {})})
+        named = {"path": str(folders[name]), "prompt": PROMPTS.get(name, "{question}")}
+        checkpoint = Checkpoint(**{**named, **(settings or {})})
         return classes[name].load(checkpoint, compute, **options)
 
     return loader

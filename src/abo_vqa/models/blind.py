@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from abo_vqa.questions import question_type
+
 Predictor = Callable[[Sequence[str]], tuple[list[str], list[float]]]
 """Questions → answers and the probability that the fitted model gives to each."""
-
-COUNTING = re.compile(r"\b(how many|how much|number of|count of)\b")
-COLOR = re.compile(r"\bcolou?rs?\b")
-YES_NO = re.compile(r"^(is|are|was|were|am|do|does|did|has|have|had|can|could|will|would|should)\b")
-
-
-def question_type(question: str) -> str:
-    """ "counting", "yes/no", "color" or "other", from the question's words alone."""
-    text = question.strip().lower()
-    if COUNTING.search(text):
-        return "counting"
-    if YES_NO.search(text):
-        return "yes/no"
-    return "color" if COLOR.search(text) else "other"
 
 
 def most_common(answers: Sequence[str]) -> tuple[str, float]:

@@ -62,7 +62,7 @@ class Clip(VQAModel):
         """Unit features of the pictures: [P, width]."""
         import torch
 
-        dtype = self.model.visual.conv1.weight.dtype
+        dtype = next(self.model.visual.parameters()).dtype
         pixels = torch.stack([self.preprocess(picture) for picture in pictures])
         with torch.inference_mode():
             features: torch.Tensor = self.model.encode_image(

@@ -68,6 +68,8 @@ class TextTower:
         for i in odd:
             yield [i], self.encode([starts[i] + c for c in candidates])[None]
         good = [i for i in range(len(starts)) if i not in odd]
+        if not good:
+            return
         device = self.model.positional_embedding.device
         groups = [
             (group, torch.tensor([tails[i] for i in group], device=device))

@@ -1,0 +1,55 @@
+"""Blind baselines: what they learn from, back off to, and how sure they are."""
+
+from abo_vqa.models import blind
+
+TRAIN = [
+    ("What color is it?", "red"),
+    ("What color is it?", "red"),
+    ("What color is it?", "blue"),
+    ("How many are there?", "two"),
+    ("How many are there?", "two"),
+    ("How many chairs are there?", "one"),
+    ("Is it round?", "yes"),
+    ("Is it round?", "yes"),
+    ("Is it square?", "no"),
+    ("What is it made of?", "wood"),
+    ("What is it made of?", "wood"),
+    ("What is it made of?", "steel"),
+]
+QUESTIONS, ANSWERS = map(list, zip(*TRAIN, strict=True))
+
+
+def say(fit, asked: list[str]) -> list[tuple[str, float]]:
+    return list(zip(*fit(QUESTIONS, ANSWERS)(asked), strict=True))
+
+
+def test_majority_with_ties_in_alphabetical_order() -> None:
+    # red, two, wood and yes occur twice each.
+    assert say(blind.majority, ["Is it?", "What?"]) == [("red", 2 / 12)] * 2
+
+
+def test_majority_of_the_type() -> None:
+    assert say(
+        blind.by_type, ["How many legs?", "Is it red?", "Which color?", "Which fabric?"]
+    ) == [
+        ("two", 2 / 3),
+        ("yes", 2 / 3),
+        ("red", 2 / 3),
+        ("wood", 2 / 3),
+    ]
+
+
+def test_same_question_then_its_type() -> None:
+    asked = ["how many chairs are there? ", "How many tables are there?", "Is it square?"]
+    assert [a for a, _ in say(blind.by_question, asked)] == ["one", "two", "no"]
+
+
+def test_ngrams_generalise_over_words() -> None:
+    answers = say(blind.by_ngrams, ["What color is the lamp?", "How many lamps are there?"])
+    assert [a for a, _ in answers] == ["red", "two"]
+    assert all(0 < p < 1 for _, p in answers)
+
+
+def test_ngrams_without_enough_answers_fall_back() -> None:
+    said, _ = blind.by_ngrams(["a?", "a?"], ["x", "x"])(["a?", "b?"])
+    assert said == ["x", "x"]

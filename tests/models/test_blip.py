@@ -1,0 +1,154 @@
+"""BLIP: the traps of the stock library, shared and absorbed attention, adapters, ranking."""
+
+from types import SimpleNamespace
+
+import pytest
+import tiny
+import torch
+
+from abo_vqa.models import blip_absorbed
+from abo_vqa.models.blip_attention import look
+
+
+@pytest.fixture(scope="module")
+def model(load):
+    return load("blip")
+
+
+def test_stock_batches_answer_differently(model, rows) -> None:
+    """Why we don't call `generate` on padded batches: it ignores the question's padding.
+
+    If this fails, transformers applies the mask now, and our own forward may be retired.
+    """
+    inputs = model.processor(
+        images=rows.images, text=rows.questions, padding=True, return_tensors="pt"
+    )
+    tokens = model.model.generate(**inputs, max_new_tokens=10, do_sample=False)
+    stock = [t.strip() for t in model.processor.batch_decode(tokens, skip_special_tokens=True)]
+    ours = [answer.text for answer in model.answer(rows.images, rows.questions)]
+    assert stock != ours
+
+
+def attention_of(heads: int, width: int, wide: int) -> SimpleNamespace:
+    """A cross-attention with random weights and biases, as transformers builds it."""
+    from transformers import BlipTextConfig
+    from transformers.models.blip.modeling_blip_text import BlipTextAttention
+
+    config = BlipTextConfig(
+        hidden_size=width, num_attention_heads=heads, encoder_hidden_size=wide, hidden_act="gelu"
+    )
+    attention = BlipTextAttention(config, is_cross_attention=True).eval()
+    for parameter in attention.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return attention
+
+
+@pytest.mark.parametrize(("count", "length"), [(1, 9), (3, 11), (3, 1)])
+def test_absorbed_equals_projected(count: int, length: int) -> None:
+    torch.manual_seed(0)
+    attention = attention_of(heads=4, width=32, wide=48)
+    pictures = torch.randn(5, 50, 48)
+    hidden = torch.randn(5 * count, length, 32)
+    which = torch.arange(5).repeat_interleave(count)
+    with torch.no_grad():
+        projected = look(attention, hidden, pictures, which)
+        absorbed = blip_absorbed.look_absorbed(attention, hidden, pictures, count)
+    torch.testing.assert_close(absorbed, projected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_cheaper_order_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """BLIP-base: absorbed for three short questions, projected for many long ones."""
+    attention = attention_of(heads=12, width=768, wide=768)
+    taken = []
+    monkeypatch.setattr(blip_absorbed, "look", lambda *_: taken.append("projected"))
+    monkeypatch.setattr(blip_absorbed, "look_absorbed", lambda *_: taken.append("absorbed"))
+    for count, length in ((3, 10), (1, 12), (12, 12)):
+        hidden = torch.empty(2 * count, length, 768, device="meta")
+        which = torch.arange(2).repeat_interleave(count)
+        blip_absorbed.look_cheaply(
+            attention, hidden, torch.empty(2, 577, 768, device="meta"), which
+        )
+    assert taken == ["absorbed", "absorbed", "projected"]
+
+
+@pytest.mark.parametrize("way", ["projected", "absorbed"])
+def test_both_orders_answer_alike(model, rows, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = model.answer(rows.images, rows.questions)
+    if way == "projected":
+        monkeypatch.setattr("abo_vqa.models.blip.look_cheaply", look)
+    else:
+        monkeypatch.setattr(
+            "abo_vqa.models.blip.look_cheaply",
+            lambda a, h, p, w: blip_absorbed.look_absorbed(a, h, p, len(w) // len(p)),
+        )
+    answers = model.answer(rows.images, rows.questions)
+    assert [a.text for a in answers] == [a.text for a in expected]
+
+
+def test_uneven_numbers_of_questions(model, rows) -> None:
+    """Pictures with one, two and four questions in one call, in no order."""
+    chosen = [0, 5, 8, 9, 10, 11, 14, 4, 20]
+    together = model.answer([rows.images[i] for i in chosen], [rows.questions[i] for i in chosen])
+    alone = [model.answer([rows.images[i]], [rows.questions[i]])[0] for i in chosen]
+    assert [a.text for a in together] == [a.text for a in alone]
+
+
+def test_rank_is_the_likelihood_of_the_library(model, rows) -> None:
+    """Sum of log-probabilities from the library's loss, one choice at a time."""
+    choices = ["black", "round table", "two", "unheard"]
+    ranked = model.rank(rows.images[:5], rows.questions[:5], [choices] * 5)
+    plain = model.model
+    start, end = plain.decoder_start_token_id, plain.config.text_config.sep_token_id
+    for image, question, scores in zip(rows.images, rows.questions, ranked, strict=False):
+        inputs = model.processor(images=image, text=question, return_tensors="pt")
+        for choice, score in zip(choices, scores, strict=True):
+            words = model.processor.tokenizer(choice, add_special_tokens=False)["input_ids"]
+            ids = torch.tensor([[start, *words, end]])
+            with torch.no_grad():
+                # The library's label of a position is the token there, shifted by one inside.
+                seen = plain.vision_model(inputs["pixel_values"]).last_hidden_state
+                states = plain.text_encoder(
+                    inputs["input_ids"], encoder_hidden_states=seen
+                ).last_hidden_state
+                logits = plain.text_decoder(ids, encoder_hidden_states=states).logits[0, :-1]
+            log_p = logits.log_softmax(-1).gather(1, ids[0, 1:, None]).sum()
+            assert score == pytest.approx(float(log_p), rel=1e-4)
+
+
+def test_the_likeliest_choice_is_the_answer(model, rows) -> None:
+    """Among choices that include the greedy answer's one word, likelihood picks the best."""
+    answers = model.answer(rows.images, rows.questions)
+    ranked = model.rank(rows.images, rows.questions, [tiny.ANSWERS] * len(answers))
+    for answer, scores in zip(answers, ranked, strict=True):
+        best = max(scores)
+        if answer.text in tiny.ANSWERS:
+            at = tiny.ANSWERS.index(answer.text)
+            assert torch.tensor(scores[at]).exp().item() == pytest.approx(answer.confidence, 1e-3)
+        assert torch.tensor(best).exp().item() <= 1.0
+
+
+def test_adapter_is_merged(folders, load, rows, tmp_path) -> None:
+    """With a LoRA adapter the answers are the adapted library model's, one by one."""
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import BlipForQuestionAnswering, BlipProcessor
+
+    base = BlipForQuestionAnswering.from_pretrained(folders["blip"])
+    adapted = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules=["query", "value"]))
+    torch.manual_seed(1)
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    adapted.save_pretrained(tmp_path / "adapter")
+    model = load("blip", adapter=tmp_path / "adapter")
+    said = [a.text for a in model.answer(rows.images, rows.questions)]
+
+    plain = BlipForQuestionAnswering.from_pretrained(folders["blip"])
+    plain = PeftModel.from_pretrained(plain, tmp_path / "adapter").eval()
+    processor = BlipProcessor.from_pretrained(folders["blip"])
+    expected = []
+    for image, question in zip(rows.images, rows.questions, strict=True):
+        inputs = processor(images=image, text=question, return_tensors="pt")
+        tokens = plain.generate(**inputs, max_new_tokens=10, do_sample=False)
+        expected.append(processor.decode(tokens[0], skip_special_tokens=True).strip())
+    assert said == expected
+    assert said != [a.text for a in load("blip").answer(rows.images, rows.questions)]

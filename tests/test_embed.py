@@ -1,0 +1,134 @@
+"""The stage `embed`: vision outputs that equal the library's, in any dtype, after any kill."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from abo_vqa import embed
+from abo_vqa.archive import open_archive
+from abo_vqa.config import load_config
+from abo_vqa.embed import FOLDER, EmbeddingStore
+from abo_vqa.errors import UserError
+from abo_vqa.io import read_json, read_table
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.workspace(tmp_path_factory.mktemp("embed"), "blip", images=11, broken=1)
+
+
+@pytest.fixture
+def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(project)
+    return project
+
+
+def with_embed(config, **changes):
+    return config.model_copy(update={"embed": config.embed.model_copy(update=changes)})
+
+
+def library(config, path: str) -> torch.Tensor:
+    from transformers import BlipForQuestionAnswering, BlipProcessor
+
+    model = BlipForQuestionAnswering.from_pretrained(config.models.blip.path).eval()
+    processor = BlipProcessor.from_pretrained(config.models.blip.path)
+    with open_archive(config.data.raw) as archive, torch.no_grad():
+        pixels = processor.image_processor(archive.image(path), return_tensors="pt")
+        return model.vision_model(pixels["pixel_values"]).last_hidden_state[0]
+
+
+def test_store_holds_the_librarys_outputs(here: Path) -> None:
+    config = with_embed(load_config(), batch_size=4)
+    summary = embed.run(config)
+    store = EmbeddingStore.open()
+    paths = sorted(set(read_table("data/vqa.csv")["image_path"]))
+    assert list(store.place) == paths
+    assert summary.metrics["pictures"] == 11
+    assert store.vectors.shape == (11, 5, 32)
+    asked = [paths[7], paths[2], paths[7]]  # any order, repeats
+    got = store.get(asked)
+    assert got.dtype == torch.float32
+    for row, path in zip(got, asked, strict=True):
+        torch.testing.assert_close(row, library(config, path), rtol=1e-5, atol=1e-5)
+
+
+def test_unreadable_picture_is_a_named_error(here: Path) -> None:
+    embed.run(load_config())
+    store = EmbeddingStore.open()
+    assert store.errors == {"00/0000000a.jpg": "not a JPEG"}
+    with pytest.raises(UserError, match="not a JPEG"):
+        store.get(["00/0000000a.jpg"])
+    with pytest.raises(UserError, match="run `embed` again"):
+        store.get(["99/none.jpg"])
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 1e-3), ("bfloat16", 1e-2)])
+def test_smaller_dtypes(here: Path, dtype: str, tolerance: float) -> None:
+    config = with_embed(load_config(), dtype=dtype)
+    embed.run(config)
+    store = EmbeddingStore.open()
+    assert store.vectors.dtype.itemsize == 2
+    got = store.get(list(store.place)[:3])
+    assert got.dtype == getattr(torch, dtype)
+    expected = torch.stack([library(config, path) for path in list(store.place)[:3]])
+    torch.testing.assert_close(got.float(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_matches_only_its_own_weights_and_dtype(here: Path) -> None:
+    config = load_config()
+    embed.run(config)
+    store = EmbeddingStore.open()
+    assert store.matches(config)
+    assert not store.matches(with_embed(config, dtype="float16"))
+    weights = Path(config.models.blip.path) / "model.safetensors"
+    kept = weights.read_bytes()
+    try:
+        weights.write_bytes(kept + b" ")
+        assert not store.matches(config)
+    finally:
+        weights.write_bytes(kept)
+
+
+def test_nothing_that_differs_between_runs(here: Path) -> None:
+    embed.run(load_config())
+    first = {p.name: p.read_bytes() for p in FOLDER.iterdir()}
+    embed.run(load_config())
+    assert {p.name: p.read_bytes() for p in FOLDER.iterdir()} == first
+    assert set(read_json(FOLDER / "meta.json")) == {
+        "model", "revision", "weights", "dtype", "images", "tokens", "width",
+    }  # fmt: skip
+
+
+def test_killed_after_some_blocks_and_resumed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from abo_vqa.models.blip import Blip
+
+    config = with_embed(load_config(), batch_size=3)
+    embed.run(config)
+    whole = {p.name: p.read_bytes() for p in FOLDER.iterdir()}
+    encode, calls = Blip.encode, []
+
+    def dies(self, pictures):
+        calls.append(len(pictures))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return encode(self, pictures)
+
+    monkeypatch.setattr(Blip, "encode", dies)
+    with pytest.raises(KeyboardInterrupt):
+        embed.run(config)
+    embed.run(config)
+    assert calls == [3, 3, 3, 3, 1]  # the third block again, then the fourth without its ruin
+    assert {p.name: p.read_bytes() for p in FOLDER.iterdir()} == whole
+
+
+def test_vectors_are_mapped_and_not_read(here: Path) -> None:
+    embed.run(load_config())
+    assert isinstance(EmbeddingStore.open().vectors, np.memmap)
+
+
+def test_missing_store(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="run the stage `embed`"):
+        EmbeddingStore.open(tmp_path)
