@@ -14,8 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,9 @@ from abo_vqa.config import Config, Curate
 from abo_vqa.errors import UserError
 from abo_vqa.io import progress, write_json, write_table
 from abo_vqa.stage import Log, Summary, execute, no_log
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 BALANCED, TYPES, FUNNEL = (
     Path("data/balanced.csv"),
@@ -77,10 +81,11 @@ def any_en(field: Field) -> str:
         return field or ""
     untagged = ""
     for entry in field:
-        if entry.value and entry.language_tag is None:
-            untagged = untagged or entry.value
-        elif entry.value and entry.language_tag and entry.language_tag.startswith("en"):
-            return entry.value
+        value, tag = entry.value, entry.language_tag
+        if value and tag is None:
+            untagged = untagged or value
+        elif value and tag and tag.startswith("en"):
+            return value
     return untagged
 
 
@@ -137,7 +142,7 @@ class Collected:
 def collect(listings: Iterable[Listing], settings: Curate) -> Collected:
     """Go through all listings once; a later one of the same picture overwrites an earlier one."""
     pick, other = RULES[settings.language], RULES[OTHER[settings.language]]
-    required = frozenset(settings.required)
+    required, extras = frozenset(settings.required), attrgetter(*EXTRAS)
     found = Collected()
     latest, otherwise = found.latest, found.otherwise
     for listing in listings:
@@ -162,10 +167,10 @@ def collect(listings: Iterable[Listing], settings: Curate) -> Collected:
         if usable_otherwise:
             otherwise.add(image)
         latest[image] = reason or (
-            *(v.lower() if v.isascii() else "" for v in values),  # not ASCII: not required
+            *[v.lower() if v.isascii() else "" for v in values],  # not ASCII: not required
             keywords,
             listing.item_id or "",
-            *(any_en(getattr(listing, name)).lower() for name in EXTRAS),
+            *[any_en(field).lower() if field else "" for field in extras(listing)],
         )
     return found
 
@@ -182,6 +187,16 @@ def no_collection() -> Iterator[None]:
             gc.enable()
 
 
+def is_in(values: pd.Series, known: list[str]) -> NDArray[np.bool_]:
+    """[n] which of some strings are known: ten times faster than pandas' `isin` on them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = pc.is_in(pa.array(values, pa.string()), value_set=pa.array(known, pa.string()))
+    mask: NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
+    return mask
+
+
 def clean_table(archive: Archive, settings: Curate) -> tuple[pd.DataFrame, dict[str, Any], Broken]:
     """Join listings and pictures; keep the rows that the rules allow.
 
@@ -190,8 +205,7 @@ def clean_table(archive: Archive, settings: Curate) -> tuple[pd.DataFrame, dict[
         that didn't parse.
     """
     broken = Broken()
-    with no_collection():
-        found = collect(archive.listings(broken), settings)
+    found = collect(archive.listings(broken), settings)
     images = archive.images()
     total, dropped = len(images), Counter[str]()
     for reason, bad in (
@@ -202,10 +216,10 @@ def clean_table(archive: Archive, settings: Curate) -> tuple[pd.DataFrame, dict[
         bad = bad.reindex(images.index)  # without the rows that are gone already
         dropped[reason] = int(bad.sum())
         images = images[~bad]
-    known = images["image_id"].isin(list(found.latest))
+    known = is_in(images["image_id"], list(found.latest))
     dropped["no_metadata"] = int((~known).sum())
     images = images[known]
-    excluded = images["image_id"].isin(settings.excluded_images)
+    excluded = is_in(images["image_id"], list(settings.excluded_images))
     dropped["excluded"] = int(excluded.sum())
     rows, otherwise = [], 0
     for image, path in zip(
@@ -333,7 +347,8 @@ def curate(raw: Path, settings: Curate, seed: int, *, pictures: bool = True) -> 
         UserError: the archives are missing or damaged, or no row is left.
     """
     with open_archive(raw) as archive:
-        table, funnel, broken = clean_table(archive, settings)
+        with no_collection():
+            table, funnel, broken = clean_table(archive, settings)
         kept = balanced(table, settings, seed)
         funnel["dropped"]["over_cap"] = len(table) - len(kept)
         if pictures:
