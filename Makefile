@@ -75,4 +75,5 @@ lock: $(VENV)/bin/uv  ## refresh requirements.lock from pyproject.toml
 
 clean:  ## remove what the pipeline made; downloads, journals, MLflow's runs and .venv stay
 	rm -rf data/*.csv data/embeddings models/adapter reports/baselines reports/finetuned \
-		reports/scores reports/figures reports/*.html reports/evaluation.json
+		reports/scores reports/figures reports/cards reports/thumbnails reports/*.html \
+		reports/report.pdf reports/evaluation.json

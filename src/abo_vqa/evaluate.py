@@ -90,7 +90,7 @@ def join(rows: pd.DataFrame, predictions: pd.DataFrame, model: str) -> pd.DataFr
         )
     table["prediction"] = found["prediction"].fillna("").to_numpy()
     table["confidence"] = found["confidence"].to_numpy(dtype=float)
-    error = found["error"].fillna("").to_numpy(dtype=object)
+    error = found["error"].fillna("").to_numpy(dtype=object, copy=True)
     error[missing] = "not predicted: outside baselines.fraction"
     table["error"] = error
     return table

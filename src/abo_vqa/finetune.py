@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,8 +149,20 @@ def accelerator() -> Any:
     return Accelerator()
 
 
-def run(config: Config, log: Log = no_log) -> Summary:
-    """Write models/adapter and reports/training.json."""
+@dataclass(frozen=True)
+class Trained:
+    """What training left: numbers, history, the folder with `best`, who should write outputs."""
+
+    found: dict[str, Any]
+    history: Any
+    folder: Path
+    matched: list[str]
+    seconds: float
+    main: bool
+
+
+def train(config: Config, log: Log = no_log) -> Trained:
+    """Train, or go on training, on data/train.csv; the best epoch's adapter is in folder/best."""
     import torch
 
     from abo_vqa.models.blip import Blip
@@ -171,57 +184,51 @@ def run(config: Config, log: Log = no_log) -> Summary:
     dtype = blip.model.dtype  # of the arithmetic; trained weights stay in float32
     blip.model.float()
     model, matched = add_lora(blip.model, config)
-    train, held = hold_out(table, config)
+    rows, held = hold_out(table, config)
     near = nearest(store, table["image_path"].tolist(), blip.device)
-    examples = Examples(
-        table,
-        blip.processor.tokenizer,
-        blip.model.config.text_config.bos_token_id,
-        blip.model.config.text_config.sep_token_id,
-        near,
-    )
+    text = blip.model.config.text_config
+    examples = Examples(table, blip.processor.tokenizer, text.bos_token_id, text.sep_token_id, near)
     folder = scratch("finetune", journal_key(config, store))
-    trainer = Trainer(
-        model,
-        examples,
-        train,
-        config.lora,
-        config.seed,
-        Checkpoints(folder, config.lora.keep_checkpoints),
-        dtype,
-    )
+    kept = Checkpoints(folder, config.lora.keep_checkpoints)
+    trainer = Trainer(model, examples, rows, config.lora, config.seed, kept, dtype)
     trainer.accelerator = accelerator()
     main = trainer.accelerator is None or trainer.accelerator.is_main_process
     began = time.perf_counter()
     history = trainer.train(
-        validator(blip, table, held or train, near),
+        validator(blip, table, held or rows, near),
         lambda: save(model, blip.processor, folder / "best") if main else None,
         log,
     )
-    seconds = time.perf_counter() - began
     found: dict[str, Any] = {
-        "rows": len(train),
+        "rows": len(rows),
         "held_out_rows": len(held),
-        "images": int(table["image_path"].iloc[train].nunique()),
+        "images": int(table["image_path"].iloc[rows].nunique()),
         "best_epoch": history.best_epoch,
         "best_validation_accuracy": history.best_accuracy,
         "trainable_parameters": sum(p.numel() for p in trainer.trainable),
         "modules": len(matched),
     }
-    if main:
-        finish(config, folder, found, history)
-    speed = len(train) * config.lora.epochs / seconds
+    return Trained(found, history, folder, matched, time.perf_counter() - began, main)
+
+
+def run(config: Config, log: Log = no_log) -> Summary:
+    """Write models/adapter and reports/training.json."""
+    trained = train(config, log)
+    found, history = trained.found, trained.history
+    if trained.main:
+        finish(config, trained.folder, found, history)
+    speed = found["rows"] * config.lora.epochs / trained.seconds
     return Summary(
-        f"{len(matched)} layers, {found['trainable_parameters']:,} trainable parameters; "
-        f"best epoch {history.best_epoch}: {history.best_accuracy:.3f} on {len(held):,} held-out "
-        f"rows; {speed:,.0f} samples/s",
+        f"{len(trained.matched)} layers, {found['trainable_parameters']:,} trainable parameters; "
+        f"best epoch {history.best_epoch}: {history.best_accuracy:.3f} on "
+        f"{found['held_out_rows']:,} held-out rows; {speed:,.0f} samples/s",
         metrics={
             **found,
             "samples_per_second": speed,
-            "epoch_seconds": seconds / config.lora.epochs,
+            "epoch_seconds": trained.seconds / config.lora.epochs,
             **memory(),
         },
-        params={"matched_modules": ", ".join(matched)},
+        params={"matched_modules": ", ".join(trained.matched)},
         datasets={"training": TRAIN},
         artifacts=(HISTORY,),
         model=ADAPTER,
