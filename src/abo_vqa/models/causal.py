@@ -84,31 +84,67 @@ class ImagePrompted(VQAModel):
         """Continue each prompt greedily; tokens and their probability."""
         import torch
 
-        embeds, mask = self.embed(encoded, which, prompts)
-        cache = None
+        logits, cache, mask = self.read(encoded, which, prompts)
 
-        def step(ids: torch.Tensor | None) -> torch.Tensor:
+        def step(ids: torch.Tensor) -> torch.Tensor:
             nonlocal cache, mask
-            if ids is None:
-                given, positions = embeds, (mask.cumsum(1) - 1).clamp(min=0)
-            else:
-                given = self.decoder.get_input_embeddings()(ids)
-                positions = mask.sum(1, keepdim=True)
-                mask = torch.cat([mask, mask.new_ones(len(ids), 1)], dim=1)
-            out = self.decoder(
-                inputs_embeds=given,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
+            places = mask.sum(1, keepdim=True)
+            mask = torch.cat([mask, mask.new_ones(len(ids), 1)], dim=1)
+            embeds = self.decoder.get_input_embeddings()(ids)
+            out = self.run(embeds, mask, places, cache)
             cache = out.past_key_values
-            logits: torch.Tensor = out.logits[:, -1]
-            return logits
+            return out.logits[:, -1]  # type: ignore[no-any-return]
 
-        first = step(None)
-        return greedy(first, step, end_tokens(self.decoder), self.checkpoint.max_new_tokens)
+        ends = end_tokens(self.decoder)
+        return greedy(logits[:, -1], step, ends, self.checkpoint.max_new_tokens)
+
+    def read(
+        self,
+        encoded: Any,
+        which: Sequence[int],
+        prompts: Sequence[Sequence[int]],
+        keep: int = 1,
+    ) -> tuple[torch.Tensor, Any, torch.Tensor]:
+        """Read B prompts, what they have in common only once a picture.
+
+        Returns:
+            Logits [B, keep, V] at the last `keep` tokens, the cache of keys and values, and the
+            mask [B, L] of what it holds: the common start, padding, the rest of each prompt.
+        """
+        import torch
+
+        common = shared_start(prompts, self.model.config.image_token_id, keep)
+        cache = None
+        if common:
+            pictures = sorted(set(which))
+            embeds, mask = self.embed(encoded, pictures, [prompts[0][:common]] * len(pictures))
+            cache = self.run(embeds, mask, mask.cumsum(1) - 1, None).past_key_values
+            at = {place: n for n, place in enumerate(pictures)}
+            mine = torch.tensor([at[place] for place in which], device=self.device)
+            cache.batch_select_indices(mine)
+        embeds, mask = self.embed(encoded, which, [prompt[common:] for prompt in prompts])
+        mask = torch.cat([mask.new_ones(len(mask), common), mask], dim=1)  # [B, L]
+        places = (mask.cumsum(1) - 1).clamp(min=0)[:, common:]
+        out = self.run(embeds, mask, places, cache, keep)
+        return out.logits[:, -keep:], out.past_key_values, mask
+
+    def run(
+        self,
+        embeds: torch.Tensor,
+        mask: torch.Tensor,
+        places: torch.Tensor,
+        cache: Any,
+        keep: int = 1,
+    ) -> Any:
+        """The language model on embeddings [B, S, width] at `places` [B, S], behind the cache."""
+        return self.decoder(
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            position_ids=places,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=keep,
+        )
 
     def embed(
         self, encoded: Any, which: Sequence[int], prompts: Sequence[Sequence[int]]
@@ -126,8 +162,11 @@ class ImagePrompted(VQAModel):
             [[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=self.device
         )
         embeds = self.decoder.get_input_embeddings()(ids)  # [B, L, width]
-        seen = encoded[torch.as_tensor(which)].to(embeds)  # [B, N, width]
-        return embeds.masked_scatter((ids == image)[..., None], seen), mask
+        holes = ids == image
+        if bool(holes.any()):
+            seen = encoded[torch.as_tensor(which)].to(embeds)  # [B, N, width]
+            embeds = embeds.masked_scatter(holes[..., None], seen)
+        return embeds, mask
 
     def rank_encoded(
         self,
@@ -142,23 +181,23 @@ class ImagePrompted(VQAModel):
         """
         import torch
 
-        prompts = self.prompts(questions, encoded)
         ranked = []
+        prompts = self.prompts(questions, encoded)
         for place, prompt, options in zip(which, prompts, choices, strict=True):
+            spelled = self.processor.tokenizer([f" {c}" for c in options], add_special_tokens=False)
+            words: list[list[int]] = spelled["input_ids"]
+            longest = max(map(len, words))
             with torch.inference_mode():
-                ranked.append([self.log_likelihood(encoded, place, prompt, c) for c in options])
+                rows = [[*prompt, *word] for word in words]
+                logits, _, _ = self.read(encoded, [place] * len(rows), rows, longest + 1)
+                log_p = logits.float().log_softmax(-1).double()  # [choices, longest + 1, V]
+            ranked.append(
+                [
+                    sum(float(row[at - len(word) - 1, token]) for at, token in enumerate(word))
+                    for row, word in zip(log_p, words, strict=True)
+                ]
+            )
         return ranked
-
-    def log_likelihood(self, encoded: Any, place: int, prompt: Sequence[int], choice: str) -> float:
-        """Log-probability that the prompt about picture `place` goes on with `choice`."""
-        import torch
-
-        spelled = self.processor.tokenizer(" " + choice, add_special_tokens=False)["input_ids"]
-        embeds, mask = self.embed(encoded, [place], [[*prompt, *spelled]])
-        out = self.decoder(inputs_embeds=embeds, attention_mask=mask, use_cache=False)
-        logits = out.logits[0, len(prompt) - 1 : -1].float().log_softmax(-1)  # [choice, V]
-        wanted = torch.tensor(spelled, device=logits.device)[:, None]
-        return float(logits.gather(1, wanted).double().sum())
 
     def record(self) -> dict[str, Any]:
         longest = self.checkpoint.max_new_tokens
@@ -167,3 +206,18 @@ class ImagePrompted(VQAModel):
             "prompt": self.checkpoint.prompt,
             "decoding": f"greedy, at most {longest} tokens, answer: {self.checkpoint.answer}",
         }
+
+
+def shared_start(prompts: Sequence[Sequence[int]], image: int, keep: int) -> int:
+    """How many tokens all prompts begin with alike, the picture's among them.
+
+    0 if a prompt goes on to more of the picture behind that; at least `keep` tokens stay outside.
+    """
+    least = min(map(len, prompts)) - keep
+    first = prompts[0]
+    common = 0
+    while common < least and all(prompt[common] == first[common] for prompt in prompts):
+        common += 1
+    if common <= 0 or any(image in prompt[common:] for prompt in prompts):
+        return 0
+    return common
