@@ -51,7 +51,7 @@ def test_absorbed_equals_projected(count: int, length: int) -> None:
     hidden = torch.randn(5 * count, length, 32)
     which = torch.arange(5).repeat_interleave(count)
     with torch.no_grad():
-        projected = look(attention, hidden, pictures, which)
+        projected = look(attention, hidden, pictures, which, count)
         absorbed = blip_absorbed.look_absorbed(attention, hidden, pictures, count)
     torch.testing.assert_close(absorbed, projected, rtol=1e-4, atol=1e-5)
 
@@ -65,9 +65,8 @@ def test_the_cheaper_order_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     for count, length in ((3, 10), (1, 12), (12, 12)):
         hidden = torch.empty(2 * count, length, 768, device="meta")
         which = torch.arange(2).repeat_interleave(count)
-        blip_absorbed.look_cheaply(
-            attention, hidden, torch.empty(2, 577, 768, device="meta"), which
-        )
+        pictures = torch.empty(2, 577, 768, device="meta")
+        blip_absorbed.look_cheaply(attention, hidden, pictures, which, count)
     assert taken == ["absorbed", "absorbed", "projected"]
 
 
@@ -79,7 +78,7 @@ def test_both_orders_answer_alike(model, rows, way: str, monkeypatch: pytest.Mon
     else:
         monkeypatch.setattr(
             "abo_vqa.models.blip.look_cheaply",
-            lambda a, h, p, w: blip_absorbed.look_absorbed(a, h, p, len(w) // len(p)),
+            lambda a, h, p, w, n: blip_absorbed.look_absorbed(a, h, p, n),
         )
     answers = model.answer(rows.images, rows.questions)
     assert [a.text for a in answers] == [a.text for a in expected]

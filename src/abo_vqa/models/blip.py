@@ -102,7 +102,7 @@ class Blip(VQAModel):
             places = sorted({which[i] for i in group})
             pictures = encoded[torch.tensor(places)].to(self.device, self.model.dtype)
             at = {place: n for n, place in enumerate(places)}
-            mine = torch.tensor([at[which[i]] for i in group], device=self.device)
+            mine = torch.tensor([at[which[i]] for i in group])
             mask = words["attention_mask"]
             states = read_questions(
                 self.model.text_encoder, words["input_ids"], mask, pictures, mine, look_cheaply

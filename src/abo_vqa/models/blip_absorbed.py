@@ -20,13 +20,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def look_cheaply(attention: Any, hidden: Tensor, pictures: Tensor, which: Tensor) -> Tensor:
+def look_cheaply(
+    attention: Any, hidden: Tensor, pictures: Tensor, which: Tensor, count: int
+) -> Tensor:
     """`look` in whichever order of the sums takes fewer operations.
 
+    Layers that aren't plain ones (LoRA not merged, quantised) have no weight to absorb: `look`.
+
     Args:
-        hidden: [B, L, W]; pictures: [P, T, V]; which: [B], sorted, equally often each picture.
+        hidden: [B, L, W]; pictures: [P, T, V]; which: [B]. count: see `questions_a_picture`.
     """
-    count = len(which) // len(pictures)
+    import torch
+
+    projections = (attention.self.key, attention.self.value)
+    if not count or any(type(layer) is not torch.nn.Linear for layer in projections):
+        return look(attention, hidden, pictures, which, count)
     queries = count * hidden.shape[1]  # a picture's
     tokens, wide = pictures.shape[1:]
     width = hidden.shape[2]
@@ -35,7 +43,7 @@ def look_cheaply(attention: Any, hidden: Tensor, pictures: Tensor, which: Tensor
     number = attention.self.num_attention_heads
     absorbed = queries * number * tokens * wide + queries * width * wide
     if projected <= absorbed:
-        return look(attention, hidden, pictures, which)
+        return look(attention, hidden, pictures, which, count)
     return look_absorbed(attention, hidden, pictures, count)
 
 
