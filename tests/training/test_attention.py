@@ -65,7 +65,9 @@ def shared(model, pictures, which):
     )
 
 
-@pytest.mark.parametrize("which", [[0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 1], [0, 1, 2, 3, 4, 5]])
+@pytest.mark.parametrize(
+    "which", [[0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 1], [1, 0, 0, 1, 2, 1], [0, 1, 2, 3, 4, 5]]
+)
 def test_loss_and_gradients_equal_the_plain_path(lora, which):
     lora.train()
     pixels = torch.randn(max(which) + 1, 3, 32, 32, generator=torch.Generator().manual_seed(1))

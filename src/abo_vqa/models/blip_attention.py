@@ -50,22 +50,41 @@ def attend(
     return out
 
 
-def look(attention: Any, hidden: Tensor, pictures: Tensor, which: Tensor) -> Tensor:
+def questions_a_picture(which: Tensor, pictures: int) -> int:
+    """How many questions each picture has if all have equally many and they come in the pictures'
+    order; else 0.
+
+    Args:
+        which: [B] each question's picture, best on the CPU: the answer decides what is run.
+    """
+    import torch
+
+    count, rest = divmod(len(which), pictures)
+    if rest:
+        return 0
+    regular = torch.arange(pictures, device=which.device).repeat_interleave(count)
+    return count if torch.equal(which, regular) else 0
+
+
+def look(attention: Any, hidden: Tensor, pictures: Tensor, which: Tensor, count: int) -> Tensor:
     """Cross-attention of B questions to their pictures, projected once a picture.
 
-    Where each picture has equally many questions, one after the other, they become one long query;
-    else keys and values are gathered.
+    A picture's questions become one long query, since what is looked at doesn't depend on how many
+    look. Where pictures have different numbers of questions, there are empty seats in it.
+
+    Args:
+        count: see `questions_a_picture`.
     """
     keys, values = keys_and_values(attention, pictures)  # [P, H, T, D]
-    count, rest = divmod(len(which), len(pictures))
-    if rest == 0 and bool((which[::count] == which.view(-1, count).T).all()):
-        places = which[::count]
-        if len(places) > 1 and not bool((places[1:] - places[:-1] == 1).all()):
-            keys, values = keys[places], values[places]
-        length = hidden.shape[1]
-        folded = hidden.reshape(len(pictures), count * length, -1)  # [P, B/P * L, W]
+    length, width = hidden.shape[1:]
+    if count:
+        folded = hidden.reshape(len(pictures), count * length, width)  # [P, B/P * L, W]
         return attend(attention, folded, keys, values, None).reshape(hidden.shape)
-    return attend(attention, hidden, keys[which], values[which], None)
+    seat = (which[:, None] == which[None, :]).tril(-1).sum(1)  # [B] earlier ones of the picture
+    table = hidden.new_zeros(len(pictures), int(seat.max()) + 1, length, width)
+    table = table.index_put((which, seat), hidden)
+    seen = attend(attention, table.flatten(1, 2), keys, values, None)
+    return seen.view(table.shape)[which, seat]
 
 
 def read_questions(
@@ -80,17 +99,19 @@ def read_questions(
 
     Args:
         encoder: BLIP's text_encoder. ids, mask: [B, L] tokens and where they aren't padding.
-        pictures: [P, T, W] vision outputs. which: [B] each question's picture.
+        pictures: [P, T, W] vision outputs. which: [B] each question's picture; where it is on the
+            CPU, a GPU needn't be waited for.
         look: the cross-attention, here or in `blip_absorbed` (inference only).
     Returns:
         [B, L, W]; the states at padded positions mean nothing.
     """
     hidden: Tensor = encoder.embeddings(input_ids=ids)
     visible = None if bool(mask.all()) else mask.bool()[:, None, None, :]  # [B, 1, 1, L]
+    count = questions_a_picture(which, len(pictures))
     for layer in encoder.encoder.layer:
         keys, values = keys_and_values(layer.attention, hidden)
         hidden = attend(layer.attention, hidden, keys, values, visible)
-        hidden = look(layer.crossattention, hidden, pictures, which)
+        hidden = look(layer.crossattention, hidden, pictures, which, count)
         hidden = layer.feed_forward_chunk(hidden)
     return hidden
 
