@@ -102,6 +102,8 @@ class Generate(Section):
     file: Path | None
     model: str
     temperature: Annotated[float, Field(ge=0, le=2)]
+    max_output_tokens: Annotated[int, Field(ge=64)]
+    thinking: Literal["minimal", "low", "medium", "high"] | None
     prompt: Path
     image_size: Annotated[int, Field(ge=32, le=4096)]
     safety: Literal["BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "default"]
@@ -109,13 +111,17 @@ class Generate(Section):
     requests_per_minute: Count
     tokens_per_minute: Count
     requests_per_day: Count
-    concurrency: Count
+    concurrency: Annotated[int, Field(ge=1, le=100)]  # the SDK's pool has 100 connections
     attempts: Count
     timeout_s: Annotated[float, Field(gt=0)]
+    patience_s: Annotated[float, Field(gt=0)]
     budget_usd: Annotated[float, Field(gt=0)] | None
     price_input: Annotated[float, Field(ge=0)]  # USD a million tokens
     price_output: Annotated[float, Field(ge=0)]
     batch: bool
+    batch_images: Count
+    batch_price: Annotated[float, Field(gt=0, le=1)]
+    batch_poll_s: Annotated[float, Field(gt=0)]
     yes_share: Annotated[float, Field(ge=0, le=1)] | None
     allow_brands: bool
     review: Path | None

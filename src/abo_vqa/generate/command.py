@@ -3,63 +3,241 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from abo_vqa.config import Config
+from abo_vqa.archive import open_archive
 from abo_vqa.errors import UserError
+from abo_vqa.generate import corpus
+from abo_vqa.generate.gate import Gate
+from abo_vqa.generate.given import counted, read_given, unreadable, with_provenance
+from abo_vqa.generate.pairs import Pair, Product, Reject
+from abo_vqa.generate.review import read_decisions
 from abo_vqa.io import read_table, write_json, write_table
 from abo_vqa.stage import Log, Summary, execute, no_log
 
-BALANCED, VQA, COUNTS = Path("data/balanced.csv"), Path("data/vqa.csv"), Path("data/generate.json")
+if TYPE_CHECKING:
+    from abo_vqa.config import Config
+
+BALANCED = Path("data/balanced.csv")
+VQA, REJECTS, COUNTS = Path("data/vqa.csv"), Path("data/rejects.csv"), Path("data/generate.json")
 PROVENANCE = ("image_id", "item_id", "product_type", "image_sha1", "phash")
+NEEDED = ("path", "name", "product_type", "color", "keywords")
+
+
+@dataclass
+class Made:
+    """What an annotator made of the products: rows of the set, rejects, images left out."""
+
+    rows: list[dict[str, str]] = field(default_factory=list)
+    rejects: list[dict[str, str]] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)  # a reason an image
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def add(self, product: Product, pairs: Iterable[Pair], annotator: str) -> None:
+        origin = {name: product.get(name, "") for name in PROVENANCE}
+        self.rows += [
+            {
+                "image_path": product["path"],
+                "question": pair.question,
+                "answer": pair.answer,
+                **origin,
+                "question_kind": pair.kind,
+                "annotator": annotator,
+            }
+            for pair in pairs
+        ]
+
+    def reject(self, path: str, rejects: Iterable[Reject]) -> None:
+        self.rejects += [
+            {"image_path": path, "question": r.question, "answer": r.answer, "reason": r.reason}
+            for r in rejects
+        ]
+
+
+def offline(config: Config, products: Sequence[Product], gate: Gate) -> Made:
+    """Pairs from the catalogue's attributes."""
+    from abo_vqa.generate.offline import OfflineAnnotator
+
+    share = 0.5 if config.generate.yes_share is None else config.generate.yes_share
+    annotator = OfflineAnnotator(products, share, config.seed)
+    with open_archive(config.data.raw) as archive:
+        bad = unreadable(archive, [product["path"] for product in products])
+    made = Made()
+    for product in products:
+        if product["path"] in bad:
+            made.dropped.append("unreadable")
+            continue
+        pairs: list[Pair] = []
+        for candidate in annotator.candidates(product):
+            accepted, rejects = gate.sift([candidate], product, pairs)
+            pairs += accepted
+            if len(pairs) == gate.questions:
+                break
+            # A repeated draw is no fault of the set's.
+            made.reject(product["path"], (r for r in rejects if r.reason != "duplicate"))
+        if len(pairs) < gate.questions:
+            made.dropped.append("too_few_good_pairs")
+            continue
+        made.add(product, pairs, "offline")
+    return made
+
+
+def given(config: Config, products: Sequence[Product], gate: Gate) -> Made:
+    """An existing table, as it is; the gate's findings are only reported."""
+    path = config.generate.file
+    if path is None:
+        raise UserError("generate.annotator is 'file' but generate.file names no table")
+    rows = with_provenance(read_given(path), products, PROVENANCE)
+    images = list(dict.fromkeys(row["image_path"] for row in rows))
+    with open_archive(config.data.raw) as archive:
+        bad = unreadable(archive, images)
+    if len(bad) == len(images):
+        example, why = next(iter(bad.items()))
+        raise UserError(
+            f"{path}: none of its {len(images):,} pictures can be read from {config.data.raw} "
+            f"(e.g. {example}: {why}). image_path must be as in images.csv, e.g. 14/14fe8812.jpg."
+        )
+    made = Made(dropped=["unreadable"] * len(bad))
+    known = {product["path"]: product for product in products}
+    for row in rows:
+        image = row["image_path"]
+        pair = Pair(row["question"], row["answer"])
+        reason = gate.fault(pair, known.get(image, {"path": image}))
+        if reason:
+            made.reject(image, [Reject(pair.question, pair.answer, reason)])
+        if image not in bad and reason != "review":
+            made.rows.append(row)
+    return made
+
+
+def remote(config: Config, products: Sequence[Product], gate: Gate, log: Log) -> Made:
+    """Pairs by a paid model, sorted by question so that the order of replies doesn't show."""
+    from abo_vqa.generate.remote import annotate
+
+    work = annotate(config, products, gate, log)
+    made = Made(metrics={"cost_usd": work.cost, **work.tokens})
+    for task in work.tasks:
+        made.reject(task.path, task.rejects)
+        why = task.outcome(gate, config.generate.attempts)
+        if why:
+            made.dropped.append(why)
+            continue
+        pairs = sorted(task.pairs, key=lambda pair: (pair.question, pair.answer))
+        made.add(task.product, pairs, config.generate.model)
+    return made
+
+
+def read_products() -> list[dict[str, str]]:
+    """The balanced table's rows."""
+    rows = read_table(BALANCED, NEEDED).to_dict("records")
+    return [{str(name): str(value) for name, value in row.items()} for row in rows]
+
+
+def make_gate(config: Config) -> Gate:
+    """The quality gate with people's rejects."""
+    settings = config.generate
+    rejected = read_decisions(settings.review) if settings.review else frozenset()
+    return Gate(settings.questions, settings.allow_brands, rejected)
 
 
 def run(config: Config, log: Log = no_log) -> Summary:
-    """Write data/vqa.csv and data/generate.json."""
+    """Write data/vqa.csv, data/rejects.csv and data/generate.json."""
     import pandas as pd
 
-    from abo_vqa.generate.offline import OfflineAnnotator
-
-    settings = config.generate
-    if settings.annotator != "offline":
+    products = read_products()
+    gate = make_gate(config)
+    if config.generate.annotator == "offline":
+        made = offline(config, products, gate)
+    elif config.generate.annotator == "file":
+        made = given(config, products, gate)
+    else:
+        made = remote(config, products, gate, log)
+    if not made.rows:
         raise UserError(
-            f"generate.annotator: {settings.annotator!r} isn't available yet; offline is."
+            f"not one of {len(products):,} images got its {gate.questions} pairs: "
+            f"{counted(made.dropped)}. The rejects: {counted([r['reason'] for r in made.rejects])}."
         )
-    products = read_table(BALANCED, ("path", "name", "product_type", "color")).to_dict("records")
-    share = 0.5 if settings.yes_share is None else settings.yes_share
-    annotator = OfflineAnnotator(products, settings.questions, share, config.seed)
-    rows, short = [], 0
-    for product in products:
-        pairs = annotator.annotate(product)
-        if len(pairs) < settings.questions:
-            short += 1
-            continue
-        origin = {name: product.get(name, "") for name in PROVENANCE}
-        rows += [
-            {"image_path": product["path"], "question": p.question, "answer": p.answer, **origin,
-             "question_kind": p.kind, "annotator": "offline"}
-            for p in pairs
-        ]  # fmt: skip
-    kinds = Counter(row["question_kind"] for row in rows)
-    counts = {
-        "images": len(products),
-        "pairs": len(rows),
-        "too_few_pairs": short,
-        "kinds": dict(kinds),
-    }
-    write_table(pd.DataFrame(rows), VQA)
+    counts = describe(config, products, made)
+    columns = ["image_path", "question", "answer", "reason"]
+    write_table(pd.DataFrame(made.rejects, columns=columns), REJECTS)
     write_json(counts, COUNTS)
+    write_table(pd.DataFrame(made.rows), VQA)
     return Summary(
-        message=f"{len(rows):,} pairs over {len(products) - short:,} images",
-        metrics={"images": len(products), "pairs": len(rows), "too_few_pairs": short},
+        message="\n".join([headline(counts), *counts["corpus"]["warnings"]]),
+        metrics={**flat(counts), **made.metrics},
         datasets={"generated": VQA},
+        artifacts=(REJECTS,),
     )
 
 
+def describe(config: Config, products: Sequence[Product], made: Made) -> dict[str, Any]:
+    """The content of data/generate.json."""
+    settings = config.generate
+    return {
+        "images": len(products),
+        "annotated_images": len({row["image_path"] for row in made.rows}),
+        "pairs": len(made.rows),
+        "dropped_images": counted(made.dropped),
+        "rejected": counted([row["reason"] for row in made.rejects]),
+        "kinds": counted([row["question_kind"] for row in made.rows]),
+        "corpus": corpus.check(made.rows, config.seed, settings.yes_share),
+    }
+
+
+def headline(counts: dict[str, Any]) -> str:
+    said = f"{counts['pairs']:,} pairs over {counts['annotated_images']:,} images"
+    dropped = ", ".join(f"{n:,} {why}" for why, n in counts["dropped_images"].items())
+    blind = counts["corpus"]["answerable_without_picture"].values()
+    if dropped:
+        said += f"; images left out: {dropped}"
+    return said + (f"; {max(blind):.1%} can be told without the picture" if blind else "")
+
+
+def flat(value: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """Numbers of nested counts by slashed names, for MLflow."""
+    found: dict[str, float] = {}
+    for name, item in value.items():
+        if isinstance(item, dict):
+            found |= flat(item, f"{prefix}{name}/")
+        elif isinstance(item, (int, float)):
+            found[f"{prefix}{name}".replace("(", "").replace(")", "")] = float(item)
+    return found
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """No ad-hoc options yet."""
+    parser.description = (
+        "Without options: the pipeline's stage, configured by params.yaml. The options prepare or "
+        "share a paid generation, or have people check its result."
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="images left, requests, tokens, price, hours"
+    )
+    parser.add_argument(
+        "--count-tokens",
+        action="store_true",
+        help="with --dry-run: have the vendor count the tokens of five images (free, needs a key)",
+    )
+    parser.add_argument("--shard", metavar="I/N", help="ask only for the I-th of N parts")
+    parser.add_argument(
+        "--merge", type=Path, nargs="+", metavar="JOURNAL", help="take over the journals of shards"
+    )
+    parser.add_argument(
+        "--retry-days",
+        action="store_true",
+        help="try keys again whose daily quota was spent, e.g. because it was raised",
+    )
+    parser.add_argument(
+        "--review", type=Path, metavar="PAGE", help="write a page for people to check pairs"
+    )
+    parser.add_argument("--sample", type=int, default=200, help="pairs on the page (%(default)s)")
 
 
 def command(args: argparse.Namespace) -> int:
-    return execute("generate", run)
+    if not (args.dry_run or args.shard or args.merge or args.review or args.retry_days):
+        return execute("generate", run)
+    from abo_vqa.generate.adhoc import adhoc
+
+    return adhoc(args)

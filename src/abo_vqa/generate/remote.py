@@ -1,0 +1,180 @@
+"""Generation by a paid model: journal, ledger, keys and pictures put together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from abo_vqa.archive import Archive, open_archive
+from abo_vqa.errors import UserError
+from abo_vqa.generate.asking import Asker, Key
+from abo_vqa.generate.gate import Gate
+from abo_vqa.generate.journal import Entry, Journal, journals, read_journal
+from abo_vqa.generate.keys import api_keys, key_id
+from abo_vqa.generate.ledger import Ledger
+from abo_vqa.generate.money import spent
+from abo_vqa.generate.pairs import Annotator, Product
+from abo_vqa.generate.prompt import instruction, settings_record
+from abo_vqa.generate.tasks import Task, in_shard, make_tasks
+from abo_vqa.io import fingerprint, scratch
+from abo_vqa.stage import Log
+
+if TYPE_CHECKING:
+    from abo_vqa.config import Config, Generate
+
+Shard = tuple[int, int]
+LOG_EVERY = 10.0  # seconds between points of MLflow's histories
+
+
+def journal_folder(settings: Generate) -> Path:
+    """Where the answers given under these settings are kept."""
+    return scratch("generate", fingerprint(settings_record(settings)))
+
+
+def journal_name(shard: Shard | None) -> str:
+    return f"shard-{shard[0]}-of-{shard[1]}.jsonl" if shard else "main.jsonl"
+
+
+def known_entries(folder: Path) -> list[Entry]:
+    """Everything that was ever answered under these settings, by this checkout and its shards."""
+    return [entry for path in journals(folder) for entry in read_journal(path).entries]
+
+
+def annotator_class(name: str) -> type[Any]:
+    if name == "gemini":
+        from abo_vqa.generate.gemini import Gemini
+
+        return Gemini
+    from abo_vqa.generate.gemini_legacy import GeminiLegacy
+
+    return GeminiLegacy
+
+
+@contextmanager
+def annotators(settings: Generate) -> Iterator[list[tuple[str, Annotator]]]:
+    """A client for each key in the environment: (the key's id, the client)."""
+    keys = api_keys()
+    with ExitStack() as stack:
+        made = []
+        for key in keys:
+            annotator = annotator_class(settings.annotator)(key, settings, keys)
+            stack.callback(annotator.close)
+            made.append((key_id(key), annotator))
+        yield made
+
+
+class Shown:
+    """The progress bar, and the running cost in MLflow."""
+
+    def __init__(self, total: int, left: int, log: Log) -> None:
+        import sys
+
+        from tqdm import tqdm
+
+        interval = 0.2 if sys.stderr.isatty() else 10.0
+        self.total, self.log, self.logged = total, log, time.monotonic()
+        self.bar = tqdm(
+            total=total, initial=total - left, desc="asking", unit="image", mininterval=interval
+        )
+
+    def __call__(self, left: int, cost: float) -> None:
+        self.bar.set_postfix_str(f"{cost:.4f} USD", refresh=False)
+        self.bar.update(self.total - left - self.bar.n)
+        if time.monotonic() - self.logged > LOG_EVERY:
+            self.logged = time.monotonic()
+            done = self.total - left
+            self.log({"cost_usd": cost, "images_done": done}, done)
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where an annotation of some products stands."""
+
+    tasks: list[Task]
+    journal: Path
+    cost: float
+    tokens: Mapping[str, float]
+
+
+def annotate(
+    config: Config,
+    products: Sequence[Product],
+    gate: Gate,
+    log: Log,
+    shard: Shard | None = None,
+    retry_days: bool = False,
+) -> Work:
+    """Ask for whatever the journals don't have yet.
+
+    Args:
+        shard: (i, n) for the i-th of n parts of the images.
+        retry_days: try keys again that were told their daily quota is spent.
+    Raises:
+        ComeBackLater, UserError: see `Asker.run`; everything answered so far is kept.
+    """
+    settings = config.generate
+    folder = journal_folder(settings)
+    with Journal(folder / journal_name(shard), settings_record(settings), shard) as journal:
+        if journal.torn:
+            print(f"{journal.path.name}: cut off a line that a crash left unfinished")
+        mine = [product for product in products if in_shard(product["path"], shard)]
+        tasks = make_tasks(mine, known_entries(folder), gate, config)
+        left = [task for task in tasks if task.left(gate, settings.attempts)]
+        if left:
+            with open_archive(config.data.raw) as archive:
+                ask(config, gate, journal, archive, left, log, retry_days)
+        entries = read_journal(journal.path).entries
+    usage = {
+        "input_tokens": float(sum(entry.usage.input for entry in entries)),
+        "output_tokens": float(sum(entry.usage.output for entry in entries)),
+    }
+    return Work(tasks, journal.path, spent(entries, settings), usage)
+
+
+def ask(
+    config: Config,
+    gate: Gate,
+    journal: Journal,
+    archive: Archive,
+    left: Sequence[Task],
+    log: Log,
+    retry_days: bool,
+) -> None:
+    """One round of asking, by batch jobs or one request at a time."""
+    settings = config.generate
+    system = instruction(settings.prompt, settings.questions, settings.allow_brands)
+    shown = Shown(len(left), len(left), log)
+    ledger = Ledger(scratch("generate", "quota") / "calls.sqlite")
+    try:
+        if retry_days:
+            ledger.forget_days()
+        with annotators(settings) as made:
+            if settings.batch:
+                from abo_vqa.generate.batch import run_batches
+
+                run_batches(settings, system, gate, made, journal, archive, left, shown)
+                return
+            keys = [Key(i, name, client) for i, (name, client) in enumerate(made, 1)]
+            Asker(settings, system, gate, keys, journal, ledger, archive, shown).run(left)
+    finally:
+        shown.close()
+        ledger.close()
+
+
+def parse_shard(text: str) -> Shard:
+    """ "2/5" → (2, 5).
+
+    Raises:
+        UserError: it isn't of that form.
+    """
+    number, _, parts = text.partition("/")
+    if number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts):
+        return int(number), int(parts)
+    raise UserError(f"--shard {text!r}: expected I/N with 1 <= I <= N, e.g. 2/5.")
