@@ -23,7 +23,7 @@ MATERIALS = (
 )  # fmt: skip
 PATTERNS = ("solid", "striped", "dotted", "checkered", "floral", "geometric", "plaid", "paisley")
 SHAPES = ("round", "square", "rectangular", "oval", "triangular", "hexagonal", "heart")
-NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+MOST = 10  # a set of more is not counted at a glance
 SPELLINGS = {
     "grey": "gray", "multi": "multicolor", "multicolored": "multicolor", "wooden": "wood",
     "rectangle": "rectangular", "circular": "round", "stripes": "striped", "polka": "dotted",
@@ -104,7 +104,7 @@ def facts_of(product: Product) -> dict[str, str]:
         "material": word(product.get("material", ""), MATERIALS),
         "pattern": word(product.get("pattern", ""), PATTERNS),
         "shape": word(product.get("item_shape", ""), SHAPES),
-        "counting": NUMBERS[number - 1] if 1 <= number <= len(NUMBERS) else "",
+        "counting": str(number) if 1 <= number <= MOST else "",
     }
     return {kind: answer for kind, answer in facts.items() if answer}
 
