@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from abo_vqa.embed import EmbeddingStore
-
 IGNORED = -100  # torch's label for positions that the loss leaves out
+
+
+class Pictures(Protocol):
+    """Where pictures come from: vision outputs [P, T, W], or pixels [P, 3, H, W]."""
+
+    def get(self, paths: Sequence[str]) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,8 @@ class Batch:
     """B rows about P pictures.
 
     Attributes:
-        rows: positions in the table. pictures: [P, T, W] vision outputs; which: [B].
+        rows: positions in the table. pictures: see `Pictures`.
+        which: [B] each row's picture; stays on the CPU, where it decides what is run.
         questions, mask: [B, L] tokens and where they aren't padding.
         inputs: [B, A] answer tokens the decoder is given; labels: [B, A] what it should say.
     """
@@ -34,27 +39,43 @@ class Batch:
     inputs: Tensor
     labels: Tensor
 
+    def to(self, device: Any) -> Batch:
+        """On a GPU through pinned memory, so that copies run beside the arithmetic."""
+        names = ("pictures", "questions", "mask", "inputs", "labels")
+        moved = {}
+        for name in names:
+            tensor = getattr(self, name)
+            if device.type == "cuda" and tensor.device.type == "cpu":
+                tensor = tensor.pin_memory()
+            moved[name] = tensor.to(device, non_blocking=True)
+        return replace(self, **moved)
+
 
 class Examples:
-    """A table's questions and answers as tokens, and its pictures' vision outputs.
+    """A table's questions and answers as tokens, and its pictures.
 
     Args:
-        table: columns image_path, question, answer.
+        table: columns image_path, question, answer, and row_id where there is one.
         start, end: the tokens an answer begins and ends with.
     """
 
     def __init__(
-        self, table: pd.DataFrame, tokenizer: Any, start: int, end: int, store: EmbeddingStore
+        self, table: pd.DataFrame, tokenizer: Any, start: int, end: int, pictures: Pictures
     ) -> None:
         self.paths = table["image_path"].tolist()
+        self.names = table["row_id" if "row_id" in table else table.columns[0]].tolist()
         self.questions = tokenizer(table["question"].tolist())["input_ids"]
         lowered = [answer.lower() for answer in table["answer"]]
         spelled = tokenizer(lowered, add_special_tokens=False)["input_ids"]
         self.answers = [[start, *ids, end] for ids in spelled]
         self.pad = tokenizer.pad_token_id
-        self.store = store
+        self.pictures = pictures
 
-    def batch(self, rows: Sequence[int], device: Any = "cpu") -> Batch:
+    def tokens(self, rows: Sequence[int]) -> int:
+        """How many answer tokens the rows' loss counts, end tokens included."""
+        return sum(len(self.answers[i]) - 1 for i in rows)
+
+    def batch(self, rows: Sequence[int]) -> Batch:
         """Tensors of rows, padded to the longest question and answer among them."""
         import torch
 
@@ -62,16 +83,15 @@ class Examples:
         place = {path: at for at, path in enumerate(paths)}
         questions, mask = padded([self.questions[i] for i in rows], self.pad)
         answers, known = padded([self.answers[i] for i in rows], self.pad)
-        labels = answers[:, 1:].masked_fill(known[:, 1:] == 0, IGNORED)
-        tensors = (
-            self.store.get(paths),
-            torch.tensor([place[self.paths[i]] for i in rows]),
-            questions,
-            mask,
-            answers[:, :-1],
-            labels,
+        return Batch(
+            rows=list(rows),
+            pictures=self.pictures.get(paths),
+            which=torch.tensor([place[self.paths[i]] for i in rows]),
+            questions=questions,
+            mask=mask,
+            inputs=answers[:, :-1],
+            labels=answers[:, 1:].masked_fill(known[:, 1:] == 0, IGNORED),
         )
-        return Batch(list(rows), *(tensor.to(device, non_blocking=True) for tensor in tensors))
 
 
 def padded(lists: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
@@ -108,7 +128,7 @@ def epoch_plan(
 
 
 def parts(batch: Sequence[int], paths: Sequence[str], count: int) -> list[list[int]]:
-    """A batch cut into at most `count` parts of whole pictures, the largest first."""
+    """A batch cut into at most `count` parts of whole pictures, about equally large."""
     units: dict[str, list[int]] = {}
     for row in batch:
         units.setdefault(paths[row], []).append(row)

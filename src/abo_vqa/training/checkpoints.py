@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,14 @@ class Checkpoints:
             old.unlink()
 
     def load(self) -> dict[str, Any] | None:
-        """The newest state; None at a fresh start."""
+        """The newest state that can be read; None at a fresh start."""
         import torch
 
-        files = self.files()
-        if not files:
-            return None
-        state: dict[str, Any] = torch.load(files[-1], weights_only=True)
-        return state
+        for file in reversed(self.files()):
+            try:
+                state: dict[str, Any] = torch.load(file, weights_only=True)
+            except (OSError, EOFError, RuntimeError, ValueError) as error:  # a damaged disk
+                print(f"{file} can't be read ({error}): using the one before.", file=sys.stderr)
+                continue
+            return state
+        return None

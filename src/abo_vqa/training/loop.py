@@ -1,40 +1,36 @@
-"""The training loop: any number of processes and micro-batches, the same effective batch."""
+"""The training loop: any number of processes and micro-batches, the same effective batch.
+
+Every process keeps a whole model and takes its share of each batch's pictures; gradients are summed
+and every process takes the same step. What a step draws at random (dropout) follows from the seed,
+the step's number and the process's, and an epoch's order from the seed and its number, so that the
+state to save is small and a resumed run goes through the very same numbers.
+"""
 
 from __future__ import annotations
 
 import math
+import random
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.config import Lora
 from abo_vqa.errors import Reclaimed, UserError
-from abo_vqa.io import progress, write_json
-from abo_vqa.models.blip_attention import answer_logits, read_questions
+from abo_vqa.io import write_json
 from abo_vqa.stage import Log
-from abo_vqa.training.batches import IGNORED, Batch, Examples, epoch_plan, parts
+from abo_vqa.training.batches import Batch, Examples, epoch_plan, parts
+from abo_vqa.training.loss import summed_loss
 
 if TYPE_CHECKING:
-    import torch
-
     from abo_vqa.training.checkpoints import Checkpoints
 
-
-def summed_loss(blip: Any, batch: Batch) -> torch.Tensor:
-    """Cross-entropy of the answers' tokens, the end token among them, summed; pads left out."""
-    import torch.nn.functional as F
-
-    states = read_questions(
-        blip.text_encoder, batch.questions, batch.mask, batch.pictures, batch.which
-    )
-    logits = answer_logits(blip.text_decoder, batch.inputs, states, batch.mask)  # [B, A, V]
-    return F.cross_entropy(
-        logits.flatten(0, 1).float(), batch.labels.flatten(),
-        ignore_index=IGNORED, reduction="sum",
-    )  # fmt: skip
+Validate = Callable[[int, int], list[float]]
+"""(process, processes) → this process's right answers, rows, summed loss, answer tokens."""
 
 
 def factor(settings: Lora, steps: int) -> Callable[[int], float]:
@@ -60,6 +56,11 @@ class History:
     epochs: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_accuracy: float = -1.0
+    best_loss: float = math.inf
+
+    def better(self, accuracy: float, loss: float) -> bool:
+        """Whether an epoch beats the best so far: more right answers, or as many at less loss."""
+        return (accuracy, -loss) > (self.best_accuracy, -self.best_loss)
 
 
 @contextmanager
@@ -82,8 +83,10 @@ class Trainer:
     """LoRA training of one model, resumable at any step.
 
     Args:
-        model: PEFT's model around BlipForQuestionAnswering. rows: positions to train on.
-        validate: accuracy of the model as it is. keep_best: called when an epoch is the best yet.
+        model: PEFT's model around BlipForQuestionAnswering; what it trains is in float32.
+        rows: positions in the examples to train on.
+        dtype: of the arithmetic (torch.float32, float16 or bfloat16).
+        accelerator: Accelerate's, where several processes share the work.
     """
 
     def __init__(
@@ -94,13 +97,16 @@ class Trainer:
         settings: Lora,
         seed: int,
         checkpoints: Checkpoints,
-        dtype: Any = None,
+        dtype: Any,
+        accelerator: Any = None,
     ) -> None:
         import torch
 
         self.model, self.blip = model, model.get_base_model()
-        self.examples, self.rows, self.settings, self.seed = examples, rows, settings, seed
-        self.checkpoints = checkpoints
+        self.examples, self.settings, self.seed = examples, settings, seed
+        self.checkpoints, self.dtype, self.accelerator = checkpoints, dtype, accelerator
+        self.process = accelerator.process_index if accelerator else 0
+        self.processes = accelerator.num_processes if accelerator else 1
         self.device = next(model.parameters()).device
         self.trainable = [p for p in model.parameters() if p.requires_grad]
         size = settings.batch_size * settings.accumulate
@@ -114,156 +120,268 @@ class Trainer:
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, factor(settings, sum(map(len, self.plans)))
         )
-        self.dtype = dtype
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=dtype == torch.float16 and self.device.type == "cuda"
         )
+        self.loss = torch.compile(summed_loss, dynamic=True) if settings.compile else summed_loss
         self.history = History()
         self.step = 0
+        self.trained_rows, self.seconds = 0, 0.0  # since the (re)start
         self.micro = settings.accumulate  # parts a batch is cut into; more after out-of-memory
-        self.accelerator: Any = None
-        self.loss_function = torch.compile(summed_loss) if settings.compile else summed_loss
+
+    @property
+    def speed(self) -> float:
+        """Rows a second since the (re)start, validation left out; 0 if nothing was left to do."""
+        return self.trained_rows / self.seconds if self.seconds else 0.0
+
+    # ---- state
 
     def state(self) -> dict[str, Any]:
         """Everything that the remaining steps depend on."""
-        import torch
-
         return {
             "step": self.step,
+            "micro": self.micro,
             "history": vars(self.history),
             "trainable": [p.detach().cpu() for p in self.trainable],
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "random": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        import torch
+    def save(self) -> None:
+        if self.process == 0:
+            self.checkpoints.save(self.step, self.state())
 
-        self.step = state["step"]
+    def resume(self) -> None:
+        """Go on from the newest checkpoint, the first process's, if there is one."""
+        state = self.checkpoints.load() if self.process == 0 else None
+        if self.processes > 1:
+            from accelerate.utils import broadcast_object_list
+
+            state = broadcast_object_list([state])[0]
+        if state is None:
+            return
+        self.step, self.micro = state["step"], state["micro"]
         self.history = History(**state["history"])
         for parameter, saved in zip(self.trainable, state["trainable"], strict=True):
             parameter.data.copy_(saved)
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["random"])
-        if state["cuda"]:
-            torch.cuda.set_rng_state_all(state["cuda"])
 
-    def train(
-        self, validate: Callable[[], float], keep_best: Callable[[], None], log: Log
-    ) -> History:
+    # ---- the loop
+
+    def train(self, validate: Validate, keep_best: Callable[[], None], log: Log) -> History:
         """Go through the epochs that are left.
 
+        Args:
+            keep_best: called by the first process when an epoch is the best so far.
         Raises:
             Reclaimed: SIGTERM came; the state is saved.
-            UserError: the loss isn't a number.
+            UserError: the loss isn't a number, or one picture's questions don't fit into memory.
         """
-        if saved := self.checkpoints.load():
-            self.restore(saved)
-        done = 0
-        with until_reclaimed() as reclaimed:
-            for epoch, plan in enumerate(self.plans, start=1):
-                first = self.step - done
-                done += len(plan)
-                if len(self.history.epochs) >= epoch:
-                    continue
-                self.epoch(epoch, plan[max(first, 0) :], reclaimed, log)
-                self.model.eval()
-                accuracy = validate()
-                self.history.epochs.append({"epoch": epoch, "validation_accuracy": accuracy})
-                log({"validation_accuracy": accuracy}, self.step)
-                if accuracy > self.history.best_accuracy:
-                    self.history.best_accuracy, self.history.best_epoch = accuracy, epoch
-                    keep_best()
-                self.save()
+        self.resume()
+        with until_reclaimed() as reclaimed, self.bar() as bar:
+            while len(self.history.epochs) < self.settings.epochs:
+                epoch = len(self.history.epochs) + 1
+                began = time.monotonic()
+                plan = self.plans[epoch - 1]
+                done = self.step - sum(map(len, self.plans[: epoch - 1]))
+                self.epoch(plan[done:], reclaimed, bar, log)
+                seconds = time.monotonic() - began
+                self.close_epoch(epoch, validate, keep_best, log)
+                if done == 0:  # else a part of it ran before an interruption
+                    log({"epoch_seconds": seconds}, self.step)
         return self.history
 
+    def bar(self) -> Any:
+        """Progress in rows over all epochs, in a log file a line every 10 s."""
+        from tqdm import tqdm
+
+        batches = [len(batch) for plan in self.plans for batch in plan]
+        return tqdm(
+            total=sum(batches),
+            initial=sum(batches[: self.step]),
+            desc="fine-tuning",
+            unit="row",
+            mininterval=0.2 if sys.stderr.isatty() else 10.0,
+            disable=self.process > 0,
+        )
+
     def epoch(
-        self, epoch: int, plan: list[list[int]], reclaimed: Callable[[], bool], log: Log
+        self, plan: list[list[int]], reclaimed: Callable[[], bool], bar: Any, log: Log
     ) -> None:
-        """The batches of an epoch that are left, saving every few minutes."""
+        """The given batches, saving every few minutes."""
         self.model.train()
-        saved = time.monotonic()
-        for batch in progress(plan, total=len(plan), desc=f"epoch {epoch}", unit="batch"):
-            began = time.perf_counter()
+        saved = began = time.monotonic()
+        for batch, ready in self.prefetch(plan):
             rate = float(self.scheduler.get_last_lr()[0])
-            loss, norm = self.update(batch)
+            loss, norm, stop = self.update(batch, ready, reclaimed())
             self.step += 1
             self.history.steps.append({"step": self.step, "loss": loss, "lr": rate})
-            seconds = time.perf_counter() - began
+            now = time.monotonic()
             log(
-                {"loss": loss, "lr": rate, "gradient_norm": norm,
-                 "samples_per_second": len(batch) / seconds},
+                {"loss": loss, "lr": rate, "gradient_norm": norm, "memory_bytes": self.memory(),
+                 "samples_per_second": len(batch) / (now - began)},
                 self.step,
             )  # fmt: skip
-            if reclaimed():
+            self.trained_rows += len(batch)
+            self.seconds += now - began
+            began = now
+            bar.set_postfix_str(f"epoch {len(self.history.epochs) + 1}, loss {loss:.3f}", False)
+            bar.update(len(batch))
+            if stop:
                 self.save()
                 raise Reclaimed(f"stopped by SIGTERM at step {self.step}; run it again to go on.")
-            if time.monotonic() - saved > 60 * self.settings.checkpoint_minutes:
+            if now - saved > 60 * self.settings.checkpoint_minutes:
                 self.save()
-                saved = time.monotonic()
+                saved = now
 
-    def save(self) -> None:
-        if self.accelerator is None or self.accelerator.is_main_process:
-            self.checkpoints.save(self.step, self.state())
+    def close_epoch(
+        self, epoch: int, validate: Validate, keep_best: Callable[[], None], log: Log
+    ) -> None:
+        """Validate, keep the adapter if it is the best, save."""
+        self.model.eval()
+        right, rows, loss, tokens = self.summed(validate(self.process, self.processes))
+        found = {"validation_accuracy": right / rows, "validation_loss": loss / tokens}
+        self.history.epochs.append({"epoch": epoch, **found})
+        if self.history.better(right / rows, loss / tokens):
+            self.history.best_epoch = epoch
+            self.history.best_accuracy, self.history.best_loss = right / rows, loss / tokens
+            if self.process == 0:
+                keep_best()
+        self.save()
+        log(found, self.step)
 
-    def update(self, batch: list[int]) -> tuple[float, float]:
-        """One optimiser step; returns the batch's mean loss a token and the gradient's norm."""
+    def prefetch(self, plan: list[list[int]]) -> Iterator[tuple[list[int], list[Batch]]]:
+        """Each batch with this process's parts of it, on a GPU or from a disk read ahead."""
+        from abo_vqa.training.pictures import Resident
+
+        if self.device.type == "cpu" and isinstance(self.examples.pictures, Resident):
+            yield from ((batch, self.prepare(batch)) for batch in plan)
+            return
+        with ThreadPoolExecutor(1) as pool:
+            waiting: Future[list[Batch]] | None = None
+            for batch, following in zip(plan, [*plan[1:], None], strict=True):
+                ready = waiting.result() if waiting else self.prepare(batch)
+                waiting = pool.submit(self.prepare, following) if following else None
+                yield batch, ready
+
+    def prepare(self, batch: list[int]) -> list[Batch]:
+        """This process's parts of a batch, on the device."""
+        cut = parts(batch, self.examples.paths, self.micro * self.processes)
+        mine = cut[self.process :: self.processes]
+        return [self.examples.batch(rows).to(self.device) for rows in mine]
+
+    # ---- a step
+
+    def update(self, batch: list[int], ready: list[Batch], stop: bool) -> tuple[float, float, bool]:
+        """One optimiser step.
+
+        Returns:
+            The batch's mean loss a token, the gradient's norm, and whether any process must stop.
+        """
         import torch
 
         while True:
-            try:
-                total = self.gradients(batch)
+            loss, full = self.gradients(batch, ready)
+            loss, failed, stops = self.summed([loss, full, stop])
+            if not failed:
                 break
-            except torch.OutOfMemoryError:
-                self.optimizer.zero_grad(set_to_none=True)
-                if self.micro >= len(batch):
-                    raise
-                self.micro *= 2  # smaller parts, the same effective batch
-                torch.cuda.empty_cache()
-        if not math.isfinite(total):
-            self.refuse(batch)
+            ready = []  # frees their memory
+            self.halve(batch)
+            ready = self.prepare(batch)
+        if self.processes > 1:
+            self.share_gradients()
         self.scaler.unscale_(self.optimizer)
-        limit = self.settings.max_grad_norm or float("inf")
+        limit = self.settings.max_grad_norm or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(self.trainable, limit))
+        # A scaler meets infinite gradients by design: it skips the step and scales less.
+        if not math.isfinite(loss) or not (math.isfinite(norm) or self.scaler.is_enabled()):
+            self.refuse(batch)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return total, norm
+        return loss, norm, stops > 0
 
-    def gradients(self, batch: list[int]) -> float:
-        """Gradients of the batch's mean loss, whatever parts and processes share it."""
+    def gradients(self, batch: list[int], ready: list[Batch]) -> tuple[float, bool]:
+        """Add the gradients of the batch's mean loss a token, as far as they are this process's.
+
+        Returns:
+            This process's share of the mean loss, and whether memory was too small.
+        """
         import torch
 
-        tokens = sum(len(self.examples.answers[i]) - 1 for i in batch)
-        world = self.accelerator.num_processes if self.accelerator else 1
-        cut = parts(batch, self.examples.paths, self.micro * world)
-        mine = cut[self.accelerator.process_index :: world] if self.accelerator else cut
+        torch.manual_seed(random.Random(f"{self.seed}:{self.step}:{self.process}").getrandbits(63))
+        tokens = self.examples.tokens(batch)
         total = torch.zeros((), device=self.device)
-        half = self.dtype if self.dtype != torch.float32 else None
-        for rows in mine:
-            cast = torch.autocast(self.device.type, half) if half else nullcontext()
-            with cast:
-                loss = self.loss_function(self.blip, self.examples.batch(rows, self.device))
-            torch.autograd.backward(self.scaler.scale(loss / tokens))
-            total += loss.detach() / tokens
-        if self.accelerator:
-            for parameter in self.trainable:
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                parameter.grad = self.accelerator.reduce(parameter.grad, "sum")
-            total = self.accelerator.reduce(total, "sum")
-        return float(total)
+        cast = self.dtype != torch.float32
+        try:
+            for part in ready:
+                with torch.autocast(self.device.type, self.dtype) if cast else nullcontext():
+                    loss = self.loss(self.blip, part) / tokens
+                torch.autograd.backward(self.scaler.scale(loss))
+                total += loss.detach()
+            return float(total), False
+        except torch.OutOfMemoryError:
+            return 0.0, True
+
+    def halve(self, batch: list[int]) -> None:
+        """Cut batches into twice as many parts from now on, after memory was too small."""
+        import torch
+
+        self.optimizer.zero_grad(set_to_none=True)
+        pictures = len({self.examples.paths[i] for i in batch})
+        if self.micro * self.processes >= pictures:
+            raise UserError(
+                "out of memory with a single picture's questions at a time. Use a smaller "
+                "lora.r, fewer lora.targets, compute.dtype: bfloat16, or a larger GPU."
+            )
+        self.micro *= 2
+        if self.process == 0:
+            print(f"out of memory: batches in {self.micro} parts from now on", file=sys.stderr)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def share_gradients(self) -> None:
+        """Sum the gradients over all processes, in one exchange."""
+        import torch
+
+        grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.trainable]
+        flat = self.accelerator.reduce(torch.cat([g.flatten() for g in grads]), "sum")
+        pieces = flat.split([g.numel() for g in grads])
+        for parameter, piece in zip(self.trainable, pieces, strict=True):
+            parameter.grad = piece.view_as(parameter)
+
+    def summed(self, values: Sequence[float]) -> list[float]:
+        """Values summed over all processes."""
+        import torch
+
+        if self.processes == 1:
+            return [float(value) for value in values]
+        tensor = torch.tensor([float(v) for v in values], dtype=torch.float64, device=self.device)
+        total: list[float] = self.accelerator.reduce(tensor, "sum").tolist()
+        return total
+
+    def memory(self) -> float:
+        """Peak memory in bytes: the GPU's, else the process's."""
+        import resource
+
+        import torch
+
+        if self.device.type == "cuda":
+            return float(torch.cuda.max_memory_allocated(self.device))
+        return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     def refuse(self, batch: list[int]) -> None:
         """Say which rows made the loss something that isn't a number."""
-        where = write_json(batch, self.checkpoints.folder / f"not-a-number-{self.step}.json")
+        rows = [self.examples.names[i] for i in batch]
+        where = self.checkpoints.folder / f"not-a-number-{self.step + 1}.json"
+        if self.process == 0:
+            write_json(rows, where)
         raise UserError(
-            f"the loss at step {self.step + 1} isn't a number. The batch's rows of the training "
-            f"table are in {where}. Try a lower lora.lr, lora.max_grad_norm: 1.0, or bfloat16."
+            f"the loss or its gradient at step {self.step + 1} isn't a number. The batch's row ids "
+            f"are in {where}. Try a lower lora.lr, lora.max_grad_norm: 1.0, or compute.dtype: "
+            "bfloat16."
         )

@@ -1,0 +1,79 @@
+"""Held-out rows: which ones, and how the model does on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from abo_vqa.groups import NEEDS, group_rows
+from abo_vqa.metrics.normalise import norm
+from abo_vqa.training.loss import seen, summed_loss
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from abo_vqa.config import Config
+    from abo_vqa.models.blip import Blip
+    from abo_vqa.training.batches import Examples
+
+BATCH = 256
+
+
+def hold_out(table: pd.DataFrame, config: Config) -> tuple[list[int], list[int]]:
+    """Positions to train on and to validate on; they share no group of the split's kind."""
+    from sklearn.model_selection import GroupShuffleSplit
+
+    share = config.lora.validation
+    if share == 0:
+        return list(range(len(table))), []
+    kind = config.split.group if set(NEEDS[config.split.group]) <= set(table.columns) else "image"
+    groups = group_rows(table, kind, config.split.phash_distance)
+    splitter = GroupShuffleSplit(n_splits=1, test_size=share, random_state=config.seed)
+    train, validation = next(splitter.split(table, groups=groups))
+    return train.tolist(), validation.tolist()
+
+
+class Validator:
+    """Exact match (after norm) and loss on some rows, with the model as it is when called.
+
+    Args:
+        rows: positions in the table that `examples` was made of.
+        dtype: of the arithmetic.
+    """
+
+    def __init__(
+        self, blip: Blip, examples: Examples, table: pd.DataFrame, rows: Sequence[int], dtype: Any
+    ) -> None:
+        self.blip, self.examples, self.dtype = blip, examples, dtype
+        self.questions, self.answers = table["question"].tolist(), table["answer"].tolist()
+        self.parts = [list(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH)]
+
+    def __call__(self, process: int = 0, processes: int = 1) -> list[float]:
+        """This process's share: right answers, rows, summed loss, answer tokens."""
+        import torch
+
+        totals = [0.0] * 4
+        for rows in self.parts[process::processes]:
+            with torch.no_grad(), self.cast():
+                loss, said = self.ask(rows)
+            right = sum(norm(a) == norm(self.answers[i]) for a, i in zip(said, rows, strict=True))
+            found = (right, len(rows), loss, self.examples.tokens(rows))
+            totals = [total + value for total, value in zip(totals, found, strict=True)]
+        return totals
+
+    def cast(self) -> Any:
+        import torch
+
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.blip.device.type, self.dtype)
+
+    def ask(self, rows: Sequence[int]) -> tuple[float, list[str]]:
+        """Summed loss of the rows, and the model's own answers."""
+        batch = self.examples.batch(rows).to(self.blip.device)
+        loss = float(summed_loss(self.blip.model, batch))
+        pictures = seen(self.blip.model, batch.pictures)
+        asked = [self.questions[i] for i in rows]
+        said = self.blip.answer_encoded(pictures, batch.which.tolist(), asked)
+        return loss, [answer.text for answer in said]
