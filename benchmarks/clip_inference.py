@@ -1,0 +1,88 @@
+"""CLIP ViT-B/32's candidates against the study's way: every prompt whole, padded to 77 tokens.
+
+    python benchmarks/clip_inference.py
+
+Random weights at the real size, OpenAI's tokenizer, float32, CPU. The study's way is timed on a few
+prompts, ours on all; both are given a prompt. Floor: counted operations over the rate of a large
+matrix product.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from helpers.real_size import QUESTIONS, fastest, operations, peak_rate
+
+from abo_vqa.models.clip_text import TextTower
+
+ANSWERS = Path(__file__).parent.parent / "conf" / "answers" / "common.txt"
+SAMPLE = 32  # prompts that the study's way is timed on
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--candidates", type=int, default=1800, help="answers a question")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    import open_clip
+
+    torch.manual_seed(0)
+    model = open_clip.create_model("ViT-B-32-quickgelu").eval().requires_grad_(False)
+    tower = TextTower(model, open_clip.get_tokenizer("ViT-B-32"))
+    lines = ANSWERS.read_text(encoding="utf-8").splitlines()
+    words = [line for line in lines if line and not line.startswith("#")]
+    # Real answers are one word; past the list, two words make up for the number.
+    pairs = [f"{a}{b}" for a in words for b in words]
+    candidates = [*words, *pairs][: args.candidates]
+    starts = [f"Question: {question} Answer: " for question in QUESTIONS]
+
+    def study() -> torch.Tensor:
+        prompts = [starts[0] + c for c in candidates[:SAMPLE]]
+        with torch.no_grad():
+            return model.encode_text(tower.tokenizer(prompts), normalize=True)
+
+    def cut() -> torch.Tensor:
+        with torch.no_grad():
+            return tower.encode([starts[0] + c for c in candidates[: SAMPLE * 4]])
+
+    def shared() -> dict[int, torch.Tensor]:
+        found: dict[int, torch.Tensor] = {}
+        with torch.no_grad():
+            for some, features in tower.pairs(starts, candidates):
+                found |= dict(zip(some, features, strict=True))
+        return found
+
+    ways = {
+        "77 tokens a prompt": (study, SAMPLE),
+        "cut to length": (cut, SAMPLE * 4),
+        "start shared": (shared, len(starts) * len(candidates)),
+    }
+    shared()  # the tokenizer remembers words it has spelled: let it know them in every way
+    rate = peak_rate()
+    counted = {name: operations(run) for name, (run, _) in ways.items()}
+    timed = fastest({name: run for name, (run, _) in ways.items()}, args.repeat)
+    base = timed["77 tokens a prompt"][0] / SAMPLE
+    print(f"{len(starts)} questions x {len(candidates)} answers, {rate / 1e9:.0f} GFLOP/s at best")
+    print(
+        f"{'way':20}{'ms/prompt':>11}{'ratio':>8}{'GFLOP/prompt':>14}{'floor ms':>10}{'of peak':>9}"
+    )
+    for name, (seconds, _) in timed.items():
+        prompts = ways[name][1]
+        each, floor = seconds / prompts, counted[name] / rate / prompts
+        print(
+            f"{name:20}{each * 1e3:11.2f}{base / each:8.1f}{counted[name] / prompts / 1e9:14.3f}"
+            f"{floor * 1e3:10.2f}{floor / each:9.0%}"
+        )
+    expected, ours = timed["77 tokens a prompt"][1], timed["start shared"][1][0][:SAMPLE]
+    seen = torch.stack([torch.nn.functional.normalize(p, dim=0) for p in torch.randn(2000, 512)])
+    same = ((seen @ expected.T).argmax(1) == (seen @ ours.T).argmax(1)).float().mean()
+    print(f"largest difference of unit features: {(ours - expected).abs().max():.1e}")
+    print(f"same best answer for random picture features: {same:.2%} of {len(seen)}")
+
+
+if __name__ == "__main__":
+    main()
