@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from shop import english, jpeg, listing, write_shop
 
 from abo_vqa import curate as curate_module
+from abo_vqa.archive import Entry
 from abo_vqa.cli import main
 from abo_vqa.config import load_config
-from abo_vqa.curate import COLUMNS, STUDY, any_en, curate, first_en, joined_keywords
+from abo_vqa.curate import COLUMNS, STUDY, curate
 from abo_vqa.errors import UserError
 from abo_vqa.io import read_json, read_table
+from abo_vqa.rules import any_en, first_en, joined_keywords
 
 ROOT = Path(__file__).parent.parent
 FIVE = ["path", "name", "product_type", "color", "keywords"]
@@ -60,7 +62,7 @@ def names(result):
 )
 def test_which_entry_of_a_field_counts(field, first, any_):
     if isinstance(field, list):
-        field = [curate_module.Entry(*entry) for entry in field]
+        field = [Entry(*entry) for entry in field]
     assert (first_en(field), any_en(field)) == (first, any_)
 
 
@@ -78,7 +80,7 @@ def test_which_entry_of_a_field_counts(field, first, any_):
     ],
 )
 def test_keywords(values, joined):
-    assert joined_keywords([curate_module.Entry(*v) for v in values]) == joined
+    assert joined_keywords([Entry(*v) for v in values]) == joined
 
 
 def test_keywords_that_are_text_or_missing():
@@ -193,14 +195,14 @@ def test_any_catalogue_is_curated_by_the_rules(tmp_path_factory, shards, cap):
 
 
 def test_only_images_in_the_table_count_and_each_once(tmp_path):
-    listings = [listing(i) for i in ("1", "2", "3", "nowhere")]
+    listings = [listing(i) for i in ("1", "2", "3", "6", "nowhere")]
     table = (
         "image_id,height,width,path\n1,9,9,b/1.jpg\n2,9,9,a/2.jpg\n1,9,9,c/again.jpg\n"
-        "3,9,9,a/2.jpg\n4,9,9,d/4.jpg\n,9,9,e/5.jpg\n6,9,9,\n"
+        "3,9,9,a/2.jpg\n4,9,9,d/4.jpg\n,9,9,e/5.jpg\n6,9,9,\n6,9,9,f/6.jpg\n"
     )
     result = curated(write_shop(tmp_path / "raw", listings, table, pictures={}))
-    assert result.balanced["path"].tolist() == ["a/2.jpg", "b/1.jpg"]
-    assert result.funnel["images"] == 7
+    assert result.balanced["path"].tolist() == ["a/2.jpg", "b/1.jpg", "f/6.jpg"]
+    assert result.funnel["images"] == 8
     assert result.funnel["dropped"] == {
         "duplicate_image_id": 1, "duplicate_path": 1, "no_image_id_or_path": 2, "no_metadata": 1,
     }  # fmt: skip

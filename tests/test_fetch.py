@@ -17,8 +17,8 @@ from servers.files import Fault, FileServer
 
 from abo_vqa.cli import main
 from abo_vqa.config import Remote
+from abo_vqa.download import Patience, download, locked
 from abo_vqa.errors import ComeBackLater, UserError
-from abo_vqa.fetch import Patience, download, locked
 
 ROOT = Path(__file__).parent.parent
 QUICK = Patience(attempts=3, wait=0.01, timeout=0.5)
