@@ -51,8 +51,8 @@ class Clip(VQAModel):
         quiet()
         device = pick_device(compute.device)
         dtype = pick_dtype(checkpoint, compute, device)
-        name, options = open_clip_name(checkpoint)
         with refusals(checkpoint):
+            name, options = open_clip_name(checkpoint)
             model, _, preprocess = open_clip.create_model_and_transforms(name, **options)
             tokenizer = open_clip.get_tokenizer(name)
         model = model.to(device, dtype).eval().requires_grad_(False)
@@ -136,12 +136,21 @@ class Clip(VQAModel):
 
 
 def open_clip_name(checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
-    """The name and options by which open_clip finds the weights."""
-    if Path(checkpoint.path).is_dir():
-        return f"local-dir:{checkpoint.path}", {}
+    """The name and options by which open_clip finds the weights.
+
+    A local folder; an architecture with weights from a hub repository (at its revision) or with
+    one of open_clip's own tags; or a hub repository that describes its architecture itself.
+    """
+    from huggingface_hub import hf_hub_download, snapshot_download
+
+    path, revision = checkpoint.path, checkpoint.revision
+    if Path(path).is_dir():
+        return f"local-dir:{path}", {}
     if checkpoint.architecture is None:
-        return f"hf-hub:{checkpoint.path}", {}
-    options: dict[str, Any] = {"pretrained": checkpoint.path}
+        return f"local-dir:{snapshot_download(path, revision=revision)}", {}
+    if "/" in path:
+        weights = hf_hub_download(path, "open_clip_model.safetensors", revision=revision)
+        return checkpoint.architecture, {"pretrained": weights}
     # OpenAI's weights were trained with the quick approximation of GELU.
-    options["force_quick_gelu"] = checkpoint.path == "openai"
-    return checkpoint.architecture, options
+    quick = path == "openai"
+    return checkpoint.architecture, {"pretrained": path, "force_quick_gelu": quick}
