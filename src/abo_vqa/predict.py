@@ -133,11 +133,21 @@ def predict_finetuned(config: Config, test: pd.DataFrame) -> pd.DataFrame:
     folder = scratch("finetuned", journal_key("blip", config, test, weights))
     model = load_model("blip", config, adapter=ADAPTER)
     with ExitStack() as stack:
-        pictures = pictures_for("blip", config, test, model, stack)
+        # Kept vision outputs are the base's: of no use if the adapter changes the vision tower.
+        name = "finetuned" if changes_vision(ADAPTER) else "blip"
+        pictures = pictures_for(name, config, test, model, stack)
         size = config.models.blip.batch_size
         predictions = predict_rows(model, test, pictures, folder, size)
     shutil.rmtree(folder)
     return predictions
+
+
+def changes_vision(adapter: Path) -> bool:
+    """Whether a PEFT folder has weights for the vision tower."""
+    from safetensors import safe_open
+
+    with safe_open(adapter / "adapter_model.safetensors", "pt") as weights:
+        return any(".vision_model." in name for name in weights.keys())  # noqa: SIM118
 
 
 def answer_share(name: str, config: Config, job: Job) -> dict[str, Any]:

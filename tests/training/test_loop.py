@@ -1,0 +1,195 @@
+"""However the work is cut, placed or shared out, training does the same."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from abo_vqa import finetune
+from abo_vqa.config import load_config
+from abo_vqa.errors import UserError
+from abo_vqa.io import file_md5, read_json, read_table
+from abo_vqa.training import loop, pictures
+from abo_vqa.training.loss import summed_loss
+
+from . import project
+
+ADAPTER = Path("models/adapter/adapter_model.safetensors")
+EXACT = {"dropout": 0.0, "epochs": 1}  # dropout's random numbers depend on the parts
+
+
+def trained(values=None, log=finetune.no_log):
+    """Run the stage with changed settings; returns losses and weights."""
+    config = project.set_lora(values or {})
+    finetune.run(config, log)
+    return losses(), load_file(ADAPTER)
+
+
+def losses() -> list[float]:
+    return [step["loss"] for step in read_json("reports/training.json")["steps"]]
+
+
+def assert_same(one, other) -> None:
+    """Losses and LoRA weights are equal but for rounding."""
+    np.testing.assert_allclose(one[0], other[0], rtol=1e-5)
+    for name, weight in one[1].items():
+        scale = float(weight.abs().max()) or 1.0
+        # Adam divides by the gradient's size, so where that is tiny, rounding shows.
+        assert float((other[1][name] - weight).abs().max()) <= 1e-3 * scale, name
+
+
+def test_parts_of_a_batch_add_up(here):
+    """`accumulate` and `batch_size` only matter as a product."""
+    whole = trained({**EXACT, "batch_size": 6, "accumulate": 1})
+    assert_same(whole, trained({**EXACT, "batch_size": 2, "accumulate": 3}))
+
+
+def test_loss_falls_and_validation_is_told(here):
+    seen: list[dict[str, float]] = []
+    before, _ = trained({"epochs": 12}, lambda metrics, step: seen.append(dict(metrics)))
+    assert np.mean(before[-3:]) < 0.6 * np.mean(before[:3])
+    report = read_json("reports/training.json")
+    assert len(report["epochs"]) == 12
+    best = max(report["epochs"], key=lambda e: (e["validation_accuracy"], -e["validation_loss"]))
+    assert report["best_epoch"] == best["epoch"]
+    names = {name for metrics in seen for name in metrics}
+    assert names == {"loss", "lr", "gradient_norm", "samples_per_second", "memory_bytes",
+                     "validation_accuracy", "validation_loss", "epoch_seconds"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("linear", [0.5, 1.0, 1.0, 0.75, 0.5]),
+        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0]),
+        ("cosine", [0.5, 1.0, 1.0, 0.853553, 0.5]),
+    ],
+)
+def test_learning_rates(schedule, expected):
+    """Warm-up over a third of 6 steps, then down from the full rate."""
+    config = load_config(Path(__file__).parents[2] / "params.yaml")
+    settings = config.lora.model_copy(update={"schedule": schedule, "warmup": 0.34})
+    rates = [loop.factor(settings, 6)(step) for step in range(5)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+
+
+def test_where_the_pictures_are_changes_nothing(here, monkeypatch):
+    """In memory, and on disk, read ahead by a thread."""
+    trained()
+    held = file_md5(ADAPTER)
+    monkeypatch.setattr(pictures, "SHARE", 0.0)
+    trained()
+    assert file_md5(ADAPTER) == held
+
+
+def test_half_precision_outputs_train_float32_weights(here):
+    """Vision outputs may be kept in half precision; on a CPU the arithmetic is float32."""
+    from abo_vqa import embed
+
+    exact, _ = trained(EXACT)
+    params = Path("params.yaml")
+    params.write_text(params.read_text().replace("dtype: null", "dtype: float16"))
+    embed.run(project.load_config())
+    rounded, _ = trained(EXACT)
+    assert exact != rounded
+    np.testing.assert_allclose(exact, rounded, rtol=1e-3)
+
+
+def test_out_of_memory_halves_the_parts(here, monkeypatch, capsys):
+    whole = trained(EXACT)
+    sizes: list[int] = []
+
+    def loss(blip, batch):
+        sizes.append(len(batch.rows))
+        if len(batch.rows) > 3:
+            raise torch.OutOfMemoryError("no more")
+        return summed_loss(blip, batch)
+
+    monkeypatch.setattr(loop, "summed_loss", loss)
+    assert_same(whole, trained(EXACT))
+    assert sizes[0] == 6
+    assert set(sizes[1:]) == {3}
+    assert "in 2 parts from now on" in capsys.readouterr().err
+
+
+def test_out_of_memory_for_one_picture_is_the_users_problem(here, monkeypatch):
+    def loss(blip, batch):
+        raise torch.OutOfMemoryError("no more")
+
+    monkeypatch.setattr(loop, "summed_loss", loss)
+    with pytest.raises(UserError, match="single picture's questions"):
+        trained(EXACT)
+
+
+def test_not_a_number_stops_with_the_rows(here):
+    table = read_table("data/train.csv")
+    config = project.set_lora({})
+    rows, _ = finetune_rows(config)
+    bad = table["image_path"].iloc[rows[0]]
+    spoil(bad)
+    with pytest.raises(UserError, match="isn't a number") as stopped:
+        finetune.run(config)
+    file = Path(str(stopped.value).split(" are in ")[1].split(".json")[0] + ".json")
+    assert set(table.loc[table["image_path"] == bad, "row_id"]) <= set(json.loads(file.read_text()))
+    assert not ADAPTER.exists()
+
+
+def finetune_rows(config):
+    from abo_vqa.embed import EmbeddingStore
+    from abo_vqa.training.validation import hold_out
+
+    return hold_out(finetune.readable_rows(EmbeddingStore.open(finetune.EMBEDDINGS)), config)
+
+
+def spoil(path: str) -> None:
+    """Make one picture's vision outputs not-a-number."""
+    place = read_table("data/embeddings/paths.csv")["path"].tolist().index(path)
+    vectors = np.load("data/embeddings/vectors.npy", mmap_mode="r+")
+    vectors[place] = np.nan
+    vectors.flush()
+
+
+def test_held_out_rows_share_no_picture_with_the_others(here):
+    rows, held = finetune_rows(project.load_config())
+    paths = read_table("data/train.csv")["image_path"]
+    assert len(held) >= 3
+    assert not set(paths.iloc[rows]) & set(paths.iloc[held])
+    assert sorted([*rows, *held]) == list(range(len(rows) + len(held)))
+
+
+def test_unreadable_pictures_are_left_out(here):
+    """The last picture of the tiny archive doesn't decode."""
+    from abo_vqa.embed import EmbeddingStore
+
+    store = EmbeddingStore.open(finetune.EMBEDDINGS)
+    assert len(store.errors) == 1
+    assert not set(finetune.readable_rows(store)["image_path"]) & set(store.errors)
+
+
+def test_stale_vision_outputs_are_refused(here):
+    params = Path("params.yaml")
+    params.write_text(params.read_text().replace("dtype: null", "dtype: float16"))
+    with pytest.raises(UserError, match="run the stage `embed`"):
+        finetune.run(project.load_config())
+
+
+def test_two_processes_take_the_same_steps(here):
+    """Accelerate on two CPU processes: the batch is shared out, the effective batch stays."""
+    one = trained(EXACT)
+    ADAPTER.unlink()
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2",
+               "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no",
+               "--num_cpu_threads_per_process=1", "--main_process_port=0", "two.py"]  # fmt: skip
+    script = Path("two.py")
+    script.write_text("from abo_vqa import finetune\nfinetune.run(finetune.load_config())\n")
+    done = subprocess.run(
+        command, env=dict(os.environ), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_same(one, (losses(), load_file(ADAPTER)))
