@@ -254,6 +254,45 @@ def test_a_smaller_fraction_is_a_prefix(here: Path) -> None:
     pd.testing.assert_frame_equal(part[columns], whole[columns].head(len(part)))
 
 
+def test_finetuned_answers_are_the_adapted_librarys(here: Path) -> None:
+    """Base, adapter and stored vision outputs against PEFT on the library's model, one by one."""
+    import shutil
+
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import BlipForQuestionAnswering, BlipProcessor
+
+    from abo_vqa import embed
+    from abo_vqa.archive import open_archive
+
+    config = load_config()
+    with pytest.raises(UserError, match="run the stage `finetune`"):
+        predict.predict_finetuned(config, read_table("data/test.csv"))
+    base = BlipForQuestionAnswering.from_pretrained(config.models.blip.path)
+    adapted = get_peft_model(base, LoraConfig(r=4, target_modules=["query", "value"]))
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(1))
+    adapted.save_pretrained(predict.ADAPTER)
+    embed.run(config)
+    try:
+        test = read_table("data/test.csv")
+        table = predict.predict_finetuned(config, test)
+        assert table["row_id"].tolist() == test["row_id"].astype(int).tolist()
+        plain = BlipForQuestionAnswering.from_pretrained(config.models.blip.path)
+        plain = PeftModel.from_pretrained(plain, predict.ADAPTER).eval()
+        processor = BlipProcessor.from_pretrained(config.models.blip.path)
+        expected = []
+        with open_archive(config.data.raw) as archive:
+            for path, question in zip(test["image_path"], test["question"], strict=True):
+                inputs = processor(archive.image(path), question, return_tensors="pt")
+                ids = plain.generate(**inputs, max_new_tokens=10, do_sample=False)[0]
+                expected.append(processor.decode(ids, skip_special_tokens=True).strip())
+        assert table["prediction"].tolist() == expected
+    finally:
+        shutil.rmtree(predict.ADAPTER)
+        shutil.rmtree("data/embeddings")
+
+
 def test_clips_candidates(here: Path) -> None:
     config = load_config()
     fixed = predict.candidates_for("clip-fixed", config)

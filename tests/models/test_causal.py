@@ -36,13 +36,3 @@ def test_last_word_without_punctuation(load, rows) -> None:
     ):
         assert word.text == last.cut(all_of_it.text)
         assert word.confidence == pytest.approx(all_of_it.confidence, rel=1e-6)
-
-
-def test_families_without_likelihood_say_so(load, rows) -> None:
-    from abo_vqa.errors import UserError
-
-    model = load("chat")
-    if type(model).rank_encoded is not type(model).__mro__[1].rank_encoded:
-        pytest.skip("this family ranks")
-    with pytest.raises(UserError, match="can't rank"):
-        model.rank(rows.images[:1], rows.questions[:1], [["red"]])

@@ -85,6 +85,40 @@ class Chat(VQAModel):
             answers.append(Answer(text, float(log_p[: len(words) + 1].sum().exp())))
         return answers
 
+    def rank_encoded(
+        self,
+        encoded: Any,
+        which: Sequence[int],
+        questions: Sequence[str],
+        choices: Sequence[Sequence[str]],
+    ) -> list[list[float]]:
+        """Sum of the log-probabilities of a choice's tokens after the prompt, without an end."""
+        return [
+            self.log_likelihoods(self.inputs(encoded, [place], [question]), options)
+            for place, question, options in zip(which, questions, choices, strict=True)
+        ]
+
+    def log_likelihoods(self, inputs: Any, choices: Sequence[str]) -> list[float]:
+        """Log-probability that one prompt's inputs go on with each of the choices."""
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        spelled = self.processor.tokenizer([f" {c}" for c in choices], add_special_tokens=False)
+        words = [torch.tensor(ids) for ids in spelled["input_ids"]]
+        said = pad_sequence(words, batch_first=True).to(self.device)  # [C, A], padded behind
+        length, count = inputs["input_ids"].shape[1], len(choices)
+        batch = {}
+        for name, value in inputs.items():
+            batch[name] = value.repeat(count, *[1] * (value.ndim - 1))
+            if value.shape == inputs["input_ids"].shape:  # something for each token
+                fill = {"input_ids": said, "attention_mask": torch.ones_like(said)}
+                more = fill.get(name, torch.zeros_like(said))
+                batch[name] = torch.cat([batch[name], more], dim=1)
+        with torch.inference_mode():
+            logits = self.model(**batch).logits[:, length - 1 : -1]  # [C, A, V]
+        log_p = logits.float().log_softmax(-1).gather(2, said[..., None])[..., 0].double()
+        return [float(row[: len(word)].sum()) for row, word in zip(log_p, words, strict=True)]
+
     def record(self) -> dict[str, Any]:
         return {
             **describe(self.checkpoint, self.model),
