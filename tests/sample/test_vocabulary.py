@@ -62,4 +62,4 @@ def test_pretraining_questions_are_short_and_answers_single_words(tokenizers):
             assert len(tokenizers["bert"](pair.question).input_ids) < 20
             assert len(tokenizers["bert"].tokenize(pair.answer)) == 1
         assert len(tokenizers["clip"](caption(look, r)).input_ids) < 12
-    assert all(familiar and other for familiar, other in WORDINGS.values())
+    assert all(terse and talkative for terse, talkative in WORDINGS.values())

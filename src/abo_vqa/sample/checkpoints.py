@@ -34,17 +34,17 @@ PICTURES = 30_000
 HELD_OUT = 1_000  # drawn, never trained on: what `accuracy` is measured on
 TOKENS = "tokens.npy"
 MODELS = ("blip", "blip2", "clip", "llava", "vilt", "bart", "encoder")
-AFTER_TOWER = ("blip", "vilt", "llava", "blip2", "clip")
+AFTER_TOWER = ("blip", "vilt", "llava", "blip2", "clip")  # the longest first
 STEPS = {
-    "tower": 3500,
-    "blip": 5000,
-    "blip2": 3000,
-    "clip": 2000,
-    "llava": 2000,
-    "llava-tower": 400,
-    "vilt": 1500,
-    "bart": 1500,
-    "encoder": 1500,
+    "tower": 3200,
+    "blip": 1400,
+    "blip2": 900,
+    "clip": 1000,
+    "llava": 800,
+    "llava-tower": 300,
+    "vilt": 600,
+    "bart": 1000,
+    "encoder": 1000,
 }
 
 
@@ -62,7 +62,9 @@ def build(models: Path, seed: int, workers: int) -> Path:
         for job in as_completed(jobs):
             print(job.result(), flush=True)
     for name in MODELS:
-        shutil.copytree(work / name, models / name, dirs_exist_ok=True)
+        # Removed first: DVC may have linked these files to its cache, where writing would reach.
+        shutil.rmtree(models / name, ignore_errors=True)
+        shutil.copytree(work / name, models / name)
     return work
 
 
@@ -142,7 +144,15 @@ def make_tower(job: Job) -> str:
     images, labels, n = job.images, attribute_labels(job.looks), job.train
     seen = trunk.last_hidden(model)
     readout = trunk.train_tower(
-        "tower", model, seen, images[:n], labels[:n], steps=STEPS["tower"], seed=job.seed
+        "tower",
+        model,
+        seen,
+        images[:n],
+        labels[:n],
+        steps=STEPS["tower"],
+        seed=job.seed,
+        lr=1.8e-3,
+        keep=32,
     )
     model.save_pretrained(job.folder)
     np.save(job.folder / TOKENS, trunk.features(seen, images))
@@ -217,7 +227,7 @@ def make_llava(job: Job) -> str:
     llava.adopt(model, job.tower())
     vision, n = model.model.vision_tower, job.train
 
-    def read(x: Tensor) -> Tensor:
+    def read(x: Tensor, chosen: Tensor | None) -> Tensor:
         hidden: Tensor = vision(x, output_hidden_states=True).hidden_states[llava.LAYER]
         return hidden
 

@@ -1,8 +1,7 @@
 """What the small checkpoints learn from: pictures and questions unlike the sample's.
 
 The pictures come from the other studio (palette, proportions, patterns, light). The questions
-use other wordings and other words for the same things ("couch", "porcelain", "spotted"); a share
-`FAMILIAR` of both is what a plain speaker would say, so that a model starts above chance.
+use other wordings, and mostly other words for the same things ("couch", "porcelain", "spotted").
 """
 
 from __future__ import annotations
@@ -26,7 +25,8 @@ SIZE = 64
 CHUNK = 1000
 FORMS = ("round", "square", "rectangular", "oval")
 RARE = {"GUITAR", "MIRROR", "SPOON"}  # not in the sample's catalogue
-FAMILIAR = 0.3
+TERSE = 0.4
+SLIPS = 0.12
 
 # Catalogue word -> what people in the pretraining texts call it.
 SYNONYMS = {
@@ -65,54 +65,90 @@ SYNONYMS = {
     "checkered": "checked",
     "floral": "flowery",
     "gray": "grey",
+    "red": "crimson",
+    "blue": "azure",
+    "purple": "violet",
+    "orange": "amber",
+    "brown": "chestnut",
+    "one": "1",
+    "two": "2",
+    "three": "3",
+    "four": "4",
+    "five": "5",
 }
+
+NUMBERS = ("zero", "one", "two", "three", "four", "five")
 
 NOUNS = {kind: kind.lower() for kind in DRAWERS} | {"CELLULAR_PHONE_CASE": "case", "SHOES": "shoe"}
 
-WORDINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # familiar, other
+# Two registers: the terse one of a search box, which uses the catalogue's words, and a talkative
+# one, which uses the others. That they differ in form is what lets a model tell the words apart:
+# two words chosen at random would share one place in its vocabulary for good.
+WORDINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # terse, talkative
     "color": (
-        ("What color is the {noun}?", "What color is this?"),
-        ("Which shade does this item have?", "Name the hue.", "Tell me the tint of the {noun}.",
-         "In which colour was the {noun} dyed?"),
+        ("color of {noun}", "{noun} color", "color"),
+        (
+            "Which shade does this item have?",
+            "Name the hue.",
+            "Tell me the tint of the {noun}.",
+            "What color is this item?",
+        ),
     ),
     "type": (
-        ("What is this?", "What type of product is this?"),
-        ("Name the object.", "Which article do you see?", "What would you call this thing?"),
+        ("type of product", "product type", "kind"),
+        (
+            "Name the object.",
+            "Which article do you see?",
+            "What would you call this thing?",
+            "What is this?",
+        ),
     ),
     "material": (
-        ("What is the {noun} made of?", "What material is this?"),
-        ("Which stuff was used for the {noun}?", "Name the substance.",
-         "Out of what was it built?"),
+        ("material of {noun}", "{noun} material", "made of"),
+        (
+            "Which stuff was used for the {noun}?",
+            "Out of what was the {noun} made?",
+            "What substance is this?",
+        ),
     ),
     "pattern": (
-        ("What pattern is on the {noun}?", "What pattern does it have?"),
-        ("Describe the print.", "Which design covers the surface?", "How is the {noun} decorated?"),
+        ("pattern of {noun}", "{noun} pattern", "pattern"),
+        (
+            "Describe the print.",
+            "Which design covers the surface?",
+            "What print is on the {noun}?",
+        ),
     ),
     "count": (
-        ("How many {noun}s are there?", "How many items are there?"),
-        ("Give the number of pieces.", "Count the objects.", "What quantity do you see?"),
+        ("number of {plural}", "how many {plural}", "count"),
+        (
+            "Give the number of pieces.",
+            "Count the objects.",
+            "What quantity of {plural} do you see?",
+            "How many items are there?",
+        ),
     ),
     "shape": (
-        ("What shape is the {noun}?",),
-        ("Which outline does the {noun} have?", "Name its form."),
+        ("shape of {noun}", "{noun} shape"),
+        ("Which outline does the {noun} have?", "Name its form.", "What form is this item?"),
     ),
     "is_color": (
-        ("Is the {noun} {value}?", "Is this {value}?"),
-        ("Does the {noun} look {value}?", "Would you say its hue is {value}?"),
+        ("{value} {noun}, yes or no", "{noun} color {value}"),
+        ("Does the {noun} look {value}?", "Is its hue {value}?", "Is the item {value}?"),
     ),
     "is_type": (
-        ("Is this a {value}?", "Is there a {value}?"),
-        ("Do you see a {value} here?", "Would you call this thing a {value}?"),
+        ("{value}, yes or no", "product type {value}"),
+        ("Do you see a {value} here?", "Is this thing a {value}?"),
     ),
     "is_material": (
-        ("Is the {noun} made of {value}?",),
-        ("Was {value} used for the {noun}?", "Does it look like {value}?"),
+        ("{noun} of {value}, yes or no", "material {value}"),
+        ("Was {value} used for the {noun}?", "Is the item made of {value}?"),
     ),
     "is_pattern": (
-        ("Is the {noun} {value}?", "Is the pattern {value}?"),
-        ("Does the print look {value}?", "Would you call the design {value}?"),
+        ("{value} {noun}, yes or no", "pattern {value}"),
+        ("Does the print look {value}?", "Is the design {value}?"),
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -172,9 +208,22 @@ def pictures(looks: list[Look], folder: Path, workers: int) -> Pictures:
     return mapped
 
 
-def say(word: str, r: random.Random) -> str:
-    """The word or what the pretraining texts call it."""
-    return word if r.random() < FAMILIAR else SYNONYMS.get(word, word)
+class Register:
+    """How one asker talks: terse or talkative, and now and then in the other's words."""
+
+    def __init__(self, r: random.Random) -> None:
+        self.r, self.terse = r, r.random() < TERSE
+
+    def slips(self) -> bool:
+        return self.r.random() < SLIPS
+
+    def say(self, word: str) -> str:
+        """The catalogue's word, or the talkative asker's."""
+        return word if self.terse != self.slips() else SYNONYMS.get(word, word)
+
+    def wording(self, kind: str) -> str:
+        terse, talkative = WORDINGS[kind]
+        return self.r.choice(terse if self.terse != self.slips() else talkative)
 
 
 def truths(look: Look) -> dict[str, str]:
@@ -184,7 +233,7 @@ def truths(look: Look) -> dict[str, str]:
         "type": NOUNS[look.kind],
         "material": look.material,
         "pattern": look.pattern,
-        "count": str(look.count),
+        "count": NUMBERS[look.count],
     }
     if look.kind in {"CLOCK", "MIRROR", "PILLOW", "PLATE", "RUG", "TABLE"}:
         facts["shape"] = drawn_form(look)
@@ -215,31 +264,35 @@ VALUES: dict[str, tuple[str, ...]] = {
 def ask(number: int, look: Look, r: random.Random) -> list[Pair]:
     """Every open question about a picture and two yes/no questions, half of them true."""
     facts = truths(look)
-    noun = say(facts["type"], r)
+    asker = Register(r)
+    noun = asker.say(facts["type"])
+    names = {"noun": noun, "plural": plural(noun)}
     pairs = []
     for kind, truth in facts.items():
-        question = wording(kind, r).format(noun=noun)
-        pairs.append(Pair(number, kind, question, say(truth, r)))
+        question = asker.wording(kind).format(**names)
+        pairs.append(Pair(number, kind, question, asker.say(truth)))
     for kind in r.sample(sorted(VALUES), 2):
         yes = r.random() < 0.5
         others = [value for value in VALUES[kind] if value != facts[kind]]
-        value = say(facts[kind] if yes else r.choice(others), r)
-        question = wording(f"is_{kind}", r).format(noun=noun, value=value)
+        value = asker.say(facts[kind] if yes else r.choice(others))
+        question = asker.wording(f"is_{kind}").format(value=value, **names)
         pairs.append(Pair(number, f"is_{kind}", question, "yes" if yes else "no"))
     return pairs
 
 
-def wording(kind: str, r: random.Random) -> str:
-    familiar, other = WORDINGS[kind]
-    return r.choice(familiar if r.random() < FAMILIAR else other)
+def plural(noun: str) -> str:
+    """The regular English plural."""
+    if noun.endswith("lf"):
+        return noun[:-1] + "ves"
+    return noun + ("es" if noun.endswith(("s", "sh", "ch", "x")) else "s")
 
 
 def caption(look: Look, r: random.Random) -> str:
     """A sentence that names everything, in random order."""
-    facts = truths(look)
-    parts = [say(facts[k], r) for k in ("color", "material", "pattern")]
+    facts, asker = truths(look), Register(r)
+    parts = [asker.say(facts[k]) for k in ("color", "material", "pattern")]
     r.shuffle(parts)
-    return f"{look.count} {' '.join(parts)} {say(facts['type'], r)}"
+    return f"{asker.say(facts['count'])} {' '.join(parts)} {asker.say(facts['type'])}"
 
 
 def recipe() -> dict[str, Any]:
@@ -248,6 +301,7 @@ def recipe() -> dict[str, Any]:
         "studio": asdict(PRETRAINING),
         "wordings": WORDINGS,
         "synonyms": SYNONYMS,
-        "familiar": FAMILIAR,
+        "terse": TERSE,
+        "slips": SLIPS,
         "size": SIZE,
     }

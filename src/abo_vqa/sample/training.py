@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from abo_vqa.io import progress
-from abo_vqa.sample.pretraining import FORMS, VALUES, Pictures, truths
+from abo_vqa.sample.pretraining import FORMS, NUMBERS, VALUES, Pictures, truths
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,7 +24,7 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     **VALUES,
-    "count": ("1", "2", "3", "4", "5"),
+    "count": NUMBERS[1:],
     "shape": FORMS,
 }
 
@@ -46,7 +46,7 @@ def pixels(
     """[n, 64, 64, 3] uint8 to normalised [n, 3, 64, 64] float32."""
     import torch
 
-    x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
+    x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
     return (x - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
 
 
@@ -72,26 +72,39 @@ def fit(
     batch: int,
     lr: float,
     seed: int,
-    weight_decay: float = 0.02,
+    matrices: Sequence[nn.Parameter] = (),
 ) -> float:
-    """AdamW with 5% warm-up and a cosine to 2% of `lr`; returns the last 50 steps' mean loss."""
+    """5% warm-up and a cosine to 2% of `lr`; returns the last 50 steps' mean loss.
+
+    `matrices` are trained by Muon, the other `parameters` by AdamW.
+    """
     import torch
 
-    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98))
+    from abo_vqa.sample.muon import Muon
+
+    apart = {id(p) for p in matrices}
+    rest = [p for p in parameters if id(p) not in apart]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, lr=lr, weight_decay=0.02, betas=(0.9, 0.98))
+    ]
+    if matrices:
+        optimizers.append(Muon(matrices, lr=lr, weight_decay=0.02))
 
     def factor(step: int) -> float:
         warm = max(1, steps // 20)
         decay = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
         return min(1.0, (step + 1) / warm) * decay
 
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(o, factor) for o in optimizers]
     recent: list[float] = []
     for rows in progress(batches(n, batch, steps, seed), total=steps, desc=name, unit="step"):
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss = loss_of(rows)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
         recent = [*recent[-49:], loss.item()]
     return sum(recent) / len(recent)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abo_vqa.sample.pretraining import FORMS, NOUNS, SYNONYMS, WORDINGS
+from abo_vqa.sample.pretraining import FORMS, NOUNS, SYNONYMS, WORDINGS, plural
 from abo_vqa.sample.studio import MATERIALS, PATTERNS, SAMPLE_PALETTE
 from abo_vqa.sample.words import BRANDS, KINDS, STYLES, TRADE_COLORS
 
@@ -31,17 +31,12 @@ def words() -> list[str]:
     text += [*SAMPLE_PALETTE, *TRADE_COLORS.values(), *BRANDS, *STYLES]
     for kind in KINDS.values():
         text += [kind.noun, *kind.keywords]
-    text += [w.format(noun="", value="") for pair in WORDINGS.values() for w in sum(pair, ())]
+    text += [
+        w.format(noun="", plural="", value="") for pair in WORDINGS.values() for w in sum(pair, ())
+    ]
     found = set(re.findall(r"[a-z]+", " ".join(text).lower()))
     nouns = set(NOUNS.values()) | {SYNONYMS.get(n, n) for n in NOUNS.values()}
     return sorted(found | {plural(noun) for noun in nouns} | {str(n) for n in range(21)})
-
-
-def plural(noun: str) -> str:
-    """The regular English plural."""
-    if noun.endswith("lf"):
-        return noun[:-1] + "ves"
-    return noun + ("es" if noun.endswith(("s", "sh", "ch", "x")) else "s")
 
 
 def wordpieces(first: list[str], last: list[str]) -> dict[str, int]:
