@@ -107,7 +107,7 @@ class Generate(Section):
     prompt: Path
     image_size: Annotated[int, Field(ge=32, le=4096)]
     safety: Literal["BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "default"]
-    base_url: str | None
+    base_url: Annotated[str, Field(pattern=r"^https?://")] | None
     requests_per_minute: Count
     tokens_per_minute: Count
     requests_per_day: Count

@@ -115,7 +115,8 @@ class Asker:
         self.last_answer = time.monotonic()
         self.outage_until = 0.0
         self.refused: list[tuple[Task, str]] = []
-        self.stop: BaseException | None = None
+        # Why no more is sent. Called once the answers on their way are in, so that it counts right.
+        self.stop: Callable[[], BaseException] | None = None
         self.dice = random.Random()
 
     def run(self, tasks: Sequence[Task]) -> None:
@@ -138,7 +139,7 @@ class Asker:
                     self.settle(self.flying.pop(future), future.result())
                     self.shown(self.open, self.cost)
         if self.stop:
-            raise self.stop
+            raise self.stop()
         self.settle_refusals()
 
     @property
@@ -151,12 +152,12 @@ class Asker:
         """Turn the first Ctrl-C or SIGTERM into a stop that waits for answers on their way."""
 
         def interrupt(*_: Any) -> None:
-            if isinstance(self.stop, KeyboardInterrupt):
+            if self.stop is KeyboardInterrupt:
                 raise KeyboardInterrupt
-            self.stop = KeyboardInterrupt()
+            self.stop = KeyboardInterrupt
 
         def reclaim(*_: Any) -> None:
-            self.stop = Reclaimed("everything is saved; run it again to go on")
+            self.stop = lambda: Reclaimed("everything is saved; run it again to go on")
 
         try:
             old = [signal.signal(signal.SIGINT, interrupt), signal.signal(signal.SIGTERM, reclaim)]
@@ -202,7 +203,7 @@ class Asker:
         if committed + cost <= budget:
             return False
         if not self.flying:
-            self.stop = UserError(
+            self.stop = lambda: UserError(
                 f"generate.budget_usd: the next request might exceed {budget:g} USD; about "
                 f"{committed:.4f} are spent and {self.open:,} images are open. Everything is "
                 "saved: raise the budget and run again."
@@ -222,7 +223,8 @@ class Asker:
                 return key, found
             waits.append(found)
         if all(found.day for found in waits):
-            self.stop = self.day_is_over(min(found.until for found in waits))
+            until = min(found.until for found in waits)
+            self.stop = lambda: self.day_is_over(until)
             return Wait(time.time())
         return min(waits, key=lambda found: found.until)
 
@@ -276,7 +278,7 @@ class Asker:
             self.drop_key(key, outcome)
             self.ready.appendleft(task)
         elif isinstance(outcome, BadModel):
-            self.stop = UserError(
+            self.stop = lambda: UserError(
                 f"generate.model: {self.settings.model!r} doesn't exist or is retired. Set it in "
                 f"params.yaml to a current one, e.g. gemini-3.5-flash-lite. ({outcome})"
             )
@@ -297,17 +299,14 @@ class Asker:
     def failed(self, task: Task, error: Trouble) -> None:
         """A server error, a timeout, a dropped connection: later again, up to a limit.
 
-        Only failures during which others got answers count against the image: an outage is
-        nobody's fault.
+        Failures count against the image once others got answers meanwhile. Until then it may be
+        an outage, which is no image's fault and which `lose_patience` ends.
         """
         if task.tries == 0:
             task.marked = self.answers
         task.tries += 1
         if task.tries >= self.settings.attempts and self.answers > task.marked:
-            entry = Entry(task.path, task.key, problem=f"failed: {error}", time=now())
-            self.journal.append(entry)
-            task.absorb(entry, self.gate)
-            task.tries = 0
+            self.write_failure(task, error)
         if task.left(self.gate, self.settings.attempts):
             pause = max(error.delay or 0, self.backoff(task.tries))
             heapq.heappush(self.later, Later(time.time() + pause, id(task), task))
@@ -317,11 +316,21 @@ class Asker:
             self.outage_until = max(self.outage_until, time.time() + pause)
         self.lose_patience(error)
 
+    def write_failure(self, task: Task, error: Trouble) -> None:
+        """Note that an image failed; `tasks.ROUNDS` such notes, and it is left out for good."""
+        entry = Entry(task.path, task.key, problem=f"failed: {error}", time=now())
+        self.journal.append(entry)
+        task.absorb(entry, self.gate)
+        task.tries = 0
+
     def lose_patience(self, error: Trouble) -> None:
         if time.monotonic() - self.last_answer > self.settings.patience_s and not self.stop:
-            self.stop = ComeBackLater(
+            for later in self.later:  # lest an image that always fails keeps us forever
+                if later.task.tries >= self.settings.attempts:
+                    self.write_failure(later.task, error)
+            self.stop = lambda: ComeBackLater(
                 f"no answer for {self.settings.patience_s:g} s; last: {error}. "
-                f"{self.open + 1:,} images are open and everything is saved: run it again later."
+                f"{self.open:,} images are open and everything is saved: run it again later."
             )
 
     def backoff(self, times: int) -> float:
@@ -342,7 +351,7 @@ class Asker:
         if key in self.keys:
             self.keys.remove(key)
         if not self.keys:
-            self.stop = UserError(
+            self.stop = lambda: UserError(
                 f"no usable API key; the last one was turned down with: {error}. Check "
                 "GEMINI_API_KEY or GEMINI_API_KEYS in the environment."
             )
@@ -355,7 +364,7 @@ class Asker:
         if self.answers:
             self.settle_refusals()
         elif len(self.refused) >= HOPELESS and not self.stop:
-            self.stop = UserError(
+            self.stop = lambda: UserError(
                 f"the first {len(self.refused)} requests were all refused: {error}. Check the "
                 "settings under generate in params.yaml."
             )
@@ -369,7 +378,7 @@ class Asker:
         self.refused.clear()
 
 
-def to_entry(task: Task, reply: Reply, gate: Gate, price: float = 1.0) -> Entry:
+def to_entry(task: Task, reply: Reply, gate: Gate, price: float = 1.0, job: str = "") -> Entry:
     """A reply as the journal keeps it."""
     accepted, rejects = gate.sift(parse(reply.text), task.product, task.pairs)
     return Entry(
@@ -383,4 +392,5 @@ def to_entry(task: Task, reply: Reply, gate: Gate, price: float = 1.0) -> Entry:
         price=price,
         model=reply.model,
         time=now(),
+        job=job,
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.generate.keys import redact
 from abo_vqa.generate.pairs import Reply, Request, Trouble, Usage
-from abo_vqa.generate.prompt import SCHEMA
+from abo_vqa.generate.prompt import schema
 from abo_vqa.generate.vendor import SAFETY_CATEGORIES, trouble
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Gemini:
         self.model = settings.model
         options = types.HttpOptions(
             base_url=settings.base_url,
-            api_version="v1beta",  # batches and structured output live there
+            api_version="v1beta",  # batches live there
             timeout=int(settings.timeout_s * 1000),
         )
         self.client: genai.Client = genai.Client(api_key=key, vertexai=False, http_options=options)
@@ -77,17 +78,10 @@ class Gemini:
 
 
 def is_connection_trouble(error: Exception) -> bool:
-    """Timeouts, dropped connections and bodies that break off, in the SDK's HTTP library."""
-    # The SDK uses httpx or its fork httpx2, whichever is installed: go by the classes' names.
-    names = {f"{c.__module__.partition('.')[0]}.{c.__name__}" for c in type(error).__mro__}
-    return bool(
-        names & {"httpx.TransportError", "httpx2.TransportError", "httpx.InvalidURL"}
-        or (
-            isinstance(error, (ConnectionError, TimeoutError, ValueError))
-            and names
-            & {"json.JSONDecodeError", "builtins.ConnectionError", "builtins.TimeoutError"}
-        )
-    )
+    """Timeouts, dropped connections, bodies that break off or aren't JSON."""
+    # The SDK uses httpx or its fork httpx2, whichever is installed: go by the class's name.
+    by_name = any(cls.__name__ == "RequestError" for cls in type(error).__mro__)
+    return by_name or isinstance(error, (ConnectionError, TimeoutError, JSONDecodeError))
 
 
 def contents(request: Request) -> list[Any]:
@@ -115,7 +109,7 @@ def request_config(settings: Generate) -> types.GenerateContentConfig:
         temperature=settings.temperature,
         max_output_tokens=settings.max_output_tokens,
         response_mime_type="application/json",
-        response_schema=SCHEMA,
+        response_schema=schema(),
         safety_settings=safety,
         thinking_config=thinking,
         automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),

@@ -6,6 +6,7 @@ Needs the extra: pip install 'abo-vqa[legacy]'.
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from abo_vqa.errors import UserError
 from abo_vqa.generate.keys import redact
 from abo_vqa.generate.pairs import Reply, Request, Trouble, Usage
-from abo_vqa.generate.prompt import SCHEMA
+from abo_vqa.generate.prompt import schema
 from abo_vqa.generate.vendor import SAFETY_CATEGORIES, trouble
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class GeminiLegacy:
                 "temperature": settings.temperature,
                 "max_output_tokens": settings.max_output_tokens,
                 "response_mime_type": "application/json",
-                "response_schema": SCHEMA,
+                "response_schema": schema(),
             },
         )
         made._client = self.client  # else it would take the key configured last
@@ -98,7 +99,7 @@ class GeminiLegacy:
         if isinstance(error, GoogleAPICallError):
             headers = getattr(error.response, "headers", None)
             status = str(getattr(error.grpc_status_code, "name", "") or "")
-            message = redact(str(error.message), self.secrets)
+            message = re.sub(r"^[A-Z]+ \S+: ", "", redact(str(error.message), self.secrets))
             return trouble(int(error.code or 0), status, message, error.details, headers)
         if isinstance(error, (RequestException, RetryError, ConnectionError, TimeoutError)):
             return Trouble(f"{type(error).__name__}: {text}")

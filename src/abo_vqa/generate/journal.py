@@ -35,6 +35,7 @@ class Entry:
         problem: "" , or why the image got no pairs: "blocked: …", "refused: …", "failed: …".
         usage: tokens paid for. price: share of the list price (the batch mode's is 0.5).
         model: the version that answered. time: Unix seconds.
+        job: the batch job that the reply came with, or "".
     """
 
     image: str
@@ -47,6 +48,7 @@ class Entry:
     price: float = 1.0
     model: str = ""
     time: float = 0.0
+    job: str = ""
 
     @property
     def offered(self) -> list[Pair]:

@@ -28,17 +28,15 @@ BRANDS = {
     True: "- Questions about a brand or text are fine where the picture shows it clearly.",
 }
 
-# OpenAPI subset that both SDKs take as response_schema.
-SCHEMA: dict[str, Any] = {
-    "type": "ARRAY",
-    "items": {
-        "type": "OBJECT",
-        "properties": {"question": {"type": "STRING"}, "answer": {"type": "STRING"}},
-        "required": ["question", "answer"],
-    },
-}
-
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+def schema() -> dict[str, Any]:
+    """What a reply looks like, in the OpenAPI subset that both SDKs take; anew each time, since
+    google-genai adds to the one it gets."""
+    pair = {"question": {"type": "STRING"}, "answer": {"type": "STRING"}}
+    items = {"type": "OBJECT", "properties": pair, "required": ["question", "answer"]}
+    return {"type": "ARRAY", "items": items}
 
 
 def instruction(path: Path, questions: int, allow_brands: bool) -> str:
@@ -106,7 +104,7 @@ def settings_record(settings: Generate) -> dict[str, Any]:
         "max_output_tokens": settings.max_output_tokens,
         "thinking": settings.thinking,
         "instruction": instruction(settings.prompt, settings.questions, settings.allow_brands),
-        "schema": SCHEMA,
+        "schema": schema(),
         "questions": settings.questions,
         "image_size": settings.image_size,
         "safety": settings.safety,

@@ -1,0 +1,3 @@
+from generate.workspace import here
+
+__all__ = ["here"]
