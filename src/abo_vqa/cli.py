@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 
 from abo_vqa.errors import ComeBackLater, Reclaimed, UserError
@@ -49,6 +50,8 @@ def top_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (2: user's mistake, 75: come back later)."""
+    # Libraries warning each other of their next versions: nothing a user of this one can mend.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     chosen = top_parser().parse_args(argv)
     module_name, text = COMMANDS[chosen.command]
     try:

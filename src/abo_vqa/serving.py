@@ -33,7 +33,7 @@ class BlipAdapter(mlflow.pyfunc.PythonModel):  # type: ignore[misc, unused-ignor
         self.model = PeftModel.from_pretrained(model, adapter).eval()
         self.processor = AutoProcessor.from_pretrained(adapter)
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
+    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
         import torch
         from PIL import Image
 

@@ -187,7 +187,10 @@ def register(adapter: Path, name: str) -> None:
     import json
 
     import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import ColSpec, Schema
 
+    asked = Schema([ColSpec("string", "image"), ColSpec("string", "question")])
     artifacts = {"adapter": str(adapter)}
     base = json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
     if Path(base).is_dir():  # a hub id is fetched when the model is loaded
@@ -197,6 +200,7 @@ def register(adapter: Path, name: str) -> None:
         python_model=str(Path(__file__).with_name("serving.py")),
         artifacts=artifacts,
         registered_model_name=name,
+        signature=ModelSignature(asked, Schema([ColSpec("string", "answer")])),
         pip_requirements=["torch", "transformers", "peft", "pillow", "pandas"],
     )
 
