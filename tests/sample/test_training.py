@@ -107,6 +107,40 @@ def test_yes_and_no_are_balanced_and_true():
     assert 0.4 < np.mean([a == "yes" for a in answers]) < 0.6
 
 
+def test_a_worker_leaves_with_its_parent():
+    """The parent dies at once and prints its child's id; the child must be gone soon after."""
+    import subprocess
+    import sys
+    import time
+
+    code = (
+        "import os, time\n"
+        "from abo_vqa.sample.checkpoints import leave_with\n"
+        "parent, child = os.getpid(), os.fork()\n"
+        "if child: print(child, flush=True); os._exit(0)\n"
+        "time.sleep(0.5); leave_with(parent)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=60, check=True
+    )
+    child = int(done.stdout)
+    for _ in range(100):
+        if not alive(child):
+            break
+        time.sleep(0.1)
+    assert not alive(child)
+
+
+def alive(pid: int) -> bool:
+    """The process exists and isn't a zombie waiting to be reaped."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["blip", "blip2", "clip", "llava", "vilt", "bart", "encoder"])
 def test_every_model_is_trained_saved_and_kept(tmp_path, monkeypatch, name):

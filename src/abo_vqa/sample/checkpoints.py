@@ -6,13 +6,16 @@ need no pictures and fill the other core meanwhile.
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,18 +72,24 @@ def build(models: Path, seed: int, workers: int) -> Path:
 
 
 def one_thread() -> None:
-    """A process a core, a thread a process."""
+    """A process a core, a thread a process; none outlives a killed parent."""
     import torch
     from transformers.utils import logging
 
+    Thread(target=leave_with, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(1)
     logging.set_verbosity_error()
 
 
+def leave_with(parent: int) -> None:
+    """End this process when its parent has gone, instead of training on for nobody."""
+    while os.getppid() == parent:
+        time.sleep(2)
+    os._exit(1)
+
+
 def make(name: str, work: Path, seed: int) -> str:
     """Train one part unless it is there already; returns a line about it."""
-    import time
-
     folder = work / name
     if folder.is_dir():
         return f"{name}: already trained"
