@@ -137,6 +137,7 @@ def test_runs_carry_the_hashes_of_dvc_lock(clone):
 def test_adapter_is_registered_and_answers(clone, monkeypatch):
     import mlflow
     import pandas as pd
+
     from abo_vqa.archive import open_archive
 
     monkeypatch.chdir(clone)
