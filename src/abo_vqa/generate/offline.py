@@ -161,8 +161,8 @@ class OfflineAnnotator:
                 value, answer = chance.choices(names, weights)[0], "no"
         self.given[answer] += 1
         question = chance.choice(YES_NO[kind])
-        plural = noun if kind == "counting" and value == "one" else plural_of(noun)
-        if kind == "counting" and value == "one":
+        plural = noun if kind == "counting" and value == "1" else plural_of(noun)
+        if kind == "counting" and value == "1":
             question = question.replace("Are there", "Is there")
         shown = noun if kind == "type" and answer == "yes" else value
         question = question.format(noun=noun, plural=plural, value=shown)
