@@ -79,6 +79,11 @@ def journal_key(config: Config, store: EmbeddingStore) -> str:
     )
 
 
+def journal_folder(config: Config) -> Path:
+    """Where checkpoints and the best adapter so far are."""
+    return scratch("finetune", journal_key(config, EmbeddingStore.open(EMBEDDINGS)))
+
+
 def accelerator(config: Config) -> Any:
     """Accelerate's, under `accelerate launch` or `--processes`; None with one process."""
     if rank_and_world()[1] < 2:
@@ -135,7 +140,7 @@ def train(config: Config, log: Log = no_log) -> Trained:
     if not config.models.blip.quantize:
         blip.model.float()
     model, matched = add_lora(blip.model, config.lora, config.models.blip)
-    folder = scratch("finetune", journal_key(config, store))
+    folder = journal_folder(config)
     with ExitStack() as stack:
         live = reaches_vision(matched)
         pictures = pictures_for(config, blip, store, table, stack, live)

@@ -2,7 +2,7 @@
 
 Each trial trains with the stage's own code on the same held-out rows; test rows are never touched.
 A trial whose accuracy after an epoch is below the median of earlier trials is stopped. The study is
-a SQLite file, so that a killed search goes on with the trials it has.
+a SQLite file and a trial has the stage's checkpoints, so that a killed search goes on where it was.
 """
 
 from __future__ import annotations
@@ -10,42 +10,54 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.config import Config, load_config
-from abo_vqa.io import fingerprint, scratch
-from abo_vqa.stage import pin_threads
+from abo_vqa.errors import Reclaimed, UserError
+from abo_vqa.finetune import TRAIN
+from abo_vqa.io import file_md5, fingerprint, scratch
+from abo_vqa.stage import Summary, pin_threads
 from abo_vqa.tracking import track_trial
 
 if TYPE_CHECKING:
     import optuna
 
+WIDE = 10.0  # the learning rate is searched from lora.lr / WIDE to lora.lr * WIDE
 
-def suggest(trial: optuna.Trial) -> dict[str, Any]:
+
+def suggest(trial: optuna.trial.BaseTrial, config: Config) -> dict[str, Any]:
     """The space that is searched, as settings of params.yaml."""
-    rank = trial.suggest_categorical("lora.r", [4, 8, 16, 32])
+    rank = trial.suggest_categorical("r", [4, 8, 16, 32])
+    low, high = config.lora.lr / WIDE, min(config.lora.lr * WIDE, 0.5)
     return {
         "lora.r": rank,
         "lora.alpha": rank * trial.suggest_categorical("alpha_by_r", [1, 2]),
-        "lora.lr": trial.suggest_float("lora.lr", 1e-5, 1e-2, log=True),
-        "lora.dropout": trial.suggest_categorical("lora.dropout", [0.0, 0.05, 0.1]),
+        "lora.lr": trial.suggest_float("lr", low, high, log=True),
+        "lora.dropout": trial.suggest_categorical("dropout", [0.0, 0.05, 0.1]),
     }
 
 
 def with_settings(config: Config, chosen: Mapping[str, Any]) -> Config:
     """The configuration with some of `lora`'s settings replaced."""
     changed = {name.removeprefix("lora."): value for name, value in chosen.items()}
-    return config.model_copy(update={"lora": config.lora.model_copy(update=changed)})
+    lora = type(config.lora).model_validate(config.lora.model_dump() | changed)
+    return config.model_copy(update={"lora": lora})
 
 
 def run_trial(trial: optuna.Trial, config: Config, name: str) -> float:
-    """Train once with suggested settings; returns the best held-out accuracy."""
+    """Train once with suggested settings; returns the best held-out accuracy.
+
+    Raises:
+        optuna.TrialPruned: an epoch was below the median, or the loss wasn't a number.
+        Reclaimed: SIGTERM; the trial is queued again and goes on from its checkpoint.
+    """
     import optuna
 
     from abo_vqa import finetune
-    from abo_vqa.stage import Summary
+    from abo_vqa.training.loop import NotANumber
 
-    chosen = suggest(trial)
+    chosen = suggest(trial, config)
     with track_trial(name, chosen, config) as tracker:
 
         def watch(metrics: Mapping[str, float], step: int) -> None:
@@ -55,21 +67,75 @@ def run_trial(trial: optuna.Trial, config: Config, name: str) -> float:
                 if trial.should_prune():
                     raise optuna.TrialPruned
 
+        tried = with_settings(config, chosen)
         try:
-            trained = finetune.train(with_settings(config, chosen), watch)
-        except optuna.TrialPruned:
-            tracker.finish(Summary("", params={"pruned": True}))
+            trained = finetune.train(tried, watch)
+        except (optuna.TrialPruned, NotANumber) as why:
+            shutil.rmtree(finetune.journal_folder(tried), ignore_errors=True)
+            tracker.finish(Summary("", params={"pruned": str(why) or "below the median"}))
+            raise optuna.TrialPruned(str(why)) from why
+        except (Reclaimed, KeyboardInterrupt):
+            trial.study.enqueue_trial(trial.params)
             raise
         best = float(trained.history.best_accuracy)
         tracker.finish(Summary("", metrics={"best_validation_accuracy": best}))
-        shutil.rmtree(trained.folder, ignore_errors=True)
+        shutil.rmtree(trained.folder)
     return best
 
 
+def open_study(config: Config, name: str, folder: Path) -> optuna.Study:
+    """The study as an earlier search left it; a trial that was killed is queued again."""
+    import optuna
+    from optuna.trial import TrialState
+
+    study = optuna.create_study(
+        study_name=name,
+        storage=f"sqlite:///{folder / 'study.db'}",
+        direction="maximize",
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
+    )
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        study.enqueue_trial(trial.params)
+        study.tell(trial.number, state=TrialState.FAIL)
+    # The same seed again would draw the first trials again.
+    study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials))
+    return study
+
+
+def search(config: Config, trials: int) -> tuple[float, dict[str, Any], int]:
+    """Bring the study to `trials` ended trials.
+
+    Returns:
+        The best held-out accuracy, its settings, and how many trials were pruned.
+    """
+    from filelock import FileLock, Timeout
+    from optuna.trial import FixedTrial, TrialState
+
+    name = fingerprint([config.model_dump(mode="json", exclude={"report", "tracking"}),
+                        file_md5(TRAIN)])  # fmt: skip
+    folder = scratch("tune", name)
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            study = open_study(config, name, folder)
+            ended = (TrialState.COMPLETE, TrialState.PRUNED)
+            left = trials - len(study.get_trials(states=ended))
+            if left > 0:
+                study.optimize(lambda trial: run_trial(trial, config, name), n_trials=left)
+    except Timeout as error:
+        raise UserError(f"another search with these settings is running ({folder}).") from error
+    pruned = len(study.get_trials(states=(TrialState.PRUNED,)))
+    if pruned == len(study.get_trials(states=ended)):
+        raise UserError(
+            f"none of {pruned} trials came to an end: their losses weren't numbers. "
+            "Search around a smaller lora.lr."
+        )
+    return study.best_value, suggest(FixedTrial(study.best_params), config), pruned
+
+
 def reproduce(best: Mapping[str, Any]) -> str:
-    """The command that runs the pipeline with the best trial's settings."""
-    settings = " ".join(f"-S {name}={value:.6g}" for name, value in best.items())
-    return f"dvc exp run {settings}"
+    """The command that runs the pipeline with the best trial's settings, to the last digit."""
+    return " ".join(["dvc exp run", *(f"-S {name}={value}" for name, value in best.items())])
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,24 +145,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def command(args: argparse.Namespace) -> int:
     import optuna
 
+    if args.trials < 1:
+        raise UserError(f"--trials: found {args.trials}; at least 1.")
     config = load_config()
     pin_threads(config.threads)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    name = fingerprint([config.model_dump(mode="json", exclude={"report", "tracking"})])
-    study = optuna.create_study(
-        study_name=name,
-        storage=f"sqlite:///{scratch('tune', name) / 'study.db'}",
-        direction="maximize",
-        load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=config.seed),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
-    )
-    ended = [t for t in study.trials if t.state.is_finished()]
-    left = max(0, args.trials - len(ended))
-    study.optimize(
-        lambda trial: run_trial(trial, config, name), n_trials=left, show_progress_bar=True
-    )
-    best = suggest(optuna.trial.FixedTrial(study.best_params))
-    print(f"{len(study.trials)} trials, the best held-out accuracy is {study.best_value:.3f}:")
+    accuracy, best, pruned = search(config, args.trials)
+    print(f"{args.trials} trials, {pruned} stopped early; best held-out accuracy {accuracy:.3f}:")
     print(f"  {reproduce(best)}")
     return 0

@@ -33,6 +33,10 @@ Validate = Callable[[int, int], list[float]]
 """(process, processes) → this process's right answers, rows, summed loss, answer tokens."""
 
 
+class NotANumber(UserError):
+    """The loss or its gradient isn't a number."""
+
+
 def factor(settings: Lora, steps: int) -> Callable[[int], float]:
     """Learning rate's factor by step: warm-up, then linear, cosine or constant."""
     warm = int(settings.warmup * steps)
@@ -178,7 +182,8 @@ class Trainer:
             keep_best: called by the first process when an epoch is the best so far.
         Raises:
             Reclaimed: SIGTERM came; the state is saved.
-            UserError: the loss isn't a number, or one picture's questions don't fit into memory.
+            NotANumber: the loss or its gradient isn't.
+            UserError: one picture's questions don't fit into memory.
         """
         self.resume()
         with until_reclaimed() as reclaimed, self.bar() as bar:
@@ -380,7 +385,7 @@ class Trainer:
         where = self.checkpoints.folder / f"not-a-number-{self.step + 1}.json"
         if self.process == 0:
             write_json(rows, where)
-        raise UserError(
+        raise NotANumber(
             f"the loss or its gradient at step {self.step + 1} isn't a number. The batch's row ids "
             f"are in {where}. Try a lower lora.lr, lora.max_grad_norm: 1.0, or compute.dtype: "
             "bfloat16."
