@@ -69,7 +69,8 @@ class Gate:
             return "multi_word"
         if len(answer) > LONGEST_ANSWER:
             return "length"
-        if answer in UNKNOWN:
+        # "N/A" is looked at as written: normalisation takes its "a" for an article.
+        if answer in UNKNOWN or pair.answer.strip(" .").lower() == "n/a":
             return "unknown"
         if answer in norm(question).split() and question_type(question) != "yes/no":
             return "in_question"

@@ -137,7 +137,8 @@ class OfflineAnnotator:
         chance.shuffle(kinds)
         for kind in [*kinds, *["yes/no"] * 6, *kinds]:
             if kind == "yes/no":
-                yield self.yes_or_no(facts, noun, chance)
+                if facts:
+                    yield self.yes_or_no(facts, noun, chance)
                 continue
             template = chance.choice(QUESTIONS[kind])
             yield Pair(template.format(noun=noun, plural=plural_of(noun)), facts[kind], kind)
@@ -152,8 +153,8 @@ class OfflineAnnotator:
         False values are drawn by how frequent they are: were they drawn evenly, a rare colour in
         the question would give the "no" away.
         """
-        kind = chance.choice([k for k in YES_NO if k in facts] or ["type"])
-        value, answer = facts.get(kind, noun), "yes"
+        kind = chance.choice([k for k in YES_NO if k in facts])
+        value, answer = facts[kind], "yes"
         if not self.yes_is_due():
             others = [(v, n) for v, n in sorted(self.values[kind].items()) if v != value]
             if others:

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from abo_vqa.errors import UserError
+from abo_vqa.generate.command import run
+from generate.workspace import configure, make, vqa
+
+
+def write(path: Path, rows: list[tuple[str, ...]], header: str) -> None:
+    with path.open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(header.split(","))
+        writer.writerows(rows)
+
+
+def test_the_studys_table_is_taken_as_it_is(here: Path) -> None:
+    products = make(here, 3)
+    paths = [row["path"] for row in products]
+    given = [
+        (paths[1], "What color is it?", "None"),
+        (paths[1], "What is it?", ""),
+        (paths[0], "How many, then", "three of them"),
+        (paths[0], "How many, then", "three of them"),
+    ]
+    write(here / "mine.csv", given, "image_path,question,answer")
+    run(configure(here, annotator="file", file="mine.csv"))
+    table = vqa(here)
+    assert [(r["image_path"], r["question"], r["answer"]) for r in table] == given
+    assert table[0]["item_id"] == products[1]["item_id"]
+    assert table[0]["question_kind"] == "color"
+    counts = json.loads((here / "data/generate.json").read_text())
+    assert counts["pairs"] == 4
+    assert counts["rejected"] == {"no_question_mark": 2, "multi_word": 1}
+    assert counts["corpus"]["duplicate_pairs"] == 1
+
+
+def test_pictures_that_are_not_there(here: Path) -> None:
+    path = make(here, 1)[0]["path"]
+    rows = [(path, "What color is it?", "red"), ("ff/none.jpg", "What color is it?", "red")]
+    write(here / "mine.csv", rows, "image_path,question,answer")
+    run(configure(here, annotator="file", file="mine.csv"))
+    assert [row["image_path"] for row in vqa(here)] == [path]
+    counts = json.loads((here / "data/generate.json").read_text())
+    assert counts["dropped_images"] == {"unreadable": 1}
+    write(here / "mine.csv", rows[1:], "image_path,question,answer")
+    with pytest.raises(UserError, match="none of its 1 pictures can be read"):
+        run(configure(here, annotator="file", file="mine.csv"))
+
+
+def test_wrong_tables(here: Path) -> None:
+    make(here, 1)
+    write(here / "mine.csv", [("a", "b")], "image,question")
+    with pytest.raises(UserError, match="lacks the column"):
+        run(configure(here, annotator="file", file="mine.csv"))
+    write(here / "mine.csv", [], "image_path,question,answer")
+    with pytest.raises(UserError, match="no rows"):
+        run(configure(here, annotator="file", file="mine.csv"))
+    with pytest.raises(UserError, match=r"generate.file names no table"):
+        configure(here, annotator="file")
