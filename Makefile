@@ -28,7 +28,7 @@ $(VENV)/dev: $(VENV)/runtime
 	@touch $@
 
 $(VENV)/data: $(VENV)/runtime data/raw/sample.dvc models/sample.dvc
-	dvc pull --quiet data/raw/sample models/sample
+	dvc pull --quiet --remote sample data/raw/sample models/sample
 	abo-vqa wordnet
 	python -m abo_vqa.tracking
 	@touch $@

@@ -38,7 +38,7 @@ def clone_to(folder):
         run(folder, "git", "config", key, value)
     run(folder, "git", "add", "--all")
     run(folder, "git", "commit", "--quiet", "--allow-empty", "-m", "test")
-    run(folder, "dvc", "pull", "-q", "data/raw/sample", "models/sample")
+    run(folder, "dvc", "pull", "-q", "--remote", "sample", "data/raw/sample", "models/sample")
     # WordNet, once found for the main checkout, needs no second download.
     words = ROOT / ".cache" / "abo-vqa" / "nltk_data"
     if words.is_dir():
