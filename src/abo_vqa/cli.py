@@ -26,7 +26,6 @@ COMMANDS = {
     "audit": ("abo_vqa.audit", "check any train/test pair of tables for leaks"),
     "predict": ("abo_vqa.ask", "ask a model about one picture, or a table of questions"),
     "score": ("abo_vqa.score", "score any table of answers and predictions"),
-    "export": ("abo_vqa.generate.export", "publish the VQA set: Parquet, data card, Croissant"),
     "merge": ("abo_vqa.merge", "adapter + base → one set of weights"),
     "tune": ("abo_vqa.tune", "search hyperparameters with Optuna"),
     "wordnet": ("abo_vqa.metrics.wordnet", "find or fetch WordNet 3.0 and say where it is"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,8 @@ from abo_vqa.errors import UserError
 from abo_vqa.io import atomic_write, read_table, write_json, write_table
 from abo_vqa.metrics.normalise import norm
 from abo_vqa.metrics.statistics import bootstrap, interval
-from abo_vqa.metrics.table import accept_aliases, read_aliases, score_pairs, signatures
-from abo_vqa.slices import calibration, counting, fractions, slices, worst, yes_no
+from abo_vqa.metrics.table import METRICS, Scores, score_pairs
+from abo_vqa.slices import calibration, counting, fractions, slices, study_variants, worst, yes_no
 from abo_vqa.stage import Log, Summary, execute, no_log
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 DATA, REPORTS = Path("data"), Path("reports")
 BLIND = ("majority", "type", "question", "ngram")
 COLUMNS = ("row_id", "prediction", "confidence", "error")
+OVER_ALL_ROWS = ("exact_match", "f1", "bertscore_f1")  # what the study prints for its samples
 Predict = Callable[[Config, pd.DataFrame], pd.DataFrame]
 
 
@@ -43,43 +45,67 @@ def prediction_files(models: Sequence[str]) -> dict[str, Path]:
     return files
 
 
-def read_predictions(path: Path) -> pd.DataFrame:
+def read_predictions(path: Path, rows: int) -> pd.DataFrame:
     """Predictions by row_id: prediction, confidence (NaN: none given), error.
 
     Raises:
-        UserError: a column is missing, or a row is there twice.
+        UserError: a column is missing, a row is there twice, or isn't one of the `rows` rows.
     """
     table = read_table(path, COLUMNS)
-    table["row_id"] = table["row_id"].astype(int)
-    table["confidence"] = pd.to_numeric(table["confidence"].replace("", None)).astype(float)
-    if table["row_id"].duplicated().any():
-        twice = int(table.loc[table["row_id"].duplicated(), "row_id"].iloc[0])
-        raise UserError(f"{path} has row {twice} twice. Run the stage that makes it again.")
+    again = "Run the stage that makes it again."
+    try:
+        table["row_id"] = table["row_id"].astype(int)
+        table["confidence"] = table["confidence"].replace("", "nan").astype(float)
+    except ValueError as error:
+        raise UserError(f"{path}: row_id and confidence are numbers: {error}. {again}") from error
+    twice = table.loc[table["row_id"].duplicated(), "row_id"]
+    if len(twice):
+        raise UserError(f"{path} has row {twice.iloc[0]} twice. {again}")
+    foreign = table.loc[~table["row_id"].between(0, rows - 1), "row_id"]
+    if len(foreign):
+        raise UserError(
+            f"{path} answers row {foreign.iloc[0]}, but {DATA / 'vqa.csv'} has rows 0 to "
+            f"{rows - 1}. {again}"
+        )
     return table.set_index("row_id")
 
 
 def describe_rows(test: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
-    """The test rows with what slices need: types, product, what train has seen."""
-    rows = test[["row_id", "image_path", "question", "answer"]].copy()
+    """The test rows with what slices need: types, product, what train has seen and how often."""
+    rows = test[["row_id", "image_path", "question", "answer"]].reset_index(drop=True)
     rows["row_id"] = rows["row_id"].astype(int)
     rows["question_type"] = [questions.question_type(q) for q in rows["question"]]
     rows["question_subtype"] = [questions.question_subtype(q) for q in rows["question"]]
-    normalised = [norm(answer) for answer in rows["answer"]]
-    rows["answer_type"] = [questions.answer_type(answer) for answer in normalised]
-    rows["answer_words"] = [str(len(answer.split())) for answer in normalised]
-    products = test["product_type"] if "product_type" in test else ""
-    rows["product_type"] = products
-    asked = set(train["question"].str.lower())
-    pairs = {(q.lower(), norm(a)) for q, a in zip(train["question"], train["answer"], strict=True)}
+    answers = [norm(answer) for answer in rows["answer"]]
+    rows["answer_type"] = [questions.answer_type(answer) for answer in answers]
+    rows["answer_words"] = [str(len(answer.split())) for answer in answers]
+    known = Counter(norm(answer) for answer in train["answer"])
+    rows["answer_frequency"] = [frequency(known[answer]) for answer in answers]
+    rows["image_rows"] = rows.groupby("image_path")["row_id"].transform("size")
+    rows["product_type"] = test["product_type"].to_numpy() if "product_type" in test else ""
+    asked = {question.lower() for question in train["question"]}
     rows["seen_question"] = [q.lower() in asked for q in rows["question"]]
+    pairs = {(q.lower(), norm(a)) for q, a in zip(train["question"], train["answer"], strict=True)}
     rows["seen_pair"] = [
-        (q.lower(), a) in pairs for q, a in zip(rows["question"], normalised, strict=True)
+        (q.lower(), a) in pairs for q, a in zip(rows["question"], answers, strict=True)
     ]
-    return rows.reset_index(drop=True)
+    return rows
+
+
+def frequency(n: int) -> str:
+    """How often train has an answer, in powers of ten: "0", "1-9", "10-99", …"""
+    if n == 0:
+        return "0"
+    power = len(str(n)) - 1
+    return f"{10**power}-{10 ** (power + 1) - 1}"
 
 
 def join(rows: pd.DataFrame, predictions: pd.DataFrame, model: str) -> pd.DataFrame:
-    """The test rows with a model's predictions; a row without one failed, and says so."""
+    """The test rows with a model's predictions; a row without one failed, and says so.
+
+    Raises:
+        UserError: no test row has a prediction.
+    """
     found = predictions.reindex(rows["row_id"])
     table = rows.copy()
     missing = found["prediction"].isna().to_numpy(dtype=bool)
@@ -96,54 +122,87 @@ def join(rows: pd.DataFrame, predictions: pd.DataFrame, model: str) -> pd.DataFr
     return table
 
 
-def score_models(
-    tables: Mapping[str, pd.DataFrame], config: Config
+def answered_pairs(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str]]:
+    """(prediction, answer) of every row that didn't fail."""
+    answered = (table[table["error"] == ""] for table in tables.values())
+    return [p for t in answered for p in zip(t["prediction"], t["answer"], strict=True)]
+
+
+def add_scores(table: pd.DataFrame, scores: Scores) -> pd.DataFrame:
+    """The table with accuracy and a column a metric.
+
+    A failed row has no score in any metric; only the accuracies count it, as wrong.
+    """
+    failed = np.asarray(table["error"] != "", dtype=np.bool_)
+    pairs = list(zip(table["prediction"], table["answer"], strict=True))
+    columns = scores.rows(pairs, failed)
+    columns["accuracy"] = np.nan_to_num(columns["exact_match"])
+    if "alias_accuracy" in columns:
+        columns["alias_accuracy"] = np.nan_to_num(columns["alias_accuracy"])
+    return table.assign(**columns)
+
+
+def score_test_rows(
+    tables: Mapping[str, pd.DataFrame], config: Config, device: str
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """Add a column a metric; distinct (prediction, reference) pairs are scored once for all."""
-    answered = {model: table[table["error"] == ""] for model, table in tables.items()}
-    pairs = [
-        pair
-        for table in answered.values()
-        for pair in zip(table["prediction"], table["answer"], strict=True)
-    ]
+    """Every model's table with a column a metric, and the metrics' signatures.
+
+    A pair that several models have is scored once.
+    """
     references = sorted({answer for table in tables.values() for answer in table["answer"]})
-    values, made = score_pairs(pairs, references, config.scorers)
-    aliases = read_aliases(config.evaluate.aliases)
-    scored = {}
-    for model, table in tables.items():
-        table = table.copy()
-        said = list(zip(table["prediction"], table["answer"], strict=True))
-        failed = (table["error"] != "").to_numpy(dtype=bool)
-        for metric, found in values.items():
-            # A failed row has no score; only accuracy counts it, as wrong.
-            column = [np.nan if bad else found[p] for p, bad in zip(said, failed, strict=True)]
-            table[metric] = np.array(column, dtype=float)
-        table["accuracy"] = table["exact_match"].fillna(0.0)
-        accepted = [
-            0.0 if bad else accept_aliases(*pair, aliases)
-            for pair, bad in zip(said, failed, strict=True)
-        ]
-        table["alias_accuracy"] = np.array(accepted)
-        scored[model] = table
-    return scored, {**signatures(config.evaluate.aliases), **made}
+    scores = score_pairs(
+        answered_pairs(tables),
+        ("alias_accuracy", *METRICS),
+        references=references,
+        scorers=config.scorers,
+        alias_table=config.evaluate.aliases,
+        device=device,
+    )
+    signature = {
+        "accuracy": "exact match after normalisation; a failed row counts as wrong",
+        **scores.signature,
+        "intervals": f"percentile bootstrap over images, {config.evaluate.resamples} resamples, "
+        f"{config.evaluate.confidence:.0%}, seed {config.seed}",
+    }
+    return {model: add_scores(table, scores) for model, table in tables.items()}, signature
+
+
+def score_all_rows(
+    predictions: Mapping[str, pd.DataFrame], vqa: pd.DataFrame, config: Config, device: str
+) -> dict[str, list[dict[str, float]]]:
+    """The study's fractions of all rows, for each model that has answered them."""
+    tables = {
+        model: found.assign(answer=vqa["answer"].to_numpy()[found.index])
+        for model, found in predictions.items()
+    }
+    pairs = answered_pairs(tables)
+    scores = score_pairs(pairs, OVER_ALL_ROWS, scorers=config.scorers, device=device)
+    return {
+        model: fractions(add_scores(table, scores), len(vqa), OVER_ALL_ROWS[1:])
+        for model, table in tables.items()
+    }
 
 
 def metric_columns(table: pd.DataFrame) -> list[str]:
-    """The metrics among a score table's columns, headline first."""
-    listed = ["accuracy", "alias_accuracy"]
+    """The metrics among a score table's columns, the headline first."""
     start = list(table.columns).index("error") + 1
-    return listed + [name for name in table.columns[start:] if name not in listed]
+    rest = list(table.columns[start:])
+    headline = [name for name in ("accuracy", "alias_accuracy") if name in rest]
+    return headline + [name for name in rest if name not in headline]
 
 
 def summarise(scored: Mapping[str, pd.DataFrame], blind: str) -> dict[str, dict[str, float]]:
     """metrics.json: means over the test rows, the headline first; every value is a number."""
-    accuracy = {model: float(table["accuracy"].mean()) for model, table in scored.items()}
+    best_blind = float(scored[blind]["accuracy"].mean())
     found = {}
     for model, table in scored.items():
-        means = {name: float(table[name].mean()) for name in metric_columns(table)}
+        # A model whose every row failed has an accuracy, 0, and no other score.
+        names = [name for name in metric_columns(table) if table[name].notna().any()]
+        means = {name: float(table[name].mean()) for name in names}
+        accuracy = means.pop("accuracy")
         found[model] = {
-            "accuracy": means.pop("accuracy"),
-            "gain_over_blind": accuracy[model] - accuracy[blind],
+            "accuracy": accuracy,
+            "gain_over_blind": accuracy - best_blind,
             **means,
             "coverage": float((table["error"] == "").mean()),
             "n": len(table),
@@ -154,40 +213,61 @@ def summarise(scored: Mapping[str, pd.DataFrame], blind: str) -> dict[str, dict[
 def intervals(
     scored: Mapping[str, pd.DataFrame], clusters: NDArray[np.int64], config: Config
 ) -> dict[str, dict[str, list[float]]]:
-    """Bootstrap intervals of every model's every metric, over images."""
+    """model → metric → [low, high]: bootstrapped over images, the same resamples for all."""
     names = metric_columns(next(iter(scored.values())))
     values = np.column_stack([table[names].to_numpy(dtype=float) for table in scored.values()])
     means = bootstrap(values, clusters, config.evaluate.resamples, config.seed)
     bounds = interval(means, config.evaluate.confidence).reshape(len(scored), len(names), 2)
     return {
-        model: {name: row.tolist() for name, row in zip(names, rows, strict=True)}
+        model: {
+            name: row.tolist()
+            for name, row in zip(names, rows, strict=True)
+            if not np.isnan(row).any()
+        }
         for model, rows in zip(scored, bounds, strict=True)
     }
 
 
-def evaluate(config: Config, predict: Predict) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Score all models; returns metrics.json's and evaluation.json's contents."""
+def best_blind(scored: Mapping[str, pd.DataFrame]) -> str:
+    """The blind model with the highest accuracy on the test rows (the hardest to beat).
+
+    Raises:
+        UserError: there is none, hence nothing to gain over.
+    """
+    blind = [model for model in scored if model.startswith("blind-")]
+    if not blind:
+        raise UserError("no blind baseline to compare with: add blind to baselines.models.")
+    return max(blind, key=lambda model: float(scored[model]["accuracy"].mean()))
+
+
+def evaluate(
+    config: Config, predict: Predict, device: str = "cpu"
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Score all models; returns metrics.json's and evaluation.json's contents.
+
+    Args:
+        predict: makes the fine-tuned model's predictions of the test rows.
+    """
+    vqa = read_table(DATA / "vqa.csv", ("question", "answer"))
     test = read_table(DATA / "test.csv", ("row_id", "image_path", "question", "answer"))
     train = read_table(DATA / "train.csv", ("question", "answer"))
-    rows = describe_rows(test, train)
-    write_table(predict(config, test), REPORTS / "finetuned" / "predictions.csv")
+    # First what can be missing, then the work.
     files = prediction_files(config.baselines.models)
-    files["finetuned"] = REPORTS / "finetuned" / "predictions.csv"
-    everything = {model: read_predictions(path) for model, path in files.items()}
-    tables = {model: join(rows, found, model) for model, found in everything.items()}
-    scored, signature = score_models(tables, config)
+    predictions = {model: read_predictions(path, len(vqa)) for model, path in files.items()}
+    rows = describe_rows(test, train)
+    tables = {model: join(rows, found, model) for model, found in predictions.items()}
+    own = REPORTS / "finetuned" / "predictions.csv"
+    write_table(predict(config, test), own)
+    tables["finetuned"] = join(rows, read_predictions(own, len(vqa)), "finetuned")
+    scored, signature = score_test_rows(tables, config, device)
     for model, table in scored.items():
         with atomic_write(REPORTS / "scores" / f"{model}.parquet") as temporary:
             table.to_parquet(temporary, index=False)
-    blind = max(
-        (model for model in scored if model.startswith("blind-")),
-        key=lambda model: float(scored[model]["accuracy"].mean()),
-        default=next(iter(scored)),
-    )
+    blind = best_blind(scored)
     clusters = pd.factorize(rows["image_path"])[0].astype(np.int64)
-    vqa = read_table(DATA / "vqa.csv", ("question", "answer"))
     pairs, smallest = compare(scored, clusters, config)
-    cut = {m: slices(t, clusters, config) for m, t in scored.items()}
+    cut = slices(scored, clusters, config)
+    asked = {m: found for m, found in predictions.items() if not m.startswith("blind-")}
     evaluation = {
         "signature": signature,
         "best_blind": blind,
@@ -196,14 +276,11 @@ def evaluate(config: Config, predict: Predict) -> tuple[dict[str, Any], dict[str
         "minimum_detectable_difference": smallest,
         "slices": cut,
         "worst_slices": worst(cut["finetuned"], scored["finetuned"]),
-        "yes_no": {m: yes_no(t) for m, t in scored.items()},
-        "counting": {m: counting(t) for m, t in scored.items()},
-        "calibration": {m: c for m, t in scored.items() if (c := calibration(t))},
-        "fractions": {
-            m: fractions(everything[m], vqa, config.baselines.fraction)
-            for m in scored
-            if m != "finetuned" and not m.startswith("blind-")
-        },
+        "yes_no": {model: yes_no(table) for model, table in scored.items()},
+        "counting": {model: counting(table) for model, table in scored.items()},
+        "calibration": {m: found for m, t in scored.items() if (found := calibration(t))},
+        "fractions": score_all_rows(asked, vqa, config, device),
+        "study": {model: study_variants(table) for model, table in scored.items()},
     }
     return summarise(scored, blind), evaluation
 
@@ -211,11 +288,13 @@ def evaluate(config: Config, predict: Predict) -> tuple[dict[str, Any], dict[str
 def run(config: Config, log: Log = no_log) -> Summary:
     """Write reports/metrics.json, evaluation.json, scores/*.parquet, finetuned/predictions.csv."""
     from abo_vqa.metrics.wordnet import ensure_wordnet
+    from abo_vqa.models.loading import pick_device
     from abo_vqa.predict import predict_finetuned
 
     ensure_wordnet()  # before any long work
     shutil.rmtree(REPORTS / "scores", ignore_errors=True)
-    metrics, evaluation = evaluate(config, predict_finetuned)
+    device = str(pick_device(config.compute.device))
+    metrics, evaluation = evaluate(config, predict_finetuned, device)
     write_json(metrics, REPORTS / "metrics.json")
     write_json(evaluation, REPORTS / "evaluation.json")
     ranked = sorted(metrics, key=lambda model: -metrics[model]["accuracy"])

@@ -5,95 +5,123 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from abo_vqa.config import Scorers, load_config
+from abo_vqa.config import Config, load_config
 from abo_vqa.errors import UserError
 from abo_vqa.io import read_table, write_json, write_table
-from abo_vqa.metrics.lexical import LEXICAL
 from abo_vqa.metrics.statistics import bootstrap, interval
-from abo_vqa.metrics.table import score_pairs, signatures
+from abo_vqa.metrics.table import METRICS, WORDNET, score_pairs
 from abo_vqa.stage import pin_threads
 
-NEURAL = ("bertscore_precision", "bertscore_recall", "bertscore_f1", "bartscore")
-METRICS = (*LEXICAL, *NEURAL)
-NAMES = {"ground_truth": "answer", "predicted_answer": "prediction"}
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CHOICES = tuple(name for name in METRICS if name != "bertscore_f1_rescaled")
+NAMES = {"answer": ("answer", "ground_truth"), "prediction": ("prediction", "predicted_answer")}
+
+
+def read_answers(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table as it is, and its answer, prediction, error, question and image_path.
+
+    Raises:
+        UserError: there is no answer or no prediction, or no row.
+    """
+    table = read_table(path)
+    found = {name: next((n for n in names if n in table), None) for name, names in NAMES.items()}
+    missing = [" or ".join(NAMES[name]) for name, column in found.items() if column is None]
+    if missing:
+        raise UserError(
+            f"{path} lacks the column {' and the column '.join(missing)}; "
+            f"it has {', '.join(table.columns)}."
+        )
+    if table.empty:
+        raise UserError(f"{path} has no rows to score.")
+    rows = pd.DataFrame({name: table[column] for name, column in found.items()})
+    rows["error"] = table.get("error", "")
+    for name in ("question", "image_path"):
+        if name in table:
+            rows[name] = table[name]
+    return table, rows
 
 
 def score_table(
-    table: pd.DataFrame, metrics: Sequence[str], scorers: Scorers
+    rows: pd.DataFrame, metrics: Sequence[str], config: Config, device: str = "cpu"
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The table with a column a metric, rows in their order; and the neural metrics' signatures.
+    """A column a metric [n], in the rows' order, and the metrics' signatures.
 
     A row with a non-empty `error` has no scores.
     """
-    failed = failures(table)
-    pairs = list(zip(table["prediction"], table["answer"], strict=True))
+    failed = np.asarray(rows["error"] != "", dtype=np.bool_)
+    pairs = list(zip(rows["prediction"], rows["answer"], strict=True))
     answered = [pair for pair, bad in zip(pairs, failed, strict=True) if not bad]
-    neural = scorers if set(metrics) & set(NEURAL) else None
-    values, made = score_pairs(answered, sorted(set(table["answer"])), neural)
-    scored = table.copy()
-    for name in metrics:
-        found = values[name]
-        column = [np.nan if bad else found[p] for p, bad in zip(pairs, failed, strict=True)]
-        scored[name] = np.array(column, dtype=float)
-    return scored, made
+    scores = score_pairs(answered, metrics, scorers=config.scorers, device=device)
+    columns = scores.rows(pairs, failed)
+    return pd.DataFrame({name: columns[name] for name in metrics}), scores.signature
 
 
-def failures(table: pd.DataFrame) -> list[bool]:
-    return [bool(e) for e in table["error"]] if "error" in table else [False] * len(table)
+def clusters_of(rows: pd.DataFrame) -> NDArray[np.int64]:
+    """What is resampled: images where the table names them, else rows."""
+    if "image_path" in rows:
+        return pd.factorize(rows["image_path"])[0].astype(np.int64)
+    return np.arange(len(rows))
 
 
-def summarise(
-    scored: pd.DataFrame, metrics: Sequence[str], resamples: int, confidence: float, seed: int
-) -> dict[str, Any]:
-    """Means with bootstrap intervals, over images where the table names them, else over rows."""
-    clusters = (
-        pd.factorize(scored["image_path"])[0].astype(np.int64)
-        if "image_path" in scored
-        else np.arange(len(scored))
-    )
-    values = scored[list(metrics)].to_numpy(dtype=float)
-    bounds = interval(bootstrap(values, clusters, resamples, seed), confidence)
-    failed = failures(scored)
-    right = scored[metrics[0]].fillna(0.0) if metrics[0] == "exact_match" else None
-    return {
-        "rows": len(scored),
-        "answered": len(scored) - sum(failed),
-        **({} if right is None else {"accuracy": float(right.mean())}),
-        "resampled": "images" if "image_path" in scored else "rows",
-        "metrics": {
-            name: {"mean": float(np.nanmean(values[:, i])), "low": low, "high": high}
-            for i, (name, (low, high)) in enumerate(zip(metrics, bounds.tolist(), strict=True))
-        },
+def summarise(rows: pd.DataFrame, scored: pd.DataFrame, config: Config) -> dict[str, Any]:
+    """Means over answered rows with bootstrap intervals; a metric nobody answered has none."""
+    values = scored.to_numpy(dtype=float)
+    settings = config.evaluate
+    means = bootstrap(values, clusters_of(rows), settings.resamples, config.seed)
+    bounds = interval(means, settings.confidence)
+    found = {
+        name: {"mean": float(np.nanmean(values[:, i])), "low": low, "high": high}
+        for i, (name, (low, high)) in enumerate(zip(scored, bounds.tolist(), strict=True))
+        if not np.isnan(values[:, i]).all()
     }
+    answered = int((rows["error"] == "").sum())
+    summary: dict[str, Any] = {"rows": len(rows), "answered": answered}
+    if "exact_match" in scored:
+        summary["accuracy"] = float(scored["exact_match"].fillna(0.0).mean())
+    resampled = "images" if "image_path" in rows else "rows"
+    return {**summary, "resampled": resampled, "metrics": found}
 
 
-def draw(scored: pd.DataFrame, metrics: Sequence[str], folder: Path) -> None:
-    """metrics.png: the distribution of each metric over the rows."""
-    import matplotlib as mpl
+def draw(
+    rows: pd.DataFrame, scored: pd.DataFrame, config: Config, name: str, folder: Path
+) -> list[Path]:
+    """The report's figures that a table of its own can have; PNGs and the numbers drawn."""
+    from abo_vqa.questions import question_type
+    from abo_vqa.reporting.figures import answers, metrics, save
+    from abo_vqa.reporting.inputs import Results
+    from abo_vqa.reporting.style import headline, styled
+    from abo_vqa.slices import slices
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    columns = min(4, len(metrics))
-    rows = -(-len(metrics) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(3.2 * columns, 2.4 * rows), squeeze=False, layout="constrained"
-    )
-    for axis, name in zip(axes.flat, metrics, strict=False):
-        values = scored[name].dropna()
-        axis.hist(values, bins=30, color="#0072B2")
-        axis.set_title(f"{name}: mean {values.mean():.3f}, n {len(values):,}", fontsize=8)
-        axis.set_ylabel("rows", fontsize=7)
-        axis.tick_params(labelsize=7)
-    for axis in axes.flat[len(metrics) :]:
-        axis.set_visible(False)
-    figure.savefig(folder / "metrics.png", dpi=110, metadata={"Software": None})
-    plt.close(figure)
+    if "exact_match" not in scored or not scored["exact_match"].notna().any():
+        return []  # they tell right answers from wrong ones
+    table = rows.join(scored).assign(accuracy=scored["exact_match"].fillna(0.0))
+    chosen = [metrics.correlation, metrics.distributions, answers.confusions]
+    cut: dict[str, Any] = {}
+    if "question" in table:
+        table["question_type"] = [question_type(question) for question in table["question"]]
+        cut = dict(slices({name: table}, clusters_of(rows), config, ("question_type",)))
+        chosen.append(answers.question_types)
+    means = {str(metric): float(table[metric].mean()) for metric in ("accuracy", *scored)}
+    nothing = pd.DataFrame()
+    results = Results(
+        config, {name: means}, {"slices": cut}, {name: table}, {}, {}, {}, {},
+        nothing, nothing, nothing, nothing,
+    )  # fmt: skip
+    drawn = []
+    with styled():
+        for figure in chosen:
+            if drawing := figure(results):
+                headline(drawing)
+                save(drawing, folder)
+                drawn.append(folder / f"{drawing.name}.png")
+    return drawn
 
 
 def chosen_metrics(text: str | None) -> list[str]:
@@ -103,49 +131,48 @@ def chosen_metrics(text: str | None) -> list[str]:
         UserError: one isn't known.
     """
     if text is None:
-        return list(METRICS)
+        return list(CHOICES)
     names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in METRICS]
+    unknown = [name for name in names if name not in CHOICES]
     if unknown or not names:
         raise UserError(
             f"--metrics {text!r}: {', '.join(unknown) or 'nothing'} isn't a metric. "
-            f"There are: {', '.join(METRICS)}."
+            f"There are: {', '.join(CHOICES)}."
         )
-    return [name for name in METRICS if name in names]
+    return [name for name in CHOICES if name in names]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help="CSV with the columns answer and prediction")
+    parser.add_argument(
+        "file",
+        type=Path,
+        help="CSV with the columns answer (or ground_truth) and prediction (or predicted_answer); "
+        "error, question and image_path are used where present",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for scores and figures")
-    parser.add_argument("--metrics", help=f"some of {','.join(METRICS)} (default: all)")
+    parser.add_argument("--metrics", help=f"some of {','.join(CHOICES)} (default: all)")
 
 
 def command(args: argparse.Namespace) -> int:
     metrics = chosen_metrics(args.metrics)
-    table = read_table(args.file)
-    table = table.rename(columns={old: new for old, new in NAMES.items() if new not in table})
-    missing = [name for name in ("answer", "prediction") if name not in table]
-    if missing:
-        raise UserError(
-            f"{args.file} lacks {' and '.join(missing)} (ground_truth and predicted_answer are "
-            f"accepted too); it has {', '.join(table.columns)}."
-        )
-    if table.empty:
-        raise UserError(f"{args.file} has no rows to score.")
     config = load_config()
+    table, rows = read_answers(args.file)
     pin_threads(config.threads)
-    if {"meteor", "wup"} & set(metrics):
+    if set(WORDNET) & set(metrics):
         from abo_vqa.metrics.wordnet import ensure_wordnet
 
-        ensure_wordnet()
-    scored, made = score_table(table, metrics, config.scorers)
-    settings = config.evaluate
-    summary = summarise(scored, metrics, settings.resamples, settings.confidence, config.seed)
-    known = {**signatures(settings.aliases), **made}
-    summary["signature"] = {name: known[name] for name in metrics}
-    write_table(scored, args.out / "scores.csv")
+        ensure_wordnet()  # before any long work
+    device = "cpu"
+    if any(name.startswith(("bert", "bart")) for name in metrics):
+        from abo_vqa.models.loading import pick_device
+
+        device = str(pick_device(config.compute.device))
+    scored, signature = score_table(rows, metrics, config, device)
+    summary = {**summarise(rows, scored, config), "signature": signature}
+    table[metrics] = scored
+    write_table(table, args.out / "scores.csv")
     write_json(summary, args.out / "summary.json")
-    draw(scored, metrics, args.out)
+    draw(rows, scored, config, args.file.stem, args.out)
     for name, found in summary["metrics"].items():
         print(f"{name:22} {found['mean']:8.4f}  [{found['low']:.4f}, {found['high']:.4f}]")
     print(f"{summary['answered']} of {summary['rows']} rows scored → {args.out}")

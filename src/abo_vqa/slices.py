@@ -2,59 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from abo_vqa.config import Config
-from abo_vqa.metrics.lexical import exact_match
 from abo_vqa.metrics.normalise import norm
-from abo_vqa.metrics.statistics import bootstrap, interval
+from abo_vqa.metrics.statistics import bootstrap_slices, interval, wilson
 from abo_vqa.questions import number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SLICES = (
-    "question_type", "question_subtype", "answer_type", "answer_words", "product_type",
-    "seen_question", "seen_pair",
+    "question_type", "question_subtype", "answer_type", "answer_words", "answer_frequency",
+    "image_rows", "product_type", "seen_question", "seen_pair",
 )  # fmt: skip
 STUDY_FRACTIONS = (0.02, 0.05, 0.10, 0.25, 0.50, 1.00)
 FEW = 20  # rows under which a slice isn't called the worst: its interval says nothing
 BINS = 10
 
+Cut = dict[str, list[dict[str, Any]]]
+
 
 def slices(
-    table: pd.DataFrame, clusters: NDArray[np.int64], config: Config
-) -> dict[str, list[dict[str, Any]]]:
-    """Accuracy with its interval within each value of each slice, largest first."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    right = table["accuracy"].to_numpy(dtype=float)
+    scored: Mapping[str, pd.DataFrame],
+    clusters: NDArray[np.int64],
+    config: Config,
+    names: Sequence[str] = SLICES,
+) -> dict[str, Cut]:
+    """Each model's accuracy within each value of each slice, largest first.
+
+    The models' tables have the same rows. Intervals are bootstrapped over images; where a model
+    has all or none of a slice's rows right, resampling would claim certainty, and the interval is
+    Wilson's for as many trials as the slice has images.
+
+    Returns:
+        model → slice → [{"value", "n", "accuracy", "low", "high"}].
+    """
+    right = np.column_stack([t["accuracy"].to_numpy(dtype=float) for t in scored.values()])
+    places = parts(next(iter(scored.values())), names)
+    inside = np.column_stack(list(places.values()))  # [n, K]
     settings = config.evaluate
-    for name in SLICES:
-        values, labels = pd.factorize(table[name].astype(str), sort=True)
-        # One column a value, NaN outside it: all of a slice's intervals from the same resamples.
-        inside = values[:, None] == np.arange(len(labels))  # [n, values]
-        columns = np.where(inside, right[:, None], np.nan)
-        means = bootstrap(columns, clusters, settings.resamples // 10, config.seed)
-        bounds = interval(means, settings.confidence)
-        rows = [
-            {
-                "value": str(labels[i]),
-                "n": int(inside[:, i].sum()),
-                "accuracy": float(right[inside[:, i]].mean()),
-                "low": float(bounds[i, 0]),
-                "high": float(bounds[i, 1]),
-            }
-            for i in range(len(labels))
-        ]
-        found[name] = sorted(rows, key=lambda row: (-row["n"], row["value"]))
+    means = bootstrap_slices(right, inside, clusters, settings.resamples, config.seed)
+    bounds = interval(means, settings.confidence).reshape(len(places), len(scored), 2)
+    found: dict[str, Cut] = {model: {name: [] for name in names} for model in scored}
+    for k, ((name, value), rows) in enumerate(places.items()):
+        images = len(np.unique(clusters[rows]))
+        for m, model in enumerate(scored):
+            accuracy = float(right[rows, m].mean())
+            low, high = bounds[k, m]
+            if accuracy in (0.0, 1.0):
+                low, high = wilson(accuracy * images, images, settings.confidence)
+            found[model][name].append(
+                {"value": value, "n": int(rows.sum()), "accuracy": accuracy,
+                 "low": float(low), "high": float(high)}
+            )  # fmt: skip
     return found
 
 
-def worst(cut: Mapping[str, list[dict[str, Any]]], table: pd.DataFrame) -> list[dict[str, Any]]:
+def parts(rows: pd.DataFrame, names: Sequence[str]) -> dict[tuple[str, str], NDArray[np.bool_]]:
+    """(slice, value) → [n] which rows have it; a slice's largest first, equal ones by name."""
+    found = {}
+    for name in names:
+        labels, values = pd.factorize(rows[name].astype(str), sort=True)
+        for i in np.argsort(-np.bincount(labels), kind="stable"):
+            found[name, str(values[i])] = labels == i
+    return found
+
+
+def worst(cut: Cut, table: pd.DataFrame) -> list[dict[str, Any]]:
     """The slices whose whole interval is below the model's accuracy, in words, worst first."""
     overall = float(table["accuracy"].mean())
     found = [
@@ -81,6 +100,10 @@ def yes_no(table: pd.DataFrame) -> dict[str, float]:
         found[f"{value}_n"] = int(mask.sum())
         if mask.any():
             found[f"{value}_recall"] = float(right[mask].mean())
+    if {"yes_recall", "no_recall"} <= set(found):
+        found["balanced_accuracy"] = (found["yes_recall"] + found["no_recall"]) / 2
+        said = np.array([norm(p) for p in table["prediction"]])
+        found["yes_share"] = float((said[np.isin(answers, ("yes", "no"))] == "yes").mean())
     return found
 
 
@@ -105,6 +128,9 @@ def counting(table: pd.DataFrame) -> dict[str, float]:
 def calibration(table: pd.DataFrame) -> dict[str, Any]:
     """Expected calibration error (Guo et al., 2017), its bins, and the risk-coverage curve.
 
+    Risk at a coverage (Geifman & El-Yaniv, 2017) is the share wrong among the rows the model is
+    surest of; equally sure rows enter together, so that their order doesn't matter.
+
     Empty for a model that gives no confidence.
     """
     known = table[table["confidence"].notna() & (table["error"] == "")]
@@ -112,7 +138,7 @@ def calibration(table: pd.DataFrame) -> dict[str, Any]:
         return {}
     sure = known["confidence"].to_numpy(dtype=float)
     right = known["accuracy"].to_numpy(dtype=float)
-    place = np.minimum((sure * BINS).astype(int), BINS - 1)
+    place = np.clip((sure * BINS).astype(int), 0, BINS - 1)
     bins = [
         {
             "low": b / BINS,
@@ -125,46 +151,69 @@ def calibration(table: pd.DataFrame) -> dict[str, Any]:
         if (place == b).any()
     ]
     error = sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in bins) / len(known)
-    order = np.argsort(-sure, kind="stable")
-    risk = 1 - np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    kept = np.unique(np.linspace(0, len(order) - 1, min(100, len(order))).astype(int))
+    coverage, risk = risk_coverage(sure, right)
+    steps = np.diff(coverage, prepend=0.0)
+    kept = np.unique(np.linspace(0, len(risk) - 1, min(100, len(risk))).round().astype(int))
     return {
         "n": len(known),
         "expected_calibration_error": float(error),
         "bins": bins,
-        "risk_coverage": [
-            {"coverage": float((i + 1) / len(order)), "risk": float(risk[i])} for i in kept
-        ],
-        "area_under_risk_coverage": float(risk.mean()),
+        "risk_coverage": [{"coverage": float(coverage[i]), "risk": float(risk[i])} for i in kept],
+        "area_under_risk_coverage": float((risk * steps).sum()),
     }
 
 
-def fractions(
-    predictions: pd.DataFrame, vqa: pd.DataFrame, answered: float
-) -> list[dict[str, float]]:
-    """Accuracy on the study's fractions of all rows: prefixes of the one sampling order.
+def risk_coverage(
+    sure: NDArray[np.float64], right: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coverage and risk [K] after each of the K distinct confidences, the highest first."""
+    levels, place = np.unique(-sure, return_inverse=True)
+    answered = np.cumsum(np.bincount(place, minlength=len(levels)))
+    correct = np.cumsum(np.bincount(place, weights=right, minlength=len(levels)))
+    return answered / len(sure), 1 - correct / answered
 
-    Beside it the study's own variant for its baselines: lower-cased strings, no norm.
+
+def fractions(table: pd.DataFrame, rows: int, metrics: Sequence[str]) -> list[dict[str, float]]:
+    """Scores on the study's fractions of all `rows`: prefixes of the one sampling order.
+
+    Args:
+        table: one model's answers in sampling order: prediction, answer, error, accuracy and a
+            column a metric.
+    Returns:
+        [{"fraction", "n", "accuracy", "accuracy_lower_case_only", metric…}]; the second accuracy
+        is the study's own for its baselines, without normalisation.
     """
-    answers = vqa["answer"].iloc[predictions.index].tolist()
-    said, failed = predictions["prediction"].tolist(), (predictions["error"] != "").tolist()
-    right = [
-        0.0 if bad else exact_match(p, a) for p, a, bad in zip(said, answers, failed, strict=True)
-    ]
-    plain = [
-        float(not bad and p.lower() == a.lower())
-        for p, a, bad in zip(said, answers, failed, strict=True)
-    ]
+    plain = lower_case_only(table)
     found = []
     for fraction in STUDY_FRACTIONS:
-        n = int(len(vqa) * fraction)
-        if 0 < n <= len(right):
+        n = int(rows * fraction)
+        if 0 < n <= len(table):
+            part = table.iloc[:n]
+            means = {m: float(part[m].mean()) for m in metrics if part[m].notna().any()}
             found.append(
                 {
                     "fraction": fraction,
                     "n": n,
-                    "accuracy": float(np.mean(right[:n])),
-                    "accuracy_lower_case_only": float(np.mean(plain[:n])),
+                    "accuracy": float(part["accuracy"].mean()),
+                    "accuracy_lower_case_only": float(plain[:n].mean()),
+                    **means,
                 }
             )
     return found
+
+
+def lower_case_only(table: pd.DataFrame) -> NDArray[np.float64]:
+    """[n] 1 where the lower-cased strings are equal: how the study scored its baselines."""
+    same = table["prediction"].str.lower() == table["answer"].str.lower()
+    return np.asarray(same & (table["error"] == ""), dtype=np.float64)
+
+
+def study_variants(table: pd.DataFrame) -> dict[str, float]:
+    """The test rows' accuracy as the study prints it, for comparison with its own tables.
+
+    Lower-cased strings for the baselines; for the fine-tuned model F1, under the name of accuracy.
+    """
+    return {
+        "accuracy_lower_case_only": float(lower_case_only(table).mean()),
+        "f1_as_accuracy": float(table["f1"].fillna(0.0).mean()),
+    }

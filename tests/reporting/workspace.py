@@ -141,7 +141,7 @@ def results(folder: Path, train: pd.DataFrame, test: pd.DataFrame, vqa: pd.DataF
     blind = max((m for m in tables if m.startswith("blind")),
                 key=lambda m: tables[m]["accuracy"].mean())  # fmt: skip
     pairs, smallest = compare(tables, clusters, config)
-    cut = {model: slices.slices(table, clusters, config) for model, table in tables.items()}
+    cut = slices.slices(tables, clusters, config)
     everything = {m: t.set_index("row_id") for m, t in tables.items() if m in ("blip", "vilt")}
     write(reports / "metrics.json", evaluate.summarise(tables, blind))
     evaluation = {
@@ -155,7 +155,7 @@ def results(folder: Path, train: pd.DataFrame, test: pd.DataFrame, vqa: pd.DataF
         "yes_no": {model: slices.yes_no(table) for model, table in tables.items()},
         "counting": {model: slices.counting(table) for model, table in tables.items()},
         "calibration": {m: c for m, t in tables.items() if (c := slices.calibration(t))},
-        "fractions": {m: slices.fractions(t, vqa, 1.0) for m, t in everything.items()},
+        "fractions": {m: slices.fractions(t, len(vqa), ("f1",)) for m, t in everything.items()},
     }
     write(reports / "evaluation.json", evaluation)
     epochs = [{"epoch": e + 1, "validation_accuracy": 0.72 - 0.4 / (e + 1)} for e in range(8)]

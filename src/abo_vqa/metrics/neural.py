@@ -1,129 +1,99 @@
-"""BERTScore and BARTScore, once per distinct pair, independent of the batch a pair is in."""
+"""What BERTScore and BARTScore share: loading, batches of texts of equal length, memory.
+
+Texts of equal length need no padding, so a score doesn't depend on what else is in its batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from abo_vqa.metrics.normalise import norm
+from abo_vqa.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from abo_vqa.config import Scorer
 
+T = TypeVar("T")
 Pair = tuple[str, str]
+TOKENS_AT_ONCE = 200_000  # bounds memory: 800 MB of vectors of width 1,024
+NO_MAXIMUM = 1_000_000  # tokenizers without a maximum length say 10^30
 
 
-class BertScore:
-    """BERTScore (Zhang et al., 2020, arXiv:1904.09675) through the library bert_score.
+def load_model(loader: Any, scorer: Scorer, device: str, **options: Any) -> Any:
+    """Weights in float32, in evaluation mode on `device`.
 
-    On normalised strings, without idf. An empty side scores 0 (the library raises). The library
-    pads the pairs of a batch with zero similarities, which beat negative ones; pairs of equal
-    lengths are scored together, so that nothing is padded.
+    Raises:
+        UserError: there is no such checkpoint.
     """
+    import torch
+    from transformers.utils import logging
 
-    names = ("bertscore_precision", "bertscore_recall", "bertscore_f1")
-
-    def __init__(self, scorer: Scorer, device: str = "cpu") -> None:
-        from bert_score import BERTScorer
-        from transformers import AutoConfig, AutoTokenizer
-
-        self.path, self.layer, self.batch_size = scorer.path, scorer.layer, scorer.batch_size
-        self.library = BERTScorer(
-            model_type=scorer.path, num_layers=scorer.layer, device=device, use_fast_tokenizer=True
+    logging.set_verbosity_error()  # layers that aren't needed are left out on purpose
+    logging.disable_progress_bar()
+    try:
+        model = loader.from_pretrained(
+            scorer.path, revision=scorer.revision, dtype=torch.float32, **options
         )
-        options: dict[str, Any] = {"revision": scorer.revision}
-        if (
-            AutoConfig.from_pretrained(scorer.path, revision=scorer.revision).model_type
-            == "roberta"
-        ):
-            # bert_score asks for the space before the first word, transformers 5 ignores how; the
-            # published scores have it ("Ġred", not "red").
-            options["add_prefix_space"] = True
-        self.library._tokenizer = AutoTokenizer.from_pretrained(scorer.path, **options)
-
-    def score(self, pairs: Sequence[Pair]) -> dict[Pair, tuple[float, float, float]]:
-        """Precision, recall and F1 of each distinct (prediction, reference)."""
-        keyed = {pair: (norm(pair[0]), norm(pair[1])) for pair in pairs}
-        lengths: dict[tuple[int, int], list[Pair]] = {}
-        count = {s: len(self.library._tokenizer(s)["input_ids"]) for p in keyed.values() for s in p}
-        for pair in dict.fromkeys(keyed.values()):
-            if all(pair):
-                lengths.setdefault((count[pair[0]], count[pair[1]]), []).append(pair)
-        found: dict[Pair, tuple[float, float, float]] = {}
-        for group in lengths.values():
-            said, wanted = zip(*group, strict=True)
-            values = self.library.score(list(said), list(wanted), batch_size=self.batch_size)
-            rows = zip(*(v.tolist() for v in values), strict=True)
-            found.update(zip(group, rows, strict=True))
-        return {pair: found.get(key, (0.0, 0.0, 0.0)) for pair, key in keyed.items()}
-
-    def baseline(self, references: Sequence[str], seed: int = 0, draws: int = 1000) -> float:
-        """F1 of unrelated answers, by which scores are rescaled: (F1 - b) / (1 - b).
-
-        The library's published value where it has one for the encoder and layer; else, as there,
-        the mean over random pairs: here of different reference answers, seeded.
-        """
-        import numpy as np
-
-        try:
-            return float(self.library.baseline_vals[2])
-        except (ValueError, FileNotFoundError, OSError, TypeError):
-            pass  # no published baseline: the usual case of a small encoder
-        answers = sorted({norm(reference) for reference in references} - {""})
-        if len(answers) < 2:
-            return 0.0
-        rng = np.random.default_rng(seed)
-        drawn = [rng.choice(len(answers), 2, replace=False) for _ in range(draws)]
-        pairs = [(answers[i], answers[j]) for i, j in drawn]
-        scores = self.score(pairs)
-        return float(np.mean([scores[pair][2] for pair in pairs]))
+    except (OSError, ValueError) as error:
+        raise no_checkpoint(scorer, error) from error
+    return model.eval().requires_grad_(False).to(device)
 
 
-class BartScore:
-    """BARTScore (Yuan et al., 2021, arXiv:2106.11520): log-likelihood of the reference.
+def load_tokenizer(scorer: Scorer, longest: int, **options: Any) -> Any:
+    """The tokenizer; `longest` stands in for a maximum length that the folder doesn't state."""
+    from transformers import AutoTokenizer
 
-    Minus the mean loss of the raw reference's tokens given the raw prediction. An empty prediction
-    is an empty source, scored like any other.
-    """
-
-    def __init__(self, scorer: Scorer, device: str = "cpu") -> None:
-        from transformers import AutoTokenizer, BartForConditionalGeneration
-
-        self.path, self.batch_size, self.device = scorer.path, scorer.batch_size, device
-        self.tokenizer = AutoTokenizer.from_pretrained(scorer.path, revision=scorer.revision)
-        model = BartForConditionalGeneration.from_pretrained(scorer.path, revision=scorer.revision)
-        self.model = model.float().eval().to(device)
-
-    def score(self, pairs: Sequence[Pair]) -> dict[Pair, float]:
-        """The score of each distinct (prediction, reference)."""
-        import torch
-
-        # Pairs of similar length share a batch: less padding, which the masks leave out anyway.
-        distinct = sorted(dict.fromkeys(pairs), key=lambda p: (len(p[0]) + len(p[1]), p))
-        found: dict[Pair, float] = {}
-        for start in range(0, len(distinct), self.batch_size):
-            part = distinct[start : start + self.batch_size]
-            source = self.tokenizer([p for p, _ in part], return_tensors="pt", padding=True)
-            target = self.tokenizer([r for _, r in part], return_tensors="pt", padding=True)
-            labels = target["input_ids"].to(self.device)  # [B, T]
-            mask = target["attention_mask"].to(self.device)
-            with torch.inference_mode():
-                logits = self.model(
-                    input_ids=source["input_ids"].to(self.device),
-                    attention_mask=source["attention_mask"].to(self.device),
-                    labels=labels,
-                ).logits  # [B, T, V]
-            likely = logits.log_softmax(-1).gather(2, labels[..., None])[..., 0]  # [B, T]
-            means = (likely * mask).sum(1) / mask.sum(1)
-            found.update(zip(part, means.tolist(), strict=True))
-        return found
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(scorer.path, revision=scorer.revision, **options)
+    except (OSError, ValueError) as error:
+        raise no_checkpoint(scorer, error) from error
+    if tokenizer.model_max_length > NO_MAXIMUM:
+        tokenizer.model_max_length = longest
+    return tokenizer
 
 
-def spread(values: dict[Pair, Any], pairs: Sequence[Pair]) -> NDArray[np.float64]:
-    """Values of distinct pairs back to all rows: [n] or [n, k]."""
-    import numpy as np
+def no_checkpoint(scorer: Scorer, error: Exception) -> UserError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return UserError(
+        f"can't load {scorer.path} (scorers, in the profile): {reason} "
+        "A local folder comes with `dvc pull`; for a hub's model check its name and the network."
+    )
 
-    return np.array([values[pair] for pair in pairs], dtype=np.float64)
+
+def tokenise(tokenizer: Any, texts: Iterable[str]) -> dict[str, list[int]]:
+    """Token ids of each distinct text, with the special ones, cut at the maximum length."""
+    distinct = list(dict.fromkeys(texts))
+    if not distinct:
+        return {}
+    return dict(zip(distinct, tokenizer(distinct, truncation=True)["input_ids"], strict=True))
+
+
+def batches(items: Iterable[T], key: Callable[[T], Hashable], size: int) -> Iterator[list[T]]:
+    """Items of equal key together, at most `size` at a time, in the order keys first occur."""
+    groups: dict[Hashable, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    for group in groups.values():
+        for start in range(0, len(group), size):
+            yield group[start : start + size]
+
+
+def parts(pairs: Sequence[Pair], tokens: Callable[[Pair], int]) -> Iterator[list[Pair]]:
+    """The pairs in runs of at most `TOKENS_AT_ONCE` tokens."""
+    part: list[Pair] = []
+    total = 0
+    for pair in pairs:
+        if part and total + tokens(pair) > TOKENS_AT_ONCE:
+            yield part
+            part, total = [], 0
+        part.append(pair)
+        total += tokens(pair)
+    if part:
+        yield part
+
+
+def counted(pairs: int, name: str) -> Any:
+    """A progress bar that stays away when it's over in seconds."""
+    from tqdm import tqdm
+
+    return tqdm(total=pairs, desc=name, unit="pair", delay=5, mininterval=1)

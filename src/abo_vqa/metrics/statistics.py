@@ -1,8 +1,12 @@
-"""Intervals and tests that know several rows share an image."""
+"""Intervals and tests that know several rows share an image.
+
+Rows of one image aren't independent: everything here resamples or flips whole images ("clusters").
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,29 +14,38 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Floats = NDArray[np.float64]
+    Whole = NDArray[np.int64]
+
 BLOCK = 1000  # resamples at a time: bounds memory, doesn't change results
 
 
-def per_cluster(
-    values: NDArray[np.float64], clusters: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def per_cluster(values: Floats, clusters: Whole) -> tuple[Floats, Floats]:
     """Sums [G, M] and counts [G, M] of values [n, M] within clusters; NaN isn't counted."""
+    groups = int(clusters.max()) + 1 if len(clusters) else 0
     known = ~np.isnan(values)
-    size = int(clusters.max()) + 1 if len(clusters) else 0
-    sums = np.zeros((size, values.shape[1]))
-    counts = np.zeros_like(sums)
+    sums, counts = np.zeros((groups, values.shape[1])), np.zeros((groups, values.shape[1]))
     np.add.at(sums, clusters, np.where(known, values, 0.0))
     np.add.at(counts, clusters, known.astype(np.float64))
     return sums, counts
 
 
-def bootstrap(
-    values: NDArray[np.float64], clusters: NDArray[np.int64], resamples: int, seed: int
-) -> NDArray[np.float64]:
+def draws(groups: int, resamples: int, seed: int) -> Iterator[tuple[slice, Floats]]:
+    """How often each of G clusters is drawn in resamples with replacement: blocks of [rows, G]."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, resamples, BLOCK):
+        rows = min(BLOCK, resamples - start)
+        drawn = rng.integers(0, groups, size=(rows, groups))
+        flat = (drawn + groups * np.arange(rows)[:, None]).ravel()
+        counts = np.bincount(flat, minlength=rows * groups).reshape(rows, groups)
+        yield slice(start, start + rows), counts.astype(np.float64)
+
+
+def bootstrap(values: Floats, clusters: Whole, resamples: int, seed: int) -> Floats:
     """Means under resampling of clusters with replacement (Efron & Tibshirani, 1993, ch. 8).
 
-    How often each cluster is drawn is multinomial, so that all columns' resampled means are two
-    matrix products: (W S) / (W N), W [R, G] draws, S and N [G, M] sums and counts by cluster.
+    With W [R, G] how often each cluster is drawn, S and N [G, M] the sums and counts within
+    clusters, all resampled means are two matrix products: (W S) / (W N).
 
     Args:
         values: [n, M] one column a model and metric; NaN where a row has no score.
@@ -41,31 +54,65 @@ def bootstrap(
         [R, M] resampled means; NaN where a resample has no score at all.
     """
     sums, counts = per_cluster(values, clusters)
-    groups = len(sums)
-    rng = np.random.default_rng(seed)
-    means = np.empty((resamples, values.shape[1]))
-    for start in range(0, resamples, BLOCK):
-        rows = min(BLOCK, resamples - start)
-        drawn = rng.integers(0, groups, size=(rows, groups))
-        flat = drawn + groups * np.arange(rows)[:, None]
-        weights = np.bincount(flat.ravel(), minlength=rows * groups).reshape(rows, groups)
-        weights = weights.astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            means[start : start + rows] = (weights @ sums) / (weights @ counts)
+    if (counts == counts[:, :1]).all():  # nothing missing: one column of counts will do
+        counts = counts[:, :1]
+    means = np.empty((values.shape[1], resamples)).T  # columns in one piece: they are sorted later
+    with np.errstate(invalid="ignore"):
+        for block, weights in draws(len(sums), resamples, seed):
+            means[block] = (weights @ sums) / (weights @ counts)
     return means
 
 
-def interval(means: NDArray[np.float64], confidence: float) -> NDArray[np.float64]:
-    """[M, 2] percentile interval of resampled means [R, M]."""
+def bootstrap_slices(
+    values: Floats, inside: NDArray[np.bool_], clusters: Whole, resamples: int, seed: int
+) -> Floats:
+    """The bootstrap of means within parts of the rows.
+
+    Args:
+        values: [n, M], no NaN. inside: [n, K] which rows each part has.
+    Returns:
+        [R, K * M], a part's M columns together; NaN where a resample has no row of a part.
+    """
+    parts, models = inside.shape[1], values.shape[1]
+    cells = (inside[:, :, None] * values[:, None, :]).reshape(len(values), -1)  # [n, K * M]
+    sums, _ = per_cluster(cells, clusters)
+    counts, _ = per_cluster(inside.astype(np.float64), clusters)
+    means = np.empty((parts * models, resamples)).T
+    with np.errstate(invalid="ignore"):
+        for block, weights in draws(len(sums), resamples, seed):
+            drawn = (weights @ sums).reshape(-1, parts, models) / (weights @ counts)[:, :, None]
+            means[block] = drawn.reshape(len(drawn), -1)
+    return means
+
+
+def interval(means: Floats, confidence: float) -> Floats:
+    """[M, 2] percentile interval of resampled means [R, M]; NaNs are left out of their column."""
+    ordered = np.sort(means.T, axis=1)  # [M, R], NaNs last
+    last = (~np.isnan(ordered)).sum(axis=1) - 1
     tail = (1 - confidence) / 2
-    if np.isnan(means).any():
-        return np.asarray(np.nanquantile(means, [tail, 1 - tail], axis=0).T)
-    return np.asarray(np.quantile(means, [tail, 1 - tail], axis=0).T)
+    bounds = np.full((len(ordered), 2), np.nan)
+    known = np.flatnonzero(last >= 0)
+    for side, level in enumerate((tail, 1 - tail)):
+        place = level * last[known]  # between two of the ordered values: interpolated
+        below = np.floor(place).astype(int)
+        above = np.minimum(below + 1, last[known])
+        low, high = ordered[known, below], ordered[known, above]
+        bounds[known, side] = low + (place - below) * (high - low)
+    return bounds
 
 
-def permutation_p(
-    differences: NDArray[np.float64], clusters: NDArray[np.int64], resamples: int, seed: int
-) -> NDArray[np.float64]:
+def wilson(right: float, n: int, confidence: float) -> tuple[float, float]:
+    """Score interval of a share of n (Wilson, 1927): also of use where all or none are right."""
+    from scipy.stats import norm as normal
+
+    z = float(normal.ppf(0.5 + confidence / 2))
+    share = right / n
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def permutation_p(differences: Floats, clusters: Whole, resamples: int, seed: int) -> Floats:
     """Two-sided p of paired differences [n, P], by flipping the sign of whole clusters.
 
     Under the null hypothesis the two models' labels can be swapped for all rows of an image at
@@ -78,12 +125,16 @@ def permutation_p(
     for start in range(0, resamples, BLOCK):
         rows = min(BLOCK, resamples - start)
         signs = rng.integers(0, 2, size=(rows, len(sums))) * 2.0 - 1.0
-        hits += (np.abs(signs @ sums) >= observed - 1e-9).sum(0)
+        hits += (np.abs(signs @ sums) >= observed - 1e-9).sum(0)  # ties are hits, also by rounding
     return np.asarray((1 + hits) / (1 + resamples))
 
 
-def mcnemar_p(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Exact McNemar test (McNemar, 1947) of two models' 0/1 scores [n] on the same rows."""
+def mcnemar_p(a: Floats, b: Floats) -> float:
+    """Exact McNemar test (McNemar, 1947) of two models' 0/1 scores [n] on the same rows.
+
+    Under the null hypothesis the rows that only one of them has right are evenly shared:
+    Binomial(n, 1/2), two-sided. It takes rows as independent.
+    """
     from scipy.stats import binomtest
 
     only_a, only_b = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
@@ -93,7 +144,7 @@ def mcnemar_p(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment (Holm, 1979): the family-wise error rate stays at alpha."""
+    """Holm's step-down adjustment (Holm, 1979): the chance of any false alarm stays below alpha."""
     order = np.argsort(p_values, kind="stable")
     factors = np.arange(len(p_values), 0, -1)
     stepped = np.maximum.accumulate(np.asarray(p_values)[order] * factors)
@@ -103,7 +154,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def detectable(standard_error: float, alpha: float = 0.05, power: float = 0.8) -> float:
-    """Smallest true difference found with this power: (z(1-α/2) + z(power)) · SE."""
+    """Smallest true difference found with this power (Cohen, 1988): (z(1-α/2) + z(power)) · SE."""
     from scipy.stats import norm as normal
 
     return float((normal.ppf(1 - alpha / 2) + normal.ppf(power)) * standard_error)

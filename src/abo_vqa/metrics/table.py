@@ -1,111 +1,154 @@
-"""All metrics of many pairs at once, the alias table, and signatures that say how."""
+"""All metrics of many pairs at once, each distinct pair once, and signatures that say how."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abo_vqa.io import file_md5, read_table
-from abo_vqa.metrics.lexical import LEXICAL
-from abo_vqa.metrics.normalise import norm
+import numpy as np
+
+from abo_vqa.io import file_md5
+from abo_vqa.metrics import aliases, lexical, meaning
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from abo_vqa.config import Scorers
 
 Pair = tuple[str, str]
-COMPARISON = " (for comparison)"
+BERTSCORE = ("bertscore_precision", "bertscore_recall", "bertscore_f1", "bertscore_f1_rescaled")
+WORDNET = ("meteor", "wup", "alias_accuracy")
+LEXICAL: dict[str, lexical.Score] = {
+    "exact_match": lexical.exact_match,
+    "token_match": lexical.token_match,
+    "f1": lexical.f1,
+    "word_overlap_f1": lexical.word_overlap_f1,
+    "meteor": meaning.meteor,
+    "wup": meaning.wup,
+    "rouge1": lexical.rouge1,
+    "rougeL": lexical.rouge_l,
+    "bleu": lexical.bleu,
+}
+METRICS = (*LEXICAL, *BERTSCORE, "bartscore")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of distinct (prediction, reference) pairs, to be read off for any rows.
+
+    Attributes:
+        place: pair → its position in the values.
+        values: metric → [distinct].
+        signature: metric → how it was computed.
+    """
+
+    place: Mapping[Pair, int]
+    values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    signature: dict[str, str] = field(default_factory=dict)
+
+    def rows(
+        self, pairs: Sequence[Pair], failed: NDArray[np.bool_]
+    ) -> dict[str, NDArray[np.float64]]:
+        """metric → [n] scores of these rows; NaN where a row failed and so has none."""
+        places = [self.place[p] for p, bad in zip(pairs, failed, strict=True) if not bad]
+        found = {}
+        for name, values in self.values.items():
+            found[name] = np.full(len(failed), np.nan)
+            found[name][~failed] = values[places]
+        return found
 
 
 def score_pairs(
-    pairs: Sequence[Pair], references: Sequence[str], scorers: Scorers | None
-) -> tuple[dict[str, dict[Pair, float]], dict[str, str]]:
-    """Every metric of every distinct (prediction, reference).
+    pairs: Iterable[Pair],
+    metrics: Sequence[str],
+    *,
+    references: Iterable[str] = (),
+    scorers: Scorers | None = None,
+    alias_table: Path | None = None,
+    device: str = "cpu",
+) -> Scores:
+    """The named metrics of every distinct (prediction, reference), on the raw strings.
 
     Args:
-        pairs: raw strings. references: answers that a missing rescaling baseline is drawn from.
-        scorers: the neural metrics' models; None leaves them out.
-    Returns:
-        metric → pair → score, and the neural metrics' signatures.
+        metrics: of `METRICS`, or "alias_accuracy", which takes an alias table.
+        references: answers that a missing rescaling baseline is drawn from.
+        scorers: the neural metrics' models, where such a metric is asked for.
     """
-    distinct = list(dict.fromkeys(pairs))
-    values: dict[str, dict[Pair, float]] = {
-        name: {pair: score(*pair) for pair in distinct} for name, score in LEXICAL.items()
-    }
-    if scorers is None:
-        return values, {}
-    from abo_vqa.metrics.neural import BartScore, BertScore
-
-    device = pick_device()
-    bert = BertScore(scorers.bertscore, device)
-    found = bert.score(distinct)
-    for position, name in enumerate(BertScore.names):
-        values[name] = {pair: score[position] for pair, score in found.items()}
-    base = bert.baseline(references)
-    values["bertscore_f1_rescaled"] = {
-        pair: (score[2] - base) / (1 - base) for pair, score in found.items()
-    }
-    values["bartscore"] = BartScore(scorers.bartscore, device).score(distinct)
-    library = f"bert_score {version('bert_score')}, transformers {version('transformers')}"
-    encoder = (
-        f"{scorers.bertscore.path} L{scorers.bertscore.layer}, no idf, norm strings; {library}"
-    )
-    made = dict.fromkeys(BertScore.names, encoder)
-    made["bertscore_f1_rescaled"] = f"(F1 - {base:.4f}) / (1 - {base:.4f}); {encoder}"
-    made["bartscore"] = (
-        f"{scorers.bartscore.path}, mean log-likelihood of the raw reference given the raw "
-        f"prediction, empty ones too; transformers {version('transformers')}"
-    )
-    return values, made
+    distinct = sorted(set(pairs))  # the same batches, hence the same bytes, in any order of rows
+    scores = Scores({pair: i for i, pair in enumerate(distinct)})
+    functions: dict[str, Callable[[str, str], float]] = dict(LEXICAL)
+    if alias_table is not None:
+        table = aliases.read_aliases(alias_table)
+        functions["alias_accuracy"] = partial(aliases.accepted, aliases=table)
+    for name in metrics:
+        if name in functions:
+            values = [functions[name](*pair) for pair in distinct]
+            scores.values[name] = np.array(values, dtype=np.float64)
+            scores.signature[name] = lexical_signature(name, alias_table)
+    if scorers is not None:
+        if set(metrics) & set(BERTSCORE):
+            add_bertscore(scores, distinct, metrics, references, scorers, device)
+        if "bartscore" in metrics:
+            add_bartscore(scores, distinct, scorers, device)
+    return scores
 
 
-def pick_device() -> str:
-    import torch
+def add_bertscore(
+    scores: Scores,
+    distinct: Sequence[Pair],
+    metrics: Sequence[str],
+    references: Iterable[str],
+    scorers: Scorers,
+    device: str,
+) -> None:
+    from abo_vqa.metrics.bertscore import BertScore
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    scorer = BertScore(scorers.bertscore, device)
+    found = scorer.score(distinct)
+    values = np.array([found[pair] for pair in distinct]).reshape(-1, 3)
+    columns = dict(zip(BERTSCORE, values.T, strict=False))
+    made = dict.fromkeys(BERTSCORE, scorer.signature())
+    if "bertscore_f1_rescaled" in metrics:
+        base = scorer.baseline(references)
+        # 0 for unrelated texts, 1 for equal ones, below 0 for worse than unrelated.
+        columns["bertscore_f1_rescaled"] = (values[:, 2] - base) / (1 - base)
+        how = "published" if scorer.published_baseline() is not None else "random reference pairs"
+        made["bertscore_f1_rescaled"] += f"; (F1 - {base:.6f}) / (1 - {base:.6f}), {how}"
+    scores.values.update({name: columns[name] for name in BERTSCORE if name in metrics})
+    scores.signature.update({name: made[name] for name in BERTSCORE if name in metrics})
 
 
-def signatures(aliases: Path) -> dict[str, str]:
-    """How each lexical metric is computed, with the versions that decide its value."""
-    nltk, rouge = f"NLTK {version('nltk')}", f"rouge_score {version('rouge-score')}"
+def add_bartscore(scores: Scores, distinct: Sequence[Pair], scorers: Scorers, device: str) -> None:
+    from abo_vqa.metrics.bartscore import BartScore
+
+    scorer = BartScore(scorers.bartscore, device)
+    found = scorer.score(distinct)
+    scores.values["bartscore"] = np.array([found[pair] for pair in distinct], dtype=np.float64)
+    scores.signature["bartscore"] = scorer.signature()
+
+
+def lexical_signature(name: str, alias_table: Path | None) -> str:
+    """How a metric without a neural model is computed, with the versions that decide its value."""
+    if name in ("meteor", "wup", "bleu"):
+        nltk = f"NLTK {version('nltk')}"
+        wordnet = "" if name == "bleu" else f", WordNet {meaning.lookup().version}"
+        return {
+            "meteor": f"{nltk}{wordnet}, its defaults, normalised words, empty = 0",
+            "wup": f"{nltk}{wordnet}, part of speech by table, mean over the predicted words",
+            "bleu": f"{nltk}, sentence BLEU-4, smoothing method 1, normalised words, empty = 0",
+        }[name] + " (for comparison)"
+    rouge = f"rouge_score {version('rouge-score')}, F, Porter's stemmer, raw strings"
+    table = f"{alias_table.name} (MD5 {file_md5(alias_table)[:8]})" if alias_table else ""
     return {
-        "accuracy": "exact match after norm; a failed row counts as wrong",
-        "alias_accuracy": f"accuracy, aliases ({file_md5(aliases)[:8]}) and equal lemmas accepted",
-        "exact_match": "equal after norm, over answered rows",
-        "token_match": "equal multisets of norm's words",
-        "f1": "over sets of norm's words, both empty = 1",
-        "word_overlap_f1": "lower-cased words, distinct common ones over each side's count",
-        "meteor": f"{nltk}, defaults, norm's words, WordNet 3.0{COMPARISON}",
-        "wup": f"{nltk}, WordNet 3.0, word class by table, mean over said words{COMPARISON}",
-        "rouge1": f"{rouge}, stemmer",
-        "rougeL": f"{rouge}, stemmer",
-        "bleu": f"{nltk}, sentence BLEU-4, smoothing method 1, norm's words{COMPARISON}",
-    }
-
-
-def read_aliases(path: Path) -> dict[str, set[str]]:
-    """Normalised answer → what is accepted for it, both ways round."""
-    table = read_table(path, ("answer", "alias"))
-    found: dict[str, set[str]] = {}
-    for answer, alias in zip(table["answer"], table["alias"], strict=True):
-        found.setdefault(norm(answer), set()).add(norm(alias))
-        found.setdefault(norm(alias), set()).add(norm(answer))
-    return found
-
-
-@cache
-def lemma(word: str) -> str:
-    """A word's base form in WordNet ("stripes" → "stripe"), or the word."""
-    from nltk.corpus import wordnet
-
-    return str(wordnet.morphy(word) or word)
-
-
-def accept_aliases(prediction: str, reference: str, aliases: Mapping[str, set[str]]) -> float:
-    """1 if equal after norm, an alias, or equal in lemmas word by word."""
-    said, wanted = norm(prediction), norm(reference)
-    if said == wanted or said in aliases.get(wanted, ()):
-        return 1.0
-    return float([lemma(w) for w in said.split()] == [lemma(w) for w in wanted.split()])
+        "exact_match": "equal after normalisation, over answered rows",
+        "token_match": "equal multisets of normalised words",
+        "f1": "over the sets of normalised words, both empty = 1",
+        "word_overlap_f1": "distinct common lower-cased words over each side's number of words",
+        "rouge1": rouge,
+        "rougeL": rouge,
+        "alias_accuracy": f"accuracy that also accepts {table} and equal base forms in WordNet",
+    }[name]

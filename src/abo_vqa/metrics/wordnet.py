@@ -7,14 +7,16 @@ import os
 import shutil
 import subprocess
 import tempfile
-from contextlib import redirect_stderr, redirect_stdout
+import zipfile
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from abo_vqa.errors import UserError
 from abo_vqa.io import project_root
 
-PACKAGES = ("wordnet-base", "wordnet-sense-index")  # NLTK reads the index of senses at start
+PACKAGE = "wordnet-base"
+SECONDS = 20  # without an answer before a server counts as unreachable
 # The 45 lexicographer files with their part of speech (1 noun, 2 verb, 3 adjective, 4 adverb), as
 # the manual page lexnames(5WN) lists them. The package leaves the file out, NLTK's reader wants it.
 ADJECTIVES = ("all", "pert")
@@ -35,23 +37,23 @@ def data_folder() -> Path:
     return project_root() / ".cache" / "abo-vqa" / "nltk_data"
 
 
-def find() -> str | None:
-    """The folder of an installed WordNet that NLTK accepts, None if there is none."""
+def find() -> Any:
+    """NLTK's pointer to an installed WordNet, None if there is none."""
     import nltk
 
     own = str(data_folder())
-    if own not in nltk.data.path:
+    if own not in nltk.data.path:  # NLTK refuses corpora from anywhere else
         nltk.data.path.append(own)
     for name in ("corpora/wordnet", "corpora/wordnet.zip/wordnet/"):
         try:
-            return str(nltk.data.find(name))
+            return nltk.data.find(name)
         except LookupError:
             continue
     return None
 
 
-def ensure_wordnet() -> str:
-    """Make NLTK's WordNet usable; return where it is.
+def ensure_wordnet() -> Any:
+    """NLTK's pointer to WordNet; fetches it where it isn't installed.
 
     Raises:
         UserError: it isn't installed, and neither a download nor Debian's package works.
@@ -67,24 +69,29 @@ def ensure_wordnet() -> str:
                 return place
     raise UserError(
         "METEOR and WUP need WordNet 3.0, and there is none: it isn't in NLTK's data folders "
-        f"({data_folder()} is one), NLTK's download failed, and so did Debian's packages "
-        f"{' and '.join(PACKAGES)}. On a machine with network run "
-        "`python -m nltk.downloader wordnet` and copy "
-        "the folder nltk_data/corpora/wordnet here."
+        f"({data_folder()} is one), NLTK's download failed, and so did Debian's package {PACKAGE}. "
+        "On a machine with network run `python -m nltk.downloader wordnet`, and copy its "
+        f"nltk_data/corpora/wordnet.zip to {data_folder() / 'corpora'} here."
     )
 
 
-def download() -> str | None:
+def download() -> Any:
     """Fetch with NLTK's own downloader; None where its server can't be reached."""
     import socket
 
     import nltk
 
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(10)
+    socket.setdefaulttimeout(SECONDS)
     try:
-        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # it prints its failures
-            nltk.download("wordnet", download_dir=str(data_folder()), quiet=True)
+        # Elsewhere first: a download that stops half-way must not look like a WordNet.
+        with tempfile.TemporaryDirectory(dir=data_folder()) as name:
+            nltk.download("wordnet", download_dir=name, quiet=True, print_error_to=StringIO())
+            archive = Path(name) / "corpora" / "wordnet.zip"
+            if archive.is_file() and zipfile.is_zipfile(archive):
+                target = data_folder() / "corpora" / archive.name
+                target.parent.mkdir(exist_ok=True)
+                archive.replace(target)
     except (OSError, ValueError):
         return None
     finally:
@@ -92,7 +99,7 @@ def download() -> str | None:
     return find()
 
 
-def unpack_debian() -> str | None:
+def unpack_debian() -> Any:
     """Fetch and unpack Debian's package, without root and without installing anything."""
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         return None
@@ -100,29 +107,27 @@ def unpack_debian() -> str | None:
         folder = Path(name)
         (folder / "lists" / "partial").mkdir(parents=True)
         (folder / "archives" / "partial").mkdir(parents=True)
+        patience = ["-o", f"Acquire::http::Timeout={SECONDS}", "-o", "Acquire::Retries=1"]
         own = [
             "-o", f"Dir::State::Lists={folder / 'lists'}",
             "-o", f"Dir::Cache={folder}",
             "-o", "Debug::NoLocking=1",
             "-o", "APT::Sandbox::User=",
         ]  # fmt: skip
-        fetch = ["download", *PACKAGES]
-        for arguments in (fetch, [*own, "update"], [*own, *fetch]):
-            subprocess.run(
-                ["apt-get", "-qq", *arguments], cwd=folder, capture_output=True, check=False
-            )
-            packages = sorted(folder.glob("wordnet-*.deb"))
-            if len(packages) == len(PACKAGES):
-                return unpack(packages, folder / "tree")
+        # The system's lists of packages, if it has any; else lists of our own.
+        for arguments in (["download", PACKAGE], [*own, "update"], [*own, "download", PACKAGE]):
+            command = ["apt-get", "-qq", *patience, *arguments]
+            subprocess.run(command, cwd=folder, capture_output=True, check=False)
+            if package := next(folder.glob(f"{PACKAGE}_*.deb"), None):
+                return unpack(package, folder / "tree")
     return None
 
 
-def unpack(packages: list[Path], tree: Path) -> str | None:
-    """Put the packages' WordNet where NLTK looks, complete or not at all."""
-    for package in packages:
-        subprocess.run(["dpkg-deb", "-x", str(package), str(tree)], check=False)
+def unpack(package: Path, tree: Path) -> Any:
+    """Put the package's WordNet where NLTK looks, complete or not at all."""
+    subprocess.run(["dpkg-deb", "-x", str(package), str(tree)], check=False)
     source = tree / "usr" / "share" / "wordnet"
-    if not all((source / name).is_file() for name in ("index.sense", "data.noun", "data.adv")):
+    if not all((source / name).is_file() for name in ("data.noun", "index.noun", "data.adv")):
         return None
     (source / "lexnames").write_text(lexnames())
     target = data_folder() / "corpora" / "wordnet"

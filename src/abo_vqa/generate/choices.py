@@ -1,0 +1,304 @@
+"""Multiple choice: plausible wrong answers that frequency doesn't give away.
+
+If wrong answers are drawn evenly, the right one is usually the most frequent of the choices, and a
+predictor that never sees the picture does well. Here they are drawn so that, within a form of
+question, every choice is equally likely to be the right one: sets of k answers come from
+conditional Poisson sampling (Chen, Dempster and Liu, 1994, "Weighted finite population sampling to
+maximize entropy") with inclusion probabilities k times the answers' shares. An answer with a
+share above 1/k can't be hidden among k choices; what is left to a blind predictor is measured.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from abo_vqa.errors import UserError
+from abo_vqa.generate.corpus import image_folds
+from abo_vqa.io import read_table
+from abo_vqa.metrics.normalise import norm
+from abo_vqa.questions import answer_type, question_subtype
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ROUNDS = 200  # of the fit below; it converges geometrically
+SURE = 0.98  # an inclusion probability of 1 would need an infinite weight
+ENOUGH_ROWS, ENOUGH_ANSWERS = 50, 3  # a question of its own right: so many rows, k times so many
+
+Same = Callable[[str, str], bool]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The options of one row, in the order shown, and the number of the right one."""
+
+    options: list[str]
+    answer: int
+
+
+def same_meaning(aliases: Path, words: Iterable[str]) -> Same:
+    """Whether two normalised answers may mean the same: equal, aliases, or WordNet synonyms.
+
+    Args:
+        words: the answers that will be compared.
+    """
+    table = read_table(aliases, ("answer", "alias")).to_dict("records")
+    pairs = {frozenset((norm(row["answer"]), norm(row["alias"]))) for row in table}
+    senses = synsets(set(words))
+
+    def same(one: str, other: str) -> bool:
+        # Two numbers never mean the same, whatever senses they share.
+        if answer_type(one) == "number" and answer_type(other) == "number":
+            return one == other
+        return (
+            one == other
+            or frozenset((one, other)) in pairs
+            or one.rstrip("s") == other.rstrip("s")
+            or bool(senses.get(one, set()) & senses.get(other, set()))
+        )
+
+    return same
+
+
+def synsets(words: set[str]) -> dict[str, set[str]]:
+    """WordNet's synsets (part of speech and offset) of each word, from its index files.
+
+    A line of an index is: lemma, part of speech, number of synsets, number of pointer symbols,
+    those symbols, two more counts, and the synsets' offsets; see the manual page wndb(5WN).
+    """
+    import nltk
+
+    from abo_vqa.metrics.wordnet import ensure_wordnet
+
+    ensure_wordnet()
+    try:
+        root = nltk.data.find("corpora/wordnet")
+    except LookupError:
+        root = nltk.data.find("corpora/wordnet.zip/wordnet/")
+    found: dict[str, set[str]] = defaultdict(set)
+    for part in ("noun", "verb", "adj", "adv"):
+        with root.join(f"index.{part}").open() as lines:
+            for line in lines.read().decode("utf-8").splitlines():
+                word = line.partition(" ")[0]
+                if word in words:
+                    fields = line.split()
+                    offsets = fields[-int(fields[2]) :]
+                    found[word] |= {f"{part}{offset}" for offset in offsets}
+    return found
+
+
+def elementary(weights: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+    """Elementary symmetric polynomials e_0 … e_k of the weights: sums over all subsets."""
+    sums = np.zeros(k + 1)
+    sums[0] = 1.0
+    for weight in weights:
+        sums[1:] += weight * sums[:-1].copy()
+    return sums
+
+
+def inclusion(weights: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+    """Probability of each item to be in a set of k drawn with P(set) ∝ its weights' product."""
+    sums = elementary(weights, k)
+    without = np.ones_like(weights)  # e_0 of the others, then e_1, …, e_(k-1)
+    for size in range(1, k):
+        without = sums[size] - weights * without
+    found: NDArray[np.float64] = weights * without / sums[k]
+    return found
+
+
+def fit_weights(shares: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+    """Weights under which each item is in a set of k with probability k times its share.
+
+    Shares above 1/k are cut to what is possible, the rest takes up the difference.
+    """
+    if len(shares) <= k:
+        return np.ones(len(shares))
+    wanted = k * shares / shares.sum()
+    for _ in range(len(shares)):
+        over = wanted > SURE
+        free = k - SURE * over.sum()
+        rest = wanted[~over].sum()
+        wanted = np.where(over, SURE, wanted * free / rest if rest else wanted)
+        if not (wanted > SURE + 1e-12).any():
+            break
+    weights: NDArray[np.float64] = wanted.copy()
+    for _ in range(ROUNDS):
+        weights *= wanted / np.maximum(inclusion(weights, k), 1e-12)
+        weights /= weights.mean()
+    return weights
+
+
+def draw_set(weights: NDArray[np.float64], k: int, chance: random.Random) -> list[int]:
+    """Indices of k items, drawn with P(set) ∝ the product of their weights."""
+    n = len(weights)
+    tails = np.zeros((n + 1, k + 1))  # tails[i, j] = e_j of weights[i:]
+    tails[:, 0] = 1.0
+    for i in range(n - 1, -1, -1):
+        tails[i, 1:] = tails[i + 1, 1:] + weights[i] * tails[i + 1, :-1]
+    taken: list[int] = []
+    for i in range(n):
+        left = k - len(taken)
+        if not left:
+            break
+        if chance.random() * tails[i, left] < weights[i] * tails[i + 1, left - 1]:
+            taken.append(i)
+    return taken
+
+
+class Chooser:
+    """Makes the choices of a whole set.
+
+    Args:
+        rows: with image_path, question, answer.
+        k: choices a row; a yes/no question has two.
+        same: whether two answers may mean the same.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, str]], k: int, seed: int, same: Same) -> None:
+        if not 2 <= k <= 26:
+            raise UserError(f"--choices {k}: from 2 to 26.")
+        self.k, self.seed, self.same = k, seed, same
+        self.forms = forms_of(rows, k)
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        for row, form in zip(rows, self.forms, strict=True):
+            counts[form][norm(row["answer"])] += 1
+        self.overall: Counter[str] = Counter()
+        for found in counts.values():
+            self.overall.update(found)
+        self.answers = {form: sorted(found) for form, found in counts.items()}
+        self.weights = {
+            form: fit_weights(np.array([counts[form][a] for a in self.answers[form]], float), k)
+            for form in counts
+        }
+        # One spelling an answer, the most frequent: "3" among "one", "two" would stand out.
+        spelt: dict[str, Counter[str]] = defaultdict(Counter)
+        for row in rows:
+            spelt[norm(row["answer"])][row["answer"]] += 1
+        self.spelling = {
+            answer: min(found, key=lambda text: (-found[text], text))
+            for answer, found in spelt.items()
+        }
+        # Another right answer to the same question about the same image is no distractor.
+        self.right: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for row in rows:
+            self.right[row["image_path"], norm(row["question"])].add(norm(row["answer"]))
+
+    def choose(self, number: int, row: Mapping[str, str]) -> Choices:
+        """The choices of row `number`."""
+        chance = random.Random(f"{self.seed}:{row['image_path']}:{row['question']}")
+        answer = norm(row["answer"])
+        if answer in ("yes", "no") and question_subtype(row["question"]) == "yes/no":
+            wrong = ["no" if answer == "yes" else "yes"]
+        else:
+            wrong = self.distractors(self.forms[number], row, answer, chance)
+        options = [*wrong, answer]
+        chance.shuffle(options)
+        spelt = [self.spelling.get(option, option) for option in options]
+        return Choices(spelt, options.index(answer))
+
+    def distractors(
+        self, form: str, row: Mapping[str, str], answer: str, chance: random.Random
+    ) -> list[str]:
+        """k - 1 wrong answers, of the same type, from the same form of question if it has them."""
+        asked = set(norm(row["question"]).split())
+        right = self.right[row["image_path"], norm(row["question"])]
+
+        def fits(other: str, chosen: Sequence[str] = ()) -> bool:
+            return (
+                bool(other)
+                and other not in asked
+                and answer_type(other) == answer_type(answer)
+                and not any(self.same(other, known) for known in (*right, answer, *chosen))
+            )
+
+        found = self.drawn(form, fits, chance)
+        # A form with too few answers borrows from the others, the most frequent first.
+        for other, _ in self.overall.most_common():
+            if len(found) == self.k - 1:
+                break
+            if fits(other, found):
+                found.append(other)
+        if len(found) < self.k - 1:
+            raise UserError(
+                f"--choices {self.k}: only {len(found)} wrong answers fit {row['question']!r} "
+                f"({row['answer']!r}). Ask for fewer choices, or generate a larger set."
+            )
+        return found
+
+    def drawn(self, form: str, fits: Callable[..., bool], chance: random.Random) -> list[str]:
+        """Up to k - 1 of a form's answers that fit the row and don't mean the same."""
+        pool = [i for i, other in enumerate(self.answers[form]) if fits(other)]
+        found: list[str] = []
+        for _ in range(20):  # a set with synonyms in it is drawn again
+            names = [self.answers[form][i] for i in pool]
+            size = min(self.k - 1, len(pool))
+            drawn = [names[i] for i in draw_set(self.weights[form][pool], size, chance)]
+            kept: list[str] = []
+            for other in drawn:
+                if fits(other, kept):
+                    kept.append(other)
+            if len(kept) == size:
+                return kept
+            found = max(found, kept, key=len)
+        return found
+
+
+def forms_of(rows: Sequence[Mapping[str, str]], k: int) -> list[str]:
+    """The form of each row's question: the question itself if it is frequent, else its type."""
+    asked: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        asked[norm(row["question"])].append(norm(row["answer"]))
+    own = {
+        question
+        for question, answers in asked.items()
+        if len(answers) >= ENOUGH_ROWS and len(set(answers)) >= ENOUGH_ANSWERS * k
+    }
+    forms = []
+    for row in rows:
+        question = norm(row["question"])
+        kind = f"{question_subtype(row['question'])}/{answer_type(norm(row['answer']))}"
+        forms.append(question if question in own else kind)
+    return forms
+
+
+def blind_accuracy(
+    rows: Sequence[Mapping[str, str]], choices: Sequence[Choices], seed: int
+) -> dict[str, float]:
+    """How well frequency does on the choices: cross-fitted over images, without the picture.
+
+    Returns:
+        `question`: the choice given most often to the same question, else to its type;
+        `type`: the choice given most often to questions of its type; `chance`: by luck.
+    """
+    questions = [norm(row["question"]) for row in rows]
+    kinds = [question_subtype(row["question"]) for row in rows]
+    answers = [norm(row["answer"]) for row in rows]
+    hits = {"question": 0, "type": 0}
+    folds = image_folds(rows, seed)
+    for held_out in folds:
+        inside = set(held_out)
+        by_question: Counter[tuple[str, str]] = Counter()
+        by_type: Counter[tuple[str, str]] = Counter()
+        for i in range(len(rows)):
+            if i not in inside:
+                by_question[questions[i], answers[i]] += 1
+                by_type[kinds[i], answers[i]] += 1
+        for i in held_out:
+            options = [norm(option) for option in choices[i].options]
+            general = [by_type[kinds[i], option] for option in options]
+            special = [
+                (by_question[questions[i], o], g) for o, g in zip(options, general, strict=True)
+            ]
+            hits["type"] += general.index(max(general)) == choices[i].answer
+            hits["question"] += special.index(max(special)) == choices[i].answer
+    total = max(1, len(rows))
+    chance = sum(1 / len(choice.options) for choice in choices) / total
+    blind = {name: round(n / total, 4) for name, n in hits.items()} if folds else {}
+    return {**blind, "chance": round(chance, 4)}
