@@ -1,0 +1,158 @@
+"""Metrics once per distinct pair, against row by row, in one run.
+
+    python benchmarks/text_metrics.py                 # lexical and WordNet metrics
+    python benchmarks/text_metrics.py --neural        # BERTScore and BARTScore, sample's scorers
+
+9,109 rows with about 1,800 distinct pairs, as many as the study's. Row by row is every metric by
+its library for every row, without anything remembered between rows; it is measured on a part of
+the rows and scaled up. Start-up (imports, opening WordNet) is outside both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from abo_vqa.config import Scorer
+from abo_vqa.metrics import lexical, meaning
+from abo_vqa.metrics.bartscore import BartScore
+from abo_vqa.metrics.bertscore import BertScore
+from abo_vqa.metrics.normalise import norm, words
+from abo_vqa.metrics.table import LEXICAL, score_pairs
+from abo_vqa.metrics.wordnet import ensure_wordnet
+
+ROWS, PAIRS = 9_109, 1_820
+FOLDER = Path("models/sample")
+Pair = tuple[str, str]
+
+
+def made_up(seed: int = 0) -> list[Pair]:
+    """Common English nouns and adjectives; frequent pairs are very frequent."""
+    from abo_vqa.metrics.dictionary import Dictionary
+
+    names = sorted(Dictionary(ensure_wordnet()).all_lemma_names("n"))
+    rng = np.random.default_rng(seed)
+    chosen = [n for n in rng.choice(names, 6000, replace=False) if n.isalpha()][:900]
+    vocabulary = [*chosen, "red", "blue", "two", "four", "yes", "no", "white", "cream"]
+    distinct = [tuple(rng.choice(vocabulary, 2)) for _ in range(PAIRS // 2)]
+    distinct += [(w, w) for w in rng.choice(vocabulary, PAIRS - len(distinct))]
+    weights = 1 / np.arange(1, PAIRS + 1)
+    rest = rng.choice(PAIRS, ROWS - PAIRS, p=weights / weights.sum())
+    rows = [distinct[i] for i in rng.permutation([*range(PAIRS), *rest])]
+    return [(str(a), str(b)) for a, b in rows]
+
+
+def plain_functions() -> dict[str, Callable[[str, str], float]]:
+    """The same definitions by the stock libraries, each row from scratch."""
+    import nltk
+    from nltk.corpus import wordnet
+    from nltk.tokenize import word_tokenize
+    from nltk.translate.meteor_score import meteor_score
+    from rouge_score.rouge_scorer import RougeScorer
+
+    assert nltk
+    wordnet.synsets("red")
+
+    def meteor(said: str, wanted: str) -> float:
+        a, b = (word_tokenize(norm(s), preserve_line=True) for s in (said, wanted))
+        return float(meteor_score([b], a)) if a and b else 0.0
+
+    def find(word: str) -> list:
+        pos = "a" if word in meaning.ADJECTIVES else "v" if word in meaning.VERBS else "n"
+        return wordnet.synsets(word, pos) or wordnet.synsets(word)
+
+    def wup(said: str, wanted: str) -> float:
+        best = []
+        for word in norm(said).split():
+            scores = [a.wup_similarity(b) for other in norm(wanted).split()
+                      for a in find(word) for b in find(other)]  # fmt: skip
+            known = [s for s in scores if s is not None]
+            best += [max(known)] if known else []
+        return sum(best) / len(best) if best else 0.0
+
+    def rouge(name: str) -> Callable[[str, str], float]:
+        return lambda said, wanted: (
+            RougeScorer([name], use_stemmer=True).score(wanted, said)[name].fmeasure
+        )
+
+    return {**LEXICAL, "meteor": meteor, "wup": wup, "rouge1": rouge("rouge1"),
+            "rougeL": rouge("rougeL")}  # fmt: skip
+
+
+def forget() -> None:
+    for cached in (norm, words, lexical.rouge):
+        cached.cache_clear()
+
+
+def compare_lexical(pairs: list[Pair], part: int) -> None:
+    plain = plain_functions()
+    meaning.lookup()
+    start = time.process_time()
+    scores = score_pairs(pairs, list(LEXICAL))
+    ours = time.process_time() - start
+    total = 0.0
+    for name, function in plain.items():
+        values, start = [], time.process_time()
+        for pair in pairs[:part]:
+            forget()
+            values.append(function(*pair))
+        spent = (time.process_time() - start) * len(pairs) / part
+        expected = [scores.values[name][scores.place[p]] for p in pairs[:part]]
+        assert np.allclose(values, expected, atol=1e-12), name
+        total += spent
+        print(f"  {name:16} row by row {spent:7.2f} s")
+    print(f"all lexical and WordNet metrics of {len(pairs)} rows: {ours:.2f} s, row by row "
+          f"{total:.1f} s (from {part} rows): {total / ours:.1f}×, equal values")  # fmt: skip
+
+
+def compare_neural(pairs: list[Pair], part: int) -> None:
+    bart = BartScore(Scorer(path=str(FOLDER / "bart")))
+    start = time.perf_counter()
+    found = bart.score(pairs)
+    ours = time.perf_counter() - start
+    start = time.perf_counter()
+    alone = [-one_loss(bart, *pair) for pair in pairs[:part]]
+    each = (time.perf_counter() - start) / part
+    off = max(abs(found[p] - a) for p, a in zip(pairs, alone, strict=False))
+    print(f"BARTScore {ours:.2f} s, one pair at a time {each * len(pairs):.1f} s: "
+          f"{each * len(pairs) / ours:.1f}×, difference {off:.1e}")  # fmt: skip
+    from bert_score import BERTScorer
+
+    ours_scorer = BertScore(Scorer(path=str(FOLDER / "encoder"), layer=2))
+    library = BERTScorer(model_type=str(FOLDER / "encoder"), num_layers=2, device="cpu")
+    start = time.perf_counter()
+    found_bert = ours_scorer.score(pairs)
+    ours = time.perf_counter() - start
+    start = time.perf_counter()
+    f1 = library.score([norm(a) for a, _ in pairs], [norm(b) for _, b in pairs])[2].tolist()
+    theirs = time.perf_counter() - start
+    off = max(abs(found_bert[p][2] - f) for p, f in zip(pairs, f1, strict=True))
+    print(f"BERTScore {ours:.2f} s, the library's one call {theirs:.2f} s: {theirs / ours:.1f}×, "
+          f"difference {off:.1e} (its padding)")  # fmt: skip
+
+
+def one_loss(bart: BartScore, said: str, wanted: str) -> float:
+    import torch
+
+    with torch.inference_mode():
+        source = bart.tokenizer(said, return_tensors="pt")["input_ids"]
+        labels = bart.tokenizer(wanted, return_tensors="pt")["input_ids"]
+        return float(bart.model(input_ids=source, labels=labels).loss)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--part", type=int, default=600, help="rows of the row-by-row way")
+    parser.add_argument("--neural", action="store_true")
+    args = parser.parse_args()
+    pairs = made_up()
+    print(f"{len(pairs)} rows, {len(set(pairs))} distinct pairs")
+    (compare_neural if args.neural else compare_lexical)(pairs, args.part)
+
+
+if __name__ == "__main__":
+    main()

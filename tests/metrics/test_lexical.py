@@ -1,0 +1,98 @@
+"""Definitions to the digit, and what must hold for any two strings."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from abo_vqa.metrics import lexical, meaning
+from abo_vqa.metrics.normalise import norm
+from abo_vqa.metrics.table import LEXICAL, METRICS, score_pairs
+
+WORDS = [
+    "red",
+    "the red",
+    "Red!",
+    "2",
+    "two",
+    "",
+    "a",
+    "stripes",
+    "gray chair",
+    "chair gray",
+    "x-1",
+]
+texts = st.sampled_from(WORDS) | st.text(alphabet="ab the12-.! é", max_size=12)
+BOUNDED = sorted(LEXICAL)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "f1", "meteor", "wup"),
+    [("white", "cream", 0, 0, 0.18181818), ("four", "five", 0, 0, 0.90909091),
+     ("red", "red", 1, 0.5, 1)],
+)  # fmt: skip
+def test_values_of_the_study(prediction, reference, f1, meteor, wup):
+    assert lexical.f1(prediction, reference) == f1
+    assert meaning.meteor(prediction, reference) == meteor
+    assert meaning.wup(prediction, reference) == pytest.approx(wup, abs=5e-9)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("The 10 Red-Chairs", "ten redchairs"), ("11", "11"), ("a 2 an 0", "two zero"),
+     ("A-line", "line"), ("1.5", "onefive"), ("  ", ""), ("another", "another")],
+)  # fmt: skip
+def test_norm(text, expected):
+    assert norm(text) == expected
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+@given(prediction=texts, reference=texts)
+def test_scores_are_between_0_and_1(name, prediction, reference):
+    assert 0 <= LEXICAL[name](prediction, reference) <= 1 + 1e-12
+
+
+@pytest.mark.parametrize("name", ["exact_match", "token_match", "f1", "word_overlap_f1"])
+@given(a=texts, b=texts)
+def test_symmetric_ones_are(name, a, b):
+    assert LEXICAL[name](a, b) == pytest.approx(LEXICAL[name](b, a))
+
+
+@given(text=texts)
+def test_equal_texts_are_right(text):
+    for name in ("exact_match", "token_match", "f1"):
+        assert LEXICAL[name](text, text) == 1
+
+
+def test_order_of_words_matters_to_exact_match_only():
+    assert lexical.exact_match("gray chair", "chair gray") == 0
+    assert lexical.token_match("gray chair", "chair gray") == 1
+    assert lexical.f1("red red", "red") == 1
+    assert lexical.token_match("red red", "red") == 0
+
+
+def test_one_right_word_gets_half_a_meteor_and_hardly_any_bleu():
+    assert lexical.bleu("red", "red") == pytest.approx(0.1778, abs=1e-4)
+    assert lexical.bleu("", "red") == meaning.meteor("", "red") == meaning.wup("", "red") == 0
+
+
+def test_rows_are_the_same_scored_at_once_or_one_by_one_in_any_order():
+    pairs = [(a, b) for a in WORDS for b in WORDS]
+    names = [name for name in METRICS if name in LEXICAL]
+    forth, back = score_pairs(pairs * 2, names), score_pairs(pairs[::-1], names)
+    for name in names:
+        for pair in pairs:
+            alone = LEXICAL[name](*pair)
+            assert forth.values[name][forth.place[pair]] == alone
+            assert back.values[name][back.place[pair]] == alone
+
+
+def test_meteor_is_the_librarys():
+    from nltk.translate.meteor_score import meteor_score
+
+    from abo_vqa.metrics.dictionary import Dictionary
+    from abo_vqa.metrics.wordnet import ensure_wordnet
+
+    wordnet = Dictionary(ensure_wordnet())
+    for said, wanted in [("couch", "sofa"), ("striped", "stripe"), ("gray chair", "chair gray")]:
+        plain = meteor_score([wanted.split()], said.split(), wordnet=wordnet)
+        assert meaning.meteor(said, wanted) == plain

@@ -1,0 +1,135 @@
+"""BERTScore and BARTScore: equal to the libraries pair by pair, whatever shares a batch."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from abo_vqa.config import Scorer
+from abo_vqa.errors import UserError
+from abo_vqa.metrics.bartscore import BartScore
+from abo_vqa.metrics.bertscore import BertScore
+
+WORDS = ["red", "blue chair", "two", "red two", "a", "a blue red chair two", "chair"]
+PAIRS = [(a, b) for a in WORDS for b in WORDS]
+
+
+def byte_pairs(folder):
+    """RoBERTa's kind of tokenizer, trained on a few words; the files say no maximum length."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import RobertaTokenizer
+
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=330,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    )
+    inner.train_from_iterator(["red chair red blue two red chair blue two red"] * 9, trainer)
+    files = inner.model.save(str(folder))
+    merges = [tuple(line.split()) for line in Path(files[1]).read_text().splitlines()[1:]]
+    tokenizer = RobertaTokenizer(vocab=inner.get_vocab(), merges=merges)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def roberta(tmp_path_factory):
+    from transformers import RobertaConfig, RobertaModel
+
+    folder = tmp_path_factory.mktemp("roberta")
+    size = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    torch.manual_seed(0)
+    config = RobertaConfig(vocab_size=len(byte_pairs(folder)), num_hidden_layers=3,
+                           max_position_embeddings=40, initializer_range=0.4, **size)  # fmt: skip
+    RobertaModel(config).save_pretrained(folder)
+    return Scorer(path=str(folder), layer=2, batch_size=3)
+
+
+@pytest.fixture(scope="module")
+def bart(tmp_path_factory):
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("bart")
+    size = {"d_model": 32}
+    for side in ("encoder", "decoder"):
+        size |= {f"{side}_layers": 2, f"{side}_ffn_dim": 64, f"{side}_attention_heads": 2}
+    torch.manual_seed(0)
+    config = BartConfig(vocab_size=len(byte_pairs(folder)), max_position_embeddings=40,
+                        init_std=0.4, pad_token_id=1, bos_token_id=0, eos_token_id=2,
+                        decoder_start_token_id=2, **size)  # fmt: skip
+    BartForConditionalGeneration(config).save_pretrained(folder)
+    return Scorer(path=str(folder), batch_size=3)
+
+
+def test_roberta_reads_a_space_before_the_first_word(roberta):
+    tokenizer = BertScore(roberta).tokenizer
+    assert tokenizer.convert_ids_to_tokens(tokenizer("red")["input_ids"])[1] == "Ġred"
+    assert tokenizer.model_max_length == 38
+
+
+def test_bertscore_is_the_librarys_pair_by_pair(roberta):
+    from collections import defaultdict
+
+    from bert_score.utils import bert_cos_score_idf, get_model
+
+    from abo_vqa.metrics.normalise import norm
+
+    ours = BertScore(roberta)
+    weights = defaultdict(lambda: 1.0, {ours.tokenizer.cls_token_id: 0.0,
+                                        ours.tokenizer.sep_token_id: 0.0})  # fmt: skip
+    model = get_model(roberta.path, roberta.layer)
+    found = ours.score(PAIRS)
+    for said, wanted in PAIRS:
+        if norm(said) and norm(wanted):
+            alone = bert_cos_score_idf(model, [norm(wanted)], [norm(said)], ours.tokenizer,
+                                       weights, device="cpu")[0].tolist()  # fmt: skip
+            assert found[said, wanted] == pytest.approx(alone, abs=1e-5)
+
+
+def test_scores_do_not_depend_on_company(roberta, bart):
+    mixed = random.Random(0).sample(PAIRS, len(PAIRS))
+    for scorer in (BertScore(roberta), BartScore(bart)):
+        together = scorer.score(mixed)
+        for pair in PAIRS[:20]:
+            assert scorer.score([pair])[pair] == pytest.approx(together[pair], abs=1e-5)
+
+
+def test_bertscore_of_nothing_is_0_and_of_itself_1(roberta):
+    scorer = BertScore(roberta)
+    found = scorer.score([("", "red"), ("red", "the"), ("", ""), ("red", "The red")])
+    assert found["", "red"] == found["red", "the"] == found["", ""] == (0, 0, 0)
+    assert found["red", "The red"] == pytest.approx((1, 1, 1), abs=1e-5)
+
+
+def test_baseline_is_seeded_and_ignores_order(roberta):
+    scorer = BertScore(roberta)
+    assert scorer.baseline(WORDS) == scorer.baseline(WORDS[::-1]) < 1
+    assert scorer.baseline(["red", "red"]) == 0
+
+
+def test_the_published_baseline_is_used_where_there_is_one(roberta):
+    scorer = BertScore(roberta)
+    scorer.scorer, scorer.layer = Scorer(path="roberta-large"), 17
+    assert scorer.baseline(WORDS) == pytest.approx(0.83122575)
+
+
+def test_bartscore_is_minus_the_models_loss_one_at_a_time(bart):
+    scorer = BartScore(bart)
+    pairs = [*PAIRS, ("", "red"), ("red", ""), ("", "")]
+    found = scorer.score(pairs)
+    for said, wanted in pairs:
+        source = scorer.tokenizer(said, return_tensors="pt")
+        labels = scorer.tokenizer(wanted, return_tensors="pt")["input_ids"]
+        loss = scorer.model(input_ids=source["input_ids"], labels=labels).loss.item()
+        assert found[said, wanted] == pytest.approx(-loss, abs=1e-5)
+        assert found[said, wanted] < 0
+
+
+def test_a_missing_scorer_or_layer_is_one_clear_message(tmp_path, roberta):
+    with pytest.raises(UserError, match="can't load"):
+        BertScore(Scorer(path=str(tmp_path)))
+    with pytest.raises(UserError, match=r"layer is 9, but .* has 3 layers"):
+        BertScore(roberta.model_copy(update={"layer": 9}))
