@@ -37,6 +37,7 @@ class Lookup:
         wordnet = Dictionary(ensure_wordnet())
         self.version = str(wordnet.get_version())
         self.synsets = cache(wordnet.synsets)
+        self.similarity = wordnet.wup
         self.stem = cache(PorterStemmer().stem)
         self.morphy = cache(wordnet.morphy)
 
@@ -78,7 +79,8 @@ def senses(word: str) -> tuple[Any, ...]:
 @cache
 def word_similarity(said: str, wanted: str) -> float | None:
     """Best Wu-Palmer similarity over the two words' synsets, None if there is none."""
-    found = (a.wup_similarity(b) for a in senses(said) for b in senses(wanted))
+    similarity = lookup().similarity
+    found = (similarity(a, b) for a in senses(said) for b in senses(wanted))
     return max((value for value in found if value is not None), default=None)
 
 
