@@ -79,3 +79,12 @@ def test_confused_pairs_count_rows(results):
 def test_flatten_names_nested_counts():
     nested = {"rows": 3, "dropped": {"no_color": 2, "list": [1]}, "ok": True}
     assert tables.flatten(nested) == [("rows", 3), ("dropped: no color", 2), ("ok", True)]
+
+
+def test_ordered_slices_go_from_small_to_large(results):
+    found = {table["title"]: table["rows"] for table in tables.slice_tables(results)}
+    starts = [int(row["value"].split("-")[0]) for row in found["How often train has the answer"]]
+    assert len(starts) > 1
+    assert starts == sorted(starts)
+    sizes = [row["n"] for row in found["Question type"]]
+    assert sizes == sorted(sizes, reverse=True)

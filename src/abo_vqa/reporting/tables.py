@@ -30,7 +30,10 @@ SLICES = (
     ("product_type", "Product type, the largest"),
     ("seen_pair", "Question and answer seen in train"),
     ("seen_question", "Question seen in train"),
+    ("answer_frequency", "How often train has the answer"),
+    ("image_rows", "Test questions about the picture"),
 )
+ORDINAL = ("answer_words", "answer_frequency", "image_rows")  # from small to large, not by size
 
 
 def headline(results: Results) -> list[dict[str, Any]]:
@@ -118,6 +121,8 @@ def slice_tables(results: Results) -> list[dict[str, Any]]:
     for name, title in SLICES:
         values = {m: {str(p["value"]): p for p in results.slices(m, name)} for m in models}
         order = list(values[models[0]])
+        if name in ORDINAL:
+            order.sort(key=lambda value: int(value.split("-")[0]))
         if len(order) > 1:
             rows = [
                 {"value": VALUES.get(value, value), "n": values[models[0]][value]["n"],
