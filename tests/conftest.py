@@ -1,6 +1,9 @@
 """What every test gets: one thread, no model hub, no tracking outside its own folder."""
 
 import os
+from collections.abc import Iterator
+
+import pytest
 
 os.environ.update(
     OMP_NUM_THREADS="1",
@@ -11,3 +14,13 @@ os.environ.update(
 )
 for name in ("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI"):
     os.environ.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
+def untracked_environment() -> Iterator[None]:
+    """Take back the `MLFLOW_…` variables a test leaves: MLflow itself writes some of them."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+    yield
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        del os.environ[name]
+    os.environ.update(before)

@@ -75,11 +75,6 @@ def test_blip(asked):
     assert right(said, answers) > 0.5
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the shipped weights predate the last change of the pretraining's wordings: rebuild "
-    "them with `abo-vqa sample models`",
-)
 @torch.no_grad()
 def test_blip2(asked):
     from transformers import Blip2ForConditionalGeneration, Blip2Processor
@@ -113,11 +108,6 @@ def test_llava(asked):
     assert right(said, answers) > 0.35
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the shipped weights predate the last change of the pretraining's wordings: rebuild "
-    "them with `abo-vqa sample models`",
-)
 @torch.no_grad()
 def test_vilt(asked):
     from transformers import ViltForQuestionAnswering, ViltProcessor
