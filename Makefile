@@ -7,6 +7,9 @@ BIN    := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
+# Whole files are dealt out to one process a core, the first and longest file first.
+PYTEST := pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-all lint report ui abo sample bench lock clean
 
@@ -41,10 +44,10 @@ repro: setup  ## run the whole pipeline (profile in params.yaml) and show the re
 	@echo "report: file://$(CURDIR)/reports/report.html"
 
 test: setup $(VENV)/dev  ## run the default tests
-	pytest
+	$(PYTEST)
 
 test-all: setup $(VENV)/dev  ## run every test: chaos, browsers, queues, many processes
-	pytest -m ''
+	$(PYTEST) -m ''
 
 lint: $(VENV)/dev  ## ruff and mypy --strict
 	ruff check

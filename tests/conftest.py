@@ -24,3 +24,8 @@ def untracked_environment() -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         del os.environ[name]
     os.environ.update(before)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The whole pipeline first: it takes longest, so the other processes' tests fit beside it."""
+    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
