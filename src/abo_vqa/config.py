@@ -165,6 +165,7 @@ class Lora(Section):
     checkpoint_minutes: Annotated[float, Field(gt=0)]
     keep_checkpoints: Count
     compile: bool
+    threads: Count | None = None  # null: the run's
 
 
 class Evaluate(Section):

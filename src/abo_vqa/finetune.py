@@ -130,7 +130,7 @@ def train(config: Config, log: Log = no_log) -> Trained:
     from abo_vqa.training.lora import add_lora, reaches_vision, save
     from abo_vqa.training.validation import Validator, hold_out
 
-    torch.set_num_threads(config.threads)
+    torch.set_num_threads(config.lora.threads or config.threads)
     store = EmbeddingStore.open(EMBEDDINGS)
     table = readable_rows(store)
     rows, held = hold_out(table, config)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 IGNORED = -100  # torch's label for positions that the loss leaves out
+WINDOW = 8  # batches whose rows are sorted by length: more pad less, but mix less too
 
 
 class Pictures(Protocol):
@@ -105,26 +106,51 @@ def padded(lists: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
 
 
 def epoch_plan(
-    paths: Sequence[str], rows: Sequence[int], size: int, seed: int, epoch: int, grouped: bool
+    paths: Sequence[str],
+    rows: Sequence[int],
+    size: int,
+    seed: int,
+    epoch: int,
+    grouped: bool,
+    lengths: Sequence[int],
 ) -> list[list[int]]:
     """The batches of one epoch: `rows` in a random order that seed and epoch alone decide.
+
+    Questions of like lengths meet in a batch: of every `WINDOW` batches' worth of the random order,
+    the rows are sorted by length before they are cut; then the batches are shuffled.
 
     Args:
         size: rows a batch, about: with `grouped`, a picture's rows stay together, and a batch ends
             with the picture that fills it.
+        lengths: tokens of each row's question.
     """
     chance = random.Random(f"{seed}:{epoch}")
     units: dict[Any, list[int]] = {}
     for row in rows:
         units.setdefault(paths[row] if grouped else row, []).append(row)
-    order = list(units)
+    order = list(units.values())
     chance.shuffle(order)
-    plan: list[list[int]] = [[]]
-    for unit in order:
-        if len(plan[-1]) >= size:
-            plan.append([])
-        plan[-1] += units[unit]
+    alike = [
+        unit
+        for window in filled(order, WINDOW * size)
+        for unit in sorted(window, key=lambda unit: max(lengths[row] for row in unit))
+    ]
+    plan = [[row for unit in batch for row in unit] for batch in filled(alike, size)]
+    chance.shuffle(plan)
     return plan
+
+
+def filled(units: Sequence[list[int]], size: int) -> list[list[list[int]]]:
+    """Units in a row, cut wherever `size` rows are reached."""
+    cut: list[list[list[int]]] = [[]]
+    count = 0
+    for unit in units:
+        if count >= size:
+            cut.append([])
+            count = 0
+        cut[-1].append(unit)
+        count += len(unit)
+    return cut
 
 
 def parts(batch: Sequence[int], paths: Sequence[str], count: int) -> list[list[int]]:

@@ -114,8 +114,9 @@ class Trainer:
         self.device = next(model.parameters()).device
         self.trainable = [p for p in model.parameters() if p.requires_grad]
         size = settings.batch_size * settings.accumulate
+        lengths = [len(question) for question in examples.questions]
         self.plans = [
-            epoch_plan(examples.paths, rows, size, seed, epoch, settings.group_pictures)
+            epoch_plan(examples.paths, rows, size, seed, epoch, settings.group_pictures, lengths)
             for epoch in range(1, settings.epochs + 1)
         ]
         self.optimizer = torch.optim.AdamW(
