@@ -16,6 +16,7 @@ from abo_vqa.archive import open_archive
 from abo_vqa.errors import ComeBackLater, UserError
 from abo_vqa.generate.command import run
 from abo_vqa.generate.journal import Entry, read_journal
+from abo_vqa.generate.ledger import Ledger, Wait
 from abo_vqa.generate.remote import journal_folder
 from generate.workspace import KEY, configure, make, vqa, write_balanced
 
@@ -343,6 +344,38 @@ def test_budget_is_not_exceeded(here: Path, server: GeminiServer) -> None:
     run(configure(here, budget_usd=5.0, **settings))
     assert len(server.generated()) == 20
     assert 0 < asked < 20
+
+
+def test_budget_holds_when_answers_outrun_the_sender(
+    here: Path, server: GeminiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a starved machine answers are in before the thread that sends has looked at them."""
+    reserve = Ledger.reserve
+
+    def starved(*args: Any) -> int | Wait:
+        time.sleep(0.1)
+        return reserve(*args)
+
+    monkeypatch.setattr(Ledger, "reserve", starved)
+    make(here, 12)
+    settings = {"annotator": "gemini", "base_url": server.url, "price_input": 10.0}
+    with pytest.raises(UserError, match=r"generate\.budget_usd"):
+        run(configure(here, budget_usd=0.03, **settings))
+    spent = sum(entry.usage.input * 10 / 1e6 for entry in journal(here, annotator="gemini"))
+    assert 0.01 < spent <= 0.03
+
+
+def test_first_requests_reserve_all_they_can_cost(
+    here: Path, server: GeminiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is known of the vendor's counting yet, and all could be sent before it is."""
+    make(here, 6)
+    monkeypatch.setattr("servers.gemini.PICTURE_TOKENS", 1120)
+    settings = {"annotator": "gemini", "base_url": server.url, "price_input": 10.0}
+    with pytest.raises(UserError, match=r"generate\.budget_usd"):
+        run(configure(here, budget_usd=0.05, **settings))
+    spent = sum(entry.usage.input * 10 / 1e6 for entry in journal(here, annotator="gemini"))
+    assert 0.01 < spent <= 0.05
 
 
 def test_other_settings_start_another_journal(here: Path, server: GeminiServer) -> None:

@@ -26,6 +26,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 MODELS = ("gemini-3.5-flash-lite", "gemini-3.5-flash")
+PICTURE_TOKENS = 258
 RPC = "type.googleapis.com/google.rpc."
 # Faults after which asking again gives the answer that a clean run gets.
 TRANSIENT = (
@@ -415,10 +416,10 @@ def simple_fault(fault: str, owner: GeminiServer) -> tuple[int, Any] | None:
 
 
 def tokens(body: dict[str, Any]) -> int:
-    """Input tokens: four letters a token, 258 a picture."""
+    """Input tokens: four letters a token, and those of the picture."""
     parts = [part for content in body["contents"] for part in content["parts"]]
     text = system_text(body) + "".join(part.get("text", "") for part in parts)
-    return len(text) // 4 + 258 * sum("text" not in part for part in parts)
+    return len(text) // 4 + PICTURE_TOKENS * sum("text" not in part for part in parts)
 
 
 def answer(

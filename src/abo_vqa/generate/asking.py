@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import random
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -106,8 +107,9 @@ class Asker:
         self.quota = Quota(
             settings.requests_per_minute, settings.tokens_per_minute, settings.requests_per_day
         )
-        self.estimator = Estimator(settings.image_size)
+        self.estimator = Estimator.knowing(settings.image_size, journal.entries)
         self.cost = spent(journal.entries, settings)
+        self.cost_lock = threading.Lock()
         self.ready: deque[Task] = deque()
         self.later: list[Later] = []
         self.flying: dict[Future[Outcome], Flight] = {}
@@ -183,7 +185,7 @@ class Asker:
             task = self.ready[0]
             text = request_for(task, self.system, b"", self.gate)
             tokens = self.estimator.tokens(text)
-            cost = most_expensive(tokens, self.settings)
+            cost = most_expensive(self.estimator.at_most(text), self.settings)
             if self.over_budget(cost):
                 return NAP
             permit = self.permit(tokens, cost)
@@ -199,7 +201,9 @@ class Asker:
         budget = self.settings.budget_usd
         if budget is None:
             return False
-        committed = self.cost + self.ledger.unaccounted(self.journal.name)
+        # In this order: what is answered meanwhile counts twice for a moment, never not at all.
+        reserved = self.ledger.unaccounted(self.journal.name)
+        committed = reserved + self.cost
         if committed + cost <= budget:
             return False
         if not self.flying:
@@ -253,6 +257,8 @@ class Asker:
             return error
         entry = to_entry(task, reply, self.gate)
         self.journal.append(entry)
+        with self.cost_lock:  # before the reservation goes: see `over_budget`
+            self.cost += usd(entry.usage, self.settings, entry.price)
         self.ledger.finish(flight.call, reply.usage.input or None)
         return entry
 
@@ -291,7 +297,6 @@ class Asker:
         self.answers += 1
         self.failures_in_a_row = key.throttled = task.tries = 0
         self.last_answer = time.monotonic()
-        self.cost += usd(entry.usage, self.settings, entry.price)
         task.absorb(entry, self.gate)
         if task.left(self.gate, self.settings.attempts):
             self.ready.appendleft(task)

@@ -164,7 +164,7 @@ class BatchRun:
         self.tasks = {task.path: task for task in tasks}
         self.record = Record.load(journal.path.with_suffix(".jobs"))
         self.cost = spent(journal.entries, settings)
-        self.estimator = Estimator(settings.image_size)
+        self.estimator = Estimator.knowing(settings.image_size, journal.entries)
         self.failed_jobs, self.turn = 0, 0
         self.last_word = time.monotonic()
 
@@ -259,7 +259,7 @@ class BatchRun:
     def add(self, job: Job, task: Task, client: Batches, out: Any) -> None:
         """Write a task's request into the job's file, if its picture and the budget allow."""
         request = request_for(task, self.system, b"", self.gate)
-        tokens = self.estimator.tokens(request)
+        tokens = self.estimator.at_most(request)
         cost = most_expensive(tokens, self.settings, self.settings.batch_price)
         committed = self.cost + job.cost + sum(other.cost for other in self.record.jobs)
         budget = self.settings.budget_usd
@@ -311,6 +311,7 @@ class BatchRun:
             entry = self.entry(job, path, task, response, error)
             self.journal.append(entry)
             self.cost += usd(entry.usage, self.settings, entry.price)
+            self.estimator.largest = max(self.estimator.largest, entry.usage.input)
             if task:
                 task.absorb(entry, self.gate)
             left = sum(t.left(self.gate, self.settings.attempts) for t in self.tasks.values())
