@@ -8,6 +8,7 @@ import torch
 
 from abo_vqa.models import blip_absorbed
 from abo_vqa.models.blip_attention import look
+from abo_vqa.models.blip_vision import see
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +28,17 @@ def test_stock_batches_answer_differently(model, rows) -> None:
     stock = [t.strip() for t in model.processor.batch_decode(tokens, skip_special_tokens=True)]
     ours = [answer.text for answer in model.answer(rows.images, rows.questions)]
     assert stock != ours
+
+
+def test_fused_vision_equals_the_librarys(model, rows) -> None:
+    pixels = model.processor.image_processor(
+        images=[rows.images[0], rows.images[-1]], return_tensors="pt"
+    )
+    with torch.no_grad():
+        wanted = model.model.vision_model(pixels["pixel_values"]).last_hidden_state
+        seen = see(model.model.vision_model, pixels["pixel_values"])
+    torch.testing.assert_close(seen, wanted, rtol=1e-5, atol=1e-6)
+    assert (seen[0] - seen[1]).abs().max() > 1e-2  # pictures matter
 
 
 def attention_of(heads: int, width: int, wide: int) -> SimpleNamespace:

@@ -11,6 +11,7 @@ from abo_vqa.models.base import Answer, VQAModel, by_length
 from abo_vqa.models.blip_absorbed import look_cheaply
 from abo_vqa.models.blip_answer import AnswerSteps
 from abo_vqa.models.blip_attention import answer_logits, read_questions
+from abo_vqa.models.blip_vision import see
 from abo_vqa.models.decoding import greedy
 from abo_vqa.models.loading import describe, load_pretrained, load_processor
 
@@ -25,7 +26,7 @@ class Blip(VQAModel):
     """Vision tower → question encoder, which looks at the picture → answer decoder.
 
     The vision tower doesn't see the question, so its output is computed once a picture, and may
-    come from `abo_vqa.embed`. Cross-attention and decoding are ours (`blip_attention`,
+    come from `abo_vqa.embed`. Attention and decoding are ours (`blip_vision`, `blip_attention`,
     `blip_answer`): transformers' BLIP drops the mask of the question's padding, so that padding
     changes answers, and projects the picture's tokens anew for every question.
     """
@@ -58,8 +59,7 @@ class Blip(VQAModel):
         pixels = self.processor.image_processor(images=list(pictures), return_tensors="pt")
         pixels = pixels["pixel_values"].to(self.device, self.model.dtype)
         with torch.inference_mode():
-            seen: torch.Tensor = self.model.vision_model(pixels).last_hidden_state
-        return seen
+            return see(self.model.vision_model, pixels)
 
     def answer_encoded(
         self, encoded: Any, which: Sequence[int], questions: Sequence[str]
