@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from reporting.workspace import SKILL, make
 
 from abo_vqa import report
@@ -17,7 +18,9 @@ from abo_vqa.config import load_config
 from abo_vqa.errors import UserError
 from abo_vqa.io import file_md5
 from abo_vqa.reporting.figures import FIGURES
+from abo_vqa.reporting.pages import FIGURE_NAMES
 
+ROOT = Path(__file__).parents[1]
 IMAGES, SEED = 60, 3
 RUN = (
     "from abo_vqa import report; from abo_vqa.config import load_config; report.run(load_config())"
@@ -138,6 +141,13 @@ def test_every_figure_is_drawn_with_its_data(folder):
         assert len(pd.read_csv(folder / "figures" / "data" / f"{table}.csv")) > 0
     html = (folder / "report.html").read_text(encoding="utf-8")
     assert {name for name in pictures if f'id="fig-{name}"' in html} == pictures
+
+
+def test_every_figure_is_a_dvc_plot():
+    plots = yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]
+    shown = [plot for plot in plots if isinstance(plot, str)]
+    assert sorted(shown) == sorted(f"reports/figures/{name}.png" for name in FIGURE_NAMES)
+    assert len(FIGURE_NAMES) == len(FIGURES)
 
 
 def test_provenance_names_hashes_that_lead_to_commit_and_runs(folder):
