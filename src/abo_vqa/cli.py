@@ -25,6 +25,8 @@ COMMANDS = {
     "fetch": ("abo_vqa.fetch", "download the real ABO archives (make abo)"),
     "audit": ("abo_vqa.audit", "check any train/test pair of tables for leaks"),
     "predict": ("abo_vqa.ask", "ask a model about one picture, or a table of questions"),
+    "export": ("abo_vqa.export", "the set as Parquet with pictures, card, Croissant"),
+    "choose": ("abo_vqa.choose", "score a model on an export's multiple choice"),
     "score": ("abo_vqa.score", "score any table of answers and predictions"),
     "merge": ("abo_vqa.merge", "adapter + base → one set of weights"),
     "tune": ("abo_vqa.tune", "search hyperparameters with Optuna"),

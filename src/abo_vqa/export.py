@@ -1,0 +1,174 @@
+"""`abo-vqa export`: the set as Parquet with its pictures, a data card, and Croissant metadata.
+
+abo-vqa export                      # data/export, for datasets.load_dataset("data/export")
+abo-vqa export --choices 4          # with four choices a question
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from abo_vqa.archive import open_archive
+from abo_vqa.config import load_config
+from abo_vqa.errors import UserError
+from abo_vqa.io import read_table, write_json
+from abo_vqa.publish.card import licence, render
+from abo_vqa.publish.croissant import metadata
+from abo_vqa.publish.parquet import columns_of, write_split
+from abo_vqa.questions import question_type
+
+if TYPE_CHECKING:
+    from abo_vqa.config import Config
+
+OUT = Path("data/export")
+SPLITS = ("train", "test")
+INPUTS = tuple(Path("data") / n for n in ("funnel.json", "generate.json", "audit.json"))
+OURS = ("README.md", "croissant.json", "data")  # what an export consists of
+
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def read_rows() -> Rows:
+    """Both sides of the split, a dict a row.
+
+    Raises:
+        UserError: the pipeline hasn't been run, or one side is empty.
+    """
+    tables = {name: Path("data") / f"{name}.csv" for name in SPLITS}
+    missing = [str(path) for path in (*tables.values(), *INPUTS) if not path.is_file()]
+    if missing:
+        raise UserError(
+            f"nothing to export: no {', '.join(missing)}. Run `dvc repro split` first "
+            "(it makes the VQA set and splits it)."
+        )
+    rows: Rows = {}
+    for name, path in tables.items():
+        table = read_table(path, ("row_id", "image_path", "question", "answer"))
+        if table.empty:
+            raise UserError(f"{path} has no rows. Run `dvc repro split`.")
+        rows[name] = [
+            {**{str(k): v for k, v in row.items()}, "question_type": question_type(row["question"])}
+            for row in table.to_dict("records")
+        ]
+    return rows
+
+
+def add_choices(rows: Rows, k: int, config: Config) -> dict[str, float]:
+    """Add `choices` and `answer_index` to all rows; returns what frequency alone gets right.
+
+    Both sides are drawn from together, in the order of the VQA table: which wrong answers a
+    question gets doesn't depend on the side it fell on.
+    """
+    from abo_vqa.generate.choices import Chooser, blind_accuracy, same_meaning
+    from abo_vqa.metrics.normalise import norm
+
+    every = sorted((row for part in rows.values() for row in part), key=lambda r: int(r["row_id"]))
+    answers = {norm(row["answer"]) for row in every}
+    chooser = Chooser(every, k, config.seed, same_meaning(config.evaluate.aliases, answers))
+    chosen = [chooser.choose(number, row) for number, row in enumerate(every)]
+    for row, choices in zip(every, chosen, strict=True):
+        row["choices"], row["answer_index"] = choices.options, choices.answer
+    return blind_accuracy(every, chosen, config.seed)
+
+
+@contextmanager
+def replaced(out: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `out` when the block succeeds.
+
+    Raises:
+        UserError: `out` holds something that isn't an export.
+    """
+    strange = sorted(p.name for p in out.iterdir() if p.name not in OURS) if out.is_dir() else []
+    if strange or out.is_file():
+        raise UserError(
+            f"--out {out} holds {strange[0] if strange else 'a file'}, which isn't of an export: "
+            "it would be lost. Choose another folder, or remove it."
+        )
+    partial, old = (out.with_name(f".{out.name}.{word}") for word in ("partial", "old"))
+    for leftover in (partial, old):  # of a run that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if out.exists():
+            out.rename(old)
+        partial.rename(out)
+    finally:
+        for leftover in (partial, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def export(config: Config, out: Path, k: int | None) -> str:
+    """Write the export; an existing one is replaced at the end, in one step.
+
+    Args:
+        k: choices a question, None for none.
+    Returns:
+        what was written, for people.
+    """
+    rows = read_rows()
+    blind = add_choices(rows, k, config) if k else {}
+    every = [row for part in rows.values() for row in part]
+    columns = columns_of(every[0])
+    with replaced(out) as folder:
+        with open_archive(config.data.raw) as archive:
+            splits = [write_split(name, part, archive, folder) for name, part in rows.items()]
+        if not all(split.rows for split in splits):
+            raise UserError(f"not one picture of a split can be read from {config.data.raw}.")
+        card = render(config, every, splits, columns, blind)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        total, pictures = (sum(getattr(s, n) for s in splits) for n in ("rows", "pictures"))
+        description = (
+            f"{total:,} questions with one-word answers about {pictures:,} product pictures; "
+            "how it was made and its known biases: README.md."
+        )
+        write_json(
+            metadata(
+                "abo-vqa",
+                description,
+                licence(config)[1],
+                config.data.attribution,
+                version("abo-vqa"),
+                columns,
+                splits,
+            ),
+            folder / "croissant.json",
+        )
+        sync(folder)
+    lost = sum(split.unreadable for split in splits)
+    said = [f"{total:,} questions, {pictures:,} pictures → {out}"]
+    if lost:
+        said.append(f"{lost:,} questions left out: their picture can't be read")
+    if blind:
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in blind.items())
+        said.append(f"without the picture, frequency finds the right choice: {shares}")
+    return "\n".join(said)
+
+
+def sync(folder: Path) -> None:
+    """Have the files on disk before the folder gets its name."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as handle:
+                os.fsync(handle.fileno())
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=OUT, help="folder (default: %(default)s)")
+    parser.add_argument(
+        "--choices", type=int, metavar="K", help="add K choices a question, one of them right"
+    )
+
+
+def command(args: argparse.Namespace) -> int:
+    if args.choices is not None and not 2 <= args.choices <= 26:
+        raise UserError(f"--choices {args.choices}: from 2 to 26.")
+    print(export(load_config(), args.out, args.choices))
+    return 0

@@ -1,0 +1,212 @@
+"""The export as others meet it: through `datasets`, through mlcroissant, through plain Parquet."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from generate.workspace import make
+from PIL import Image
+from pyarrow import parquet
+
+from abo_vqa.archive import open_archive
+from abo_vqa.cli import main
+from abo_vqa.metrics.normalise import norm
+from abo_vqa.publish import parquet as writing
+
+IMAGES, LOST = 24, "ff/ffffffff.jpg"
+ANSWERS = (("red", "blue", "green", "white"), ("wood", "metal", "glass", "None"), ("yes", "no"))
+QUESTIONS = ("What color is it?", "What is it made of?", "Is it striped?")
+
+
+def fill(folder: Path) -> None:
+    """What the pipeline leaves behind: both sides of the split, and the counts."""
+    rows = make(folder, IMAGES)
+    paths = [row["path"] for row in rows] + [LOST]
+    table = pd.DataFrame(
+        {"image_path": path, "question": question,
+         "answer": ANSWERS[q][(i + i // 4) % len(ANSWERS[q])],
+         "product_type": "lamp", "question_kind": "x", "annotator": "offline"}
+        for i, path in enumerate(paths) for q, question in enumerate(QUESTIONS)
+    )  # fmt: skip
+    table["row_id"] = range(len(table))
+    test = table["row_id"] >= 3 * (IMAGES - 4)
+    # Rows in any order: the file puts a picture's rows together.
+    table[~test].sample(frac=1, random_state=0).to_csv(folder / "data/train.csv", index=False)
+    table[test].to_csv(folder / "data/test.csv", index=False)
+    repository = Path(__file__).parents[1]
+    for name in ("funnel", "generate", "audit"):
+        shutil.copy(repository / "tests" / "data" / f"{name}.json", folder / "data")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("project")
+    fill(made)
+    return made
+
+
+@pytest.fixture
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(folder: Path) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["export", "--choices", "3"]) == 0
+    return folder / "data/export"
+
+
+def test_loads_with_datasets(exported: Path, here: Path, tmp_path: Path) -> None:
+    import datasets
+
+    loaded = datasets.load_dataset(str(exported), cache_dir=str(tmp_path))
+    assert {name: part.num_rows for name, part in loaded.items()} == {"train": 60, "test": 12}
+    test = loaded["test"]
+    assert isinstance(test.features["image"], datasets.Image)
+    assert test["row_id"] == list(range(60, 72))
+    asked = pd.concat(
+        [pd.read_csv(here / f"data/{n}.csv", keep_default_na=False) for n in ("train", "test")]
+    ).set_index("row_id")
+    with open_archive(here / "data/raw/sample") as archive:
+        for row in [*loaded["train"], *test]:
+            expected = asked.loc[row["row_id"]]
+            assert (row["question"], row["answer"]) == (expected["question"], expected["answer"])
+            assert row["image"].tobytes() == archive.image(expected["image_path"]).tobytes()
+            assert norm(row["choices"][row["answer_index"]]) == norm(row["answer"])
+            assert len(set(row["choices"])) == (2 if row["answer"] in ("yes", "no") else 3)
+    assert "None" in asked["answer"].to_numpy()  # an answer, not a missing one
+    assert "None" in [*loaded["train"]["answer"], *test["answer"]]
+
+
+def test_croissant_validates_and_reads(exported: Path) -> None:
+    import mlcroissant
+
+    loaded = mlcroissant.Dataset(str(exported / "croissant.json"))
+    assert loaded.metadata.ctx.issues.errors == set()
+    rows = list(loaded.records("test"))
+    assert len(rows) == 12
+    assert rows[0]["test/question"] == QUESTIONS[0].encode()
+    assert isinstance(rows[0]["test/image"], Image.Image)
+    assert [c.decode() for c in rows[2]["test/choices"]] in (["yes", "no"], ["no", "yes"])
+    told = json.loads((exported / "croissant.json").read_text())
+    files = {f["@id"]: f for f in told["distribution"] if f["@type"] == "cr:FileObject"}
+    assert set(files) == {str(p.relative_to(exported)) for p in exported.glob("data/*")}
+    for name, file in files.items():
+        data = (exported / name).read_bytes()
+        assert file["sha256"] == hashlib.sha256(data).hexdigest()
+        assert file["contentSize"] == f"{len(data)} B"
+
+
+def test_card_tells_the_runs_numbers(exported: Path) -> None:
+    import yaml
+
+    _, front, text = (exported / "README.md").read_text().split("---\n", 2)
+    told = yaml.safe_load(front)
+    assert told["license"] == "mit"
+    assert told["task_categories"] == ["visual-question-answering", "multiple-choice"]
+    assert [s["num_examples"] for s in told["dataset_info"]["splits"]] == [60, 12]
+    assert "72 questions with one-word answers about 24 pictures" in text
+    assert "3 questions are left out since their picture can't be read." in text
+    assert "| no color | 28 |" in text
+    assert "169 yes, 168 no (50.1% yes)" in text
+    assert "23.0% of all rows can be answered without the picture" in text
+    assert "86.2% of the test rows ask a question that train asks as well" in text
+    assert "most frequent answer to the same question |" in text
+    assert "Drawn by this project" in text
+
+
+def test_again_gives_the_same_bytes(exported: Path, here: Path) -> None:
+    before = {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()}
+    (here / "data/.export.partial").mkdir()  # what a killed run leaves
+    (here / "data/.export.partial/rest").touch()
+    assert main(["export", "--choices", "3"]) == 0
+    assert {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()} == before
+    assert [path.name for path in (here / "data").glob(".export*")] == []
+
+
+def test_a_failure_leaves_the_old_export(
+    exported: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()}
+
+    def broken(*_: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("abo_vqa.export.metadata", broken)
+    with pytest.raises(OSError, match="disk full"):
+        main(["export"])
+    assert {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()} == before
+    assert [path.name for path in (here / "data").glob(".export*")] == []
+
+
+def rows_of(n: int, each: int = 3) -> list[dict[str, Any]]:
+    return [
+        {"row_id": i * each + q, "image_path": f"{i}.jpg", "question": "?", "answer": "a"}
+        for i in range(n) for q in range(each)
+    ]  # fmt: skip
+
+
+class Noise:
+    """An archive of large pictures that don't compress."""
+
+    def read(self, path: str) -> bytes:
+        from random import Random
+
+        return Random(path).randbytes(100_000)
+
+    def image(self, path: str) -> Image.Image:
+        return Image.new("RGB", (1, 1))
+
+
+def test_a_picture_is_stored_once(tmp_path: Path) -> None:
+    split = writing.write_split("train", rows_of(40), Noise(), tmp_path, 1_000_000)  # type: ignore[arg-type]
+    assert split.shards[0].path == "data/train-00000-of-00001.parquet"
+    assert 40 * 100_000 < split.size < 40 * 100_000 * 1.1  # not three times as much
+    assert split.loaded > 3 * 40 * 100_000
+
+
+def test_row_groups_bound_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "GROUP_BYTES", 1_000_000)
+    split = writing.write_split("test", rows_of(40), Noise(), tmp_path, 1_500_000)  # type: ignore[arg-type]
+    files = [parquet.ParquetFile(tmp_path / shard.path) for shard in split.shards]
+    assert len(files) == 4
+    assert [file.num_row_groups for file in files] == [1] * 4
+    assert [shard.rows for shard in split.shards] == [30] * 4
+    ids = [i for file in files for i in file.read(["row_id"])["row_id"].to_pylist()]
+    assert ids == list(range(120))
+    image = files[3].read()["image"][29].as_py()
+    assert image == {"path": "39.jpg", "bytes": Noise().read("39.jpg")}
+
+
+def test_without_choices(here: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "export"
+    assert main(["export", "--out", str(out)]) == 0
+    table = parquet.read_table(out / "data/test-00000-of-00001.parquet")
+    assert "choices" not in table.column_names
+    assert Image.open(io.BytesIO(table["image"][0].as_py()["bytes"])).format == "JPEG"
+    assert "Multiple choice" not in (out / "README.md").read_text()
+
+
+def test_mistakes(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "thesis.txt").touch()
+    assert main(["export", "--out", str(tmp_path)]) == 2
+    assert "holds thesis.txt, which isn't of an export" in capsys.readouterr().err
+    assert main(["export", "--choices", "1"]) == 2
+    assert "--choices 1: from 2 to 26" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(here / "conf", tmp_path / "conf")
+    shutil.copy(here / "params.yaml", tmp_path)
+    assert main(["export"]) == 2
+    assert "Run `dvc repro split` first" in capsys.readouterr().err
