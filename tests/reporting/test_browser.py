@@ -35,6 +35,17 @@ SCROLL = """new Promise(done => {
   };
   frame();
 })"""
+# Pixels that a select's box has beyond its text and the arrow (20).
+ROOM = """(() => {
+  const pen = document.createElement('canvas').getContext('2d');
+  return Object.fromEntries(['model', 'vs'].map(id => {
+    const select = document.getElementById(id), style = getComputedStyle(select);
+    pen.font = style.font;
+    const padding = parseFloat(style.paddingLeft) + parseFloat(style.paddingRight);
+    const text = pen.measureText(select.selectedOptions[0].textContent).width;
+    return [id, select.clientWidth - padding - 20 - text];
+  }));
+})()"""
 CHANGES = """(() => {
   const times = {};
   const changes = {outcome: {outcome: 'wrong'}, search: {q: 'color lamp'},
@@ -281,6 +292,15 @@ def test_narrow_screens_dont_scroll_sideways(opened, small):
         page.size(390, 844)
         page.open((small[0] / name).as_uri())
         assert page.run("document.documentElement.scrollWidth <= innerWidth"), name
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_chosen_models_names_are_not_cut_off(opened, width):
+    page = opened("#vs=blind-question")
+    page.size(width, 844)
+    room = page.run(ROOM)
+    assert len(room) == 2
+    assert all(spare >= 0 for spare in room.values()), room
 
 
 def test_error_cards_of_the_report_lead_to_their_row(page, small, rows):

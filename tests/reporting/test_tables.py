@@ -38,6 +38,16 @@ def test_a_difference_by_chance_is_called_that(results):
     assert said.count("not significantly different (") == 2
 
 
+def test_the_floor_is_cleared_beyond_chance_only_after_correction(results):
+    blind = results.best_blind
+    pairs = [{**p, "difference": 0.1, "low": 0.01, "significant": False}
+             if p["b"] == blind or p["a"] == blind else p
+             for p in results.evaluation["pairs"]]  # fmt: skip
+    unsure = replace(results, evaluation={**results.evaluation, "pairs": pairs})
+    said = sentences.findings(unsure)
+    assert f"No zero-shot model clears it beyond chance, corrected for all {len(pairs)} " in said[0]
+
+
 def test_a_loss_is_called_a_loss(results):
     worse = {m: dict(v) for m, v in results.metrics.items()}
     worse["finetuned"]["accuracy"] = 0.01

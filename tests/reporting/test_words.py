@@ -4,7 +4,18 @@ import math
 
 import pytest
 
-from abo_vqa.reporting.words import count, listing, number, p_value, percent, plain, points, span
+from abo_vqa.reporting.words import (
+    count,
+    listing,
+    number,
+    p_value,
+    part,
+    percent,
+    plain,
+    points,
+    span,
+)
+from abo_vqa.slices import SLICES
 
 NAN = math.nan
 
@@ -45,3 +56,11 @@ def test_listing():
     assert listing(["a"]) == "a"
     assert listing(["a", "b"]) == "a and b"
     assert listing(["a", "b", "c"]) == "a, b and c"
+
+
+def test_every_slice_has_words_of_its_own():
+    named = {name: part(name, "two_words") for name in SLICES}
+    assert not any(name.replace("_", " ") in words for name, words in named.items())
+    assert len(set(named.values())) == len(SLICES) - 1  # types and subtypes are both questions
+    assert part("answer_frequency", "1-9") == "answers that train has 1-9 times"
+    assert part("seen_question", "False") == "new questions"

@@ -161,7 +161,8 @@ def results(folder: Path, train: pd.DataFrame, test: pd.DataFrame, vqa: pd.DataF
     epochs = [{"epoch": e + 1, "validation_accuracy": 0.72 - 0.4 / (e + 1)} for e in range(8)]
     steps = [{"step": s, "loss": 3 / (1 + s / 20) + 0.1 * float(rng.random()), "lr": 2e-3}
              for s in range(160)]  # fmt: skip
-    write(reports / "training.json", {"best_epoch": 8, "epochs": epochs, "steps": steps})
+    training = {"best_epoch": 8, "held_out_rows": 90, "epochs": epochs, "steps": steps}
+    write(reports / "training.json", training)
 
 
 def answer(model: str, skill: float, rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:

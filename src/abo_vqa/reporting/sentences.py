@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abo_vqa.reporting.inputs import Results
-from abo_vqa.reporting.words import count, kind, label, listing, percent, points, span
+from abo_vqa.reporting.words import count, kind, label, listing, part, percent, points, span
 
 WEAK = 3  # slices named in words
 
@@ -47,7 +47,7 @@ def findings(results: Results) -> list[str]:
         beaten = [m for m in zero_shot if not clears(results, m, blind)]
         said.append(
             f"The floor is {percent(floor)}: {label(blind)} reaches it without the picture. "
-            + beyond_chance(zero_shot, beaten)
+            + beyond_chance(zero_shot, beaten, len(results.evaluation.get("pairs", [])))
         )
         types = gains_by_type(results, results.focus)
         better = [f"{name} ({points(gain)})" for name, gain in types if gain > 0]
@@ -57,32 +57,41 @@ def findings(results: Results) -> list[str]:
                 f"type: {listing(better)} points."
             )
     weak = [
-        f"{part['slice'].replace('_', ' ')} {part['value']}, {percent(part['accuracy'])} of "
-        f"{count(part['n'])}"
-        for part in results.evaluation.get("worst_slices", [])[:WEAK]
+        f"{part(found['slice'], found['value'])} ({percent(found['accuracy'])} of "
+        f"{count(found['n'])})"
+        for found in results.evaluation.get("worst_slices", [])[:WEAK]
     ]
     if weak:
         overall = percent(results.metrics[results.focus]["accuracy"])
-        said.append(f"{label(results.focus)} is weakest at {'; '.join(weak)} (over all {overall}).")
+        said.append(
+            f"{label(results.focus)} is weakest at {listing(weak)}; over all it has {overall}."
+        )
     smallest = results.evaluation.get("minimum_detectable_difference")
     if isinstance(smallest, (int, float)):
         said.append(
-            f"With this many test pictures, a paired difference below {100 * smallest:.1f} points "
-            "can't be told from chance."
+            f"With this many test pictures, a true paired difference of {100 * smallest:.1f} "
+            "points is found four times in five; much smaller ones are likely to be missed."
         )
     return said
 
 
-def beyond_chance(models: list[str], beaten: list[str]) -> str:
-    """How many of `models` clear the floor, given those that don't."""
+def beyond_chance(models: list[str], beaten: list[str], pairs: int) -> str:
+    """How many of `models` clear the floor, given those that don't, after correction for `pairs`.
+
+    A single interval may leave out 0 where the corrected test doesn't call a difference real.
+    """
     if not models:
         return ""
+    corrected = f", corrected for all {pairs} comparisons" if pairs else ""
     if len(beaten) == len(models):
-        return "No zero-shot model clears it beyond chance."
+        return f"No zero-shot model clears it beyond chance{corrected}."
     if not beaten:
-        return "Every zero-shot model clears it."
+        return f"Every zero-shot model clears it beyond chance{corrected}."
     names = listing([label(model) for model in beaten])
-    return f"{len(beaten)} of {len(models)} zero-shot models don't clear it beyond chance: {names}."
+    return (
+        f"{len(beaten)} of {len(models)} zero-shot models don't clear it beyond chance{corrected}: "
+        f"{names}."
+    )
 
 
 def clears(results: Results, model: str, blind: str) -> bool:
@@ -97,13 +106,13 @@ def gains_by_type(results: Results, model: str) -> list[tuple[str, float]]:
     """Accuracy minus the best blind baseline's, within each question type."""
     blind = [m for m in results.metrics if kind(m) == "blind"]
     gains = []
-    for part in results.slices(model, "question_type"):
+    for own in results.slices(model, "question_type"):
         rivals = [
             other["accuracy"]
             for m in blind
             for other in results.slices(m, "question_type")
-            if other["value"] == part["value"]
+            if other["value"] == own["value"]
         ]
         if rivals:
-            gains.append((str(part["value"]), part["accuracy"] - max(rivals)))
+            gains.append((str(own["value"]), own["accuracy"] - max(rivals)))
     return gains

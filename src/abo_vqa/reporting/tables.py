@@ -125,7 +125,8 @@ def slice_tables(results: Results) -> list[dict[str, Any]]:
             order.sort(key=lambda value: int(value.split("-")[0]))
         if len(order) > 1:
             rows = [
-                {"value": VALUES.get(value, value), "n": values[models[0]][value]["n"],
+                {"value": VALUES.get(value, value.replace("_", " ")),
+                 "n": values[models[0]][value]["n"],
                  "cells": [values[m].get(value) for m in models]}
                 for value in order[:LARGEST]
             ]  # fmt: skip

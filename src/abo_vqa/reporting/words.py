@@ -117,6 +117,21 @@ def plain(value: Any) -> str:
     return str(value)
 
 
+def part(name: str, value: str) -> str:
+    """What a slice's rows are: `question_type`, `counting` → counting questions."""
+    return {
+        "question_type": f"{value} questions",
+        "question_subtype": f"{value} questions",
+        "answer_type": f"answers of the type {value}",
+        "answer_words": f"answers of {value} words",
+        "answer_frequency": f"answers that train has {value} times",
+        "image_rows": f"pictures with {value} test questions",
+        "product_type": value.replace("_", " "),
+        "seen_question": "questions seen in train" if value == "True" else "new questions",
+        "seen_pair": f"questions whose answer was {'' if value == 'True' else 'not '}seen in train",
+    }.get(name, f"{name} {value}".replace("_", " "))
+
+
 def listing(items: Sequence[str]) -> str:
     """a, b and c."""
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)

@@ -10,6 +10,7 @@ from abo_vqa.metrics.statistics import bootstrap, interval
 from abo_vqa.questions import number
 from abo_vqa.reporting.figures.models import forest, kinds
 from abo_vqa.reporting.inputs import Results
+from abo_vqa.reporting.intervals import wilson
 from abo_vqa.reporting.style import (
     BLUE,
     CYCLE,
@@ -174,12 +175,10 @@ def counting(results: Results) -> Drawing | None:
         truth, given = part["answer"].map(as_number), part["prediction"].map(as_number)
         known = truth.notna()
         error = (given - truth)[known].clip(-4, 4)
-        for distance, n in error.value_counts().sort_index().items():
-            table.append({"model": model, "error": distance, "n": n, "share": n / known.sum()})
-        lost = int((given.isna() & known).sum())
-        if lost:
-            table.append({"model": model, "error": float("nan"), "n": lost,
-                          "share": lost / known.sum()})  # fmt: skip
+        for distance, n in error.value_counts(dropna=False).sort_index().items():
+            low, high = wilson(n, int(known.sum()))
+            table.append({"model": model, "error": distance, "n": n, "share": n / known.sum(),
+                          "low": low, "high": high})  # fmt: skip
     data = pd.DataFrame(table)
     if data.empty:
         return None
@@ -189,7 +188,9 @@ def counting(results: Results) -> Drawing | None:
         xs = part["error"].fillna(6)
         colors = [BLUE if e == 0 else RULE if pd.isna(e) else VERMILION for e in part["error"]]
         ax.bar(xs, part["share"], color=colors, width=0.8)
-        ax.set_xticks([-4, -2, 0, 2, 4, 6], ["≤−4", "−2", "0", "+2", "≥4", "none"])
+        ax.vlines(xs, part["low"], part["high"], color=INK, lw=1)
+        ax.set_xticks([-4, -2, 0, 2, 4, 6], ["≤−4", "−2", "0", "+2", "≥+4", "none"], size=8)
+        ax.set_xlim(-5.2, 7.2)
         ax.set_title(f"{label(model)}, n = {count(part['n'].sum())}")
         ax.grid(axis="y")
         percent_axis(ax.yaxis)
@@ -199,8 +200,9 @@ def counting(results: Results) -> Drawing | None:
     return Drawing(
         "counting",
         "How far off the counts are",
-        "counting questions of the test rows",
-        "Blue: right; vermilion: wrong by so many; grey: the answer was no number.",
+        "counting questions of the test rows, 95% intervals",
+        "Blue: right; vermilion: wrong by so many; grey: the answer was no number. Lines are "
+        "Wilson intervals.",
         data,
         figure,
     )

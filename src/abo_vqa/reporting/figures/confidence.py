@@ -81,12 +81,19 @@ def risk_coverage(results: Results) -> Drawing | None:
         for point in results.evaluation["calibration"][model]["risk_coverage"]
         if point["coverage"] >= LEAST
     )
-    figure, axes = canvas(3.3)
+    sizes = data["model"].map(lambda m: results.evaluation["calibration"][m]["n"])
+    answered_rows = (data["coverage"] * sizes).round()
+    bounds = [wilson(r * n, n) for r, n in zip(data["risk"], answered_rows, strict=True)]
+    data["n"], data["low"], data["high"] = answered_rows.astype(int), *zip(*bounds, strict=True)
+    figure, axes = canvas(3.4)
     ax = axes[0][0]
     for i, model in enumerate(models):
         part = data[data["model"] == model]
         ax.plot(part["coverage"], part["risk"], color=CYCLE[i], lw=1.8, label=label(model),
                 marker=MARKERS[i], markevery=(3 + i, 12), markersize=5)  # fmt: skip
+        if i == 0:  # six bands would hide each other; the table has them all
+            ax.fill_between(part["coverage"], part["low"], part["high"], color=CYCLE[i],
+                            alpha=0.15, lw=0)  # fmt: skip
     ax.set_xlim(0, 1.01)
     ax.set_ylim(0, None)
     percent_axis(ax.xaxis)
@@ -95,13 +102,14 @@ def risk_coverage(results: Results) -> Drawing | None:
     ax.set_ylabel("wrong among them")
     ax.grid()
     bare(ax, "bottom")
-    ax.legend(loc="best", ncols=2)
+    figure.legend(loc="outside lower center", ncols=len(models))
     return Drawing(
         "risk-coverage",
         "What abstaining buys",
-        f"n = {answered(results, models)}",
+        f"n = {answered(results, models)}, 95% interval of {label(models[0])}",
         "Share of wrong answers when a model answers only its most confident questions, from 5% of "
-        "them on. A useful confidence falls steeply to the left.",
+        "them on; the band is Wilson's interval. With a useful confidence the curve falls steeply "
+        "to the left.",
         data,
         figure,
     )

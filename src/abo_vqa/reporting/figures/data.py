@@ -40,7 +40,8 @@ def funnel(results: Results) -> Drawing:
     colors = [BLUE if unit == "images" else ORANGE for unit in table["unit"]]
     ax.barh(range(len(table)), table["n"], color=colors, height=0.66)
     for y, n in enumerate(table["n"]):
-        ax.text(n, y, f" {count(n)}", va="center", color=INK)
+        ax.annotate(count(n), (n, y), xytext=(4, 0), textcoords="offset points", va="center",
+                    color=INK)  # fmt: skip
     ax.set_yticks(range(len(table)), table["step"])
     ax.set_ylim(len(table) - 0.4, -0.6)
     ax.set_xlim(0, table["n"].max() * 1.12)

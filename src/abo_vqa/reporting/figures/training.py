@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from abo_vqa.reporting.inputs import Results
+from abo_vqa.reporting.intervals import wilson
 from abo_vqa.reporting.style import BLUE, SKY, VERMILION, Drawing, bare, canvas, percent_axis
 from abo_vqa.reporting.words import count
 
@@ -43,24 +44,31 @@ def learning_curve(results: Results) -> Drawing | None:
     epochs = pd.DataFrame(results.training.get("epochs", []))
     if epochs.empty:
         return None
+    held_out = results.training.get("held_out_rows")
+    if held_out:
+        bounds = [wilson(share * held_out, held_out) for share in epochs["validation_accuracy"]]
+        epochs["low"], epochs["high"] = zip(*bounds, strict=True)
     figure, axes = canvas(2.3)
     ax = axes[0][0]
+    if held_out:
+        ax.vlines(epochs["epoch"], epochs["low"], epochs["high"], color=VERMILION, lw=1.6,
+                  alpha=0.45)  # fmt: skip
     ax.plot(epochs["epoch"], epochs["validation_accuracy"], color=VERMILION, marker="o", ms=4)
     kept = epochs[epochs["epoch"] == results.training.get("best_epoch")]
     ax.plot(kept["epoch"], kept["validation_accuracy"], "o", ms=11, mfc="none", mec=VERMILION)
     ax.set_xlabel("epoch")
     ax.set_ylabel("validation accuracy")
     ax.locator_params(axis="x", integer=True)
+    ax.locator_params(axis="y", nbins=5, steps=[1, 2, 5, 10])  # whole per cents
     percent_axis(ax.yaxis)
     ax.grid(axis="y")
     bare(ax, "bottom")
-    held_out = round(len(results.train) * results.config.lora.validation)
     return Drawing(
         "learning-curve",
         "The learning curve",
-        f"about {count(held_out)} held-out train rows",
-        "Exact match on rows held out of train, grouped like the split. The circled epoch is the "
-        "one that is kept and tested.",
+        f"n = {count(held_out)} held-out train rows, 95% intervals" if held_out else "",
+        "Exact match on rows held out of train, grouped like the split; lines are Wilson intervals "
+        "that take rows as independent. The circled epoch is the one that is kept and tested.",
         epochs,
         figure,
     )
