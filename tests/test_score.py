@@ -62,13 +62,35 @@ def test_without_pictures_and_questions_rows_are_resampled(score):
     ("text", "options", "message"),
     [("answer,guess\nred,red\n", (), "lacks the column prediction or predicted_answer"),
      ("answer,prediction\n", (), "no rows"),
-     ("answer,prediction\nred,red\n", ("--metrics", "cider"), "There are: exact_match")],
+     ("answer;prediction\nred;red\n", (), "it has answer;prediction"),
+     ("answer,prediction\nred,blue,green\n", (), "more fields than the header"),
+     ("answer,prediction\nred,red\n", ("--metrics", "f1,cider"), "no metric cider. There are: "),
+     ("answer,prediction\nred,red\n", ("--metrics", ","), "no metric is named"),
+     ("answer,prediction\nred,red\n", ("--out", str(ROOT / "params.yaml")), "can't write there")],
 )  # fmt: skip
 def test_mistakes_are_one_message(score, text, options, message):
     code, _, error = score(text, *options)
     assert code == 2
     assert message in error
     assert "Traceback" not in error
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # the figures' font has no Chinese
+def test_unicode_and_words_of_pandas_are_answers(score):
+    text = "answer,prediction\nNone,none\nnan,nan\nnaïve,Naïve\n日本,日本\nNA,\n"
+    _, out, _ = score(text, "--metrics", "exact_match,word_overlap_f1,bleu")
+    scores = pd.read_csv(out / "scores.csv", keep_default_na=False, dtype=str)
+    assert scores["answer"].tolist() == ["None", "nan", "naïve", "日本", "NA"]
+    assert scores["exact_match"].tolist() == ["1.0", "1.0", "1.0", "1.0", "0.0"]
+    assert scores["bleu"].iloc[-1] == "0.0"
+
+
+def test_an_earlier_tables_figures_do_not_stay(score):
+    _, out, _ = score(TABLE, "--metrics", "f1,rouge1")
+    assert (out / "question-types.png").is_file()
+    _, out, _ = score("answer,prediction\nred,red\nblue,red\n", "--metrics", "f1,rouge1")
+    assert not (out / "question-types.png").exists()
+    assert (out / "metric-distributions.png").is_file()
 
 
 def test_all_rows_failed_leaves_no_nan(score):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,8 +57,17 @@ def read_table(path: str | Path, required: Sequence[str] = ()) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"no table at {path}. Check the path, or run the stage that makes it.")
     try:
-        # Python objects rather than Arrow strings: comparisons with "" behave as people expect.
-        table = pd.read_csv(path, keep_default_na=False, dtype=object, encoding="utf-8-sig")
+        with warnings.catch_warnings():
+            # A line with more fields than the header: else pandas takes the first for an index.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            # Python objects, not Arrow strings: comparisons with "" behave as people expect.
+            table = pd.read_csv(
+                path, keep_default_na=False, dtype=object, encoding="utf-8-sig", index_col=False
+            )
+    except pd.errors.ParserWarning as error:
+        raise UserError(
+            f"{path}: a line has more fields than the header. Text with commas needs quotes."
+        ) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(f"{path} isn't a UTF-8 CSV with a header line: {error}") from error
     missing = [name for name in required if name not in table.columns]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import pandas as pd
 from abo_vqa.config import Config, load_config
 from abo_vqa.errors import UserError
 from abo_vqa.io import read_table, write_json, write_table
+from abo_vqa.metrics.lexical import exact_match
 from abo_vqa.metrics.statistics import bootstrap, interval
 from abo_vqa.metrics.table import METRICS, WORDNET, score_pairs
 from abo_vqa.stage import pin_threads
@@ -20,6 +22,7 @@ from abo_vqa.stage import pin_threads
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+FIGURES = ("metric-correlation", "metric-distributions", "confusions", "question-types")
 CHOICES = tuple(name for name in METRICS if name != "bertscore_f1_rescaled")
 NAMES = {"answer": ("answer", "ground_truth"), "prediction": ("prediction", "predicted_answer")}
 
@@ -99,9 +102,11 @@ def draw(
     from abo_vqa.reporting.style import headline, styled
     from abo_vqa.slices import slices
 
-    if "exact_match" not in scored or not scored["exact_match"].notna().any():
-        return []  # they tell right answers from wrong ones
-    table = rows.join(scored).assign(accuracy=scored["exact_match"].fillna(0.0))
+    answered = np.asarray(rows["error"] == "", dtype=np.bool_)
+    if not answered.any():
+        return []
+    right = [exact_match(p, a) for p, a in zip(rows["prediction"], rows["answer"], strict=True)]
+    table = rows.join(scored).assign(accuracy=np.where(answered, right, 0.0))
     chosen = [metrics.correlation, metrics.distributions, answers.confusions]
     cut: dict[str, Any] = {}
     if "question" in table:
@@ -135,11 +140,26 @@ def chosen_metrics(text: str | None) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in CHOICES]
     if unknown or not names:
-        raise UserError(
-            f"--metrics {text!r}: {', '.join(unknown) or 'nothing'} isn't a metric. "
-            f"There are: {', '.join(CHOICES)}."
-        )
+        wrong = f"there is no metric {', '.join(unknown)}" if unknown else "no metric is named"
+        raise UserError(f"--metrics {text!r}: {wrong}. There are: {', '.join(CHOICES)}.")
     return [name for name in CHOICES if name in names]
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder for the results, free of an earlier table's figures.
+
+    Raises:
+        UserError: it can't be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in FIGURES:
+            for old in (folder / f"{name}.png", folder / "data" / f"{name}.csv"):
+                old.unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"--out {folder}: can't write there: {error.strerror}.") from error
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -157,6 +177,7 @@ def command(args: argparse.Namespace) -> int:
     metrics = chosen_metrics(args.metrics)
     config = load_config()
     table, rows = read_answers(args.file)
+    prepare(args.out)  # before any long work
     pin_threads(config.threads)
     if set(WORDNET) & set(metrics):
         from abo_vqa.metrics.wordnet import ensure_wordnet
