@@ -59,6 +59,9 @@ class Gate:
         """Why a pair can't be in the set whatever else is in it, or ""."""
         question, answer = pair.question, norm(pair.answer)
         words = question.split()
+        # First: a table of one's own keeps pairs with other faults, but not what people rejected.
+        if (product.get("path", ""), question, pair.answer) in self.rejected:
+            return "review"
         if not (question + pair.answer).isascii() or not ENGLISH.search(question):
             return "language"
         if not question.endswith("?"):
@@ -76,8 +79,6 @@ class Gate:
             return "in_question"
         if not self.allow_brands and self.gives_brand(pair, product):
             return "brand_or_text"
-        if (product.get("path", ""), question, pair.answer) in self.rejected:
-            return "review"
         return ""
 
     def gives_brand(self, pair: Pair, product: Product) -> bool:
