@@ -71,7 +71,6 @@ def saved(page: Page, folder: Path) -> Path:
     raise AssertionError("no review.csv came within 5 s")
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium installed (nor BROWSER_PATH set)")
 def test_what_people_reject_leaves_the_set(
     reviewed: list[tuple[str, str, str]], browser: Page, here: Path

@@ -1,0 +1,194 @@
+"""Generation against a server that speaks Gemini's protocol: quota kept, quota held, overhead.
+
+    python benchmarks/generation.py            # all three, about 7 minutes, mostly waiting
+    python benchmarks/generation.py --only cpu
+
+The server (tests/servers/gemini.py) is a process of its own; rates are told from its log of when
+requests arrived. Processor time is our process's alone, the SDK's share measured by the same calls
+made with nothing but the SDK, in turns with ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).parents[1] / "tests"
+sys.path.insert(0, str(TESTS))
+
+from generate.workspace import KEY, configure, products, write_balanced  # noqa: E402
+from shop import jpeg, listing, write_shop  # noqa: E402
+
+SIDE, DISTINCT = 256, 64  # pixels of ABO's small pictures; how many different ones are made
+LATENCY = 0.8  # seconds
+
+
+@contextmanager
+def server(latency: float, log: Path | None = None) -> Iterator[str]:
+    """The server's address."""
+    command = [sys.executable, str(TESTS / "servers" / "gemini.py"), "--latency", str(latency)]
+    command += ["--log", str(log)] if log else []
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def project(images: int) -> Iterator[Path]:
+    """A workspace with so many products, entered."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = products(images)
+        made = [jpeg(i, side=SIDE) for i in range(DISTINCT)]
+        pictures = {row["path"]: made[i % DISTINCT] for i, row in enumerate(rows)}
+        paths = {row["image_id"]: row["path"] for row in rows}
+        write_shop(folder / "data/raw/sample", [listing("image0")], paths, pictures)
+        write_balanced(folder, rows)
+        (folder / "conf").symlink_to(TESTS.parent / "conf")
+        (folder / "dvc.yaml").touch()
+        os.chdir(folder)
+        try:
+            yield folder
+        finally:
+            os.chdir(before)
+
+
+def ask(folder: Path, **settings: Any) -> tuple[float, float]:
+    """Ask about all products; returns seconds and processor seconds."""
+    from abo_vqa.generate.command import make_gate, read_products
+    from abo_vqa.generate.remote import annotate
+    from abo_vqa.stage import no_log
+
+    config = configure(folder, annotator="gemini", **settings)
+    rows, gate = read_products(), make_gate(config)
+    wall, cpu = time.perf_counter(), time.process_time()
+    work = annotate(config, rows, gate, no_log)
+    spent = time.perf_counter() - wall, time.process_time() - cpu
+    assert all(task.complete(gate) for task in work.tasks)
+    return spent
+
+
+def arrivals(log: Path) -> list[float]:
+    return sorted(json.loads(line)[0] for line in log.read_text().splitlines())
+
+
+def most_in_a_minute(times: list[float]) -> int:
+    """The largest number of requests in any 60 s."""
+    most = first = 0
+    for last, moment in enumerate(times):
+        while times[first] <= moment - 60:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def rate(quota: int, windows: int) -> None:
+    """How much of a quota is used, and whether it is ever exceeded.
+
+    A run begins with an empty window, so the first minute's quota goes out at once. What counts is
+    the time from the first request to the first one after `windows` times the quota.
+    """
+    with project(quota * windows + 1) as folder:
+        log = folder / "requests.jsonl"
+        with server(LATENCY, log) as url:
+            wall, cpu = ask(folder, base_url=url, requests_per_minute=quota, timeout_s=60)
+        times = arrivals(log)
+    assert len(times) == quota * windows + 1
+    kept = 60 * windows / (times[-1] - times[0])
+    print(
+        f"quota {quota:,} a minute, {LATENCY * 1000:.0f} ms: {kept:.1%} of it over "
+        f"{times[-1] - times[0]:.1f} s; at most {most_in_a_minute(times):,} in any 60 s; "
+        f"{wall:.0f} s, {cpu:.1f} CPU s"
+    )
+
+
+def bare(folder: Path, url: str, workers: int) -> float:
+    """Processor seconds of the same calls by the SDK alone, in as many threads."""
+    from google.genai import types
+
+    from abo_vqa.archive import open_archive
+    from abo_vqa.generate.command import make_gate, read_products
+    from abo_vqa.generate.gemini import Gemini
+    from abo_vqa.generate.prompt import instruction
+    from abo_vqa.generate.tasks import make_tasks, request_for
+
+    config = configure(folder, annotator="gemini", base_url=url)
+    settings = config.generate
+    gate = make_gate(config)
+    system = instruction(settings.prompt, settings.questions, settings.allow_brands)
+    with open_archive(config.data.raw) as archive:
+        calls = [
+            (request_for(task, system, b"", gate).text, archive.read(task.path))
+            for task in make_tasks(read_products(), [], gate, config)
+        ]
+    made = Gemini(KEY, settings)
+    options = made.config.model_copy(update={"system_instruction": system})
+
+    def call(item: tuple[str, bytes]) -> None:
+        text, picture = item
+        parts = [types.Part.from_bytes(data=picture, mime_type="image/jpeg"), text]
+        answer = made.client.models.generate_content(
+            model=settings.model, contents=parts, config=options
+        )
+        assert answer.text
+
+    begun = time.process_time()
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(call, calls))
+    spent = time.process_time() - begun
+    made.close()
+    return spent
+
+
+def overhead(images: int, repeat: int, workers: int) -> None:
+    """Processor time an image beyond the SDK's own."""
+    ours, theirs = [], []
+    with server(0.1) as url:
+        for _ in range(repeat + 1):  # the first round warms up: imports, connections
+            with project(images) as folder:
+                theirs.append(bare(folder, url, workers))
+                plenty = {"requests_per_minute": 10**6, "tokens_per_minute": 10**9}
+                ours.append(ask(folder, base_url=url, concurrency=workers, **plenty)[1])
+    ours, theirs = [[1000 * t / images for t in part[1:]] for part in (ours, theirs)]
+    extra = [a - b for a, b in zip(ours, theirs, strict=True)]
+    print(
+        f"CPU an image: {statistics.median(ours):.1f} ms, the SDK alone "
+        f"{statistics.median(theirs):.1f} ms; beyond it {statistics.median(extra):.1f} ms "
+        f"({min(extra):.1f} to {max(extra):.1f}, {repeat} rounds of {images} images)"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=("fast", "slow", "cpu"), help="one of the three")
+    parser.add_argument("--images", type=int, default=300, help="a round of cpu (%(default)s)")
+    parser.add_argument("--repeat", type=int, default=5, help="rounds of cpu (%(default)s)")
+    parser.add_argument("--workers", type=int, default=32, help="of cpu (%(default)s)")
+    args = parser.parse_args()
+    os.environ["GEMINI_API_KEY"] = KEY
+    if args.only in (None, "cpu"):
+        overhead(args.images, args.repeat, args.workers)
+    if args.only in (None, "fast"):
+        rate(quota=1000, windows=2)
+    if args.only in (None, "slow"):
+        rate(quota=15, windows=3)
+
+
+if __name__ == "__main__":
+    main()
