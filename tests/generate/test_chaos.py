@@ -82,7 +82,7 @@ def chaos(here: Path, images: int, kills: int, seed: int) -> None:
 
 
 def test_kills_and_faults(here: Path) -> None:
-    chaos(here, images=40, kills=4, seed=1)
+    chaos(here, images=30, kills=3, seed=1)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from servers.gemini import GeminiServer, picture_of, product_of, system_text, us
 
 from abo_vqa.archive import open_archive
 from abo_vqa.errors import ComeBackLater, UserError
+from abo_vqa.generate.asking import Asker
 from abo_vqa.generate.command import run
 from abo_vqa.generate.journal import Entry, read_journal
 from abo_vqa.generate.ledger import Ledger, Wait
@@ -21,6 +22,12 @@ from abo_vqa.generate.remote import journal_folder
 from generate.workspace import KEY, configure, make, vqa, write_balanced
 
 ANNOTATORS = ("gemini", "gemini-legacy")
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorter pauses between tries: how they grow is not what these tests are about."""
+    monkeypatch.setattr("abo_vqa.generate.asking.FIRST_PAUSE", 0.1)
 
 
 @pytest.fixture
@@ -202,7 +209,7 @@ def test_settings_that_every_request_is_refused_for(here: Path, server: GeminiSe
 def test_image_that_always_fails_is_given_up(here: Path, server: GeminiServer) -> None:
     make(here, 3)
     server.plan("product 1", *["500"] * 100)
-    config = configure(here, annotator="gemini", base_url=server.url, attempts=1, patience_s=1)
+    config = configure(here, annotator="gemini", base_url=server.url, attempts=1, patience_s=0.3)
     stops = []
     for _ in range(4):
         try:
@@ -320,9 +327,9 @@ def test_outage_stops_with_everything_saved(here: Path, server: GeminiServer) ->
     make(here, 6)
     for i in range(3, 6):
         server.plan(f"product {i}", *["503"] * 1000)
-    config = configure(here, annotator="gemini", base_url=server.url, attempts=2, patience_s=2)
+    config = configure(here, annotator="gemini", base_url=server.url, attempts=2, patience_s=1)
     begun = time.monotonic()
-    with pytest.raises(ComeBackLater, match="no answer for 2 s; last: HTTP 503"):
+    with pytest.raises(ComeBackLater, match="no answer for 1 s; last: HTTP 503"):
         run(config)
     assert time.monotonic() - begun < 20
     server.script.clear()
@@ -331,6 +338,18 @@ def test_outage_stops_with_everything_saved(here: Path, server: GeminiServer) ->
     assert len(server.generated("")) == len(server.generated())
     answered = [call for call in server.generated() if not call.fault]
     assert len({call.product for call in answered}) == len(answered) == 6
+
+
+def test_pauses_double_up_to_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    from random import Random
+    from types import SimpleNamespace
+
+    monkeypatch.setattr("abo_vqa.generate.asking.FIRST_PAUSE", 1.0)
+    asker: Any = SimpleNamespace(dice=Random(0))
+    for times, most in ((1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (1000, 60)):
+        drawn = [Asker.backoff(asker, times) for _ in range(200)]
+        assert most / 2 <= min(drawn) < 0.6 * most
+        assert 0.9 * most < max(drawn) <= most
 
 
 def test_budget_is_not_exceeded(here: Path, server: GeminiServer) -> None:

@@ -30,12 +30,13 @@ def test_never_more_than_the_quota_in_any_window(tmp_path: Path) -> None:
     """Eight threads, answers that take random times; a request arrives anywhere in between."""
     import random
 
-    ledger = Ledger(tmp_path / "calls.sqlite", WINDOW)
+    window = WINDOW / 2
+    ledger = Ledger(tmp_path / "calls.sqlite", window)
     quota, arrived, lock = Quota(10, 10**9, 10**9), [], threading.Lock()
 
     def work(seed: int) -> None:
         dice = random.Random(seed)
-        until = time.monotonic() + 3
+        until = time.monotonic() + 1.8
         while time.monotonic() < until:
             found = reserve(ledger, quota)
             if isinstance(found, Wait):
@@ -53,8 +54,8 @@ def test_never_more_than_the_quota_in_any_window(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     ledger.close()
-    assert most_in_window(arrived, WINDOW) <= 10
-    assert len(arrived) >= 30  # and it does use it
+    assert most_in_window(arrived, window) <= 10
+    assert len(arrived) >= 20  # and it does use it
 
 
 def test_the_window_survives_a_kill(tmp_path: Path) -> None:

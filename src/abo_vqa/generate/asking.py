@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from abo_vqa.archive import Archive
     from abo_vqa.config import Generate
 
-LONGEST_PAUSE = 60.0  # seconds between tries, unless the server asks for more
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between tries, unless the server asks for more
 HOPELESS = 5  # requests refused before any was answered: it's the settings, not the image
 NAP = 0.5  # a signal has to be noticed soon
 
@@ -340,7 +340,9 @@ class Asker:
 
     def backoff(self, times: int) -> float:
         """Seconds to wait after so many failures: doubled each time, with jitter."""
-        return float(min(LONGEST_PAUSE, 0.5 * 2 ** min(times, 10)) * self.dice.uniform(0.5, 1.0))
+        return float(
+            min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(times - 1, 9)) * self.dice.uniform(0.5, 1.0)
+        )
 
     def throttle(self, key: Key, delay: float | None) -> None:
         """Rest a key: as long as the server asks, else ever longer."""
