@@ -90,6 +90,12 @@ def test_the_first_of_equal_choices() -> None:
     assert best(["a", "b", "c"], [-2000.0, -1000.0, -1000.0]) == Answer("b", 0.5)
 
 
+def test_choices_outside_a_models_vocabulary() -> None:
+    nothing = float("-inf")
+    assert best(["a", "b"], [nothing, -3.0]) == Answer("b", 1.0)
+    assert best(["a", "b"], [nothing, nothing]).error.startswith("none of the choices is among")
+
+
 class Mute(VQAModel):
     """A family that gives no likelihoods."""
 

@@ -72,8 +72,13 @@ class Chooser(VQAModel):
 
 
 def best(choices: Sequence[str], scores: Sequence[float]) -> Answer:
-    """The likeliest choice, the first of equal ones; log-likelihoods in, softmax out."""
+    """The likeliest choice, the first of equal ones; log-likelihoods in, softmax out.
+
+    A model with a vocabulary of answers gives minus infinity to what isn't in it.
+    """
     top = max(scores)
+    if top == -math.inf:
+        return Answer("", None, "none of the choices is among the model's answers")
     total = sum(math.exp(score - top) for score in scores)
     return Answer(choices[scores.index(top)], 1 / total)
 
@@ -82,19 +87,28 @@ def packed(question: str, choices: Sequence[str]) -> str:
     return json.dumps([question, *choices], ensure_ascii=False)
 
 
-def read_set(source: Path, split: str) -> tuple[pd.DataFrame, dict[str, bytes]]:
-    """The rows of a split, and the bytes of its pictures by path.
+def files_of(source: Path, split: str) -> list[Path]:
+    """The Parquet files of a split.
 
     Args:
-        source: an export's folder, or one Parquet file of its columns.
+        source: an export's folder, or one file of its columns.
     Raises:
-        UserError: there is no such split, or it has no choices.
+        UserError: there is none.
     """
-    from pyarrow import parquet
-
     files = sorted(source.glob(f"data/{split}-*.parquet")) if source.is_dir() else [source]
     if not files or not files[0].is_file():
         raise UserError(f"no {split} split in {source}. Run `abo-vqa export --choices 4` first.")
+    return files
+
+
+def read_set(files: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, bytes]]:
+    """The rows of a split's files, and the bytes of its pictures by path.
+
+    Raises:
+        UserError: the set has no choices.
+    """
+    from pyarrow import parquet
+
     parts, pictures = [], {}
     for file in files:
         opened = parquet.ParquetFile(file)
@@ -126,7 +140,8 @@ def score(rows: pd.DataFrame, answers: pd.DataFrame, config: Config) -> dict[str
 
 def choose(args: argparse.Namespace, config: Config) -> str:
     """Write the predictions; an interrupted run goes on where it was."""
-    table, pictures = read_set(args.data, args.split)
+    files = files_of(args.data, args.split)
+    table, pictures = read_set(files)
     table["answer_text"] = [
         choices[int(at)]
         for choices, at in zip(table["choices"], table["answer_index"], strict=True)
@@ -144,8 +159,9 @@ def choose(args: argparse.Namespace, config: Config) -> str:
             raise ImageError(path, str(error)) from error
 
     name = "blip" if args.model == FINETUNED else args.model
-    adapter = [file_md5(file) for file in sorted(args.adapter.glob("adapter_*"))]
-    folder = scratch("choose", journal_key(name, config, asked, [args.model, adapter]))
+    known = [*files, *sorted(args.adapter.glob("adapter_*")), Path(__file__)]
+    more = [args.model, [file_md5(file) for file in known]]
+    folder = scratch("choose", journal_key(name, config, asked, more))
     model = Chooser(load(args.model, config, args.adapter))
     answers = predict_rows(
         model, asked, Files(picture), folder, checkpoint_of(name, config).batch_size

@@ -110,7 +110,7 @@ def test_killed_while_a_job_runs(
 def test_job_whose_creation_was_not_heard_of(here: Path, server: GeminiServer) -> None:
     make(here, 3)
     server.plan("batch", "drop")
-    run(batch(here, server, timeout_s=0.5))
+    run(batch(here, server))
     assert len(server.batches) == 1  # found again by its name, not created twice
     assert len(vqa(here)) == 9
 
