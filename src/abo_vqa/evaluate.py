@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -318,7 +317,4 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
-    # Imports and WordNet's index make millions of objects that stay: looking for garbage among
-    # them again and again takes 2 of the sample's 13 seconds.
-    gc.set_threshold(100_000, 50, 50)
     return execute("evaluate", run)

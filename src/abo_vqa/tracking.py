@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from abo_vqa.config import Config
     from abo_vqa.stage import Summary
 
+# By default MLflow reports its use to its makers: not from a pipeline that runs offline.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
 # Sections of the configuration that concern a stage; every other stage logs its namesake.
 SECTIONS = {"baseline": "baselines", "finetune": "lora"}
 BATCH = 500  # metrics a request: MLflow's limit is 1000
