@@ -12,8 +12,8 @@ from abo_vqa.errors import UserError
 from abo_vqa.generate.choices import (
     Chooser,
     Same,
+    Sets,
     blind_accuracy,
-    draw_set,
     elementary,
     fit_weights,
     inclusion,
@@ -52,7 +52,8 @@ def test_symmetric_polynomials_against_all_subsets() -> None:
 
 def test_drawn_sets_have_their_probability() -> None:
     weights, dice = np.array([0.5, 1.0, 2.0, 3.5, 0.1]), random.Random(1)
-    drawn = Counter(tuple(draw_set(weights, 2, dice)) for _ in range(20_000))
+    sets = Sets(weights, 2)
+    drawn = Counter(tuple(sets.draw(dice)) for _ in range(20_000))
     total = elementary(weights, 2)[2]
     for pair in itertools.combinations(range(5), 2):
         expected = weights[list(pair)].prod() / total
@@ -70,6 +71,7 @@ def test_frequency_gives_nothing_away() -> None:
     rows = skewed(2000)
     ours, even = Chooser(rows, 4, 42, different), Chooser(rows, 4, 42, different)
     even.weights = {form: np.ones(len(w)) for form, w in even.weights.items()}
+    even.sets = {form: Sets(w, 3) for form, w in even.weights.items()}
     blind = [
         blind_accuracy([r for r in rows if r["answer"] != "yes"],
                        [c.choose(i, r) for i, r in enumerate(rows) if r["answer"] != "yes"], 1)

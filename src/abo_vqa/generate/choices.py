@@ -28,6 +28,7 @@ from abo_vqa.questions import answer_type, question_subtype
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+TRIES = 20  # sets drawn before all answers are looked through
 ROUNDS = 200  # of the fit below; it converges geometrically
 SURE = 0.98  # an inclusion probability of 1 would need an infinite weight
 ENOUGH_ROWS, ENOUGH_ANSWERS = 50, 3  # a question of its own right: so many rows, k times so many
@@ -135,21 +136,34 @@ def fit_weights(shares: NDArray[np.float64], k: int) -> NDArray[np.float64]:
     return weights
 
 
-def draw_set(weights: NDArray[np.float64], k: int, chance: random.Random) -> list[int]:
-    """Indices of k items, drawn with P(set) ∝ the product of their weights."""
-    n = len(weights)
-    tails = np.zeros((n + 1, k + 1))  # tails[i, j] = e_j of weights[i:]
-    tails[:, 0] = 1.0
-    for i in range(n - 1, -1, -1):
-        tails[i, 1:] = tails[i + 1, 1:] + weights[i] * tails[i + 1, :-1]
-    taken: list[int] = []
-    for i in range(n):
-        left = k - len(taken)
-        if not left:
-            break
-        if chance.random() * tails[i, left] < weights[i] * tails[i + 1, left - 1]:
-            taken.append(i)
-    return taken
+class Sets:
+    """Sets of k of n items, drawn with P(set) ∝ the product of its items' weights."""
+
+    def __init__(self, weights: NDArray[np.float64], k: int) -> None:
+        n = len(weights)
+        self.k = min(k, n)
+        # [j, n - i] = e_j of weights[i:]: grows along a row, as bisection wants it
+        sums = np.zeros((n + 1, self.k + 1))
+        sums[:, 0] = 1.0
+        for row, weight in enumerate(weights[::-1], 1):
+            sums[row, 1:] = sums[row - 1, 1:] + weight * sums[row - 1, :-1]
+        self.sums = np.ascontiguousarray(sums.T)
+
+    def draw(self, chance: random.Random) -> list[int]:
+        """Indices in ascending order.
+
+        With j items to go from place i on, none of i, …, m - 1 is taken with probability
+        e_j(weights[m:]) / e_j(weights[i:]): the next item is found by bisection.
+        """
+        taken: list[int] = []
+        n = rest = self.sums.shape[1] - 1
+        for j in range(self.k, 0, -1):
+            level = chance.random() * self.sums[j, rest]
+            # The largest rest that still has at most this much: one before it, an item is taken.
+            after = int(np.searchsorted(self.sums[j, : rest + 1], level, side="right")) - 1
+            taken.append(n - after - 1)
+            rest = after
+        return taken
 
 
 class Chooser:
@@ -177,6 +191,7 @@ class Chooser:
             form: fit_weights(np.array([counts[form][a] for a in self.answers[form]], float), k)
             for form in counts
         }
+        self.sets = {form: Sets(weights, k - 1) for form, weights in self.weights.items()}
         # One spelling an answer, the most frequent: "3" among "one", "two" would stand out.
         spelt: dict[str, Counter[str]] = defaultdict(Counter)
         for row in rows:
@@ -233,21 +248,34 @@ class Chooser:
         return found
 
     def drawn(self, form: str, fits: Callable[..., bool], chance: random.Random) -> list[str]:
-        """Up to k - 1 of a form's answers that fit the row and don't mean the same."""
-        pool = [i for i, other in enumerate(self.answers[form]) if fits(other)]
-        found: list[str] = []
-        for _ in range(20):  # a set with synonyms in it is drawn again
-            names = [self.answers[form][i] for i in pool]
-            size = min(self.k - 1, len(pool))
-            drawn = [names[i] for i in draw_set(self.weights[form][pool], size, chance)]
-            kept: list[str] = []
-            for other in drawn:
-                if fits(other, kept):
-                    kept.append(other)
-            if len(kept) == size:
-                return kept
-            found = max(found, kept, key=len)
+        """Up to k - 1 of a form's answers that fit the row and don't mean the same.
+
+        Sets with an answer that doesn't fit are drawn again. That is as if sets were drawn from
+        the answers that fit, which is what is done where too many have to be thrown away.
+        """
+        names = self.answers[form]
+        found = self.fitting(self.sets[form], names, fits, chance)
+        if len(found) < self.k - 1:
+            pool = [i for i, other in enumerate(names) if fits(other)]
+            if pool:
+                sets = Sets(self.weights[form][pool], self.k - 1)
+                found = self.fitting(sets, [names[i] for i in pool], fits, chance)
         return found
+
+    def fitting(
+        self, sets: Sets, names: Sequence[str], fits: Callable[..., bool], chance: random.Random
+    ) -> list[str]:
+        """A set whose answers all fit, or the largest part of one that was met."""
+        best: list[str] = []
+        for _ in range(TRIES):
+            kept: list[str] = []
+            for i in sets.draw(chance):
+                if fits(names[i], kept):
+                    kept.append(names[i])
+            if len(kept) == sets.k:
+                return kept
+            best = max(best, kept, key=len)
+        return best
 
 
 def forms_of(rows: Sequence[Mapping[str, str]], k: int) -> list[str]:
