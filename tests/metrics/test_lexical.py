@@ -86,6 +86,22 @@ def test_rows_are_the_same_scored_at_once_or_one_by_one_in_any_order():
             assert back.values[name][back.place[pair]] == alone
 
 
+def test_a_pair_is_scored_once_however_many_rows_have_it(monkeypatch):
+    asked = []
+    monkeypatch.setitem(LEXICAL, "f1", lambda *pair: asked.append(pair) or 0.0)
+    pairs = [("red", "blue"), ("two", "2"), ("red", "blue")] * 50
+    score_pairs(pairs, ["f1"])
+    assert sorted(asked) == [("red", "blue"), ("two", "2")]
+
+
+def test_signatures_name_libraries_and_wordnet():
+    said = score_pairs([("red", "red")], ["bleu", "meteor", "wup", "rougeL"]).signature
+    assert "smoothing method 1" in said["bleu"]
+    assert all("for comparison" in said[name] for name in ("bleu", "meteor", "wup"))
+    assert all("WordNet 3." in said[name] for name in ("meteor", "wup"))
+    assert said["rougeL"].startswith("rouge_score 0.")
+
+
 def test_meteor_is_the_librarys():
     from nltk.translate.meteor_score import meteor_score
 

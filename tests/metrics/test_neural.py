@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from abo_vqa.config import Scorer
+from abo_vqa.config import Scorer, Scorers
 from abo_vqa.errors import UserError
 from abo_vqa.metrics.bartscore import BartScore
 from abo_vqa.metrics.bertscore import BertScore
+from abo_vqa.metrics.table import score_pairs
 
 WORDS = ["red", "blue chair", "two", "red two", "a", "a blue red chair two", "chair"]
 PAIRS = [(a, b) for a in WORDS for b in WORDS]
@@ -114,6 +115,20 @@ def test_the_published_baseline_is_used_where_there_is_one(roberta):
     scorer = BertScore(roberta)
     scorer.scorer, scorer.layer = Scorer(path="roberta-large"), 17
     assert scorer.baseline(WORDS) == pytest.approx(0.83122575)
+
+
+def test_signatures_say_encoder_layer_baseline_and_empty_texts(roberta, bart):
+    names = ("bertscore_f1", "bertscore_f1_rescaled", "bartscore")
+    scorers = Scorers(bertscore=roberta, bartscore=bart)
+    scores = score_pairs(PAIRS, names, references=WORDS, scorers=scorers)
+    base = BertScore(roberta).baseline(WORDS)
+    raw, rescaled = (scores.values[name] for name in names[:2])
+    assert rescaled == pytest.approx((raw - base) / (1 - base))
+    said = scores.signature
+    assert f"{roberta.path}, layer 2, no idf" in said["bertscore_f1"]
+    assert f"(F1 - {base:.6f})" in said["bertscore_f1_rescaled"]
+    assert "random pairs of reference answers" in said["bertscore_f1_rescaled"]
+    assert "empty ones too" in said["bartscore"]
 
 
 def test_bartscore_is_minus_the_models_loss_one_at_a_time(bart):

@@ -86,7 +86,10 @@ def bootstrap_slices(
 
 
 def interval(means: Floats, confidence: float) -> Floats:
-    """[M, 2] percentile interval of resampled means [R, M]; NaNs are left out of their column."""
+    """[M, 2] percentile interval of resampled means [R, M] (Efron & Tibshirani, 1993, ch. 13).
+
+    With a = 1 - confidence, from the a/2 to the 1 - a/2 quantile of a column; NaNs are left out.
+    """
     ordered = np.sort(means.T, axis=1)  # [M, R], NaNs last
     last = (~np.isnan(ordered)).sum(axis=1) - 1
     tail = (1 - confidence) / 2
@@ -102,7 +105,10 @@ def interval(means: Floats, confidence: float) -> Floats:
 
 
 def wilson(right: float, n: int, confidence: float) -> tuple[float, float]:
-    """Score interval of a share of n (Wilson, 1927): also of use where all or none are right."""
+    """Score interval of a share p of n (Wilson, 1927): also of use where all or none are right.
+
+    (p + z²/2n ± z √(p (1 - p)/n + z²/4n²)) / (1 + z²/n) with z a normal quantile.
+    """
     from scipy.stats import norm as normal
 
     z = float(normal.ppf(0.5 + confidence / 2))
@@ -116,7 +122,8 @@ def permutation_p(differences: Floats, clusters: Whole, resamples: int, seed: in
     """Two-sided p of paired differences [n, P], by flipping the sign of whole clusters.
 
     Under the null hypothesis the two models' labels can be swapped for all rows of an image at
-    once (Good, 2005, ch. 3). p = (1 + hits) / (1 + resamples) (Phipson & Smyth, 2010).
+    once (Good, 2005, ch. 3). p = (1 + hits) / (1 + resamples) (Phipson & Smyth, 2010), a hit being
+    |sum of s_g D_g| >= |sum of D_g| with D_g the sum within an image and s_g = ±1 at random.
     """
     sums, _ = per_cluster(differences, clusters)
     rng = np.random.default_rng(seed)
@@ -132,8 +139,8 @@ def permutation_p(differences: Floats, clusters: Whole, resamples: int, seed: in
 def mcnemar_p(a: Floats, b: Floats) -> float:
     """Exact McNemar test (McNemar, 1947) of two models' 0/1 scores [n] on the same rows.
 
-    Under the null hypothesis the rows that only one of them has right are evenly shared:
-    Binomial(n, 1/2), two-sided. It takes rows as independent.
+    Under the null hypothesis the b + c rows that only one of them has right are evenly shared:
+    min(1, 2 P(X <= min(b, c))) with X from Binomial(b + c, 1/2). It takes rows as independent.
     """
     from scipy.stats import binomtest
 
@@ -144,7 +151,10 @@ def mcnemar_p(a: Floats, b: Floats) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment (Holm, 1979): the chance of any false alarm stays below alpha."""
+    """Holm's step-down adjustment (Holm, 1979): the chance of any false alarm stays below alpha.
+
+    The i-th smallest of m p-values becomes max over j <= i of min(1, (m - j + 1) p_j).
+    """
     order = np.argsort(p_values, kind="stable")
     factors = np.arange(len(p_values), 0, -1)
     stepped = np.maximum.accumulate(np.asarray(p_values)[order] * factors)

@@ -116,7 +116,8 @@ def add_bertscore(
         base = scorer.baseline(references)
         # 0 for unrelated texts, 1 for equal ones, below 0 for worse than unrelated.
         columns["bertscore_f1_rescaled"] = (values[:, 2] - base) / (1 - base)
-        how = "published" if scorer.published_baseline() is not None else "random reference pairs"
+        published = scorer.published_baseline() is not None
+        how = "published" if published else "mean of 1,000 random pairs of reference answers"
         made["bertscore_f1_rescaled"] += f"; (F1 - {base:.6f}) / (1 - {base:.6f}), {how}"
     scores.values.update({name: columns[name] for name in BERTSCORE if name in metrics})
     scores.signature.update({name: made[name] for name in BERTSCORE if name in metrics})
@@ -141,6 +142,7 @@ def lexical_signature(name: str, alias_table: Path | None) -> str:
             "wup": f"{nltk}{wordnet}, part of speech by table, mean over the predicted words",
             "bleu": f"{nltk}, sentence BLEU-4, smoothing method 1, normalised words, empty = 0",
         }[name] + " (for comparison)"
+    wordnet_version = meaning.lookup().version if name == "alias_accuracy" else ""
     rouge = f"rouge_score {version('rouge-score')}, F, Porter's stemmer, raw strings"
     table = f"{alias_table.name} (MD5 {file_md5(alias_table)[:8]})" if alias_table else ""
     return {
@@ -150,5 +152,6 @@ def lexical_signature(name: str, alias_table: Path | None) -> str:
         "word_overlap_f1": "distinct common lower-cased words over each side's number of words",
         "rouge1": rouge,
         "rougeL": rouge,
-        "alias_accuracy": f"accuracy that also accepts {table} and equal base forms in WordNet",
+        "alias_accuracy": f"accuracy that also accepts {table} and equal base forms in WordNet "
+        f"{wordnet_version}",
     }[name]
