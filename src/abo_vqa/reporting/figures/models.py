@@ -49,10 +49,9 @@ def forest(ax: Axes, table: pd.DataFrame, *, size: float = 5.5) -> None:
     Args:
         table: columns model, value, low, high; NaN bounds draw no interval.
     """
-    for y, row in enumerate(records(table)):
-        color, bounds = KIND[kind(row["model"])], [row["low"], row["high"]]
-        ax.plot(bounds, [y, y], color=color, linewidth=2, solid_capstyle="round")
-        ax.plot([row["value"]], [y], "o", color=color, markersize=size, markeredgecolor="white")
+    ys, colors = range(len(table)), [KIND[kind(model)] for model in table["model"]]
+    ax.hlines(ys, table["low"], table["high"], colors=colors, lw=2, capstyle="round")
+    ax.scatter(table["value"], ys, s=size**2, c=colors, edgecolors="white", zorder=3)
     ax.set_yticks(range(len(table)), [label(m) for m in table["model"]])
     ax.set_ylim(len(table) - 0.4, -0.6)
     ax.grid(axis="x")
