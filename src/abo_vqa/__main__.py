@@ -10,13 +10,13 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-# Imports, WordNet's index and figures make millions of objects that stay. Looking for garbage among
-# them again and again costs a stage of the sample a tenth of its seconds, and once more at exit
-# another tenth: so seldom, and not at exit.
+# Imports, WordNet's index and figures make millions of objects that stay: looking for garbage among
+# them again and again costs a stage of the sample a tenth of its seconds, and so does once at exit.
 gc.set_threshold(100_000, 50, 50)
 
 from abo_vqa.cli import main  # noqa: E402 (the path comes first)
 
 code = main()
-gc.freeze()
+if "triton" not in sys.modules:  # it lists at exit whatever wasn't cleared away
+    gc.freeze()
 sys.exit(code)
