@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from abo_vqa.config import load_config
 from abo_vqa.errors import UserError
 from abo_vqa.generate.command import run
-from generate.workspace import configure, make, vqa
+from generate.workspace import configure, make, vqa, write_params
 
 
 def write(path: Path, rows: list[tuple[str, ...]], header: str) -> None:
@@ -60,5 +61,6 @@ def test_wrong_tables(here: Path) -> None:
     write(here / "mine.csv", [], "image_path,question,answer")
     with pytest.raises(UserError, match="no rows"):
         run(configure(here, annotator="file", file="mine.csv"))
+    write_params(here, annotator="file")
     with pytest.raises(UserError, match=r"generate.file names no table"):
-        configure(here, annotator="file")
+        load_config()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 import yaml
 from shop import jpeg, listing, write_shop
 
-from abo_vqa.config import Config, load_config
+from abo_vqa.config import Config, Generate, load_config
 
 REPOSITORY = Path(__file__).parents[2]
 KEY = "AIzaSyTestKeyThatMustNeverBeWritten00000"
@@ -56,11 +58,25 @@ def write_balanced(folder: Path, rows: Sequence[Mapping[str, str]]) -> None:
         writer.writerows(rows)
 
 
+QUICK = {"batch_poll_s": 0.05, "timeout_s": 2}  # where it may wait
+
+
+@cache
+def parameters() -> dict[str, Any]:
+    """The repository's params.yaml; parsing it takes longer than many a test."""
+    return dict(yaml.safe_load((REPOSITORY / "params.yaml").read_text()))
+
+
+@cache
+def defaults() -> Config:
+    """The repository's configuration. Files that it names are looked for in the current folder."""
+    return load_config(REPOSITORY / "params.yaml")
+
+
 def write_params(folder: Path, **generate: Any) -> None:
-    """The repository's params.yaml with another `generate` section; quick where it may wait."""
-    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    params["generate"] |= {"batch_poll_s": 0.05, "timeout_s": 2} | generate
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    """The repository's params.yaml with another `generate` section."""
+    params = parameters() | {"generate": parameters()["generate"] | QUICK | generate}
+    (folder / "params.yaml").write_text(json.dumps(params))  # which is YAML, too
 
 
 def make(folder: Path, n: int = 6, **generate: Any) -> list[dict[str, str]]:
@@ -78,8 +94,11 @@ def make(folder: Path, n: int = 6, **generate: Any) -> list[dict[str, str]]:
 
 
 def configure(folder: Path, **generate: Any) -> Config:
+    """The configuration with another `generate` section, also as the folder's params.yaml."""
     write_params(folder, **generate)
-    return load_config(folder / "params.yaml")
+    known = defaults()
+    section = Generate.model_validate(known.generate.model_dump() | QUICK | generate)
+    return known.model_copy(update={"generate": section})
 
 
 def vqa(folder: Path) -> list[dict[str, str]]:
