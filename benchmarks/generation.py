@@ -159,7 +159,7 @@ def bare(folder: Path, url: str, workers: int) -> float:
 def overhead(images: int, repeat: int, workers: int) -> None:
     """Processor time an image beyond the SDK's own."""
     ours, theirs = [], []
-    with server(0.1) as url:
+    with server(LATENCY) as url:
         for _ in range(repeat + 1):  # the first round warms up: imports, connections
             with project(images) as folder:
                 theirs.append(bare(folder, url, workers))
