@@ -365,6 +365,7 @@ class GeminiHandler(BaseHTTPRequestHandler):
             "model": model,
         }
         if fault == "drop":  # created, but the client doesn't learn it
+            self.close_connection = True
             self.connection.close()
             return
         self.send(200, self.operation(name))
