@@ -1,6 +1,7 @@
 """MLflow: one database, a parent per invocation, a child per stage, real hashes."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,20 @@ from abo_vqa.stage import Summary
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """MLflow's database without anything in it: its tables take a second to make."""
+    import mlflow
+
+    file = tmp_path_factory.mktemp("tables") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
 @pytest.fixture
-def checkout(tmp_path, monkeypatch):
+def checkout(tmp_path, monkeypatch, tables):
     """An empty main checkout, and the repository's configuration."""
+    shutil.copy(tables, tmp_path)
     monkeypatch.chdir(ROOT)
     config = load_config()
     # MLflow's set_tracking_uri writes the environment: each test starts without.
@@ -91,10 +103,10 @@ def test_first_creation_side_by_side(tmp_path):
     environment = {"DVC_ROOT": str(tmp_path), "PATH": "/usr/bin:/bin"}
     started = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)
-        for _ in range(3)
+        for _ in range(2)
     ]
     said = [process.communicate()[0].decode().split() for process in started]
-    assert [process.returncode for process in started] == [0, 0, 0]
+    assert [process.returncode for process in started] == [0, 0]
     assert len({words[-1] for words in said}) == 1
 
 

@@ -101,7 +101,7 @@ def chromium(browser: str) -> Iterator[Page]:
             with connect(tab["webSocketDebuggerUrl"], max_size=None) as socket:
                 yield Page(socket)
         finally:
-            process.terminate()
+            process.kill()  # asked to end, it may take ten seconds; its profile goes anyway
             process.wait(timeout=30)
 
 
