@@ -2,18 +2,23 @@
 
     python benchmarks/text_metrics.py                 # lexical and WordNet metrics
     python benchmarks/text_metrics.py --neural        # BERTScore and BARTScore, sample's scorers
+    python benchmarks/text_metrics.py --neural --size real --pairs 300 --part 40   # minutes
 
 9,109 rows with 1,820 distinct pairs, as many as the study's, over 1,800 answers. Row by row is
 every metric by its library for every row, without anything remembered between rows; it is measured
-on a part of the rows and scaled up. Start-up (imports, opening WordNet) is outside both.
+on a part of the rows and scaled up. Start-up (imports, opening WordNet) is outside both. `--pairs`
+keeps fewer distinct pairs, evenly picked, with all their rows. `--size real`: random weights in the
+sizes of BART-large and of 17 layers of RoBERTa-large (as a BERT), with word pieces of their kind.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -116,8 +121,45 @@ def compare_lexical(pairs: list[Pair], part: int) -> None:
           f"{total:.1f} s (from {part} rows): {total / ours:.1f}×, equal values")  # fmt: skip
 
 
-def compare_neural(pairs: list[Pair], part: int) -> None:
-    bart = BartScore(Scorer(path=str(FOLDER / "bart")))
+def real_size(folder: Path) -> None:
+    """Checkpoints `bart` and `encoder` of the real sizes, with random weights."""
+    import torch
+    from transformers import BartConfig, BartForConditionalGeneration, BertConfig, BertModel
+
+    torch.manual_seed(0)
+    size = {"hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096}
+    tokens = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2}
+    models = {
+        "bart": BartForConditionalGeneration(BartConfig(vocab_size=50_264, **tokens)),
+        "encoder": BertModel(BertConfig(vocab_size=50_265, num_hidden_layers=17, **size)),
+    }
+    tokenizer = word_pieces()
+    for name, model in models.items():
+        model.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+
+
+def word_pieces() -> Any:
+    """Byte pairs of WordNet's nouns: common words are one token, as in the real vocabularies."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from abo_vqa.metrics.dictionary import Dictionary
+
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = trainers.BpeTrainer(vocab_size=40_000, special_tokens=special, show_progress=False)
+    inner.train_from_iterator(sorted(Dictionary(ensure_wordnet()).all_lemma_names("n")), trainer)
+    inner.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    names = dict(zip(("cls_token", "pad_token", "sep_token", "unk_token"), special, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=512, **names)
+
+
+def compare_neural(pairs: list[Pair], part: int, folder: Path, layers: int) -> None:
+    bart = BartScore(Scorer(path=str(folder / "bart")))
     start = time.perf_counter()
     found = bart.score(pairs)
     ours = time.perf_counter() - start
@@ -129,8 +171,10 @@ def compare_neural(pairs: list[Pair], part: int) -> None:
           f"{each * len(pairs) / ours:.1f}×, difference {off:.1e}")  # fmt: skip
     from bert_score import BERTScorer
 
-    ours_scorer = BertScore(Scorer(path=str(FOLDER / "encoder"), layer=2))
-    library = BERTScorer(model_type=str(FOLDER / "encoder"), num_layers=2, device="cpu")
+    del bart
+    encoder = str(folder / "encoder")
+    ours_scorer = BertScore(Scorer(path=encoder, layer=layers))
+    library = BERTScorer(model_type=encoder, num_layers=layers, device="cpu")
     start = time.perf_counter()
     found_bert = ours_scorer.score(pairs)
     ours = time.perf_counter() - start
@@ -159,10 +203,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", type=int, default=600, help="rows of the row-by-row way")
     parser.add_argument("--neural", action="store_true")
+    parser.add_argument("--size", choices=("sample", "real"), default="sample")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="distinct pairs")
     args = parser.parse_args()
     pairs = made_up()
+    kept = set(sorted(set(pairs))[:: max(1, PAIRS // args.pairs)])
+    pairs = [pair for pair in pairs if pair in kept]
     print(f"{len(pairs)} rows, {len(set(pairs))} distinct pairs")
-    (compare_neural if args.neural else compare_lexical)(pairs, args.part)
+    if not args.neural:
+        compare_lexical(pairs, args.part)
+    elif args.size == "sample":
+        compare_neural(pairs, args.part, FOLDER, layers=2)
+    else:
+        with tempfile.TemporaryDirectory() as name:
+            real_size(Path(name))
+            compare_neural(pairs, args.part, Path(name), layers=17)
 
 
 if __name__ == "__main__":
