@@ -17,14 +17,22 @@ from abo_vqa import report
 from abo_vqa.config import load_config
 from abo_vqa.errors import UserError
 from abo_vqa.io import file_md5
+from abo_vqa.reporting import style
 from abo_vqa.reporting.figures import FIGURES
 from abo_vqa.reporting.pages import FIGURE_NAMES
 
 ROOT = Path(__file__).parents[1]
 IMAGES, SEED = 60, 3
-RUN = (
-    "from abo_vqa import report; from abo_vqa.config import load_config; report.run(load_config())"
-)
+RUN = """
+import gc
+gc.set_threshold(100_000, 50, 50)  # as the stage does
+from abo_vqa import report
+from abo_vqa.config import load_config
+from abo_vqa.reporting import style
+style.DPI = 30  # small pictures are drawn faster
+report.run(load_config())
+gc.freeze()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +44,10 @@ def runs(tmp_path_factory):
     other = subprocess.Popen(
         [sys.executable, "-c", RUN], cwd=there, env={**os.environ, "PYTHONHASHSEED": "12345"}
     )
-    before = Path.cwd()
-    os.chdir(here)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        patch.setattr(style, "DPI", 30)
         summary = report.run(load_config())
-    finally:
-        os.chdir(before)
     assert other.wait(timeout=300) == 0
     return here, there, summary
 
