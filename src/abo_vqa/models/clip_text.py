@@ -25,13 +25,15 @@ class TextTower:
         model: an open_clip model; the short cuts need its plain causal text transformer, and any
             other is called as it is.
         tokenizer: open_clip's tokenizer for it.
-        room: tokens at most in one pass.
+        room: tokens at most in one pass; by default many on a GPU, and on a CPU as few as its
+            caches hold, since the layers' widest states would travel to memory and back.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, room: int = 16384) -> None:
+    def __init__(self, model: Any, tokenizer: Any, room: int = 0) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self.room = room
+        on_cpu = next(model.parameters()).device.type == "cpu"
+        self.room = room or (2048 if on_cpu else 16384)
         self.causal = is_plain_causal(model)
 
     def encode(self, texts: Sequence[str]) -> torch.Tensor:
@@ -46,8 +48,7 @@ class TextTower:
         found: list[Any] = [None] * len(texts)
         for group in by_length(ends):
             length = ends[group[0]] + 1
-            step = max(1, self.room // length)
-            for part in (group[i : i + step] for i in range(0, len(group), step)):
+            for part in self.parts(group, length):
                 for i, feature in zip(part, self.features(tokens[part, :length]), strict=True):
                     found[i] = feature
         return torch.stack(found)
@@ -72,13 +73,13 @@ class TextTower:
             return
         device = self.model.positional_embedding.device
         groups = [
-            (group, torch.tensor([tails[i] for i in group], device=device))
+            (part, torch.tensor([tails[i] for i in part], device=device))
             for group in by_length([len(tail) for tail in tails])
+            for part in self.parts(group, len(tails[group[0]]))
         ]
         widest = max(tail.numel() for _, tail in groups)
-        step = max(1, self.room // widest)
         for same in by_length([len(heads[i]) for i in good]):
-            for part in (same[i : i + step] for i in range(0, len(same), step)):
+            for part in self.parts(same, widest):
                 some = [good[i] for i in part]
                 past = self.read_starts(torch.tensor([heads[i] for i in some], device=device))
                 width = self.model.ln_final.weight.shape[0]
@@ -86,6 +87,11 @@ class TextTower:
                 for group, tail in groups:
                     features[:, group] = self.read_tails(tail, past)
                 yield some, self.project(features)
+
+    def parts(self, rows: list[int], tokens: int) -> list[list[int]]:
+        """Rows of so many tokens, in parts of which each fits into one pass."""
+        step = max(1, self.room // tokens)
+        return [rows[i : i + step] for i in range(0, len(rows), step)]
 
     def split(
         self, starts: Sequence[str], candidates: Sequence[str]
@@ -175,21 +181,23 @@ class TextTower:
         starts, _, length, _ = past[0][0].shape
         steps = tokens.shape[1]
         place = slice(length, length + steps)
-        x = self.model.token_embedding(tokens) + self.model.positional_embedding[place]  # [C, S, W]
-        x = x.expand(starts, -1, -1, -1)  # [Q, C, S, W]
+        x = self.model.token_embedding(tokens) + self.model.positional_embedding[place]
+        x = x[None]  # [1, C, S, W]: the candidates' first layer doesn't see the starts yet
         causal = self.model.attn_mask[:steps, :steps]
-        for block, (key_past, value_past) in zip(
-            self.model.transformer.resblocks, past, strict=True
-        ):
-            query, key, value = (part.permute(0, 3, 1, 2, 4) for part in qkv(block, x))
+        blocks = self.model.transformer.resblocks
+        for block, (key_past, value_past) in zip(blocks, past, strict=True):
+            # Nothing reads the last layer's states but the one at the end token.
+            rows = slice(-1, None) if block is blocks[-1] else slice(None)
+            query, key, value = (part.permute(0, 3, 1, 2, 4) for part in qkv(block, x, rows))
             query = query * query.shape[-1] ** -0.5  # [Q, H, C, S, d]
+            shape = (starts, *query.shape[1:])
             before = query.flatten(2, 3) @ key_past.transpose(-1, -2)  # [Q, H, C*S, L]
-            own = query @ key.transpose(-1, -2) + causal  # [Q, H, C, S, S]
-            before = before.view(*own.shape[:-1], length)
-            scores = torch.cat([before, own], dim=-1).softmax(-1)
-            mixed = (scores[..., :length].flatten(2, 3) @ value_past).view_as(query)
+            own = query @ key.transpose(-1, -2) + causal[rows]  # [Q, H, C, S, S]
+            own = own.expand(*shape[:-1], steps)
+            scores = torch.cat([before.view(*shape[:-1], length), own], dim=-1).softmax(-1)
+            mixed = (scores[..., :length].flatten(2, 3) @ value_past).view(shape)
             mixed = mixed + scores[..., length:] @ value  # [Q, H, C, S, d]
-            x = rest(block, x, mixed.permute(0, 2, 3, 1, 4).flatten(-2))
+            x = rest(block, x[:, :, rows], mixed.permute(0, 2, 3, 1, 4).flatten(-2))
         last: torch.Tensor = x[:, :, -1]
         return last
 
@@ -209,16 +217,25 @@ def is_plain_causal(model: Any) -> bool:
     )
 
 
-def qkv(block: Any, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Queries, keys and values of a block's attention: [..., heads, width / heads] each."""
-    import torch
+def qkv(block: Any, x: torch.Tensor, rows: slice = slice(None)) -> tuple[torch.Tensor, ...]:
+    """Queries, keys and values of a block's attention: [..., S, heads, width / heads] each.
+
+    Args:
+        x: [..., S, width].
+        rows: the positions whose queries are wanted.
+    """
+    from torch.nn.functional import linear
 
     attention = block.attn
-    joint = torch.nn.functional.linear(
-        block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias
-    )
+    weight, bias, width = attention.in_proj_weight, attention.in_proj_bias, x.shape[-1]
+    x = block.ln_1(x)
+    if rows == slice(None):
+        parts = linear(x, weight, bias).chunk(3, dim=-1)
+    else:
+        query = linear(x[..., rows, :], weight[:width], bias[:width])
+        parts = (query, *linear(x, weight[width:], bias[width:]).chunk(2, dim=-1))
     heads = attention.num_heads
-    return tuple(part.view(*x.shape[:-1], heads, -1) for part in joint.chunk(3, dim=-1))
+    return tuple(part.reshape(*part.shape[:-1], heads, -1) for part in parts)
 
 
 def rest(block: Any, x: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
