@@ -58,9 +58,12 @@ def test_the_adapter_is_a_plain_peft_folder(here):
     assert expected != untrained
 
 
-def test_history_and_card(here):
+def test_history_and_card(here, capsys):
     config = project.load_config()
     summary = finetune.run(config)
+    said = capsys.readouterr().err
+    assert "LoRA on 16 layers, 4,096 trainable parameters" in said
+    assert "text_decoder.bert.encoder.layer.*.crossattention.self.value (2)" in said
     report = read_json("reports/training.json")
     # 2 layers of encoder and decoder, self- and cross-attention, query and value
     assert len(report["matched"]) == report["modules"] == 16

@@ -57,12 +57,12 @@ class Trained:
 def journal_key(config: Config, store: EmbeddingStore) -> str:
     """A fingerprint of all that the result depends on: settings, rows, vision outputs, code."""
     from abo_vqa import training
-    from abo_vqa.models import blip, blip_attention
+    from abo_vqa.models import blip
     from abo_vqa.models.loading import identity
 
     settings = config.lora.model_dump(exclude={"checkpoint_minutes", "keep_checkpoints"})
     code = [*sorted(Path(training.__path__[0]).glob("*.py")), Path(blip.__file__)]
-    code += [Path(blip_attention.__file__), Path(__file__)]
+    code += [*sorted(Path(blip.__file__).parent.glob("blip_*.py")), Path(__file__)]
     return fingerprint(
         [
             settings,
@@ -127,7 +127,7 @@ def train(config: Config, log: Log = no_log) -> Trained:
     from abo_vqa.training.batches import Examples
     from abo_vqa.training.checkpoints import Checkpoints
     from abo_vqa.training.loop import Trainer
-    from abo_vqa.training.lora import add_lora, reaches_vision, save
+    from abo_vqa.training.lora import add_lora, outline, reaches_vision, save
     from abo_vqa.training.validation import Validator, hold_out
 
     torch.set_num_threads(config.lora.threads or config.threads)
@@ -140,6 +140,10 @@ def train(config: Config, log: Log = no_log) -> Trained:
     if not config.models.blip.quantize:
         blip.model.float()
     model, matched = add_lora(blip.model, config.lora, config.models.blip)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if rank_and_world()[0] == 0:
+        print(f"LoRA on {len(matched)} layers, {trained:,} trainable parameters:", file=sys.stderr)
+        print(outline(matched), file=sys.stderr)
     folder = journal_folder(config)
     with ExitStack() as stack:
         live = reaches_vision(matched)
@@ -169,7 +173,7 @@ def train(config: Config, log: Log = no_log) -> Trained:
         "images": int(table["image_path"].iloc[rows].nunique()),
         "best_epoch": history.best_epoch,
         "best_validation_accuracy": history.best_accuracy,
-        "trainable_parameters": sum(p.numel() for p in trainer.trainable),
+        "trainable_parameters": trained,
         "modules": len(matched),
     }
     return Trained(found, matched, history, folder, trainer.speed, trainer.process == 0)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,8 @@ def add_lora(blip: Any, settings: Lora, source: Checkpoint) -> tuple[Any, list[s
     """
     import torch
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    from abo_vqa.training.dropout import cheaper
 
     kinds = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv2d)
     layers = [name for name, module in blip.named_modules() if isinstance(module, kinds)]
@@ -59,7 +63,14 @@ def add_lora(blip: Any, settings: Lora, source: Checkpoint) -> tuple[Any, list[s
             model = get_peft_model(blip, wanted)
     except ValueError as error:
         raise UserError(f"lora.targets: {error}") from error
+    cheaper(model)
     return model, sorted(model.targeted_module_names)
+
+
+def outline(matched: list[str]) -> str:
+    """The layers that matched, a line a kind and how many of it: numbers in names become *."""
+    kinds = Counter(re.sub(r"\.\d+\.", ".*.", name) for name in matched)
+    return "\n".join(f"  {name} ({count})" for name, count in kinds.items())
 
 
 def reaches_vision(matched: list[str]) -> bool:
