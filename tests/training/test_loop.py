@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,11 @@ def test_half_precision_outputs_train_float32_weights(here):
     np.testing.assert_allclose(exact, rounded, rtol=1e-3)
 
 
+@pytest.mark.slow  # a minute of compilation
+def test_compiled_steps_are_the_same(here):
+    assert_same(trained(EXACT), trained({**EXACT, "compile": True}))
+
+
 def test_out_of_memory_halves_the_parts(here, monkeypatch, capsys):
     whole = trained(EXACT)
     sizes: list[int] = []
@@ -179,15 +185,41 @@ def test_stale_vision_outputs_are_refused(here):
         finetune.run(project.load_config())
 
 
+WORKER = "from abo_vqa import finetune\nfinetune.run(finetune.load_config())\n"
+
+
 def test_two_processes_take_the_same_steps(here):
-    """Accelerate on two CPU processes: the batch is shared out, the effective batch stays."""
+    """Two CPU processes over gloo: the batch is shared out, the effective batch stays."""
+    one = trained(EXACT)
+    ADAPTER.unlink()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+              "LOCAL_WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"}  # fmt: skip
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", WORKER],
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [worker.communicate(timeout=300)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], "".join(said)[-3000:]
+    assert_same(one, (losses(), load_file(ADAPTER)))
+
+
+@pytest.mark.slow
+def test_accelerates_launcher(here):
+    """The documented command starts the two processes."""
     one = trained(EXACT)
     ADAPTER.unlink()
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2",
                "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no",
                "--num_cpu_threads_per_process=1", "--main_process_port=0", "two.py"]  # fmt: skip
-    script = Path("two.py")
-    script.write_text("from abo_vqa import finetune\nfinetune.run(finetune.load_config())\n")
+    Path("two.py").write_text(WORKER)
     done = subprocess.run(
         command, env=dict(os.environ), capture_output=True, text=True, check=False
     )
