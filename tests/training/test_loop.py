@@ -188,26 +188,37 @@ def test_stale_vision_outputs_are_refused(here):
 WORKER = "from abo_vqa import finetune\nfinetune.run(finetune.load_config())\n"
 
 
-def test_two_processes_take_the_same_steps(here):
-    """Two CPU processes over gloo: the batch is shared out, the effective batch stays."""
-    one = trained(EXACT)
-    ADAPTER.unlink()
+@pytest.fixture
+def rank_zero(monkeypatch):
+    """This process as the first of two; the environment of the second."""
+    from accelerate.state import AcceleratorState
+
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
-              "LOCAL_WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"}  # fmt: skip
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", WORKER],
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [worker.communicate(timeout=300)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], "".join(said)[-3000:]
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0",
+                        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+                        "ACCELERATE_USE_CPU": "true"}.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    yield {**os.environ, "RANK": "1", "LOCAL_RANK": "1"}
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_two_processes_take_the_same_steps(here, request):
+    """Two CPU processes over gloo: the batch is shared out, the effective batch stays."""
+    one = trained(EXACT)
+    ADAPTER.unlink()
+    other = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", WORKER],
+        env=request.getfixturevalue("rank_zero"), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        finetune.run(load_config())
+    finally:
+        said = other.communicate(timeout=300)[1]
+    assert other.returncode == 0, said[-3000:]
     assert_same(one, (losses(), load_file(ADAPTER)))
 
 
