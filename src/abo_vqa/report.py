@@ -66,8 +66,8 @@ def make_thumbnails(results: Results) -> dict[str, bytes | None]:
 
 
 def embed(pictures: Mapping[str, bytes | None]) -> dict[str, str | None]:
-    """Addresses of thumbnails that live inside the page; the folder beside it stays empty."""
-    THUMBNAILS.mkdir(parents=True, exist_ok=True)
+    """Addresses of thumbnails that live inside the page; the folder beside it says where."""
+    write(THUMBNAILS / "README.txt", "All thumbnails are inside browser.html.\n")
     return {path: data_uri(content) if content else None for path, content in pictures.items()}
 
 

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -197,14 +198,17 @@ def register(adapter: Path, name: str) -> None:
     base = json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
     if Path(base).is_dir():  # a hub id is fetched when the model is loaded
         artifacts["base"] = base
-    mlflow.pyfunc.log_model(
-        name="model",
-        python_model=str(Path(__file__).with_name("serving.py")),
-        artifacts=artifacts,
-        registered_model_name=name,
-        signature=ModelSignature(asked, Schema([ColSpec("string", "answer")])),
-        pip_requirements=["torch", "transformers", "peft", "pillow", "pandas"],
-    )
+    with warnings.catch_warnings():
+        # An example would be answered here to check the signature: seconds, for what a test shows.
+        warnings.filterwarnings("ignore", message=".*input example was not provided")
+        mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(Path(__file__).with_name("serving.py")),
+            artifacts=artifacts,
+            registered_model_name=name,
+            signature=ModelSignature(asked, Schema([ColSpec("string", "answer")])),
+            pip_requirements=["torch", "transformers", "peft", "pillow", "pandas"],
+        )
 
 
 def stage_params(name: str, config: Config) -> dict[str, str]:

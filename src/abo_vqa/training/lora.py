@@ -89,6 +89,12 @@ def save(model: Any, processor: Any, folder: Path) -> None:
     settings = json.loads(described.read_text(encoding="utf-8"))
     settings["target_modules"] = sorted(settings["target_modules"])
     described.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    # How the base's tokenizer was found (HF_HUB_OFFLINE set or not) doesn't belong to it.
+    spelled = staged / "tokenizer_config.json"
+    settings = json.loads(spelled.read_text(encoding="utf-8"))
+    for name in ("is_local", "local_files_only"):
+        settings.pop(name, None)
+    spelled.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     # safetensors makes its file private.
     (staged / "adapter_model.safetensors").chmod(described.stat().st_mode)
     shutil.rmtree(folder, ignore_errors=True)
