@@ -201,6 +201,7 @@ def register(adapter: Path, name: str) -> None:
     with warnings.catch_warnings():
         # An example would be answered here to check the signature: seconds, for what a test shows.
         warnings.filterwarnings("ignore", message=".*input example was not provided")
+        warnings.filterwarnings("ignore", message=".*Type hint used in the model's predict")
         mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("serving.py")),
