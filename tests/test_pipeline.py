@@ -39,6 +39,8 @@ def clone_to(folder):
     run(folder, "git", "add", "--all")
     run(folder, "git", "commit", "--quiet", "--allow-empty", "-m", "test")
     run(folder, "dvc", "pull", "-q", "--remote", "sample", "data/raw/sample", "models/sample")
+    (folder / "data" / "raw" / "abo").mkdir()
+    run(folder, "dvc", "commit", "-q", "--force", "data.dvc")
     # WordNet, once found for the main checkout, needs no second download.
     words = ROOT / ".cache" / "abo-vqa" / "nltk_data"
     if words.is_dir():
