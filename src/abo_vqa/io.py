@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,27 +48,15 @@ def read_table(path: str | Path, required: Sequence[str] = ()) -> pd.DataFrame:
     """Read a CSV as strings: "None", "NA" and "" stay what they are.
 
     Raises:
-        UserError: the file is missing, isn't a CSV, or lacks a required column.
+        UserError: the file is missing, isn't a proper CSV (see `csvfile`), or doesn't have each
+            required column once.
     """
-    import pandas as pd
+    from abo_vqa.csvfile import read_csv
 
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no table at {path}. Check the path, or run the stage that makes it.")
-    try:
-        with warnings.catch_warnings():
-            # A line with more fields than the header: else pandas takes the first for an index.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            # Python objects, not Arrow strings: comparisons with "" behave as people expect.
-            table = pd.read_csv(
-                path, keep_default_na=False, dtype=object, encoding="utf-8-sig", index_col=False
-            )
-    except pd.errors.ParserWarning as error:
-        raise UserError(
-            f"{path}: a line has more fields than the header. Text with commas needs quotes."
-        ) from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} isn't a UTF-8 CSV with a header line: {error}") from error
+    parsed = read_csv(path)
+    table = parsed.frame
+    if doubled := [name for name in parsed.doubled if name in required]:
+        raise UserError(f"{path} has several columns called {doubled[0]}. Remove all but one.")
     missing = [name for name in required if name not in table.columns]
     if missing:
         raise UserError(
