@@ -8,7 +8,9 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from abo_vqa import interpreter, refusals
 from abo_vqa.errors import ComeBackLater, Reclaimed, UserError
+from abo_vqa.terminal import output_lost, patient_streams
 
 # name: (module, what it does). A module has `arguments(parser)` and `command(args) -> int`.
 COMMANDS = {
@@ -50,22 +52,51 @@ def top_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code (2: user's mistake, 75: come back later)."""
+    """Run one command; return its exit code (docs/experiments.md lists them)."""
     # Libraries warning each other of their next versions: nothing a user of this one can mend.
     warnings.filterwarnings("ignore", category=FutureWarning)
-    chosen = top_parser().parse_args(argv)
-    module_name, text = COMMANDS[chosen.command]
+    with patient_streams():
+        chosen = top_parser().parse_args(argv)
+        code = guarded(chosen.command, chosen.rest)
+        if reason := output_lost():
+            code = stopped(
+                chosen.command, f"its output is incomplete: {reason}", code or refusals.EXIT_CODE
+            )
+        return code
+
+
+def guarded(name: str, rest: Sequence[str]) -> int:
+    """Run a command; what a user, or time, can mend ends in one message and an exit code."""
     try:
-        module = importlib.import_module(module_name)
-        parser = argparse.ArgumentParser(prog=f"abo-vqa {chosen.command}", description=text)
-        module.arguments(parser)
-        return int(module.command(parser.parse_args(chosen.rest)))
+        return run(name, rest)
     except (UserError, ComeBackLater, Reclaimed) as stop:
-        print(f"abo-vqa {chosen.command}: {stop}", file=sys.stderr)
-        return stop.exit_code
+        return stopped(name, str(stop), stop.exit_code)
     except KeyboardInterrupt:
-        print(f"abo-vqa {chosen.command}: interrupted; run it again to go on", file=sys.stderr)
-        return 130
+        return stopped(name, "interrupted; run it again to go on", 130)
+    except ModuleNotFoundError as error:
+        if error.name not in interpreter.absent():
+            raise
+        reason = f"{sys.executable} lacks {error.name}.\n{interpreter.REMEDY}"
+        return stopped(name, reason, UserError.exit_code)
+    except Exception as error:
+        if refused := refusals.refusal(error):
+            return stopped(name, refusals.describe(refused), refusals.exit_code(refused))
+        raise
+
+
+def run(name: str, rest: Sequence[str]) -> int:
+    """Import a command's module, parse its options and run it."""
+    module_name, text = COMMANDS[name]
+    module = importlib.import_module(module_name)
+    parser = argparse.ArgumentParser(prog=f"abo-vqa {name}", description=text)
+    module.arguments(parser)
+    return int(module.command(parser.parse_args(rest)))
+
+
+def stopped(name: str, reason: str, code: int) -> int:
+    """Say on stderr why a command ended; return its exit code."""
+    print(f"abo-vqa {name}: {reason}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

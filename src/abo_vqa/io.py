@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from abo_vqa.errors import UserError
+from abo_vqa.refusals import FORBIDDEN, full_disk
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,23 +27,47 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
     A reader sees the old file or the whole new one, whenever the process is killed.
     The temporary name keeps the suffix, since many libraries choose a format by it.
+
+    Raises:
+        OSError: the system refuses the file; `filename` is `path`, and a full disk is seen behind
+            whatever exception a library makes of it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    with named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+        )
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        # mkstemp makes files private; outputs get the permissions of an ordinary new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        with named(path):
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            # mkstemp makes files private; outputs get the permissions of an ordinary new file.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Name `path`, not the temporary file beside it, in what the system refuses in the block."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError) or error.errno is None:
+            if full := full_disk(path.parent):  # torch and NumPy have words of their own for it
+                raise OSError(full.errno, full.strerror, str(path)) from error
+        elif error.filename is None or Path(error.filename).name.startswith(f".{path.stem}-"):
+            error.filename, error.filename2 = str(path), None
+        raise
 
 
 def read_table(path: str | Path, required: Sequence[str] = ()) -> pd.DataFrame:
@@ -91,6 +117,24 @@ def write_json(value: Any, path: str | Path) -> Path:
     return Path(path)
 
 
+def write_results(value: Any, path: str | Path) -> Path:
+    """Write numbers that git and people compare, with six decimals.
+
+    Another processor sums in another order: what differs for that reason stays out of the file.
+    """
+    return write_json(rounded(value), path)
+
+
+def rounded(value: Any, decimals: int = 6) -> Any:
+    """A JSON-like value with its floats rounded, in dicts, lists and tuples too."""
+    if isinstance(value, Mapping):
+        return {key: rounded(item, decimals) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item, decimals) for item in value]
+    # -0.0 is another text for the same number.
+    return round(float(value), decimals) + 0.0 if isinstance(value, float) else value
+
+
 def fingerprint(value: Any) -> str:
     """16 hex digits of the SHA-256 of `value` as canonical JSON (keys sorted)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
@@ -112,15 +156,48 @@ def project_root() -> Path:
     return next((p for p in (here, *here.parents) if (p / "dvc.yaml").is_file()), here)
 
 
+def cache_folders() -> list[Path]:
+    """Where journals and downloads may lie: in the checkout, else in the user's own cache.
+
+    The second is for a checkout that can be read only; it has a folder for each checkout.
+    """
+    root = project_root()
+    folders = [root / ".cache" / "abo-vqa"]
+    own = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
+    if Path(own).is_absolute():  # "~" stays where nobody knows the user's home
+        folders.append(Path(own) / "abo-vqa" / fingerprint(str(root.resolve())))
+    return folders
+
+
+def cache(*parts: str) -> Path:
+    """Make a folder in the first of `cache_folders` that can be written to.
+
+    Raises:
+        OSError: none can; it is about the first one.
+    """
+    first: OSError | None = None
+    for base in cache_folders():
+        folder = base.joinpath(*parts)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK | os.X_OK):
+                return folder
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        except OSError as error:
+            if first is None and error.errno not in FORBIDDEN:
+                raise
+            first = first or error
+    assert first is not None
+    raise first
+
+
 def scratch(stage: str, key: str) -> Path:
     """Folder for journals and checkpoints that must outlive a stage's outputs.
 
     DVC deletes a stage's outputs before it runs, so what a resume needs lives beside the
     pipeline, under a key derived from everything that determines the result.
     """
-    folder = project_root() / ".cache" / "abo-vqa" / stage / key
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return cache(stage, key)
 
 
 def progress(

@@ -1,0 +1,75 @@
+"""Standard output and error that nothing printed can break.
+
+A stage prints its last line when its work is done. Neither a terminal that isn't UTF-8 nor a reader
+that has left (`abo-vqa … | head -1`) may turn that into a failure.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from io import BufferedWriter, FileIO, TextIOWrapper
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+class PatientFile(FileIO):
+    """A descriptor whose writes never raise; the first refusal is kept in `failure`."""
+
+    failure: OSError | None = None
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failure = self.failure or error
+            return memoryview(data).nbytes
+
+
+def patient(stream: TextIO | None) -> TextIO | None:
+    """The stream on a `PatientFile`, with escapes such as `\\u2192` for what it can't encode.
+
+    None for a stream without a descriptor of its own: a closed one, a notebook's, a test's.
+    """
+    if not isinstance(stream, TextIOWrapper):
+        return None
+    raw = getattr(stream.buffer, "raw", stream.buffer)  # unbuffered under PYTHONUNBUFFERED
+    if not isinstance(raw, FileIO):
+        return None
+    file = PatientFile(raw.fileno(), "w", closefd=False)
+    return TextIOWrapper(
+        BufferedWriter(file),
+        encoding=stream.encoding,
+        errors="backslashreplace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+@contextmanager
+def patient_streams() -> Iterator[None]:
+    """Make sys.stdout and sys.stderr patient as long as the block runs."""
+    with ExitStack() as undo:
+        for name in ("stdout", "stderr"):
+            before: TextIO | None = getattr(sys, name)
+            stream = patient(before)
+            if before is not None and stream is not None:
+                before.flush()
+                setattr(sys, name, stream)
+                undo.callback(setattr, sys, name, before)
+                undo.callback(stream.flush)
+        yield
+
+
+def output_lost() -> str:
+    """Why a part of standard output is lost, "" if nothing is, or if its reader has left."""
+    if not isinstance(sys.stdout, TextIOWrapper):
+        return ""
+    sys.stdout.flush()
+    failure = getattr(getattr(sys.stdout.buffer, "raw", None), "failure", None)
+    if failure is None or isinstance(failure, BrokenPipeError):
+        return ""
+    return str(failure.strerror).lower()
