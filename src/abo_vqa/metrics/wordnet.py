@@ -6,19 +6,23 @@ import argparse
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import zipfile
+import zlib
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from abo_vqa.errors import UserError
-from abo_vqa.io import project_root
+from abo_vqa.io import cache, cache_folders
 
 PACKAGE = "wordnet-base"
 SECONDS = 20  # without an answer before a server counts as unreachable
 # The 45 lexicographer files with their part of speech (1 noun, 2 verb, 3 adjective, 4 adverb), as
 # the manual page lexnames(5WN) lists them. The package leaves the file out, NLTK's reader wants it.
+FILES = ("lexnames", *(f"{kind}.{part}" for kind in ("index", "data") for part in (
+    "noun", "verb", "adj", "adv")))  # what METEOR and WUP can't do without  # fmt: skip
 ADJECTIVES = ("all", "pert")
 ADVERBS = ("all",)
 NOUNS = (
@@ -34,22 +38,63 @@ VERBS = (
 
 def data_folder() -> Path:
     """Where a downloaded or unpacked WordNet lives: outside the pipeline's outputs."""
-    return project_root() / ".cache" / "abo-vqa" / "nltk_data"
+    return cache("nltk_data")
 
 
 def find() -> Any:
-    """NLTK's pointer to an installed WordNet, None if there is none."""
+    """NLTK's pointer to an installed WordNet, None if there is none that is whole.
+
+    A broken one is named on stderr, and the next folder is looked at.
+    """
     import nltk
 
-    own = str(data_folder())
-    if own not in nltk.data.path:  # NLTK refuses corpora from anywhere else
-        nltk.data.path.append(own)
-    for name in ("corpora/wordnet", "corpora/wordnet.zip/wordnet/"):
-        try:
-            return nltk.data.find(name)
-        except LookupError:
-            continue
+    for folder in cache_folders():
+        own = str(folder / "nltk_data")
+        if own not in nltk.data.path:  # NLTK refuses corpora from anywhere else
+            nltk.data.path.append(own)
+    for base in nltk.data.path:
+        for name in ("wordnet", "wordnet.zip"):
+            path = Path(base) / "corpora" / name
+            if not os.path.lexists(path):
+                continue
+            if reason := damage(path):
+                print(f"WordNet: {reason}; going on with the next source.", file=sys.stderr)
+                continue
+            return pointer(path)
     return None
+
+
+def pointer(path: Path) -> Any:
+    """NLTK's pointer to the WordNet in a folder or an archive."""
+    import nltk
+
+    inside = "/wordnet/" if path.suffix == ".zip" else ""
+    return nltk.data.find(f"corpora/{path.name}{inside}", paths=[str(path.parent.parent)])
+
+
+def damage(path: Path) -> str:
+    """Which file of a WordNet is missing or cut off; "" if it is whole."""
+    try:
+        if path.suffix != ".zip":
+            broken = next((f for n in FILES if not ends_in_a_line(f := path / n)), None)
+            return "" if broken is None else f"{broken} is missing or cut off"
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+            absent = next((n for n in FILES if f"wordnet/{n}" not in archive.namelist()), bad)
+            return "" if absent is None else f"{path} lacks {absent}, or it is damaged"
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        return f"{path} is cut off or no zip archive ({error})"
+    except OSError as error:
+        return f"{path} can't be read ({error.strerror})"
+
+
+def ends_in_a_line(file: Path) -> bool:
+    """Whether a text file is there and its last line is complete."""
+    if not file.is_file() or not file.stat().st_size:
+        return False
+    with file.open("rb") as text:
+        text.seek(-1, os.SEEK_END)
+        return text.read() == b"\n"
 
 
 def ensure_wordnet() -> Any:
@@ -62,7 +107,6 @@ def ensure_wordnet() -> Any:
 
     if place := find():
         return place
-    data_folder().mkdir(parents=True, exist_ok=True)
     with FileLock(data_folder() / ".lock"):
         for attempt in (find, download, unpack_debian):
             if place := attempt():
@@ -92,6 +136,7 @@ def download() -> Any:
                 target = data_folder() / "corpora" / archive.name
                 target.parent.mkdir(exist_ok=True)
                 archive.replace(target)
+                shutil.rmtree(target.with_suffix(""), ignore_errors=True)  # a broken one
     except (OSError, ValueError):
         return None
     finally:
@@ -134,8 +179,9 @@ def unpack(package: Path, tree: Path) -> Any:
     target.parent.mkdir(parents=True, exist_ok=True)
     staged = target.with_name(f".wordnet-{os.getpid()}")
     shutil.copytree(source, staged)
+    shutil.rmtree(target, ignore_errors=True)  # a broken one
     staged.rename(target)
-    return find()
+    return pointer(target)
 
 
 def lexnames() -> str:
