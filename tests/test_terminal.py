@@ -14,7 +14,8 @@ NARROW = ({"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "ascii"},
 SPEAK = (
     "import sys, types; from abo_vqa import cli;"
     "said = types.ModuleType('said'); said.arguments = lambda parser: None;"
-    "said.command = lambda args: [print('\\u2192 \\u767d\\u3044\\u6905\\u5b50', i) for i in range({lines})] and 0;"
+    "said.command = lambda args: ["
+    "print('\\u2192 \\u767d\\u3044\\u6905\\u5b50', i) for i in range({lines})] and 0;"
     "sys.modules['said'] = said; cli.COMMANDS['score'] = ('said', '');"
     "code = cli.main(['score']); print('ended', code, file=sys.stderr); sys.exit(code)"
 )
