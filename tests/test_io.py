@@ -68,3 +68,15 @@ def test_md5_is_of_the_bytes(tmp_path):
 def test_scratch_is_in_the_main_checkout(tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     assert io.scratch("finetune", "abc") == tmp_path / ".cache" / "abo-vqa" / "finetune" / "abc"
+
+
+def test_results_have_six_decimals_so_that_another_processors_digits_stay_out(tmp_path):
+    one = {"a": 0.88068559683, "n": 3, "rows": [{"loss": 1.0707724094}, (0.1 + 0.2, None)]}
+    other = {"a": 0.88068561, "n": 3, "rows": [{"loss": 1.07077241}, (0.3, None)]}
+    first = io.write_results(one, tmp_path / "1.json").read_text()
+    assert first == io.write_results(other, tmp_path / "2.json").read_text()
+    assert io.read_json(tmp_path / "1.json") == {
+        "a": 0.880686, "n": 3, "rows": [{"loss": 1.070772}, [0.3, None]],
+    }  # fmt: skip
+    assert io.rounded({"x": -1e-9, "yes": True}) == {"x": 0.0, "yes": True}
+    assert str(io.rounded(-1e-9)) == "0.0"

@@ -18,7 +18,7 @@ import pandas as pd
 from abo_vqa.archive import Archive, Broken, ImageError, open_archive
 from abo_vqa.config import Config, Curate
 from abo_vqa.errors import UserError
-from abo_vqa.io import progress, write_json, write_table
+from abo_vqa.io import progress, write_results, write_table
 from abo_vqa.rules import EXTRAS, FIELDS, RULES, clean_table, no_collection
 from abo_vqa.stage import Log, Summary, execute, no_log
 
@@ -188,7 +188,7 @@ def run(config: Config, log: Log = no_log) -> Summary:
     result = curate(config.data.raw, config.curate, config.seed)
     write_table(result.balanced, BALANCED)
     write_table(result.types, TYPES)
-    write_json(result.funnel, FUNNEL)
+    write_results(result.funnel, FUNNEL)
     numbers = pd.json_normalize(result.funnel, sep="/").iloc[0].to_dict()
     return Summary(
         message=describe(result),

@@ -16,7 +16,7 @@ from abo_vqa import questions
 from abo_vqa.comparison import compare
 from abo_vqa.config import Config
 from abo_vqa.errors import UserError
-from abo_vqa.io import atomic_write, read_table, write_json, write_table
+from abo_vqa.io import atomic_write, read_table, write_results, write_table
 from abo_vqa.metrics.normalise import norm
 from abo_vqa.metrics.statistics import bootstrap, interval
 from abo_vqa.metrics.table import METRICS, Scores, score_pairs
@@ -295,8 +295,8 @@ def run(config: Config, log: Log = no_log) -> Summary:
     shutil.rmtree(REPORTS / "scores", ignore_errors=True)
     device = str(pick_device(config.compute.device))
     metrics, evaluation = evaluate(config, predict_finetuned, device)
-    write_json(metrics, REPORTS / "metrics.json")
-    write_json(evaluation, REPORTS / "evaluation.json")
+    write_results(metrics, REPORTS / "metrics.json")
+    write_results(evaluation, REPORTS / "evaluation.json")
     ranked = sorted(metrics, key=lambda model: -metrics[model]["accuracy"])
     lines = [
         f"  {model:15} {metrics[model]['accuracy']:.3f}  {metrics[model]['gain_over_blind']:+.3f}"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from abo_vqa.config import Config, load_config
 from abo_vqa.embed import EmbeddingStore
 from abo_vqa.errors import UserError
-from abo_vqa.io import file_md5, fingerprint, read_table, scratch, write_json
+from abo_vqa.io import file_md5, fingerprint, read_table, scratch, write_results
 from abo_vqa.processes import rank_and_world
 from abo_vqa.stage import Log, Summary, execute, no_log, pin_threads
 
@@ -207,7 +207,7 @@ def finish(config: Config, trained: Trained) -> None:
     best = trained.folder / "best"
     (best / "README.md").write_text(model_card(config, trained.found), encoding="utf-8")
     history = {"epochs": trained.history.epochs, "steps": trained.history.steps}
-    write_json({**trained.found, "matched": trained.matched, **history}, HISTORY)
+    write_results({**trained.found, "matched": trained.matched, **history}, HISTORY)
     shutil.rmtree(ADAPTER, ignore_errors=True)
     ADAPTER.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(best, ADAPTER)

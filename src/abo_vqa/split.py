@@ -20,7 +20,7 @@ from abo_vqa import audit
 from abo_vqa.config import Config
 from abo_vqa.errors import UserError
 from abo_vqa.groups import NEEDS, bundles, group_rows
-from abo_vqa.io import read_table, write_json, write_table
+from abo_vqa.io import read_table, write_results, write_table
 from abo_vqa.stage import Log, Summary, execute, no_log
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def run(config: Config, log: Log = no_log) -> Summary:
     )
     train, test = write_split(table, sides, TRAIN, TEST)
     found = audit.audit(train, test, settings.group, settings.phash_distance)
-    write_json(found, AUDIT)
+    write_results(found, AUDIT)
     audit.refuse_leaks(found, settings.group)
     numbers = pd.json_normalize(found, sep="/").iloc[0].to_dict()
     return Summary(

@@ -15,7 +15,7 @@ from abo_vqa.generate.gate import Gate
 from abo_vqa.generate.given import counted, read_given, unreadable, with_provenance
 from abo_vqa.generate.pairs import Pair, Product, Reject
 from abo_vqa.generate.review import read_decisions
-from abo_vqa.io import read_table, write_json, write_table
+from abo_vqa.io import read_table, write_results, write_table
 from abo_vqa.stage import Log, Summary, execute, no_log
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def run(config: Config, log: Log = no_log) -> Summary:
     counts = describe(config, products, made)
     columns = ["image_path", "question", "answer", "reason"]
     write_table(pd.DataFrame(made.rejects, columns=columns), REJECTS)
-    write_json(counts, COUNTS)
+    write_results(counts, COUNTS)
     write_table(pd.DataFrame(made.rows), VQA)
     return Summary(
         message="\n".join([headline(counts), *counts["corpus"]["warnings"]]),
