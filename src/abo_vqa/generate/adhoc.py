@@ -19,6 +19,7 @@ from abo_vqa.generate.money import Estimator, spent, usd
 from abo_vqa.generate.pairs import Product, Request, Usage
 from abo_vqa.generate.prompt import instruction, settings_record
 from abo_vqa.generate.remote import (
+    Exceptions,
     annotate,
     annotators,
     journal_folder,
@@ -48,7 +49,8 @@ def adhoc(args: argparse.Namespace) -> int:
     if config.generate.annotator not in ("gemini", "gemini-legacy"):
         raise UserError(
             f"generate.annotator is {config.generate.annotator!r}: it costs nothing and needs no "
-            "shares. --dry-run, --shard, --merge and --retry-days are for gemini."
+            "shares. --dry-run, --shard, --merge, --retry-days, --retry-refused and "
+            "--drop-failing are for gemini."
         )
     products, gate = stage.read_products(), stage.make_gate(config)
     if args.merge:
@@ -58,7 +60,8 @@ def adhoc(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(estimate(config, mine, gate, count=args.count_tokens))
         return 0
-    work = annotate(config, products, gate, no_log, shard, args.retry_days)
+    exceptions = Exceptions(args.retry_days, args.retry_refused, args.drop_failing)
+    work = annotate(config, products, gate, no_log, shard, exceptions)
     done = sum(task.complete(gate) for task in work.tasks)
     print(f"{done:,} of {len(work.tasks):,} images have their pairs; {work.cost:.4f} USD.")
     if shard:

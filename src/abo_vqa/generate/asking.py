@@ -16,28 +16,30 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.archive import ImageError
 from abo_vqa.errors import ComeBackLater, Reclaimed, UserError
+from abo_vqa.generate.explain import in_a_row
+from abo_vqa.generate.flights import Flight, Key, Later, Outcome, to_entry
 from abo_vqa.generate.gate import Gate
 from abo_vqa.generate.journal import Entry, Journal, now
 from abo_vqa.generate.ledger import Ledger, Quota, Wait, next_day
 from abo_vqa.generate.money import Estimator, most_expensive, spent, usd
 from abo_vqa.generate.pairs import (
-    Annotator,
+    BadAccount,
     BadKey,
     BadModel,
     DaySpent,
+    NoQuota,
     Refused,
-    Reply,
     Request,
     Throttled,
     Trouble,
 )
-from abo_vqa.generate.prompt import parse
+from abo_vqa.generate.refusals import Refusal, Refusals, control_picture, control_task
+from abo_vqa.generate.streaks import ALIKE, Streak, fruitless
 from abo_vqa.generate.tasks import Task, picture, request_for
 
 if TYPE_CHECKING:
@@ -45,41 +47,8 @@ if TYPE_CHECKING:
     from abo_vqa.config import Generate
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between tries, unless the server asks for more
-HOPELESS = 5  # requests refused before any was answered: it's the settings, not the image
 NAP = 0.5  # a signal has to be noticed soon
-
-
-@dataclass
-class Key:
-    """One API key at work. `number` is what messages call it; `name` is the ledger's."""
-
-    number: int
-    name: str
-    annotator: Annotator
-    throttled: int = 0  # in a row; requests that were on their way together count once
-    paused_until: float = 0.0
-
-
-@dataclass
-class Flight:
-    """A request on its way."""
-
-    task: Task
-    key: Key
-    call: int
-    text: Request  # without the picture
-
-
-Outcome = Entry | Trouble | ImageError
-
-
-@dataclass(order=True)
-class Later:
-    """A task that waits until `at` (Unix seconds)."""
-
-    at: float
-    number: int
-    task: Task = field(compare=False)
+STILL_THROTTLED = 3  # pauses after which a quota per day that was named, too, is taken for spent
 
 
 class Asker:
@@ -88,6 +57,8 @@ class Asker:
     Args:
         system: the instruction, the same for all images.
         shown: called after each reply with the number of open images and the USD spent so far.
+        drop_failing: hold refusals and empty replies against their pictures, however many fail
+            alike.
     """
 
     def __init__(
@@ -100,10 +71,11 @@ class Asker:
         ledger: Ledger,
         archive: Archive,
         shown: Callable[[int, float], None],
+        drop_failing: bool = False,
     ) -> None:
         self.settings, self.system, self.gate = settings, system, gate
         self.keys, self.journal, self.ledger = list(keys), journal, ledger
-        self.archive, self.shown = archive, shown
+        self.archive, self.shown, self.drop_failing = archive, shown, drop_failing
         self.quota = Quota(
             settings.requests_per_minute, settings.tokens_per_minute, settings.requests_per_day
         )
@@ -114,9 +86,10 @@ class Asker:
         self.later: list[Later] = []
         self.flying: dict[Future[Outcome], Flight] = {}
         self.answers, self.failures_in_a_row = 0, 0
+        self.refusals, self.fruitless = Refusals(), Streak()
         self.last_answer = time.monotonic()
         self.outage_until = 0.0
-        self.refused: list[tuple[Task, str]] = []
+        self.quota_text = ""  # the vendor's, when it last called a daily quota spent
         # Why no more is sent. Called once the answers on their way are in, so that it counts right.
         self.stop: Callable[[], BaseException] | None = None
         self.dice = random.Random()
@@ -126,7 +99,8 @@ class Asker:
 
         Raises:
             ComeBackLater: daily quotas are spent, or the service doesn't answer.
-            UserError: no usable key, no such model, or the budget is used up.
+            UserError: no usable key, no such model, picture after picture fails alike, or the
+                budget is used up.
             KeyboardInterrupt, Reclaimed: once the answers on their way are saved.
         """
         self.ready.extend(tasks)
@@ -137,12 +111,13 @@ class Asker:
                     time.sleep(pause)
                     continue
                 done, _ = wait(self.flying, pause, FIRST_COMPLETED)
-                for future in done:
+                for future in sorted(done, key=lambda future: self.flying[future].ended):
                     self.settle(self.flying.pop(future), future.result())
                     self.shown(self.open, self.cost)
+        if not self.stop:
+            self.settle_refusals()
         if self.stop:
             raise self.stop()
-        self.settle_refusals()
 
     @property
     def open(self) -> int:
@@ -179,7 +154,7 @@ class Asker:
         moment = time.time()
         while self.later and self.later[0].at <= moment:
             self.ready.append(heapq.heappop(self.later).task)
-        while self.ready and not self.stop and len(self.flying) < self.settings.concurrency:
+        while self.ready and not self.stop and len(self.flying) < self.most_flying:
             if self.outage_until > moment:
                 return self.outage_until - moment
             task = self.ready[0]
@@ -195,6 +170,12 @@ class Asker:
             flight = Flight(task, *permit, text)
             self.flying[pool.submit(self.fly, flight)] = flight
         return max(0.01, self.later[0].at - moment) if self.later else NAP
+
+    @property
+    def most_flying(self) -> int:
+        """Requests at a time: few until a reply has brought pairs, lest many are paid in vain."""
+        most = self.settings.concurrency
+        return most if self.fruitless.good or self.drop_failing else min(most, ALIKE)
 
     def over_budget(self, cost: float) -> bool:
         """Whether one more request could exceed the budget; with none on its way that is final."""
@@ -238,23 +219,32 @@ class Asker:
         return ComeBackLater(
             f"{keys} spent; {self.open:,} images are open and everything is saved. "
             f"Come back at {back:%Y-%m-%d %H:%M %Z}."
+            + (f" The service says: {self.quota_text}" if self.quota_text else "")
         )
 
     # In a worker
 
     def fly(self, flight: Flight) -> Outcome:
         """Send one request; its reply is on disk when this returns."""
+        try:
+            return self.send_one(flight)
+        finally:
+            flight.ended = time.time()
+
+    def send_one(self, flight: Flight) -> Outcome:
         task = flight.task
         try:
             image = picture(self.archive, task.path, self.settings.image_size)
         except ImageError as error:
             self.ledger.finish(flight.call)
             return error
+        flight.sent = time.time()
         try:
             reply = flight.key.annotator.ask(Request(self.system, flight.text.text, image))
         except Trouble as error:
             self.ledger.finish(flight.call, known=not error.billed)
             return error
+        flight.said = reply.text
         entry = to_entry(task, reply, self.gate)
         self.journal.append(entry)
         with self.cost_lock:  # before the reservation goes: see `over_budget`
@@ -270,16 +260,11 @@ class Asker:
         if isinstance(outcome, ImageError):
             task.dead = f"unreadable: {outcome.reason}"
         elif isinstance(outcome, Entry):
-            self.answered(task, key, outcome)
+            self.answered(flight, outcome)
             self.estimator.learn(flight.text, outcome.usage.input)
-        elif isinstance(outcome, Throttled):
-            self.throttle(key, outcome.delay)
+        elif isinstance(outcome, (Throttled, DaySpent)):
             self.ready.appendleft(task)
-            self.lose_patience(outcome)
-        elif isinstance(outcome, DaySpent):
-            moment = next_day(time.time())
-            self.ledger.pause(key.name, self.settings.model, moment, day=True)
-            self.ready.appendleft(task)
+            self.out_of_quota(key, outcome)
         elif isinstance(outcome, BadKey):
             self.drop_key(key, outcome)
             self.ready.appendleft(task)
@@ -289,17 +274,32 @@ class Asker:
                 f"params.yaml to a current one, e.g. gemini-3.5-flash-lite. ({outcome})"
             )
         elif isinstance(outcome, Refused):
-            self.refuse(task, outcome)
+            self.refuse(flight, outcome)
         else:
             self.failed(task, outcome)
 
-    def answered(self, task: Task, key: Key, entry: Entry) -> None:
+    def answered(self, flight: Flight, entry: Entry) -> None:
+        task, first = flight.task, flight.task.replies == 0
         self.answers += 1
-        self.failures_in_a_row = key.throttled = task.tries = 0
+        self.failures_in_a_row = flight.key.throttled = task.tries = 0
         self.last_answer = time.monotonic()
+        self.write_refusals(flight.sent)
         task.absorb(entry, self.gate)
         if task.left(self.gate, self.settings.attempts):
-            self.ready.appendleft(task)
+            # An empty reply may be everybody's: ask about others before paying for another.
+            (self.ready.append if task.empty else self.ready.appendleft)(task)
+        self.look_for_streak(flight, entry, first)
+
+    def look_for_streak(self, flight: Flight, entry: Entry, first: bool) -> None:
+        """Stop once picture after picture gets no pair: more of the same would be paid in vain."""
+        kind = fruitless(entry)
+        if not kind:
+            self.fruitless.success()
+        elif first:
+            self.fruitless.failure(flight.task.path, kind)
+        if kind and self.fruitless.hopeless and not self.drop_failing and not self.stop:
+            n, sample = len(self.fruitless.kinds), "" if entry.offered else flight.said
+            self.stop = lambda: UserError(in_a_row(n, kind, self.settings, sample))
 
     def failed(self, task: Task, error: Trouble) -> None:
         """A server error, a timeout, a dropped connection: later again, up to a limit.
@@ -344,6 +344,21 @@ class Asker:
             min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(times - 1, 9)) * self.dice.uniform(0.5, 1.0)
         )
 
+    def out_of_quota(self, key: Key, error: Throttled | DaySpent) -> None:
+        """Rest a key until its quota is there again: the minute's, or the day's."""
+        moment = time.time()
+        if isinstance(error, Throttled):
+            far = (error.delay or 0) > self.settings.patience_s
+            if not far and not (error.day and key.throttled >= STILL_THROTTLED):
+                self.throttle(key, error.delay)
+                self.lose_patience(error)
+                return
+            back = moment + (error.delay or 0) if far else next_day(moment)
+        else:
+            back = next_day(moment)
+        self.quota_text = str(error)
+        self.ledger.pause(key.name, self.settings.model, back, day=True)
+
     def throttle(self, key: Key, delay: float | None) -> None:
         """Rest a key: as long as the server asks, else ever longer."""
         moment = time.time()
@@ -355,49 +370,95 @@ class Asker:
         self.ledger.pause(key.name, self.settings.model, key.paused_until)
 
     def drop_key(self, key: Key, error: BadKey) -> None:
-        if key in self.keys:
-            self.keys.remove(key)
-        if not self.keys:
-            self.stop = lambda: UserError(
-                f"no usable API key; the last one was turned down with: {error}. Check "
-                "GEMINI_API_KEY or GEMINI_API_KEYS in the environment."
+        if key not in self.keys:  # said already, by another request of the same moment
+            return
+        self.keys.remove(key)
+        if self.keys:
+            if not self.stop:
+                print(f"key number {key.number} is left out: {error}", flush=True)
+            return
+        if isinstance(error, NoQuota):
+            advice = (
+                f"Its quota for generate.model {self.settings.model!r} is 0, today and any day: "
+                "choose a model of the key's plan, or change the plan."
             )
-        elif not self.stop:
-            print(f"key number {key.number} is left out: {error}", flush=True)
+        elif isinstance(error, BadAccount):
+            advice = (
+                "It is the account that is refused, not a picture: look at its billing, region "
+                "and state in the vendor's console."
+            )
+        else:
+            advice = "Check GEMINI_API_KEY or GEMINI_API_KEYS in the environment."
+        self.stop = lambda: UserError(
+            f"no usable API key; the last one was turned down with: {error}. {advice} "
+            f"{self.open:,} images are open and everything is saved: run it again to go on."
+        )
 
-    def refuse(self, task: Task, error: Refused) -> None:
+    def refuse(self, flight: Flight, error: Refused) -> None:
         """The vendor won't take it. Whether it's the image shows once others get through."""
-        self.refused.append((task, str(error)))
-        if self.answers:
-            self.settle_refusals()
-        elif len(self.refused) >= HOPELESS and not self.stop:
-            self.stop = lambda: UserError(
-                f"the first {len(self.refused)} requests were all refused: {error}. Check the "
-                "settings under generate in params.yaml."
-            )
+        self.refusals.add(flight.task, error, flight.ended)
+        if self.refusals.streak.hopeless and not self.drop_failing and not self.stop:
+            self.stop = lambda: self.all_refused(str(error))
+
+    def all_refused(self, said: str) -> UserError:
+        open_images = self.open + len(self.refusals.pending)
+        return UserError(
+            f"the last {len(self.refusals.streak.kinds)} requests were all refused: {said}. No "
+            "picture is given up for this. Check the settings under generate in params.yaml and "
+            f"the account; {open_images:,} images are open and everything is saved: run it again "
+            "to go on. If it is those pictures' own fault: abo-vqa generate --drop-failing."
+        )
+
+    def write_refusals(self, sent: float) -> None:
+        """Write down the refusals that an answer shows to be the images' own."""
+        for refusal in self.refusals.answered(sent):
+            self.write_refusal(refusal)
+
+    def write_refusal(self, refusal: Refusal, *, chosen: bool = False) -> None:
+        entry = refusal.entry(chosen=chosen)
+        self.journal.append(entry)
+        refusal.task.absorb(entry, self.gate)
 
     def settle_refusals(self) -> None:
-        """Write refused images down: they aren't asked about again."""
-        for task, message in self.refused:
-            entry = Entry(task.path, task.key, problem=f"refused: {message}", time=now())
-            self.journal.append(entry)
-            task.absorb(entry, self.gate)
-        self.refused.clear()
+        """Decide about refusals after which nothing was left to ask."""
+        pending = self.refusals.pending
+        single = len(pending) == 1 and self.answers > 0
+        if pending and not single and not self.drop_failing and not self.control_answered():
+            said = pending[-1].message
+            self.stop = self.stop or (lambda: self.all_refused(said))
+            return
+        for refusal in self.refusals.take():
+            self.write_refusal(refusal, chosen=self.drop_failing)
 
+    def control_answered(self) -> bool:
+        """Whether a request that nothing is wrong with is answered now."""
+        task = control_task()
+        text = request_for(task, self.system, b"", self.gate)
+        cost = most_expensive(self.estimator.at_most(text), self.settings)
+        permit: tuple[Key, int] | Wait = Wait(time.time())
+        while isinstance(permit, Wait):
+            if self.stop or self.over_budget(cost):
+                return False
+            permit = self.permit(self.estimator.tokens(text), cost)
+            if isinstance(permit, Wait):
+                time.sleep(min(NAP, max(0.01, permit.until - time.time())))
+        key, call = permit
+        try:
+            key.annotator.ask(Request(self.system, text.text, control_picture()))
+        except Trouble as error:
+            self.ledger.finish(call, known=not error.billed)
+            self.control_failed(key, error)
+            return False
+        self.ledger.finish(call, known=False)  # no entry tells its price: it counts as reserved
+        return True
 
-def to_entry(task: Task, reply: Reply, gate: Gate, price: float = 1.0, job: str = "") -> Entry:
-    """A reply as the journal keeps it."""
-    accepted, rejects = gate.sift(parse(reply.text), task.product, task.pairs)
-    return Entry(
-        task.path,
-        task.key,
-        tuple(accepted),
-        tuple(rejects),
-        finish=reply.finish,
-        problem=f"blocked: {reply.blocked}" if reply.blocked else "",
-        usage=reply.usage,
-        price=price,
-        model=reply.model,
-        time=now(),
-        job=job,
-    )
+    def control_failed(self, key: Key, error: Trouble) -> None:
+        """Say what the failure says; a refusal is left to the caller."""
+        if isinstance(error, BadKey):
+            self.drop_key(key, error)
+        if not isinstance(error, (BadKey, Refused)):
+            waiting = len(self.refusals.pending)
+            self.stop = lambda: ComeBackLater(
+                f"{waiting:,} images were refused, and whether that is their own fault can't be "
+                f"told now: {error}. Everything is saved: run it again later."
+            )

@@ -10,22 +10,34 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.archive import Archive, ImageError
 from abo_vqa.errors import ComeBackLater, UserError
-from abo_vqa.generate.asking import to_entry
+from abo_vqa.generate.batch_jobs import Batches, Job, Record, rest_request
+from abo_vqa.generate.explain import in_a_row
+from abo_vqa.generate.flights import to_entry
 from abo_vqa.generate.gate import Gate
-from abo_vqa.generate.gemini import Gemini, contents, to_reply
-from abo_vqa.generate.journal import Entry, Journal, now
+from abo_vqa.generate.gemini import Gemini, to_reply
+from abo_vqa.generate.journal import DROPPED, Entry, Journal, now
+from abo_vqa.generate.keys import redact
 from abo_vqa.generate.money import Estimator, most_expensive, spent, usd
-from abo_vqa.generate.pairs import Annotator, BadKey, BadModel, Reject, Request, Trouble
+from abo_vqa.generate.pairs import (
+    Annotator,
+    BadKey,
+    BadModel,
+    DaySpent,
+    Refused,
+    Reject,
+    Request,
+    Trouble,
+)
 from abo_vqa.generate.prompt import parse
+from abo_vqa.generate.streaks import Streak, fruitless, gist
 from abo_vqa.generate.tasks import Task, picture, request_for
-from abo_vqa.io import atomic_write, read_json, write_json
+from abo_vqa.generate.vendor import trouble
+from abo_vqa.io import atomic_write
 
 if TYPE_CHECKING:
     from abo_vqa.config import Generate
@@ -33,111 +45,17 @@ if TYPE_CHECKING:
 RUNNING = {"JOB_STATE_UNSPECIFIED", "JOB_STATE_QUEUED", "JOB_STATE_PENDING", "JOB_STATE_RUNNING"}
 GOOD = {"JOB_STATE_SUCCEEDED", "JOB_STATE_PARTIALLY_SUCCEEDED"}
 MOST_FAILURES = 3  # jobs that fail one after the other
+NOT_THE_PICTURES = (
+    "No picture is given up for this. Check the API key, its account, and the settings under "
+    "generate; what was collected is saved: run it again to go on."
+)
 
 
-@dataclass
-class Job:
-    """A batch job.
-
-    Attributes:
-        label: its display name, chosen by us before it exists.
-        key: the id of the key that it belongs to. name: the vendor's name, once known.
-        images: the paths asked about, each with its task's key. cost: USD at most.
-    """
-
-    label: str
-    key: str
-    images: dict[str, str]
-    cost: float
-    name: str = ""
-
-
-@dataclass
-class Record:
-    """The jobs under way, on disk."""
-
-    path: Path
-    jobs: list[Job] = field(default_factory=list)
-
-    @classmethod
-    def load(cls, path: Path) -> Record:
-        known = read_json(path) if path.is_file() else []
-        return cls(path, [Job(**job) for job in known])
-
-    def save(self) -> None:
-        write_json([vars(job) for job in self.jobs], self.path)
-
-
-class Batches:
-    """One key's batch jobs, with typed errors."""
-
-    def __init__(self, annotator: Gemini) -> None:
-        self.annotator, self.client = annotator, annotator.client
-
-    def call(self, do: Callable[[], Any]) -> Any:
-        try:
-            return do()
-        except Exception as error:
-            raise self.annotator.translated(error) from None
-
-    def submit(self, label: str, lines: Path) -> str:
-        """Upload a JSON-lines file and start a job on it; return the job's name."""
-        from google.genai import types
-
-        upload = types.UploadFileConfig(display_name=label, mime_type="jsonl")
-        file = self.call(lambda: self.client.files.upload(file=str(lines), config=upload))
-        config = types.CreateBatchJobConfig(display_name=label)
-        job = self.call(
-            lambda: self.client.batches.create(
-                model=self.annotator.model, src=file.name, config=config
-            )
-        )
-        return str(job.name)
-
-    def find(self, label: str) -> str:
-        """The name of the job with this label, or "" if it was never created."""
-        jobs = self.call(lambda: list(self.client.batches.list()))
-        return next((str(job.name) for job in jobs if job.display_name == label), "")
-
-    def state(self, name: str) -> tuple[str, str]:
-        """(state, name of the file with the answers or "")."""
-        job = self.call(lambda: self.client.batches.get(name=name))
-        file = job.dest.file_name if job.dest else ""
-        return job.state.value if job.state else "JOB_STATE_UNSPECIFIED", file or ""
-
-    def answers(self, file: str) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
-        """(image path, response or None, error) of each line of an answer file."""
-        from google.genai import types
-
-        data = self.call(lambda: self.client.files.download(file=file))
-        for line in data.splitlines():
-            item = json.loads(line)
-            response = item.get("response")
-            yield (
-                item["key"],
-                types.GenerateContentResponse.model_validate(response) if response else None,
-                item.get("error") or {},
-            )
-
-
-def rest_request(annotator: Gemini, request: Request) -> dict[str, Any]:
-    """A request as the REST API takes it in a batch file."""
-    config = annotator.config.model_dump(mode="json", by_alias=True, exclude_none=True)
-    safety = config.pop("safetySettings", None)
-    config.pop("automaticFunctionCalling", None)  # the SDK's own affair
-    parts = []
-    for part in contents(request):
-        parts.append(
-            {"text": part}
-            if isinstance(part, str)
-            else part.model_dump(mode="json", by_alias=True, exclude_none=True)
-        )
-    made: dict[str, Any] = {
-        "contents": [{"role": "user", "parts": parts}],
-        "systemInstruction": {"parts": [{"text": request.system}]},
-        "generationConfig": config,
-    }
-    return made | ({"safetySettings": safety} if safety else {})
+def line_trouble(client: Batches, error: Mapping[str, Any]) -> Trouble:
+    """The typed error of one line of a job's answers (a google.rpc.Status)."""
+    message = redact(str(error.get("message", "")), client.annotator.secrets)
+    status, details = str(error.get("status", "")), error.get("details") or []
+    return trouble(int(error.get("code") or 0), status, message, details)
 
 
 class BatchRun:
@@ -153,9 +71,12 @@ class BatchRun:
         archive: Archive,
         tasks: Sequence[Task],
         shown: Callable[[int, float], None],
+        drop_failing: bool = False,
     ) -> None:
         self.settings, self.system, self.gate = settings, system, gate
         self.journal, self.archive, self.shown = journal, archive, shown
+        self.drop_failing = drop_failing
+        self.failures, self.fruitless = Streak(), Streak()
         self.clients = {
             name: Batches(client) for name, client in made if isinstance(client, Gemini)
         }
@@ -203,8 +124,16 @@ class BatchRun:
         try:
             do()
             self.last_word = time.monotonic()
-        except (BadKey, BadModel) as error:
-            raise UserError(f"{error}. Check the API key and generate.model.") from None
+        except (BadKey, BadModel, Refused) as error:
+            raise UserError(
+                f"{error}. Check the API key, its account, and generate.model. What was collected "
+                "is saved: run it again to go on."
+            ) from None
+        except DaySpent as error:
+            raise ComeBackLater(
+                f"the key's daily quota is spent; what was collected is saved: run it again "
+                f"tomorrow. The service says: {error}"
+            ) from None
         except Trouble as error:
             if time.monotonic() - self.last_word > self.settings.patience_s:
                 raise ComeBackLater(
@@ -283,48 +212,111 @@ class BatchRun:
     def poll(self, job: Job) -> None:
         """Look after a job; collect its answers if it is done."""
         client = self.clients[job.key]
-        state, file = client.state(job.name)
+        state, file, said = client.state(job.name)
         if state in RUNNING:
             return
+        stop: Exception | None = None
         if state in GOOD and file:
-            self.collect(job, client, file)
+            stop = self.collect(job, client, file)
             self.failed_jobs = 0
         else:
             self.failed_jobs += 1
         self.record.jobs.remove(job)
         self.record.save()
+        if stop:
+            raise stop
         if self.failed_jobs >= MOST_FAILURES:
             raise UserError(
-                f"{self.failed_jobs} batch jobs in a row ended as {state}. See the vendor's "
-                "console, or set generate.batch: false. What was collected is saved."
+                f"{self.failed_jobs} batch jobs in a row ended as {state}"
+                + (f": {said}" if said else "")
+                + ". See the vendor's console, or set generate.batch: false. What was collected "
+                "is saved."
             )
 
-    def collect(self, job: Job, client: Batches, file: str) -> None:
-        """Journal a job's answers; those that a killed run has journaled already are skipped."""
-        known = {entry.image for entry in self.journal.entries if entry.job == job.label}
-        for path, response, error in client.answers(file):
-            if path in known or path not in job.images:
-                continue
-            task = self.tasks.get(path)
-            if task is None or task.key != job.images[path]:
-                task = None  # the input table has changed since
-            entry = self.entry(job, path, task, response, error)
-            self.journal.append(entry)
-            self.cost += usd(entry.usage, self.settings, entry.price)
-            self.estimator.largest = max(self.estimator.largest, entry.usage.input)
-            if task:
-                task.absorb(entry, self.gate)
-            left = sum(t.left(self.gate, self.settings.attempts) for t in self.tasks.values())
-            self.shown(left, self.cost)
+    def collect(self, job: Job, client: Batches, file: str) -> Exception | None:
+        """Journal a job's answers; those that a killed run has journaled already are skipped.
 
-    def entry(
-        self, job: Job, path: str, task: Task | None, response: Any, error: Mapping[str, Any]
-    ) -> Entry:
+        Returns:
+            why no further job makes sense: what failed isn't the pictures' own fault, and isn't
+            journaled. The job is done all the same.
+        """
+        known = {entry.image for entry in self.journal.entries if entry.job == job.label}
+        unseen = dict.fromkeys(path for path in job.images if path not in known)
+        failed: list[tuple[str, Trouble]] = []
+        stop: Exception | None = None
+        for path, response, error in client.answers(file):
+            if path not in unseen:
+                continue
+            del unseen[path]
+            if response is None:
+                failed.append((path, line_trouble(client, error)))
+                stop = stop or self.failure(*failed[-1])
+            else:
+                stop = self.answered(job, path, response) or stop
+        for path in unseen:
+            failed.append((path, Trouble("the job's file has no line for it")))
+            stop = stop or self.failure(*failed[-1])
+        if failed and not stop and not self.drop_failing and not self.failures.good:
+            stop = UserError(f"not one request was answered: {failed[-1][1]}. {NOT_THE_PICTURES}")
+        if not stop:
+            self.write_failures(job, failed)
+        return stop
+
+    def answered(self, job: Job, path: str, response: Any) -> Exception | None:
+        """Journal an answer; returns why to stop if it ends a streak of answers without pairs."""
+        task = self.tasks.get(path)
+        if task is None or task.key != job.images[path]:
+            task = None  # the input table has changed since
+        entry = self.entry(job, path, task, response)
+        self.journal.append(entry)
+        self.cost += usd(entry.usage, self.settings, entry.price)
+        self.estimator.largest = max(self.estimator.largest, entry.usage.input)
+        first = bool(task and task.replies == 0)
+        if task:
+            task.absorb(entry, self.gate)
+        left = sum(t.left(self.gate, self.settings.attempts) for t in self.tasks.values())
+        self.shown(left, self.cost)
+        self.failures.success()
+        kind = fruitless(entry) if task else ""
+        if not kind:
+            self.fruitless.success()
+        elif first:
+            self.fruitless.failure(path, kind)
+        if kind and first and self.fruitless.hopeless and not self.drop_failing:
+            return UserError(in_a_row(len(self.fruitless.kinds), kind, self.settings))
+        return None
+
+    def failure(self, path: str, error: Trouble) -> Exception | None:
+        """Count a request without an answer; returns why to stop if it isn't the picture."""
+        self.failures.failure(path, gist(str(error)))
+        if isinstance(error, BadKey):
+            return UserError(f"{error}. {NOT_THE_PICTURES}")
+        if self.drop_failing or not self.failures.hopeless:
+            return None
+        said = f"{len(self.failures.kinds)} requests in a row failed: {error}"
+        if isinstance(error, Refused):
+            return UserError(
+                f"{said}. {NOT_THE_PICTURES} If it is those pictures' own fault: abo-vqa generate "
+                "--drop-failing."
+            )
+        return ComeBackLater(f"{said}. No picture is given up for this: run it again later.")
+
+    def write_failures(self, job: Job, failed: Sequence[tuple[str, Trouble]]) -> None:
+        """Journal failures that are the pictures' own: refusals for good, others as a round."""
+        for path, error in failed:
+            final = isinstance(error, Refused)
+            problem = f"{'refused' if final else 'failed'}: {error}"
+            if final and self.drop_failing:
+                problem = f"{DROPPED}: {error}"
+            entry = Entry(path, job.images[path], problem=problem, time=now(), job=job.label)
+            self.journal.append(entry)
+            task = self.tasks.get(path)
+            if task and task.key == job.images[path]:
+                task.absorb(entry, self.gate)
+
+    def entry(self, job: Job, path: str, task: Task | None, response: Any) -> Entry:
         """One answer as the journal keeps it; without a task it is kept unjudged."""
         key, share = job.images[path], self.settings.batch_price
-        if response is None:
-            problem = f"failed: {error.get('code', '')} {error.get('message', '')}".strip()
-            return Entry(path, key, problem=problem, time=now(), job=job.label)
         reply = to_reply(response)
         if task:
             return to_entry(task, reply, self.gate, share, job.label)
@@ -344,6 +336,7 @@ def run_batches(
     archive: Archive,
     tasks: Sequence[Task],
     shown: Callable[[int, float], None],
+    drop_failing: bool = False,
 ) -> None:
     """Ask for all tasks by batch jobs; see `BatchRun.run`."""
-    BatchRun(settings, system, gate, made, journal, archive, tasks, shown).run()
+    BatchRun(settings, system, gate, made, journal, archive, tasks, shown, drop_failing).run()

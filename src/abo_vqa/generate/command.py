@@ -230,13 +230,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="try keys again whose daily quota was spent, e.g. because it was raised",
     )
     parser.add_argument(
+        "--retry-refused",
+        action="store_true",
+        help="ask again about images that were refused, failed, or left out by --drop-failing",
+    )
+    parser.add_argument(
+        "--drop-failing",
+        action="store_true",
+        help="go on however many images fail alike, and leave them out for good",
+    )
+    parser.add_argument(
         "--review", type=Path, metavar="PAGE", help="write a page for people to check pairs"
     )
     parser.add_argument("--sample", type=int, default=200, help="pairs on the page (%(default)s)")
 
 
 def command(args: argparse.Namespace) -> int:
-    if not (args.dry_run or args.shard or args.merge or args.review or args.retry_days):
+    options = (args.dry_run, args.shard, args.merge, args.review)
+    once = (args.retry_days, args.retry_refused, args.drop_failing)
+    if not any((*options, *once)):
         return execute("generate", run)
     from abo_vqa.generate.adhoc import adhoc
 

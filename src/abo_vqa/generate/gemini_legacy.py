@@ -98,7 +98,7 @@ class GeminiLegacy:
         text = redact(str(error), self.secrets)
         if isinstance(error, GoogleAPICallError):
             headers = getattr(error.response, "headers", None)
-            status = str(getattr(error.grpc_status_code, "name", "") or "")
+            status = status_of(error)
             message = re.sub(r"^[A-Z]+ \S+: ", "", redact(str(error.message), self.secrets))
             return trouble(int(error.code or 0), status, message, error.details, headers)
         if isinstance(error, (RequestException, RetryError, ConnectionError, TimeoutError)):
@@ -111,6 +111,14 @@ class GeminiLegacy:
         self.client.transport.close()
 
 
+def status_of(error: Any) -> str:
+    """The google.rpc status: the error's class knows only what belongs to its HTTP code."""
+    try:
+        return str(error.response.json()["error"]["status"])
+    except (AttributeError, KeyError, TypeError, ValueError):  # no body, or another one
+        return str(getattr(error.grpc_status_code, "name", "") or "")
+
+
 def to_reply(answer: Any) -> Reply:
     """Text, finish reason, block reason and tokens of a response, whatever it lacks."""
     candidate = answer.candidates[0] if answer.candidates else None
@@ -119,7 +127,12 @@ def to_reply(answer: Any) -> Reply:
     counted = answer.usage_metadata
     return Reply(
         text="".join(part.text for part in parts),
-        finish=candidate.finish_reason.name if candidate else "NO_CANDIDATE",
-        blocked=reason.name if reason else "",
+        finish=name_of(candidate.finish_reason) if candidate else "NO_CANDIDATE",
+        blocked=name_of(reason) if reason else "",
         usage=Usage(counted.prompt_token_count, counted.candidates_token_count),
     )
+
+
+def name_of(value: Any) -> str:
+    """An enumeration's name; newer values than the SDK knows come as bare numbers."""
+    return str(getattr(value, "name", value))

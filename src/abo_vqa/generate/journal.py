@@ -20,6 +20,9 @@ from abo_vqa.errors import UserError
 from abo_vqa.generate.pairs import Pair, Reject, Usage
 
 VERSION = 1
+EXCUSED = "excused"  # what a reader marks an entry with that isn't held against its picture
+REOPENED = "reopened"  # the entry that takes back an image's refusals and failures before it
+DROPPED = "dropped"  # left out by the user's choice
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Entry:
             about something else that had the same path.
         pairs, rejects: what the quality gate made of the reply when it came.
         finish: the vendor's finish reason.
-        problem: "" , or why the image got no pairs: "blocked: …", "refused: …", "failed: …".
+        problem: "" , or why the image got no pairs: "blocked: …", "refused: …", "failed: …",
+            "dropped: …"; or a note about earlier entries of the image: "reopened".
         usage: tokens paid for. price: share of the list price (the batch mode's is 0.5).
         model: the version that answered. time: Unix seconds.
         job: the batch job that the reply came with, or "".
@@ -58,7 +62,17 @@ class Entry:
     @property
     def permanent(self) -> bool:
         """Whether asking again would be useless."""
-        return self.problem.startswith(("blocked", "refused"))
+        return self.problem.startswith(("blocked", "refused", DROPPED))
+
+    @property
+    def silent(self) -> bool:
+        """Whether it says nothing about the picture."""
+        return self.problem.startswith((EXCUSED, REOPENED))
+
+
+def no_pairs(entry: Entry) -> str:
+    """What the table of rejects says of a reply that holds no pair at all."""
+    return f"no_pairs ({entry.finish or 'unreadable'})"
 
 
 def to_line(entry: Entry) -> str:

@@ -101,9 +101,17 @@ class Trouble(Exception):
 
 
 class Throttled(Trouble):
-    """HTTP 429, a quota per minute: this key pauses."""
+    """HTTP 429, a quota per minute: this key pauses.
+
+    Attributes:
+        day: whether a quota per day was named beside it, which may be the one that is spent.
+    """
 
     billed = False
+
+    def __init__(self, message: str, delay: float | None = None, day: bool = False) -> None:
+        super().__init__(message, delay)
+        self.day = day
 
 
 class DaySpent(Trouble):
@@ -122,6 +130,14 @@ class BadKey(Trouble):
     """HTTP 401, 403, or 400 with API_KEY_INVALID: this key can't be used."""
 
     billed = False
+
+
+class BadAccount(BadKey):
+    """The key's account is refused (billing, region, suspension), whatever is asked."""
+
+
+class NoQuota(BadKey):
+    """HTTP 429 with a quota of 0: the model isn't in the key's plan, today or any day."""
 
 
 class BadModel(Trouble):

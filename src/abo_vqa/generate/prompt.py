@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,11 @@ BRANDS = {
     False: "- Don't ask about brands, logos, or any text on the product or its package.",
     True: "- Questions about a brand or text are fine where the picture shows it clearly.",
 }
+
+DECODER = json.JSONDecoder(strict=False)  # line ends within strings are harmless
+# A comma before a bracket, a brace or another comma; strings are passed over.
+STRAY_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[\]},])', re.DOTALL)
+DEEPEST = 20  # levels of lists and objects that are looked into
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
@@ -113,42 +118,65 @@ def settings_record(settings: Generate) -> dict[str, Any]:
 
 
 def parse(text: str) -> list[Pair]:
-    """Pairs in a model's text: JSON, also with prose or a code fence around it.
+    """Pairs in a model's text: JSON, also with prose, a code fence or stray commas in it.
 
     Of a reply that breaks off, the pairs that are complete count: they were paid for.
 
     Returns:
         every object with a question and an answer, in order; [] if there is none.
     """
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = list(embedded(text))
-    if isinstance(found, dict):  # {"pairs": [...]}, or one pair alone
-        lists = [value for value in found.values() if isinstance(value, list)]
-        found = lists[0] if lists and "question" not in found else [found]
-    pairs = []
-    for item in found if isinstance(found, list) else []:
-        if isinstance(item, dict) and {"question", "answer"} <= set(item):
-            question, answer = item["question"], item["answer"]
-            if isinstance(answer, (int, float)) and not isinstance(answer, bool):
-                answer = f"{answer:g}"
-            if isinstance(question, str) and isinstance(answer, str):
-                answer = " ".join(answer.split()).rstrip(".!").lower()
-                pairs.append(Pair(" ".join(question.split()), answer))
-    return pairs
+    found = load(text)
+    if isinstance(found, str):  # JSON in a JSON string
+        found = load(found)
+    return [pair for item in objects(found) if (pair := to_pair(item))]
 
 
-def embedded(text: str) -> list[dict[str, Any]]:
-    """The innermost JSON objects in a text that isn't JSON as a whole."""
-    decoder, found, start = json.JSONDecoder(), [], text.find("{")
+def load(text: str) -> Any:
+    """The JSON value that a text is, or a list of the objects in it."""
+    for candidate in (text, STRAY_COMMA.sub(r"\1", text)):
+        try:
+            return DECODER.decode(candidate)
+        except (ValueError, RecursionError):
+            continue
+    return embedded(STRAY_COMMA.sub(r"\1", text))
+
+
+def objects(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
+    """The objects with a question and an answer in a JSON value, however deep, in order."""
+    if depth > DEEPEST:
+        return
+    if isinstance(value, dict):
+        named = {str(name).strip().lower(): item for name, item in value.items()}
+        if {"question", "answer"} <= set(named):
+            yield named
+            return
+        value = list(value.values())
+    for item in value if isinstance(value, list) else ():
+        yield from objects(item, depth + 1)
+
+
+def to_pair(item: Mapping[str, Any]) -> Pair | None:
+    """A pair of an object, if its question and its answer are texts, numbers, true or false."""
+    question, answer = item["question"], item["answer"]
+    if isinstance(answer, bool):
+        answer = "yes" if answer else "no"
+    elif isinstance(answer, (int, float)):
+        answer = f"{answer:g}"
+    if not isinstance(question, str) or not isinstance(answer, str):
+        return None
+    answer = " ".join(answer.split()).rstrip(".!").lower()
+    return Pair(" ".join(question.split()), answer)
+
+
+def embedded(text: str) -> list[Any]:
+    """The outermost JSON objects that are whole in a text that isn't JSON as a whole."""
+    found, start = [], text.find("{")
     while start >= 0:
         try:
-            value, end = decoder.raw_decode(text, start)
-        except ValueError:
+            value, end = DECODER.raw_decode(text, start)
+        except (ValueError, RecursionError):
             end = start + 1  # the outer object of a torn reply: look inside it
         else:
-            inner = [v for v in value.values() if isinstance(v, list)]
-            found += [item for v in inner for item in v if isinstance(item, dict)] or [value]
+            found.append(value)
         start = text.find("{", end)
     return found

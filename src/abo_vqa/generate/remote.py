@@ -11,14 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 from abo_vqa.archive import Archive, open_archive
 from abo_vqa.errors import UserError
-from abo_vqa.generate.asking import Asker, Key
+from abo_vqa.generate.asking import Asker
+from abo_vqa.generate.explain import losses
+from abo_vqa.generate.flights import Key
 from abo_vqa.generate.gate import Gate
-from abo_vqa.generate.journal import Entry, Journal, journals, read_journal
+from abo_vqa.generate.journal import (
+    DROPPED,
+    REOPENED,
+    Entry,
+    Journal,
+    journals,
+    now,
+    read_journal,
+)
 from abo_vqa.generate.keys import api_keys, key_id
 from abo_vqa.generate.ledger import Ledger
 from abo_vqa.generate.money import spent
 from abo_vqa.generate.pairs import Annotator, Product
 from abo_vqa.generate.prompt import instruction, settings_record
+from abo_vqa.generate.streaks import excuse, reopened
 from abo_vqa.generate.tasks import Task, in_shard, make_tasks
 from abo_vqa.io import fingerprint, scratch
 from abo_vqa.stage import Log
@@ -40,8 +51,27 @@ def journal_name(shard: Shard | None) -> str:
 
 
 def known_entries(folder: Path) -> list[Entry]:
-    """Everything that was ever answered under these settings, by this checkout and its shards."""
-    return [entry for path in journals(folder) for entry in read_journal(path).entries]
+    """Everything that was ever answered under these settings, by this checkout and its shards.
+
+    What isn't the pictures' own fault is marked: see `streaks.excuse`.
+    """
+    found = [entry for path in journals(folder) for entry in excuse(read_journal(path).entries)]
+    return reopened(found)
+
+
+@dataclass(frozen=True)
+class Exceptions:
+    """What a user asks for once.
+
+    Attributes:
+        retry_days: try keys again that were told their daily quota is spent.
+        retry_refused: ask again about images that were refused, failed, or left out by choice.
+        drop_failing: leave out for good what is refused or gets no pairs, however many fail alike.
+    """
+
+    retry_days: bool = False
+    retry_refused: bool = False
+    drop_failing: bool = False
 
 
 def annotator_class(name: str) -> type[Any]:
@@ -109,13 +139,12 @@ def annotate(
     gate: Gate,
     log: Log,
     shard: Shard | None = None,
-    retry_days: bool = False,
+    exceptions: Exceptions = Exceptions(),
 ) -> Work:
     """Ask for whatever the journals don't have yet.
 
     Args:
         shard: (i, n) for the i-th of n parts of the images.
-        retry_days: try keys again that were told their daily quota is spent.
     Raises:
         ComeBackLater, UserError: see `Asker.run`; everything answered so far is kept.
     """
@@ -126,16 +155,38 @@ def annotate(
             print(f"{journal.path.name}: cut off a line that a crash left unfinished")
         mine = [product for product in products if in_shard(product["path"], shard)]
         tasks = make_tasks(mine, known_entries(folder), gate, config)
+        if exceptions.retry_refused:
+            reopen(tasks, journal)
+            tasks = make_tasks(mine, known_entries(folder), gate, config)
         left = [task for task in tasks if task.left(gate, settings.attempts)]
         if left:
             with open_archive(config.data.raw) as archive:
-                ask(config, gate, journal, archive, left, log, retry_days)
+                ask(config, gate, journal, archive, left, log, exceptions)
+            if exceptions.drop_failing:
+                drop(left, gate, journal)
+            for line in losses(left, settings):
+                print(line, flush=True)
         entries = read_journal(journal.path).entries
     usage = {
         "input_tokens": float(sum(entry.usage.input for entry in entries)),
         "output_tokens": float(sum(entry.usage.output for entry in entries)),
     }
     return Work(tasks, journal.path, spent(entries, settings), usage)
+
+
+def reopen(tasks: Sequence[Task], journal: Journal) -> None:
+    """Note that refusals and failures so far don't count."""
+    for task in tasks:
+        if task.dead.startswith(("refused", DROPPED)) or task.failures:
+            journal.append(Entry(task.path, task.key, problem=REOPENED, time=now()))
+
+
+def drop(tasks: Sequence[Task], gate: Gate, journal: Journal) -> None:
+    """Note that the user gave up on images without pairs; a streak of them is excused otherwise."""
+    for task in tasks:
+        if not task.complete(gate) and not task.dead.startswith((DROPPED, "unreadable")):
+            why = task.dead or task.empty or "too few good pairs"
+            journal.append(Entry(task.path, task.key, problem=f"{DROPPED}: {why}", time=now()))
 
 
 def ask(
@@ -145,7 +196,7 @@ def ask(
     archive: Archive,
     left: Sequence[Task],
     log: Log,
-    retry_days: bool,
+    exceptions: Exceptions,
 ) -> None:
     """One round of asking, by batch jobs or one request at a time."""
     settings = config.generate
@@ -153,16 +204,22 @@ def ask(
     shown = Shown(len(left), len(left), log)
     ledger = Ledger(scratch("generate", "quota") / "calls.sqlite")
     try:
-        if retry_days:
+        if exceptions.retry_days:
             ledger.forget_days()
         with annotators(settings) as made:
             if settings.batch:
                 from abo_vqa.generate.batch import run_batches
 
-                run_batches(settings, system, gate, made, journal, archive, left, shown)
+                run_batches(
+                    settings, system, gate, made, journal, archive, left, shown,
+                    exceptions.drop_failing,
+                )  # fmt: skip
                 return
             keys = [Key(i, name, client) for i, (name, client) in enumerate(made, 1)]
-            Asker(settings, system, gate, keys, journal, ledger, archive, shown).run(left)
+            Asker(
+                settings, system, gate, keys, journal, ledger, archive, shown,
+                exceptions.drop_failing,
+            ).run(left)  # fmt: skip
     finally:
         shown.close()
         ledger.close()

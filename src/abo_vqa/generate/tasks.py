@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from abo_vqa.generate.gate import Gate
-from abo_vqa.generate.journal import Entry, by_image
+from abo_vqa.generate.journal import Entry, by_image, no_pairs
 from abo_vqa.generate.pairs import Pair, Product, Reject, Request
 from abo_vqa.generate.prompt import cleaned, user_text, yes_or_no
 from abo_vqa.io import fingerprint
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from abo_vqa.config import Config
 
 ROUNDS = 3  # how often an image may be written down as failed before it is given up
+SAME = 3  # replies without a pair, all for the same reason, before an image is given up
+# After these the next reply will hardly be better: two are enough.
+STUBBORN = ("MAX_TOKENS", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "LANGUAGE")
 
 
 @dataclass
@@ -29,6 +32,7 @@ class Task:
         key: fingerprint of what the answers depend on beside the settings.
         pairs, rejects: what the gate made of all replies so far.
         replies: how many there were. failures: how often the image was written down as failed.
+        empty, in_a_row: why the last replies held no pair at all (""; they did), and how many.
         dead: why the vendor never answers, or "".
         tries, marked: failed requests in a row, and the count of answers to others at the first.
     """
@@ -40,6 +44,8 @@ class Task:
     rejects: list[Reject] = field(default_factory=list)
     replies: int = 0
     failures: int = 0
+    empty: str = ""
+    in_a_row: int = 0
     dead: str = ""
     tries: int = 0
     marked: int = 0
@@ -54,11 +60,22 @@ class Task:
     def left(self, gate: Gate, attempts: int) -> bool:
         """Whether there is something to ask, and reason to hope."""
         return not (
-            self.complete(gate) or self.dead or self.replies >= attempts or self.failures >= ROUNDS
+            self.complete(gate)
+            or self.dead
+            or self.replies >= attempts
+            or self.failures >= ROUNDS
+            or self.in_a_row >= self.patience
         )
+
+    @property
+    def patience(self) -> int:
+        """How often the same empty reply is paid for."""
+        return 2 if any(reason in self.empty for reason in STUBBORN) else SAME
 
     def absorb(self, entry: Entry, gate: Gate) -> None:
         """Take a reply into account, by the gate's present rules."""
+        if entry.silent:
+            return
         if entry.problem.startswith("failed"):
             self.failures += 1
             return
@@ -70,8 +87,11 @@ class Task:
         accepted, rejects = gate.sift(entry.offered, self.product, self.pairs)
         self.pairs += accepted
         self.rejects += rejects
-        if not entry.offered:
-            self.rejects.append(Reject("", "", f"no_pairs ({entry.finish or 'unreadable'})"))
+        empty = "" if entry.offered else no_pairs(entry)
+        self.in_a_row = self.in_a_row + 1 if empty and empty == self.empty else int(bool(empty))
+        self.empty = empty
+        if empty:
+            self.rejects.append(Reject("", "", empty))
         elif len(entry.offered) < missing:
             self.rejects.append(Reject("", "", "too_few"))
 
@@ -81,9 +101,9 @@ class Task:
             return ""
         if self.dead:
             return self.dead.partition(":")[0]
-        if self.replies >= attempts:
-            return "too_few_good_pairs"
-        return "failed" if self.failures >= ROUNDS else "open"
+        if self.failures >= ROUNDS and self.replies < attempts:
+            return "failed"
+        return "open" if self.left(gate, attempts) else "too_few_good_pairs"
 
 
 def task_key(product: Product) -> str:

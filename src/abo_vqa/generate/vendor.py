@@ -7,16 +7,47 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from abo_vqa.generate.pairs import (
+    BadAccount,
     BadKey,
     BadModel,
     DaySpent,
+    NoQuota,
     Refused,
     Throttled,
     Trouble,
 )
 
 PER_DAY = re.compile(r"per\s*day|daily|PerDay", re.IGNORECASE)
+PER_MINUTE = re.compile(r"per\s*(minute|second|hour)", re.IGNORECASE)
 DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
+SAID_DELAY = re.compile(r"retry in (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(m?s))?")
+# "* Quota exceeded for metric: generativelanguage.googleapis.com/…_requests, limit: 20, model: …"
+EXCEEDED = re.compile(r"metric: *(\S+?), *limit: *(\d+)")
+NO_QUOTA = re.compile(
+    r"limit: *0+(?![\d.,]*\d)|(doesn't|does not) have a free quota", re.IGNORECASE
+)
+# What is about who asks and what they pay, never about a picture. The text that comes with every
+# spent quota ("check your plan and billing details") is none of it, hence the second expression.
+ACCOUNT = re.compile(
+    r"FAILED_PRECONDITION|PERMISSION_DENIED|PAYMENT_REQUIRED|UNAUTHENTICATED|user location"
+    r"|not (available|supported) in your (country|region|location)|billing|prepay|credits?\b"
+    r"|spend(ing)? (cap|limit)|payment|suspended|deactivated|your (account|project|plan)"
+    r"|this (account|project)",
+    re.IGNORECASE,
+)
+SPENT_ACCOUNT = re.compile(
+    r"prepay|credits?\b[^.]*(deplet|exhaust|used up|run out|insufficient)|spend(ing)? (cap|limit)"
+    r"|billing[^.]*(disabled|not (enabled|active)|closed|suspended)|suspended",
+    re.IGNORECASE,
+)
+# Statuses by google.rpc's own numbers, which single answers of a batch job carry.
+RPC = {
+    1: (499, "CANCELLED"), 3: (400, "INVALID_ARGUMENT"), 4: (504, "DEADLINE_EXCEEDED"),
+    5: (404, "NOT_FOUND"), 7: (403, "PERMISSION_DENIED"), 8: (429, "RESOURCE_EXHAUSTED"),
+    9: (400, "FAILED_PRECONDITION"), 10: (409, "ABORTED"), 11: (400, "OUT_OF_RANGE"),
+    13: (500, "INTERNAL"), 14: (503, "UNAVAILABLE"), 16: (401, "UNAUTHENTICATED"),
+}  # fmt: skip
+PASSING = (408, 409, 425, 499)  # client errors that another try may not meet
 SAFETY_CATEGORIES = (
     "HARM_CATEGORY_HARASSMENT",
     "HARM_CATEGORY_HATE_SPEECH",
@@ -34,23 +65,59 @@ def of_type(details: Sequence[Any], name: str) -> list[Mapping[str, Any]]:
     ]
 
 
-def retry_delay(details: Sequence[Any], headers: Mapping[str, str] | None = None) -> float | None:
-    """Seconds that the server asks to wait: google.rpc.RetryInfo, else the Retry-After header."""
+def retry_delay(
+    details: Sequence[Any], headers: Mapping[str, str] | None = None, message: str = ""
+) -> float | None:
+    """Seconds that the server asks to wait: google.rpc.RetryInfo, Retry-After, or its words."""
     for info in of_type(details, "RetryInfo"):
         if match := DURATION.fullmatch(str(info.get("retryDelay", ""))):
             return float(match[1])
     after = (headers or {}).get("retry-after", "")
-    return float(after) if after.isdecimal() else None
+    if after.isdecimal():
+        return float(after)
+    said = SAID_DELAY.search(message)
+    if not said or not any(said.groups()):
+        return None
+    hours, minutes, number, unit = said.groups()
+    seconds = float(number or 0) / (1000 if unit == "ms" else 1)
+    return 3600 * int(hours or 0) + 60 * int(minutes or 0) + seconds
 
 
-def per_day(details: Sequence[Any], message: str) -> bool:
-    """Whether a 429 is about a quota per day; with QuotaFailure it says which quotas."""
-    names = [
-        f"{violation.get('quotaId', '')} {violation.get('quotaMetric', '')}"
+def violations(details: Sequence[Any], message: str) -> list[Mapping[str, Any]]:
+    """The quotas that a 429 is about.
+
+    Where the message names metrics with their limits, those are the ones exceeded: the details may
+    list all quotas of the model.
+    """
+    named = [
+        violation
         for failure in of_type(details, "QuotaFailure")
         for violation in failure.get("violations", [])
+        if isinstance(violation, Mapping)
     ]
-    return any(PER_DAY.search(name) for name in names or [message])
+    exceeded = set(EXCEEDED.findall(message))
+    return [
+        v for v in named if (str(v.get("quotaMetric")), str(v.get("quotaValue"))) in exceeded
+    ] or named
+
+
+def quota_trouble(said: str, message: str, details: Sequence[Any], delay: float | None) -> Trouble:
+    """What a 429 means: wait, come back tomorrow, or never."""
+    found = violations(details, message)
+    if NO_QUOTA.search(message) or any(str(v.get("quotaValue", "")) == "0" for v in found):
+        return NoQuota(said)
+    if SPENT_ACCOUNT.search(message):
+        return BadAccount(said)
+    names = [f"{v.get('quotaId', '')} {v.get('quotaMetric', '')}" for v in found] or [message]
+    day = any(PER_DAY.search(name) for name in names)
+    if day and not any(PER_MINUTE.search(name) for name in names):
+        return DaySpent(said)
+    return Throttled(said, delay, day)
+
+
+def about_account(message: str) -> bool:
+    """Whether a refusal's words are about the account, not about what was asked."""
+    return bool(ACCOUNT.search(message))
 
 
 def has_reason(details: Iterable[Any], reasons: set[str]) -> bool:
@@ -69,16 +136,22 @@ def trouble(
     Args:
         message: already free of keys. details: google.rpc messages of the error's body.
     """
+    if code in RPC:
+        code, status = RPC[code][0], status or RPC[code][1]
     said = f"HTTP {code} {status}: {message}".strip()
-    delay = retry_delay(details, headers)
+    delay = retry_delay(details, headers, message)
     if code == 429:
-        return (DaySpent if per_day(details, message) else Throttled)(said, delay)
-    if code in (401, 403) or has_reason(details, {"API_KEY_INVALID", "API_KEY_EXPIRED"}):
+        return quota_trouble(said, message, details, delay)
+    if code == 404:
+        return BadModel(said)
+    if has_reason(details, {"API_KEY_INVALID", "API_KEY_EXPIRED"}):
         return BadKey(said)
     if code == 400 and "api key" in message.lower():
         return BadKey(said)
-    if code == 404:
-        return BadModel(said)
-    if code in (400, 413):
+    if code == 402 or (400 <= code < 500 and about_account(f"{status}: {message}")):
+        return BadAccount(said)
+    if code in (401, 403, 407):
+        return BadKey(said)
+    if 400 <= code < 500 and code not in PASSING:
         return Refused(said)
     return Trouble(said, delay)
