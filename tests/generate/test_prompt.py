@@ -26,6 +26,14 @@ PAIR = Pair("What color is it?", "red")
         f'[{ONE}, {{"question": "How many',  # broken off
         f'{{"pairs": [{ONE}, {{"question"',
         f'[{ONE}, {{"question": 3, "answer": "x"}}, "noise", null]',
+        '[{"question": "What color is it?", "answer": "Red.",},]',
+        '[{"question": "What color is it?",, "answer": "Red." ,\n},,]',
+        'Here: ```[{"question": "What color is it?", "answer": "Red.",}, {"question": "How',
+        '[{"Question": "What color\nis it?", " answer ": "Red."}]',
+        json.dumps(f"[{ONE}]"),
+        f'{{"result": {{"pairs": [{ONE}]}}}}',
+        f'{{"first": {ONE}}}',
+        f"{ONE}\n",
     ],
 )
 def test_reading_a_reply(text: str) -> None:
@@ -40,6 +48,21 @@ def test_reply_without_pairs(text: str) -> None:
 def test_numbers_are_answers() -> None:
     text = '[{"question": "How many mugs?", "answer": 2}]'
     assert parse(text) == [Pair("How many mugs?", "2")]
+
+
+def test_commas_in_strings_stay() -> None:
+    text = '[{"question": "Is it red, ] or \\",} blue?", "answer": "red",}]'
+    assert parse(text) == [Pair('Is it red, ] or ",} blue?', "red")]
+
+
+def test_truth_values_are_answers() -> None:
+    text = '[{"question": "Is it red?", "answer": true}, {"question": "Dry?", "answer": false}]'
+    assert [pair.answer for pair in parse(text)] == ["yes", "no"]
+
+
+def test_deep_nesting_is_no_answer() -> None:
+    assert parse("[" * 100_000) == []
+    assert parse('{"a":' * 5_000) == []
 
 
 @given(st.text())

@@ -102,6 +102,40 @@ def quota_error(which: str, delay: float | None, *, details: bool) -> dict[str, 
     return error(429, "RESOURCE_EXHAUSTED", message, *found)
 
 
+def several_quotas(delay: float) -> dict[str, Any]:
+    """A 429 that lists the quotas of a day and of a minute; the text names the one exceeded."""
+    metric = "generativelanguage.googleapis.com/generate_content_free_tier_requests"
+    quotas = [
+        {"quotaMetric": metric, "quotaId": f"GenerateRequestsPer{name}-FreeTier", "quotaValue": n}
+        for name, n in (("Day", "250"), ("Minute", "10"))
+    ]
+    message = (
+        "You exceeded your current quota, please check your plan and billing details.\n"
+        f"* Quota exceeded for metric: {metric}, limit: 10, model: gemini-3.5-flash-lite\n"
+        f"Please retry in {delay:g}s."
+    )
+    retry = {"@type": RPC + "RetryInfo", "retryDelay": f"{delay:g}s"}
+    failure = {"@type": RPC + "QuotaFailure", "violations": quotas}
+    return error(429, "RESOURCE_EXHAUSTED", message, failure, retry)
+
+
+def no_quota() -> dict[str, Any]:
+    """A 429 for a model that isn't in the key's plan. The violations tell no value."""
+    metric = "generativelanguage.googleapis.com/generate_content_free_tier_requests"
+    quotas = [
+        {"quotaMetric": metric, "quotaId": f"GenerateRequestsPer{name}-FreeTier"}
+        for name in ("Day", "Minute")
+    ]
+    message = (
+        "You exceeded your current quota, please check your plan and billing details.\n"
+        f"* Quota exceeded for metric: {metric}, limit: 0, model: gemini-3.5-flash-lite\n"
+        "Please retry in 29.1s."
+    )
+    retry = {"@type": RPC + "RetryInfo", "retryDelay": "29s"}
+    failure = {"@type": RPC + "QuotaFailure", "violations": quotas}
+    return error(429, "RESOURCE_EXHAUSTED", message, failure, retry)
+
+
 @dataclass
 class Call:
     """A request that arrived."""
@@ -393,8 +427,9 @@ class GeminiHandler(BaseHTTPRequestHandler):
                 item = json.loads(line)
                 product = product_of(item["request"]).get("name", "").partition(",")[0]
                 fault = owner.fault_for(product)
-                if fault in ("500", "400"):
-                    lines.append({"key": item["key"], "error": {"code": int(fault)}})
+                failed = simple_fault(fault, owner)
+                if failed and isinstance(failed[1], dict):
+                    lines.append({"key": item["key"], "error": failed[1]["error"]})
                 else:
                     found = odd_answer(fault, item["request"])
                     lines.append({"key": item["key"], "response": found})
@@ -412,8 +447,23 @@ def simple_fault(fault: str, owner: GeminiServer) -> tuple[int, Any] | None:
         "500": (500, error(500, "INTERNAL", "An internal error has occurred.")),
         "503": (503, error(503, "UNAVAILABLE", "The model is overloaded.")),
         "400": (400, error(400, "INVALID_ARGUMENT", "Unable to process input image.")),
+        "400_tiny": (400, error(400, "INVALID_ARGUMENT", "The image is too small.")),
+        "422": (422, error(422, "UNPROCESSABLE", "This request can't be processed.")),
+        "region": (400, error(400, "FAILED_PRECONDITION",
+                              "User location is not supported for the API use.")),
+        "billing": (400, error(400, "FAILED_PRECONDITION",
+                               "Gemini API free tier is not available in your country. Please "
+                               "enable billing on your project in Google AI Studio.")),
+        "402": (402, error(402, "", "Payment required.")),
+        "denied": (403, error(403, "PERMISSION_DENIED",
+                              "Your project has been denied access. Please contact support.")),
+        "prepaid": (429, error(429, "RESOURCE_EXHAUSTED",
+                               "Your prepayment credits are depleted. Please go to AI Studio.")),
+        "no_quota": (429, no_quota()),
+        "several": (429, several_quotas(owner.delay)),
+        "tomorrow": (429, quota_error("minute", 40_000.0, details=True)),
         "not_json": (200, b"<html>proxy error</html>"),
-    }.get(fault)
+    }.get(fault)  # fmt: skip
 
 
 def tokens(body: dict[str, Any]) -> int:
@@ -466,6 +516,21 @@ def odd_answer(fault: str, body: dict[str, Any]) -> dict[str, Any]:
         return answer([*pairs[:-1], {**pairs[-1], "answer": "rather hard to say"}], body)
     if fault == "blocked":
         return {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": usage}
+    if fault == "thoughts":  # the whole output budget went into them
+        return {
+            "candidates": [{"content": {"role": "model"}, "finishReason": "MAX_TOKENS"}],
+            "usageMetadata": {"promptTokenCount": tokens(body), "thoughtsTokenCount": 1021},
+        }
+    if fault == "recitation":
+        return {"candidates": [{"finishReason": "RECITATION", "index": 0}], "usageMetadata": usage}
+    if fault == "empty_text":
+        return answer(pairs, body, text="")
+    if fault == "refusal":
+        return answer(pairs, body, text="I'm sorry, I can't help with that.")
+    if fault == "commas":
+        return answer(pairs, body, text=text.replace('"}', '",}').replace("}]", "},]"))
+    if fault == "all_multi_word":
+        return answer([pair | {"answer": "rather hard to say"} for pair in pairs], body)
     if fault == "safety":
         return {"candidates": [{"finishReason": "SAFETY", "index": 0}], "usageMetadata": usage}
     if fault == "empty":

@@ -18,6 +18,7 @@ from abo_vqa.generate.journal import DROPPED, EXCUSED, REOPENED, Entry, no_pairs
 from abo_vqa.generate.vendor import about_account
 
 ALIKE = 5  # pictures in a row that fail alike before a run stops
+SAMPLE = 50  # pictures before a share of single failures is believed
 MOST_SHARE = 0.9  # of failures before a streak that are believed to be the pictures' own
 RARE = 1e-6  # how probable a streak by chance may be
 
@@ -55,8 +56,10 @@ class Streak:
     @property
     def enough(self) -> int:
         """Failures in a row that can't be chance; more where single failures are frequent."""
-        share = min(MOST_SHARE, self.bad / max(1, self.good + self.bad))
-        return max(ALIKE, math.ceil(math.log(RARE) / math.log(share))) if share else ALIKE
+        if not self.bad or self.good + self.bad < SAMPLE:
+            return ALIKE
+        share = min(MOST_SHARE, self.bad / (self.good + self.bad))
+        return max(ALIKE, math.ceil(math.log(RARE) / math.log(share)))
 
     @property
     def hopeless(self) -> bool:
@@ -145,7 +148,7 @@ def streaks(
         if i is None or not kind:
             if hopeless:
                 found.update(members)
-                streak.kinds.clear()
+                streak.kinds.clear()  # nobody's failures: they raise no share
             else:
                 known.update(entries[j].image for j in members)
             streak.success()

@@ -138,7 +138,7 @@ def trouble(
     """
     if code in RPC:
         code, status = RPC[code][0], status or RPC[code][1]
-    said = f"HTTP {code} {status}: {message}".strip()
+    said = " ".join(f"HTTP {code} {status}: {message}".split()).rstrip(".:")
     delay = retry_delay(details, headers, message)
     if code == 429:
         return quota_trouble(said, message, details, delay)
