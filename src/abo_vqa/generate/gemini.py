@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ class Gemini:
         from google import genai
         from google.genai import types
 
+        # A finish reason newer than the SDK is kept under its name; that is all we need.
+        warnings.filterwarnings("ignore", r".* is not a valid ", module=r"google\.genai")
         self.secrets = {key, *secrets}
         self.model = settings.model
         options = types.HttpOptions(
