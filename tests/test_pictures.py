@@ -60,18 +60,18 @@ def test_a_small_png_that_unpacks_to_gigabytes_is_refused():
 @pytest.mark.parametrize("grey_at", [None, 256])
 def test_what_is_no_picture(data, reason, grey_at):
     with pytest.raises(Unreadable) as error:
-        decode(data, "a.jpg", grey_at=grey_at)
+        decode(data, "a.jpg", by_name=True, grey_at=grey_at)
     assert str(error.value) == reason
 
 
-def test_the_ending_says_which_format_is_accepted():
+def test_in_the_archives_the_ending_says_which_format_is_accepted():
     out = io.BytesIO()
     Image.new("RGBA", (9, 7)).save(out, "PNG")
-    assert decode(out.getvalue(), "a.PNG").mode == "RGB"
+    assert decode(out.getvalue(), "a.PNG", by_name=True).mode == "RGB"
     with pytest.raises(Unreadable, match="not a JPEG"):
-        decode(out.getvalue(), "a.jpg")
+        decode(out.getvalue(), "a.jpg", by_name=True)
     with pytest.raises(Unreadable, match="not a PNG"):
-        decode(jpeg(0), "a.png")
+        decode(jpeg(0), "a.png", by_name=True)
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])

@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import re
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from abo_vqa.errors import UserError
+from abo_vqa.listings import Broken as Broken
+from abo_vqa.listings import Entry as Entry
+from abo_vqa.listings import Listing as Listing
+from abo_vqa.listings import one_by_one
 from abo_vqa.tarindex import FolderMembers, TarMembers
 
 if TYPE_CHECKING:
@@ -46,64 +49,6 @@ class ImageError(UserError):
 
     def __str__(self) -> str:
         return f"picture {self.path}: {self.reason}"
-
-
-class Entry(msgspec.Struct, gc=False):
-    """One value of a listing's field, with the language it is in."""
-
-    value: str | None = None
-    language_tag: str | None = None
-
-
-Field = list[Entry] | str | None
-
-
-class Listing(msgspec.Struct, gc=False):
-    """What is used of a listing; all other fields are skipped while parsing.
-
-    Keywords are most of a listing's values, so they stay unparsed until `keywords()` is called;
-    until then a listing holds on to the text it came from.
-    """
-
-    main_image_id: str | None = None
-    item_id: str | None = None
-    item_name: Field = None
-    product_type: Field = None
-    color: Field = None
-    item_keywords: msgspec.Raw = msgspec.Raw()
-    brand: Field = None
-    material: Field = None
-    pattern: Field = None
-    item_shape: Field = None
-    style: Field = None
-    finish_type: Field = None
-
-    def keywords(self) -> Field:
-        """The field `item_keywords`."""
-        if not self.item_keywords:
-            return None
-        try:
-            entries: Field = KEYWORDS.decode(self.item_keywords)
-        except ValueError:
-            entries = mended_field(json.loads(bytes(self.item_keywords)))
-        return entries
-
-
-KEYWORDS = msgspec.json.Decoder(Field)
-
-
-@dataclass
-class Broken:
-    """Lines that aren't JSON objects: how many, and the first three with their place."""
-
-    count: int = 0
-    first: list[str] = field(default_factory=list)
-
-    def add(self, shard: str, number: int, line: bytes) -> None:
-        self.count += 1
-        if len(self.first) < 3:
-            start = line[:60].decode(errors="replace")
-            self.first.append(f"{shard.rsplit('/', 1)[-1]} line {number}: {start}")
 
 
 class Archive:
@@ -223,7 +168,7 @@ class Archive:
         return data
 
     def image(self, path: str) -> Image.Image:
-        """A picture, decoded completely, as RGB.
+        """A picture, decoded completely, as RGB; see `abo_vqa.pictures.decode`.
 
         Raises:
             ImageError: missing, empty, not a JPEG, of absurd dimensions, or damaged.
@@ -231,7 +176,20 @@ class Archive:
         from abo_vqa.pictures import Unreadable, decode
 
         try:
-            return decode(self.read(path), path)
+            return decode(self.read(path), path, by_name=True)
+        except Unreadable as error:
+            raise ImageError(path, str(error)) from error
+
+    def jpeg(self, path: str, side: int | None = None) -> bytes:
+        """A picture as JPEG bytes that look the same everywhere, at most `side` pixels a side.
+
+        Raises:
+            ImageError: see `image`.
+        """
+        from abo_vqa.pictures import Unreadable, plain_jpeg
+
+        try:
+            return plain_jpeg(self.read(path), path, by_name=True, side=side)
         except Unreadable as error:
             raise ImageError(path, str(error)) from error
 
@@ -274,7 +232,7 @@ def unzipped(data: bytes, name: str, where: Path) -> Iterator[bytes]:
     """Chunks of a file's text; `data` is gzipped if the name ends in .gz.
 
     Raises:
-        UserError: the gzip stream is damaged or cut off.
+        UserError: the gzip stream is damaged, cut off, or followed by something else.
     """
     if not name.endswith(".gz"):
         yield data
@@ -290,63 +248,35 @@ def unzipped(data: bytes, name: str, where: Path) -> Iterator[bytes]:
             while chunk := stream.read(CHUNK):
                 size += len(chunk)
                 if size > MAX_TEXT:
-                    raise EOFError(f"it unpacks to more than {MAX_TEXT:,} bytes")
+                    raise OverflowError(f"it unpacks to more than {MAX_TEXT:,} bytes")
                 yield chunk
     except (EOFError, OverflowError, gzip.BadGzipFile, IsalError) as error:  # type: ignore[misc]
         # (isal's stub declares the error an instance)
+        fault = str(error) if isinstance(error, OverflowError) else not_gzip(data) or str(error)
         raise UserError(
-            f"{name} in {where} is damaged ({error}). Delete {where} and fetch it again."
+            f"{name} in {where} is damaged ({fault}). Delete {where} and fetch it again."
         ) from error
 
 
-def one_by_one(text: bytes, shard: str, before: int, broken: Broken) -> Iterator[Listing]:
-    """Parse lines one at a time: odd fields are mended, broken lines noted."""
-    decoder = msgspec.json.Decoder(Listing)
-    for number, line in enumerate(text.split(b"\n"), before + 1):
-        if not line.strip():
-            continue
+def not_gzip(data: bytes) -> str:
+    """What isn't gzip about some bytes, or "" if they are, but cut off or damaged.
+
+    The reader takes whatever follows the last stream for the beginning of another one, cut off.
+    """
+    magic, rest = b"\x1f\x8b", data
+    if data and not data.startswith(magic):
+        return "it isn't gzip"
+    while rest.startswith(magic):
+        stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        left = rest
         try:
-            yield decoder.decode(line)
-        except (ValueError, RecursionError):
-            try:
-                parsed = json.loads(line)
-            except (ValueError, RecursionError):
-                parsed = None
-            if isinstance(parsed, dict):
-                yield mended(parsed)
-            else:
-                broken.add(shard, number, line)
-
-
-def mended(parsed: dict[str, Any]) -> Listing:
-    """A listing whose fields aren't of the usual types, as far as they can be understood."""
-    values: dict[str, Any] = {}
-    for name in Listing.__struct_fields__:
-        value = parsed.get(name)
-        if name in ("main_image_id", "item_id"):
-            values[name] = text_of(value)
-        elif name == "item_keywords":
-            values[name] = msgspec.Raw(msgspec.json.encode(mended_field(value)))
-        else:
-            values[name] = mended_field(value)
-    return Listing(**values)
-
-
-def mended_field(value: Any) -> Field:
-    """A field of any JSON type as entries, as text, or as nothing."""
-    if isinstance(value, list):
-        return [entry_of(item) for item in value]
-    return [entry_of(value)] if isinstance(value, dict) else text_of(value)
-
-
-def entry_of(item: Any) -> Entry:
-    if isinstance(item, dict):
-        return Entry(text_of(item.get("value")), text_of(item.get("language_tag")))
-    return Entry(text_of(item))
-
-
-def text_of(value: Any) -> str | None:
-    """Numbers as text, everything else that isn't text as nothing; half characters as "?"."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+            while left and not stream.eof:
+                stream.decompress(left, CHUNK)
+                left = stream.unconsumed_tail
+        except zlib.error:
+            break
+        if not stream.eof:
+            return ""
+        rest = stream.unused_data
+    behind = len(rest)
+    return "" if behind in (0, len(data)) else f"{behind:,} byte(s) that aren't gzip follow its end"

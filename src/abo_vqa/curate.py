@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from abo_vqa.archive import Archive, Broken, ImageError, open_archive
+from abo_vqa.archive import Archive, ImageError, open_archive
 from abo_vqa.config import Config, Curate
 from abo_vqa.errors import UserError
 from abo_vqa.io import progress, write_results, write_table
+from abo_vqa.listings import Broken
 from abo_vqa.rules import EXTRAS, FIELDS, RULES, clean_table, no_collection
 from abo_vqa.stage import Log, Summary, execute, no_log
 

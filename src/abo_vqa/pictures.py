@@ -1,54 +1,182 @@
-"""Pictures from untrusted bytes: decoded within limits, hashed for finding duplicates."""
+"""Pictures from untrusted bytes: decoded within limits as a browser shows them, and hashed.
+
+Every reader of pictures goes through `decode`, so that a model, a service and a person looking at
+a page see the same: upright, on white, in 8 bits a channel.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import warnings
+from collections.abc import Sequence
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageCms
 
 # ABO's originals reach 5,000 pixels a side; a file that claims more is an attack or damage.
 MAX_PIXELS = 64_000_000
 # Pillow warns at half of the size at which it refuses; the limit above is lower.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
+# Its remarks on damaged metadata help nobody: what matters of it is read below, or left out.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+# Pillow's name of a format: ours
+FORMATS = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "GIF": "GIF", "BMP": "BMP"}
+ENDINGS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
+DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError)
+ORIENTATION = 0x0112  # the EXIF tag; its values say how the stored pixels must be turned
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class Unreadable(ValueError):
     """Why some bytes aren't a picture; the message is a short phrase."""
 
 
-def decode(data: bytes, name: str, *, grey_at: int | None = None) -> Image.Image:
-    """Decode a picture completely.
+def decode(
+    data: bytes, name: str, *, by_name: bool = False, grey_at: int | None = None
+) -> Image.Image:
+    """Decode a picture completely, as a browser shows it, in RGB.
+
+    EXIF orientation is applied, transparency is put on white, 16 bits are scaled to 8, CMYK follows
+    its colour profile; of an animation it is the first frame.
 
     Args:
-        data: the file's bytes; name: its name, whose ending says which format is accepted.
-        grey_at: decode to grey at the smallest size JPEG offers that is at least this (pixels a
-            side), several times faster; None for RGB at full size.
+        data: the file's bytes, which tell the format; name: the file's name.
+        by_name: accept only the format that the name's ending stands for, the rule in ABO's
+            archives: JPEG, or PNG if it is .png.
+        grey_at: instead the stored pixels in grey, neither turned nor put on white, at the smallest
+            size JPEG offers that is at least this (pixels a side): several times faster.
     Raises:
         Unreadable: empty, of another format, of absurd dimensions, cut off or damaged.
     """
+    picture = opened(data, (promised(name),) if by_name else tuple(FORMATS))
+    try:
+        if grey_at is not None:
+            picture.draft("L", (grey_at, grey_at))
+            return picture.convert("L")
+        shown = in_rgb(picture, data)
+    except DAMAGE as error:
+        raise Unreadable("cut off or damaged") from error
+    turn = TURNS.get(orientation(picture))
+    return shown if turn is None else shown.transpose(turn)
+
+
+def promised(name: str) -> str:
+    """The format a name's ending stands for in ABO's archives, where pictures are JPEGs."""
+    return ENDINGS.get(name[name.rfind(".") :].lower(), "JPEG")
+
+
+def opened(data: bytes, formats: Sequence[str]) -> Image.Image:
+    """A picture of which only the header is read: absurd dimensions cost nothing."""
     if not data:
         raise Unreadable("empty file")
-    suffix = name[name.rfind(".") :].lower()
-    expected = FORMATS.get(suffix, "JPEG")
     try:
-        # Only the header is read here: absurd dimensions cost nothing.
-        picture = Image.open(io.BytesIO(data), formats=[expected])
+        picture = Image.open(io.BytesIO(data), formats=list(formats))
     except Image.DecompressionBombError as error:
         raise Unreadable("absurd dimensions") from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise Unreadable(f"not a {expected}") from error
+    except DAMAGE as error:
+        *others, last = [FORMATS[name] for name in formats]
+        allowed = f"{', '.join(others)} or {last}" if others else last
+        raise Unreadable(f"not a {allowed}") from error
     width, height = picture.size
     if width * height > MAX_PIXELS:
         raise Unreadable(f"absurd dimensions, {width} x {height}")
-    if grey_at is not None:
-        picture.draft("L", (grey_at, grey_at))
+    return picture
+
+
+def in_rgb(picture: Image.Image, data: bytes) -> Image.Image:
+    """The pixels as they are stored, in RGB."""
+    if picture.mode in ("I", "I;16", "I;16B", "I;16L"):
+        return from_16_bits(picture)
+    if picture.has_transparency_data:
+        return on_white(picture, data)
+    return from_cmyk(picture) if picture.mode == "CMYK" else picture.convert("RGB")
+
+
+def from_16_bits(picture: Image.Image) -> Image.Image:
+    """Grey of 16 bits as RGB: the high byte, as browsers take it; Pillow would cut off at 255."""
+    values = np.asarray(picture).clip(0, 65535).astype(np.uint16)
+    grey = (values >> 8).astype(np.uint8)
+    transparent = picture.info.get("transparency")
+    if transparent is not None:
+        grey = np.where(values == transparent, np.uint8(255), grey)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def on_white(picture: Image.Image, data: bytes) -> Image.Image:
+    """A picture with an alpha channel or a transparent colour, on a white page."""
+    key = picture.info.get("transparency")
+    if picture.format == "PNG" and picture.mode in ("L", "RGB") and key is not None:
+        # The key counts in the file's own bits a channel, the pixels are in 8 already.
+        bits = data[24]
+        keys = key if isinstance(key, tuple) else (key,)
+        scaled = [k >> 8 if bits == 16 else (k % 2**bits) * 255 // (2**bits - 1) for k in keys]
+        picture.info["transparency"] = tuple(scaled) if isinstance(key, tuple) else scaled[0]
+    seen = picture.convert("RGBA")
+    page = Image.new("RGB", seen.size, (255, 255, 255))
+    page.paste(seen, mask=seen.getchannel("A"))
+    return page
+
+
+def from_cmyk(picture: Image.Image) -> Image.Image:
+    """By the picture's own colour profile, or by simple arithmetic if it has none that works."""
+    profile = picture.info.get("icc_profile")
+    picture.load()
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            shown = ImageCms.profileToProfile(
+                picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+            )
+            if shown is not None:
+                return shown
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            return picture.convert("RGB")
+    return picture.convert("RGB")
+
+
+def orientation(picture: Image.Image) -> int:
+    """The EXIF orientation of a picture, 1 to 8; 1, upright, where there is none to read."""
+    exif = Image.Exif()
     try:
-        return picture.convert("RGB" if grey_at is None else "L")
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError) as error:
-        raise Unreadable("cut off or damaged") from error
+        exif.load(picture.info.get("exif", b""))
+        found = exif.get(ORIENTATION, 1)
+    except Exception:  # damaged EXIF makes Pillow raise almost anything; the pixels are fine
+        return 1
+    return found if isinstance(found, int) else 1
+
+
+def plain_jpeg(data: bytes, name: str, *, by_name: bool = False, side: int | None = None) -> bytes:
+    """A JPEG that looks the same in every program, for services and pages.
+
+    Args:
+        data, name, by_name: see `decode`.
+        side: pixels a side at most; None for the picture's own size.
+    Returns:
+        the bytes as they are if they will do, else the decoded picture, compressed anew.
+    Raises:
+        Unreadable: see `decode`.
+    """
+    shown = decode(data, name, by_name=by_name)
+    stored = opened(data, tuple(FORMATS))
+    fits = side is None or max(shown.size) <= side
+    jpeg = data.startswith(b"\xff\xd8") and stored.mode in ("L", "RGB")
+    if fits and jpeg and orientation(stored) not in TURNS:
+        return data
+    if side is not None:
+        shown.thumbnail((side, side), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    shown.save(out, "JPEG", quality=92)
+    return out.getvalue()
 
 
 def sha1(data: bytes) -> str:
@@ -61,10 +189,13 @@ def phash(data: bytes, name: str) -> str:
 
     The DCT hash of `imagehash.phash`, whose 32 x 32 grey pixels are made from the JPEG's own grey
     channel, for large pictures at a reduced size: half the time, at most a few bits different.
+    It is of the pixels as stored, before any turning: published hashes stay what they are.
 
+    Args:
+        name: as in ABO's archives; its ending says which format is accepted.
     Raises:
         Unreadable: see `decode`.
     """
     import imagehash
 
-    return str(imagehash.phash(decode(data, name, grey_at=256)))
+    return str(imagehash.phash(decode(data, name, by_name=True, grey_at=256)))

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from abo_vqa.archive import Archive, Broken, Entry, Field, Listing
+from abo_vqa.archive import Archive
 from abo_vqa.config import Curate
+from abo_vqa.listings import Broken, Entry, Field, Listing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -52,7 +52,7 @@ def write_page(vqa: Path, config: Config, sample: int, page: Path) -> int:
     with open_archive(config.data.raw) as archive:
         for card in cards:
             try:
-                data = base64.b64encode(archive.read(card["image"])).decode()
+                data = base64.b64encode(archive.jpeg(card["image"])).decode()
             except ImageError:
                 data = ""
             card["picture"] = f"data:image/jpeg;base64,{data}"

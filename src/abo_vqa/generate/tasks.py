@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -142,16 +141,7 @@ def picture(archive: Archive, path: str, size: int) -> bytes:
     Raises:
         ImageError: the picture can't be read.
     """
-    from PIL import Image
-
-    image = archive.image(path)
-    raw = archive.read(path)
-    if max(image.size) <= size and raw.startswith(b"\xff\xd8"):
-        return raw
-    image.thumbnail((size, size), Image.Resampling.LANCZOS)
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=92)
-    return out.getvalue()
+    return archive.jpeg(path, size)
 
 
 def request_for(task: Task, system: str, image: bytes, gate: Gate) -> Request:
