@@ -221,8 +221,13 @@ class Halving:
     def once(self, rows: pd.DataFrame, loaded: Any) -> list[Answer]:
         encoded = self.pictures.encode(self.model, loaded)
         paths, questions = rows["image_path"].tolist(), rows["question"].tolist()
-        good = [i for i, path in enumerate(paths) if path in encoded.place]
-        answers = [Answer("", None, encoded.errors.get(path, "")) for path in paths]
+        # A row that can't be answered costs itself, never its batch.
+        faults = self.model.faults(questions)
+        answers = [
+            Answer("", None, encoded.errors.get(path, "") or fault)
+            for path, fault in zip(paths, faults, strict=True)
+        ]
+        good = [i for i, answer in enumerate(answers) if not answer.error]
         if good:
             which = [encoded.place[paths[i]] for i in good]
             said = self.model.answer_encoded(encoded.values, which, [questions[i] for i in good])

@@ -67,6 +67,12 @@ class Chooser(VQAModel):
         ranked = self.model.rank_encoded(encoded, which, [row[0] for row in rows], choices)
         return [best(*pair) for pair in zip(choices, ranked, strict=True)]
 
+    def faults(
+        self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
+    ) -> list[str]:
+        rows = [json.loads(question) for question in questions]
+        return self.model.faults([row[0] for row in rows], [row[1:] for row in rows])
+
     def record(self) -> dict[str, Any]:
         return {**self.model.record(), "decoding": "likeliest choice"}
 

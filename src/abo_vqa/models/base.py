@@ -67,12 +67,50 @@ class VQAModel(ABC):
         """Log-likelihood of each of `choices[i]` as the answer to row i."""
         raise UserError(f"{type(self).__name__} can't rank choices by their likelihood.")
 
+    def text_lengths(
+        self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
+    ) -> tuple[list[int], int | None]:
+        """How long a row's text is in tokens, and how many the model can read; None: any number.
+
+        Args:
+            choices: for each question what is to be ranked as its answer; None to let the model
+                answer freely.
+        """
+        return [0] * len(questions), None
+
+    def faults(
+        self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
+    ) -> list[str]:
+        """For each question why it can't be asked, or "".
+
+        A text that doesn't fit would end the batch in some families, and in others be cut where
+        nobody sees it; so no family is given one.
+        """
+        if not questions:
+            return []
+        lengths, room = self.text_lengths(questions, choices)
+        what = "the question" if choices is None else "the question or a choice"
+        found = []
+        for question, length in zip(questions, lengths, strict=True):
+            if not question.strip():
+                found.append("the question is empty")
+            elif room is not None and length > room:
+                found.append(f"{what} is too long: {length:,} tokens, room for {room:,}")
+            else:
+                found.append("")
+        return found
+
     @abstractmethod
     def record(self) -> dict[str, Any]:
         """What the answers depend on: weights, revision, prompt, decoding, dtype."""
 
     def answer(self, images: Sequence[Image], questions: Sequence[str]) -> list[Answer]:
-        """Answer one question an image; an image object that repeats is encoded once."""
+        """Answer one question an image; an image object that repeats is encoded once.
+
+        Raises:
+            UserError: a question is empty or too long.
+        """
+        refuse(self.faults(questions))
         pictures, which = distinct(images)
         return self.answer_encoded(self.encode(pictures), which, questions) if pictures else []
 
@@ -85,12 +123,20 @@ class VQAModel(ABC):
         """Log-likelihood of each choice, in the order given, for one question an image.
 
         Raises:
-            UserError: the family gives no likelihood to a text of one's choosing.
+            UserError: the family gives no likelihood to a text of one's choosing; a question is
+                empty, or a text too long.
         """
+        refuse(self.faults(questions, choices))
         pictures, which = distinct(images)
         return (
             self.rank_encoded(self.encode(pictures), which, questions, choices) if pictures else []
         )
+
+
+def refuse(faults: Sequence[str]) -> None:
+    """Raise the first fault as a `UserError`."""
+    if fault := next(filter(None, faults), ""):
+        raise UserError(f"{fault}.")
 
 
 def distinct(images: Sequence[Image]) -> tuple[list[Image], list[int]]:
@@ -101,6 +147,13 @@ def distinct(images: Sequence[Image]) -> tuple[list[Image], list[int]]:
     for image, at in zip(images, which, strict=True):
         pictures[at] = image
     return pictures, which
+
+
+def longest(tokenizer: Any, texts: Sequence[str]) -> int:
+    """Tokens of the longest of some texts that continue another one; 0 if there are none."""
+    if not texts:
+        return 0
+    return max(map(len, tokenizer(list(texts), add_special_tokens=False)["input_ids"]))
 
 
 def by_length(lengths: Sequence[int]) -> list[list[int]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.models.base import Answer, VQAModel, by_length
+from abo_vqa.models.base import Answer, VQAModel, by_length, longest
 from abo_vqa.models.blip_absorbed import look_cheaply
 from abo_vqa.models.blip_answer import AnswerSteps
 from abo_vqa.models.blip_attention import answer_logits, read_questions
@@ -60,6 +60,16 @@ class Blip(VQAModel):
         pixels = pixels["pixel_values"].to(self.device, self.model.dtype)
         with torch.inference_mode():
             return see(self.model.vision_model, pixels)
+
+    def text_lengths(
+        self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
+    ) -> tuple[list[int], int]:
+        lengths = [len(ids) for ids in self.processor.tokenizer(list(questions))["input_ids"]]
+        room: int = self.model.config.text_config.max_position_embeddings
+        # The decoder has as many positions for an answer, its start token included.
+        for i, options in enumerate(choices or ()):
+            lengths[i] = max(lengths[i], longest(self.processor.tokenizer, options) + 1)
+        return lengths, room
 
     def answer_encoded(
         self, encoded: Any, which: Sequence[int], questions: Sequence[str]

@@ -32,6 +32,10 @@ class Blip2(ImagePrompted):
         tokens: torch.Tensor = self.model.get_image_features(pixels).pooler_output
         return tokens
 
+    @property
+    def picture_tokens(self) -> int:
+        return int(self.model.config.num_query_tokens)
+
     def prompt_tokens(self, prompts: Sequence[str], count: int) -> list[list[int]]:
         """The image comes first, even before the start token."""
         image = [self.model.config.image_token_id] * count

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.models.base import Answer, VQAModel
+from abo_vqa.models.base import Answer, VQAModel, longest
 from abo_vqa.models.decoding import end_tokens, greedy
 from abo_vqa.models.loading import describe
 
@@ -57,7 +57,7 @@ class ImagePrompted(VQAModel):
     ) -> list[Answer]:
         import torch
 
-        prompts = self.prompts(questions, encoded)
+        prompts = self.prompts(questions, encoded.shape[1])
         with torch.inference_mode():
             said = self.say(encoded, which, prompts)
         answers = []
@@ -66,10 +66,28 @@ class ImagePrompted(VQAModel):
             answers.append(Answer(self.cut(text), probability))
         return answers
 
-    def prompts(self, questions: Sequence[str], encoded: Any) -> list[list[int]]:
-        """Token ids of each question's prompt."""
+    def prompts(self, questions: Sequence[str], count: int) -> list[list[int]]:
+        """Token ids of each question's prompt with `count` tokens of a picture."""
         texts = [self.checkpoint.prompt.format(question=q) for q in questions]
-        return self.prompt_tokens(texts, encoded.shape[1])
+        return self.prompt_tokens(texts, count)
+
+    @property
+    @abstractmethod
+    def picture_tokens(self) -> int:
+        """How many tokens a picture takes in the prompt."""
+
+    def text_lengths(
+        self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
+    ) -> tuple[list[int], int]:
+        """Lengths of the prompts, the picture and what is said behind it included."""
+        lengths = [len(ids) for ids in self.prompts(questions, self.picture_tokens)]
+        if choices is None:
+            said = [self.checkpoint.max_new_tokens - 1] * len(lengths)  # the last isn't read again
+        else:
+            tokenizer = self.processor.tokenizer
+            said = [longest(tokenizer, [f" {c}" for c in options]) for options in choices]
+        room: int = self.decoder.config.get_text_config().max_position_embeddings
+        return [prompt + more for prompt, more in zip(lengths, said, strict=True)], room
 
     def cut(self, text: str) -> str:
         """The answer within what was said: all of it, or its last word without punctuation."""
@@ -182,7 +200,7 @@ class ImagePrompted(VQAModel):
         import torch
 
         ranked = []
-        prompts = self.prompts(questions, encoded)
+        prompts = self.prompts(questions, encoded.shape[1])
         for place, prompt, options in zip(which, prompts, choices, strict=True):
             spelled = self.processor.tokenizer([f" {c}" for c in options], add_special_tokens=False)
             words: list[list[int]] = spelled["input_ids"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.models.base import Answer, VQAModel
+from abo_vqa.models.base import Answer, VQAModel, longest
 from abo_vqa.models.decoding import end_tokens, until
 from abo_vqa.models.loading import describe, load_pretrained, load_processor
 
@@ -36,6 +36,20 @@ class Chat(VQAModel):
     def encode(self, pictures: Sequence[Image]) -> list[Image]:
         """The pictures: how a chat model lays one out in its prompt is its own affair."""
         return list(pictures)
+
+    def text_lengths(
+        self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
+    ) -> tuple[list[int], int | None]:
+        """Without the picture, whose tokens depend on its size: a text that fits may just not."""
+        tokenizer = self.processor.tokenizer
+        texts = [self.checkpoint.prompt.format(question=question) for question in questions]
+        lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+        if choices is None:
+            said = [self.checkpoint.max_new_tokens] * len(lengths)
+        else:
+            said = [longest(tokenizer, [f" {c}" for c in options]) for options in choices]
+        room = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return [text + more for text, more in zip(lengths, said, strict=True)], room
 
     def inputs(self, encoded: Any, which: Sequence[int], questions: Sequence[str]) -> Any:
         """Padded model inputs of one message a row."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -69,6 +70,30 @@ class Clip(VQAModel):
                 pixels.to(self.device, dtype), normalize=True
             )
         return features
+
+    def text_lengths(
+        self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
+    ) -> tuple[list[int], int]:
+        """With the longest choice, or without choices with the candidate of median length.
+
+        One long phrase among thousands of candidates is cut; it mustn't forbid all questions.
+        """
+        start, _, end = self.checkpoint.prompt.partition("{candidate}")
+        heads = self.text.lengths([start.format(question=question) for question in questions])
+        if choices is None:
+            behind = [self.usual_length] * len(heads)
+        else:
+            behind = [max(self.text.lengths([c + end for c in some])) for some in choices]
+        # Both parts have a start and an end token.
+        room = int(self.model.context_length)
+        return [head + tail - 2 for head, tail in zip(heads, behind, strict=True)], room
+
+    @cached_property
+    def usual_length(self) -> int:
+        """Tokens of a candidate and what follows it: the median."""
+        _, _, end = self.checkpoint.prompt.partition("{candidate}")
+        lengths = sorted(self.text.lengths([c + end for c in self.candidates]))
+        return lengths[len(lengths) // 2] if lengths else 2
 
     def answer_encoded(
         self, encoded: Any, which: Sequence[int], questions: Sequence[str]

@@ -122,6 +122,13 @@ class TextTower:
                 odd = everything
         return heads, tails, odd
 
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text before anything is cut, the start and end token included."""
+        # No token is shorter than a byte.
+        enough = max((len(text.encode()) for text in texts), default=0) + 8
+        tokens = self.tokenizer(list(texts), context_length=enough) if texts else None
+        return [] if tokens is None else [end + 1 for end in self.ends(tokens)]
+
     def spell(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
         """Token ids before the end token of each text, and the end token."""
         tokens = self.tokenizer(list(texts))

@@ -33,6 +33,13 @@ class Llava(ImagePrompted):
 
         return torch.stack(list(self.model.get_image_features(pixels).pooler_output))
 
+    @property
+    def picture_tokens(self) -> int:
+        vision = self.model.config.vision_config
+        patches: int = (vision.image_size // vision.patch_size) ** 2
+        # "default" leaves the class token out.
+        return patches + int(self.model.config.vision_feature_select_strategy == "full")
+
     def prompt_tokens(self, prompts: Sequence[str], count: int) -> list[list[int]]:
         """Each image token of the prompt stands for all tokens of the picture."""
         image = self.processor.image_token

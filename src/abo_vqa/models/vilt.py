@@ -60,6 +60,12 @@ class Vilt(VQAModel):
                 embedded.append(torch.cat([patches[0, :1], patches[0, 1:][order]]))
         return embedded
 
+    def text_lengths(
+        self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
+    ) -> tuple[list[int], int]:
+        lengths = [len(ids) for ids in self.processor.tokenizer(list(questions))["input_ids"]]
+        return lengths, int(self.model.config.max_position_embeddings)
+
     def answer_encoded(
         self, encoded: Any, which: Sequence[int], questions: Sequence[str]
     ) -> list[Answer]:
