@@ -29,6 +29,13 @@ GATE = Gate(3)
         ("What color is the mug?", "dark red", "multi_word"),
         ("What color is the mug?", "", "multi_word"),
         ("What color is the mug?", "the", "multi_word"),  # an article is no word
+        ("What color is the mug?", "An", "multi_word"),
+        ("Which plug does the mug's warmer have?", "A", ""),
+        ("Which energy class is shown?", "A++", ""),
+        ("Which symbol is on the mug?", "+", ""),
+        ("Which symbol is on the mug?", "&", ""),
+        ("What color is the mug?", "...", "unknown"),
+        ("What color is the mug?", "?", "unknown"),
         ("What color is the mug?", "unknown", "unknown"),
         ("What color is the mug?", "N/A", "unknown"),
         ("What is the red mug's color, red?", "red", "in_question"),

@@ -1,10 +1,12 @@
 """Definitions to the digit, and what must hold for any two strings."""
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abo_vqa.metrics import lexical, meaning
+from abo_vqa.metrics import aliases, lexical, meaning
 from abo_vqa.metrics.normalise import norm
 from abo_vqa.metrics.table import LEXICAL, METRICS, score_pairs
 
@@ -57,7 +59,7 @@ def test_symmetric_ones_are(name, a, b):
     assert LEXICAL[name](a, b) == pytest.approx(LEXICAL[name](b, a))
 
 
-@given(text=texts)
+@given(text=texts.filter(str.strip))
 def test_equal_texts_are_right(text):
     for name in ("exact_match", "token_match", "f1"):
         assert LEXICAL[name](text, text) == 1
@@ -112,3 +114,55 @@ def test_meteor_is_the_librarys():
     for said, wanted in [("couch", "sofa"), ("striped", "stripe"), ("gray chair", "chair gray")]:
         plain = meteor_score([wanted.split()], said.split(), wordnet=wordnet)
         assert meaning.meteor(said, wanted) == plain
+
+
+EMPTY = ["A", "a", "The", "+", "-", "A++", "&", "?", "🔴", "🔵", "an"]
+
+
+@pytest.mark.parametrize("name", ["exact_match", "token_match", "f1"])
+def test_answers_that_normalise_to_nothing_are_told_apart(name):
+    score = LEXICAL[name]
+    for one in EMPTY:
+        for other in [*EMPTY, "", " ", "red"]:
+            assert score(one, other) == float(one.lower() == other.lower()), (one, other)
+
+
+@pytest.mark.parametrize("name", [*BOUNDED, "alias_accuracy"])
+@given(reference=texts | st.text(max_size=8), blank=st.sampled_from(["", " ", "\t\n", "\u00a0"]))
+def test_a_blank_prediction_is_wrong(name, reference, blank):
+    score = LEXICAL.get(name) or (lambda said, wanted: aliases.accepted(said, wanted, {}))
+    assert score(blank, reference) == 0
+
+
+@given(text=st.text(max_size=12).filter(str.strip))
+def test_any_text_equals_itself_and_its_spellings(text):
+    for other in (text, f" {text} ", unicodedata.normalize("NFD", text)):
+        for name in ("exact_match", "token_match", "f1"):
+            assert LEXICAL[name](text, other) == 1
+    assert aliases.accepted(text, text, {}) == 1
+
+
+@given(a=st.text(max_size=5), b=st.text(max_size=5))
+def test_exact_match_is_symmetric(a, b):
+    assert lexical.exact_match(a, b) == lexical.exact_match(b, a)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [("2", "2.0", 1), ("two", "2.0", 1), ("1.50", "1.5", 1), ("1.5", "15", 0), ("12.25", "1225", 0),
+     ("12.50", "1250", 0), (".5", "5", 0), (".5", "0.50", 1), ("1,000", "1000", 1), ("2", "२", 1),
+     ("$12.00", "12", 1), ("2.0.1", "2.1", 0), ("20", "2", 0), ("100", "1", 0), ("10.0", "10", 1),
+     ("cafe\u0301", "café", 1), ("cafe", "café", 0), ("नीला", "नाला", 0), ("นา", "นี", 0),
+     ("1\ufe0f\u20e3", "1", 1)],
+)  # fmt: skip
+def test_numbers_and_letters_of_any_spelling(a, b, same):
+    for name in ("exact_match", "token_match", "f1"):
+        assert LEXICAL[name](a, b) == same
+        assert LEXICAL[name](b, a) == same
+
+
+@given(a=st.text(max_size=6), b=st.text(max_size=6))
+def test_wordnet_takes_any_word(a, b):
+    assert 0 <= meaning.wup(a, b) <= 1
+    assert 0 <= meaning.meteor(a, b) <= 1
+    assert meaning.lemma(a) or not a

@@ -61,7 +61,7 @@ def same_meaning(aliases: Path, words: Iterable[str]) -> Same:
         return (
             one == other
             or frozenset((one, other)) in pairs
-            or one.rstrip("s") == other.rstrip("s")
+            or (one.rstrip("s") == other.rstrip("s") != "")  # but the letter "s" isn't "ss"
             or bool(senses.get(one, set()) & senses.get(other, set()))
         )
 
@@ -87,6 +87,8 @@ def synsets(words: set[str]) -> dict[str, set[str]]:
     for part in ("noun", "verb", "adj", "adv"):
         with root.join(f"index.{part}").open() as lines:
             for line in lines.read().decode("utf-8").splitlines():
+                if line.startswith(" "):  # the licence
+                    continue
                 word = line.partition(" ")[0]
                 if word in words:
                     fields = line.split()

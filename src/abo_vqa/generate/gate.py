@@ -16,6 +16,7 @@ UNKNOWN = {
     "unknown", "unclear", "unsure", "uncertain", "undetermined", "indeterminate", "unspecified",
     "unidentified", "unavailable", "unanswerable", "invisible", "na", "ambiguous", "indiscernible",
 }  # fmt: skip
+ARTICLES = {"an", "the"}  # no answer; "a" may be the letter
 BRAND_OR_TEXT = re.compile(
     r"\b(brand|logo|manufacturer|text|written|writing|says?|inscription|slogan|lettering|letters?"
     r"|spelled|initials?|printed on)\b",
@@ -68,12 +69,12 @@ class Gate:
             return "no_question_mark"
         if not FEWEST_WORDS <= len(words) <= MOST_WORDS or len(question) > LONGEST_QUESTION:
             return "length"
-        if len(answer.split()) != 1:
+        if len(answer.split()) != 1 or answer in ARTICLES:
             return "multi_word"
         if len(answer) > LONGEST_ANSWER:
             return "length"
         # "N/A" is looked at as written: normalisation takes its "a" for an article.
-        if answer in UNKNOWN or pair.answer.strip(" .").lower() == "n/a":
+        if answer in UNKNOWN or pair.answer.strip(" .?_…").lower() in ("", "n/a"):
             return "unknown"
         if answer in norm(question).split() and question_type(question) != "yes/no":
             return "in_question"

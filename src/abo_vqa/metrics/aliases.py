@@ -7,7 +7,7 @@ from pathlib import Path
 
 from abo_vqa.io import read_table
 from abo_vqa.metrics.meaning import lemma
-from abo_vqa.metrics.normalise import norm, words
+from abo_vqa.metrics.normalise import norm, same_answer, words
 
 Aliases = Mapping[str, frozenset[str]]
 
@@ -27,8 +27,13 @@ def read_aliases(path: Path) -> Aliases:
 
 
 def accepted(prediction: str, reference: str, aliases: Aliases) -> float:
-    """1 if equal after normalisation, an alias, or equal in base forms word by word."""
-    said, wanted = norm(prediction), norm(reference)
-    if said == wanted or said in aliases.get(wanted, ()):
+    """1 if equal after normalisation, an alias, or equal in base forms word by word.
+
+    A blank prediction is wrong.
+    """
+    said = norm(prediction)
+    if not said:
+        return 0.0
+    if same_answer(prediction, reference) or said in aliases.get(norm(reference), ()):
         return 1.0
     return float([lemma(w) for w in words(prediction)] == [lemma(w) for w in words(reference)])

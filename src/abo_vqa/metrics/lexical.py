@@ -10,26 +10,25 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any
 
-from abo_vqa.metrics.normalise import norm, words
+from abo_vqa.metrics.normalise import bare, composed, same_answer, words
 
 Score = Callable[[str, str], float]
 
 
 def exact_match(prediction: str, reference: str) -> float:
-    """1 if the normalised strings are equal."""
-    return float(norm(prediction) == norm(reference))
+    """1 if the normalised strings are equal; a blank prediction is wrong."""
+    return float(same_answer(prediction, reference))
 
 
 def token_match(prediction: str, reference: str) -> float:
     """1 if the normalised strings have the same words equally often, in any order."""
-    return float(Counter(words(prediction)) == Counter(words(reference)))
+    said = words(prediction)
+    return float(bool(said) and Counter(said) == Counter(words(reference)))
 
 
 def f1(prediction: str, reference: str) -> float:
-    """F1 over the sets of normalised words; two empty sets are equal, hence 1."""
+    """F1 over the sets of normalised words; 0 for a blank prediction."""
     said, wanted = set(words(prediction)), set(words(reference))
-    if not said and not wanted:
-        return 1.0
     common = len(said & wanted)
     if not common:
         return 0.0
@@ -39,7 +38,7 @@ def f1(prediction: str, reference: str) -> float:
 
 def word_overlap_f1(prediction: str, reference: str) -> float:
     """F1 of lower-cased words: distinct common ones over each side's number of words."""
-    said, wanted = prediction.lower().split(), reference.lower().split()
+    said, wanted = (composed(text.lower()).split() for text in (prediction, reference))
     common = len(set(said) & set(wanted))
     if not common:
         return 0.0
@@ -57,7 +56,7 @@ def rouge_scorer() -> Any:
 @lru_cache(1 << 12)
 def rouge(prediction: str, reference: str) -> dict[str, Any]:
     """Both ROUGE scores: the library splits and stems once for the two."""
-    found: dict[str, Any] = rouge_scorer().score(reference, prediction)
+    found: dict[str, Any] = rouge_scorer().score(composed(reference), composed(prediction))
     return found
 
 
@@ -78,7 +77,7 @@ def bleu(prediction: str, reference: str) -> float:
     """
     from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-    said, wanted = list(words(prediction)), list(words(reference))
+    said, wanted = bare(prediction).split(), bare(reference).split()
     if not said or not wanted:
         return 0.0
     return float(sentence_bleu([wanted], said, smoothing_function=SmoothingFunction().method1))

@@ -1,30 +1,89 @@
-"""The one normalisation that every lexical score starts from."""
+"""The one normalisation that every lexical score starts from, and the one rule of equal answers."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import lru_cache
 
 DIGITS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
 )  # fmt: skip
+# "2.0" and "1.50" with the zeros that add nothing; not in "2.0.1" or "v2.0".
+ZEROS = re.compile(r"(?<![\w.])(\d+)\.(\d*?)0+(?![\w.]*\d)")
+THOUSANDS = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\w,])")
+NO_WHOLE = re.compile(r"(?<![\w.])\.(?=\d)")  # ".5"
 NUMBER = re.compile(r"\b(10|[0-9])\b")
 ARTICLES = re.compile(r"\b(a|an|the)\b")
-PUNCTUATION = re.compile(r"[^\w\s]")
+# A point between digits stays: "12.25" isn't "1225".
+PUNCTUATION = re.compile(r"[^\w\s.]|(?<!\d)\.|\.(?!\d)")
+NOT_ASCII_DIGIT = re.compile(r"(?![0-9])\d")
 KNOWN = 1 << 16  # short answers repeat: a study has a few thousand distinct ones
+
+
+def composed(text: str) -> str:
+    """The text with letters and their accents as one character where there is one (NFC)."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+@lru_cache(KNOWN)
+def bare(text: str) -> str:
+    """What the study compares: nothing at all for "A", "the" or "+".
+
+    Lower case, numbers in their shortest form, digits 0 to 10 as words, no articles, no
+    punctuation, single spaces; in this order, so that "A-line" becomes "line" and "1.5" "onefive".
+    """
+    text = composed(text.lower())
+    if not text.isascii():
+        text = NOT_ASCII_DIGIT.sub(lambda found: str(int(found[0])), text)
+    text = THOUSANDS.sub(lambda found: found[0].replace(",", ""), text)
+    text = ZEROS.sub(shortest, NO_WHOLE.sub("0.", text))
+    text = ARTICLES.sub("", NUMBER.sub(lambda found: DIGITS[int(found[0])], text))
+    return " ".join(PUNCTUATION.sub(mark, text).split())
+
+
+def shortest(number: re.Match[str]) -> str:
+    """The matched number without zeros at its end: "2.0" → "2", "1.50" → "1.5"."""
+    whole, fraction = number[1], number[2]
+    return f"{whole}.{fraction}" if fraction else whole
+
+
+def mark(found: re.Match[str]) -> str:
+    """A matched character if it is a mark that belongs to the letter before it, else nothing.
+
+    Devanagari and Thai write vowels as marks, which to a regular expression are no word
+    characters. The vowel points of Hebrew and Arabic (combining classes 10 to 35) are optional
+    there, and variation selectors choose a glyph: both go.
+    """
+    character, before = found[0], found.string[max(0, found.start() - 1) : found.start()]
+    if character.isascii() or unicodedata.category(character) not in ("Mn", "Mc"):
+        return ""
+    letter = before.isalnum() or unicodedata.category(before or " ").startswith("M")
+    optional = 10 <= unicodedata.combining(character) <= 35 or "\ufe00" <= character <= "\ufe0f"
+    return character if letter and not optional else ""
 
 
 @lru_cache(KNOWN)
 def norm(text: str) -> str:
-    """Lower case, digits 0 to 10 as words, no articles, no punctuation, single spaces.
+    """The normal form in which answers are compared; "" for blank text only.
 
-    In this order, as the study does it, so that "A-line" becomes "line" and "1.5" "onefive".
+    That is `bare`, or where it leaves nothing ("A", "A++", "+", "The") the stripped text in lower
+    case: these are answers, and different ones.
     """
-    text = NUMBER.sub(lambda found: DIGITS[int(found[0])], text.lower())
-    return " ".join(PUNCTUATION.sub("", ARTICLES.sub("", text)).split())
+    return bare(text) or composed(text.strip().lower())
 
 
 @lru_cache(KNOWN)
 def words(text: str) -> tuple[str, ...]:
-    """The words of the normalised text."""
-    return tuple(norm(text).split())
+    """The words of the normalised text; what `bare` leaves nothing of is one word."""
+    return tuple(bare(text).split()) or ((norm(text),) if norm(text) else ())
+
+
+def same_answer(prediction: str, reference: str) -> bool:
+    """Whether a prediction is right: every metric and every comparison asks here.
+
+    Texts are equal in their normal forms. A blank prediction is never right, not even where the
+    reference is blank too.
+    """
+    said = norm(prediction)
+    return bool(said) and said == norm(reference)

@@ -146,9 +146,9 @@ def lexical_signature(name: str, alias_table: Path | None) -> str:
     rouge = f"rouge_score {version('rouge-score')}, F, Porter's stemmer, raw strings"
     table = f"{alias_table.name} (MD5 {file_md5(alias_table)[:8]})" if alias_table else ""
     return {
-        "exact_match": "equal after normalisation, over answered rows",
+        "exact_match": "equal after normalisation, over answered rows, empty = 0",
         "token_match": "equal multisets of normalised words",
-        "f1": "over the sets of normalised words, both empty = 1",
+        "f1": "over the sets of normalised words, empty = 0",
         "word_overlap_f1": "distinct common lower-cased words over each side's number of words",
         "rouge1": rouge,
         "rougeL": rouge,

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.groups import NEEDS, group_rows
-from abo_vqa.metrics.normalise import norm
+from abo_vqa.metrics.normalise import same_answer
 from abo_vqa.training.loss import seen, summed_loss
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Validator:
         for rows in self.parts[process::processes]:
             with torch.no_grad(), self.cast():
                 loss, said = self.ask(rows)
-            right = sum(norm(a) == norm(self.answers[i]) for a, i in zip(said, rows, strict=True))
+            right = sum(same_answer(a, self.answers[i]) for a, i in zip(said, rows, strict=True))
             found = (right, len(rows), loss, self.examples.tokens(rows))
             totals = [total + value for total, value in zip(totals, found, strict=True)]
         return totals

@@ -124,10 +124,9 @@ def f1_by_length(results: Results, models: list[str]) -> pd.DataFrame:
 def confusions(results: Results) -> Drawing | None:
     """What is answered instead: expected answers against predictions, for the focus model."""
     scores = results.scores[results.focus]
-    truth = scores["answer"].str.lower().str.strip()
-    given = (
-        scores["prediction"].str.lower().str.strip().where(scores["prediction"] != "", "(empty)")
-    )
+    # As they are compared: "2" is on the diagonal with "two".
+    truth = scores["answer"].map(norm)
+    given = scores["prediction"].map(norm).replace("", "(empty)")
     top = sorted(truth.value_counts().head(TOP_ANSWERS).index)
     if len(top) < 2:
         return None
