@@ -174,13 +174,13 @@ def test_too_few_answers() -> None:
 
 
 def test_letters_symbols_and_blank_answers_are_choices_like_others() -> None:
-    answers = ["A", "B", "S", "+", "A++", "The", "", "&", "hand-held", "1530"]
+    answers = ["A", "B", "S", "+", "A++", "The", "", "&", "hand-held"]
     rows = [
         {"image_path": f"{i}.jpg", "question": "What is on the cap?", "answer": answer}
         for i, answer in enumerate(answers * 3)
     ]
     same = same_meaning(Path("conf/aliases.csv"), {norm(answer) for answer in answers})
-    assert not same("s", "ss") and not same("a", "") and not same("a", "a++")
+    assert not any((same("s", "ss"), same("a", ""), same("a", "a++")))
     chooser = Chooser(rows, 3, 42, same)
     for i, row in enumerate(rows):
         made = chooser.choose(i, row)
