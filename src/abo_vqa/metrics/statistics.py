@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Whole = NDArray[np.int64]
 
 BLOCK = 1000  # resamples at a time: bounds memory, doesn't change results
+CELLS = 4_000_000  # and so many draws: a block of 15,000 clusters would take half a gigabyte
 
 
 def per_cluster(values: Floats, clusters: Whole) -> tuple[Floats, Floats]:
@@ -30,11 +31,17 @@ def per_cluster(values: Floats, clusters: Whole) -> tuple[Floats, Floats]:
     return sums, counts
 
 
+def block_size(groups: int) -> int:
+    """Resamples of so many clusters at a time."""
+    return max(1, min(BLOCK, CELLS // max(1, groups)))
+
+
 def draws(groups: int, resamples: int, seed: int) -> Iterator[tuple[slice, Floats]]:
     """How often each of G clusters is drawn in resamples with replacement: blocks of [rows, G]."""
     rng = np.random.default_rng(seed)
-    for start in range(0, resamples, BLOCK):
-        rows = min(BLOCK, resamples - start)
+    size = block_size(groups)
+    for start in range(0, resamples, size):
+        rows = min(size, resamples - start)
         drawn = rng.integers(0, groups, size=(rows, groups))
         flat = (drawn + groups * np.arange(rows)[:, None]).ravel()
         counts = np.bincount(flat, minlength=rows * groups).reshape(rows, groups)
@@ -129,8 +136,9 @@ def permutation_p(differences: Floats, clusters: Whole, resamples: int, seed: in
     rng = np.random.default_rng(seed)
     observed = np.abs(sums.sum(0))
     hits = np.zeros(differences.shape[1])
-    for start in range(0, resamples, BLOCK):
-        rows = min(BLOCK, resamples - start)
+    size = block_size(len(sums))
+    for start in range(0, resamples, size):
+        rows = min(size, resamples - start)
         signs = rng.integers(0, 2, size=(rows, len(sums))) * 2.0 - 1.0
         hits += (np.abs(signs @ sums) >= observed - 1e-9).sum(0)  # ties are hits, also by rounding
     return np.asarray((1 + hits) / (1 + resamples))
