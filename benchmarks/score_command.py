@@ -3,9 +3,9 @@
     python benchmarks/score_command.py
     python benchmarks/score_command.py --rows 9109 --pairs 1820    # the study's test rows
 
-46,000 made-up rows about 15,000 pictures with 11,000 distinct (prediction, answer) pairs, a quarter,
-as a zero-shot model that answers freely has them: common answers are very common, an eighth of the
-predictions are several words. All metrics that need no neural model, the intervals, figures and
+46,000 made-up rows about 15,000 pictures with 11,000 distinct (prediction, answer) pairs, as many as
+a zero-shot model has that answers freely: common pairs are very common, an eighth of the others have
+several words. All metrics that need no neural model, the intervals, figures and
 tables, imports and opening WordNet included, in a process of its own.
 """
 
@@ -50,8 +50,7 @@ def made_up(rows: int, pairs: int, pictures: int, seed: int = 0) -> pd.DataFrame
     weights = 1 / np.arange(1, pairs + 1)
     drawn = rng.choice(pairs, rows - pairs, p=weights / weights.sum())
     picked = [listed[i] for i in rng.permutation([*range(pairs), *drawn])]
-    asked = [QUESTIONS[i].format(name) for i, name in
-             zip(rng.integers(len(QUESTIONS), size=rows), rng.choice(vocabulary, rows), strict=True)]  # fmt: skip
+    asked = [str(rng.choice(QUESTIONS)).format(name) for name in rng.choice(vocabulary, rows)]
     return pd.DataFrame(
         {
             "image_path": [f"{i % 256:02x}/{i:08x}.jpg" for i in rng.integers(pictures, size=rows)],

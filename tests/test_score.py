@@ -75,7 +75,6 @@ def test_mistakes_are_one_message(score, text, options, message):
     assert "Traceback" not in error
 
 
-@pytest.mark.filterwarnings("ignore:Glyph")  # the figures' font has no Chinese
 def test_unicode_and_words_of_pandas_are_answers(score):
     text = "answer,prediction\nNone,none\nnan,nan\nnaïve,Naïve\n日本,日本\nNA,\n"
     _, out, _ = score(text, "--metrics", "exact_match,word_overlap_f1,bleu")

@@ -56,6 +56,7 @@ RC = {
     "figure.facecolor": "white",
     "svg.fonttype": "none",
     "axes.unicode_minus": True,
+    "text.parse_math": False,  # an answer may hold dollars
 }
 
 
@@ -119,6 +120,9 @@ def png(figure: Figure) -> bytes:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+    from abo_vqa.reporting.glyphs import legible
+
+    legible(figure)
     buffer = BytesIO()
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     figure.set_layout_engine("none")
