@@ -3,10 +3,10 @@
     python benchmarks/score_command.py
     python benchmarks/score_command.py --rows 9109 --pairs 1820    # the study's test rows
 
-46,000 made-up rows about 15,000 pictures with 11,000 distinct (prediction, answer) pairs, as many as
-a zero-shot model has that answers freely: common pairs are very common, an eighth of the others have
-several words. All metrics that need no neural model, the intervals, figures and
-tables, imports and opening WordNet included, in a process of its own.
+46,000 made-up rows about 15,000 pictures with 11,000 distinct (prediction, answer) pairs, as many
+as a zero-shot model has that answers freely: common pairs are very common, an eighth of the others
+have several words. All metrics that need no neural model, the intervals, figures and tables, imports
+and opening WordNet included, in a process of its own.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,44 +12,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from abo_vqa.columns import add_option
 from abo_vqa.config import Config, load_config
 from abo_vqa.errors import UserError
-from abo_vqa.io import read_table, write_json, write_table
-from abo_vqa.metrics.lexical import exact_match
+from abo_vqa.given_answers import read_answers
+from abo_vqa.io import write_json, write_table
 from abo_vqa.metrics.statistics import bootstrap, interval
 from abo_vqa.metrics.table import METRICS, WORDNET, score_pairs
+from abo_vqa.picture_paths import picture_key
 from abo_vqa.stage import pin_threads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FIGURES = ("metric-correlation", "metric-distributions", "confusions", "question-types")
-CHOICES = tuple(name for name in METRICS if name != "bertscore_f1_rescaled")
-NAMES = {"answer": ("answer", "ground_truth"), "prediction": ("prediction", "predicted_answer")}
-
-
-def read_answers(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The table as it is, and its answer, prediction, error, question and image_path.
-
-    Raises:
-        UserError: there is no answer or no prediction, or no row.
-    """
-    table = read_table(path)
-    found = {name: next((n for n in names if n in table), None) for name, names in NAMES.items()}
-    missing = [" or ".join(NAMES[name]) for name, column in found.items() if column is None]
-    if missing:
-        raise UserError(
-            f"{path} lacks the column {' and the column '.join(missing)}; "
-            f"it has {', '.join(table.columns)}."
-        )
-    if table.empty:
-        raise UserError(f"{path} has no rows to score.")
-    rows = pd.DataFrame({name: table[column] for name, column in found.items()})
-    rows["error"] = table.get("error", "")
-    for name in ("question", "image_path"):
-        if name in table:
-            rows[name] = table[name]
-    return table, rows
+CHOICES = ("accuracy", *(name for name in METRICS if name != "bertscore_f1_rescaled"))
+TOY = Path("models/sample")  # the embedded sample's checkpoints: they show that the code works
+REAL = {"bertscore": "roberta-large", "bartscore": "bart-large-cnn"}
+LONGEST_NAME = 48  # characters of a file's name in a figure's corner
 
 
 def score_table(
@@ -61,16 +42,26 @@ def score_table(
     failed = np.asarray(rows["error"] != "", dtype=np.bool_)
     pairs = list(zip(rows["prediction"], rows["answer"], strict=True))
     answered = [pair for pair, bad in zip(pairs, failed, strict=True) if not bad]
-    scores = score_pairs(answered, metrics, scorers=config.scorers, device=device)
-    columns = scores.rows(pairs, failed)
-    return pd.DataFrame({name: columns[name] for name in metrics}), scores.signature
+    wanted = dict.fromkeys("exact_match" if name == "accuracy" else name for name in metrics)
+    scores = score_pairs(answered, list(wanted), scorers=config.scorers, device=device)
+    columns, signature = scores.rows(pairs, failed), dict(scores.signature)
+    if "accuracy" in metrics:
+        columns["accuracy"] = np.nan_to_num(columns["exact_match"])
+        signature["accuracy"] = "equal after normalisation, empty = 0; a failed row is wrong"
+    table = pd.DataFrame({name: columns[name] for name in metrics})
+    return table, {name: signature[name] for name in metrics}
 
 
 def clusters_of(rows: pd.DataFrame) -> NDArray[np.int64]:
-    """What is resampled: images where the table names them, else rows."""
-    if "image_path" in rows:
-        return pd.factorize(rows["image_path"])[0].astype(np.int64)
-    return np.arange(len(rows))
+    """What is resampled: pictures where the table names them, else rows.
+
+    Two spellings of one picture's path are one cluster; a row without a picture is its own.
+    """
+    if "image_path" not in rows:
+        return np.arange(len(rows))
+    known = {path: picture_key(path) for path in rows["image_path"].unique()}
+    keys = [known[path] or number for number, path in enumerate(rows["image_path"])]
+    return pd.factorize(np.array(keys, dtype=object))[0].astype(np.int64)
 
 
 def summarise(rows: pd.DataFrame, scored: pd.DataFrame, config: Config) -> dict[str, Any]:
@@ -86,8 +77,9 @@ def summarise(rows: pd.DataFrame, scored: pd.DataFrame, config: Config) -> dict[
     }
     answered = int((rows["error"] == "").sum())
     summary: dict[str, Any] = {"rows": len(rows), "answered": answered}
-    if "exact_match" in scored:
-        summary["accuracy"] = float(scored["exact_match"].fillna(0.0).mean())
+    headline = next((name for name in ("accuracy", "exact_match") if name in scored), None)
+    if headline:
+        summary["accuracy"] = float(scored[headline].fillna(0.0).mean())
     resampled = "images" if "image_path" in rows else "rows"
     return {**summary, "resampled": resampled, "metrics": found}
 
@@ -96,6 +88,7 @@ def draw(
     rows: pd.DataFrame, scored: pd.DataFrame, config: Config, name: str, folder: Path
 ) -> list[Path]:
     """The report's figures that a table of its own can have; PNGs and the numbers drawn."""
+    from abo_vqa.metrics.normalise import same_answer
     from abo_vqa.questions import question_type
     from abo_vqa.reporting.figures import answers, metrics, save
     from abo_vqa.reporting.inputs import Results
@@ -105,15 +98,18 @@ def draw(
     answered = np.asarray(rows["error"] == "", dtype=np.bool_)
     if not answered.any():
         return []
-    right = [exact_match(p, a) for p, a in zip(rows["prediction"], rows["answer"], strict=True)]
-    table = rows.join(scored).assign(accuracy=np.where(answered, right, 0.0))
+    right = [same_answer(p, a) for p, a in zip(rows["prediction"], rows["answer"], strict=True)]
+    table = rows.join(scored.drop(columns="accuracy", errors="ignore"))
+    table["accuracy"] = np.where(answered, right, 0.0)
     chosen = [metrics.correlation, metrics.distributions, answers.confusions]
     cut: dict[str, Any] = {}
     if "question" in table:
         table["question_type"] = [question_type(question) for question in table["question"]]
         cut = dict(slices({name: table}, clusters_of(rows), config, ("question_type",)))
         chosen.append(answers.question_types)
-    means = {str(metric): float(table[metric].mean()) for metric in ("accuracy", *scored)}
+    means = {
+        str(metric): float(table[metric].mean()) for metric in dict.fromkeys(("accuracy", *scored))
+    }
     nothing = pd.DataFrame()
     results = Results(
         config, {name: means}, {"slices": cut}, {name: table}, {}, {}, {}, {},
@@ -129,14 +125,33 @@ def draw(
     return drawn
 
 
-def chosen_metrics(text: str | None) -> list[str]:
-    """The metrics named in "a,b"; all of them for None.
+def neural(metric: str) -> bool:
+    """Whether a metric needs a model."""
+    return metric.startswith(tuple(REAL))
+
+
+def encoder(metric: str, config: Config) -> str:
+    """The model behind a neural metric, in words for the terminal; "" for the others."""
+    if not neural(metric):
+        return ""
+    family = "bertscore" if metric.startswith("bertscore") else "bartscore"
+    path = str(getattr(config.scorers, family).path)
+    return f"toy encoder {path}, not {REAL[family]}" if toy(path) else path
+
+
+def toy(path: str) -> bool:
+    """Whether a model is one of the embedded sample's."""
+    return Path(path).absolute().is_relative_to(TOY.absolute())
+
+
+def chosen_metrics(text: str | None, config: Config) -> list[str]:
+    """The metrics named in "a,b"; for None all whose models can be taken seriously.
 
     Raises:
         UserError: one isn't known.
     """
     if text is None:
-        return list(CHOICES)
+        return [name for name in CHOICES if not encoder(name, config).startswith("toy")]
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in CHOICES]
     if unknown or not names:
@@ -163,38 +178,106 @@ def prepare(folder: Path) -> None:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    # Names of metrics are copied from here: a line break inside one would make it another.
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "file",
         type=Path,
-        help="CSV with the columns answer (or ground_truth) and prediction (or predicted_answer); "
-        "error, question and image_path are used where present",
+        help="CSV with right answers and predictions under any of their usual names; "
+        "an error, a question and a picture's path are used where present",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for scores and figures")
-    parser.add_argument("--metrics", help=f"some of {','.join(CHOICES)} (default: all)")
+    parser.add_argument(
+        "--metrics", help="some of those below, with commas (default: all with real models)"
+    )
+    add_option(parser)
+    parser.epilog = "metrics:\n" + "\n".join(f"  {name}" for name in CHOICES)
+
+
+def score_all(
+    rows: pd.DataFrame, metrics: Sequence[str], config: Config, asked: bool
+) -> tuple[pd.DataFrame, dict[str, str], list[str]]:
+    """Scores, signatures, and what had to be left out: models that nobody asked for by name."""
+    if not any(map(neural, metrics)):
+        return *score_table(rows, metrics, config), []
+    from abo_vqa.models.loading import pick_device
+
+    device = str(pick_device(config.compute.device))
+    if asked:
+        return *score_table(rows, metrics, config, device), []
+    scored, signature = score_table(rows, [m for m in metrics if not neural(m)], config)
+    notes = []
+    for family in REAL:
+        own = [name for name in metrics if name.startswith(family)]
+        try:
+            found, said = score_table(rows, own, config, device)
+        except UserError as error:
+            notes.append(f"left out: {', '.join(own)}: {error}")
+            continue
+        scored, signature = scored.join(found), signature | said
+    return scored, signature, notes
+
+
+def report(summary: dict[str, Any], notes: Sequence[str], rows: pd.DataFrame, args: Any) -> None:
+    """Print the numbers, and all that a reader of them has to know."""
+    for note in notes:
+        print(note)
+    for name, found in summary["metrics"].items():
+        model = f"  ({summary['encoders'][name]})" if name in summary["encoders"] else ""
+        bounds = f"[{found['low']:.4f}, {found['high']:.4f}]"
+        print(f"{name:22} {found['mean']:8.4f}  {bounds}{model}")
+    print(f"{summary['answered']:,} of {summary['rows']:,} rows scored → {args.out}")
+    if not summary["answered"]:
+        print(
+            f"abo-vqa score: every row has an error (the first: {rows['error'].iloc[0]!r}), so "
+            "only accuracy is known: 0. With --columns error= the errors are ignored.",
+            file=sys.stderr,
+        )
+
+
+def resampled(rows: pd.DataFrame, taken: str | None) -> str:
+    """What the intervals resample, in words."""
+    if "image_path" not in rows:
+        return "resampled: rows (no picture column found; name one with --columns image_path=…)"
+    groups = int(clusters_of(rows).max()) + 1
+    noun = "picture" if groups == 1 else "pictures"
+    return f"resampled: {groups:,} {noun} (column {taken})"
 
 
 def command(args: argparse.Namespace) -> int:
-    metrics = chosen_metrics(args.metrics)
     config = load_config()
-    table, rows = read_answers(args.file)
+    metrics = chosen_metrics(args.metrics, config)
+    given = read_answers(args.file, args.columns)
     prepare(args.out)  # before any long work
     pin_threads(config.threads)
     if set(WORDNET) & set(metrics):
         from abo_vqa.metrics.wordnet import ensure_wordnet
 
         ensure_wordnet()  # before any long work
-    device = "cpu"
-    if any(name.startswith(("bert", "bart")) for name in metrics):
-        from abo_vqa.models.loading import pick_device
-
-        device = str(pick_device(config.compute.device))
-    scored, signature = score_table(rows, metrics, config, device)
-    summary = {**summarise(rows, scored, config), "signature": signature}
-    table[metrics] = scored
+    rows = given.rows
+    scored, signature, missing = score_all(rows, metrics, config, args.metrics is not None)
+    notes = [*given.notes, resampled(rows, given.taken.get("image_path")), *missing]
+    if args.metrics is None and any(encoder(name, config).startswith("toy") for name in CHOICES):
+        notes.append(
+            "left out: BERTScore and BARTScore, for which there are only the sample's toy encoders "
+            "here (scorers in the profile; or ask for them with --metrics)"
+        )
+    names = [str(name) for name in scored]
+    summary = {
+        **summarise(rows, scored, config),
+        "signature": signature,
+        "encoders": {name: text for name in names if (text := encoder(name, config))},
+        "notes": notes,
+    }
+    table = given.table
+    for name in names:
+        values = np.full(len(table), np.nan)  # a row that was left out has none
+        values[given.kept] = scored[name]
+        table[name] = values
     write_table(table, args.out / "scores.csv")
     write_json(summary, args.out / "summary.json")
-    draw(rows, scored, config, args.file.stem, args.out)
-    for name, found in summary["metrics"].items():
-        print(f"{name:22} {found['mean']:8.4f}  [{found['low']:.4f}, {found['high']:.4f}]")
-    print(f"{summary['answered']} of {summary['rows']} rows scored → {args.out}")
+    name = args.file.name
+    short = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    draw(rows, scored, config, short, args.out)
+    report(summary, notes, rows, args)
     return 0

@@ -54,13 +54,17 @@ def question_types(results: Results) -> Drawing | None:
         ax.set_xlim(-0.04, 1.04)
         ax.set_xticks([0, 0.5, 1])
         percent_axis(ax.xaxis)
-    kind_legend(figure, kinds(models), loc="outside lower center", ncols=3)
+    caption = "n: test questions of the type; intervals by bootstrap over pictures."
+    if len(models) > 1:  # one table of one's own says nothing about its kind of model
+        kind_legend(figure, kinds(models), loc="outside lower center", ncols=3)
+        caption += (
+            " A model is worth its cost on a type only where it clears the blind ones (grey)."
+        )
     return Drawing(
         "question-types",
         "Accuracy by question type",
         "95% intervals",
-        "n: test questions of the type; intervals by bootstrap over pictures. A model is worth "
-        "its cost on a type only where it clears the blind ones (grey).",
+        caption,
         table[["model", "value", "n", "accuracy", "low", "high"]],
         figure,
     )
