@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from abo_vqa.errors import UserError
-from abo_vqa.groups import NEEDS, close_pairs, group_rows, hash_bits
+from abo_vqa.groups import NEEDS, group_rows
+from abo_vqa.hashes import close_pairs, hash_bits
 from abo_vqa.io import read_table
 
 COLUMNS = ("image_path", "question", "answer")

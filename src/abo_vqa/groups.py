@@ -4,18 +4,21 @@ Groups are made by equality (of the image, the picture's bytes, the product) and
 pictures, by perceptual hashes within a distance. Near-duplicates are not chained: "A looks like B,
 B like C, …" leads, on white backgrounds, from a lamp to a chair. A cluster here is a centre and
 what lies within the distance of it, nothing further (Butina, J. Chem. Inf. Comput. Sci. 39, 1999).
+
+Which rows are together depends on the rows alone and not on their order, so that the audit of a
+split finds the groups that the split was made by.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from abo_vqa.errors import UserError
+from abo_vqa.hashes import HashGraph, columns_of, hash_graph
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,30 +32,38 @@ NEEDS = {
 }
 
 
-def group_rows(table: pd.DataFrame, kind: str, distance: int) -> NDArray[np.int64]:
+def group_rows(
+    table: pd.DataFrame, kind: str, distance: int, graph: HashGraph | None = None
+) -> NDArray[np.int64]:
     """Number the groups of a VQA table.
 
     Args:
         table: the columns NEEDS[kind]. kind: "image": rows of one picture; "product": also rows of
             one product; "near-duplicate": also identical pictures, and pictures whose perceptual
             hashes differ in at most `distance` of 64 bits from those at the cluster's centre.
+        graph: of the table's hashes at this distance, where it has been made.
     Returns:
         [n] group of each row, numbered by first appearance.
     Raises:
         UserError: a column is missing, or a perceptual hash isn't 16 hex digits.
     """
+    require_columns(table, kind)
+    equal = [name for name in NEEDS[kind] if name != "phash"]
+    units = joined([codes(table[name]) for name in equal])
+    if kind == "near-duplicate":
+        units = clusters(units, table["phash"], distance, graph)[units]
+    numbers: NDArray[np.int64] = pd.factorize(units)[0].astype(np.int64)
+    return numbers
+
+
+def require_columns(table: pd.DataFrame, kind: str) -> None:
+    """Raise UserError if a kind of group can't be made of a table's columns."""
     missing = [name for name in NEEDS[kind] if name not in table.columns]
     if missing:
         raise UserError(
             f"groups by {kind} need the column(s) {', '.join(missing)}; the table has "
             f"{', '.join(table.columns)}. Use --group image, or add the columns with --balanced."
         )
-    equal = [name for name in NEEDS[kind] if name != "phash"]
-    units = joined([codes(table[name]) for name in equal])
-    if kind == "near-duplicate":
-        units = clusters(units, table["phash"], distance)[units]
-    numbers: NDArray[np.int64] = pd.factorize(units)[0].astype(np.int64)
-    return numbers
 
 
 def codes(values: pd.Series) -> NDArray[np.int64]:
@@ -80,124 +91,109 @@ def joined(columns: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     return pd.factorize(labels)[0].astype(np.int64)
 
 
-def hash_bits(values: Sequence[str]) -> NDArray[np.uint64]:
-    """[n] perceptual hashes as integers.
-
-    Raises:
-        UserError: a value isn't 16 hex digits.
-    """
-    try:
-        bits = [int(value, 16) for value in values]
-        if any(len(value) != 16 for value in values):
-            raise ValueError
-    except ValueError:
-        bad = next(v for v in values if len(v) != 16 or not set(v) <= set("0123456789abcdef"))
-        raise UserError(f"phash {bad!r} isn't 16 hex digits (imagehash.phash as text).") from None
-    return np.array(bits, dtype=np.uint64)
-
-
-def close_pairs(
-    left: NDArray[np.uint64], right: NDArray[np.uint64], distance: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Positions (i, j) with at most `distance` different bits between left[i] and right[j].
-
-    All pairs are compared, a block at a time: 14,798 hashes against themselves take about a second.
-    """
-    step = max(1, 4_000_000 // max(1, len(right)))
-    for start in range(0, len(left), step):
-        apart = np.bitwise_count(left[start : start + step, None] ^ right[None, :])
-        i, j = np.nonzero(apart <= distance)
-        yield i + start, j
-
-
-def neighbours(bits: NDArray[np.uint64], distance: int) -> csr_matrix:
-    """[n, n] 1 where two hashes are within the distance, the diagonal included."""
-    from scipy.sparse import csr_matrix
-
-    pairs = list(close_pairs(bits, bits, distance))
-    i = np.concatenate([p[0] for p in pairs]) if pairs else np.empty(0, dtype=np.int64)
-    j = np.concatenate([p[1] for p in pairs]) if pairs else np.empty(0, dtype=np.int64)
-    return csr_matrix((np.ones(len(i), dtype=np.int32), (i, j)), shape=(len(bits), len(bits)))
-
-
-def close_hashes(
-    owners: NDArray[np.int64], hashes: pd.Series, distance: int
-) -> tuple[csr_matrix, csr_matrix]:
-    """Which owner has which hash, and which hashes are close.
-
-    Args:
-        owners: [n] unit or group of each row, 0..u-1. hashes: [n] perceptual hashes, "" if unknown.
-    Returns:
-        [u, h] 1 where the owner has a picture with the hash; [h, h] see `neighbours`.
-    """
-    from scipy.sparse import csr_matrix
-
-    pairs = pd.DataFrame({"owner": owners, "phash": hashes.to_numpy()})
-    pairs = pairs[pairs["phash"] != ""].drop_duplicates()
-    number, names = pd.factorize(pairs["phash"], sort=True)
-    ones = np.ones(len(pairs), dtype=np.int32)
-    shape = (int(owners.max(initial=-1)) + 1, len(names))
-    has = csr_matrix((ones, (pairs["owner"], number)), shape=shape)
-    return has, neighbours(hash_bits(list(names)), distance)
-
-
-def clusters(units: NDArray[np.int64], hashes: pd.Series, distance: int) -> NDArray[np.int64]:
+def clusters(
+    units: NDArray[np.int64], hashes: pd.Series, distance: int, graph: HashGraph | None = None
+) -> NDArray[np.int64]:
     """Put units (sets of rows that belong together anyway) around centres.
 
     Units are taken in order of density, the number of units' pictures within the distance of
-    theirs. The first becomes a centre and takes in every free unit that has a picture within the
-    distance of one of its own; then the next free one, and so on.
+    theirs, those of equal density in the order of their hashes. The first becomes a centre and
+    takes in every free unit that has a picture within the distance of one of its own; then the next
+    free one, and so on. Units with the same hashes are neighbours of each other and of the same
+    others, so that it doesn't matter which of them comes first.
 
     Args:
         units: [n] unit of each row, 0..u-1. hashes: [n] perceptual hashes, "" if unknown.
     Returns:
         [u] cluster of each unit: the number of its centre.
     """
-    has, close = close_hashes(units, hashes, distance)
+    graph = graph or hash_graph(hashes, distance)
+    has = graph.held(units, hashes)
     owners = has.T.tocsr()
-    density = has @ (close @ np.asarray(has.sum(axis=0)).ravel())
+    density = has @ (graph.close @ np.asarray(has.sum(axis=0)).ravel())
     cluster = np.arange(has.shape[0])
-    free = np.ones(has.shape[0], dtype=bool)
-    for centre in np.argsort(-density, kind="stable"):
-        if not free[centre] or density[centre] == 0:
+    free = density > 0
+    for centre in by_density(density, has):
+        if not free[centre]:
             continue
-        near = close[has[centre].indices].indices
-        taken = owners[np.unique(near)].indices
+        near = np.unique(columns_of(graph.close, columns_of(has, np.array([centre]))))
+        taken = columns_of(owners, near)
         taken = taken[free[taken]]
         cluster[taken] = centre
-        cluster[centre] = centre
         free[taken] = False
-        free[centre] = False
     return cluster
 
 
+def by_density(density: NDArray[np.int64], has: csr_matrix) -> list[int]:
+    """Units from the densest to the sparsest, ties by their hashes, whatever their numbers."""
+    own = [
+        tuple(sorted(has.indices[start:end]))
+        for start, end in zip(has.indptr[:-1], has.indptr[1:], strict=True)
+    ]
+    return sorted(range(len(own)), key=lambda unit: (-density[unit], own[unit]))
+
+
+def touching_groups(groups: NDArray[np.int64], hashes: pd.Series, graph: HashGraph) -> csr_matrix:
+    """[g, g] how many pairs of close hashes two groups have in each other."""
+    has = graph.held(groups, hashes)
+    touching: csr_matrix = (has @ graph.close @ has.T).tocsr()
+    return touching
+
+
 def bundles(
-    groups: NDArray[np.int64], hashes: pd.Series, distance: int, limit: int
+    groups: NDArray[np.int64],
+    hashes: pd.Series,
+    distance: int,
+    limit: int,
+    whole: int = 0,
+    graph: HashGraph | None = None,
 ) -> NDArray[np.int64]:
     """Gather groups with look-alikes in each other, so that a split seldom parts these.
 
-    Clusters don't chain, hence a picture at the rim of one may look like one of another. A bundle
-    grows from the largest free group over such neighbours until it has `limit` rows: small chains
-    stay whole, and a cloud of thousands is cut into connected pieces instead of at random.
+    Clusters don't chain, hence a picture at the rim of one may look like one of another. Groups
+    that touch, directly or over others, are a component; a component of thousands of rows couldn't
+    be dealt to either side and is cut into bundles: the groups that hold together most strongly
+    (pairs of look-alikes for their size) are joined first, as long as a bundle has at most `limit`
+    rows. The result depends on the order of rows only through the groups' numbers.
 
     Args:
-        groups: [n] group of each row, 0..g-1. limit: rows of a bundle; a larger group is one alone.
+        groups: [n] group of each row, 0..g-1. limit: rows of a bundle in a component that is cut;
+            a larger group is one alone. whole: rows up to which a component isn't cut.
     Returns:
         [n] bundle of each row.
     """
-    has, close = close_hashes(groups, hashes, distance)
-    touching = (has @ close @ has.T).tocsr()
+    from scipy.sparse.csgraph import connected_components
+
+    touching = touching_groups(groups, hashes, graph or hash_graph(hashes, distance))
     rows = np.bincount(groups)
-    bundle = np.full(len(rows), -1)
-    for start in np.argsort(-rows, kind="stable"):
-        size, queue = 0, deque([start])
-        while queue:
-            group = queue.popleft()
-            if bundle[group] >= 0 or (size and size + rows[group] > limit):
-                continue
-            bundle[group] = start
-            size += rows[group]
-            near = touching.indices[touching.indptr[group] : touching.indptr[group + 1]]
-            queue.extend(near[bundle[near] < 0])
-    whole: NDArray[np.int64] = bundle[groups]
-    return whole
+    component = connected_components(touching, directed=False)[1]
+    weight = np.bincount(component, weights=rows)[component]
+    cut = weight > whole
+    parent, size = np.arange(len(rows)), rows.copy()
+    for left, right in strongest_first(touching, rows):
+        a, b = root(parent, left), root(parent, right)
+        if a != b and (not cut[left] or size[a] + size[b] <= limit):
+            parent[max(a, b)] = min(a, b)
+            size[min(a, b)] += size[max(a, b)]
+    whole_bundles = np.array([root(parent, group) for group in range(len(rows))], dtype=np.int64)
+    bundle: NDArray[np.int64] = whole_bundles[groups]
+    return bundle
+
+
+def strongest_first(touching: csr_matrix, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Pairs of touching groups by how strongly they hold together, ties by their numbers."""
+    pairs = touching.tocoo()
+    upper = pairs.row < pairs.col
+    left, right = pairs.row[upper], pairs.col[upper]
+    # The root of whole numbers' product is rounded alike on every machine, and so is the ratio.
+    strength = pairs.data[upper] / np.sqrt(rows[left] * rows[right])
+    order = np.lexsort((right, left, -strength))
+    return list(zip(left[order].tolist(), right[order].tolist(), strict=True))
+
+
+def root(parent: NDArray[np.int64], item: int) -> int:
+    """The representative of an item's set in a forest of sets; paths to it are halved."""
+    while parent[item] != item:
+        parent[item] = parent[parent[item]]
+        item = int(parent[item])
+    return item

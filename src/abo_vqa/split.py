@@ -8,8 +8,7 @@ shares alike where the groups allow.
 from __future__ import annotations
 
 import argparse
-import warnings
-from fractions import Fraction
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,18 +17,23 @@ import pandas as pd
 
 from abo_vqa import audit
 from abo_vqa.config import Config
+from abo_vqa.dealing import Bundles, Exposure, deal
+from abo_vqa.dealing import fold_count as fold_count
 from abo_vqa.errors import UserError
-from abo_vqa.groups import NEEDS, bundles, group_rows
+from abo_vqa.groups import NEEDS, bundles, group_rows, require_columns
+from abo_vqa.hashes import hash_graph
 from abo_vqa.io import read_table, write_results, write_table
 from abo_vqa.stage import Log, Summary, execute, no_log
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
 
 VQA, TRAIN, TEST = Path("data/vqa.csv"), Path("data/train.csv"), Path("data/test.csv")
 AUDIT = Path("data/audit.json")
 FROM_BALANCED = ("image_id", "item_id", "product_type", "image_sha1", "phash")
-BUNDLE = 0.02  # of all rows: ten bundles fill a test set of a fifth, so shares stay within reach
+WHOLE = 0.5  # of the smaller side: a component of look-alikes with more rows is cut
+BUNDLE = 0.02  # of all rows, what it is cut into: ten bundles fill a test set of a fifth
 STUDY_TEST_SIZE, STUDY_SEED = 0.2, 42
 
 Positions = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
@@ -54,12 +58,7 @@ def split_rows(
     if kind == "image":
         sides = study_split(table, test_size, seed)
     else:
-        groups = group_rows(table, kind, distance)
-        if kind == "near-duplicate":
-            limit = max(1, round(BUNDLE * len(table)))
-            groups = pd.factorize(bundles(groups, table["phash"], distance, limit))[0]
-        kinds = table["product_type"] if stratify and "product_type" in table else None
-        sides = grouped_split(groups, kinds, test_size, seed)
+        sides = grouped_split(table, kind, test_size, seed, distance=distance, stratify=stratify)
     if not all(map(len, sides)):
         raise UserError(
             f"the table's groups by {kind} are too few or too large for a test set of "
@@ -75,45 +74,57 @@ def study_split(table: pd.DataFrame, test_size: float, seed: int) -> Positions:
     images = list(table.groupby("image_path", sort=True).indices.values())
     if len(images) < 2:
         raise UserError(f"{len(images)} image(s) can't be split into train and test.")
+    if math.ceil(test_size * len(images)) >= len(images):
+        raise UserError(
+            f"a test set of {test_size:.0%} leaves none of the {len(images)} images to train. "
+            f"Use at most {(len(images) - 1) / len(images):.0%}, or more data."
+        )
     train, test = train_test_split(images, test_size=test_size, random_state=seed)
     return np.concatenate(train), np.concatenate(test)
 
 
 def grouped_split(
-    groups: NDArray[np.int64], kinds: pd.Series | None, test_size: float, seed: int
+    table: pd.DataFrame, kind: str, test_size: float, seed: int, *, distance: int, stratify: bool
 ) -> Positions:
-    """Whole groups dealt into equal folds, some of which are test; rows keep their order."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    count = int(groups.max()) + 1
-    if count < 2:
+    """Whole groups dealt to the sides (see `dealing`); rows keep their order."""
+    require_columns(table, kind)
+    graph = hash_graph(table["phash"], distance) if kind == "near-duplicate" else None
+    groups = by_name(group_rows(table, kind, distance, graph), table["image_path"])
+    if groups.max() == 0:
         raise UserError("all rows are one group: there is nothing to put into the test set.")
-    wanted, folds = fold_count(test_size)
-    if count < folds:
-        wanted, folds = min(count - 1, max(1, round(test_size * count))), count
-    labels = np.zeros(len(groups), dtype=np.int64)
+    exposure = None
+    if graph is not None:
+        whole = WHOLE * min(test_size, 1 - test_size) * len(table)
+        limit = max(1, round(BUNDLE * len(table)))
+        groups = bundles(groups, table["phash"], distance, limit, int(whole), graph)
+        groups = np.unique(groups, return_inverse=True)[1]
+        pictures = table.assign(bundle=groups).drop_duplicates("image_path")
+        exposure = Exposure(pictures["bundle"].to_numpy(), pictures["phash"], graph)
+    rows = np.bincount(groups)
+    clean = np.ones(len(rows), dtype=bool) if exposure is None else exposure.clean()
+    kinds = table["product_type"] if stratify and "product_type" in table else None
+    dealt = Bundles(rows, rows_by_kind(groups, kinds), clean)
+    test = deal(dealt, exposure, test_size, seed)[groups]
+    return np.flatnonzero(~test), np.flatnonzero(test)
+
+
+def by_name(groups: NDArray[np.int64], pictures: pd.Series) -> NDArray[np.int64]:
+    """Groups renumbered by their first picture's name: then the order of rows doesn't matter."""
+    first = pictures.groupby(groups).min()
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first.to_numpy(dtype=object), kind="stable")] = np.arange(len(first))
+    return rank[groups]
+
+
+def rows_by_kind(groups: NDArray[np.int64], kinds: pd.Series | None) -> csr_matrix:
+    """[g, k] rows of each group by product type, one type where none are told apart."""
+    from scipy.sparse import coo_matrix
+
+    numbers = np.zeros(len(groups), dtype=np.int64)
     if kinds is not None:
-        labels = pd.factorize(kinds)[0]
-        if np.bincount(labels).max() < folds:  # no type has a row for every fold
-            labels = np.zeros(len(groups), dtype=np.int64)
-    with warnings.catch_warnings():
-        # Rare product types have fewer rows than there are folds: they go where they fit.
-        warnings.filterwarnings("ignore", message="The least populated class")
-        dealer = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-        dealt = [rows for _, rows in dealer.split(labels, labels, groups)]
-    # A group larger than a fold overfills its own: leave that one to train.
-    dealt.sort(key=lambda rows: abs(len(rows) - len(groups) / folds))
-    test = np.sort(np.concatenate(dealt[:wanted]))
-    train = np.setdiff1d(np.arange(len(groups)), test, assume_unique=True)
-    return train, test
-
-
-def fold_count(test_size: float) -> tuple[int, int]:
-    """A test share as (folds for test, folds in all), to the nearest fraction below 1/20."""
-    share = Fraction(test_size).limit_denominator(20)
-    if share in (0, 1):
-        return (1, round(1 / test_size)) if share == 0 else (19, 20)
-    return share.numerator, share.denominator
+        numbers = pd.factorize(kinds, sort=True)[0]
+    ones = np.ones(len(groups), dtype=np.int64)
+    return coo_matrix((ones, (groups, numbers))).tocsr()
 
 
 def with_provenance(table: pd.DataFrame, balanced: pd.DataFrame) -> pd.DataFrame:
