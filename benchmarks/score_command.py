@@ -5,8 +5,8 @@
 
 46,000 made-up rows about 15,000 pictures with 11,000 distinct (prediction, answer) pairs, as many
 as a zero-shot model has that answers freely: common pairs are very common, an eighth of the others
-have several words. All metrics that need no neural model, the intervals, figures and tables, imports
-and opening WordNet included, in a process of its own.
+have several words. All metrics that need no neural model, the intervals, figures and tables,
+imports and opening WordNet included, in a process of its own.
 """
 
 from __future__ import annotations

@@ -156,6 +156,11 @@ class Archive:
         frame: pd.DataFrame = table.select(list(types)).to_pandas()
         return frame
 
+    def pictures(self) -> list[str]:
+        """Paths of all pictures, as `read` takes them, sorted."""
+        names = self._images.names()
+        return [name.removeprefix(PICTURES) for name in names if name.startswith(PICTURES)]
+
     def read(self, path: str) -> bytes:
         """A picture's bytes, e.g. of "14/14fe8812.jpg".
 

@@ -36,7 +36,8 @@ def test_the_studys_table_is_taken_as_it_is(here: Path) -> None:
     assert table[0]["question_kind"] == "color"
     counts = json.loads((here / "data/generate.json").read_text())
     assert counts["pairs"] == 4
-    assert counts["rejected"] == {"no_question_mark": 2, "multi_word": 1}
+    assert counts["rejected"] == {}
+    assert counts["kept_in_spite_of"] == {"no_question_mark": 2, "multi_word": 1}
     assert counts["corpus"]["duplicate_pairs"] == 1
 
 
@@ -47,9 +48,9 @@ def test_pictures_that_are_not_there(here: Path) -> None:
     run(configure(here, annotator="file", file="mine.csv"))
     assert [row["image_path"] for row in vqa(here)] == [path]
     counts = json.loads((here / "data/generate.json").read_text())
-    assert counts["dropped_images"] == {"unreadable": 1}
+    assert counts["dropped_images"] == {"not in the archive": 1}
     write(here / "mine.csv", rows[1:], "image_path,question,answer")
-    with pytest.raises(UserError, match="none of its 1 pictures can be read"):
+    with pytest.raises(UserError, match="not one of 1 pictures was found"):
         run(configure(here, annotator="file", file="mine.csv"))
 
 
@@ -64,3 +65,24 @@ def test_wrong_tables(here: Path) -> None:
     write_params(here, annotator="file")
     with pytest.raises(UserError, match=r"generate.file names no table"):
         load_config()
+
+
+@pytest.mark.parametrize("prefix", ["images/small/", "/data/abo/small/", ""])
+def test_pictures_by_any_spelling_are_hashed_where_the_balanced_table_lacks_them(
+    here: Path, prefix: str
+) -> None:
+    products = make(here, 3)
+    balanced = here / "data/balanced.csv"
+    with balanced.open(newline="") as source:
+        rows = list(csv.reader(source))
+    with balanced.open("w", newline="") as out:
+        csv.writer(out).writerows(rows[:-1])
+    paths = [product["path"] for product in products]
+    given = [(prefix + path, "What color is it?", "red") for path in paths]
+    write(here / "mine.csv", given, "img_path,Query,gt_answer")
+    summary = run(configure(here, annotator="file", file="mine.csv"))
+    table = vqa(here)
+    assert [row["image_path"] for row in table] == paths
+    assert all(len(row["image_sha1"]) == 40 and len(row["phash"]) == 16 for row in table)
+    assert "3 of 3 pictures found" in summary.message
+    assert "answer ← 'gt_answer'" in summary.message

@@ -12,7 +12,7 @@ from abo_vqa.archive import open_archive
 from abo_vqa.errors import UserError
 from abo_vqa.generate import corpus
 from abo_vqa.generate.gate import Gate
-from abo_vqa.generate.given import counted, read_given, unreadable, with_provenance
+from abo_vqa.generate.given import counted, read_given, unreadable
 from abo_vqa.generate.pairs import Pair, Product, Reject
 from abo_vqa.generate.review import read_decisions
 from abo_vqa.io import read_table, write_results, write_table
@@ -29,11 +29,18 @@ NEEDED = ("path", "name", "product_type", "color", "keywords")
 
 @dataclass
 class Made:
-    """What an annotator made of the products: rows of the set, rejects, images left out."""
+    """What an annotator made of the products: rows of the set, rejects, images left out.
+
+    Attributes:
+        dropped: a reason an image. flagged: what the gate would have said of rows that a table of
+            one's own has all the same. notes: lines for the terminal.
+    """
 
     rows: list[dict[str, str]] = field(default_factory=list)
     rejects: list[dict[str, str]] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)  # a reason an image
+    dropped: list[str] = field(default_factory=list)
+    flagged: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
 
     def add(self, product: Product, pairs: Iterable[Pair], annotator: str) -> None:
@@ -90,26 +97,24 @@ def given(config: Config, products: Sequence[Product], gate: Gate) -> Made:
     path = config.generate.file
     if path is None:
         raise UserError("generate.annotator is 'file' but generate.file names no table")
-    rows = with_provenance(read_given(path), products, PROVENANCE)
-    images = list(dict.fromkeys(row["image_path"] for row in rows))
     with open_archive(config.data.raw) as archive:
-        bad = unreadable(archive, images)
-    if len(bad) == len(images):
-        example, why = next(iter(bad.items()))
-        raise UserError(
-            f"{path}: none of its {len(images):,} pictures can be read from {config.data.raw} "
-            f"(e.g. {example}: {why}). image_path must be as in images.csv, e.g. 14/14fe8812.jpg."
+        table = read_given(path, archive, products, PROVENANCE)
+    made = Made(dropped=list(table.lost.values()), notes=table.notes)
+    if table.lost:
+        made.notes.append(
+            f"warning: {table.lost_rows:,} rows are left out with {len(table.lost):,} pictures"
         )
-    made = Made(dropped=["unreadable"] * len(bad))
     known = {product["path"]: product for product in products}
-    for row in rows:
+    for row in table.rows:
         image = row["image_path"]
         pair = Pair(row["question"], row["answer"])
         reason = gate.fault(pair, known.get(image, {"path": image}))
-        if reason:
+        if reason == "review":
             made.reject(image, [Reject(pair.question, pair.answer, reason)])
-        if image not in bad and reason != "review":
-            made.rows.append(row)
+            continue
+        if reason:
+            made.flagged.append(reason)
+        made.rows.append(row)
     return made
 
 
@@ -166,7 +171,7 @@ def run(config: Config, log: Log = no_log) -> Summary:
     write_results(counts, COUNTS)
     write_table(pd.DataFrame(made.rows), VQA)
     return Summary(
-        message="\n".join([headline(counts), *counts["corpus"]["warnings"]]),
+        message="\n".join([*made.notes, headline(counts), *counts["corpus"]["warnings"]]),
         metrics={**flat(counts), **made.metrics},
         datasets={"generated": VQA},
         artifacts=(REJECTS,),
@@ -182,6 +187,7 @@ def describe(config: Config, products: Sequence[Product], made: Made) -> dict[st
         "pairs": len(made.rows),
         "dropped_images": counted(made.dropped),
         "rejected": counted([row["reason"] for row in made.rejects]),
+        **({"kept_in_spite_of": counted(made.flagged)} if made.flagged else {}),
         "kinds": counted([row["question_kind"] for row in made.rows]),
         "corpus": corpus.check(made.rows, config.seed, settings.yes_share),
     }

@@ -3,29 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from abo_vqa.archive import Archive, ImageError
+from abo_vqa.columns import read_columns
 from abo_vqa.errors import UserError
 from abo_vqa.generate.pairs import Product
-from abo_vqa.io import read_table
+from abo_vqa.picture_paths import PictureIndex
+from abo_vqa.pictures import phash, sha1
 from abo_vqa.questions import question_subtype
 
 COLUMNS = ("image_path", "question", "answer")
 
 
-def read_given(path: Path) -> list[dict[str, str]]:
-    """Rows of a table with at least the study's three columns, exactly as they are.
+@dataclass
+class Given:
+    """A table of one's own, its pictures as the archive calls them.
 
-    Raises:
-        UserError: columns are missing, or there are no rows.
+    Attributes:
+        rows: the VQA set's columns. lost: picture as the table calls it → why it is left out;
+            lost_rows: how many rows that costs.
+        notes: what was taken for what, and how many pictures were found.
     """
-    table = read_table(path, COLUMNS)
-    if table.empty:
+
+    rows: list[dict[str, str]]
+    lost: dict[str, str]
+    lost_rows: int
+    notes: list[str]
+
+
+def read_given(
+    path: Path, archive: Archive, products: Sequence[Product], columns: Sequence[str]
+) -> Given:
+    """Rows of a table with at least a picture, a question and an answer, as they are.
+
+    Args:
+        products: the balanced table, which knows some of the pictures.
+        columns: provenance columns to fill in where the table doesn't have them.
+    Raises:
+        UserError: columns are missing, there are no rows, or not one picture is in the archive.
+    """
+    table = read_columns(path, COLUMNS)
+    if table.frame.empty:
         raise UserError(f"{path} has a header and no rows.")
-    rows = table.to_dict("records")
-    return [{str(name): str(value) for name, value in row.items()} for row in rows]
+    index = PictureIndex([*(product["path"] for product in products), *archive.pictures()])
+    match = index.match(table.frame["image_path"].tolist())
+    match.require(str(archive.raw), index)
+    bad = unreadable(archive, sorted(set(match.found.values())))
+    if len(bad) == len(set(match.found.values())):
+        example, why = next(iter(bad.items()))
+        raise UserError(
+            f"{path}: none of its {match.total:,} pictures can be read from {archive.raw} "
+            f"(e.g. {example}: {why})."
+        )
+    lost = dict.fromkeys(match.lost, "not in the archive")
+    lost |= dict.fromkeys(match.unclear, "several pictures could be meant")
+    lost |= {name: bad[picture] for name, picture in match.found.items() if picture in bad}
+    records = table.frame.to_dict("records")
+    kept = [
+        {**{str(name): str(value) for name, value in row.items()}, "image_path": picture}
+        for row, picture in zip(records, match.paths, strict=True)
+        if picture is not None and picture not in bad
+    ]
+    rows = with_hashes(with_provenance(kept, products, columns), archive)
+    notes = [table.describe(), match.describe(str(archive.raw))]
+    return Given(rows, lost, len(records) - len(kept), notes)
 
 
 def with_provenance(
@@ -41,6 +85,18 @@ def with_provenance(
             "annotator": row.get("annotator") or "file",
         }
         for row in rows
+    ]
+
+
+def with_hashes(rows: Sequence[dict[str, str]], archive: Archive) -> list[dict[str, str]]:
+    """Fill in missing hashes: a picture at hand is never assumed to be unlike the others."""
+    empty = {row["image_path"] for row in rows if not (row["image_sha1"] and row["phash"])}
+    known: dict[str, dict[str, str]] = {}
+    for path in sorted(empty):
+        data = archive.read(path)
+        known[path] = {"image_sha1": sha1(data), "phash": phash(data, path)}
+    return [
+        row | {n: row[n] or v for n, v in known.get(row["image_path"], {}).items()} for row in rows
     ]
 
 
