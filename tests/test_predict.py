@@ -1,5 +1,6 @@
 """The stage `baseline`: order, failures, interruptions, memory, several processes."""
 
+import json
 import os
 import signal
 import subprocess
@@ -319,6 +320,8 @@ def test_blind_sees_train_only(here: Path) -> None:
         assert len(table) == len(vqa)
         assert set(table["prediction"]) <= set(train["answer"])
         assert (table["error"] == "").all()
+    fits = json.loads(Path("reports/baselines/blind/fits.json").read_text())
+    assert all(found["ended"] for found in fits.values())
 
 
 def test_unknown_models_and_missing_weights_are_told_plainly(here: Path, capsys) -> None:

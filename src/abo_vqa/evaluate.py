@@ -16,7 +16,7 @@ from abo_vqa import questions
 from abo_vqa.comparison import compare
 from abo_vqa.config import Config
 from abo_vqa.errors import UserError
-from abo_vqa.io import atomic_write, read_table, write_results, write_table
+from abo_vqa.io import atomic_write, read_json, read_table, write_results, write_table
 from abo_vqa.metrics.normalise import norm
 from abo_vqa.metrics.statistics import bootstrap, interval
 from abo_vqa.metrics.table import METRICS, Scores, score_pairs
@@ -43,6 +43,14 @@ def prediction_files(models: Sequence[str]) -> dict[str, Path]:
         else:
             files[model] = REPORTS / "baselines" / model / "predictions.csv"
     return files
+
+
+def unfinished_fits(models: Sequence[str]) -> list[str]:
+    """Blind models whose fit stopped before its end: they may be worth more than they score."""
+    file = REPORTS / "baselines" / "blind" / "fits.json"
+    if "blind" not in models or not file.is_file():
+        return []
+    return [f"blind-{name}" for name, found in read_json(file).items() if not found["ended"]]
 
 
 def read_predictions(path: Path, rows: int) -> pd.DataFrame:
@@ -271,6 +279,7 @@ def evaluate(
     evaluation = {
         "signature": signature,
         "best_blind": blind,
+        "unfinished_fits": unfinished_fits(config.baselines.models),
         "intervals": intervals(scored, clusters, config),
         "pairs": pairs,
         "minimum_detectable_difference": smallest,

@@ -15,7 +15,7 @@ import pandas as pd
 from abo_vqa.answering import Files, Once, Pictures, Stored, answer_rows, collect
 from abo_vqa.config import load_config
 from abo_vqa.errors import UserError
-from abo_vqa.io import file_md5, fingerprint, read_table, scratch, write_table
+from abo_vqa.io import file_md5, fingerprint, read_table, scratch, write_json, write_table
 from abo_vqa.models import FAMILIES, checkpoint_of, load_model
 from abo_vqa.processes import launch, rank_and_world
 from abo_vqa.stage import Log, Summary, execute, no_log, pin_threads
@@ -221,17 +221,21 @@ def peak_memory() -> dict[str, float]:
 
 def run_blind(config: Config) -> Summary:
     """Write reports/baselines/blind/<variant>/predictions.csv for each blind baseline."""
-    from abo_vqa.models.blind import VARIANTS
+    from abo_vqa.models.blind import VARIANTS, ended, one_spelling
 
     rows = sampled(
         read_table(VQA, ["image_path", "question"]), config.seed, config.baselines.fraction
     )
     train = read_table(TRAIN, ["question", "answer"])
-    questions = train["question"].tolist()
-    answers = [answer.strip().lower() for answer in train["answer"]]
-    written = []
+    questions, answers = one_spelling(train["question"].tolist(), train["answer"].tolist())
+    if not answers:
+        raise UserError(f"{TRAIN} has no answer to learn from. Run `dvc repro split`.")
+    written: list[Path] = []
+    fits: dict[str, dict[str, bool]] = {}
     for variant, fit in VARIANTS.items():
-        said, confidence = fit(questions, answers)(rows["question"].tolist())
+        predictor = fit(questions, answers)
+        fits[variant] = {"ended": ended(predictor)}
+        said, confidence = predictor(rows["question"].tolist())
         table = pd.DataFrame(
             {
                 "row_id": rows["row_id"],
@@ -241,10 +245,13 @@ def run_blind(config: Config) -> Summary:
             }
         )
         written.append(write_table(table, REPORTS / "blind" / variant / "predictions.csv"))
+    written.append(write_json(fits, REPORTS / "blind" / "fits.json"))
+    unfinished = [variant for variant, found in fits.items() if not found["ended"]]
+    said_more = f"\nunfinished fits: {', '.join(unfinished)}" if unfinished else ""
     return Summary(
-        f"blind: {len(rows)} rows → {REPORTS / 'blind'}/{{{','.join(VARIANTS)}}}",
+        f"blind: {len(rows)} rows → {REPORTS / 'blind'}/{{{','.join(VARIANTS)}}}{said_more}",
         metrics={"rows": len(rows)},
-        params={"fitted_on": str(TRAIN)},
+        params={"fitted_on": str(TRAIN), "unfinished_fits": ", ".join(unfinished) or "none"},
         datasets={"training": TRAIN},
         artifacts=tuple(written),
     )

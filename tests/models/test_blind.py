@@ -53,3 +53,31 @@ def test_ngrams_generalise_over_words() -> None:
 def test_ngrams_without_enough_answers_fall_back() -> None:
     said, _ = blind.by_ngrams(["a?", "a?"], ["x", "x"])(["a?", "b?"])
     assert said == ["x", "x"]
+
+
+def test_equal_answers_are_one_class_and_blank_ones_none() -> None:
+    asked = ["q?"] * 8
+    answers = ["2", "Two", "two", "2.0", "A", "A++", " ", "red"]
+    questions, spelt = blind.one_spelling(asked, answers)
+    assert spelt == ["two", "two", "two", "two", "a", "a++", "red"]
+    assert len(questions) == 7
+    assert say_all(blind.majority, questions, spelt)[0][0] == "two"
+
+
+def say_all(fit, questions, answers) -> list[tuple[str, float]]:
+    return list(zip(*fit(questions, answers)(["q?"]), strict=True))
+
+
+def test_a_fit_that_is_stopped_says_so_and_warns_nobody(monkeypatch, recwarn) -> None:
+    assert blind.ended(blind.by_ngrams(QUESTIONS, ANSWERS))
+    assert blind.ended(blind.by_question(QUESTIONS, ANSWERS))
+    monkeypatch.setattr(blind, "STEPS", 1)
+    stopped = blind.by_ngrams(QUESTIONS, ANSWERS)
+    assert not blind.ended(stopped)
+    assert len(stopped(["What color is it?"])[0]) == 1
+    assert not [w for w in recwarn if "onverge" in str(w.message)]
+
+
+def test_ngrams_are_the_same_in_any_order_of_rows() -> None:
+    one = blind.by_ngrams(QUESTIONS, ANSWERS)(QUESTIONS)
+    assert blind.by_ngrams(QUESTIONS[::-1], ANSWERS[::-1])(QUESTIONS) == one

@@ -48,6 +48,13 @@ def test_the_floor_is_cleared_beyond_chance_only_after_correction(results):
     assert f"No zero-shot model clears it beyond chance, corrected for all {len(pairs)} " in said[0]
 
 
+def test_a_floor_whose_fit_was_stopped_is_said(results):
+    assert not any("stopped before its end" in line for line in sentences.findings(results))
+    evaluation = {**results.evaluation, "unfinished_fits": ["blind-ngram"]}
+    said = sentences.findings(replace(results, evaluation=evaluation))
+    assert any("The fit of Blind (n-grams) was stopped before its end" in line for line in said)
+
+
 def test_a_loss_is_called_a_loss(results):
     worse = {m: dict(v) for m, v in results.metrics.items()}
     worse["finetuned"]["accuracy"] = 0.01

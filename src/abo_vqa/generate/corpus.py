@@ -89,7 +89,7 @@ def blind(rows: Sequence[Row], answers: Sequence[str], seed: int) -> dict[str, f
     """
     from abo_vqa.models.blind import by_ngrams, by_question
 
-    questions = [row["question"] for row in rows]
+    questions = [row["question"] for row in rows]  # a blank answer is never told
     folds = image_folds(rows, seed)
     if not folds:
         return {}
@@ -97,14 +97,18 @@ def blind(rows: Sequence[Row], answers: Sequence[str], seed: int) -> dict[str, f
     few = len(rows) <= NGRAM_ROWS
     for held_out in folds:
         inside = set(held_out)
-        fit = [i for i in range(len(rows)) if i not in inside]
+        fit = [i for i in range(len(rows)) if i not in inside and answers[i]]
+        if not fit:
+            continue
         known = [questions[i] for i in fit], [answers[i] for i in fit]
         asked = [questions[i] for i in held_out]
         for name, method in (("question", by_question), ("ngram", by_ngrams)):
             if name == "ngram" and not few:
                 continue
             predicted, _ = method(*known)(asked)
-            hits[name] += sum(p == answers[i] for p, i in zip(predicted, held_out, strict=True))
+            hits[name] += sum(
+                p == answers[i] != "" for p, i in zip(predicted, held_out, strict=True)
+            )
     if not few:
         del hits["ngram"]
     return {name: round(n / len(rows), 4) for name, n in hits.items()}

@@ -49,6 +49,12 @@ def findings(results: Results) -> list[str]:
             f"The floor is {percent(floor)}: {label(blind)} reaches it without the picture. "
             + beyond_chance(zero_shot, beaten, len(results.evaluation.get("pairs", [])))
         )
+        unfinished = [label(m) for m in results.evaluation.get("unfinished_fits", [])]
+        if unfinished:
+            said.append(
+                f"The fit of {listing(unfinished)} was stopped before its end: the floor may be "
+                "higher than it is here."
+            )
         types = gains_by_type(results, results.focus)
         better = [f"{name} ({points(gain)})" for name, gain in types if gain > 0]
         if better:
