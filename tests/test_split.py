@@ -1,5 +1,6 @@
 """The split: the study's to the row, groups that never straddle, clusters that don't chain."""
 
+import os
 import random
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from abo_vqa import split as split_module
-from abo_vqa.audit import look_alikes
+from abo_vqa.audit import audit, leaks, look_alikes
 from abo_vqa.cli import main
 from abo_vqa.config import load_config
+from abo_vqa.errors import UserError
 from abo_vqa.groups import bundles, clusters, group_rows, joined
 from abo_vqa.io import read_json, read_table, write_table
 from abo_vqa.split import fold_count, split_rows
@@ -319,3 +321,133 @@ def test_fewer_groups_than_folds(products):
     train, test = chosen(table, "product")
     assert min(len(train), len(test)) > 0
     assert not set(table["item_id"].iloc[train]) & set(table["item_id"].iloc[test])
+
+
+# --- look-alikes: order of rows, what is left over -----------------------------------------------
+
+
+def partition(groups, names):
+    return {frozenset(names[groups == g]) for g in set(groups.tolist())}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 63), min_size=2, max_size=30), st.randoms(use_true_random=False))
+def test_the_order_of_rows_changes_no_group_and_no_side(bits, rng):
+    """Many hashes of six bits: nearly every cluster has a rival of the same density."""
+    pictures = [
+        (f"{i:02d}.jpg", f"B{i % 17}", "AB"[i % 2], "", hexed(b)) for i, b in enumerate(bits)
+    ]
+    table = vqa(pictures, 1)
+    order = list(range(len(table)))
+    rng.shuffle(order)
+    other = table.iloc[order].reset_index(drop=True)
+    names, others = table["image_path"].to_numpy(), other["image_path"].to_numpy()
+    groups, again = (group_rows(t, "near-duplicate", 1) for t in (table, other))
+    assert partition(groups, names) == partition(again, others)
+    if len(set(groups.tolist())) > 1:
+        first, second = (chosen(t, "near-duplicate", distance=1)[1] for t in (table, other))
+        assert set(names[first]) == set(others[second])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 255), min_size=5, max_size=60), st.integers(0, 5))
+def test_the_audit_never_refuses_a_split_by_near_duplicates(bits, seed):
+    pictures = [(f"{i:02d}.jpg", "", "A", "", hexed(b)) for i, b in enumerate(bits)]
+    table = vqa(pictures, 1, seed)
+    if len(set(group_rows(table, "near-duplicate", 2).tolist())) == 1:
+        return
+    train, test = (table.iloc[rows] for rows in chosen(table, "near-duplicate", distance=2))
+    assert leaks(audit(train, test, "near-duplicate", 2), "near-duplicate") == {}
+
+
+def cloud(n, seed):
+    """A chain of look-alikes without end, as phone cases on white make, and pictures alone."""
+    rng = random.Random(seed)
+    bits = [0]
+    for _ in range(n):
+        bits.append(rng.choice(bits[-40:]) ^ (1 << rng.randrange(64)) ^ (1 << rng.randrange(64)))
+    return bits + [rng.getrandbits(64) for _ in range(n)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_few_pictures_of_test_look_like_one_of_train_and_types_keep_their_shares(seed):
+    bits = cloud(1000, seed)
+    types = ["case"] * 1001 + ["lamp"] * 1000  # all of the cloud is one type: it must be cut
+    rows = zip(bits, types, strict=True)
+    table = vqa([(f"{i:04d}.jpg", "", t, "", hexed(b)) for i, (b, t) in enumerate(rows)], 1)
+    train, test = (table.iloc[rows] for rows in chosen(table, "near-duplicate", seed=seed))
+    found = audit(train, test, "near-duplicate", 4)
+    assert abs(len(test) / len(table) - 0.2) < 0.01
+    assert found["types"]["largest_difference"] < 0.02
+    assert found["near_duplicates"]["share"] < 0.04  # 0.12 to 0.16 if pieces are dealt at random
+    _, test = chosen(table, "near-duplicate", stratify=False)  # nothing asks for a cut
+    train = np.setdiff1d(np.arange(len(table)), test)
+    assert look_alikes(table.iloc[train], table.iloc[test], 4) == 0
+
+
+def test_a_group_of_most_rows_leaves_the_asked_share_where_the_others_suffice():
+    big = [(f"{i:03d}.jpg", "same product", "A", "", "") for i in range(60)]
+    small = [(f"x{i:03d}.jpg", f"B{i}", "A", "", "") for i in range(40)]
+    table = vqa([*big, *small])
+    assert len(chosen(table, "product")[1]) == 0.2 * len(table)
+
+
+def test_a_share_that_groups_make_impossible_is_said(tmp_path, capsys):
+    big = [(f"{i:03d}.jpg", "same product", "A", "", "") for i in range(90)]
+    write_table(
+        vqa([*big, *((f"x{i}.jpg", f"B{i}", "A", "", "") for i in range(10))]), tmp_path / "v.csv"
+    )
+    command = [
+        "split",
+        "--vqa",
+        str(tmp_path / "v.csv"),
+        "--out",
+        str(tmp_path),
+        "--group",
+        "product",
+    ]
+    assert main(command) == 0
+    assert "20.0% of the rows were asked for test, 10.0% given" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", ["0.001", "0.5", "0.66", "0.67", "0.9", "0.999"])
+@pytest.mark.parametrize("kind", ["image", "product", "near-duplicate"])
+@pytest.mark.parametrize("pictures", [1, 2, 3])
+def test_tiny_tables_get_two_sides_or_one_message(tmp_path, capsys, size, kind, pictures):
+    table = vqa([(f"{i}.jpg", f"B{i}", "A", "", "") for i in range(pictures)])
+    write_table(table, tmp_path / "v.csv")
+    command = ["split", "--vqa", str(tmp_path / "v.csv"), "--out", str(tmp_path), "--group", kind]
+    code = main([*command, "--test-size", size])
+    said = capsys.readouterr()
+    if code:
+        assert code == 2
+        assert len(said.err.strip().splitlines()) == 1
+    else:
+        assert all(len(read_table(tmp_path / f"{side}.csv")) for side in ("train", "test"))
+
+
+@pytest.mark.parametrize(
+    "value", ["0x00000000000000", " 0000000000000ff", "1_000_000_000_00", "g" * 16]
+)
+def test_a_hash_is_16_hex_digits_and_nothing_that_python_reads_as_one(value):
+    table = vqa([("a.jpg", "", "A", "", value), ("b.jpg", "", "A", "", "")], 1)
+    with pytest.raises(UserError, match="isn't 16 hex digits"):
+        group_rows(table, "near-duplicate", 4)
+
+
+def real_hashes():
+    folder = Path(os.environ.get("ABO_VQA_REAL", ROOT.parent / "shared" / "real"))
+    if not (folder / "hashes.csv").is_file():
+        pytest.skip("no real pictures here")
+    table = read_table(folder / "hashes.csv")
+    return table.assign(question="What is it?", answer="it", item_id="")
+
+
+@pytest.mark.parametrize(("n", "seed"), [(1000, 0), (1000, 1), (5000, 0), (14_798, 0), (14_798, 1)])
+def test_a_default_split_of_real_pictures_succeeds_and_keeps_look_alikes_together(n, seed):
+    table = real_hashes().sample(n, random_state=seed).reset_index(drop=True)
+    train, test = (table.iloc[rows] for rows in chosen(table, "near-duplicate"))
+    found = audit(train, test, "near-duplicate", 4)
+    assert leaks(found, "near-duplicate") == {}
+    assert abs(len(test) / n - 0.2) < 0.01
+    assert found["near_duplicates"]["share"] <= 0.01

@@ -18,7 +18,7 @@ import pandas as pd
 
 from abo_vqa.errors import UserError
 from abo_vqa.groups import NEEDS, group_rows
-from abo_vqa.hashes import close_pairs, hash_bits
+from abo_vqa.hashes import close_pairs, hash_bits, hash_graph
 from abo_vqa.io import read_table
 
 COLUMNS = ("image_path", "question", "answer")
@@ -45,13 +45,20 @@ def audit(train: pd.DataFrame, test: pd.DataFrame, kind: str, distance: int) -> 
         not; overlap: shares of test rows whose question, or question and answer, is in train;
         types: the largest difference in a product type's share. A check whose column is missing is
         left out.
+    Raises:
+        UserError: a side has no rows, or a perceptual hash isn't 16 hex digits.
     """
+    for side, table in (("train", train), ("test", test)):
+        if table.empty:
+            raise UserError(f"the {side} table has no rows: nothing to compare.")
     both = pd.concat([train, test], ignore_index=True)
+    hashed = "phash" in train and "phash" in test
+    graph = hash_graph(both["phash"], distance) if hashed else None
     in_test = np.arange(len(both)) >= len(train)
     found: dict[str, Any] = {
         "rows": {"train": len(train), "test": len(test)},
         "images": {"train": train["image_path"].nunique(), "test": test["image_path"].nunique()},
-        "groups": group_sizes(both, group_rows(both, kind, distance)),
+        "groups": group_sizes(both, group_rows(both, kind, distance, graph)),
         "shared": {
             name: len((set(train[column]) & set(test[column])) - {""})
             for name, column in EQUAL.items()
@@ -59,9 +66,9 @@ def audit(train: pd.DataFrame, test: pd.DataFrame, kind: str, distance: int) -> 
         },
     }
     if all(name in both for name in NEEDS["near-duplicate"]):
-        groups = pd.Series(in_test).groupby(group_rows(both, "near-duplicate", distance))
+        groups = pd.Series(in_test).groupby(group_rows(both, "near-duplicate", distance, graph))
         found["shared"]["near_duplicate_groups"] = int((groups.nunique() > 1).sum())
-    if "phash" in train and "phash" in test:
+    if hashed:
         alike = look_alikes(train, test, distance)
         share = alike / max(1, found["images"]["test"])
         found["near_duplicates"] = {"test_images": alike, "share": round(share, 6)}
@@ -135,12 +142,31 @@ def describe(found: Mapping[str, Any], kind: str) -> str:
     if "near_duplicates" in found:
         alike = found["near_duplicates"]
         lines.append(f"  test images that look like one in train: {alike['test_images']:,}")
+        if alike["test_images"]:
+            lines.append(
+                f"  warning: that is {alike['share']:.1%} of the test images; groups that touch "
+                "were parted, since together they are too large for the test set"
+            )
     seen = found["overlap"]
     lines.append(
         f"  of test rows, {seen['questions']:.1%} have a question and {seen['pairs']:.1%} "
         "a question and answer that train has too"
     )
     return "\n".join(lines)
+
+
+def missed_share(found: Mapping[str, Any], kind: str, test_size: float) -> list[str]:
+    """A line, where the test set's share is more than a point from what was asked for."""
+    unit = "images" if kind == "image" else "rows"
+    sizes = found[unit]
+    given = sizes["test"] / (sizes["train"] + sizes["test"])
+    if abs(given - test_size) <= 0.01:
+        return []
+    largest = found["groups"][f"largest_{unit}"] / (sizes["train"] + sizes["test"])
+    return [
+        f"  warning: {test_size:.1%} of the {unit} were asked for test, {given:.1%} given: groups "
+        f"by {kind} stay whole, and the largest holds {largest:.1%}"
+    ]
 
 
 def refuse_leaks(found: Mapping[str, Any], kind: str) -> None:

@@ -163,9 +163,10 @@ def run(config: Config, log: Log = no_log) -> Summary:
     found = audit.audit(train, test, settings.group, settings.phash_distance)
     write_results(found, AUDIT)
     audit.refuse_leaks(found, settings.group)
+    missed = audit.missed_share(found, settings.group, settings.test_size)
     numbers = pd.json_normalize(found, sep="/").iloc[0].to_dict()
     return Summary(
-        message=audit.describe(found, settings.group),
+        message="\n".join([audit.describe(found, settings.group), *missed]),
         metrics={str(name): float(value) for name, value in numbers.items()},
         datasets={"training": TRAIN, "testing": TEST},
         artifacts=(AUDIT,),
@@ -218,6 +219,7 @@ def command(args: argparse.Namespace) -> int:
     )
     train, test = write_split(table, sides, args.out / "train.csv", args.out / "test.csv")
     found = audit.audit(train, test, args.group, args.distance)
-    print(audit.describe(found, args.group))
+    missed = audit.missed_share(found, args.group, args.test_size)
+    print("\n".join([audit.describe(found, args.group), *missed]))
     audit.refuse_leaks(found, args.group)
     return 0

@@ -1,0 +1,116 @@
+"""Look-alikes left in train, size and types of the default split, and what it costs.
+
+    python benchmarks/split.py ../shared/real/hashes.csv       # image_path, image_sha1, phash
+    python benchmarks/split.py ../shared/real/hashes.csv --sizes 76000 --distances 4 --seeds 1
+
+Without a path, and for more pictures than the file has: synthetic hashes, copies with up to four
+flipped bits and random ones. "one type": the largest component is a product type of its own, so
+that it must be cut to keep its share. Processor seconds of the split, and of its audit; the peak
+memory is the whole run's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.sparse.csgraph import connected_components
+
+from abo_vqa.audit import audit
+from abo_vqa.hashes import hash_graph
+from abo_vqa.io import read_table
+from abo_vqa.split import split_rows
+
+
+def filled_up(known: list[int], n: int, rng: np.random.RandomState) -> list[int]:
+    """Hashes, with copies of up to four flipped bits (three of four) and random ones added."""
+    made = list(known)
+    while len(made) < n:
+        bits = int.from_bytes(rng.bytes(8), "big")
+        if made and rng.rand() < 0.75:
+            bits = made[rng.randint(len(made))]
+            for bit in rng.randint(0, 64, size=rng.randint(0, 5)):
+                bits ^= 1 << int(bit)
+        made.append(bits)
+    return made
+
+
+def sample(known: list[int], n: int, seed: int) -> pd.DataFrame:
+    rng = np.random.RandomState(seed)
+    bits = filled_up(known, n, rng)
+    drawn = [bits[i] for i in rng.permutation(len(bits))[:n]]
+    columns = {"image_path": [f"{i:06d}.jpg" for i in range(n)], "question": "?", "answer": "a"}
+    unknown = {"item_id": "", "image_sha1": ""}
+    return pd.DataFrame({**columns, **unknown, "phash": [f"{b:016x}" for b in drawn]}, dtype=object)
+
+
+def largest_component(table: pd.DataFrame, distance: int) -> np.ndarray:
+    graph = hash_graph(table["phash"], distance)
+    component = connected_components(graph.close, directed=False)[1][graph.numbers(table["phash"])]
+    return component == np.bincount(component).argmax()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("hashes", type=Path, nargs="?", help="table with a column phash")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[5000, 14798, 40000])
+    parser.add_argument("--distances", type=int, nargs="+", default=[2, 4, 6])
+    parser.add_argument("--seeds", type=int, default=3)
+    args = parser.parse_args()
+    known = []
+    if args.hashes:
+        known = [int(value, 16) for value in read_table(args.hashes, ["phash"])["phash"]]
+    print(
+        "| pictures | bits | largest component | largest group | test share | left over | "
+        "left over, one type | types differ by | CPU s split, audit |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for n in args.sizes:
+        for distance in args.distances:
+            rows = [measured(sample(known, n, seed), distance) for seed in range(args.seeds)]
+            print(f"| {n:,} | {distance} | " + " | ".join(cells(rows)) + " |", flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"peak memory {peak / 1e6:.2f} GB")
+
+
+def measured(table: pd.DataFrame, distance: int) -> list[float]:
+    largest = largest_component(table, distance)
+    typed = table.assign(product_type=np.where(largest, "largest", "other").astype(object))
+    found, spent = [], []
+    for which in (table, typed):
+        start = time.process_time()
+        sides = split_rows(which, "near-duplicate", 0.2, 42, distance=distance, stratify=True)
+        spent.append(time.process_time() - start)
+        start = time.process_time()
+        train, test = (which.iloc[rows] for rows in sides)
+        found.append(audit(train, test, "near-duplicate", distance))
+        spent.append(time.process_time() - start)
+    plain, cut = found
+    share = plain["rows"]["test"] / len(table)
+    return [
+        largest.mean(), plain["groups"]["largest_images"], share, plain["near_duplicates"]["share"],
+        cut["near_duplicates"]["share"], cut["types"]["largest_difference"], max(spent[::2]),
+        max(spent[1::2]),
+    ]  # fmt: skip
+
+
+def cells(rows: list[list[float]]) -> list[str]:
+    """The worst (for the test share: the lowest) of the samples."""
+    component, group, _, left, cut, types, split, audited = np.max(rows, axis=0)
+    share = np.min(rows, axis=0)[2]
+    shares = [f"{value:.1%}" for value in (share, left, cut)]
+    return [
+        f"{component:.0%}",
+        f"{group:.0f}",
+        *shares,
+        f"{types:.4f}",
+        f"{split:.0f}, {audited:.0f}",
+    ]
+
+
+if __name__ == "__main__":
+    main()
