@@ -1,29 +1,31 @@
 """Ask a model about one picture, or about a folder of pictures and a table of questions.
 
-abo-vqa predict --model blip --image chair.jpg --question "What color is it?"
-abo-vqa predict --model finetuned --images DIR --csv FILE.csv --out OUT.csv
+    abo-vqa predict --model blip --image chair.jpg --question "What color is it?"
+    abo-vqa predict --images DIR --csv questions.csv --out answers.csv
 
-The table has the columns image_name and question; the answers come as generated_answer.
+The table's columns may have any of the usual names; the answers come as generated_answer, and
+`abo-vqa score answers.csv` takes them as they are.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from abo_vqa.answering import Files
 from abo_vqa.archive import ImageError
+from abo_vqa.columns import add_option
 from abo_vqa.config import load_config
 from abo_vqa.errors import UserError
-from abo_vqa.io import file_md5, read_table, scratch, write_table
+from abo_vqa.io import file_md5, scratch, write_table
 from abo_vqa.models import FAMILIES, checkpoint_of, load_model
 from abo_vqa.pictures import Unreadable, decode
 from abo_vqa.predict import ADAPTER, candidates_for, journal_key, predict_rows
+from abo_vqa.question_table import QuestionTable
 from abo_vqa.stage import pin_threads
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from abo_vqa.models.base import VQAModel
 
 FINETUNED = "finetuned"
+NONE_ANSWERED = 1  # exit code
+USAGE = """abo-vqa predict [--model MODEL] --image FILE --question TEXT [--choices TEXT …]
+       abo-vqa predict [--model MODEL] --images DIR --csv FILE --out FILE [--columns COLUMNS]"""
 
 
 def load(name: str, config: Config, adapter: Path = ADAPTER) -> VQAModel:
@@ -48,7 +53,7 @@ def load(name: str, config: Config, adapter: Path = ADAPTER) -> VQAModel:
 
 
 def picture(path: str | Path) -> Image:
-    """A JPEG or PNG file as RGB.
+    """A picture file of any format that `abo_vqa.pictures` reads, as RGB.
 
     Raises:
         ImageError: missing or unreadable.
@@ -62,9 +67,8 @@ def picture(path: str | Path) -> Image:
         raise ImageError(str(path), str(error)) from error
 
 
-def ask_one(model: VQAModel, image: Path, question: str, choices: Sequence[str]) -> str:
+def ask_one(model: VQAModel, seen: Image, question: str, choices: Sequence[str]) -> str:
     """The answer to one question; with choices, these from likely to unlikely."""
-    seen = picture(image)
     if not choices:
         return model.answer([seen], [question])[0].text
     scores = model.rank([seen], [question], [choices])[0]
@@ -72,62 +76,93 @@ def ask_one(model: VQAModel, image: Path, question: str, choices: Sequence[str])
     return "\n".join(f"{score:10.4f}  {choice}" for score, choice in ranked)
 
 
-def questions_of(table: pd.DataFrame, images: Path) -> pd.DataFrame:
-    """Rows (row_id, image_path, question) of a table of image_name and question."""
-    if not images.is_dir():
-        raise UserError(f"no folder {images}; --images names the folder that image_name is in.")
-    paths = [str(images / name) for name in table["image_name"]]
-    columns = {"row_id": range(len(table)), "image_path": paths, "question": table["question"]}
-    return pd.DataFrame(columns)
+def ask_table(args: argparse.Namespace, config: Config) -> int:
+    """Write the table with generated_answer; an interrupted run goes on where it was.
 
+    A row that can't be answered gets an empty answer and the reason in the column error; on the
+    terminal the reasons are counted.
 
-def ask_table(args: argparse.Namespace, config: Config) -> str:
-    """Write the table with generated_answer added; an interrupted run goes on where it was.
-
-    A row whose picture can't be read gets an empty answer and the reason in the column error.
+    Returns:
+        the exit code: `NONE_ANSWERED` if every row failed, else 0.
     """
-    table = read_table(args.csv, ["image_name", "question"])
-    rows = questions_of(table, args.images)
+    asked = QuestionTable.read(args.csv, args.images, args.columns)
+    print(asked.columns.describe())
     name = "blip" if args.model == FINETUNED else args.model
-    adapter = [file_md5(f) for f in sorted(args.adapter.glob("adapter_*"))]
-    folder = scratch("predict", journal_key(name, config, rows, [args.model, adapter]))
+    known = [args.model, [file_md5(f) for f in sorted(args.adapter.glob("adapter_*"))]]
+    folder = scratch("predict", journal_key(name, config, asked.rows, [*known, states(asked)]))
     model = load(args.model, config, args.adapter)
     size = checkpoint_of(name, config).batch_size
-    answers = predict_rows(model, rows, Files(picture), folder, size)
-    out = table.assign(generated_answer=answers["prediction"].to_numpy())
-    failed = int((answers["error"] != "").sum())
-    if failed:
-        out["error"] = answers["error"].to_numpy()
-    write_table(out, args.out)
+    answers = predict_rows(model, asked.rows, Files(picture), folder, size)
+    table, reasons = asked.answered(answers)
+    write_table(table, args.out)
     shutil.rmtree(folder)
-    done = f"{len(out)} answers → {args.out}"
-    return f"{done}; {failed} without an answer" if failed else done
+    if asked.stale:
+        print(f"left out: {', '.join(asked.stale)}, from an earlier run")
+    print(f"{reasons.count(''):,} answers → {args.out}")
+    if failures := asked.failures(reasons):
+        print(f"warning: {failures}. The column error has each row's.", file=sys.stderr)
+    return 0 if "" in reasons else NONE_ANSWERED
+
+
+def states(asked: QuestionTable) -> list[list[int]]:
+    """Size and time of change of every picture: a mended one is read again."""
+    files = [Path(path).stat() for path in sorted(set(asked.rows["image_path"]))]
+    return [[file.st_size, file.st_mtime_ns] for file in files]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = USAGE
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = (
+        "exit code: 0; 1 if not one row of the table was answered (the table is written, with\n"
+        "the reasons in its column error); 2 if something is wrong with what was given."
+    )
     names = [*FAMILIES, FINETUNED]
-    parser.add_argument("--model", default=FINETUNED, choices=names, help="default: %(default)s")
-    parser.add_argument("--adapter", type=Path, default=ADAPTER, help="PEFT folder of `finetuned`")
-    parser.add_argument("--image", type=Path, help="one picture")
-    parser.add_argument("--question", help="one question about --image")
-    parser.add_argument("--choices", nargs="+", default=[], help="rank these by likelihood")
-    parser.add_argument("--images", type=Path, help="folder of pictures")
-    parser.add_argument("--csv", type=Path, help="table with the columns image_name, question")
-    parser.add_argument("--out", type=Path, help="where the table with answers goes")
+    parser.add_argument(
+        "--model",
+        default=FINETUNED,
+        choices=names,
+        metavar="MODEL",
+        help=f"{', '.join(names)} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--adapter",
+        type=Path,
+        default=ADAPTER,
+        metavar="DIR",
+        help="PEFT folder of `finetuned` (default: %(default)s)",
+    )
+    one = parser.add_argument_group("one picture (JPEG, PNG, WebP, GIF, BMP)")
+    one.add_argument("--image", type=Path, metavar="FILE", help="the picture")
+    one.add_argument("--question", metavar="TEXT", help="one question about it")
+    one.add_argument(
+        "--choices", nargs="+", default=[], metavar="TEXT", help="rank these by likelihood"
+    )
+    many = parser.add_argument_group("a table of questions")
+    many.add_argument("--images", type=Path, metavar="DIR", help="folder of the pictures")
+    many.add_argument(
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help="a picture (image_name, image_path, …) and a question a row",
+    )
+    many.add_argument("--out", type=Path, metavar="FILE", help="where the table with answers goes")
+    add_option(parser)
 
 
 def command(args: argparse.Namespace) -> int:
-    one = args.image is not None and args.question is not None
-    many = args.images is not None and args.csv is not None and args.out is not None
-    if one == many:
+    single, table = (args.image, args.question), (args.images, args.csv, args.out)
+    one = None not in single and not any(table)
+    many = None not in table and single == (None, None) and not args.choices
+    if not (one or many):
         raise UserError(
             "give either --image FILE --question TEXT, or --images DIR --csv FILE --out FILE."
         )
     config = load_config()
     pin_threads(config.threads)
     if many:
-        print(ask_table(args, config))
-    else:
-        model = load(args.model, config, args.adapter)
-        print(ask_one(model, args.image, args.question, args.choices))
+        return ask_table(args, config)
+    seen = picture(args.image)
+    model = load(args.model, config, args.adapter)
+    print(ask_one(model, seen, args.question, args.choices))
     return 0
