@@ -53,7 +53,7 @@ def test_doubled_columns_are_refused_unless_they_agree(tmp_path):
 
 
 def test_what_is_missing_and_what_is_there_is_said(tmp_path):
-    with pytest.raises(UserError, match=r"lacks the column prediction \(or .*'answer', 'x'"):
+    with pytest.raises(UserError, match=r"lacks the column prediction or .*'answer', 'x'"):
         read(tmp_path, "answer,x\nred,red\n")
 
 

@@ -86,7 +86,7 @@ def test_what_an_earlier_run_wrote_is_replaced(capsys: pytest.CaptureFixture[str
 
 def test_usual_and_chosen_names_of_columns(capsys: pytest.CaptureFixture[str]) -> None:
     assert ask("Filename; Query\na.jpg; is it red?\n") == 0
-    assert "image_path ← Filename, question ← Query" in capsys.readouterr().out
+    assert "image_path ← 'Filename', question ← 'Query'" in capsys.readouterr().out
     assert list(read_table("out.csv")) == ["Filename", "Query", "generated_answer"]
     assert ask("pic,output\na.jpg,red?\n", "--columns", "image_path=pic,question=output") == 0
     assert list(read_table("out.csv")) == ["pic", "output", "generated_answer"]

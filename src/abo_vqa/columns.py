@@ -151,7 +151,7 @@ def found(path: Path, parsed: Parsed, role: str, used: set[str]) -> str:
 
 def lacking(path: Path, parsed: Parsed, missing: Sequence[str]) -> str:
     """The message about required columns that aren't there."""
-    wanted = "; ".join(f"{role} (or {', '.join(USUAL[role][1:])})" for role in missing)
+    wanted = "; ".join(f"{role} or {', '.join(USUAL[role][1:])}" for role in missing)
     example = ",".join(f"{role}=NAME" for role in missing)
     return f"{path} lacks the column {wanted}. {listed(parsed)} Name it with --columns {example}."
 
