@@ -7,7 +7,7 @@ import pytest
 from test_split import catalogue, chosen, hexed, vqa
 
 from abo_vqa import audit as audit_module
-from abo_vqa.audit import audit, leaks, strictest
+from abo_vqa.audit import audit, describe, leaks, strictest
 from abo_vqa.cli import main
 from abo_vqa.io import write_table
 
@@ -147,3 +147,19 @@ def test_empty_values_are_shared_by_nobody():
     table = vqa(pictures, 2)
     left = table["image_path"] == "a.jpg"
     assert set(found(table[left], table[~left])["shared"].values()) == {0}
+
+
+@pytest.mark.parametrize("prefix", ["images/small/", "/kaggle/input/abo/small/", "small\\"])
+def test_the_same_pictures_in_another_spelling_are_shared(sides, prefix):
+    train, _ = sides
+    other = train.assign(image_path=[prefix + path for path in train["image_path"]])
+    assert found(train, other)["shared"]["images"] == train["image_path"].nunique()
+
+
+def test_pictures_that_could_not_be_checked_are_counted(sides):
+    train, test = (table.assign(phash="", image_sha1="") for table in sides)
+    report = found(train, test)
+    pictures = len(set(train["image_path"]) | set(test["image_path"]))
+    assert report["unchecked"]["near_duplicate_groups"] == pictures
+    assert report["unchecked"]["products"] == 0
+    assert f"(not checked for {pictures:,} pictures)" in describe(report, "near-duplicate")

@@ -297,7 +297,7 @@ def test_a_plain_table_gets_its_provenance_from_the_balanced_one(tmp_path, capsy
         (["--vqa", "v.csv"], "belong together"),
         (["--vqa", "v.csv", "--out", ".", "--test-size", "1.5"], "between 0 and 1"),
         (["--vqa", "v.csv", "--out", ".", "--distance", "65"], "0 to 32"),
-        (["--vqa", "bad.csv", "--out", "."], "lacks the column(s) answer"),
+        (["--vqa", "bad.csv", "--out", "."], "lacks the column answer"),
         (["--vqa", "empty.csv", "--out", ".", "--group", "image"], "no rows"),
         (["--vqa", "one.csv", "--out", ".", "--group", "image"], "can't be split"),
         (["--vqa", "v.csv", "--out", "."], "isn't 16 hex digits"),
@@ -451,3 +451,25 @@ def test_a_default_split_of_real_pictures_succeeds_and_keeps_look_alikes_togethe
     assert leaks(found, "near-duplicate") == {}
     assert abs(len(test) / n - 0.2) < 0.01
     assert found["near_duplicates"]["share"] <= 0.01
+
+
+@pytest.mark.parametrize("prefix", ["images/small/", "/data/abo/small/", ""])
+def test_the_balanced_table_is_joined_whatever_the_spelling(tmp_path, capsys, prefix):
+    names = [f"{i:02x}/{i:08x}.jpg" for i in range(12)]
+    hashes = [f"{i // 2 * 0x0123456789ABCD:016x}" for i in range(12)]  # pairs look alike
+    known = pd.DataFrame({"path": names, "item_id": "", "image_sha1": "", "phash": hashes})
+    known["item_id"] = [f"P{i}" for i in range(12)]
+    known.to_csv(tmp_path / "balanced.csv", index=False)
+    asked = pd.DataFrame({"img": [prefix + n for n in names], "query": "Is it?", "gt": "yes"})
+    asked.to_csv(tmp_path / "vqa.csv", index=False)
+    out = tmp_path / "out"
+    files = ["--vqa", str(tmp_path / "vqa.csv"), "--balanced", str(tmp_path / "balanced.csv")]
+    assert main(["split", *files, "--out", str(out)]) == 0
+    assert "12 of 12 pictures found in the balanced table" in capsys.readouterr().out
+    train, test = (
+        set(pd.read_csv(out / f"{side}.csv", dtype=str)["phash"]) for side in ("train", "test")
+    )
+    assert not train & test
+    asked.assign(img="nowhere.jpg").to_csv(tmp_path / "vqa.csv", index=False)
+    assert main(["split", *files, "--out", str(out)]) == 2
+    assert "not one of 1 pictures was found in the balanced table" in capsys.readouterr().err

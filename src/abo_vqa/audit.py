@@ -16,13 +16,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from abo_vqa.columns import add_option, read_columns
 from abo_vqa.errors import UserError
 from abo_vqa.groups import NEEDS, group_rows
 from abo_vqa.hashes import close_pairs, hash_bits, hash_graph
-from abo_vqa.io import read_table
+from abo_vqa.picture_paths import identities
 
 COLUMNS = ("image_path", "question", "answer")
 EQUAL = {"images": "image_path", "products": "item_id", "identical_pictures": "image_sha1"}
+# A picture whose value is empty can't be compared: it isn't known to be unlike the others.
+UNKNOWN = {name: column for name, column in EQUAL.items() if name != "images"}
+UNKNOWN["near_duplicate_groups"] = "phash"
 # Which findings make a split by this kind of group wrong.
 FORBIDDEN = {
     "image": ("images",),
@@ -43,6 +47,7 @@ def audit(train: pd.DataFrame, test: pd.DataFrame, kind: str, distance: int) -> 
         shared: distinct values on both sides, `near_duplicate_groups` with the same clusters as
         `groups.clusters`; near_duplicates: test images with any look-alike in train, cluster or
         not; overlap: shares of test rows whose question, or question and answer, is in train;
+        unchecked: pictures without a value, for which a check could not be made;
         types: the largest difference in a product type's share. A check whose column is missing is
         left out.
     Raises:
@@ -51,6 +56,8 @@ def audit(train: pd.DataFrame, test: pd.DataFrame, kind: str, distance: int) -> 
     for side, table in (("train", train), ("test", test)):
         if table.empty:
             raise UserError(f"the {side} table has no rows: nothing to compare.")
+    names = identities(train["image_path"], test["image_path"])
+    train, test = (t.assign(image_path=n) for t, n in zip((train, test), names, strict=True))
     both = pd.concat([train, test], ignore_index=True)
     hashed = "phash" in train and "phash" in test
     graph = hash_graph(both["phash"], distance) if hashed else None
@@ -64,6 +71,11 @@ def audit(train: pd.DataFrame, test: pd.DataFrame, kind: str, distance: int) -> 
             for name, column in EQUAL.items()
             if column in train and column in test
         },
+    }
+    found["unchecked"] = {
+        name: int(both.loc[both[column] == "", "image_path"].nunique())
+        for name, column in UNKNOWN.items()
+        if column in train and column in test
     }
     if all(name in both for name in NEEDS["near-duplicate"]):
         groups = pd.Series(in_test).groupby(group_rows(both, "near-duplicate", distance, graph))
@@ -138,6 +150,8 @@ def describe(found: Mapping[str, Any], kind: str) -> str:
     for name in FORBIDDEN["near-duplicate"]:
         count = found["shared"].get(name)
         text = "not checked: the column isn't there" if count is None else f"{count:,}"
+        unknown = found["unchecked"].get(name, 0)
+        text += f" (not checked for {unknown:,} pictures)" if unknown else ""
         lines.append(f"  shared {name.replace('_', ' '):24}{text}")
     if "near_duplicates" in found:
         alike = found["near_duplicates"]
@@ -194,12 +208,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=PHASH_DISTANCE,
         help="bits of 64 within which pictures are near-duplicates (%(default)s)",
     )
+    add_option(parser)
 
 
 def command(args: argparse.Namespace) -> int:
     if not 0 <= args.distance <= 32:
         raise UserError(f"--distance {args.distance}: 0 to 32 of 64 bits.")
-    train, test = (read_table(path, COLUMNS) for path in (args.train, args.test))
+    read = [read_columns(p, COLUMNS, chosen=args.columns) for p in (args.train, args.test)]
+    print("\n".join(columns.describe() for columns in read))
+    train, test = (columns.frame for columns in read)
     kind = args.group or strictest(train.columns.intersection(test.columns))
     found = audit(train, test, kind, args.distance)
     print(describe(found, kind))

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from abo_vqa import audit
+from abo_vqa.columns import add_option, read_columns
 from abo_vqa.config import Config
 from abo_vqa.dealing import Bundles, Exposure, deal
 from abo_vqa.dealing import fold_count as fold_count
@@ -23,6 +24,7 @@ from abo_vqa.errors import UserError
 from abo_vqa.groups import NEEDS, bundles, group_rows, require_columns
 from abo_vqa.hashes import hash_graph
 from abo_vqa.io import read_table, write_results, write_table
+from abo_vqa.picture_paths import PictureIndex, identities
 from abo_vqa.stage import Log, Summary, execute, no_log
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def split_rows(
     """
     if table.empty:
         raise UserError("the VQA table has no rows: nothing to split.")
+    table = table.assign(image_path=identities(table["image_path"])[0])
     if kind == "image":
         sides = study_split(table, test_size, seed)
     else:
@@ -127,13 +130,24 @@ def rows_by_kind(groups: NDArray[np.int64], kinds: pd.Series | None) -> csr_matr
     return coo_matrix((ones, (groups, numbers))).tocsr()
 
 
-def with_provenance(table: pd.DataFrame, balanced: pd.DataFrame) -> pd.DataFrame:
-    """Add the columns of the balanced table that a plain VQA table lacks; "" where unknown."""
+def with_provenance(table: pd.DataFrame, balanced: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Add the columns of the balanced table that a plain VQA table lacks; "" where unknown.
+
+    Returns:
+        the table, and how many of its pictures the balanced table has, whatever their spelling.
+    Raises:
+        UserError: it has none of them.
+    """
     added = [name for name in FROM_BALANCED if name in balanced and name not in table]
-    known = (
-        balanced[["path", *added]].drop_duplicates("path").rename(columns={"path": "image_path"})
-    )
-    return table.merge(known, on="image_path", how="left").fillna(dict.fromkeys(added, ""))
+    known = balanced.drop_duplicates("path").set_index("path")
+    index = PictureIndex(known.index)
+    match = index.match(table["image_path"].tolist())
+    match.require("the balanced table", index)
+    values = known.reindex(match.paths)[added].fillna("")
+    told = match.describe("the balanced table")
+    complete = len(match.found) == match.total
+    joined = table.assign(**{name: values[name].to_numpy() for name in added})
+    return joined, told if complete else f"warning: {told}"
 
 
 def write_split(
@@ -195,6 +209,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--distance", type=int, default=audit.PHASH_DISTANCE, help="bits of 64 (%(default)s)"
     )
     parser.add_argument("--no-stratify", action="store_true", help="ignore product types")
+    add_option(parser)
 
 
 def command(args: argparse.Namespace) -> int:
@@ -206,9 +221,12 @@ def command(args: argparse.Namespace) -> int:
         raise UserError(f"--test-size {args.test_size}: between 0 and 1.")
     if not 0 <= args.distance <= 32:
         raise UserError(f"--distance {args.distance}: 0 to 32 of 64 bits.")
-    table = read_table(args.vqa, audit.COLUMNS)
+    read = read_columns(args.vqa, audit.COLUMNS, chosen=args.columns)
+    table, notes = read.frame, [read.describe()]
     if args.balanced:
-        table = with_provenance(table, read_table(args.balanced, ["path"]))
+        table, told = with_provenance(table, read_table(args.balanced, ["path"]))
+        notes.append(told)
+    print("\n".join(notes))
     sides = split_rows(
         table,
         args.group,
