@@ -19,7 +19,7 @@ from abo_vqa.metrics.neural import (
     parts,
     tokenise,
 )
-from abo_vqa.metrics.normalise import norm
+from abo_vqa.metrics.normalise import bare
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,7 @@ class BertScore:
 
     def score(self, pairs: Sequence[Pair]) -> dict[Pair, Three]:
         """(precision, recall, F1) of each distinct (prediction, reference)."""
-        keyed = {pair: (norm(pair[0]), norm(pair[1])) for pair in pairs}
+        keyed = {pair: (bare(pair[0]), bare(pair[1])) for pair in pairs}
         distinct = list(dict.fromkeys(keyed.values()))
         tokens = tokenise(self.tokenizer, (text for pair in distinct for text in pair))
         size = {text: len(ids) for text, ids in tokens.items()}
@@ -114,7 +114,7 @@ class BertScore:
         published = self.published_baseline()
         if published is not None:
             return published
-        answers = sorted({norm(reference) for reference in references} - {""})
+        answers = sorted({bare(reference) for reference in references} - {""})
         if len(answers) < 2:
             return 0.0
         rng = np.random.default_rng(seed)
