@@ -76,7 +76,7 @@ def test_bertscore_is_the_librarys_pair_by_pair(roberta):
 
     from bert_score.utils import bert_cos_score_idf, get_model
 
-    from abo_vqa.metrics.normalise import norm
+    from abo_vqa.metrics.normalise import bare
 
     ours = BertScore(roberta)
     weights = defaultdict(lambda: 1.0, {ours.tokenizer.cls_token_id: 0.0,
@@ -84,8 +84,8 @@ def test_bertscore_is_the_librarys_pair_by_pair(roberta):
     model = get_model(roberta.path, roberta.layer)
     found = ours.score(PAIRS)
     for said, wanted in PAIRS:
-        if norm(said) and norm(wanted):
-            alone = bert_cos_score_idf(model, [norm(wanted)], [norm(said)], ours.tokenizer,
+        if bare(said) and bare(wanted):
+            alone = bert_cos_score_idf(model, [bare(wanted)], [bare(said)], ours.tokenizer,
                                        weights, device="cpu")[0].tolist()  # fmt: skip
             assert found[said, wanted] == pytest.approx(alone, abs=1e-5)
 
