@@ -31,6 +31,7 @@ class GivenAnswers:
             where the table has them.
         kept: [n of table] which rows these are.
         taken: meaning → the column it was found in.
+        described: the same in a line for the terminal.
         notes: what a reader of the numbers has to know, a line each.
     """
 
@@ -38,6 +39,7 @@ class GivenAnswers:
     rows: pd.DataFrame
     kept: NDArray[np.bool_]
     taken: Mapping[str, str]
+    described: str
     notes: tuple[str, ...]
 
 
@@ -45,34 +47,31 @@ def read_answers(path: Path, chosen: Mapping[str, str] | None = None) -> GivenAn
     """Read a table with references and predictions under any of their usual names.
 
     Args:
-        chosen: column by meaning where the usual names don't do; `error` "" leaves the errors out.
+        chosen: column by meaning where the usual names don't do; "" for one that isn't to be used.
 
     Raises:
         UserError: there is no column of references or predictions, or several; no row is left;
             or a row has both a prediction and an error.
     """
-    named = dict(chosen or {})
-    ignored = named.get("error") == ""
-    if ignored:
-        del named["error"]
-    optional = ("image_path", "question") if ignored else ("image_path", "question", "error")
-    columns = read_columns(path, ("answer", "prediction"), optional, named)
-    frame, lines = columns.frame, columns.lines
+    optional = ("question", "image_path", "error")
+    columns = read_columns(path, ("answer", "prediction"), optional, chosen)
+    frame, lines, taken = columns.frame, columns.lines, columns.taken
     if frame.empty:
         raise UserError(f"{path} has no rows to score.")
-    names = [name for name in ("answer", "prediction", "question", "image_path") if name in frame]
-    rows = frame[names].copy()
-    rows["error"] = "" if ignored or "error" not in frame else errors(frame["error"])
+    rows = frame[list(taken)].copy()
+    rows["error"] = errors(frame["error"]) if "error" in taken else ""
     contradictions(path, rows, lines)
     kept = ~summary_rows(rows)
     if not kept.any():
         raise UserError(
-            f"{path} has no row to score: {columns.taken['answer']} is empty in all {len(rows):,}. "
+            f"{path} has no row to score: {taken['answer']} is empty in all {len(rows):,}. "
             "Name the column of the right answers with --columns answer=…"
         )
-    notes = (columns.describe(), *remarks(rows, kept, lines))
-    own = frame.rename(columns=dict(columns.taken))
-    return GivenAnswers(own, rows[kept].reset_index(drop=True), kept, columns.taken, notes)
+    own = frame.rename(columns={f"{role} (unused)": role for role in taken} | dict(taken))
+    notes = tuple(remarks(rows, kept, lines))
+    return GivenAnswers(
+        own, rows[kept].reset_index(drop=True), kept, taken, columns.describe(), notes
+    )
 
 
 def errors(column: pd.Series) -> pd.Series:

@@ -90,7 +90,7 @@ def draw(
     """The report's figures that a table of its own can have; PNGs and the numbers drawn."""
     from abo_vqa.metrics.normalise import same_answer
     from abo_vqa.questions import question_type
-    from abo_vqa.reporting.figures import answers, metrics, save
+    from abo_vqa.reporting.figures import answers, metrics, write
     from abo_vqa.reporting.inputs import Results
     from abo_vqa.reporting.style import headline, styled
     from abo_vqa.slices import slices
@@ -120,7 +120,7 @@ def draw(
         for figure in chosen:
             if drawing := figure(results):
                 headline(drawing)
-                save(drawing, folder)
+                write(drawing, folder)
                 drawn.append(folder / f"{drawing.name}.png")
     return drawn
 
@@ -256,6 +256,7 @@ def command(args: argparse.Namespace) -> int:
         ensure_wordnet()  # before any long work
     rows = given.rows
     scored, signature, missing = score_all(rows, metrics, config, args.metrics is not None)
+    print(given.described)
     notes = [*given.notes, resampled(rows, given.taken.get("image_path")), *missing]
     if args.metrics is None and any(encoder(name, config).startswith("toy") for name in CHOICES):
         notes.append(
@@ -266,6 +267,7 @@ def command(args: argparse.Namespace) -> int:
     summary = {
         **summarise(rows, scored, config),
         "signature": signature,
+        "columns": dict(given.taken),
         "encoders": {name: text for name in names if (text := encoder(name, config))},
         "notes": notes,
     }

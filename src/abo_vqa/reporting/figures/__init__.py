@@ -44,7 +44,12 @@ def draw(results: Results) -> Iterable[Drawing]:
 
 def save(drawing: Drawing, folder: Path) -> str:
     """Write `<name>.png` and `data/<name>.csv` (6 decimals); return the figure as SVG."""
+    write(drawing, folder)
+    return svg(drawing.figure, drawing.name)
+
+
+def write(drawing: Drawing, folder: Path) -> None:
+    """Write `<name>.png` and `data/<name>.csv`, nothing for a page."""
     with atomic_write(folder / f"{drawing.name}.png") as temporary:
         temporary.write_bytes(png(drawing.figure))
     write_table(drawing.data.round(6), folder / "data" / f"{drawing.name}.csv")
-    return svg(drawing.figure, drawing.name)
