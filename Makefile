@@ -1,6 +1,9 @@
 # Everything a newcomer needs. `make help` explains itself; Linux and macOS, Python 3.11+.
 
 PYTHON ?= python3
+# Where `make ui` listens.
+HOST   ?= 127.0.0.1
+PORT   ?= 5000
 VENV   := .venv
 BIN    := $(CURDIR)/$(VENV)/bin
 # DVC's stages run `python`: it has to be the environment's.
@@ -61,9 +64,8 @@ report: setup  ## rebuild the report and print where it is
 	@echo "report:  file://$(CURDIR)/reports/report.html"
 	@echo "browser: file://$(CURDIR)/reports/browser.html"
 
-ui: setup  ## browse the recorded runs in MLflow
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 \
-		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+ui: setup  ## browse the recorded runs in MLflow (PORT=5001, HOST=0.0.0.0)
+	abo-vqa ui --host $(HOST) --port $(PORT)
 
 abo: setup  ## download the real archives (3 GB) into data/raw/abo
 	abo-vqa fetch

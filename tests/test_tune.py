@@ -41,7 +41,7 @@ def test_search_goes_on_and_its_line_reproduces_the_best(here, capsys):
     assert len(study.trials) == 3
     assert len({trial.params["lr"] for trial in study.trials}) == 3
     runs = mlflow.search_runs(search_all_experiments=True)
-    trials = runs[runs["tags.mlflow.runName"] == "trial"]
+    trials = runs[runs["tags.mlflow.runName"].isin(["trial 0", "trial 1", "trial 2"])]
     assert len(trials) == 3
     assert trials["tags.mlflow.parentRunId"].nunique() == 1
     assert not trials["metrics.validation_accuracy"].isna().any()

@@ -32,6 +32,7 @@ COMMANDS = {
     "score": ("abo_vqa.score", "score any table of answers and predictions"),
     "merge": ("abo_vqa.merge", "adapter + base → one set of weights"),
     "tune": ("abo_vqa.tune", "search hyperparameters with Optuna"),
+    "ui": ("abo_vqa.ui", "browse the recorded runs in MLflow (make ui)"),
     "wordnet": ("abo_vqa.metrics.wordnet", "find or fetch WordNet 3.0 and say where it is"),
     "sample": ("abo_vqa.sample.command", "rebuild the embedded sample (make sample)"),
 }

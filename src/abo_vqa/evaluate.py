@@ -294,6 +294,26 @@ def evaluate(
     return summarise(scored, blind), evaluation
 
 
+def headline(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """What whole experiments are compared by: the fine-tuned model, and every model's accuracy."""
+    own = metrics["finetuned"]
+    chosen = {name: own[name] for name in ("accuracy", "gain_over_blind")}
+    return chosen | {f"{model}/accuracy": found["accuracy"] for model, found in metrics.items()}
+
+
+def results(metrics: Mapping[str, Mapping[str, float]], blind: str) -> dict[str, dict[str, float]]:
+    """Accuracies by the folder that was tested; of the blind models' only one, the best one's."""
+    folders = {model: REPORTS / "baselines" / model for model in metrics}
+    folders |= {"finetuned": Path("models/adapter"), blind: REPORTS / "baselines" / "blind"}
+    return {
+        folders[model].as_posix(): {
+            name: found[name] for name in ("accuracy", "gain_over_blind", "coverage")
+        }
+        for model, found in metrics.items()
+        if model == blind or not model.startswith("blind-")
+    }
+
+
 def run(config: Config, log: Log = no_log) -> Summary:
     """Write reports/metrics.json, evaluation.json, scores/*.parquet, finetuned/predictions.csv."""
     from abo_vqa.metrics.wordnet import ensure_wordnet
@@ -315,7 +335,8 @@ def run(config: Config, log: Log = no_log) -> Summary:
     return Summary(
         "\n".join(["model            accuracy  over blind", *lines]),
         metrics=numbers,
-        params={f"signature.{name}": text for name, text in evaluation["signature"].items()},
+        headline=headline(metrics),
+        results=results(metrics, evaluation["best_blind"]),
         datasets={"testing": DATA / "test.csv"},
         artifacts=(REPORTS / "metrics.json", REPORTS / "evaluation.json", REPORTS / "scores"),
     )

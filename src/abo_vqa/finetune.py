@@ -193,7 +193,7 @@ def run(config: Config, log: Log = no_log) -> Summary:
     return Summary(
         message,
         metrics={**found, "rows_per_second": trained.speed},
-        params={"matched_modules": ", ".join(trained.matched)},
+        headline={name: found[name] for name in ("best_validation_accuracy", "best_epoch")},
         datasets={"training": TRAIN},
         artifacts=(HISTORY,),
         model=ADAPTER,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from abo_vqa.errors import Reclaimed
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config
@@ -26,6 +31,8 @@ class Summary:
         message: one or a few lines for the terminal.
         metrics: final numbers for MLflow (timings and memory belong here, not in outputs).
         params: settings that took effect and aren't in the configuration as such.
+        headline: the few numbers that whole experiments are compared by.
+        results: what became known about files or folders that earlier stages made, by their path.
         datasets: tables read or written, by context ("training", "evaluation", …).
         artifacts: files and folders to keep with the run.
         model: a folder to register as a model (a PEFT adapter).
@@ -34,6 +41,8 @@ class Summary:
     message: str
     metrics: Mapping[str, float] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
+    headline: Mapping[str, float] = field(default_factory=dict)
+    results: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     datasets: Mapping[str, Path] = field(default_factory=dict)
     artifacts: tuple[Path, ...] = ()
     model: Path | None = None
@@ -54,6 +63,31 @@ def pin_threads(threads: int) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does: what is open is closed, and recorded as killed.
+
+    Raises:
+        Reclaimed: it came.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(143)  # not an Exception, which a row's own failure handling would catch
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except SystemExit as end:
+        if end.code != 143:
+            raise
+        raise Reclaimed("stopped by SIGTERM; run it again to go on.") from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def execute(name: str, run: Run) -> int:
     """Run one stage of the pipeline with the configuration in the current folder.
 
@@ -68,7 +102,7 @@ def execute(name: str, run: Run) -> int:
 
     config = load_config()
     pin_threads(config.threads)
-    with track(name, config) as tracker:
+    with terminable(), track(name, config) as tracker:
         summary = run(config, tracker.log)
         tracker.finish(summary)
     print(summary.message)

@@ -18,7 +18,8 @@ from abo_vqa.errors import Reclaimed, UserError
 from abo_vqa.finetune import TRAIN
 from abo_vqa.io import file_md5, fingerprint, scratch
 from abo_vqa.stage import Summary, pin_threads
-from abo_vqa.tracking import track_trial
+from abo_vqa.tracking import Tracker, track_trial
+from abo_vqa.tracking.store import sqlite_uri
 
 if TYPE_CHECKING:
     import optuna
@@ -58,7 +59,8 @@ def run_trial(trial: optuna.Trial, config: Config, name: str) -> float:
     from abo_vqa.training.loop import NotANumber
 
     chosen = suggest(trial, config)
-    with track_trial(name, chosen, config) as tracker:
+    stopped: Exception | None = None
+    with track_trial(name, chosen, config, trial.number) as tracker:
 
         def watch(metrics: Mapping[str, float], step: int) -> None:
             tracker.log(metrics, step)
@@ -72,15 +74,35 @@ def run_trial(trial: optuna.Trial, config: Config, name: str) -> float:
             trained = finetune.train(tried, watch)
         except (optuna.TrialPruned, NotANumber) as why:
             shutil.rmtree(finetune.journal_folder(tried), ignore_errors=True)
-            tracker.finish(Summary("", params={"pruned": str(why) or "below the median"}))
-            raise optuna.TrialPruned(str(why)) from why
+            reason = str(why) or "below the median"
+            tracker.finish(Summary(f"pruned: {reason}", params={"pruned": reason}))
+            stopped = why  # told to Optuna below: the run has ended as it should
         except (Reclaimed, KeyboardInterrupt):
             trial.study.enqueue_trial(trial.params)
             raise
-        best = float(trained.history.best_accuracy)
-        tracker.finish(Summary("", metrics={"best_validation_accuracy": best}))
-        shutil.rmtree(trained.folder)
+        else:
+            best = float(trained.history.best_accuracy)
+            record_trial(tracker, trial, chosen, best)
+            shutil.rmtree(trained.folder)
+    if stopped is not None:
+        raise optuna.TrialPruned(str(stopped)) from stopped
     return best
+
+
+def record_trial(
+    tracker: Tracker, trial: optuna.Trial, chosen: Mapping[str, Any], accuracy: float
+) -> None:
+    """Log a trial's result; the best so far is told on the search's own run as well."""
+    from optuna.trial import TrialState
+
+    found = {"best_validation_accuracy": accuracy}
+    ended = trial.study.get_trials(states=(TrialState.COMPLETE,))
+    if all(accuracy > (other.value or 0.0) for other in ended):
+        tracker.finish(Summary(f"{accuracy:.3f}, the best so far", metrics=found, headline=found))
+        best = {"best_trial": str(trial.number)}
+        tracker.tag(best | {f"best.{k}": str(v) for k, v in chosen.items()}, to_parent=True)
+    else:
+        tracker.finish(Summary(f"{accuracy:.3f}", metrics=found))
 
 
 def open_study(config: Config, name: str, folder: Path) -> optuna.Study:
@@ -90,7 +112,7 @@ def open_study(config: Config, name: str, folder: Path) -> optuna.Study:
 
     study = optuna.create_study(
         study_name=name,
-        storage=f"sqlite:///{folder / 'study.db'}",
+        storage=sqlite_uri(folder / "study.db"),
         direction="maximize",
         load_if_exists=True,
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),

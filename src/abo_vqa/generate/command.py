@@ -207,10 +207,15 @@ def flat(value: dict[str, Any], prefix: str = "") -> dict[str, float]:
     found: dict[str, float] = {}
     for name, item in value.items():
         if isinstance(item, dict):
-            found |= flat(item, f"{prefix}{name}/")
+            found |= flat(item, f"{prefix}{slashless(name)}/")
         elif isinstance(item, (int, float)):
-            found[f"{prefix}{name}".replace("(", "").replace(")", "")] = float(item)
+            found[f"{prefix}{slashless(name)}"] = float(item)
     return found
+
+
+def slashless(name: str) -> str:
+    """A name that opens no group of its own in MLflow: yes_no for yes/no."""
+    return name.replace("/", "_").replace("(", "").replace(")", "")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,22 @@
+"""`python -m abo_vqa.tracking`: create the database before anything runs side by side (`make
+setup`), mend a moved checkout's, and record what an earlier run couldn't."""
+
+import sys
+
+from abo_vqa.config import load_config
+from abo_vqa.errors import UserError
+from abo_vqa.tracking.outbox import deliver_pending
+from abo_vqa.tracking.store import prepare, store
+
+
+def main() -> int:
+    try:
+        experiment = load_config().tracking.experiment
+        print(f"MLflow experiment {experiment} (id {prepare(experiment)}) at {store()[0]}")
+        return 0 if deliver_pending() else 75
+    except UserError as error:
+        print(f"abo_vqa.tracking: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+sys.exit(main())

@@ -1,0 +1,96 @@
+"""What goes into MLflow under which name: settings, metrics, and how many points of a history."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from abo_vqa.config import Config
+
+# Sections of the configuration that concern a stage; every other stage logs its namesake.
+SECTIONS = {"baseline": "baselines", "finetune": "lora"}
+# What invocations are compared by: everything tuned that changes a result.
+COMPARED = ("compute", "curate", "generate", "split", "embed", "baselines", "lora", "evaluate")
+LONG = 100  # characters: a longer text is a file of the run, not a cell of a table
+DENSE = 1280  # points of a history that are all kept; the chart in the browser shows 320
+
+
+def flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted names: {"lora.r": 16}."""
+    if not isinstance(settings, dict):
+        return {prefix: settings}
+    return {
+        name: value
+        for key, below in settings.items()
+        for name, value in flat(below, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
+
+
+def checkpoint_name(stage: str) -> str | None:
+    """Whose weights a stage works with: "blip" for "finetune", "clip" for "baseline@clip-all"."""
+    name, _, model = stage.partition("@")
+    if name in ("embed", "finetune", "evaluate", "trial"):
+        return "blip"
+    return model.partition("-")[0] or None
+
+
+def stage_settings(stage: str, config: Config) -> dict[str, Any]:
+    """The settings that concern a stage, flat: {"lora.r": 16, …}; unset ones are left out."""
+    name = stage.partition("@")[0]
+    section = SECTIONS.get(name, name)
+    found = {"profile": config.profile, "seed": config.seed, "threads": config.threads}
+    settings = getattr(config, section, None)
+    if settings is not None:
+        found |= flat({section: settings.model_dump(mode="json")})
+    family = checkpoint_name(stage)
+    checkpoint = getattr(config.models, family or "", None)
+    if checkpoint is not None:
+        found |= flat({"compute": config.compute.model_dump(mode="json")})
+        found |= flat({"models": {family: checkpoint.model_dump(mode="json")}})
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def compared_settings(config: Config) -> dict[str, Any]:
+    """The settings that an invocation is compared by with others."""
+    found: dict[str, Any] = {"profile": config.profile, "seed": config.seed}
+    found["threads"] = config.threads
+    for section in COMPARED:
+        found |= flat({section: getattr(config, section).model_dump(mode="json")})
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def texts(values: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """Values as texts: those short enough for a parameter, and the long ones."""
+    said = {key: str(value) for key, value in values.items() if str(value) != ""}
+    short = {key: text for key, text in said.items() if len(text) <= LONG}
+    return short, {key: text for key, text in said.items() if key not in short}
+
+
+def without_repeats(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Values whose name and content aren't a setting's already: `path` after `models.blip.path`."""
+    said = {(key.rpartition(".")[2], str(value)) for key, value in known.items()}
+    return {key: value for key, value in values.items() if (key, str(value)) not in said}
+
+
+def metric_name(name: str) -> str:
+    """A name that MLflow accepts: letters of any script, digits, and `_ - . : /` and blanks."""
+    return re.sub(r"[^\w\-.:/ ]", "_", name)[:250]
+
+
+class Thinner:
+    """Which points of a history are kept: all at first, then every 2nd, every 4th, …
+
+    A training of 13,640 steps keeps 3,400 points a metric; one by epoch never loses any.
+    """
+
+    def __init__(self) -> None:
+        self.seen: Counter[str] = Counter()
+
+    def keeps(self, name: str) -> bool:
+        """Count a point; whether it is kept."""
+        at = self.seen[name]
+        self.seen[name] += 1
+        return at % (1 << (at // DENSE).bit_length()) == 0
