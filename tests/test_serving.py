@@ -17,7 +17,7 @@ from abo_vqa import finetune, predict
 from abo_vqa.archive import open_archive
 from abo_vqa.cli import main
 from abo_vqa.io import read_table
-from abo_vqa.tracking.store import connect
+from abo_vqa.tracking.backend import connect
 
 NAME = "abo-vqa-blip-lora"
 

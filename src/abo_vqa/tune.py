@@ -19,7 +19,7 @@ from abo_vqa.finetune import TRAIN
 from abo_vqa.io import file_md5, fingerprint, scratch
 from abo_vqa.stage import Summary, pin_threads
 from abo_vqa.tracking import Tracker, track_trial
-from abo_vqa.tracking.store import sqlite_uri
+from abo_vqa.tracking.backend import sqlite_uri
 
 if TYPE_CHECKING:
     import optuna

@@ -9,7 +9,7 @@ import sys
 
 from abo_vqa.config import load_config
 from abo_vqa.errors import UserError
-from abo_vqa.tracking.store import is_server, prepare, store
+from abo_vqa.tracking.backend import is_server, prepare, store
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

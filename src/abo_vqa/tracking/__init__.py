@@ -1,10 +1,10 @@
 """MLflow: a parent run per invocation, a child per executed stage.
 
-`store` says where, `runs` what a stage or a trial records, `outbox` how it gets there without the
+`backend` says where, `runs` what a stage or a trial records, `outbox` how it gets there without the
 work waiting for it; `registry` holds the registered model (whose code is `abo_vqa.serving`).
 """
 
+from abo_vqa.tracking.backend import prepare, store
 from abo_vqa.tracking.runs import Tracker, track, track_trial
-from abo_vqa.tracking.store import prepare, store
 
 __all__ = ["Tracker", "prepare", "store", "track", "track_trial"]

@@ -5,8 +5,8 @@ import sys
 
 from abo_vqa.config import load_config
 from abo_vqa.errors import UserError
+from abo_vqa.tracking.backend import prepare, store
 from abo_vqa.tracking.outbox import deliver_pending
-from abo_vqa.tracking.store import prepare, store
 
 
 def main() -> int:

@@ -16,8 +16,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from abo_vqa.io import atomic_write, project_root
+from abo_vqa.tracking.backend import sqlite_file, store
 from abo_vqa.tracking.records import Changed, Opening, Record, Runs, from_json
-from abo_vqa.tracking.store import sqlite_file, store
 
 PATIENCE_S = 15.0  # after the work is done: how long nothing may get through before it is left
 LONGEST_S = 30.0  # between two attempts while the work goes on

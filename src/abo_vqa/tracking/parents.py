@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from abo_vqa.tracking.backend import connect, lock_file, prepare
 from abo_vqa.tracking.origin import is_gone
-from abo_vqa.tracking.store import connect, lock_file, prepare
 
 NOTE = "mlflow.note.content"
 STOPPED = ("KILLED", "FAILED")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from abo_vqa.io import file_md5, fingerprint
 from abo_vqa.tracking import parents, registry
-from abo_vqa.tracking.store import connect
+from abo_vqa.tracking.backend import connect
 
 BATCH = 500  # metrics a request: MLflow's limit is 1000
 PARAMS = 100  # parameters a request: MLflow's limit

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from abo_vqa.errors import ComeBackLater, Reclaimed
 from abo_vqa.io import fingerprint
 from abo_vqa.tracking import naming, origin, registry
+from abo_vqa.tracking.backend import StoreBusy, store, unusable
 from abo_vqa.tracking.dvc import hashes, stage_name
 from abo_vqa.tracking.outbox import Outbox, deliver_pending, reason, say
 from abo_vqa.tracking.parents import Origin
@@ -31,7 +32,6 @@ from abo_vqa.tracking.records import (
     Tags,
     Text,
 )
-from abo_vqa.tracking.store import StoreBusy, store, unusable
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config
