@@ -19,6 +19,7 @@ import pandas as pd
 
 from abo_vqa.archive import ImageError
 from abo_vqa.models.base import Answer, VQAModel
+from abo_vqa.refusals import storing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -163,27 +164,33 @@ class Journal:
         for file in sorted(self.folder.glob("answers-*.jsonl")):
             for line in file.read_bytes().splitlines():
                 try:
-                    rows = json.loads(line)
-                except ValueError:
-                    continue  # the line a killed process was writing
-                found |= {row_id: Answer(*answer) for row_id, *answer in rows}
+                    rows = {row_id: Answer(*answer) for row_id, *answer in json.loads(line)}
+                except (ValueError, TypeError):
+                    continue  # the line a killed process was writing, or what a damaged disk left
+                found |= rows
         return found
 
     def writer(self, rank: int) -> Callable[[Sequence[int], Sequence[Answer]], None]:
         """A function that appends a batch's answers to this process's file."""
         file = self.folder / f"answers-{rank}.jsonl"
         torn = file.exists() and not file.read_bytes().endswith(b"\n")
-        handle = file.open("ab")
+        handle = file.open("ab", buffering=0)  # nothing is left to be written when the disk is full
+
+        def put(content: bytes) -> None:
+            left = memoryview(content)
+            with storing(file, len(content)):
+                while left:
+                    left = left[handle.write(left) or 0 :]
+
         if torn:
-            handle.write(b"\n")
+            put(b"\n")
 
         def write(row_ids: Sequence[int], answers: Sequence[Answer]) -> None:
             rows = [
                 [r, a.text, None if a.confidence is None else round(a.confidence, 6), a.error]
                 for r, a in zip(row_ids, answers, strict=True)
             ]
-            handle.write(json.dumps(rows, ensure_ascii=False).encode() + b"\n")
-            handle.flush()
+            put(json.dumps(rows, ensure_ascii=False).encode() + b"\n")
             os.fsync(handle.fileno())
 
         return write

@@ -10,7 +10,6 @@ The table's columns may have any of the usual names; the answers come as generat
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from abo_vqa.columns import add_option
 from abo_vqa.config import load_config
 from abo_vqa.errors import UserError
 from abo_vqa.io import file_md5, scratch, write_table
+from abo_vqa.locks import discard, locked
 from abo_vqa.models import FAMILIES, checkpoint_of, load_model
 from abo_vqa.pictures import Unreadable, decode
 from abo_vqa.predict import ADAPTER, candidates_for, journal_key, predict_rows
@@ -89,13 +89,14 @@ def ask_table(args: argparse.Namespace, config: Config) -> int:
     print(asked.columns.describe())
     name = "blip" if args.model == FINETUNED else args.model
     known = [args.model, [file_md5(f) for f in sorted(args.adapter.glob("adapter_*"))]]
-    folder = scratch("predict", journal_key(name, config, asked.rows, [*known, states(asked)]))
-    model = load(args.model, config, args.adapter)
+    key = journal_key(name, config, asked.rows, [*known, states(asked)])
     size = checkpoint_of(name, config).batch_size
-    answers = predict_rows(model, asked.rows, Files(picture), folder, size)
+    with locked(scratch("predict", key)) as folder:
+        model = load(args.model, config, args.adapter)
+        answers = predict_rows(model, asked.rows, Files(picture), folder, size)
     table, reasons = asked.answered(answers)
     write_table(table, args.out)
-    shutil.rmtree(folder)
+    discard(folder)
     if asked.stale:
         print(f"left out: {', '.join(asked.stale)}, from an earlier run")
     print(f"{reasons.count(''):,} answers → {args.out}")

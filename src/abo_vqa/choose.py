@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from abo_vqa.config import load_config
 from abo_vqa.errors import UserError
 from abo_vqa.export import OUT
 from abo_vqa.io import file_md5, scratch, write_table
+from abo_vqa.locks import discard, locked
 from abo_vqa.metrics.statistics import bootstrap, interval
 from abo_vqa.models import FAMILIES, checkpoint_of
 from abo_vqa.models.base import Answer, VQAModel
@@ -167,15 +167,14 @@ def choose(args: argparse.Namespace, config: Config) -> str:
     name = "blip" if args.model == FINETUNED else args.model
     known = [*files, *sorted(args.adapter.glob("adapter_*")), Path(__file__)]
     more = [args.model, [file_md5(file) for file in known]]
-    folder = scratch("choose", journal_key(name, config, asked, more))
-    model = Chooser(load(args.model, config, args.adapter))
-    answers = predict_rows(
-        model, asked, Files(picture), folder, checkpoint_of(name, config).batch_size
-    )
+    size = checkpoint_of(name, config).batch_size
+    with locked(scratch("choose", journal_key(name, config, asked, more))) as folder:
+        model = Chooser(load(args.model, config, args.adapter))
+        answers = predict_rows(model, asked, Files(picture), folder, size)
     out = args.out or Path("reports/choices") / args.model / "predictions.csv"
     columns = answers.assign(answer=table["answer_text"], image_path=table["image_path"])
     write_table(columns, out)
-    shutil.rmtree(folder)
+    discard(folder)
     found = score(table, answers, config)
     failed = int((answers["error"] != "").sum())
     said = (

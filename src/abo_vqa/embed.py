@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -27,6 +30,8 @@ from abo_vqa.io import (
     write_json,
     write_table,
 )
+from abo_vqa.locks import discard, locked
+from abo_vqa.refusals import storing
 from abo_vqa.stage import Log, Summary, execute, no_log
 
 if TYPE_CHECKING:
@@ -126,20 +131,54 @@ class Builder:
 
     Blocks are written in order and counted after they are on disk, so a killed process leaves
     a whole number of them, and the next one goes on behind it.
+
+    Args:
+        blocks: how many there are; the file of all of them is only read.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: str) -> None:
+    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: str, blocks: int) -> None:
         self.folder = folder
         self.file = folder / "vectors.npy"
         self.state = folder / "state.json"
-        self.done, self.errors = 0, {}
-        if self.state.is_file() and self.file.is_file():
-            saved = json.loads(self.state.read_text())
-            self.done, self.errors = saved["done"], saved["errors"]
-        mode = "r+" if self.done else "w+"
-        self.vectors = np.lib.format.open_memmap(
-            self.file, mode=mode, dtype=STORED[dtype], shape=None if self.done else shape
-        )
+        self.done, self.errors = self.saved(shape)
+        if self.done:
+            mode: Literal["r", "r+"] = "r" if self.done >= blocks else "r+"
+            self.vectors = np.load(self.file, mmap_mode=mode)
+        else:
+            self.vectors = self.fresh(shape, dtype)
+
+    def saved(self, shape: tuple[int, ...]) -> tuple[int, dict[str, str]]:
+        """What an earlier process left: whole blocks, and path → error; nothing if damaged."""
+        if not (self.state.is_file() and self.file.is_file()):
+            return 0, {}
+        try:
+            found = json.loads(self.state.read_text(encoding="utf-8"))
+            if np.load(self.file, mmap_mode="r").shape == shape:
+                return int(found["done"]), dict(found["errors"])
+            why = "of another shape"
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            why = str(error)
+        print(f"{self.folder} is damaged ({why}): starting over.", file=sys.stderr)
+        return 0, {}
+
+    def fresh(self, shape: tuple[int, ...], dtype: str) -> np.memmap:
+        """An empty file of its whole size: what is mapped can't refuse to be written to.
+
+        Raises:
+            OSError: there is no room for it.
+        """
+        self.file.unlink(missing_ok=True)
+        self.state.unlink(missing_ok=True)
+        vectors = np.lib.format.open_memmap(self.file, "w+", STORED[dtype], shape)
+        size = self.file.stat().st_size
+        try:
+            with storing(self.file, size), self.file.open("r+b") as file:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, size)
+        except OSError:
+            self.file.unlink()
+            raise
+        return vectors
 
     def add(self, start: int, rows: Mapping[int, np.ndarray], errors: Mapping[str, str]) -> None:
         """Write one block: its first position, the vectors by position, and the failures."""
@@ -167,9 +206,10 @@ def build(config: Config, paths: Sequence[str], folder: Path) -> tuple[Path, dic
     model = load_model("blip", config)
     vision = model.model.config.vision_config  # type: ignore[attr-defined]  # it is a Blip
     tokens = (vision.image_size // vision.patch_size) ** 2 + 1
-    builder = Builder(folder, (len(paths), tokens, vision.hidden_size), config.embed.dtype)
     size = config.embed.batch_size
     blocks = [list(range(i, min(i + size, len(paths)))) for i in range(0, len(paths), size)]
+    shape = (len(paths), tokens, vision.hidden_size)
+    builder = Builder(folder, shape, config.embed.dtype, len(blocks))
     left = blocks[builder.done :]
     with open_archive(config.data.raw) as archive, torch.inference_mode():
         files = Files(archive.image)
@@ -187,6 +227,13 @@ def build(config: Config, paths: Sequence[str], folder: Path) -> tuple[Path, dic
 
 def run(config: Config, log: Log = no_log) -> Summary:
     """Write data/embeddings for every picture that data/vqa.csv asks about."""
+    summary = work(config, log)
+    summary.cleanup()
+    return summary
+
+
+def work(config: Config, log: Log = no_log) -> Summary:
+    """`run`, with the journal left to the summary's cleanup."""
     import torch
 
     torch.set_num_threads(config.threads)
@@ -194,17 +241,15 @@ def run(config: Config, log: Log = no_log) -> Summary:
     paths = sorted(set(read_table(VQA, ["image_path"])["image_path"]))
     meta = expected(config)
     key = fingerprint([meta, paths, config.compute.model_dump(), config.embed.model_dump()])
-    folder = scratch("embed", key)
-    vectors, errors = build(config, paths, folder)
-    shape = np.load(vectors, mmap_mode="r").shape
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    shutil.move(vectors, FOLDER / "vectors.npy")
+    with locked(scratch("embed", key)) as folder:
+        vectors, errors = build(config, paths, folder)
+        shape = np.load(vectors, mmap_mode="r").shape
+        put(vectors, FOLDER / "vectors.npy")
     reasons = [errors.get(path, "") for path in paths]
     write_table(pd.DataFrame({"path": paths, "error": reasons}), FOLDER / "paths.csv")
     write_json(
         {**meta, "images": shape[0], "tokens": shape[1], "width": shape[2]}, FOLDER / "meta.json"
     )
-    shutil.rmtree(folder)
     size = (FOLDER / "vectors.npy").stat().st_size
     seconds = time.perf_counter() - began
     return Summary(
@@ -216,7 +261,19 @@ def run(config: Config, log: Log = no_log) -> Summary:
             "bytes": size,
             "pictures_per_second": len(paths) / seconds,
         },
+        cleanup=partial(discard, folder),
     )
+
+
+def put(vectors: Path, out: Path) -> None:
+    """Give a file a second name, without a second copy where both are on one disk."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.unlink(missing_ok=True)
+    try:
+        os.link(vectors, out)
+    except OSError:  # another disk, or one without links
+        with storing(out, vectors.stat().st_size):
+            shutil.copyfile(vectors, out)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -224,4 +281,4 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
-    return execute("embed", run)
+    return execute("embed", work)

@@ -17,6 +17,7 @@ from abo_vqa.comparison import compare
 from abo_vqa.config import Config
 from abo_vqa.errors import UserError
 from abo_vqa.io import atomic_write, read_json, read_table, write_results, write_table
+from abo_vqa.locks import discard
 from abo_vqa.metrics.normalise import norm
 from abo_vqa.metrics.statistics import bootstrap, interval
 from abo_vqa.metrics.table import METRICS, Scores, score_pairs
@@ -248,6 +249,11 @@ def best_blind(scored: Mapping[str, pd.DataFrame]) -> str:
     return max(blind, key=lambda model: float(scored[model]["accuracy"].mean()))
 
 
+def read_test() -> pd.DataFrame:
+    """The rows that every model is measured on."""
+    return read_table(DATA / "test.csv", ("row_id", "image_path", "question", "answer"))
+
+
 def evaluate(
     config: Config, predict: Predict, device: str = "cpu"
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -257,7 +263,7 @@ def evaluate(
         predict: makes the fine-tuned model's predictions of the test rows.
     """
     vqa = read_table(DATA / "vqa.csv", ("question", "answer"))
-    test = read_table(DATA / "test.csv", ("row_id", "image_path", "question", "answer"))
+    test = read_test()
     train = read_table(DATA / "train.csv", ("question", "answer"))
     # First what can be missing, then the work.
     files = prediction_files(config.baselines.models)
@@ -318,7 +324,7 @@ def run(config: Config, log: Log = no_log) -> Summary:
     """Write reports/metrics.json, evaluation.json, scores/*.parquet, finetuned/predictions.csv."""
     from abo_vqa.metrics.wordnet import ensure_wordnet
     from abo_vqa.models.loading import pick_device
-    from abo_vqa.predict import predict_finetuned
+    from abo_vqa.predict import finetuned_folder, predict_finetuned
 
     ensure_wordnet()  # before any long work
     shutil.rmtree(REPORTS / "scores", ignore_errors=True)
@@ -339,6 +345,7 @@ def run(config: Config, log: Log = no_log) -> Summary:
         results=results(metrics, evaluation["best_blind"]),
         datasets={"testing": DATA / "test.csv"},
         artifacts=(REPORTS / "metrics.json", REPORTS / "evaluation.json", REPORTS / "scores"),
+        cleanup=lambda: discard(finetuned_folder(config, read_test())),
     )
 
 

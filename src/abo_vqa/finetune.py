@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +21,10 @@ from abo_vqa.config import Config, load_config
 from abo_vqa.embed import EmbeddingStore
 from abo_vqa.errors import UserError
 from abo_vqa.io import file_md5, fingerprint, read_table, scratch, write_results
-from abo_vqa.processes import rank_and_world
-from abo_vqa.stage import Log, Summary, execute, no_log, pin_threads
+from abo_vqa.locks import discard, locked
+from abo_vqa.processes import rank_and_world, supervised
+from abo_vqa.refusals import storing
+from abo_vqa.stage import Log, Summary, execute, no_log, nothing, pin_threads, terminable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,9 +45,10 @@ class Trained:
 
     Attributes:
         found: numbers about the run. matched: the layers that LoRA was put on.
-        folder: holds the best epoch's adapter in `best`.
+        folder: the journal: its checkpoints hold all that was trained.
         speed: rows a second since the (re)start, validation left out.
         main: whether this process writes the outputs.
+        save: writes the best epoch's adapter to a folder.
     """
 
     found: dict[str, Any]
@@ -52,6 +57,7 @@ class Trained:
     folder: Path
     speed: float
     main: bool
+    save: Callable[[Path], None] | None = None
 
 
 def journal_key(config: Config, store: EmbeddingStore) -> str:
@@ -82,6 +88,17 @@ def journal_key(config: Config, store: EmbeddingStore) -> str:
 def journal_folder(config: Config) -> Path:
     """Where checkpoints and the best adapter so far are."""
     return scratch("finetune", journal_key(config, EmbeddingStore.open(EMBEDDINGS)))
+
+
+@contextmanager
+def journal(config: Config) -> Iterator[Path]:
+    """The journal's folder, to work in alone; processes that share a training follow the first."""
+    folder = journal_folder(config)
+    if rank_and_world()[0] > 0:
+        yield folder
+    else:
+        with locked(folder):
+            yield folder
 
 
 def accelerator(config: Config) -> Any:
@@ -120,7 +137,7 @@ def pictures_for(
 
 
 def train(config: Config, log: Log = no_log) -> Trained:
-    """Train, or go on training, on data/train.csv; the best epoch's adapter is in folder/best."""
+    """Train, or go on training, on data/train.csv; call it within `journal`."""
     import torch
 
     from abo_vqa.models.blip import Blip
@@ -162,11 +179,7 @@ def train(config: Config, log: Log = no_log) -> Trained:
             dtype,
             accelerator(config),
         )
-        history = trainer.train(
-            Validator(blip, examples, table, held or rows, dtype),
-            lambda: save(model, blip.processor, folder / "best"),
-            log,
-        )
+        history = trainer.train(Validator(blip, examples, table, held or rows, dtype), log)
     found: dict[str, Any] = {
         "rows": len(rows),
         "held_out_rows": len(held),
@@ -176,15 +189,24 @@ def train(config: Config, log: Log = no_log) -> Trained:
         "trainable_parameters": trained,
         "modules": len(matched),
     }
-    return Trained(found, matched, history, folder, trainer.speed, trainer.process == 0)
+    keep = partial(save, model, blip.processor)
+    return Trained(found, matched, history, folder, trainer.speed, trainer.process == 0, keep)
 
 
 def run(config: Config, log: Log = no_log) -> Summary:
     """Write models/adapter and reports/training.json."""
-    trained = train(config, log)
+    summary = work(config, log)
+    summary.cleanup()
+    return summary
+
+
+def work(config: Config, log: Log = no_log) -> Summary:
+    """`run`, with the checkpoints left to the summary's cleanup."""
+    with journal(config):
+        trained = train(config, log)
+        if trained.main:
+            finish(config, trained)
     found = trained.found
-    if trained.main:
-        finish(config, trained)
     message = (
         f"{len(trained.matched)} layers, {found['trainable_parameters']:,} trainable parameters; "
         f"best epoch {found['best_epoch']}: {found['best_validation_accuracy']:.3f} on "
@@ -197,6 +219,7 @@ def run(config: Config, log: Log = no_log) -> Summary:
         datasets={"training": TRAIN},
         artifacts=(HISTORY,),
         model=ADAPTER,
+        cleanup=partial(discard, trained.folder) if trained.main else nothing,
     )
 
 
@@ -204,14 +227,16 @@ def finish(config: Config, trained: Trained) -> None:
     """Put the best epoch's adapter in its place, with its card; write the history."""
     from abo_vqa.training.card import model_card
 
-    best = trained.folder / "best"
-    (best / "README.md").write_text(model_card(config, trained.found), encoding="utf-8")
+    assert trained.save is not None
+    staged = trained.folder / "adapter"
     history = {"epochs": trained.history.epochs, "steps": trained.history.steps}
+    trained.save(staged)
+    card = model_card(config, trained.found)
+    with storing(ADAPTER):
+        (staged / "README.md").write_text(card, encoding="utf-8")
+        shutil.rmtree(ADAPTER, ignore_errors=True)
+        shutil.copytree(staged, ADAPTER)
     write_results({**trained.found, "matched": trained.matched, **history}, HISTORY)
-    shutil.rmtree(ADAPTER, ignore_errors=True)
-    ADAPTER.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(best, ADAPTER)
-    shutil.rmtree(trained.folder)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -220,8 +245,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(args: argparse.Namespace) -> int:
     if rank_and_world()[0] == 0:
-        return execute("finetune", run)
+        return execute("finetune", work)
     config = load_config()  # one of several processes; the first one keeps the records
     pin_threads(config.threads)
-    run(config)
+    with terminable(), supervised():
+        run(config)
     return 0

@@ -4,47 +4,82 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from abo_vqa.errors import UserError
-from abo_vqa.io import read_json
+from abo_vqa.models.adapters import Adapter
+from abo_vqa.refusals import storing
+
+if TYPE_CHECKING:
+    from abo_vqa.config import Checkpoint
 
 ADAPTER = Path("models/adapter")
 OUT = Path("models/merged")
 
 
-def merge(adapter: Path, out: Path) -> Path:
+def merge(adapter: Path, out: Path, base: str | None = None) -> Path:
     """Write the merged model, in float32, and its processor to `out`, as a whole.
 
+    Args:
+        base: the checkpoint to merge into, where the adapter doesn't name one.
     Raises:
         UserError: there is no adapter, its base can't be loaded, or `out` exists.
+        OSError: no space left.
     """
-    described = adapter / "adapter_config.json"
-    if not described.is_file():
-        raise UserError(f"no adapter in {adapter}. Run the stage `finetune`, or name another.")
+    found = Adapter.read(adapter)
     if out.exists():
         raise UserError(f"{out} is there already. Remove it, or choose another folder with --out.")
-    from transformers import AutoProcessor
-
-    from abo_vqa.config import Checkpoint, Compute
+    from abo_vqa.config import Compute
     from abo_vqa.models.blip import Blip
 
-    settings = read_json(described)
-    base = Checkpoint(path=settings["base_model_name_or_path"], revision=settings.get("revision"))
-    blip = Blip.load(base, Compute(device="cpu", dtype="float32"), adapter)
+    checkpoint = base_of(found, base)
+    blip = Blip.load(checkpoint, Compute(device="cpu", dtype="float32"), adapter)
+    processor = processor_of(adapter, blip.processor)
     staged = out.with_name(f".{out.name}-new")
     shutil.rmtree(staged, ignore_errors=True)
-    blip.model.save_pretrained(staged)
-    AutoProcessor.from_pretrained(adapter).save_pretrained(staged)
-    staged.rename(out)
+    needed = sum(p.numel() * p.element_size() for p in blip.model.parameters())
+    try:
+        with storing(out, needed):
+            blip.model.save_pretrained(staged)
+            processor.save_pretrained(staged)
+            staged.rename(out)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
     return out
+
+
+def base_of(adapter: Adapter, named: str | None) -> Checkpoint:
+    """The checkpoint that the adapter names, or `named` if it names none."""
+    from abo_vqa.config import Checkpoint
+
+    path = named or adapter.base
+    if path is None:
+        raise UserError(
+            f"the adapter in {adapter.folder} doesn't say which base it was made for "
+            "(base_model_name_or_path is empty). Name it with --base, e.g. models/sample/blip."
+        )
+    return Checkpoint(path=path, revision=adapter.revision if path == adapter.base else None)
+
+
+def processor_of(adapter: Path, own: Any) -> Any:
+    """The processor in the adapter's folder, which other tools don't put there; else the base's."""
+    from transformers import AutoProcessor
+
+    try:
+        return AutoProcessor.from_pretrained(adapter)
+    except (OSError, ValueError, KeyError, TypeError):
+        print(f"no processor in {adapter}: taking the base's", file=sys.stderr)
+        return own
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adapter", type=Path, default=ADAPTER, help="(%(default)s)")
     parser.add_argument("--out", type=Path, default=OUT, help="(%(default)s)")
+    parser.add_argument("--base", help="checkpoint to merge into; default: the adapter names it")
 
 
 def command(args: argparse.Namespace) -> int:
-    print(f"merged weights in {merge(args.adapter, args.out)}")
+    print(f"merged weights in {merge(args.adapter, args.out, args.base)}")
     return 0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,11 @@ from abo_vqa.answering import Files, Once, Pictures, Stored, answer_rows, collec
 from abo_vqa.config import load_config
 from abo_vqa.errors import UserError
 from abo_vqa.io import file_md5, fingerprint, read_table, scratch, write_json, write_table
+from abo_vqa.locks import discard, locked
 from abo_vqa.models import FAMILIES, checkpoint_of, load_model
-from abo_vqa.processes import launch, rank_and_world
-from abo_vqa.stage import Log, Summary, execute, no_log, pin_threads
+from abo_vqa.models.adapters import Adapter
+from abo_vqa.processes import launch, rank_and_world, supervised
+from abo_vqa.stage import Log, Summary, execute, no_log, pin_threads, terminable
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config
@@ -127,27 +129,21 @@ def predict_rows(
 
 def predict_finetuned(config: Config, test: pd.DataFrame) -> pd.DataFrame:
     """Answers of BLIP with models/adapter to rows (row_id, image_path, question)."""
-    if not (ADAPTER / "adapter_config.json").is_file():
-        raise UserError(f"no adapter in {ADAPTER}; run the stage `finetune`.")
-    weights = [file_md5(file) for file in sorted(ADAPTER.glob("adapter_*"))]
-    folder = scratch("finetuned", journal_key("blip", config, test, weights))
-    model = load_model("blip", config, adapter=ADAPTER)
+    adapter = Adapter.read(ADAPTER)
     with ExitStack() as stack:
+        folder = stack.enter_context(locked(finetuned_folder(config, test)))
+        model = load_model("blip", config, adapter=ADAPTER)
         # Kept vision outputs are the base's: of no use if the adapter changes the vision tower.
-        name = "finetuned" if changes_vision(ADAPTER) else "blip"
+        name = "finetuned" if adapter.changes_vision else "blip"
         pictures = pictures_for(name, config, test, model, stack)
         size = config.models.blip.batch_size
-        predictions = predict_rows(model, test, pictures, folder, size)
-    shutil.rmtree(folder)
-    return predictions
+        return predict_rows(model, test, pictures, folder, size)
 
 
-def changes_vision(adapter: Path) -> bool:
-    """Whether a PEFT folder has weights for the vision tower."""
-    from safetensors import safe_open
-
-    with safe_open(adapter / "adapter_model.safetensors", "pt") as weights:
-        return any(".vision_model." in name for name in weights.keys())  # noqa: SIM118
+def finetuned_folder(config: Config, test: pd.DataFrame) -> Path:
+    """The journal of `predict_finetuned`; the stage removes it when it has ended."""
+    weights = [file_md5(file) for file in sorted(ADAPTER.glob("adapter_*"))]
+    return scratch("finetuned", journal_key("blip", config, test, weights))
 
 
 def answer_share(name: str, config: Config, job: Job) -> dict[str, Any]:
@@ -180,19 +176,26 @@ class Job:
 
 
 def run_model(name: str, config: Config) -> Summary:
-    """Write reports/baselines/<name>/predictions.csv.
+    """Write reports/baselines/<name>/predictions.csv."""
+    summary = answer_all(name, config)
+    summary.cleanup()
+    return summary
+
+
+def answer_all(name: str, config: Config) -> Summary:
+    """`run_model`, with the journal left to the summary's cleanup.
 
     With several processes, this is the first one: it does its share and waits for the others'.
     """
     began = time.perf_counter()
     job = Job.of(name, config)
     record: dict[str, Any] = {}
-    if collect(job.rows, job.folder) is None:
-        record = answer_share(name, config, job)
-    while (predictions := collect(job.rows, job.folder)) is None:
-        time.sleep(1)
+    with locked(job.folder):
+        if collect(job.rows, job.folder) is None:
+            record = answer_share(name, config, job)
+        while (predictions := collect(job.rows, job.folder)) is None:
+            time.sleep(1)
     out = write_table(predictions, REPORTS / name / "predictions.csv")
-    shutil.rmtree(job.folder)
     failed = int((predictions["error"] != "").sum())
     rows = len(predictions)
     return Summary(
@@ -207,6 +210,7 @@ def run_model(name: str, config: Config) -> Summary:
         params=record,
         datasets={"questions": VQA},
         artifacts=(out,),
+        cleanup=partial(discard, job.folder),
     )
 
 
@@ -276,7 +280,7 @@ def command(args: argparse.Namespace) -> int:
         return help_out(args.model)
 
     def run(config: Config, log: Log = no_log) -> Summary:
-        return run_blind(config) if args.model == "blind" else run_model(args.model, config)
+        return run_blind(config) if args.model == "blind" else answer_all(args.model, config)
 
     return execute(f"baseline@{args.model}", run)
 
@@ -285,8 +289,10 @@ def help_out(name: str) -> int:
     """What processes other than the first do: their share, and no more."""
     config = load_config()
     pin_threads(config.threads)
-    if name != "blind":
-        job = Job.of(name, config)
+    if name == "blind":
+        return 0
+    job = Job.of(name, config)
+    with terminable(), supervised(), locked(job.folder, rank_and_world()[0]):
         if collect(job.rows, job.folder) is None:
             answer_share(name, config, job)
     return 0

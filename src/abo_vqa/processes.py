@@ -1,21 +1,30 @@
-"""Several processes for one stage, on one machine or many.
+"""Several processes for one stage, on one machine or many; and when a process should stop.
 
 `accelerate launch`, `torchrun` and `--processes N` (over torchrun) tell each process its number
 and how many there are. They share nothing but a folder of journals, so none waits for another,
 and a process that dies is started again and goes on from the journals.
+
+A stage whose caller was killed (DVC by the out-of-memory killer, a batch system or a closed
+session) would go on for nobody, in the way of the next one: it stops, with its work saved.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 from abo_vqa.errors import ComeBackLater
 
 RESTARTS = 3  # of all processes, after one of them died
+GRACE = 30.0  # seconds that processes have to save their work when they are told to stop
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -28,16 +37,103 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
 
     Raises:
         ComeBackLater: processes died again and again; their answers are kept.
+        Reclaimed: SIGTERM came, or the caller was killed; the processes have stopped too.
     """
+    from abo_vqa.stage import terminable
+
     script = Path(__file__).parent / "__main__.py"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     torchrun += [f"--nproc-per-node={processes}", f"--max-restarts={RESTARTS}"]
     # torchrun would choose one thread a process, and warn about it; the stage sets its own.
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    done = subprocess.run([*torchrun, str(script), *arguments], env=environment, check=False)
-    if done.returncode:
+    command = [*torchrun, str(script), *arguments]
+    with terminable(), supervised(), subprocess.Popen(command, env=environment) as launcher:
+        try:
+            code = launcher.wait()
+        except SystemExit:  # what `terminable` makes of SIGTERM
+            launcher.terminate()  # torchrun passes it on
+            try:
+                launcher.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                launcher.kill()
+            raise
+    if code:
         raise ComeBackLater(
             f"one of {processes} processes failed more than {RESTARTS} times (see above). "
             "The answers so far are kept: run the same command to go on."
         )
     return 0
+
+
+@contextmanager
+def supervised() -> Iterator[None]:
+    """Within the block, take the death of whoever waits for this process as a SIGTERM."""
+    over = threading.Event()
+    watched = callers()
+    if watched:
+        threading.Thread(target=stop_with, args=(watched, over), daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+@contextmanager
+def until_reclaimed() -> Iterator[Callable[[], bool]]:
+    """Remember SIGTERM instead of dying of it; yields a function that tells whether it came."""
+    came = False
+
+    def note(number: int, frame: object) -> None:
+        nonlocal came
+        came = True
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def callers() -> list[psutil.Process]:
+    """The processes that wait for this one: a launcher of several, DVC, and shells in between.
+
+    Empty for a command that a person started, which may well outlive their shell.
+    """
+    parents = psutil.Process().parents()
+    named = [is_dvc(parent) for parent in parents]
+    count = named.index(True) + 1 if True in named else 0
+    if "RANK" in os.environ:
+        count = max(count, 1)
+    return parents[:count]
+
+
+def is_dvc(process: psutil.Process) -> bool:
+    """Whether a process's command line is DVC's: a script, or `python -m dvc`."""
+    try:
+        return any(Path(word).name in ("dvc", "dvc.exe") for word in process.cmdline()[:3])
+    except psutil.Error:  # it has ended, or belongs to somebody else
+        return False
+
+
+def stop_with(watched: Sequence[psutil.Process], over: threading.Event, every: float = 1.0) -> None:
+    """Send this process SIGTERM as soon as one of the others has ended.
+
+    Args:
+        over: set when nobody needs this any more.
+        every: seconds between looks.
+    """
+    while not over.wait(every):
+        for process in watched:
+            if not alive(process):
+                print(f"the process that started this one ({process.pid}) has ended: stopping too",
+                      file=sys.stderr, flush=True)  # fmt: skip
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether a process runs; one that has ended and waits to be collected doesn't."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

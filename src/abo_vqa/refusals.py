@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from abo_vqa.errors import UserError
@@ -39,6 +39,32 @@ def refusal(error: BaseException) -> OSError | None:
             if number in FULL | {errno.EROFS}:
                 return OSError(number, os.strerror(number), None)
     return None
+
+
+@contextmanager
+def storing(path: Path, needed: int | None = None) -> Iterator[None]:
+    """Name `path` in the refusal to store more that the block meets, whatever a library says.
+
+    Args:
+        needed: bytes of what is written, where known.
+    Raises:
+        OSError: the disk, a quota or the limit of a file's size is reached.
+    """
+    try:
+        yield
+    except Exception as error:
+        refused = refusal(error)
+        if refused is None or refused.errno not in FULL:
+            raise
+        named = NoSpaceError(refused.errno, os.strerror(refused.errno), str(path))
+        named.needed = needed
+        raise named from error
+
+
+class NoSpaceError(OSError):
+    """The refusal to store more; `needed`: the bytes that were to be stored, where known."""
+
+    needed: int | None = None
 
 
 def full_disk(folder: Path) -> OSError | None:
@@ -72,9 +98,12 @@ def describe(error: OSError) -> str:
     place = str(path) if path else "one of its files"
     what = os.strerror(error.errno or 0)
     if error.errno in FULL:
+        needed = getattr(error, "needed", None)
+        takes = "" if needed is None else f"it takes {needed:,} bytes, "
         return (
-            f"can't write {place}: {what.lower()}; {free(path)}. Files that were there before are "
-            "intact. Make room, and run the same command again: it goes on with what is finished."
+            f"can't write {place}: {what.lower()}; {takes}{free(path)}. "
+            "Files that were there before are intact. Make room, and run the same command again: "
+            "it goes on with what is finished."
         )
     if error.errno in FORBIDDEN:
         return (

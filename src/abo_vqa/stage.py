@@ -19,6 +19,10 @@ Log = Callable[[Mapping[str, float], int], None]
 """`log({"loss": 0.1}, step)`: a metric's history. Goes to MLflow, never into an output."""
 
 
+def nothing() -> None:
+    """Do nothing: what is left to do after most stages."""
+
+
 def no_log(metrics: Mapping[str, float], step: int) -> None:
     """Forget the metrics: what a stage uses outside a tracked run."""
 
@@ -36,6 +40,8 @@ class Summary:
         datasets: tables read or written, by context ("training", "evaluation", …).
         artifacts: files and folders to keep with the run.
         model: a folder to register as a model (a PEFT adapter).
+        cleanup: called when the run is on record; until then journals and checkpoints stay, so
+            that a kill in between loses no work.
     """
 
     message: str
@@ -46,6 +52,7 @@ class Summary:
     datasets: Mapping[str, Path] = field(default_factory=dict)
     artifacts: tuple[Path, ...] = ()
     model: Path | None = None
+    cleanup: Callable[[], None] = nothing
 
 
 Run = Callable[["Config", Log], Summary]
@@ -98,12 +105,15 @@ def execute(name: str, run: Run) -> int:
         0; a problem is raised (see `abo_vqa.errors`).
     """
     from abo_vqa.config import load_config
+    from abo_vqa.processes import supervised
     from abo_vqa.tracking import track
 
     config = load_config()
     pin_threads(config.threads)
-    with terminable(), track(name, config) as tracker:
-        summary = run(config, tracker.log)
-        tracker.finish(summary)
+    with terminable(), supervised():
+        with track(name, config) as tracker:
+            summary = run(config, tracker.log)
+            tracker.finish(summary)
+        summary.cleanup()
     print(summary.message)
     return 0

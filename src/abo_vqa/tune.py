@@ -8,8 +8,8 @@ a SQLite file and a trial has the stage's checkpoints, so that a killed search g
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from abo_vqa.config import Config, load_config
 from abo_vqa.errors import Reclaimed, UserError
 from abo_vqa.finetune import TRAIN
 from abo_vqa.io import file_md5, fingerprint, scratch
+from abo_vqa.locks import discard
 from abo_vqa.stage import Summary, pin_threads
 from abo_vqa.tracking import Tracker, track_trial
 from abo_vqa.tracking.backend import sqlite_uri
@@ -52,6 +53,7 @@ def run_trial(trial: optuna.Trial, config: Config, name: str) -> float:
     Raises:
         optuna.TrialPruned: an epoch was below the median, or the loss wasn't a number.
         Reclaimed: SIGTERM; the trial is queued again and goes on from its checkpoint.
+        OSError: the system refused a file, e.g. since the disk is full; likewise.
     """
     import optuna
 
@@ -71,19 +73,18 @@ def run_trial(trial: optuna.Trial, config: Config, name: str) -> float:
 
         tried = with_settings(config, chosen)
         try:
-            trained = finetune.train(tried, watch)
+            with finetune.journal(tried):
+                trained = finetune.train(tried, watch)
         except (optuna.TrialPruned, NotANumber) as why:
-            shutil.rmtree(finetune.journal_folder(tried), ignore_errors=True)
             reason = str(why) or "below the median"
             tracker.finish(Summary(f"pruned: {reason}", params={"pruned": reason}))
             stopped = why  # told to Optuna below: the run has ended as it should
-        except (Reclaimed, KeyboardInterrupt):
+        except (Reclaimed, OSError, SystemExit, KeyboardInterrupt):
             trial.study.enqueue_trial(trial.params)
             raise
         else:
             best = float(trained.history.best_accuracy)
             record_trial(tracker, trial, chosen, best)
-            shutil.rmtree(trained.folder)
     if stopped is not None:
         raise optuna.TrialPruned(str(stopped)) from stopped
     return best
@@ -103,6 +104,13 @@ def record_trial(
         tracker.tag(best | {f"best.{k}": str(v) for k, v in chosen.items()}, to_parent=True)
     else:
         tracker.finish(Summary(f"{accuracy:.3f}", metrics=found))
+
+
+def forget(study: optuna.Study, trial: optuna.trial.FrozenTrial, config: Config) -> None:
+    """Remove a trial's checkpoints once the study holds its result."""
+    from abo_vqa.finetune import journal_folder
+
+    discard(journal_folder(with_settings(config, suggest(trial, config))))
 
 
 def open_study(config: Config, name: str, folder: Path) -> optuna.Study:
@@ -143,7 +151,11 @@ def search(config: Config, trials: int) -> tuple[float, dict[str, Any], int]:
             ended = (TrialState.COMPLETE, TrialState.PRUNED)
             left = trials - len(study.get_trials(states=ended))
             if left > 0:
-                study.optimize(lambda trial: run_trial(trial, config, name), n_trials=left)
+                study.optimize(
+                    lambda trial: run_trial(trial, config, name),
+                    n_trials=left,
+                    callbacks=[partial(forget, config=config)],
+                )
     except Timeout as error:
         raise UserError(f"another search with these settings is running ({folder}).") from error
     pruned = len(study.get_trials(states=(TrialState.PRUNED,)))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from abo_vqa.models.adapters import Adapter
 from abo_vqa.models.base import Answer, VQAModel, by_length, longest
 from abo_vqa.models.blip_absorbed import look_cheaply
 from abo_vqa.models.blip_answer import AnswerSteps
@@ -39,17 +40,21 @@ class Blip(VQAModel):
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, compute: Compute, adapter: Path | None = None) -> Blip:
-        """Load the weights; with `adapter`, a PEFT folder, merged into them in float32."""
+        """Load the weights; with `adapter`, a PEFT folder, merged into them in float32.
+
+        Raises:
+            UserError: a checkpoint or an adapter can't be loaded, or they don't belong together.
+        """
         from transformers import BlipForQuestionAnswering, BlipProcessor
 
+        found = None if adapter is None else Adapter.read(adapter)
+        if found is not None:
+            found.check_base(checkpoint)
         model, device = load_pretrained(BlipForQuestionAnswering, checkpoint, compute)
         processor = load_processor(BlipProcessor, checkpoint)
-        if adapter is not None:
-            from peft import PeftModel
-
+        if found is not None:
             dtype = next(model.parameters()).dtype
-            merged = PeftModel.from_pretrained(model.float(), str(adapter)).merge_and_unload()
-            model = merged.to(dtype).eval().requires_grad_(False)
+            model = found.merge(model).to(dtype).eval().requires_grad_(False)
         return cls(model, processor, checkpoint, device)
 
     def encode(self, pictures: Sequence[Image]) -> torch.Tensor:

@@ -10,21 +10,22 @@ from __future__ import annotations
 
 import math
 import random
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.config import Lora
 from abo_vqa.errors import Reclaimed, UserError
 from abo_vqa.io import write_json
+from abo_vqa.processes import until_reclaimed
 from abo_vqa.stage import Log
 from abo_vqa.training.batches import Batch, Examples, epoch_plan, parts
+from abo_vqa.training.history import History
 from abo_vqa.training.loss import summed_loss
+from abo_vqa.training.schedule import factor
 
 if TYPE_CHECKING:
     from abo_vqa.training.checkpoints import Checkpoints
@@ -33,54 +34,11 @@ Validate = Callable[[int, int], list[float]]
 """(process, processes) → this process's right answers, rows, summed loss, answer tokens."""
 
 
+STATE = {"step", "micro", "history", "trainable", "best", "optimizer", "scheduler", "scaler"}
+
+
 class NotANumber(UserError):
     """The loss or its gradient isn't a number."""
-
-
-def factor(settings: Lora, steps: int) -> Callable[[int], float]:
-    """Learning rate's factor by step: warm-up, then linear, cosine or constant."""
-    warm = int(settings.warmup * steps)
-
-    def at(step: int) -> float:
-        if step < warm:
-            return (step + 1) / warm
-        left = 1 - (step - warm) / max(1, steps - warm)
-        if settings.schedule == "constant":
-            return 1.0
-        return left if settings.schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left))
-
-    return at
-
-
-@dataclass
-class History:
-    """What training saw. Deterministic: no timings."""
-
-    steps: list[dict[str, float]] = field(default_factory=list)
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = 0
-    best_accuracy: float = -1.0
-    best_loss: float = math.inf
-
-    def better(self, accuracy: float, loss: float) -> bool:
-        """Whether an epoch beats the best so far: more right answers, or as many at less loss."""
-        return (accuracy, -loss) > (self.best_accuracy, -self.best_loss)
-
-
-@contextmanager
-def until_reclaimed() -> Iterator[Callable[[], bool]]:
-    """Remember SIGTERM instead of dying of it; yields a function that tells whether it came."""
-    came = False
-
-    def note(number: int, frame: object) -> None:
-        nonlocal came
-        came = True
-
-    before = signal.signal(signal.SIGTERM, note)
-    try:
-        yield lambda: came
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class Trainer:
@@ -130,6 +88,7 @@ class Trainer:
         )
         self.loss = torch.compile(summed_loss, dynamic=True) if settings.compile else summed_loss
         self.history = History()
+        self.best: list[Any] | None = None  # what is trained, as it was after the best epoch
         self.step = 0
         self.trained_rows, self.seconds = 0, 0.0  # since the (re)start
         self.micro = settings.accumulate  # parts a batch is cut into; more after out-of-memory
@@ -148,6 +107,7 @@ class Trainer:
             "micro": self.micro,
             "history": vars(self.history),
             "trainable": [p.detach().cpu() for p in self.trainable],
+            "best": self.best,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -159,7 +119,7 @@ class Trainer:
 
     def resume(self) -> None:
         """Go on from the newest checkpoint, the first process's, if there is one."""
-        state = self.checkpoints.load() if self.process == 0 else None
+        state = self.checkpoints.load(self.fits) if self.process == 0 else None
         if self.processes > 1:
             from accelerate.utils import broadcast_object_list
 
@@ -167,22 +127,35 @@ class Trainer:
         if state is None:
             return
         self.step, self.micro = state["step"], state["micro"]
-        self.history = History(**state["history"])
-        for parameter, saved in zip(self.trainable, state["trainable"], strict=True):
-            parameter.data.copy_(saved)
+        self.history, self.best = History(**state["history"]), state["best"]
+        self.put(state["trainable"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
 
+    def fits(self, state: dict[str, Any]) -> bool:
+        """Whether a checkpoint's content is a whole state of this training."""
+        wanted = [p.shape for p in self.trainable]
+        epochs = state["history"]["epochs"]
+        return (
+            set(state) == STATE
+            and [t.shape for t in state["trainable"]] == wanted
+            and (not epochs or [t.shape for t in state["best"]] == wanted)
+        )
+
+    def put(self, values: Sequence[Any]) -> None:
+        """Give what is trained the values of a state."""
+        for parameter, value in zip(self.trainable, values, strict=True):
+            parameter.data.copy_(value)
+
     # ---- the loop
 
-    def train(self, validate: Validate, keep_best: Callable[[], None], log: Log) -> History:
-        """Go through the epochs that are left.
+    def train(self, validate: Validate, log: Log) -> History:
+        """Go through the epochs that are left; the model ends as it was after the best one.
 
-        Args:
-            keep_best: called by the first process when an epoch is the best so far.
         Raises:
             Reclaimed: SIGTERM came; the state is saved.
+            OSError: no space left for a checkpoint, e.g.; the last one is whole.
             NotANumber: the loss or its gradient isn't.
             UserError: one picture's questions don't fit into memory.
         """
@@ -195,9 +168,11 @@ class Trainer:
                 done = self.step - sum(map(len, self.plans[: epoch - 1]))
                 self.epoch(plan[done:], reclaimed, bar, log)
                 seconds = time.monotonic() - began
-                self.close_epoch(epoch, validate, keep_best, log)
+                self.close_epoch(epoch, validate, log)
                 if done == 0:  # else a part of it ran before an interruption
                     log({"epoch_seconds": seconds}, self.step)
+        if self.best is not None:
+            self.put(self.best)
         return self.history
 
     def bar(self) -> Any:
@@ -243,10 +218,8 @@ class Trainer:
                 self.save()
                 saved = now
 
-    def close_epoch(
-        self, epoch: int, validate: Validate, keep_best: Callable[[], None], log: Log
-    ) -> None:
-        """Validate, keep the adapter if it is the best, save."""
+    def close_epoch(self, epoch: int, validate: Validate, log: Log) -> None:
+        """Validate, keep what was trained if it is the best, save."""
         self.model.eval()
         right, rows, loss, tokens = self.summed(validate(self.process, self.processes))
         found = {"validation_accuracy": right / rows, "validation_loss": loss / tokens}
@@ -254,8 +227,7 @@ class Trainer:
         if self.history.better(right / rows, loss / tokens):
             self.history.best_epoch = epoch
             self.history.best_accuracy, self.history.best_loss = right / rows, loss / tokens
-            if self.process == 0:
-                keep_best()
+            self.best = [p.detach().cpu().clone() for p in self.trainable]
         self.save()
         log(found, self.step)
 

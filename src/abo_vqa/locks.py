@@ -1,0 +1,89 @@
+"""Scratch folders that one process at a time works in, and that vanish as a whole.
+
+A process whose caller was killed may go on for a while, and the same command may be started twice:
+two processes in one folder of checkpoints or answers would ruin each other's work. The lock is the
+operating system's (`filelock`), so it ends with its process, however that ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+REMOVED = ".removed-"  # in front of the name of a folder that is being removed
+
+
+def lock_file(folder: Path, part: int | str) -> Path:
+    """Beside the stages' folders: a folder that is removed doesn't take its lock along."""
+    return folder.parent.parent / "locks" / folder.parent.name / f"{folder.name}-{part}.lock"
+
+
+@contextmanager
+def locked(folder: Path, part: int = 0) -> Iterator[Path]:
+    """Work alone in a folder from `io.scratch`; the folder exists within the block.
+
+    While another process has it, wait, after a line on stderr that says which one.
+
+    Args:
+        part: several processes that share the folder on purpose lock a part each.
+    """
+    from filelock import FileLock, Timeout
+
+    file = lock_file(folder, part)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(waiting_for(file.with_suffix(".owner"), folder), file=sys.stderr, flush=True)
+        lock.acquire(poll_interval=0.2)
+    try:
+        owner = {"pid": os.getpid(), "host": socket.gethostname()}
+        file.with_suffix(".owner").write_text(json.dumps(owner), encoding="utf-8")
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+    finally:
+        lock.release()
+
+
+def waiting_for(owner: Path, folder: Path) -> str:
+    """The line for people: which process has the folder, and how to end it."""
+    try:
+        found = json.loads(owner.read_text(encoding="utf-8"))
+        pid, host = int(found["pid"]), str(found["host"])
+    except (OSError, ValueError, KeyError, TypeError):  # it has only just begun
+        return f"another process is doing the same work in {folder}: waiting until it ends."
+    where = "" if host == socket.gethostname() else f" on {host}"
+    return (
+        f"process {pid}{where} is doing the same work (in {folder}): waiting until it ends. "
+        f"`kill {pid}`{where} stops it; this one then goes on from what it has done."
+    )
+
+
+def discard(folder: Path) -> None:
+    """Remove a scratch folder whose work is done, unless another process has taken it up.
+
+    It is renamed first: a kill in the middle leaves no folder with half of its files.
+    """
+    from filelock import FileLock, Timeout
+
+    with ExitStack() as stack:
+        parts = {lock_file(folder, 0), *lock_file(folder, 0).parent.glob(f"{folder.name}-*.lock")}
+        for file in sorted(parts):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(file)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                return
+            stack.callback(lock.release)
+        if folder.is_dir():
+            folder.rename(folder.with_name(f"{REMOVED}{folder.name}-{os.getpid()}"))
+    for leftover in folder.parent.glob(f"{REMOVED}*"):  # this one, and what a kill left
+        shutil.rmtree(leftover, ignore_errors=True)
