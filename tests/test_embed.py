@@ -124,6 +124,37 @@ def test_killed_after_some_blocks_and_resumed(here: Path, monkeypatch: pytest.Mo
     assert {p.name: p.read_bytes() for p in FOLDER.iterdir()} == whole
 
 
+@pytest.mark.parametrize("damage", ["state", "vectors", "shape"])
+def test_a_damaged_journal_starts_over(here: Path, damage: str, capsys) -> None:
+    config = with_embed(load_config(), batch_size=3)
+    embed.work(config)
+    whole = {p.name: p.read_bytes() for p in FOLDER.iterdir()}
+    (folder,) = Path(".cache/abo-vqa/embed").iterdir()
+    (FOLDER / "vectors.npy").unlink()  # the same file under another name
+    if damage == "state":
+        (folder / "state.json").write_text('{"done": ')
+    elif damage == "vectors":
+        (folder / "vectors.npy").write_bytes((folder / "vectors.npy").read_bytes()[:200])
+    else:
+        np.save(folder / "vectors.npy", np.zeros((2, 3), np.float32))
+    embed.run(config)
+    assert "starting over" in capsys.readouterr().err
+    assert {p.name: p.read_bytes() for p in FOLDER.iterdir()} == whole
+
+
+def test_what_is_embedded_is_kept_until_the_stage_has_ended(here: Path, monkeypatch) -> None:
+    from abo_vqa.models.blip import Blip
+
+    embed.work(load_config())
+    whole = {p.name: p.read_bytes() for p in FOLDER.iterdir()}
+    for file in FOLDER.iterdir():
+        file.unlink()
+    monkeypatch.setattr(Blip, "encode", None)  # nothing is left to do
+    embed.run(load_config())
+    assert {p.name: p.read_bytes() for p in FOLDER.iterdir()} == whole
+    assert not list(Path(".cache/abo-vqa/embed").iterdir())
+
+
 def test_vectors_are_mapped_and_not_read(here: Path) -> None:
     embed.run(load_config())
     assert isinstance(EmbeddingStore.open().vectors, np.memmap)

@@ -201,6 +201,14 @@ def test_shares_make_the_same_whole(tmp_path: Path, world: int) -> None:
     assert min(sizes) > 0
 
 
+@pytest.mark.parametrize("line", [b"\0\0\0", b"12", b"[1]", b"[[]]", b'{"a": 1}'])
+def test_a_damaged_line_is_asked_again(tmp_path: Path, line: bytes) -> None:
+    rows = rows_of(12)
+    (tmp_path / "answers-0.jsonl").write_bytes(line + b"\n")
+    answer_rows(Echo(), rows, Files(painted), tmp_path, size=6)
+    assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
+
+
 def test_line_breaks_dont_reach_the_table(tmp_path: Path) -> None:
     Journal(tmp_path).writer(0)([0, 1], [Answer("two\nlines", 0.123456789), Answer("", None, "x")])
     table = collect(pd.DataFrame({"row_id": [1, 0]}), tmp_path)

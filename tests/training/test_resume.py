@@ -114,6 +114,97 @@ def test_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path
     assert "step-00000003.pt can't be read" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", [b"", b"\0" * 4096, b"not a checkpoint"])
+def test_whatever_a_checkpoint_became_training_ends_as_it_would(here, straight, content, capsys):
+    """The newest is damaged: the one before; all are: from the start. Never a traceback."""
+    expected, steps = straight
+    config = project.set_lora({"checkpoint_minutes": 1e-9})
+    with pytest.raises(Crash):
+        finetune.run(config, at(steps // 2 + 1, crash))
+    files = Checkpoints(finetune.journal_folder(config), 2).files()
+    files[-1].write_bytes(content)
+    finetune.run(config)
+    assert "using the one before" in capsys.readouterr().err
+    assert hashes() == expected
+    with pytest.raises(Crash):
+        finetune.run(config, at(steps // 2 + 1, crash))
+    for file in Checkpoints(finetune.journal_folder(config), 2).files():
+        file.write_bytes(content)
+    finetune.run(config)
+    assert "training starts over" in capsys.readouterr().err
+    assert hashes() == expected
+
+
+def test_a_state_of_something_else_isnt_resumed(here, straight, capsys):
+    expected, _ = straight
+    config = project.set_lora({"checkpoint_minutes": 1e-9})
+    Checkpoints(finetune.journal_folder(config), 2).save(3, {"step": 3})
+    finetune.run(config)
+    assert "training starts over" in capsys.readouterr().err
+    assert hashes() == expected
+
+
+def test_training_is_kept_until_the_stage_has_ended(here, straight):
+    """What follows training fails: the next run trains nothing, and ends with the same bytes."""
+    expected, _ = straight
+    config = project.set_lora({"checkpoint_minutes": 60.0})
+    finetune.work(config)
+    for path in OUTPUTS:
+        Path(path).unlink()
+    seen: list[int] = []
+    finetune.run(config, lambda metrics, step: seen.append(step))
+    assert seen == []
+    assert hashes() == expected
+    assert not list(Path(".cache/abo-vqa/finetune").iterdir())
+
+
+FULL = """
+import resource, sys
+from abo_vqa import cli, finetune
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+finetune.execute = lambda name, run: print(run(finetune.load_config()).message) or 0
+sys.exit(cli.main(["finetune"]))
+"""
+
+
+def test_a_full_disk_is_one_message_and_training_goes_on(here, straight):
+    """The system refuses a checkpoint (as a full disk does); the last one stays whole."""
+    expected, _ = straight
+    config = project.set_lora({"checkpoint_minutes": 1e-9})
+    with pytest.raises(Crash):
+        finetune.run(config, at(3, crash))
+    folder = finetune.journal_folder(config)
+    whole = [file_md5(file) for file in Checkpoints(folder, 2).files()]
+    command = [sys.executable, "-W", "ignore", "-c", FULL, "20000"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 74, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    assert "step-00000003.pt: " in done.stderr or "step-00000004.pt: " in done.stderr
+    assert "it takes " in done.stderr
+    assert "bytes are free" in done.stderr
+    assert [file_md5(file) for file in Checkpoints(folder, 2).files()] == whole
+    seen: list[int] = []
+    finetune.run(config, lambda metrics, step: seen.append(step))
+    assert min(seen) >= 3
+    assert hashes() == expected
+
+
+def test_two_at_once_take_turns(here, straight):
+    """The same training started twice: both end well, with the same bytes."""
+    expected, _ = straight
+    project.set_lora({"checkpoint_minutes": 1e-9})
+    code = "from abo_vqa import finetune; finetune.run(finetune.load_config())"
+    started = [
+        subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], stderr=subprocess.PIPE,
+                         text=True)
+        for _ in range(2)
+    ]  # fmt: skip
+    said = [process.communicate()[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    assert sum("is doing the same work" in text for text in said) <= 1
+    assert hashes() == expected
+
+
 def test_outputs_name_no_time_and_no_place(here):
     finetune.run(project.load_config())
     for path in OUTPUTS[1:]:

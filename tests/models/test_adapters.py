@@ -1,0 +1,200 @@
+"""Adapters of one's own and of others: shared weights, foreign bases, broken folders."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import BlipForQuestionAnswering
+
+from abo_vqa import merge
+from abo_vqa.config import Checkpoint
+from abo_vqa.errors import UserError
+from abo_vqa.models.adapters import Adapter, same_checkpoint
+
+TIED = [["word_embeddings"], ["decoder"], ["query", "value", "decoder"],
+        ["word_embeddings", "decoder", "dense"]]  # fmt: skip
+
+
+def adapter_for(base: Path, folder: Path, targets: list[str], **options) -> Path:
+    """A plain PEFT folder, without a processor, whose weights change answers."""
+    model = BlipForQuestionAnswering.from_pretrained(base)
+    adapted = get_peft_model(
+        model, LoraConfig(r=4, lora_alpha=8, target_modules=targets, **options)
+    )
+    chance = torch.Generator().manual_seed(1)
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name and "magnitude" not in name:
+            torch.nn.init.normal_(parameter, std=0.2, generator=chance)
+    adapted.save_pretrained(folder)
+    return folder
+
+
+def logits(model) -> torch.Tensor:
+    """Next-token scores for a fixed picture, question and answer."""
+    chance = torch.Generator().manual_seed(2)
+    pixels = torch.randn(1, 3, 32, 32, generator=chance)
+    question, answer = torch.tensor([[2, 7, 9, 11, 3]]), torch.tensor([[2, 20, 21]])
+    with torch.no_grad():
+        seen = model.vision_model(pixels).last_hidden_state
+        states = model.text_encoder(question, encoder_hidden_states=seen).last_hidden_state
+        return model.text_decoder(answer, encoder_hidden_states=states, use_cache=False).logits
+
+
+@pytest.mark.parametrize("targets", TIED, ids="+".join)
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
+def test_merging_shared_weights_changes_nothing(folders, load, tmp_path, targets, dora):
+    """In memory, and after saving and loading."""
+    adapter = adapter_for(folders["blip"], tmp_path / "adapter", targets, use_dora=dora)
+    base = BlipForQuestionAnswering.from_pretrained(folders["blip"])
+    before = logits(base)
+    expected = logits(PeftModel.from_pretrained(base, adapter).eval().get_base_model())
+    assert float((expected - before).abs().max()) > 1e-2
+    merged = load("blip", adapter=adapter)
+    torch.testing.assert_close(logits(merged.model), expected, rtol=1e-4, atol=1e-4)
+    out = merge.merge(adapter, tmp_path / "merged")
+    saved = BlipForQuestionAnswering.from_pretrained(out).eval()
+    torch.testing.assert_close(logits(saved), logits(merged.model), rtol=0, atol=0)
+    ours = load("blip", settings={"path": str(out)})
+    torch.testing.assert_close(logits(ours.model), logits(merged.model), rtol=0, atol=0)
+
+
+def test_weights_that_arent_touched_stay_shared(folders, load, tmp_path):
+    adapter = adapter_for(folders["blip"], tmp_path / "adapter", ["query"])
+    decoder = load("blip", adapter=adapter).model.text_decoder
+    shared = decoder.bert.embeddings.word_embeddings.weight
+    assert decoder.cls.predictions.decoder.weight is shared
+
+
+@pytest.fixture
+def adapter(folders, tmp_path) -> Path:
+    return adapter_for(folders["blip"], tmp_path / "adapter", ["query", "value"])
+
+
+def describe(adapter: Path, **changes) -> None:
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_merging_a_folder_of_plain_peft_takes_the_bases_processor(adapter, tmp_path, capsys):
+    from transformers import AutoProcessor
+
+    out = merge.merge(adapter, tmp_path / "merged")
+    assert "taking the base's" in capsys.readouterr().err
+    assert AutoProcessor.from_pretrained(out).tokenizer.bos_token == "[DEC]"
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n"
+
+
+def weights_gone(adapter: Path) -> None:
+    (adapter / "adapter_model.safetensors").unlink()
+
+
+def pointer(adapter: Path) -> None:
+    (adapter / "adapter_model.safetensors").write_text(POINTER)
+
+
+def described_by_pointer(adapter: Path) -> None:
+    (adapter / "adapter_config.json").write_text(POINTER)
+
+
+def cut(adapter: Path) -> None:
+    file = adapter / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def empty(adapter: Path) -> None:
+    (adapter / "adapter_model.safetensors").write_bytes(b"")
+
+
+def no_json(adapter: Path) -> None:
+    (adapter / "adapter_config.json").write_text("{")
+
+
+def no_mapping(adapter: Path) -> None:
+    (adapter / "adapter_config.json").write_text("[]")
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (weights_gone, "has no weights"),
+        (pointer, "Git LFS pointer"),
+        (described_by_pointer, "Git LFS pointer"),
+        (cut, "damaged or incomplete"),
+        (empty, "damaged or incomplete"),
+        (no_json, "isn't a PEFT adapter's description"),
+        (no_mapping, "isn't a PEFT adapter's description"),
+    ],
+)
+def test_broken_folders(adapter, load, tmp_path, damage, told):
+    damage(adapter)
+    with pytest.raises(UserError, match=told):
+        load("blip", adapter=adapter)
+    with pytest.raises(UserError, match=told):
+        merge.merge(adapter, tmp_path / "merged")
+
+
+def renamed(adapter: Path, change) -> None:
+    from safetensors.torch import load_file, save_file
+
+    file = adapter / "adapter_model.safetensors"
+    save_file(change(load_file(file)), file)
+
+
+def test_another_width(adapter, load):
+    renamed(adapter, lambda w: {k: v.repeat(2, 2) for k, v in w.items()})
+    with pytest.raises(UserError, match=r"doesn't fit this model.*size mismatch"):
+        load("blip", adapter=adapter)
+
+
+def test_weights_that_no_layer_takes(adapter, load):
+    """PEFT would answer like the base, without a word."""
+    renamed(adapter, lambda w: {k.replace("layer.1.", "layer.9."): v for k, v in w.items()})
+    with pytest.raises(UserError, match="made for another base"):
+        load("blip", adapter=adapter)
+    renamed(adapter, lambda w: {k: v for k, v in w.items() if "layer.0." in k})
+    with pytest.raises(UserError, match="made for another base"):
+        load("blip", adapter=adapter)
+
+
+def test_layers_that_arent_there(adapter, load):
+    describe(adapter, target_modules=["quary"])
+    with pytest.raises(UserError, match="doesn't fit this model"):
+        load("blip", adapter=adapter)
+
+
+def test_an_adapter_of_another_base(adapter, load):
+    describe(adapter, base_model_name_or_path="Salesforce/blip-vqa-capfilt-large")
+    with pytest.raises(UserError, match=r"made for Salesforce/blip-vqa-capfilt-large, but"):
+        load("blip", adapter=adapter)
+
+
+def test_a_base_that_isnt_named(adapter, load, folders, tmp_path, capsys):
+    describe(adapter, base_model_name_or_path=None)
+    load("blip", adapter=adapter)
+    assert "doesn't say which base" in capsys.readouterr().err
+    with pytest.raises(UserError, match="--base"):
+        merge.merge(adapter, tmp_path / "merged")
+    assert merge.merge(adapter, tmp_path / "merged", str(folders["blip"])).is_dir()
+
+
+def test_another_revision_is_said(adapter, capsys):
+    describe(adapter, revision="one")
+    found = Adapter.read(adapter)
+    found.check_base(Checkpoint(path=str(found.base), revision="two"))
+    assert "made for revision one" in capsys.readouterr().err
+
+
+def test_a_copy_of_a_base_is_the_same(folders, tmp_path):
+    import shutil
+
+    copy = shutil.copytree(folders["blip"], tmp_path / "copy")
+    assert same_checkpoint(str(folders["blip"]), str(copy))
+    (copy / "config.json").write_text("{}")
+    assert not same_checkpoint(str(folders["blip"]), str(copy))
+    assert same_checkpoint("Salesforce/x", "Salesforce/x")
+    assert not same_checkpoint("Salesforce/x", str(copy))
