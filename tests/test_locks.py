@@ -38,7 +38,8 @@ def holder(folder):
     assert process.stdout.readline() == "held\n"
     yield process
     process.kill()
-    process.communicate()
+    process.wait()
+    process.stdout.close()
 
 
 def test_the_second_process_waits_and_says_for_whom(folder, holder, capsys):

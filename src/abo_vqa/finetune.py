@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from abo_vqa.models.blip import Blip
     from abo_vqa.training.batches import Pictures
-    from abo_vqa.training.loop import History
+    from abo_vqa.training.history import History
 
 TRAIN = Path("data/train.csv")
 EMBEDDINGS = Path("data/embeddings")

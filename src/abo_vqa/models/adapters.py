@@ -202,28 +202,25 @@ def same_checkpoint(one: str, other: str) -> bool:
 
 
 def untie(model: Any) -> None:
-    """Give each layer with an adapter weights of its own, where others share them.
+    """Give each layer weights of its own if one with an adapter shares some with others.
 
-    The model's configuration says so, so that it is saved and loaded with both.
+    The model's configuration says so, so that it is saved and loaded with all of them: it ties all
+    shared weights or none, hence a bias that layers share is copied along.
     """
     import torch
 
-    shared: dict[int, list[str]] = {}
+    names_of: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        shared.setdefault(id(parameter), []).append(name)
-    groups = [
-        names
-        for names in shared.values()
-        if len(names) > 1 and any(".base_layer." in name for name in names)
-    ]
-    for names in groups:
-        for name in names[1:]:
-            owner, _, leaf = name.rpartition(".")
-            weight = getattr(model.get_submodule(owner), leaf)
-            copy = torch.nn.Parameter(weight.detach().clone(), weight.requires_grad)
-            setattr(model.get_submodule(owner), leaf, copy)
-    if groups:
-        config = model.get_base_model().config
-        for part in (config, *(getattr(config, name) for name in config.sub_configs)):
-            if hasattr(part, "tie_word_embeddings"):
-                part.tie_word_embeddings = False
+        names_of.setdefault(id(parameter), []).append(name)
+    shared = [names for names in names_of.values() if len(names) > 1]
+    if not any(".base_layer." in name for names in shared for name in names):
+        return
+    for name in (name for names in shared for name in names[1:]):
+        owner, _, leaf = name.rpartition(".")
+        weight = getattr(model.get_submodule(owner), leaf)
+        copy = torch.nn.Parameter(weight.detach().clone(), weight.requires_grad)
+        setattr(model.get_submodule(owner), leaf, copy)
+    config = model.get_base_model().config
+    for part in (config, *(getattr(config, name) for name in config.sub_configs)):
+        if hasattr(part, "tie_word_embeddings"):
+            part.tie_word_embeddings = False
