@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,16 @@ os.environ.update(
 )
 for name in ("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI"):
     os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """Real pictures, their catalogue entries and hashes, where there are any: see ABO_VQA_REAL."""
+    beside = Path(__file__).parents[2] / "shared" / "real"
+    folder = Path(os.environ.get("ABO_VQA_REAL", beside))
+    if not folder.is_dir():
+        pytest.skip("no real pictures here")
+    return folder
 
 
 @pytest.fixture(autouse=True)

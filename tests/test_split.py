@@ -1,6 +1,5 @@
 """The split: the study's to the row, groups that never straddle, clusters that don't chain."""
 
-import os
 import random
 from pathlib import Path
 
@@ -435,21 +434,35 @@ def test_a_hash_is_16_hex_digits_and_nothing_that_python_reads_as_one(value):
         group_rows(table, "near-duplicate", 4)
 
 
-def real_hashes():
-    folder = Path(os.environ.get("ABO_VQA_REAL", ROOT.parent / "shared" / "real"))
-    if not (folder / "hashes.csv").is_file():
-        pytest.skip("no real pictures here")
-    table = read_table(folder / "hashes.csv")
+@pytest.fixture(scope="module")
+def real_hashes(real):
+    table = read_table(real / "hashes.csv")
     return table.assign(question="What is it?", answer="it", item_id="")
 
 
 @pytest.mark.parametrize(("n", "seed"), [(1000, 0), (1000, 1), (5000, 0), (14_798, 0), (14_798, 1)])
-def test_a_default_split_of_real_pictures_succeeds_and_keeps_look_alikes_together(n, seed):
-    table = real_hashes().sample(n, random_state=seed).reset_index(drop=True)
+def test_a_default_split_of_real_pictures_succeeds_and_keeps_look_alikes_together(
+    real_hashes, n, seed
+):
+    table = real_hashes.sample(n, random_state=seed).reset_index(drop=True)
     train, test = (table.iloc[rows] for rows in chosen(table, "near-duplicate"))
     found = audit(train, test, "near-duplicate", 4)
     assert leaks(found, "near-duplicate") == {}
     assert abs(len(test) / n - 0.2) < 0.01
+    assert found["near_duplicates"]["share"] <= 0.01
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_real_product_types_keep_their_shares_without_parting_look_alikes(real, tmp_path, seed):
+    balanced = tmp_path / "balanced.csv"
+    assert main(["curate", "--raw", str(real), "--out", str(balanced)]) == 0
+    files = ["--vqa", str(real / "vqa.csv"), "--balanced", str(balanced), "--images", str(real)]
+    assert main(["split", *files, "--out", str(tmp_path), "--seed", str(seed)]) == 0
+    train, test = (read_table(tmp_path / f"{side}.csv") for side in ("train", "test"))
+    found = audit(train, test, "near-duplicate", 4)
+    assert abs(len(test) / 20_000 - 0.2) < 0.01
+    assert found["unchecked"]["near_duplicate_groups"] == 0
+    assert found["types"]["largest_difference"] < 0.02
     assert found["near_duplicates"]["share"] <= 0.01
 
 

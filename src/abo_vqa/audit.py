@@ -18,9 +18,10 @@ import pandas as pd
 
 from abo_vqa.columns import add_option, read_columns
 from abo_vqa.errors import UserError
-from abo_vqa.groups import NEEDS, group_rows
+from abo_vqa.groups import NEEDS, group_rows, possible
 from abo_vqa.hashes import close_pairs, hash_bits, hash_graph
 from abo_vqa.picture_paths import identities
+from abo_vqa.provenance import add_options, completed
 
 COLUMNS = ("image_path", "question", "answer")
 EQUAL = {"images": "image_path", "products": "item_id", "identical_pictures": "image_sha1"}
@@ -73,14 +74,13 @@ def audit(train: pd.DataFrame, test: pd.DataFrame, kind: str, distance: int) -> 
         },
     }
     found["unchecked"] = {
-        name: int(both.loc[both[column] == "", "image_path"].nunique())
+        name: len(set(both["image_path"]) - set(both["image_path"][both[column] != ""]))
         for name, column in UNKNOWN.items()
         if column in train and column in test
     }
-    if all(name in both for name in NEEDS["near-duplicate"]):
+    if hashed:
         groups = pd.Series(in_test).groupby(group_rows(both, "near-duplicate", distance, graph))
         found["shared"]["near_duplicate_groups"] = int((groups.nunique() > 1).sum())
-    if hashed:
         alike = look_alikes(train, test, distance)
         share = alike / max(1, found["images"]["test"])
         found["near_duplicates"] = {"test_images": alike, "share": round(share, 6)}
@@ -135,8 +135,7 @@ def leaks(found: Mapping[str, Any], kind: str) -> dict[str, int]:
 
 def strictest(columns: pd.Index) -> str:
     """The strictest kind of group that a table's columns allow."""
-    fits = [kind for kind, needs in NEEDS.items() if all(name in columns for name in needs)]
-    return fits[-1]
+    return [kind for kind in NEEDS if possible(kind, columns)][-1]
 
 
 def describe(found: Mapping[str, Any], kind: str) -> str:
@@ -150,17 +149,9 @@ def describe(found: Mapping[str, Any], kind: str) -> str:
     for name in FORBIDDEN["near-duplicate"]:
         count = found["shared"].get(name)
         text = "not checked: the column isn't there" if count is None else f"{count:,}"
-        unknown = found["unchecked"].get(name, 0)
-        text += f" (not checked for {unknown:,} pictures)" if unknown else ""
-        lines.append(f"  shared {name.replace('_', ' '):24}{text}")
+        lines.append(f"  shared {name.replace('_', ' '):24}{text}{not_checked(found, name)}")
     if "near_duplicates" in found:
-        alike = found["near_duplicates"]
-        lines.append(f"  test images that look like one in train: {alike['test_images']:,}")
-        if alike["test_images"]:
-            lines.append(
-                f"  warning: that is {alike['share']:.1%} of the test images; groups that touch "
-                "were parted, since together they are too large for the test set"
-            )
+        lines += look_alikes_left(found, kind)
     seen = found["overlap"]
     lines.append(
         f"  of test rows, {seen['questions']:.1%} have a question and {seen['pairs']:.1%} "
@@ -169,12 +160,37 @@ def describe(found: Mapping[str, Any], kind: str) -> str:
     return "\n".join(lines)
 
 
+def not_checked(found: Mapping[str, Any], name: str) -> str:
+    """For how many pictures a check could not be made, "" if it was for all."""
+    unknown = found["unchecked"].get(name, 0)
+    return f" (not checked for {unknown:,} pictures)" if unknown else ""
+
+
+def look_alikes_left(found: Mapping[str, Any], kind: str) -> list[str]:
+    """Lines about test images with a look-alike in train, and about those nobody can tell of."""
+    alike, name = found["near_duplicates"], "near_duplicate_groups"
+    unknown = found["unchecked"].get(name, 0)
+    count = f"{alike['test_images']:,}{not_checked(found, name)}"
+    lines = [f"  test images that look like one in train: {count}"]
+    if alike["test_images"]:
+        why = "groups by near-duplicate keep nearly all such pictures on one side"
+        if kind == "near-duplicate" and not found["shared"][name]:
+            why = "groups that touch were parted, together they are too large for the test set"
+        lines.append(f"  warning: that is {alike['share']:.1%} of the test images; {why}")
+    if unknown:
+        lines.append(
+            f"  warning: {unknown:,} pictures have no perceptual hash and count as unlike all "
+            "others; --images DIR hashes pictures at hand"
+        )
+    return lines
+
+
 def missed_share(found: Mapping[str, Any], kind: str, test_size: float) -> list[str]:
-    """A line, where the test set's share is more than a point from what was asked for."""
+    """A line, where the test set's share is a point, and a picture, from what was asked for."""
     unit = "images" if kind == "image" else "rows"
     sizes = found[unit]
     given = sizes["test"] / (sizes["train"] + sizes["test"])
-    if abs(given - test_size) <= 0.01:
+    if abs(given - test_size) <= max(0.01, 1 / sum(found["images"].values())):
         return []
     largest = found["groups"][f"largest_{unit}"] / (sizes["train"] + sizes["test"])
     return [
@@ -183,14 +199,16 @@ def missed_share(found: Mapping[str, Any], kind: str, test_size: float) -> list[
     ]
 
 
-def refuse_leaks(found: Mapping[str, Any], kind: str) -> None:
-    """Raise UserError if a group of this kind straddles the split."""
+def refuse_leaks(found: Mapping[str, Any], kind: str, distance: int = PHASH_DISTANCE) -> None:
+    """Raise UserError if a group of this kind, at this distance, straddles the split."""
     bad = leaks(found, kind)
     if bad:
         what = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in bad.items())
+        usual = kind != "near-duplicate" or distance == PHASH_DISTANCE
+        options = f"--group {kind}" + ("" if usual else f" --distance {distance}")
         raise UserError(
             f"train and test share {what}: scores on this test set would flatter any model that "
-            f"remembers. Split again with groups by {kind} (`abo-vqa split --group {kind}`)."
+            f"remembers. Split again with groups by {kind} (`abo-vqa split {options}`)."
         )
 
 
@@ -208,6 +226,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=PHASH_DISTANCE,
         help="bits of 64 within which pictures are near-duplicates (%(default)s)",
     )
+    add_options(parser)
     add_option(parser)
 
 
@@ -215,10 +234,10 @@ def command(args: argparse.Namespace) -> int:
     if not 0 <= args.distance <= 32:
         raise UserError(f"--distance {args.distance}: 0 to 32 of 64 bits.")
     read = [read_columns(p, COLUMNS, chosen=args.columns) for p in (args.train, args.test)]
-    print("\n".join(columns.describe() for columns in read))
-    train, test = (columns.frame for columns in read)
+    (train, told), (test, said) = (completed(c, args.balanced, args.images) for c in read)
+    print("\n".join([*told, *said]))
     kind = args.group or strictest(train.columns.intersection(test.columns))
     found = audit(train, test, kind, args.distance)
     print(describe(found, kind))
-    refuse_leaks(found, kind)
+    refuse_leaks(found, kind, args.distance)
     return 0

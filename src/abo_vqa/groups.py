@@ -11,7 +11,7 @@ split finds the groups that the split was made by.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +30,12 @@ NEEDS = {
     "product": ("image_path", "item_id"),
     "near-duplicate": ("image_path", "item_id", "image_sha1", "phash"),
 }
+# Without which it would be another kind. What else is missing, the audit says.
+REQUIRED = {
+    "image": ("image_path",),
+    "product": ("image_path", "item_id"),
+    "near-duplicate": ("image_path", "phash"),
+}
 
 
 def group_rows(
@@ -38,9 +44,10 @@ def group_rows(
     """Number the groups of a VQA table.
 
     Args:
-        table: the columns NEEDS[kind]. kind: "image": rows of one picture; "product": also rows of
-            one product; "near-duplicate": also identical pictures, and pictures whose perceptual
-            hashes differ in at most `distance` of 64 bits from those at the cluster's centre.
+        table: the columns REQUIRED[kind], and what it has of NEEDS[kind].
+        kind: "image": rows of one picture; "product": also rows of one product; "near-duplicate":
+            also identical pictures, and pictures whose perceptual hashes differ in at most
+            `distance` of 64 bits from those at the cluster's centre.
         graph: of the table's hashes at this distance, where it has been made.
     Returns:
         [n] group of each row, numbered by first appearance.
@@ -48,7 +55,7 @@ def group_rows(
         UserError: a column is missing, or a perceptual hash isn't 16 hex digits.
     """
     require_columns(table, kind)
-    equal = [name for name in NEEDS[kind] if name != "phash"]
+    equal = [name for name in NEEDS[kind] if name != "phash" and name in table]
     units = joined([codes(table[name]) for name in equal])
     if kind == "near-duplicate":
         units = clusters(units, table["phash"], distance, graph)[units]
@@ -58,12 +65,19 @@ def group_rows(
 
 def require_columns(table: pd.DataFrame, kind: str) -> None:
     """Raise UserError if a kind of group can't be made of a table's columns."""
+    if possible(kind, table.columns):
+        return
     missing = [name for name in NEEDS[kind] if name not in table.columns]
-    if missing:
-        raise UserError(
-            f"groups by {kind} need the column(s) {', '.join(missing)}; the table has "
-            f"{', '.join(table.columns)}. Use --group image, or add the columns with --balanced."
-        )
+    raise UserError(
+        f"groups by {kind} need the column(s) {', '.join(missing)}; the table has "
+        f"{', '.join(table.columns)}. Add them with --balanced FILE or, for pictures at hand, "
+        "--images DIR; or use --group image."
+    )
+
+
+def possible(kind: str, columns: Iterable[str]) -> bool:
+    """Whether a table has the columns without which there are no groups of a kind."""
+    return set(REQUIRED[kind]) <= set(columns)
 
 
 def codes(values: pd.Series) -> NDArray[np.int64]:

@@ -184,7 +184,7 @@ def sha1(data: bytes) -> str:
     return hashlib.sha1(data, usedforsecurity=False).hexdigest()
 
 
-def phash(data: bytes, name: str) -> str:
+def phash(data: bytes, name: str, *, by_name: bool = True) -> str:
     """Perceptual hash, 64 bits as 16 hex digits: pictures that look alike differ in few bits.
 
     The DCT hash of `imagehash.phash`, whose 32 x 32 grey pixels are made from the JPEG's own grey
@@ -193,9 +193,18 @@ def phash(data: bytes, name: str) -> str:
 
     Args:
         name: as in ABO's archives; its ending says which format is accepted.
+        by_name: False for a picture of one's own, in any format: as a browser shows it, for an
+            upright JPEG the same hash.
     Raises:
         Unreadable: see `decode`.
     """
     import imagehash
 
-    return str(imagehash.phash(decode(data, name, by_name=True, grey_at=256)))
+    if by_name:
+        return str(imagehash.phash(decode(data, name, by_name=True, grey_at=256)))
+    stored = opened(data, tuple(FORMATS))
+    if stored.format != "JPEG":
+        return str(imagehash.phash(decode(data, name)))
+    grey = decode(data, name, grey_at=256)
+    turn = TURNS.get(orientation(stored))
+    return str(imagehash.phash(grey if turn is None else grey.transpose(turn)))

@@ -24,7 +24,8 @@ from abo_vqa.errors import UserError
 from abo_vqa.groups import NEEDS, bundles, group_rows, require_columns
 from abo_vqa.hashes import hash_graph
 from abo_vqa.io import read_table, write_results, write_table
-from abo_vqa.picture_paths import PictureIndex, identities
+from abo_vqa.picture_paths import identities
+from abo_vqa.provenance import add_options, completed
 from abo_vqa.stage import Log, Summary, execute, no_log
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 VQA, TRAIN, TEST = Path("data/vqa.csv"), Path("data/train.csv"), Path("data/test.csv")
 AUDIT = Path("data/audit.json")
-FROM_BALANCED = ("image_id", "item_id", "product_type", "image_sha1", "phash")
 WHOLE = 0.5  # of the smaller side: a component of look-alikes with more rows is cut
 BUNDLE = 0.02  # of all rows, what it is cut into: ten bundles fill a test set of a fifth
 STUDY_TEST_SIZE, STUDY_SEED = 0.2, 42
@@ -47,7 +47,7 @@ def split_rows(
     """Choose the rows of train and test.
 
     Args:
-        table: a VQA table with the columns `groups.NEEDS[kind]`.
+        table: a VQA table with the columns `groups.REQUIRED[kind]`.
         test_size: share of the groups (image) or of the rows (else) that goes to test.
         distance: bits of 64 for look-alikes. stratify: keep product types' shares (not for image).
     Returns:
@@ -101,7 +101,9 @@ def grouped_split(
         limit = max(1, round(BUNDLE * len(table)))
         groups = bundles(groups, table["phash"], distance, limit, int(whole), graph)
         groups = np.unique(groups, return_inverse=True)[1]
-        pictures = table.assign(bundle=groups).drop_duplicates("image_path")
+        # A picture's hash may stand in some of its rows only: "" is last in this order.
+        pictures = table.assign(bundle=groups).sort_values("phash", ascending=False, kind="stable")
+        pictures = pictures.drop_duplicates("image_path")
         exposure = Exposure(pictures["bundle"].to_numpy(), pictures["phash"], graph)
     rows = np.bincount(groups)
     clean = np.ones(len(rows), dtype=bool) if exposure is None else exposure.clean()
@@ -130,26 +132,6 @@ def rows_by_kind(groups: NDArray[np.int64], kinds: pd.Series | None) -> csr_matr
     return coo_matrix((ones, (groups, numbers))).tocsr()
 
 
-def with_provenance(table: pd.DataFrame, balanced: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Add the columns of the balanced table that a plain VQA table lacks; "" where unknown.
-
-    Returns:
-        the table, and how many of its pictures the balanced table has, whatever their spelling.
-    Raises:
-        UserError: it has none of them.
-    """
-    added = [name for name in FROM_BALANCED if name in balanced and name not in table]
-    known = balanced.drop_duplicates("path").set_index("path")
-    index = PictureIndex(known.index)
-    match = index.match(table["image_path"].tolist())
-    match.require("the balanced table", index)
-    values = known.reindex(match.paths)[added].fillna("")
-    told = match.describe("the balanced table")
-    complete = len(match.found) == match.total
-    joined = table.assign(**{name: values[name].to_numpy() for name in added})
-    return joined, told if complete else f"warning: {told}"
-
-
 def write_split(
     table: pd.DataFrame, sides: Positions, train: Path, test: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -176,7 +158,7 @@ def run(config: Config, log: Log = no_log) -> Summary:
     train, test = write_split(table, sides, TRAIN, TEST)
     found = audit.audit(train, test, settings.group, settings.phash_distance)
     write_results(found, AUDIT)
-    audit.refuse_leaks(found, settings.group)
+    audit.refuse_leaks(found, settings.group, settings.phash_distance)
     missed = audit.missed_share(found, settings.group, settings.test_size)
     numbers = pd.json_normalize(found, sep="/").iloc[0].to_dict()
     return Summary(
@@ -197,12 +179,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--group", choices=list(NEEDS), default="near-duplicate", help="(%(default)s)"
     )
-    parser.add_argument(
-        "--balanced",
-        type=Path,
-        metavar="FILE",
-        help="balanced table with product ids and picture hashes, for tables without them",
-    )
+    add_options(parser)
     parser.add_argument("--test-size", type=float, default=STUDY_TEST_SIZE, help="(%(default)s)")
     parser.add_argument("--seed", type=int, default=STUDY_SEED, help="(%(default)s)")
     parser.add_argument(
@@ -221,11 +198,14 @@ def command(args: argparse.Namespace) -> int:
         raise UserError(f"--test-size {args.test_size}: between 0 and 1.")
     if not 0 <= args.distance <= 32:
         raise UserError(f"--distance {args.distance}: 0 to 32 of 64 bits.")
+    if not 0 <= args.seed < 2**32:
+        raise UserError(f"--seed {args.seed}: 0 to {2**32 - 1:,}.")
+    outputs = (args.out / "train.csv", args.out / "test.csv")
+    for given in filter(None, (args.vqa, args.balanced)):
+        if given.resolve() in [path.resolve() for path in outputs]:
+            raise UserError(f"{given} would be overwritten: choose another --out.")
     read = read_columns(args.vqa, audit.COLUMNS, chosen=args.columns)
-    table, notes = read.frame, [read.describe()]
-    if args.balanced:
-        table, told = with_provenance(table, read_table(args.balanced, ["path"]))
-        notes.append(told)
+    table, notes = completed(read, args.balanced, args.images)
     print("\n".join(notes))
     sides = split_rows(
         table,
@@ -235,9 +215,9 @@ def command(args: argparse.Namespace) -> int:
         distance=args.distance,
         stratify=not args.no_stratify,
     )
-    train, test = write_split(table, sides, args.out / "train.csv", args.out / "test.csv")
+    train, test = write_split(table, sides, *outputs)
     found = audit.audit(train, test, args.group, args.distance)
     missed = audit.missed_share(found, args.group, args.test_size)
     print("\n".join([audit.describe(found, args.group), *missed]))
-    audit.refuse_leaks(found, args.group)
+    audit.refuse_leaks(found, args.group, args.distance)
     return 0

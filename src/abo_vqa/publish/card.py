@@ -103,7 +103,7 @@ def render(
     from abo_vqa.reporting.cards import WRITERS
     from abo_vqa.reporting.markdown import table
     from abo_vqa.reporting.pages import environment
-    from abo_vqa.reporting.tables import flatten
+    from abo_vqa.reporting.tables import AUDIT, flatten
     from abo_vqa.reporting.words import count, number
 
     funnel, generated, audit = (
@@ -132,7 +132,7 @@ def render(
         kinds=sorted(generated["kinds"].items(), key=lambda item: (-item[1], item[0])),
         corpus=generated["corpus"],
         audit=audit,
-        audit_table=flatten(audit),
+        audit_table=[(AUDIT.get(name, name), value) for name, value in flatten(audit)],
         answers=sorted(answers.items(), key=lambda item: (-item[1], item[0]))[:TOP],
         writer=WRITERS[settings.annotator].format(model=settings.model, file=settings.file),
         blind=sorted(blind_on_test().items()),
