@@ -31,7 +31,7 @@ def fold_count(test_size: float) -> tuple[int, int]:
     """A test share as (parts for test, parts in all), to the nearest fraction below 1/20."""
     share = Fraction(test_size).limit_denominator(20)
     if share in (0, 1):
-        return (1, round(1 / test_size)) if share == 0 else (19, 20)
+        return (1, round(min(1 / test_size, 1e9))) if share == 0 else (19, 20)
     return share.numerator, share.denominator
 
 

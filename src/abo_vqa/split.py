@@ -94,7 +94,10 @@ def grouped_split(
     graph = hash_graph(table["phash"], distance) if kind == "near-duplicate" else None
     groups = by_name(group_rows(table, kind, distance, graph), table["image_path"])
     if groups.max() == 0:
-        raise UserError("all rows are one group: there is nothing to put into the test set.")
+        raise UserError(
+            f"all rows are one group by {kind}: there is nothing to put into the test set. Use "
+            "another --group, or more data."
+        )
     exposure = None
     if graph is not None:
         whole = WHOLE * min(test_size, 1 - test_size) * len(table)
