@@ -73,7 +73,9 @@ class Files:
 
     def encode(self, model: VQAModel, loaded: Mapping[str, Image | ImageError]) -> Encoded:
         errors = {p: i.reason for p, i in loaded.items() if isinstance(i, ImageError)}
-        images = {p: i for p, i in loaded.items() if not isinstance(i, ImageError)}
+        read = {p: i for p, i in loaded.items() if not isinstance(i, ImageError)}
+        errors |= {p: fault for p, image in read.items() if (fault := model.picture_fault(image))}
+        images = {p: image for p, image in read.items() if p not in errors}
         values = model.encode(list(images.values())) if images else []
         return Encoded(values, {path: at for at, path in enumerate(images)}, errors)
 

@@ -16,8 +16,9 @@ import io
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -38,6 +39,8 @@ IMAGES_CSV = "images/metadata/images.csv"
 PICTURES = "images/small/"
 MAX_TEXT = 1 << 29  # bytes a file may unpack to; ABO's largest has a tenth of that
 CHUNK = 4 << 20  # bytes of JSON decoded at a time: memory stays flat, calls stay few
+
+T = TypeVar("T")
 
 
 class ImageError(UserError):
@@ -178,12 +181,9 @@ class Archive:
         Raises:
             ImageError: missing, empty, not a JPEG, of absurd dimensions, or damaged.
         """
-        from abo_vqa.pictures import Unreadable, decode
+        from abo_vqa.pictures import decode
 
-        try:
-            return decode(self.read(path), path, by_name=True)
-        except Unreadable as error:
-            raise ImageError(path, str(error)) from error
+        return self._as(path, partial(decode, by_name=True))
 
     def jpeg(self, path: str, side: int | None = None) -> bytes:
         """A picture as JPEG bytes that look the same everywhere, at most `side` pixels a side.
@@ -191,10 +191,16 @@ class Archive:
         Raises:
             ImageError: see `image`.
         """
-        from abo_vqa.pictures import Unreadable, plain_jpeg
+        from abo_vqa.pictures import plain_jpeg
+
+        return self._as(path, partial(plain_jpeg, by_name=True, side=side))
+
+    def _as(self, path: str, make: Callable[[bytes, str], T]) -> T:
+        """What `make` makes of a picture's bytes and path."""
+        from abo_vqa.pictures import Unreadable
 
         try:
-            return plain_jpeg(self.read(path), path, by_name=True, side=side)
+            return make(self.read(path), path)
         except Unreadable as error:
             raise ImageError(path, str(error)) from error
 

@@ -59,6 +59,9 @@ class Chooser(VQAModel):
     def encode(self, pictures: Sequence[Image]) -> Any:
         return self.model.encode(pictures)
 
+    def picture_fault(self, picture: Image) -> str:
+        return self.model.picture_fault(picture)
+
     def answer_encoded(
         self, encoded: Any, which: Sequence[int], questions: Sequence[str]
     ) -> list[Answer]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile
 
 # ABO's originals reach 5,000 pixels a side; a file that claims more is an attack or damage.
 MAX_PIXELS = 64_000_000
@@ -24,7 +26,11 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 # Pillow's name of a format: ours
 FORMATS = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "GIF": "GIF", "BMP": "BMP"}
 ENDINGS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
+JPEG_START = b"\xff\xd8"
+WEBP = re.compile(rb"RIFF....WEBP", re.DOTALL)
+PROFILED = {"GRAY": "L", "CMYK": "CMYK"}  # colour space of a profile: mode of a picture
 DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError)
+WHITE = (255, 255, 255)
 ORIENTATION = 0x0112  # the EXIF tag; its values say how the stored pixels must be turned
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -46,8 +52,8 @@ def decode(
 ) -> Image.Image:
     """Decode a picture completely, as a browser shows it, in RGB.
 
-    EXIF orientation is applied, transparency is put on white, 16 bits are scaled to 8, CMYK follows
-    its colour profile; of an animation it is the first frame.
+    EXIF orientation is applied, transparency is put on white, 16 bits are scaled to 8, and colours
+    follow the picture's own profile; of an animation it is the first frame.
 
     Args:
         data: the file's bytes, which tell the format; name: the file's name.
@@ -67,7 +73,9 @@ def decode(
     except DAMAGE as error:
         raise Unreadable("cut off or damaged") from error
     turn = TURNS.get(orientation(picture))
-    return shown if turn is None else shown.transpose(turn)
+    upright = shown if turn is None else shown.transpose(turn)
+    upright.info = {}  # what is done already: whoever finds the tags would turn the picture again
+    return upright
 
 
 def promised(name: str) -> str:
@@ -75,7 +83,7 @@ def promised(name: str) -> str:
     return ENDINGS.get(name[name.rfind(".") :].lower(), "JPEG")
 
 
-def opened(data: bytes, formats: Sequence[str]) -> Image.Image:
+def opened(data: bytes, formats: Sequence[str]) -> ImageFile.ImageFile:
     """A picture of which only the header is read: absurd dimensions cost nothing."""
     if not data:
         raise Unreadable("empty file")
@@ -84,6 +92,8 @@ def opened(data: bytes, formats: Sequence[str]) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise Unreadable("absurd dimensions") from error
     except DAMAGE as error:
+        if "WEBP" in formats and WEBP.match(data):  # Pillow reads all of it to open it
+            raise Unreadable("cut off or damaged") from error
         *others, last = [FORMATS[name] for name in formats]
         allowed = f"{', '.join(others)} or {last}" if others else last
         raise Unreadable(f"not a {allowed}") from error
@@ -93,26 +103,35 @@ def opened(data: bytes, formats: Sequence[str]) -> Image.Image:
     return picture
 
 
-def in_rgb(picture: Image.Image, data: bytes) -> Image.Image:
+def in_rgb(stored: ImageFile.ImageFile, data: bytes) -> Image.Image:
     """The pixels as they are stored, in RGB."""
-    if picture.mode in ("I", "I;16", "I;16B", "I;16L"):
-        return from_16_bits(picture)
-    if picture.has_transparency_data:
-        return on_white(picture, data)
-    return from_cmyk(picture) if picture.mode == "CMYK" else picture.convert("RGB")
+    if stored.info.get("default_image"):
+        stored.seek(1)  # of an animated PNG whose first picture is for other programs only
+    profile = stored.info.get("icc_profile")
+    covered = stored.tile[0].extents if stored.format == "GIF" and stored.tile else None
+    stored.load()
+    picture = from_16_bits(stored) if stored.mode.startswith("I") else stored
+    clear = picture.has_transparency_data
+    shown = on_white(picture, data, profile) if clear else coloured(picture, profile)
+    if covered in (None, (0, 0, *shown.size)):
+        return shown
+    page = Image.new("RGB", shown.size, WHITE)  # a GIF's first frame may be smaller than the GIF
+    page.paste(shown.crop(covered), covered)
+    return page
 
 
 def from_16_bits(picture: Image.Image) -> Image.Image:
-    """Grey of 16 bits as RGB: the high byte, as browsers take it; Pillow would cut off at 255."""
+    """Grey of 16 bits in 8: the high byte, as browsers take it; Pillow would cut off at 255."""
     values = np.asarray(picture).clip(0, 65535).astype(np.uint16)
-    grey = (values >> 8).astype(np.uint8)
+    grey = Image.fromarray((values >> 8).astype(np.uint8))
     transparent = picture.info.get("transparency")
     if transparent is not None:
-        grey = np.where(values == transparent, np.uint8(255), grey)
-    return Image.fromarray(grey).convert("RGB")
+        opaque = (values != transparent).astype(np.uint8) * 255
+        grey = Image.merge("LA", (grey, Image.fromarray(opaque)))
+    return grey
 
 
-def on_white(picture: Image.Image, data: bytes) -> Image.Image:
+def on_white(picture: Image.Image, data: bytes, profile: bytes | None) -> Image.Image:
     """A picture with an alpha channel or a transparent colour, on a white page."""
     key = picture.info.get("transparency")
     if picture.format == "PNG" and picture.mode in ("L", "RGB") and key is not None:
@@ -121,27 +140,39 @@ def on_white(picture: Image.Image, data: bytes) -> Image.Image:
         keys = key if isinstance(key, tuple) else (key,)
         scaled = [k >> 8 if bits == 16 else (k % 2**bits) * 255 // (2**bits - 1) for k in keys]
         picture.info["transparency"] = tuple(scaled) if isinstance(key, tuple) else scaled[0]
-    seen = picture.convert("RGBA")
-    page = Image.new("RGB", seen.size, (255, 255, 255))
-    page.paste(seen, mask=seen.getchannel("A"))
+    grey = picture.mode in ("1", "L", "LA")
+    seen = picture.convert("LA" if grey else "RGBA")
+    page = Image.new("RGB", seen.size, WHITE)
+    page.paste(coloured(seen.convert("L" if grey else "RGB"), profile), mask=seen.getchannel("A"))
     return page
 
 
-def from_cmyk(picture: Image.Image) -> Image.Image:
-    """By the picture's own colour profile, or by simple arithmetic if it has none that works."""
-    profile = picture.info.get("icc_profile")
-    picture.load()
-    if profile:
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            shown = ImageCms.profileToProfile(
-                picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
-            if shown is not None:
-                return shown
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            return picture.convert("RGB")
-    return picture.convert("RGB")
+def coloured(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """In sRGB by the picture's own colour profile; as it is if it has none, or none that works."""
+    own = foreign(profile)
+    space = own.profile.xcolor_space if own else ""
+    # Browsers leave out a profile that is for other channels than the picture's.
+    fits = picture.mode != "CMYK" if space == "RGB " else PROFILED.get(space) == picture.mode
+    if own is None or not fits:
+        return picture.convert("RGB")
+    channels = picture.convert("RGB") if space == "RGB " else picture
+    try:
+        standard = ImageCms.createProfile("sRGB")
+        shown = ImageCms.profileToProfile(channels, own, standard, outputMode="RGB")
+    except ImageCms.PyCMSError:  # damaged where only the conversion finds it
+        shown = None
+    return picture.convert("RGB") if shown is None else shown
+
+
+def foreign(profile: bytes | None) -> ImageCms.ImageCmsProfile | None:
+    """A colour profile that can be read, and isn't the standard one (sRGB)."""
+    if not profile:
+        return None
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return None if "srgb" in ImageCms.getProfileDescription(own).lower() else own
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
 
 
 def orientation(picture: Image.Image) -> int:
@@ -153,6 +184,20 @@ def orientation(picture: Image.Image) -> int:
     except Exception:  # damaged EXIF makes Pillow raise almost anything; the pixels are fine
         return 1
     return found if isinstance(found, int) else 1
+
+
+def plain(data: bytes) -> bool:
+    """Whether every program shows a picture that `decode` reads as `decode` does."""
+    try:
+        picture = opened(data, tuple(FORMATS))
+    except Unreadable:
+        return True
+    return (
+        picture.mode in ("1", "L", "P", "RGB")
+        and not picture.has_transparency_data
+        and foreign(picture.info.get("icc_profile")) is None
+        and orientation(picture) not in TURNS
+    )
 
 
 def plain_jpeg(data: bytes, name: str, *, by_name: bool = False, side: int | None = None) -> bytes:
@@ -167,15 +212,33 @@ def plain_jpeg(data: bytes, name: str, *, by_name: bool = False, side: int | Non
         Unreadable: see `decode`.
     """
     shown = decode(data, name, by_name=by_name)
-    stored = opened(data, tuple(FORMATS))
     fits = side is None or max(shown.size) <= side
-    jpeg = data.startswith(b"\xff\xd8") and stored.mode in ("L", "RGB")
-    if fits and jpeg and orientation(stored) not in TURNS:
+    if fits and data.startswith(JPEG_START) and plain(data):
         return data
     if side is not None:
         shown.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return compressed(shown, "JPEG", quality=92)
+
+
+def plain_file(data: bytes, name: str, shown: Image.Image) -> bytes:
+    """A picture of an archive, as a file of the same format that looks the same everywhere.
+
+    Args:
+        data, name: see `decode`; shown: what it gave.
+    Returns:
+        the bytes as they are if they will do, else the decoded picture, compressed anew: without
+        loss as PNG, nearly without as JPEG.
+    """
+    if plain(data):
+        return data
+    if promised(name) == "PNG":
+        return compressed(shown, "PNG")
+    return compressed(shown, "JPEG", quality=95, subsampling=0)
+
+
+def compressed(picture: Image.Image, form: str, **options: Any) -> bytes:
     out = io.BytesIO()
-    shown.save(out, "JPEG", quality=92)
+    picture.save(out, form, **options)
     return out.getvalue()
 
 

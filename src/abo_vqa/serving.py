@@ -1,7 +1,8 @@
 """The registered model: an MLflow pyfunc "model from code" that answers questions about pictures.
 
-MLflow copies this file beside the adapter and runs it to load the model, so it imports nothing of
-the package: the model answers wherever torch, transformers and peft are installed.
+MLflow copies this file beside the adapter and runs it to load the model, with `pictures.py` as the
+only other module of the package: the model answers wherever torch, transformers and peft are
+installed.
 
     model = mlflow.pyfunc.load_model("models:/abo-vqa-blip-lora@champion-sample")
     model.predict(pandas.DataFrame({"image": ["chair.jpg"], "question": ["What color is it?"]}))
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import json
 import os
 from contextlib import contextmanager
@@ -25,7 +25,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import mlflow
 import pandas as pd
 
-MAX_PIXELS = 64_000_000  # a file that claims more is an attack or damage
 MAX_BYTES = 50_000_000  # of a picture that is fetched
 FETCH = "ABO_VQA_FETCH_URLS"
 
@@ -89,26 +88,17 @@ def fetched(url: str) -> bytes:
 
 
 def open_picture(data: bytes) -> Any:
-    """The picture as a browser shows it: turned as EXIF says, transparency on white."""
-    from PIL import Image, ImageOps
+    """The picture as a browser shows it, in RGB; see the package's `pictures`.
+
+    Raises:
+        ValueError: why it can't be read.
+    """
+    from pictures import decode  # type: ignore[import-not-found]  # copied beside this file
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"absurd dimensions, {image.width} x {image.height}")
-            image.load()
-            deep = image.mode.startswith("I;16")
-            shown = image.point(lambda value: value / 256).convert("L") if deep else image
-            turned = ImageOps.exif_transpose(shown)
-    except Image.DecompressionBombError as error:
-        raise ValueError("absurd dimensions") from error
-    except (OSError, SyntaxError, EOFError) as error:
-        raise ValueError("not a picture, or damaged") from error
-    if turned.has_transparency_data:
-        layers = turned.convert("RGBA")
-        white = Image.new("RGBA", layers.size, "white")
-        return Image.alpha_composite(white, layers).convert("RGB")
-    return turned.convert("RGB")
+        return decode(data, "")
+    except ValueError as error:
+        raise ValueError(f"not a picture that can be read: {error}") from error
 
 
 class BlipAdapter(mlflow.pyfunc.PythonModel):  # type: ignore[misc, unused-ignore]

@@ -100,6 +100,10 @@ class VQAModel(ABC):
                 found.append("")
         return found
 
+    def picture_fault(self, picture: Image) -> str:
+        """Why a picture can't be encoded, or "": a picture must not end the batch it is in."""
+        return ""
+
     @abstractmethod
     def record(self) -> dict[str, Any]:
         """What the answers depend on: weights, revision, prompt, decoding, dtype."""
@@ -108,10 +112,11 @@ class VQAModel(ABC):
         """Answer one question an image; an image object that repeats is encoded once.
 
         Raises:
-            UserError: a question is empty or too long.
+            UserError: a question is empty or too long, or a picture can't be encoded.
         """
         refuse(self.faults(questions))
         pictures, which = distinct(images)
+        refuse([self.picture_fault(picture) for picture in pictures])
         return self.answer_encoded(self.encode(pictures), which, questions) if pictures else []
 
     def rank(
@@ -124,10 +129,11 @@ class VQAModel(ABC):
 
         Raises:
             UserError: the family gives no likelihood to a text of one's choosing; a question is
-                empty, or a text too long.
+                empty, or a text too long; a picture can't be encoded.
         """
         refuse(self.faults(questions, choices))
         pictures, which = distinct(images)
+        refuse([self.picture_fault(picture) for picture in pictures])
         return (
             self.rank_encoded(self.encode(pictures), which, questions, choices) if pictures else []
         )

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from abo_vqa.config import Checkpoint, Compute
 
+LONGEST = 1333 / 800  # of the shortest edge, as the image processor has it
+
 
 class Vilt(VQAModel):
     """One transformer over the words and patches, then a classifier over a fixed vocabulary.
@@ -59,6 +61,20 @@ class Vilt(VQAModel):
                 order = (place[0, :, 0] * columns + place[0, :, 1]).argsort()
                 embedded.append(torch.cat([patches[0, :1], patches[0, 1:][order]]))
         return embedded
+
+    def picture_fault(self, picture: Image) -> str:
+        """The processor scales the sides to at most 1333/800 of its shortest edge, then down to
+        whole patches; of a narrow enough picture not one is left."""
+        processor = self.processor.image_processor
+        narrow, wide = sorted(picture.size)
+        longest = int(LONGEST * processor.size["shortest_edge"])
+        if int(longest * narrow / wide + 0.5) >= processor.size_divisor:
+            return ""
+        most = longest / processor.size_divisor
+        return (
+            f"the picture is too narrow: {picture.width} x {picture.height}, and one side may be "
+            f"{most:.0f} times the other"
+        )
 
     def text_lengths(
         self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None

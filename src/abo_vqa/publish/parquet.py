@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from abo_vqa.archive import ImageError
 from abo_vqa.io import progress
+from abo_vqa.pictures import plain_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -166,8 +167,8 @@ def groups(
         by_picture.items(), total=len(by_picture), desc=name, unit="picture"
     ):
         try:
-            archive.image(path)  # whoever loads the set decodes it: better to know now
-            data = archive.read(path)
+            shown = archive.image(path)
+            data = plain_file(archive.read(path), path, shown)  # all see what our models see
         except ImageError:
             continue
         image = {"bytes": data, "path": path}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from abo_vqa.config import Config
     from abo_vqa.stage import Summary
 
+PACKAGE = Path(__file__).parent.parent
 NEEDED = ("mlflow", "torch", "transformers", "peft", "pillow", "pandas")
 
 
@@ -95,7 +96,8 @@ def register(client: Any, run: str, experiment: str, adapter: Path, about: About
                 run_id=run,
                 model_id=logged.model_id,
                 registered_model_name=about.name,
-                python_model=str(Path(__file__).parent.parent / "serving.py"),
+                python_model=str(PACKAGE / "serving.py"),
+                code_paths=[str(PACKAGE / "pictures.py")],
                 artifacts={"adapter": str(adapter)},
                 model_config=settings,
                 signature=signature(),
