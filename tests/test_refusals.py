@@ -195,6 +195,17 @@ def test_the_users_cache_may_be_elsewhere(sealed):
     assert Path(done.stdout.strip()).is_relative_to(elsewhere / "abo-vqa")
 
 
+def test_a_user_without_a_home_has_journals_among_the_temporary_files(sealed):
+    code = "from abo_vqa import io; print(io.scratch('predict', 'k'))"
+    temporary = sealed[1] / "tmp"
+    done = as_reader(
+        sealed, f"import os; os.mkdir({str(temporary)!r})\n" + code,
+        HOME="/proc/nowhere", TMPDIR=str(temporary),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).is_relative_to(temporary)
+
+
 def test_without_any_place_the_message_names_the_checkout(sealed):
     code = """
 import sys, types

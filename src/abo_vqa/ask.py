@@ -10,6 +10,8 @@ The table's columns may have any of the usual names; the answers come as generat
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,6 +87,7 @@ def ask_table(args: argparse.Namespace, config: Config) -> int:
     Returns:
         the exit code: `NONE_ANSWERED` if every row failed, else 0.
     """
+    refuse_unwritable(args.out)
     asked = QuestionTable.read(args.csv, args.images, args.columns)
     print(asked.columns.describe())
     name = "blip" if args.model == FINETUNED else args.model
@@ -103,6 +106,19 @@ def ask_table(args: argparse.Namespace, config: Config) -> int:
     if failures := asked.failures(reasons):
         print(f"warning: {failures}. The column error has each row's.", file=sys.stderr)
     return 0 if "" in reasons else NONE_ANSWERED
+
+
+def refuse_unwritable(out: Path) -> None:
+    """Find out before hours of answering, not after them, that there is no writing to a place.
+
+    Raises:
+        UserError: it is a folder. OSError: the system won't have a file there.
+    """
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder; it names the file for the answers.")
+    folder = next(folder for folder in out.absolute().parents if folder.exists())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(out))
 
 
 def states(asked: QuestionTable) -> list[list[int]]:

@@ -36,6 +36,7 @@ USUAL = {
 }  # fmt: skip
 # Several names of these may stand side by side: they name one picture in different ways.
 ORDERED = ("image_path",)
+UNUSED = "{} (unused)"  # a column whose name another one has been given
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,12 @@ class Columns:
     taken: Mapping[str, str]
     lines: NDArray[np.int64]
     separator: str = ","
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The frame's name of a column → the file's, where they differ."""
+        back = {role: name for role, name in self.taken.items() if role != name}
+        return back | {UNUSED.format(role): role for role in self.taken}
 
     def describe(self) -> str:
         """What was taken for what, for the terminal."""
@@ -166,7 +173,9 @@ def listed(parsed: Parsed) -> str:
 def renamed(frame: pd.DataFrame, taken: Mapping[str, str]) -> pd.DataFrame:
     """The table under the usual names; a column whose name is taken from it gets a longer one."""
     names = {column: role for role, column in taken.items()}
-    in_the_way = {role: f"{role} (unused)" for role in taken if role in frame and role not in names}
+    in_the_way = {
+        role: UNUSED.format(role) for role in taken if role in frame and role not in names
+    }
     return frame.rename(columns=names | in_the_way)
 
 

@@ -159,14 +159,19 @@ def project_root() -> Path:
 def cache_folders() -> list[Path]:
     """Where journals and downloads may lie: in the checkout, else in the user's own cache.
 
-    The second is for a checkout that can be read only; it has a folder for each checkout.
+    The second is for a checkout that can be read only; it has a folder for each checkout. A user
+    without a home (`nobody`, a container's number without a name) has it among the temporary files.
     """
     root = project_root()
-    folders = [root / ".cache" / "abo-vqa"]
-    own = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
-    if Path(own).is_absolute():  # "~" stays where nobody knows the user's home
-        folders.append(Path(own) / "abo-vqa" / fingerprint(str(root.resolve())))
-    return folders
+    named = os.environ.get("XDG_CACHE_HOME")
+    own = [Path(named or os.path.expanduser("~/.cache")) / "abo-vqa"]  # noqa: PTH111
+    if not named and hasattr(os, "getuid"):
+        temporary = Path(tempfile.gettempdir()) / f"abo-vqa-{os.getuid()}"
+        if not temporary.exists() or temporary.stat().st_uid == os.getuid():  # else it's a trap
+            own.append(temporary)
+    checkout = fingerprint(str(root.resolve()))
+    # "~" stays where nobody knows the user's home.
+    return [root / ".cache" / "abo-vqa", *(f / checkout for f in own if f.is_absolute())]
 
 
 def cache(*parts: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from abo_vqa.columns import read_columns
+from abo_vqa.columns import USUAL, plain, read_columns
 from abo_vqa.errors import UserError
-from abo_vqa.picture_paths import PictureIndex
+from abo_vqa.picture_paths import PictureIndex, examples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,11 +26,9 @@ if TYPE_CHECKING:
 
 ANSWERS = "generated_answer"
 MISSING = "No such file or directory"
-# What an earlier run wrote, by the names that `score` knows: beside new answers it would be a lie.
-STALE = (
-    "prediction", "predicted_answer", ANSWERS, "pred_answer", "pred", "output", "confidence",
-    "error",
-)  # fmt: skip
+# What an earlier run wrote, by any name that `score` knows: beside new answers it would be a lie.
+STALE = {*USUAL["prediction"], *USUAL["confidence"], *USUAL["error"]}
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
 class Folder:
@@ -72,19 +71,25 @@ class Folder:
             return "", f"the name leads out of {self.root}"
         if not absolute and is_file(self.root / inside):
             return inside, ""
-        found = self.index.find(inside)
-        if found is not None:
-            return found, ""
+        found = self.index.candidates(inside if ".." in PurePosixPath(name).parts else text)
+        # Captions and the like often lie beside a picture, under its name.
+        found = [p for p in found if p.lower().endswith(ENDINGS)] or found
+        if len(found) > 1:
+            return "", f"several files could be meant: {examples(found)}"
+        if found:
+            return found[0], ""
         return "", f"outside {self.root}" if absolute else MISSING
 
     def below(self, name: str) -> tuple[str, bool]:
         """A name relative to the folder where it lies there, and whether it is absolute still."""
-        if not PurePosixPath(name).is_absolute():
+        absolute = PurePosixPath(name).is_absolute()
+        if not absolute and not name.startswith("../"):
             return name, False
         for root in (self.root.absolute(), self.root.resolve()):
-            if Path(name).is_relative_to(root):
-                return Path(name).relative_to(root).as_posix(), False
-        return name, True
+            whole = Path(posixpath.normpath((root / name).as_posix()))
+            if whole.is_relative_to(root):
+                return whole.relative_to(root).as_posix(), False
+        return name, absolute
 
 
 def is_file(path: Path) -> bool:
@@ -151,7 +156,8 @@ class QuestionTable:
         """The columns of an earlier run, which new answers replace."""
         used = {"image_path", "question"}  # what --columns may have called by such a name
         names = [str(name) for name in self.columns.frame]
-        return [name for name in names if name not in used and name.strip().lower() in STALE]
+        # The second of two columns called "error" is "error.1" here.
+        return [n for n in names if n not in used and plain(re.sub(r"\.\d+$", "", n)) in STALE]
 
     def answered(self, answers: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         """The table with its own column names, `generated_answer`, and `error` if a row failed.
@@ -164,7 +170,7 @@ class QuestionTable:
         said = dict(zip(answers["row_id"], answers["prediction"], strict=True))
         errors = dict(zip(answers["row_id"], answers["error"], strict=True)) | dict(self.faults)
         count = range(len(self.columns.frame))
-        table = self.columns.frame.drop(columns=self.stale).rename(columns=self.columns.taken)
+        table = self.columns.frame.drop(columns=self.stale).rename(columns=self.columns.names)
         table[ANSWERS] = np.array([said.get(at, "") for at in count], dtype=object)
         reasons = [errors.get(at, "") for at in count]
         if any(reasons):
