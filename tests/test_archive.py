@@ -1,10 +1,12 @@
 """Listings and pictures read from the archives in place, and from a folder they came out of."""
 
 import gzip
+import io
 import pickle
 import tarfile
 
 import pytest
+from PIL import Image
 from shop import english, images_csv, jpeg, lines, listing, write_shop, write_tar
 
 from abo_vqa import archive as archive_module
@@ -252,3 +254,43 @@ def test_a_truncated_tar(tmp_path):
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(UserError, match="cut off"):
         open_archive(raw)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda data: data + b"x", r"1 byte\(s\) that aren't gzip follow its end"),
+        (lambda data: data + data + b"<html>" * 9, r"54 byte\(s\) that aren't gzip follow"),
+        (lambda data: data + b"\x1f\x8bjunk", r"6 byte\(s\) that aren't gzip follow its end"),
+        (lambda data: b"<html>" + data, "it isn't gzip"),
+        (lambda data: data + data[:-9], "ended before the end-of-stream marker"),
+        (lambda data: data + bytes(512), ""),  # padding, which gzip allows
+    ],
+)
+def test_what_follows_a_gzip_stream_is_told_apart_from_a_cut(tmp_path, change, told):
+    text = b"line\n" * 5000
+    data = change(gzip.compress(text))
+    chunks = archive_module.unzipped(data, "a.json.gz", tmp_path)
+    if told:
+        with pytest.raises(UserError, match=told):
+            b"".join(chunks)
+    else:
+        assert b"".join(chunks) == text
+
+
+def test_a_turned_picture_is_upright_for_models_services_and_pages(tmp_path):
+    for folder in ("listings/metadata", "images/metadata", "images/small/00"):
+        (tmp_path / folder).mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = Image.new("RGB", (20, 30), (200, 0, 0))
+    stored.save(tmp_path / "images/small/00/a.jpg", exif=exif)
+    stored.save(tmp_path / "images/small/00/b.jpg")
+    stored.save(tmp_path / "images/small/00/c.jpg", "WEBP")
+    with open_archive(tmp_path) as archive:
+        assert archive.image("00/a.jpg").size == (30, 20)
+        sent = Image.open(io.BytesIO(archive.jpeg("00/a.jpg")))
+        assert (sent.size, dict(sent.getexif())) == ((30, 20), {})
+        assert archive.jpeg("00/b.jpg", 30) == archive.read("00/b.jpg")
+        with pytest.raises(ImageError, match="not a JPEG"):
+            archive.jpeg("00/c.jpg")

@@ -188,6 +188,28 @@ def test_row_groups_bound_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert image == {"path": "39.jpg", "bytes": Noise().read("39.jpg")}
 
 
+def test_whoever_opens_a_picture_sees_it_upright(tmp_path: Path) -> None:
+    folder = tmp_path / "images/small"
+    folder.mkdir(parents=True)
+    for part in ("listings/metadata", "images/metadata"):
+        (tmp_path / part).mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (20, 30), (200, 0, 0)).save(folder / "0.jpg", exif=exif)
+    Image.new("RGBA", (20, 30), (0, 0, 0, 0)).save(folder / "1.png")
+    Image.new("RGB", (20, 30), (200, 0, 0)).save(folder / "2.jpg")
+    named = ["0.jpg", "1.png", "2.jpg"]
+    rows = [row | {"image_path": named[row["row_id"] // 3]} for row in rows_of(3)]
+    with open_archive(tmp_path) as archive:
+        split = writing.write_split("test", rows, archive, tmp_path, 1_000_000)
+        images = parquet.read_table(tmp_path / split.shards[0].path)["image"].to_pylist()
+        one, two, three = (Image.open(io.BytesIO(images[at]["bytes"])) for at in (0, 3, 6))
+        assert (one.format, one.size) == ("JPEG", (30, 20))
+        assert (two.format, two.convert("RGB").getpixel((0, 0))) == ("PNG", (255, 255, 255))
+        assert images[6]["bytes"] == archive.read("2.jpg")
+        assert three.size == (20, 30)
+
+
 def test_without_choices(here: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "export"
     assert main(["export", "--out", str(out)]) == 0

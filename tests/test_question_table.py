@@ -1,7 +1,10 @@
 """Tables of questions about pictures of one's own: found, answered, scored, and what fails."""
 
 import os
+import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,13 @@ def ask(text: str, *more: str) -> int:
         " fa/a.jpg ",
         "fa/../fa/a.jpg",
         "{root}/pictures/fa/a.jpg",
+        "../pictures/fa/a.jpg",
+        "fa/../../pictures/fa/a.jpg",
+        "file:///data/small/fa/a.jpg",
+        "https://example.org/small/fa/a.jpg?x=1",
+        "C:\\abo\\small\\fa\\a.jpg",
+        '"fa/a.jpg"',
+        "a",
     ],
 )
 def test_spellings_of_one_picture(here: Path, name: str) -> None:
@@ -63,6 +73,8 @@ def test_spellings_of_one_picture(here: Path, name: str) -> None:
     [
         ("../secret.png", "the name leads out of pictures"),
         ("fa/../../secret.png", "the name leads out of pictures"),
+        ("../a.jpg", "the name leads out of pictures"),
+        ("..", "the name leads out of pictures"),
         ("{root}/secret.png", "outside pictures"),
         ("{root}/pictures/../secret.png", "outside pictures"),
         ("/etc/hostname", "outside pictures"),
@@ -73,6 +85,51 @@ def test_spellings_of_one_picture(here: Path, name: str) -> None:
 )
 def test_names_that_are_no_picture_of_the_folder(here: Path, name: str, reason: str) -> None:
     assert Folder(Path("pictures")).find(name.replace("{root}", str(here))) == ("", reason)
+
+
+def test_a_name_that_several_files_have(tmp_path: Path) -> None:
+    for name in ("x/1.jpg", "y/1.jpg", "2.jpg", "2.json", "3.webp", "3.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    folder = Folder(tmp_path)
+    assert folder.find("1.jpg") == ("", "several files could be meant: 'x/1.jpg', 'y/1.jpg'")
+    assert folder.find("data/y/1.jpg") == ("y/1.jpg", "")
+    assert folder.find("2") == ("2.jpg", "")  # not its caption
+    assert folder.find("3")[1].startswith("several files could be meant")
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Predicted Answer,ERROR,error", "generated_answer,Generated-Answer,Confidence",
+     "response,model_answer,predicted"],
+)  # fmt: skip
+def test_old_answers_are_replaced_whatever_they_are_called(here: Path, header: str) -> None:
+    assert ask(f"Image_Path,question,answer,{header}\na.jpg,is it red?,red,blue,gone,no\n") == 0
+    out = read_table("out.csv")
+    assert list(out) == ["Image_Path", "question", "answer", "generated_answer"]
+    assert out["generated_answer"].iloc[0] not in ("", "blue")
+
+
+def test_columns_come_back_under_their_own_names(here: Path) -> None:
+    columns = "image_path=pic,question=q2"
+    assert ask("id,question,pic,q2\n7,old?,a.jpg,is it red?\n", "--columns", columns) == 0
+    assert list(read_table("out.csv")) == ["id", "question", "pic", "q2", "generated_answer"]
+
+
+def test_an_id_names_a_picture(here: Path) -> None:
+    assert ask("id\tquestion\r\na\tis it red?\r\nb\tis it red?\r\n") == 0
+    assert (read_table("out.csv")["generated_answer"] != "").all()
+
+
+def test_where_the_answers_cant_go_is_found_out_first(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("abo_vqa.ask.load", lambda *_: pytest.fail("the model was loaded"))
+    Path("asked.csv").write_text("image,question\na.jpg,is it red?\n")
+    assert main([*ASK, "--out", "pictures"]) == 2
+    assert "--out pictures is a folder" in capsys.readouterr().err
+    assert main([*ASK, "--out", "pictures/b.PNG/out.csv"]) != 0
+    assert "pictures/b.PNG" in capsys.readouterr().err
 
 
 def test_what_an_earlier_run_wrote_is_replaced(capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,16 +212,28 @@ def test_a_picture_is_seen_as_browsers_show_it(here: Path) -> None:
     assert picture(here / "called.jpg").size == (30, 20)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_checkout_that_can_only_be_read(
-    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+# Without this right, root obeys the permissions of files as everybody does.
+OBEY = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+
+
+@pytest.mark.skipif(
+    os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root may write anywhere"
+)
+def test_a_checkout_that_can_only_be_read(here: Path, tmp_path: Path) -> None:
     (tmp_path / "asked.csv").write_text("image,question\na.jpg,is it red?\n")
-    mode = here.stat().st_mode
-    here.chmod(mode & ~stat.S_IWUSR)
+    command = [*(OBEY if os.geteuid() == 0 else []), sys.executable, "-m", "abo_vqa", *ASK[:-1]]
+    given = {k: v for k, v in os.environ.items() if k != "XDG_CACHE_HOME"}
+    given |= {"HOME": str(tmp_path / "home")}
+    folders = [here, *(folder for folder in here.rglob("*") if folder.is_dir())]
+    for folder in folders:
+        folder.chmod(folder.stat().st_mode & ~0o222)
     try:
-        table, out = str(tmp_path / "asked.csv"), str(tmp_path / "out.csv")
-        assert main([*ASK[:-1], table, "--out", out]) == 0
+        done = subprocess.run(
+            [*command, str(tmp_path / "asked.csv"), "--out", str(tmp_path / "out.csv")],
+            env=given, capture_output=True, text=True,
+        )  # fmt: skip
     finally:
-        here.chmod(mode)
+        for folder in folders:
+            folder.chmod(folder.stat().st_mode | stat.S_IWUSR)
+    assert done.returncode == 0, done.stderr
+    assert read_table(tmp_path / "out.csv")["generated_answer"].iloc[0]

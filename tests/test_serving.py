@@ -11,12 +11,14 @@ import mlflow
 import pandas as pd
 import pytest
 from PIL import Image
+from test_colours import corpus
 from training import project
 
 from abo_vqa import finetune, predict
 from abo_vqa.archive import open_archive
 from abo_vqa.cli import main
 from abo_vqa.io import read_table
+from abo_vqa.pictures import decode
 from abo_vqa.tracking.backend import connect
 
 NAME = "abo-vqa-blip-lora"
@@ -131,6 +133,8 @@ def test_pictures_as_a_browser_shows_them(model):
     assert saved(Image.new("RGB", (8, 4)), "JPEG", exif=exif).size == (4, 8)
     grey = saved(Image.new("I;16", (4, 4), 32768), "PNG").getpixel((0, 0))
     assert grey == (128, 128, 128)
+    for name, data in corpus().items():
+        assert shown(data).tobytes() == decode(data, "a").tobytes(), name
 
 
 def test_the_base_is_stored_once_and_versions_are_pinned(trained, monkeypatch):

@@ -10,9 +10,8 @@ The table's columns may have any of the usual names; the answers come as generat
 from __future__ import annotations
 
 import argparse
-import errno
-import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,8 +116,11 @@ def refuse_unwritable(out: Path) -> None:
     if out.is_dir():
         raise UserError(f"--out {out} is a folder; it names the file for the answers.")
     folder = next(folder for folder in out.absolute().parents if folder.exists())
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(out))
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(out)) from error
 
 
 def states(asked: QuestionTable) -> list[list[int]]:
