@@ -210,6 +210,37 @@ def test_whoever_opens_a_picture_sees_it_upright(tmp_path: Path) -> None:
         assert three.size == (20, 30)
 
 
+def test_tables_of_other_people(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(here, tmp_path / "p")
+    monkeypatch.chdir(tmp_path / "p")
+    assert main(["export", "--out", "ours"]) == 0
+    assert "other spellings" not in capsys.readouterr().out
+    prefixes = {"train": "/kaggle/input/images/small/", "test": "small\\"}
+    for name, prefix in prefixes.items():
+        table = pd.read_csv(f"data/{name}.csv", dtype=str, keep_default_na=False)
+        table["image_path"] = prefix + table["image_path"]
+        theirs = {"image_path": "Img_Path", "question": "Query", "answer": "my word"}
+        table.rename(columns=theirs).to_csv(f"data/{name}.csv", index=False, sep=";")
+    assert main(["export", "--out", "theirs"]) == 2
+    assert "--columns answer=NAME" in capsys.readouterr().err
+    assert main(["export", "--out", "theirs", "--columns", "answer=my word"]) == 0
+    said = capsys.readouterr().out
+    assert "image_path ← 'Img_Path'" in said
+    assert "24 of 25 pictures found" in said
+    for part in ("train", "test"):
+        one, two = (
+            parquet.read_table(f"{made}/data/{part}-00000-of-00001.parquet").to_pylist()
+            for made in ("ours", "theirs")
+        )
+        assert one == two
+    Path("data/test.csv").write_text("image,question,answer\nx,what?,red\n")
+    Path("data/train.csv").write_text("image,question,answer\nx,what?,red\n")
+    assert main(["export", "--out", "none"]) == 2
+    assert "not one picture of a split can be read" in capsys.readouterr().err
+
+
 def test_without_choices(here: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "export"
     assert main(["export", "--out", str(out)]) == 0

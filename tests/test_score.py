@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from abo_vqa.cli import main
+from abo_vqa.score import clusters_of
 
 ROOT = Path(__file__).parents[1]
 LEXICAL = "exact_match,f1,rougeL"
@@ -216,3 +217,10 @@ def test_help_keeps_names_of_metrics_whole(capsys):
         main(["score", "--help"])
     said = capsys.readouterr().out.split()
     assert {"bertscore_recall", "word_overlap_f1", "accuracy"} <= set(said)
+
+
+def test_a_bare_name_is_in_the_cluster_of_its_path():
+    names = ["fa/12345678.jpg", "12345678.jpg", "", "images\\small\\fa\\12345678.JPG", ""]
+    names += ["x/1.jpg", "y/1.jpg", "/data/x/1.jpg"]
+    found = clusters_of(pd.DataFrame({"image_path": names})).tolist()
+    assert found == [0, 0, 1, 0, 2, 3, 4, 3]

@@ -57,6 +57,11 @@ class Columns:
     separator: str = ","
 
     @property
+    def renames(self) -> bool:
+        """Whether a column has another name in the file."""
+        return any(role != name for role, name in self.taken.items())
+
+    @property
     def names(self) -> dict[str, str]:
         """The frame's name of a column → the file's, where they differ."""
         back = {role: name for role, name in self.taken.items() if role != name}

@@ -9,22 +9,25 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.archive import open_archive
+from abo_vqa.columns import add_option, read_columns
 from abo_vqa.config import load_config
 from abo_vqa.errors import UserError
-from abo_vqa.io import read_table, write_json
+from abo_vqa.io import write_json
+from abo_vqa.picture_paths import PictureIndex
 from abo_vqa.publish.card import licence, render
 from abo_vqa.publish.croissant import metadata
 from abo_vqa.publish.parquet import columns_of, write_split
 from abo_vqa.questions import question_type
 
 if TYPE_CHECKING:
+    from abo_vqa.archive import Archive
     from abo_vqa.config import Config
 
 OUT = Path("data/export")
@@ -35,9 +38,11 @@ OURS = ("README.md", "croissant.json", "data")  # what an export consists of
 Rows = dict[str, list[dict[str, Any]]]
 
 
-def read_rows() -> Rows:
-    """Both sides of the split, a dict a row.
+def read_rows(chosen: Mapping[str, str] | None = None) -> tuple[Rows, list[str]]:
+    """Both sides of the split, a dict a row, and what was taken for what where that isn't plain.
 
+    Args:
+        chosen: meaning → column, for columns without a usual name.
     Raises:
         UserError: the pipeline hasn't been run, or one side is empty.
     """
@@ -49,15 +54,37 @@ def read_rows() -> Rows:
             "(it makes the VQA set and splits it)."
         )
     rows: Rows = {}
+    notes = []
     for name, path in tables.items():
-        table = read_table(path, ("row_id", "image_path", "question", "answer"))
+        columns = read_columns(path, ("image_path", "question", "answer"), chosen=chosen)
+        table = columns.frame
         if table.empty:
             raise UserError(f"{path} has no rows. Run `dvc repro split`.")
+        if columns.renames:
+            notes.append(columns.describe())
+        if "row_id" not in table or not table["row_id"].str.fullmatch(r"[0-9]+").all():
+            first = sum(map(len, rows.values()))
+            table["row_id"] = range(first, first + len(table))
         rows[name] = [
             {**{str(k): v for k, v in row.items()}, "question_type": question_type(row["question"])}
             for row in table.to_dict("records")
         ]
-    return rows
+    return rows, notes
+
+
+def find_pictures(rows: Rows, archive: Archive) -> str:
+    """Give every row the archive's own spelling of its picture's path, where it has one.
+
+    Returns:
+        how many were found, where that took more than looking, else "".
+    """
+    there = set(archive.pictures())
+    every = [row for part in rows.values() for row in part]
+    strange = [row for row in every if row["image_path"] not in there]
+    match = PictureIndex(there if strange else ()).match([row["image_path"] for row in strange])
+    for row, path in zip(strange, match.paths, strict=True):
+        row["image_path"] = path or row["image_path"]
+    return f"other spellings: {match.describe(str(archive.raw))}" if match.found else ""
 
 
 def add_choices(rows: Rows, k: int, config: Config) -> dict[str, float]:
@@ -105,20 +132,24 @@ def replaced(out: Path) -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def export(config: Config, out: Path, k: int | None) -> str:
+def export(
+    config: Config, out: Path, k: int | None, chosen: Mapping[str, str] | None = None
+) -> str:
     """Write the export; an existing one is replaced at the end, in one step.
 
     Args:
         k: choices a question, None for none.
+        chosen: see `read_rows`.
     Returns:
         what was written, for people.
     """
-    rows = read_rows()
+    rows, notes = read_rows(chosen)
     blind = add_choices(rows, k, config) if k else {}
     every = [row for part in rows.values() for row in part]
     columns = columns_of(every[0])
     with replaced(out) as folder:
         with open_archive(config.data.raw) as archive:
+            notes.append(find_pictures(rows, archive))
             splits = [write_split(name, part, archive, folder) for name, part in rows.items()]
         if not all(split.rows for split in splits):
             raise UserError(f"not one picture of a split can be read from {config.data.raw}.")
@@ -143,7 +174,7 @@ def export(config: Config, out: Path, k: int | None) -> str:
         )
         sync(folder)
     lost = sum(split.unreadable for split in splits)
-    said = [f"{total:,} questions, {pictures:,} pictures → {out}"]
+    said = [*filter(None, notes), f"{total:,} questions, {pictures:,} pictures → {out}"]
     if lost:
         said.append(f"{lost:,} questions left out: their picture can't be read")
     if blind:
@@ -165,10 +196,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--choices", type=int, metavar="K", help="add K choices a question, one of them right"
     )
+    add_option(parser)
 
 
 def command(args: argparse.Namespace) -> int:
     if args.choices is not None and not 2 <= args.choices <= 26:
         raise UserError(f"--choices {args.choices}: from 2 to 26.")
-    print(export(load_config(), args.out, args.choices))
+    print(export(load_config(), args.out, args.choices, args.columns))
     return 0

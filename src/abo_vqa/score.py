@@ -19,7 +19,7 @@ from abo_vqa.given_answers import read_answers
 from abo_vqa.io import write_json, write_table
 from abo_vqa.metrics.statistics import bootstrap, interval
 from abo_vqa.metrics.table import METRICS, WORDNET, score_pairs
-from abo_vqa.picture_paths import picture_key
+from abo_vqa.picture_paths import identities
 from abo_vqa.stage import pin_threads
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ def clusters_of(rows: pd.DataFrame) -> NDArray[np.int64]:
     """
     if "image_path" not in rows:
         return np.arange(len(rows))
-    known = {path: picture_key(path) for path in rows["image_path"].unique()}
-    keys = [known[path] or number for number, path in enumerate(rows["image_path"])]
+    keys = [name or number for number, name in enumerate(identities(rows["image_path"])[0])]
     return pd.factorize(np.array(keys, dtype=object))[0].astype(np.int64)
 
 
