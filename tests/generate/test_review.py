@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from reporting.chrome import Page, chromium
 
 from abo_vqa.cli import main
+from abo_vqa.config import load_config
 from abo_vqa.generate.command import run
+from abo_vqa.generate.review import write_page
 from abo_vqa.reporting.pdf import find_browser
 from generate.workspace import configure, make, vqa
 
@@ -117,3 +123,23 @@ def test_the_page_needs_nothing_else(reviewed: list[tuple[str, str, str]], here:
     assert "http" not in text
     assert text.count("</script>") == 1
     assert "<b>none</b>" not in text
+
+
+def test_pictures_are_upright_and_one_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "images/small/00"
+    for part in ("listings/metadata", "images/metadata", "images/small/00"):
+        (tmp_path / part).mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (20, 30), (200, 0, 0)).save(folder / "a.jpg", exif=exif)
+    (folder / "b.jpg").write_bytes(b"nothing")
+    rows = "00/a.jpg,what?,red\n00/b.jpg,what?,red\n"
+    (tmp_path / "vqa.csv").write_text(f"image_path,question,answer\n{rows}")
+    config = load_config()
+    there = config.model_copy(update={"data": config.data.model_copy(update={"raw": tmp_path})})
+    assert write_page(tmp_path / "vqa.csv", there, 9, tmp_path / "page.html") == 2
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    (shown,) = re.findall('data:image/jpeg;base64,([^"]+)', text)
+    picture = Image.open(io.BytesIO(base64.b64decode(shown)))
+    assert (picture.size, picture.getexif().get(0x0112)) == ((30, 20), None)
+    assert "00/b.jpg can&#39;t be read" in text or "00/b.jpg can't be read" in text

@@ -53,9 +53,9 @@ def write_page(vqa: Path, config: Config, sample: int, page: Path) -> int:
         for card in cards:
             try:
                 data = base64.b64encode(archive.jpeg(card["image"])).decode()
+                card["picture"] = f"data:image/jpeg;base64,{data}"
             except ImageError:
-                data = ""
-            card["picture"] = f"data:image/jpeg;base64,{data}"
+                card["picture"] = ""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
     )

@@ -5,6 +5,8 @@ const $ = id => document.getElementById(id);
 const ROW = 60, BUFFER = 8, N = D.rows.id.length, S = D.strings;
 const ACCURACY = D.metrics.findIndex(m => m[0] === "accuracy");
 const TYPES = [...new Set(D.rows.type)].sort((a, b) => S[a] < S[b] ? -1 : 1);
+// The question's kind and the product's type; not every set knows the types.
+const kindOf = i => [S[D.rows.subtype[i]], S[D.rows.product[i]].replaceAll("_", " ")].filter(Boolean).join(" · ");
 const DEFAULTS = { model: D.models[0].id, vs: "", outcome: "", differ: "", type: "", seen: "", product: "",
                    metric: "", min: "", max: "", q: "", sort: "row", dir: "up", row: "" };
 const state = { ...DEFAULTS };
@@ -127,7 +129,7 @@ function line(i, at) {
   const row = el("div", { class: "row", role: "option", "aria-selected": String(i === current), "aria-posinset": at + 1, "aria-setsize": shown.length,
     "data-row": D.rows.id[i], style: `top:${at * ROW}px`, onclick: () => { current = i; reveal(); } },
     el("span", { class: "pic" }, picture(i)),
-    el("span", {}, S[D.rows.question[i]], el("small", {}, `${S[D.rows.subtype[i]]} · ${S[D.rows.product[i]].replaceAll("_", " ")}`)),
+    el("span", {}, S[D.rows.question[i]], el("small", {}, kindOf(i))),
     el("span", { class: "truth" }, el("small", {}, "expected"), S[D.rows.answer[i]] || "(empty)"), answer(m, i, "mine"));
   if (v >= 0) row.append(answer(v, i, "other"));
   return row;
@@ -168,7 +170,7 @@ function show() {
     el("div", { class: "steps" }, el("button", { type: "button", onclick: () => step(-1), title: "Previous (↑)" }, "↑"), el("button", { type: "button", onclick: () => step(1), title: "Next (↓)" }, "↓"),
       el("button", { type: "button", class: "link", id: "link", onclick: copy }, "Copy link")),
     el("div", { class: "photo" }, picture(i)), el("h1", {}, S[D.rows.question[i]]),
-    el("p", { class: "meta" }, "expected ", el("b", {}, S[D.rows.answer[i]] || "(empty)"), ` · ${S[D.rows.subtype[i]]} · ${S[D.rows.product[i]].replaceAll("_", " ")} · question ${D.rows.seen[i] ? "seen in train" : "new"} · row ${D.rows.id[i]} · ${D.images.path[D.rows.image[i]]}`),
+    el("p", { class: "meta" }, "expected ", el("b", {}, S[D.rows.answer[i]] || "(empty)"), ` · ${kindOf(i)} · question ${D.rows.seen[i] ? "seen in train" : "new"} · row ${D.rows.id[i]} · ${D.images.path[D.rows.image[i]]}`),
     table, ...(siblings.length ? [el("h2", {}, "Same picture"), el("div", { class: "siblings" }, ...siblings.map(j => el("button", { type: "button", onclick: () => jump(j) }, `${S[D.rows.question[j]]} `, mark(modelIndex(state.model), j))))] : []),
     el("h2", {}, `All metrics, ${name(state.model)}`), values);
 }
