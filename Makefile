@@ -5,9 +5,10 @@ PYTHON ?= python3
 HOST   ?= 127.0.0.1
 PORT   ?= 5000
 VENV   := .venv
-BIN    := $(CURDIR)/$(VENV)/bin
-# DVC's stages run `python`: it has to be the environment's.
-export PATH := $(BIN):$(PATH)
+BIN    := $(VENV)/bin
+# DVC's stages run `python`: it has to be the environment's. The only absolute path here, since the
+# checkout may lie in a folder with blanks, which separate words for make and the shell.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 # Whole files are dealt out to one process a core, the first and longest file first.
@@ -17,15 +18,18 @@ PYTEST := pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loads
 .PHONY: help setup repro test test-all lint report ui abo sample bench lock clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
-$(VENV)/bin/uv:
+$(BIN)/uv:
+	@case "$$PWD" in *[%:]*) \
+		echo "The path $$PWD has a '%' or a ':', with which MLflow or Python's environments don't work."; \
+		echo "Rename that folder (blanks and other letters are fine), then try again."; exit 2;; esac
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, found $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
-$(VENV)/runtime: $(VENV)/bin/uv pyproject.toml requirements.lock
+$(VENV)/runtime: $(BIN)/uv pyproject.toml requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable .
 	@touch $@
 
@@ -45,8 +49,7 @@ setup: $(VENV)/data  ## install into .venv, fetch the sample's data, WordNet and
 
 repro: setup  ## run the whole pipeline (profile in params.yaml) and show the result
 	dvc repro
-	@dvc metrics show reports/metrics.json
-	@echo "report: file://$(CURDIR)/reports/report.html"
+	@abo-vqa show
 
 test: setup $(VENV)/dev  ## run the default tests
 	$(PYTEST)
@@ -61,8 +64,7 @@ lint: $(VENV)/dev  ## ruff and mypy --strict
 
 report: setup  ## rebuild the report and print where it is
 	dvc repro report
-	@echo "report:  file://$(CURDIR)/reports/report.html"
-	@echo "browser: file://$(CURDIR)/reports/browser.html"
+	@abo-vqa show
 
 ui: setup  ## browse the recorded runs in MLflow (PORT=5001, HOST=0.0.0.0)
 	abo-vqa ui --host $(HOST) --port $(PORT)
@@ -74,9 +76,9 @@ sample: setup  ## rebuild the embedded sample: pictures, catalogue, checkpoints 
 	abo-vqa sample
 
 bench: $(VENV)/dev  ## run the benchmarks that docs/benchmarks.md quotes
-	for script in benchmarks/*.py; do python $$script || exit; done
+	for script in benchmarks/*.py; do python "$$script" || exit; done
 
-lock: $(VENV)/bin/uv  ## refresh requirements.lock from pyproject.toml
+lock: $(BIN)/uv  ## refresh requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \
 		--no-emit-index-url --no-header pyproject.toml --output-file requirements.lock
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -15,9 +16,10 @@ from pathlib import Path
 import pytest
 from servers.files import Fault, FileServer
 
+from abo_vqa import refusals
 from abo_vqa.cli import main
 from abo_vqa.config import Remote
-from abo_vqa.download import Patience, download, locked
+from abo_vqa.download import Partial, Patience, copy, download, locked
 from abo_vqa.errors import ComeBackLater, UserError
 
 ROOT = Path(__file__).parent.parent
@@ -234,6 +236,40 @@ def test_bytes_of_another_address_are_not_taken_up(tmp_path):
     assert (tmp_path / "abo.tar").read_bytes() == NEW
 
 
+class Chunks:
+    """An answer's body that comes in pieces; before each, something happens."""
+
+    def __init__(self, *pieces):
+        self.pieces = list(pieces)
+        self.raw = self
+
+    def read1(self, size):
+        if not self.pieces:
+            return b""
+        happens, piece = self.pieces.pop(0)
+        happens()
+        return piece
+
+
+def test_disk_that_takes_a_part_of_a_piece_makes_no_hole(tmp_path):
+    """The system may write less than it is given, and more of the next piece."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size):
+        return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+
+    answer = Chunks((limit(90_000), OLD[:100_000]), (limit(soft), OLD[100_000:]))
+    partial = Partial(tmp_path / ".abo.tar.part", "http://127.0.0.1")
+    try:
+        with pytest.raises(OSError, match=r"\.abo\.tar\.part") as refused:
+            copy(answer, partial)
+    finally:
+        limit(soft)()
+    assert refused.value.errno in refusals.FULL
+    written = partial.path.read_bytes()
+    assert written == OLD[: len(written)]
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project whose profile names archives on the local server."""
@@ -277,6 +313,26 @@ def test_the_command_pins_the_archives_and_the_disk_holds_them_once(project, cap
     images.with_name(f".{images.name}.part").write_bytes(b"x")
     with Repo() as repo:
         assert repo.status(["data.dvc"]) == {}
+
+
+def test_an_archive_edited_in_place_is_noticed(project):
+    """With the repository's own setting of the cache, and whoever edits it."""
+    from dvc.repo import Repo
+
+    root, _ = project
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], check=True)
+    config = (ROOT / ".dvc" / "config").read_text()
+    (root / ".dvc" / "config").write_text(config.replace("[core]\n", "[core]\n    no_scm = true\n"))
+    for name in ("data.dvc", ".dvcignore"):
+        shutil.copy(ROOT / name, root / name)
+    assert main(["fetch"]) == 0
+    images = root / "data" / "raw" / "abo" / "abo-images-small.tar"
+    with images.open("r+b") as file:
+        file.write(b"edited")
+    with Repo() as repo:
+        assert repo.status(["data.dvc"])
+        repo.checkout(["data.dvc"], force=True)
+    assert images.read_bytes() == NEW
 
 
 def test_a_new_version_is_refused_after_the_first_good_download(project, capsys):

@@ -80,3 +80,18 @@ def test_results_have_six_decimals_so_that_another_processors_digits_stay_out(tm
     }  # fmt: skip
     assert io.rounded({"x": -1e-9, "yes": True}) == {"x": 0.0, "yes": True}
     assert str(io.rounded(-1e-9)) == "0.0"
+
+
+def test_results_have_as_many_digits_as_are_the_same_on_every_processor(tmp_path):
+    digits = {"loss": ".3f", "lr": ".6g", "bertscore_f1": ".4f"}
+    one = {"steps": [{"loss": 0.4395772, "lr": 3.7878787878e-07}], "bertscore_f1": 0.8992145}
+    other = {"steps": [{"loss": 0.4395754, "lr": 3.7878787878e-07}], "bertscore_f1": 0.8992151}
+    first = io.write_results(one, tmp_path / "1.json", digits).read_text()
+    assert first == io.write_results(other, tmp_path / "2.json", digits).read_text()
+    assert io.read_json(tmp_path / "1.json") == {
+        "steps": [{"loss": 0.44, "lr": 3.78788e-07}], "bertscore_f1": 0.8992,
+    }  # fmt: skip
+    # What is under the key goes with it; other numbers keep six decimals.
+    assert io.rounded({"bertscore_f1": [0.12346, 0.6], "x": 1 / 3}, digits) == {
+        "bertscore_f1": [0.1235, 0.6], "x": 0.333333,
+    }  # fmt: skip

@@ -180,6 +180,26 @@ def test_nothing_to_do_the_second_time(clone):
     assert (clone / "dvc.lock").read_bytes() == before
 
 
+def test_output_edited_in_place_is_noticed_and_put_back(clone):
+    """Also by root, whom no permission stops: the cache has bytes of its own."""
+    table = clone / "data" / "vqa.csv"
+    before = table.read_bytes()
+    with table.open("ab") as file:
+        file.write(before.splitlines(keepends=True)[-1])
+    assert "data/vqa.csv" in run(clone, "dvc", "status", "generate")
+    run(clone, "dvc", "repro", "--single-item", "generate")
+    assert table.read_bytes() == before
+    assert "up to date" in run(clone, "dvc", "status")
+
+
+def test_last_screen_of_make_repro(clone):
+    """Accuracy, interval and gain of every model in at most 100 columns, and the report."""
+    lines = run(clone, "abo-vqa", "show").splitlines()
+    assert {line.split()[0] for line in lines[1:13]} == MODELS
+    assert max(map(len, lines[:-2])) <= 100
+    assert f"report:  {(clone / 'reports' / 'report.html').as_uri()}" in lines
+
+
 def test_experiment_with_rank_8(clone):
     """Last in this module: it changes the workspace."""
     run(clone, "git", "add", "--all")

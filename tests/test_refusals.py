@@ -175,7 +175,8 @@ def as_reader(sealed, code, **environment):
     given = {"HOME": str(home), "PATH": os.environ["PATH"], **environment}
     if "PYTHONPATH" in os.environ:
         given["PYTHONPATH"] = os.environ["PYTHONPATH"]
-    imports = "import abo_vqa.cli, abo_vqa.io, encodings.latin_1, subprocess, tempfile, shutil\n"
+    imports = "import abo_vqa.cli, abo_vqa.io, abo_vqa.tracking.backend\n"
+    imports += "import encodings.latin_1, subprocess, tempfile, shutil\n"
     return run_code(imports + drop + code, cwd=folder, env=given)
 
 
@@ -186,6 +187,13 @@ def test_journals_of_a_read_only_checkout_are_in_the_users_cache(sealed):
     assert place.is_dir()
     assert place.is_relative_to(sealed[1] / ".cache" / "abo-vqa")
     assert place.parts[-2:] == ("predict", "k")
+
+
+def test_lock_of_the_tracking_is_there_too(sealed):
+    code = "from abo_vqa.tracking.backend import lock_file; print(lock_file())"
+    done = as_reader(sealed, code)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).is_relative_to(sealed[1] / ".cache" / "abo-vqa")
 
 
 def test_the_users_cache_may_be_elsewhere(sealed):

@@ -6,7 +6,7 @@ import argparse
 import importlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from abo_vqa import interpreter, refusals
 from abo_vqa.errors import ComeBackLater, Reclaimed, UserError
@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": ("abo_vqa.evaluate", "predictions of every model → metrics and statistics"),
     "report": ("abo_vqa.report", "metrics → figures, report and prediction browser"),
     # beside the pipeline
+    "show": ("abo_vqa.show", "the last run's results, and where the report is"),
     "fetch": ("abo_vqa.fetch", "download the real ABO archives (make abo)"),
     "audit": ("abo_vqa.audit", "check any train/test pair of tables for leaks"),
     "predict": ("abo_vqa.ask", "ask a model about one picture, or a table of questions"),
@@ -54,22 +55,31 @@ def top_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (docs/experiments.md lists them)."""
+    with patient_streams():
+        chosen = top_parser().parse_args(argv)
+    return speaking(chosen.command, lambda: run(chosen.command, chosen.rest))
+
+
+def speaking(name: str, work: Callable[[], int]) -> int:
+    """Do the work of a command, whatever the terminal is like; return its exit code."""
     # Libraries warning each other of their next versions: nothing a user of this one can mend.
     warnings.filterwarnings("ignore", category=FutureWarning)
     with patient_streams():
-        chosen = top_parser().parse_args(argv)
-        code = guarded(chosen.command, chosen.rest)
+        code = guarded_work(name, work)
         if reason := output_lost():
-            code = stopped(
-                chosen.command, f"its output is incomplete: {reason}", code or refusals.EXIT_CODE
-            )
+            code = stopped(name, f"its output is incomplete: {reason}", code or refusals.EXIT_CODE)
         return code
 
 
 def guarded(name: str, rest: Sequence[str]) -> int:
-    """Run a command; what a user, or time, can mend ends in one message and an exit code."""
+    """Run a command by its name; see `guarded_work`."""
+    return guarded_work(name, lambda: run(name, rest))
+
+
+def guarded_work(name: str, work: Callable[[], int]) -> int:
+    """What a user, or time, can mend ends in one message and an exit code."""
     try:
-        return run(name, rest)
+        return work()
     except (UserError, ComeBackLater, Reclaimed) as stop:
         return stopped(name, str(stop), stop.exit_code)
     except KeyboardInterrupt:

@@ -8,7 +8,6 @@ that is known. A file has its name only when it is complete and right.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import random
 import shutil
@@ -22,8 +21,9 @@ from typing import TYPE_CHECKING
 
 from abo_vqa.config import Remote
 from abo_vqa.errors import ComeBackLater, UserError
-from abo_vqa.io import progress, read_json, write_json
-from abo_vqa.tarindex import build_index
+from abo_vqa.io import read_json, write_json
+from abo_vqa.refusals import storing
+from abo_vqa.verify import verified
 
 if TYPE_CHECKING:
     from requests import Response
@@ -283,56 +283,12 @@ def copy(answer: Response, partial: Partial) -> None:
         unit_scale=True,
         mininterval=interval,
     )
-    with bar, partial.path.open("ab", buffering=0) as out:
+    with storing(partial.path), bar, partial.path.open("ab") as out:
         # read1 hands over what has arrived, so a connection that breaks loses nothing.
         while chunk := answer.raw.read1(CHUNK):
             out.write(chunk)
+            out.flush()  # all of it, or an error: an unbuffered file may take a part in silence
             bar.update(len(chunk))
-
-
-def verified(remote: Remote, path: Path, target: Path) -> Remote:
-    """Check a complete file; returns the address with its size and SHA-256.
-
-    Raises:
-        UserError: it isn't what was recorded, or isn't a whole tar. A file that was just downloaded
-            is removed, one that was there before is left alone.
-    """
-    size, fresh = path.stat().st_size, path != target
-    problem = ""
-    digest = ""
-    if remote.bytes is not None and size != remote.bytes:
-        problem = f"has {size:,} bytes, {remote.bytes:,} are recorded"
-    else:
-        digest = sha256(path, size)
-        if remote.sha256 and digest != remote.sha256:
-            problem = f"has the SHA-256 {digest}, {remote.sha256} is recorded"
-    if not problem:
-        try:
-            build_index(path)  # the server's word on the length isn't proof that it is all there
-        except UserError as error:
-            problem = f"isn't a whole archive: {str(error).replace(str(path), target.name)}"
-    if problem:
-        if fresh:
-            path.unlink()
-            path.with_name(path.name + ".json").unlink(missing_ok=True)
-        raise UserError(
-            f"{target} {'as downloaded ' if fresh else ''}{problem}. "
-            + ("It was removed; try again. " if fresh else "Delete it and run this again. ")
-            + "If the publisher has released a new version on purpose, remove the entry of "
-            f"{remote.url} from the profile's .lock.json first: results won't be comparable."
-        )
-    return Remote(url=remote.url, bytes=size, sha256=digest)
-
-
-def sha256(path: Path, size: int) -> str:
-    """SHA-256 of a file, with a progress bar."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        chunks: Iterator[bytes] = iter(lambda: file.read(8 << 20), b"")
-        count = -(-size // (8 << 20))
-        for chunk in progress(chunks, total=count, desc="checking", unit="block"):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 @contextmanager

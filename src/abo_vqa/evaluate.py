@@ -20,7 +20,7 @@ from abo_vqa.io import atomic_write, read_json, read_table, write_results, write
 from abo_vqa.locks import discard
 from abo_vqa.metrics.normalise import norm
 from abo_vqa.metrics.statistics import bootstrap, interval
-from abo_vqa.metrics.table import METRICS, Scores, score_pairs
+from abo_vqa.metrics.table import BERTSCORE, METRICS, Scores, score_pairs
 from abo_vqa.slices import calibration, counting, fractions, slices, study_variants, worst, yes_no
 from abo_vqa.stage import Log, Summary, execute, no_log
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 DATA, REPORTS = Path("data"), Path("reports")
 BLIND = ("majority", "type", "question", "ngram")
 COLUMNS = ("row_id", "prediction", "confidence", "error")
+# A network's outputs differ in the seventh digit between processors; four decimals hide that.
+DIGITS = dict.fromkeys((*BERTSCORE, "bartscore", "confidence", "expected_calibration_error"), ".4f")
 OVER_ALL_ROWS = ("exact_match", "f1", "bertscore_f1")  # what the study prints for its samples
 Predict = Callable[[Config, pd.DataFrame], pd.DataFrame]
 
@@ -330,8 +332,8 @@ def run(config: Config, log: Log = no_log) -> Summary:
     shutil.rmtree(REPORTS / "scores", ignore_errors=True)
     device = str(pick_device(config.compute.device))
     metrics, evaluation = evaluate(config, predict_finetuned, device)
-    write_results(metrics, REPORTS / "metrics.json")
-    write_results(evaluation, REPORTS / "evaluation.json")
+    write_results(metrics, REPORTS / "metrics.json", DIGITS)
+    write_results(evaluation, REPORTS / "evaluation.json", DIGITS)
     ranked = sorted(metrics, key=lambda model: -metrics[model]["accuracy"])
     lines = [
         f"  {model:15} {metrics[model]['accuracy']:.3f}  {metrics[model]['gain_over_blind']:+.3f}"

@@ -81,7 +81,8 @@ def fetch(profile: str, folder: Path | None, patience: Patience) -> list[Path]:
 def pin() -> None:
     """Record the downloaded files in data.dvc.
 
-    DVC moves them into its cache and links them back, so that the disk holds them once.
+    DVC copies them into its cache. Where the file system has reflinks, or `cache.type` is hardlink,
+    the disk holds them once.
 
     Raises:
         UserError: DVC couldn't; the files are there all the same.

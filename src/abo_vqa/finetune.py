@@ -37,6 +37,8 @@ TRAIN = Path("data/train.csv")
 EMBEDDINGS = Path("data/embeddings")
 ADAPTER = Path("models/adapter")
 HISTORY = Path("reports/training.json")
+# A loss differs in the sixth digit between processors; a rate is exact, and may be small.
+DIGITS = {"loss": ".3f", "validation_loss": ".3f", "lr": ".6g"}
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,7 @@ def finish(config: Config, trained: Trained) -> None:
         (staged / "README.md").write_text(card, encoding="utf-8")
         shutil.rmtree(ADAPTER, ignore_errors=True)
         shutil.copytree(staged, ADAPTER)
-    write_results({**trained.found, "matched": trained.matched, **history}, HISTORY)
+    write_results({**trained.found, "matched": trained.matched, **history}, HISTORY, DIGITS)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

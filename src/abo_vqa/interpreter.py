@@ -1,6 +1,6 @@
 """The Python that a stage runs in: the checkout's own, where the one that was started won't do.
 
-DVC runs `python src/abo_vqa ...` with whatever `python` the shell finds. Every Python, 2.7
+DVC runs `python3 src/abo_vqa ...` with whatever `python3` the shell finds. Every Python, 2.7
 included, must be able to read this file far enough to say what is wrong: hence its plain syntax.
 """
 

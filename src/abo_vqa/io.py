@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from abo_vqa.errors import UserError
@@ -117,22 +118,31 @@ def write_json(value: Any, path: str | Path) -> Path:
     return Path(path)
 
 
-def write_results(value: Any, path: str | Path) -> Path:
-    """Write numbers that git and people compare, with six decimals.
+def write_results(
+    value: Any, path: str | Path, digits: Mapping[str, str] = MappingProxyType({})
+) -> Path:
+    """Write numbers that git and people compare, with six decimals unless `digits` says otherwise.
 
     Another processor sums in another order: what differs for that reason stays out of the file.
+
+    Args:
+        digits: how numbers under a key are written, as a format: {"loss": ".3f", "lr": ".6g"}.
     """
-    return write_json(rounded(value), path)
+    return write_json(rounded(value, digits), path)
 
 
-def rounded(value: Any, decimals: int = 6) -> Any:
-    """A JSON-like value with its floats rounded, in dicts, lists and tuples too."""
+def rounded(value: Any, digits: Mapping[str, str] = MappingProxyType({}), form: str = ".6f") -> Any:
+    """A JSON-like value with its floats rounded, in dicts, lists and tuples too.
+
+    Args:
+        digits: formats for what is under certain keys; form: the others' format.
+    """
     if isinstance(value, Mapping):
-        return {key: rounded(item, decimals) for key, item in value.items()}
+        return {key: rounded(item, digits, digits.get(key, form)) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [rounded(item, decimals) for item in value]
+        return [rounded(item, digits, form) for item in value]
     # -0.0 is another text for the same number.
-    return round(float(value), decimals) + 0.0 if isinstance(value, float) else value
+    return float(format(float(value), form)) + 0.0 if isinstance(value, float) else value
 
 
 def fingerprint(value: Any) -> str:

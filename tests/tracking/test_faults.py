@@ -158,6 +158,21 @@ def test_an_unwritable_artifact_folder_keeps_no_metric_back(checkout, capsys, tm
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["table.csv"]
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_by_hand_in_any_encoding(checkout, monkeypatch, encoding):
+    """Its line names the database, whose folder may have any letters."""
+    folder = Path("模型 →").absolute()
+    folder.mkdir()
+    shutil.copy("mlflow.db", folder)
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    done = subprocess.run(
+        [sys.executable, "-m", "abo_vqa.tracking"], cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding}, encoding="latin-1", check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert r"\u6a21\u578b \u2192/mlflow.db" in done.stdout
+
+
 def test_an_artifact_that_changed_meanwhile_isnt_taken_for_the_old_one(checkout, capsys, tmp_path):
     table = write_table(pd.DataFrame({"question": ["q"]}), tmp_path / "table.csv")
     Path("mlartifacts").write_text("not a folder")

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from abo_vqa.errors import UserError
-from abo_vqa.io import project_root
+from abo_vqa.io import cache, project_root
 from abo_vqa.tracking.relocate import relocate
 
 # Read by MLflow at each request, or when it is imported. What the user has set stays.
@@ -144,9 +144,19 @@ def unusable(where: str, error: BaseException) -> UserError:
 
 
 def connect() -> Any:
-    """MLflow's client for the store, its globals set, its advice to developers silenced."""
+    """MLflow's client for the store, its globals set, its advice to developers silenced.
+
+    Raises:
+        UserError: MLflow is installed where it can't work.
+    """
     import mlflow
 
+    if "%" in mlflow.__file__:  # taken for a placeholder in the path of its database's schema
+        raise UserError(
+            f"MLflow doesn't work where it is installed, {Path(mlflow.__file__).parent}: the path "
+            "has a '%'. Install into a folder without one (delete .venv, rename the folder, "
+            "`make setup`)."
+        )
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
     uri, _ = store()
@@ -183,9 +193,7 @@ def prepare(experiment: str) -> str:
 
 def lock_file() -> Path:
     """What processes of this checkout hold while they create something that must be there once."""
-    lock = project_root() / ".cache" / "abo-vqa" / "mlflow.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    return lock
+    return cache() / "mlflow.lock"
 
 
 def find_or_create(experiment: str, uri: str, artifacts: str | None) -> str:

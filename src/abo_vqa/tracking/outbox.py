@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from abo_vqa.io import atomic_write, project_root
+from abo_vqa.io import atomic_write, cache, project_root
 from abo_vqa.tracking.backend import sqlite_file, store
 from abo_vqa.tracking.records import Changed, Opening, Record, Runs, from_json
 
@@ -184,7 +184,7 @@ def count_points(records: Iterable[Record]) -> list[str]:
 
 
 def pending_folder() -> Path:
-    return project_root() / ".cache" / "abo-vqa" / "mlflow"
+    return cache("mlflow")
 
 
 def store_name() -> str:

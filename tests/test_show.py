@@ -1,0 +1,68 @@
+"""The last screen of `make repro`: what came out, on one screen, and where to read on."""
+
+import json
+
+import pytest
+
+from abo_vqa.cli import main
+
+
+def metric(accuracy, gain, n=402):
+    return {"accuracy": accuracy, "gain_over_blind": gain, "f1": 0.5, "n": n}
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """Results of three models, in a folder whose name has a blank and a per cent sign."""
+    root = tmp_path / "my shop 100%"
+    reports = root / "reports"
+    reports.mkdir(parents=True)
+    (root / "dvc.yaml").write_text("stages: {}\n")
+    monkeypatch.chdir(root)
+    metrics = {
+        "blip": metric(0.3, 0.06),
+        "blind-ngram": metric(0.24, 0),
+        "finetuned": metric(0.659, 0.42),
+    }
+    spans = {
+        name: {"accuracy": [m["accuracy"] - 0.04, m["accuracy"] + 0.04]}
+        for name, m in metrics.items()
+    }
+    evaluation = {
+        "signature": {
+            "intervals": "percentile bootstrap over images, 10000 resamples, 95%, seed 42"
+        },
+        "best_blind": "blind-ngram",
+        "intervals": spans,
+    }
+    (reports / "metrics.json").write_text(json.dumps(metrics))
+    (reports / "evaluation.json").write_text(json.dumps(evaluation))
+    (reports / "report.html").write_text("")
+    return root
+
+
+def test_models_by_accuracy_with_interval_gain_and_the_reports_address(results, capsys):
+    assert main(["show"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == ["finetuned", "blip", "blind-ngram"]
+    assert lines[1].split()[1:6] == ["65.9%", "61.9", "to", "69.9", "+42.0"]
+    assert "the best blind one" in lines[3]
+    assert lines[-3:-1] == ["402 test questions", "interval: percentile bootstrap over images, "
+                            "10000 resamples, 95%, seed 42"]  # fmt: skip
+    assert lines[-1] == f"report:  {(results / 'reports' / 'report.html').as_uri()}"
+    assert "%20" in lines[-1]
+    assert max(map(len, lines[:-1])) <= 100
+
+
+def test_from_a_subfolder(results, capsys, monkeypatch):
+    monkeypatch.chdir(results / "reports")
+    assert main(["show"]) == 0
+    assert "finetuned" in capsys.readouterr().out
+
+
+def test_before_the_first_run_it_says_what_makes_results(results, capsys):
+    (results / "reports" / "evaluation.json").unlink()
+    assert main(["show"]) == 2
+    said = capsys.readouterr().err
+    assert "evaluation.json" in said
+    assert "make repro" in said
