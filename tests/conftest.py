@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# DVC's log keeps the stream it is imported under: a test's own is closed when that test ends.
+import dvc.logger  # noqa: F401
 import pytest
 
 os.environ.update(

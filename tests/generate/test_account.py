@@ -197,7 +197,8 @@ def test_replies_without_pairs_in_the_middle(here: Path, server: GeminiServer, f
     config = configure(here, annotator="gemini", base_url=server.url, concurrency=2)
     with pytest.raises(UserError, match="5 pictures in a row"):
         run(config)
-    assert len(server.generated(fault)) <= 6
+    # Two may be on their way when the fifth comes back.
+    assert len(server.generated(fault)) <= 7
     server.script.clear()
     run(config)
     assert len(vqa(here)) == 120
