@@ -176,7 +176,8 @@ def test_adapter_is_registered_and_answers(clone, monkeypatch):
 
 def test_nothing_to_do_the_second_time(clone):
     before = (clone / "dvc.lock").read_bytes()
-    assert "up to date" in run(clone, "dvc", "repro")
+    said = run(clone, "dvc", "repro")
+    assert "up to date" in said, said
     assert (clone / "dvc.lock").read_bytes() == before
 
 
