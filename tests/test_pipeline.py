@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,42 @@ def test_temp_and_queued_runs_land_in_the_same_database(clone):
     assert {"in-temp", "in-queue"} <= set(names)
     epochs = {r.data.params.get("lora.epochs") for r in runs}
     assert {"1", "2"} <= epochs
+
+
+@pytest.mark.slow
+def test_killed_experiment_goes_on_and_keeps_uncommitted_edits(clone):
+    """What docs/experiments.md tells people to do after `kill -9` of DVC in training."""
+    run(clone, "git", "checkout", "--force", "HEAD")
+    run(clone, "dvc", "checkout", "--force")
+    branch = run(clone, "git", "branch", "--show-current").strip()
+    edited, note = clone / "README.md", clone / "note.txt"
+    edited.write_text(edited.read_text() + "my edit\n")
+    note.write_text("mine")
+    words = ["exp", "run", "-n", "killed", "-S", "lora.r=7", "-S", "lora.epochs=25", "finetune"]
+    log = clone.parent / "killed.txt"
+    with log.open("w") as out:
+        dvc = subprocess.Popen(
+            [sys.executable, "-m", "dvc", *words], cwd=clone, stdout=out, stderr=out,
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        )  # fmt: skip
+        deadline = time.monotonic() + 120
+        checkpoints = clone / ".cache" / "abo-vqa" / "finetune"
+        while not list(checkpoints.glob("*/step-*.pt")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        dvc.kill()
+        dvc.wait()
+    while "run it again to go on" not in log.read_text():  # the stage itself ends by itself
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert run(clone, "git", "stash", "list") == ""
+    run(clone, "git", "switch", branch)
+    said = run(clone, "dvc", *words)
+    assert "fine-tuning:   0%" not in said.split("Running stage 'finetune'")[1]
+    assert "Ran experiment" in said
+    assert run(clone, "git", "branch", "--show-current").strip() == branch
+    assert edited.read_text().endswith("my edit\n")
+    assert note.read_text() == "mine"
 
 
 @pytest.mark.slow
