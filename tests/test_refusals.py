@@ -196,6 +196,28 @@ def test_lock_of_the_tracking_is_there_too(sealed):
     assert Path(done.stdout.strip()).is_relative_to(sealed[1] / ".cache" / "abo-vqa")
 
 
+def test_database_that_can_only_be_read_is_refused_with_its_name(sealed):
+    import sqlite3
+    from contextlib import closing
+
+    file = sealed[0] / "mlflow.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE runs (id)")
+    file.chmod(0o444)
+    code = f"""
+from pathlib import Path
+from abo_vqa.errors import UserError
+from abo_vqa.tracking.backend import check_database
+try:
+    check_database(Path({str(file)!r}))
+except UserError as error:
+    print(error)
+"""
+    done = as_reader(sealed, code)
+    assert f"can't use MLflow at {file}: [Errno 13] Permission denied" in done.stdout, done.stderr
+    assert "MLFLOW_TRACKING_URI=sqlite:" in done.stdout
+
+
 def test_the_users_cache_may_be_elsewhere(sealed):
     elsewhere = sealed[1] / "elsewhere"
     code = "from abo_vqa import io; print(io.scratch('predict', 'k'))"

@@ -6,6 +6,7 @@ DVC sets `DVC_ROOT` to the main checkout everywhere. `MLFLOW_TRACKING_URI` overr
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -120,6 +121,9 @@ def check_database(file: Path) -> None:
     """Take a database's write lock for a moment; see `check`."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        for place in (file, file.parent):  # SQLite would notice at the first change only
+            if place.exists() and not os.access(place, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
         with closing(sqlite3.connect(file, timeout=CONNECT_S, isolation_level=None)) as database:
             database.execute("BEGIN IMMEDIATE")
             database.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -139,7 +143,10 @@ def unusable(where: str, error: BaseException) -> UserError:
     if is_server(where):
         hint = "Start the server, or unset MLFLOW_TRACKING_URI to use the local database."
     else:
-        hint = "Make it readable and writable, or move it away: a new one is created."
+        hint = (
+            "Make it readable and writable, or move it away: a new one is created. In a checkout "
+            "that can only be read, MLFLOW_TRACKING_URI=sqlite:////path/mlflow.db names another."
+        )
     return UserError(f"can't use MLflow at {where}: {reason}\n{hint}")
 
 
