@@ -160,6 +160,7 @@ def test_adapter_is_registered_and_answers(clone, monkeypatch):
     try:
         model = mlflow.pyfunc.load_model("models:/abo-vqa-blip-lora/1")
     finally:
+        mlflow.set_registry_uri(None)  # other tests of this process have registries of their own
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         os.environ.pop("MLFLOW_REGISTRY_URI", None)
     test = pd.read_csv(clone / "data" / "test.csv", keep_default_na=False).head(8)
@@ -173,6 +174,15 @@ def test_adapter_is_registered_and_answers(clone, monkeypatch):
             Path(paths[-1]).write_bytes(archive.read(image_path))
     answers = model.predict(pd.DataFrame({"image": paths, "question": test["question"]}))
     assert answers["answer"].tolist() == said.loc[test["row_id"], "prediction"].tolist()
+
+
+def test_bytecode_is_no_part_of_what_a_stage_depends_on(clone):
+    folder = clone / "src" / "abo_vqa" / "models"
+    assert list(folder.rglob("*.pyc"))
+    files = [p for p in folder.rglob("*") if p.is_file() and p.suffix != ".pyc"]
+    lock = yaml.safe_load((clone / "dvc.lock").read_text())
+    deps = {dep["path"]: dep for dep in lock["stages"]["baseline@blip"]["deps"]}
+    assert deps["src/abo_vqa/models"]["nfiles"] == len(files)
 
 
 def test_nothing_to_do_the_second_time(clone):
