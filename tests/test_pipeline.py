@@ -1,5 +1,6 @@
 """End to end: real `dvc repro` and `dvc exp run` in a real temporary clone."""
 
+import compileall
 import json
 import math
 import os
@@ -177,12 +178,11 @@ def test_adapter_is_registered_and_answers(clone, monkeypatch):
 
 
 def test_bytecode_is_no_part_of_what_a_stage_depends_on(clone):
+    """Where PYTHONDONTWRITEBYTECODE is set a run leaves none: the test writes its own."""
     folder = clone / "src" / "abo_vqa" / "models"
+    assert compileall.compile_dir(folder, quiet=1, force=True)
     assert list(folder.rglob("*.pyc"))
-    files = [p for p in folder.rglob("*") if p.is_file() and p.suffix != ".pyc"]
-    lock = yaml.safe_load((clone / "dvc.lock").read_text())
-    deps = {dep["path"]: dep for dep in lock["stages"]["baseline@blip"]["deps"]}
-    assert deps["src/abo_vqa/models"]["nfiles"] == len(files)
+    assert "up to date" in run(clone, "dvc", "status", "baseline")
 
 
 def test_nothing_to_do_the_second_time(clone):
