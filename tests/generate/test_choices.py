@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def test_symmetric_polynomials_against_all_subsets() -> None:
     for k in range(1, 5):
         products = {s: np.prod(weights[list(s)]) for s in itertools.combinations(range(5), k)}
         total = sum(products.values())
-        assert elementary(weights, k)[k] == pytest.approx(total)
+        assert elementary(weights, k)[-1, k] == pytest.approx(total)
         expected = [sum(p for s, p in products.items() if i in s) / total for i in range(5)]
         assert inclusion(weights, k) == pytest.approx(expected)
 
@@ -54,7 +55,7 @@ def test_drawn_sets_have_their_probability() -> None:
     weights, dice = np.array([0.5, 1.0, 2.0, 3.5, 0.1]), random.Random(1)
     sets = Sets(weights, 2)
     drawn = Counter(tuple(sets.draw(dice)) for _ in range(20_000))
-    total = elementary(weights, 2)[2]
+    total = elementary(weights, 2)[-1, 2]
     for pair in itertools.combinations(range(5), 2):
         expected = weights[list(pair)].prod() / total
         assert drawn[pair] / 20_000 == pytest.approx(expected, abs=0.012)
@@ -65,6 +66,28 @@ def test_weights_give_the_wanted_inclusion() -> None:
     one_rules = inclusion(fit_weights(np.array([0.7, 0.1, 0.1, 0.05, 0.05]), 2), 2)
     assert one_rules[0] == pytest.approx(0.98, abs=0.01)  # as often as can be
     assert fit_weights(np.array([0.5, 0.5]), 4) == pytest.approx([1, 1])
+
+
+def test_many_choices_are_drawn_as_exactly_as_few() -> None:
+    shares = 1 / np.arange(1, 301)
+    shares /= shares.sum()
+    wanted = np.minimum(25 * shares, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = inclusion(fit_weights(shares, 25), 25)
+    assert found.sum() == pytest.approx(25)
+    rare = slice(100, None)  # far from what has to be cut
+    assert np.ptp(found[rare] / wanted[rare]) < 0.01
+
+
+@pytest.mark.parametrize("question", ["What is the mat folded", "Which is it?", "Is it folded?"])
+def test_yes_and_no_are_all_the_choices_whatever_was_asked(question: str) -> None:
+    rows = [
+        {"image_path": f"{i}.jpg", "question": question, "answer": answer}
+        for i, answer in enumerate(["yes", "no", "red", "blue"])
+    ]
+    made = Chooser(rows, 4, 42, different).choose(0, rows[0])
+    assert sorted(made.options) == ["no", "yes"]
 
 
 def test_frequency_gives_nothing_away() -> None:

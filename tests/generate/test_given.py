@@ -49,6 +49,7 @@ def test_pictures_that_are_not_there(here: Path) -> None:
     assert [row["image_path"] for row in vqa(here)] == [path]
     counts = json.loads((here / "data/generate.json").read_text())
     assert counts["dropped_images"] == {"not in the archive": 1}
+    assert (counts["images"], counts["annotated_images"]) == (2, 1)
     write(here / "mine.csv", rows[1:], "image_path,question,answer")
     with pytest.raises(UserError, match="not one of 1 pictures was found"):
         run(configure(here, annotator="file", file="mine.csv"))

@@ -98,21 +98,28 @@ def synsets(words: set[str]) -> dict[str, set[str]]:
 
 
 def elementary(weights: NDArray[np.float64], k: int) -> NDArray[np.float64]:
-    """Elementary symmetric polynomials e_0 … e_k of the weights: sums over all subsets."""
-    sums = np.zeros(k + 1)
-    sums[0] = 1.0
-    for weight in weights:
-        sums[1:] += weight * sums[:-1].copy()
+    """Elementary symmetric polynomials of the first 0, 1, … n weights.
+
+    Returns:
+        [i, j] = e_j of weights[:i], the sum over all its subsets of j; shape (n + 1, k + 1).
+    """
+    sums = np.zeros((len(weights) + 1, k + 1))
+    sums[:, 0] = 1.0
+    for row, weight in enumerate(weights, 1):
+        sums[row, 1:] = sums[row - 1, 1:] + weight * sums[row - 1, :-1]
     return sums
 
 
 def inclusion(weights: NDArray[np.float64], k: int) -> NDArray[np.float64]:
-    """Probability of each item to be in a set of k drawn with P(set) ∝ its weights' product."""
-    sums = elementary(weights, k)
-    without = np.ones_like(weights)  # e_0 of the others, then e_1, …, e_(k-1)
-    for size in range(1, k):
-        without = sums[size] - weights * without
-    found: NDArray[np.float64] = weights * without / sums[k]
+    """Probability of each item to be in a set of k drawn with P(set) ∝ its weights' product.
+
+    e_(k-1) of the others is put together from what lies before and after an item. Taking the item
+    out of the whole sum is shorter, but cancels to nonsense from a dozen choices on.
+    """
+    before = elementary(weights, k)
+    after = elementary(weights[::-1], k)[::-1]  # [i] is of weights[i:]
+    others = (before[:-1, :k] * after[1:, k - 1 :: -1]).sum(axis=1)
+    found: NDArray[np.float64] = weights * others / before[-1, k]
     return found
 
 
@@ -145,11 +152,7 @@ class Sets:
         n = len(weights)
         self.k = min(k, n)
         # [j, n - i] = e_j of weights[i:]: grows along a row, as bisection wants it
-        sums = np.zeros((n + 1, self.k + 1))
-        sums[:, 0] = 1.0
-        for row, weight in enumerate(weights[::-1], 1):
-            sums[row, 1:] = sums[row - 1, 1:] + weight * sums[row - 1, :-1]
-        self.sums = np.ascontiguousarray(sums.T)
+        self.sums = np.ascontiguousarray(elementary(weights[::-1], self.k).T)
 
     def draw(self, chance: random.Random) -> list[int]:
         """Indices in ascending order.
@@ -173,7 +176,7 @@ class Chooser:
 
     Args:
         rows: with image_path, question, answer.
-        k: choices a row; a yes/no question has two.
+        k: choices a row; an answer yes or no has two.
         same: whether two answers may mean the same.
     """
 
@@ -211,7 +214,7 @@ class Chooser:
         """The choices of row `number`."""
         chance = random.Random(f"{self.seed}:{row['image_path']}:{row['question']}")
         answer = norm(row["answer"])
-        if answer in ("yes", "no") and question_subtype(row["question"]) == "yes/no":
+        if answer in ("yes", "no"):  # whatever the question looks like: there is no third
             wrong = ["no" if answer == "yes" else "yes"]
         else:
             wrong = self.distractors(self.forms[number], row, answer, chance)

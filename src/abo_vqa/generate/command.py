@@ -32,10 +32,12 @@ class Made:
     """What an annotator made of the products: rows of the set, rejects, images left out.
 
     Attributes:
-        dropped: a reason an image. flagged: what the gate would have said of rows that a table of
-            one's own has all the same. notes: lines for the terminal.
+        images: how many it was given. dropped: a reason an image.
+        flagged: what the gate would have said of rows that a table of one's own has all the same.
+        notes: lines for the terminal.
     """
 
+    images: int
     rows: list[dict[str, str]] = field(default_factory=list)
     rejects: list[dict[str, str]] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
@@ -72,7 +74,7 @@ def offline(config: Config, products: Sequence[Product], gate: Gate) -> Made:
     annotator = OfflineAnnotator(products, share, config.seed)
     with open_archive(config.data.raw) as archive:
         bad = unreadable(archive, [product["path"] for product in products])
-    made = Made()
+    made = Made(len(products))
     for product in products:
         if product["path"] in bad:
             made.dropped.append("unreadable")
@@ -99,7 +101,8 @@ def given(config: Config, products: Sequence[Product], gate: Gate) -> Made:
         raise UserError("generate.annotator is 'file' but generate.file names no table")
     with open_archive(config.data.raw) as archive:
         table = read_given(path, archive, products, PROVENANCE)
-    made = Made(dropped=list(table.lost.values()), notes=table.notes)
+    images = len({row["image_path"] for row in table.rows} | table.lost.keys())
+    made = Made(images, dropped=list(table.lost.values()), notes=table.notes)
     if table.lost:
         made.notes.append(
             f"warning: {table.lost_rows:,} rows are left out with {len(table.lost):,} pictures"
@@ -123,7 +126,7 @@ def remote(config: Config, products: Sequence[Product], gate: Gate, log: Log) ->
     from abo_vqa.generate.remote import annotate
 
     work = annotate(config, products, gate, log)
-    made = Made(metrics={"cost_usd": work.cost, **work.tokens})
+    made = Made(len(products), metrics={"cost_usd": work.cost, **work.tokens})
     for task in work.tasks:
         made.reject(task.path, task.rejects)
         why = task.outcome(gate, config.generate.attempts)
@@ -165,7 +168,7 @@ def run(config: Config, log: Log = no_log) -> Summary:
             f"not one of {len(products):,} images got its {gate.questions} pairs: "
             f"{counted(made.dropped)}. The rejects: {counted([r['reason'] for r in made.rejects])}."
         )
-    counts = describe(config, products, made)
+    counts = describe(config, made)
     columns = ["image_path", "question", "answer", "reason"]
     write_table(pd.DataFrame(made.rejects, columns=columns), REJECTS)
     write_results(counts, COUNTS)
@@ -178,11 +181,11 @@ def run(config: Config, log: Log = no_log) -> Summary:
     )
 
 
-def describe(config: Config, products: Sequence[Product], made: Made) -> dict[str, Any]:
+def describe(config: Config, made: Made) -> dict[str, Any]:
     """The content of data/generate.json."""
     settings = config.generate
     return {
-        "images": len(products),
+        "images": made.images,
         "annotated_images": len({row["image_path"] for row in made.rows}),
         "pairs": len(made.rows),
         "dropped_images": counted(made.dropped),

@@ -124,7 +124,9 @@ def part(name: str, value: str) -> str:
         "question_subtype": f"{value} questions",
         "answer_type": f"answers of the type {value}",
         "answer_words": f"answers of {value} words",
-        "answer_frequency": f"answers that train has {value} times",
+        "answer_frequency": "answers that train doesn't have"
+        if value == "0"
+        else f"answers that train has {value} times",
         "image_rows": f"pictures with {value} test questions",
         "product_type": value.replace("_", " "),
         "seen_question": "questions seen in train" if value == "True" else "new questions",

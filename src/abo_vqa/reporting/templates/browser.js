@@ -129,7 +129,7 @@ function line(i, at) {
   const row = el("div", { class: "row", role: "option", "aria-selected": String(i === current), "aria-posinset": at + 1, "aria-setsize": shown.length,
     "data-row": D.rows.id[i], style: `top:${at * ROW}px`, onclick: () => { current = i; reveal(); } },
     el("span", { class: "pic" }, picture(i)),
-    el("span", {}, S[D.rows.question[i]], el("small", {}, kindOf(i))),
+    el("span", {}, el("span", { class: "asked" }, S[D.rows.question[i]]), el("small", {}, kindOf(i))),
     el("span", { class: "truth" }, el("small", {}, "expected"), S[D.rows.answer[i]] || "(empty)"), answer(m, i, "mine"));
   if (v >= 0) row.append(answer(v, i, "other"));
   return row;
