@@ -11,12 +11,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from generate.workspace import make
+from generate.workspace import make, write_params
 from PIL import Image
 from pyarrow import parquet
 
 from abo_vqa.archive import open_archive
 from abo_vqa.cli import main
+from abo_vqa.io import read_table
 from abo_vqa.metrics.normalise import norm
 from abo_vqa.publish import parquet as writing
 
@@ -248,6 +249,24 @@ def test_without_choices(here: Path, tmp_path: Path) -> None:
     assert "choices" not in table.column_names
     assert Image.open(io.BytesIO(table["image"][0].as_py()["bytes"])).format == "JPEG"
     assert "Multiple choice" not in (out / "README.md").read_text()
+
+
+def test_card_of_a_table_from_elsewhere(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No path of this machine; longer answers are counted, not called one word."""
+    (tmp_path / "mine.csv").touch()
+    monkeypatch.chdir(shutil.copytree(here, tmp_path / "copy"))
+    table = read_table(Path("data/test.csv"))
+    table.loc[:1, "answer"] = "stainless steel"
+    table.to_csv("data/test.csv", index=False)
+    write_params(Path(), annotator="file", file=str(tmp_path / "mine.csv"))
+    assert main(["export", "--out", "out"]) == 0
+    card, about = Path("out/README.md").read_text(), Path("out/croissant.json").read_text()
+    for text in (card, about):
+        assert "72 questions with short answers, 2 of several words, about 24" in text
+        assert str(tmp_path) not in text
+    assert "- questions and answers: the table mine.csv" in card
 
 
 def test_mistakes(

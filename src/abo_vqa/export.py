@@ -143,6 +143,8 @@ def export(
     Returns:
         what was written, for people.
     """
+    from abo_vqa.reporting.cards import kind_of_answers
+
     rows, notes = read_rows(chosen)
     blind = add_choices(rows, k, config) if k else {}
     every = [row for part in rows.values() for row in part]
@@ -156,9 +158,10 @@ def export(
         card = render(config, every, splits, columns, blind)
         (folder / "README.md").write_text(card, encoding="utf-8")
         total, pictures = (sum(getattr(s, n) for s in splits) for n in ("rows", "pictures"))
+        answers = (row["answer"] for row in every)
         description = (
-            f"{total:,} questions with one-word answers about {pictures:,} product pictures; "
-            "how it was made and its known biases: README.md."
+            f"{total:,} questions with {kind_of_answers(answers)} about {pictures:,} product "
+            "pictures; how it was made and its known biases: README.md."
         )
         write_json(
             metadata(

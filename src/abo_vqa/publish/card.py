@@ -100,7 +100,7 @@ def render(
     """
     from jinja2 import PackageLoader
 
-    from abo_vqa.reporting.cards import WRITERS
+    from abo_vqa.reporting.cards import kind_of_answers, shown_path, writer
     from abo_vqa.reporting.markdown import table
     from abo_vqa.reporting.pages import environment
     from abo_vqa.reporting.tables import AUDIT, flatten
@@ -109,7 +109,6 @@ def render(
     funnel, generated, audit = (
         read_json(DATA / f"{name}.json") for name in ("funnel", "generate", "audit")
     )
-    settings = config.generate
     dropped = flatten(funnel.pop("dropped", {}))
     answers = Counter(row["answer"] or "(empty)" for row in rows)
     templates = environment().overlay(loader=PackageLoader("abo_vqa.publish"))
@@ -134,7 +133,9 @@ def render(
         audit=audit,
         audit_table=[(AUDIT.get(name, name), value) for name, value in flatten(audit)],
         answers=sorted(answers.items(), key=lambda item: (-item[1], item[0]))[:TOP],
-        writer=WRITERS[settings.annotator].format(model=settings.model, file=settings.file),
+        kind_of_answers=kind_of_answers(row["answer"] for row in rows),
+        raw=shown_path(config.data.raw),
+        writer=writer(config.generate),
         blind=sorted(blind_on_test().items()),
         blind_choices=blind_choices,
         blind_table=[(BLIND[name], value) for name, value in blind_choices.items()],

@@ -33,7 +33,7 @@ DESCRIPTIONS = {
     "image": "The picture.",
     "image_path": "Path of the picture in Amazon Berkeley Objects' images/small.",
     "question": "The question.",
-    "answer": "Its one-word answer.",
+    "answer": "Its answer, usually one word.",
     "choices": "Possible answers, one of them right.",
     "answer_index": "Position of the right answer among the choices, from 0.",
     "question_type": "yes/no, counting, color or other; told from the question's words.",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.pages import environment
 from abo_vqa.reporting.words import count, percent
+
+if TYPE_CHECKING:
+    from abo_vqa.config import Generate
 
 TOP = 10
 
@@ -20,6 +24,23 @@ WRITERS = {
     "gemini-legacy": "a vision-language model ({model})",
     "file": "the table {file}",
 }
+
+
+def writer(settings: Generate) -> str:
+    """What wrote the questions. Of a table, what others may know: not where it lies on a disk."""
+    file = settings.file and shown_path(settings.file)
+    return WRITERS[settings.annotator].format(model=settings.model, file=file)
+
+
+def shown_path(path: Path) -> str:
+    """A path as a card shows it: one outside the checkout by its name alone."""
+    return path.name if path.is_absolute() or ".." in path.parts else path.as_posix()
+
+
+def kind_of_answers(answers: Iterable[str]) -> str:
+    """ "one-word answers", or how many aren't."""
+    longer = sum(len(answer.split()) > 1 for answer in answers)
+    return f"short answers, {count(longer)} of several words," if longer else "one-word answers"
 
 
 def describe(results: Results) -> dict[str, Any]:
@@ -34,7 +55,6 @@ def describe(results: Results) -> dict[str, Any]:
     ]  # fmt: skip
     answers = frequent(both["answer"])[:TOP]
     kinds = both["question_kind"] if "question_kind" in both else pd.Series(dtype=object)
-    settings = results.config.generate
     return {
         "images": both["image_path"].nunique(),
         "product_types": results.balanced["product_type"].nunique(),
@@ -42,7 +62,7 @@ def describe(results: Results) -> dict[str, Any]:
         "kinds": frequent(kinds[kinds != ""]),
         "answers": [(name or "(empty)", n) for name, n in answers],
         "top_ten": sum(n for _, n in answers) / max(1, len(both)),
-        "writer": WRITERS[settings.annotator].format(model=settings.model, file=settings.file),
+        "writer": writer(results.config.generate),
     }
 
 
