@@ -7,7 +7,7 @@ import pytest
 from test_split import catalogue, chosen, hexed, vqa
 
 from abo_vqa import audit as audit_module
-from abo_vqa.audit import audit, describe, leaks, strictest
+from abo_vqa.audit import audit, describe, leaks, overlap, strictest
 from abo_vqa.cli import main
 from abo_vqa.io import write_table
 
@@ -163,3 +163,9 @@ def test_pictures_that_could_not_be_checked_are_counted(sides):
     assert report["unchecked"]["near_duplicate_groups"] == pictures
     assert report["unchecked"]["products"] == 0
     assert f"(not checked for {pictures:,} pictures)" in describe(report, "near-duplicate")
+
+
+def test_rows_without_a_question_overlap_with_none():
+    train = pd.DataFrame({"question": ["", "a?", "b?"], "answer": ["red", "x", "y"]})
+    test = pd.DataFrame({"question": ["", " ", "a?", "c?"], "answer": ["red", "red", "x", "y"]})
+    assert overlap(train, test) == {"questions": 0.5, "pairs": 0.5}

@@ -56,3 +56,24 @@ def test_unknown_command_is_refused(capsys):
         main(["traim"])
     assert stop.value.code == 2
     assert "traim" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["split", "--group", "near-duplicate"], "--vqa FILE and --out DIR belong together"),
+        (["split", "--columns", "image_path=a"], "Without any, the stage splits data/vqa.csv"),
+        (["curate", "--no-pictures"], "--raw DIR and --out FILE belong together"),
+        (["generate", "--sample", "5"], "--sample belongs to --review"),
+        (["generate", "--count-tokens"], "--count-tokens belongs to --dry-run"),
+    ],
+)
+def test_options_that_a_stage_would_ignore_are_refused(words, said, capsys):
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_without_a_command_the_help_is_named(capsys):
+    with pytest.raises(SystemExit):
+        main([])
+    assert "listed by `abo-vqa --help`" in capsys.readouterr().err

@@ -78,3 +78,41 @@ def test_the_option_is_parsed():
     for wrong in ("answer", "answer=a,answer=b", "=x"):
         with pytest.raises(argparse.ArgumentTypeError):
             pairs(wrong)
+
+
+def test_a_running_number_is_no_picture_unless_named_so(tmp_path):
+    """As a picture's name it would make each row another picture, and an audit blind."""
+    text = "id,photo,question\n" + "".join(f"{i},a.jpg,q\n" for i in (2, 0, 1))
+    with pytest.raises(UserError, match=r"lacks the column image_path.*'id' only numbers the rows"):
+        read(tmp_path, text, ("image_path", "question"))
+    assert "image_path" not in read(tmp_path, text, ("question",), optional=("image_path",)).taken
+    named = read(tmp_path, text, ("image_path",), chosen={"image_path": "id"})
+    assert named.frame["image_path"].tolist() == ["2", "0", "1"]
+    beside = text.replace("photo", "image_url")
+    assert read(tmp_path, beside, ("image_path",)).taken == {"image_path": "image_url"}
+    for ids in ("17,5,90", "1,1,2", "1,2,x"):
+        rows = "".join(f"{i},q\n" for i in ids.split(","))
+        assert read(tmp_path, f"id,question\n{rows}", ("image_path",)).taken == {"image_path": "id"}
+
+
+def test_rows_without_question_or_answer_are_named(tmp_path):
+    text = "question,answer\nq,red\n ,red\nq,\n,\n"
+    said = read(tmp_path, text, ("question", "answer")).blanks()
+    assert "2 row(s)" in said[0]
+    assert "have no question (line 3, 5)" in said[0]
+    assert "have no answer (line 4, 5)" in said[1]
+
+
+def test_two_columns_of_one_name_have_to_be_renamed(tmp_path):
+    text = "answer,answer,prediction\nred,blue,red\n"
+    with pytest.raises(UserError, match=r"'answer', 'answer'\. Rename one, or remove the others"):
+        read(tmp_path, text)
+    with pytest.raises(UserError, match="several of that name"):
+        read(tmp_path, text, chosen={"answer": "Answer"})
+
+
+def test_a_file_without_a_header_is_shown_as_it_is(tmp_path):
+    with pytest.raises(UserError, match="It has 'q', 'red', 'red', separated by commas"):
+        read(tmp_path, "q,red,red\nq,red,blue\n")
+    with pytest.raises(UserError, match="one column: commas, semicolons, tabs separate"):
+        read(tmp_path, "answer|prediction\nred|red\n")

@@ -52,3 +52,24 @@ def test_doubled_and_nameless_columns_are_told_apart(tmp_path):
     table = parsed(tmp_path, "answer,,answer\n1,2,3\n")
     assert list(table.frame) == ["answer", "Unnamed: 1", "answer.1"]
     assert table.doubled == ("answer",)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("a,b,c\n1,2,3\n1,2\n1,2,3\n", "Fields that are empty need separators"),
+        ("a,b,c\n1,2,3\n1,2\n", "Was the file cut off"),
+        ("# made by hand\na,b\n1,2\n", "is it the first line of the file"),
+        ("a,b\n1,2,\n3,4,\n", "ends in separators that the header lacks"),
+        ("a;b\n1,2\n3,4\n", "another separator than the header"),
+        ("a,b\n1,2\n3,4,5\n", "Text with separators needs quotes"),
+    ],
+)
+def test_what_may_be_the_matter_is_said(tmp_path, text, hint):
+    with pytest.raises(UserError, match=hint):
+        parsed(tmp_path, text)
+
+
+def test_excels_first_line_is_no_header(tmp_path):
+    table = parsed(tmp_path, "sep=;\na;b\n1;2\n")
+    assert (table.header, table.separator, table.lines.tolist()) == (("a", "b"), ";", [3])

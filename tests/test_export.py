@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from abo_vqa.archive import open_archive
 from abo_vqa.cli import main
-from abo_vqa.io import read_table
+from abo_vqa.io import file_md5, read_table, write_json
 from abo_vqa.metrics.normalise import norm
 from abo_vqa.publish import parquet as writing
 
@@ -267,6 +267,34 @@ def test_card_of_a_table_from_elsewhere(
         assert "72 questions with short answers, 2 of several words, about 24" in text
         assert str(tmp_path) not in text
     assert "- questions and answers: the table mine.csv" in card
+
+
+def test_card_tells_of_this_set_or_says_nothing(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`reports/metrics.json` is in git and params.yaml is edited: dvc.lock knows what is whose."""
+    monkeypatch.chdir(shutil.copytree(here, tmp_path / "copy"))
+    write_json({"blind-ngram": {"accuracy": 0.4321}}, Path("reports/metrics.json"))
+    lines = ("Baselines fitted on train that see no picture answer up to 43.2%", "By image, 20%")
+
+    def card() -> list[bool]:
+        assert main(["export", "--out", "out"]) == 0
+        text = Path("out/README.md").read_text()
+        return [line in text for line in lines]
+
+    def entry(*paths: str) -> list[dict[str, str]]:
+        return [{"path": path, "md5": file_md5(path)} for path in paths]
+
+    assert card() == [False, False]
+    made = {"params.yaml": {"seed": 42, "split": {"group": "image", "test_size": 0.2}}}
+    lock = {
+        "split": {"outs": entry("data/train.csv", "data/test.csv"), "params": made},
+        "evaluate": {"deps": entry("data/test.csv"), "outs": entry("reports/metrics.json")},
+    }
+    write_json({"schema": "2.0", "stages": lock}, Path("dvc.lock"))  # which is YAML, too
+    assert card() == [True, True]
+    Path("data/test.csv").write_text(Path("data/test.csv").read_text().replace("red", "green"))
+    assert card() == [False, False]
 
 
 def test_mistakes(

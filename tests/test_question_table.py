@@ -128,6 +128,8 @@ def test_where_the_answers_cant_go_is_found_out_first(
     Path("asked.csv").write_text("image,question\na.jpg,is it red?\n")
     assert main([*ASK, "--out", "pictures"]) == 2
     assert "--out pictures is a folder" in capsys.readouterr().err
+    assert main([*ASK, "--out", "asked.csv"]) == 2
+    assert "asked.csv would be overwritten" in capsys.readouterr().err
     assert main([*ASK, "--out", "pictures/b.PNG/out.csv"]) != 0
     assert "pictures/b.PNG" in capsys.readouterr().err
 

@@ -162,9 +162,24 @@ def test_spellings_of_one_picture_are_one_cluster(score):
 
 def test_rows_without_a_picture_are_resampled_one_by_one(score):
     score("image,answer,prediction\n,red,red\n,red,blue\na.jpg,red,red\n", "--metrics", "f1")
-    assert "resampled: 3 pictures" in score.said.out
+    said = "resampled: 1 picture (column image), and 2 row(s) that name none, each by itself"
+    assert said in score.said.out
     score("answer,prediction\nred,red\n", "--metrics", "f1")
     assert "resampled: rows (no picture column found" in score.said.out
+
+
+def test_few_pictures_that_agree_are_no_certainty(score):
+    two = "image,answer,prediction\na.jpg,red,red\nb.jpg,red,red\n"
+    _, out, _ = score(two, "--metrics", "accuracy,meteor")
+    found = json.loads((out / "summary.json").read_text())["metrics"]
+    assert found["accuracy"]["low"] == pytest.approx(0.342, abs=0.001)  # Wilson's of 2 in 2
+    assert found["accuracy"]["high"] == 1
+    assert found["meteor"]["low"] is None  # all 0.5, which is no share of anything
+    one = "image,answer,prediction\na.jpg,red,red\na.jpg,red,blue\n"
+    _, out, _ = score(one, "--metrics", "accuracy")
+    found = json.loads((out / "summary.json").read_text())["metrics"]["accuracy"]
+    assert found == {"mean": 0.5, "low": None, "high": None}
+    assert "[no interval]" in score.said.out
 
 
 def test_a_toy_encoder_is_left_out_unless_asked_for_and_then_named(score):

@@ -214,7 +214,7 @@ def open_archive(raw: str | Path) -> Archive:
     raw = Path(raw)
     if not raw.is_dir():
         raise UserError(
-            f"no folder {raw}. For the embedded sample: `dvc pull {raw}`; "
+            f"no folder {raw}. For the embedded sample: `dvc pull data/raw/sample`; "
             "for the real archives: `make abo`."
         )
     listings = open_part(raw, LISTINGS_TAR, "listings")

@@ -86,6 +86,8 @@ def ask_table(args: argparse.Namespace, config: Config) -> int:
     Returns:
         the exit code: `NONE_ANSWERED` if every row failed, else 0.
     """
+    if args.out.resolve() == args.csv.resolve():
+        raise UserError(f"{args.csv} would be overwritten: choose another --out.")
     refuse_unwritable(args.out)
     asked = QuestionTable.read(args.csv, args.images, args.columns)
     print(asked.columns.describe())

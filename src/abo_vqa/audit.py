@@ -116,7 +116,11 @@ def look_alikes(train: pd.DataFrame, test: pd.DataFrame, distance: int) -> int:
 
 
 def overlap(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
-    """Shares of test rows whose question, or question and answer, occurs in train (any case)."""
+    """Shares of test rows whose question, or question and answer, occurs in train (any case).
+
+    Rows without a question have none that could.
+    """
+    train, test = (t[t["question"].str.strip() != ""] for t in (train, test))
     seen: dict[str, float] = {}
     for name, columns in (("questions", ["question"]), ("pairs", ["question", "answer"])):
         left, right = (
@@ -144,7 +148,7 @@ def describe(found: Mapping[str, Any], kind: str) -> str:
     lines = [
         f"train {rows['train']:,} rows of {images['train']:,} images, "
         f"test {rows['test']:,} rows of {images['test']:,} images; {groups['count']:,} groups by "
-        f"{kind}, the largest with {groups['largest_images']:,} images"
+        f"{kind}, the largest with {counted(groups['largest_images'], 'image')}"
     ]
     for name in FORBIDDEN["near-duplicate"]:
         count = found["shared"].get(name)
@@ -154,16 +158,21 @@ def describe(found: Mapping[str, Any], kind: str) -> str:
         lines += look_alikes_left(found, kind)
     seen = found["overlap"]
     lines.append(
-        f"  of test rows, {seen['questions']:.1%} have a question and {seen['pairs']:.1%} "
-        "a question and answer that train has too"
+        f"  {seen['questions']:.1%} of the test rows ask a question that train asks too; "
+        f"for {seen['pairs']:.1%} the answer is the same as well"
     )
     return "\n".join(lines)
+
+
+def counted(n: int, noun: str) -> str:
+    """ "1 picture", "1,200 pictures"."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def not_checked(found: Mapping[str, Any], name: str) -> str:
     """For how many pictures a check could not be made, "" if it was for all."""
     unknown = found["unchecked"].get(name, 0)
-    return f" (not checked for {unknown:,} pictures)" if unknown else ""
+    return f" (not checked for {counted(unknown, 'picture')})" if unknown else ""
 
 
 def look_alikes_left(found: Mapping[str, Any], kind: str) -> list[str]:
@@ -208,7 +217,8 @@ def refuse_leaks(found: Mapping[str, Any], kind: str, distance: int = PHASH_DIST
         options = f"--group {kind}" + ("" if usual else f" --distance {distance}")
         raise UserError(
             f"train and test share {what}: scores on this test set would flatter any model that "
-            f"remembers. Split again with groups by {kind} (`abo-vqa split {options}`)."
+            f"remembers. Split again with groups by {kind} "
+            f"(`abo-vqa split --vqa FILE --out DIR {options}`)."
         )
 
 

@@ -56,7 +56,10 @@ def top_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (docs/experiments.md lists them)."""
     with patient_streams():
-        chosen = top_parser().parse_args(argv)
+        parser = top_parser()
+        if not (sys.argv[1:] if argv is None else argv):
+            parser.error("which command? They are listed by `abo-vqa --help`.")
+        chosen = parser.parse_args(argv)
     return speaking(chosen.command, lambda: run(chosen.command, chosen.rest))
 
 
@@ -101,7 +104,9 @@ def run(name: str, rest: Sequence[str]) -> int:
     module = importlib.import_module(module_name)
     parser = argparse.ArgumentParser(prog=f"abo-vqa {name}", description=text)
     module.arguments(parser)
-    return int(module.command(parser.parse_args(rest)))
+    args = parser.parse_args(rest)
+    args.words = tuple(rest)  # a stage takes none: its settings are in params.yaml
+    return int(module.command(args))
 
 
 def stopped(name: str, reason: str, code: int) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 USUAL = {
     "image_path": (
         "image_path", "full_image_path", "img_path", "path", "image", "image_name", "file_name",
-        "filename", "image_file", "img", "image_id", "id",
+        "filename", "image_file", "img", "image_url", "img_url", "image_id", "id",
     ),
     "question": ("question", "query"),
     "answer": (
@@ -36,6 +36,8 @@ USUAL = {
 }  # fmt: skip
 # Several names of these may stand side by side: they name one picture in different ways.
 ORDERED = ("image_path",)
+SHOWN = 3  # lines named in a message
+FEWEST = 3  # rows from which 1, 2, 3 … is no coincidence
 UNUSED = "{} (unused)"  # a column whose name another one has been given
 
 
@@ -66,6 +68,20 @@ class Columns:
         """The frame's name of a column → the file's, where they differ."""
         back = {role: name for role, name in self.taken.items() if role != name}
         return back | {UNUSED.format(role): role for role in self.taken}
+
+    def blanks(self) -> list[str]:
+        """Warnings about rows without a question or an answer, with their lines."""
+        said = []
+        for role in ("question", "answer"):
+            blank = self.frame[role].str.strip() == "" if role in self.taken else None
+            if blank is not None and blank.any():
+                lines = ", ".join(map(str, self.lines[blank][:SHOWN]))
+                more = ", …" if blank.sum() > SHOWN else ""
+                said.append(
+                    f"warning: {int(blank.sum()):,} row(s) of {self.path} have no {role} "
+                    f"(line {lines}{more}): they stay, and no prediction can be right there"
+                )
+        return said
 
     def describe(self) -> str:
         """What was taken for what, for the terminal."""
@@ -131,7 +147,7 @@ def named(path: Path, parsed: Parsed, role: str, name: str) -> str:
     fits = [c for c in columns if c == name] or [c for c in columns if plain(c) == plain(name)]
     if not fits:
         raise UserError(f"--columns {role}={name}: {path} has no such column. {listed(parsed)}")
-    if len(fits) > 1 or name in parsed.doubled:
+    if len(fits) > 1 or fits[0] in parsed.doubled:
         raise UserError(f"--columns {role}={name}: {path} has several of that name; rename one.")
     return fits[0]
 
@@ -150,29 +166,50 @@ def found(path: Path, parsed: Parsed, role: str, used: set[str]) -> str:
         by_name.setdefault(plain(second.get(column, column)), []).append(column)
     usual = [name for name in USUAL[role] if name in by_name]
     if role in ORDERED:
-        usual = usual[:1]
+        usual = [n for n in usual if not any(running(frame[c]) for c in by_name[n])][:1]
     fits = [column for name in usual for column in by_name[name] if column not in used]
     if any(not frame[column].equals(frame[fits[0]]) for column in fits[1:]):
-        names = ", ".join(repr(second.get(column, column)) for column in fits)
+        called = [second.get(column, column) for column in fits]
+        names = ", ".join(map(repr, called))
+        remedy = f"Say which with --columns {role}=NAME" if len(set(called)) > 1 else "Rename one"
         raise UserError(
             f"{path}: several columns could be the {role.replace('_', ' ')}, and they differ: "
-            f"{names}. Say which with --columns {role}=NAME, or rename the others."
+            f"{names}. {remedy}, or remove the others."
         )
     return fits[0] if fits else ""
+
+
+def running(column: pd.Series) -> bool:
+    """Whether a column numbers the rows: as pictures' names, each row would be another picture."""
+    if len(column) < FEWEST or not column.str.fullmatch(r"\s*[0-9]{1,15}\s*").all():
+        return False
+    numbers = column.astype("int64")
+    return bool(numbers.is_unique and numbers.max() - numbers.min() == len(numbers) - 1)
 
 
 def lacking(path: Path, parsed: Parsed, missing: Sequence[str]) -> str:
     """The message about required columns that aren't there."""
     wanted = "; ".join(f"{role} or {', '.join(USUAL[role][1:])}" for role in missing)
     example = ",".join(f"{role}=NAME" for role in missing)
-    return f"{path} lacks the column {wanted}. {listed(parsed)} Name it with --columns {example}."
+    numbers = [
+        repr(str(name)) for name in parsed.frame
+        if set(missing) & set(ORDERED) and plain(str(name)) in USUAL["image_path"]
+    ]  # fmt: skip
+    only = f" {', '.join(numbers)} only numbers the rows." if numbers else ""
+    return (
+        f"{path} lacks the column {wanted}. {listed(parsed)}{only} "
+        f"Name it with --columns {example}."
+    )
 
 
 def listed(parsed: Parsed) -> str:
     """What a table has, each name so that stray blanks show."""
     by = SEPARATORS[parsed.separator]
-    names = ", ".join(repr(name) for name in parsed.frame)
-    return f"It has {names}" + (f", separated by {by}s." if len(parsed.frame.columns) > 1 else ".")
+    names = ", ".join(repr(name) for name in parsed.header)
+    marks = ", ".join(f"{mark}s" for mark in SEPARATORS.values())
+    return f"It has {names}" + (
+        f", separated by {by}s." if len(parsed.header) > 1 else f", one column: {marks} separate."
+    )
 
 
 def renamed(frame: pd.DataFrame, taken: Mapping[str, str]) -> pd.DataFrame:

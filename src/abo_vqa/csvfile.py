@@ -11,6 +11,7 @@ import csv
 import gzip
 import io
 import operator
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+EXCEL = re.compile(r'"?sep=."?\s*$', re.IGNORECASE)  # a first line that Excel writes and hides
 LONGEST_FIELD = 1 << 24  # characters; csv's own limit of 131,072 cuts pictures in base64
 SHOWN = 3  # places named in a message
 
@@ -39,12 +41,14 @@ class Parsed:
             second of two columns of one name "answer.1", as pandas calls them.
         lines: [n] the line of the file each row starts on; the header stands on line 1.
         separator: ",", ";" or a tab.
+        header: the names as the file has them, without stray blanks.
         doubled: names that several columns have.
     """
 
     frame: pd.DataFrame
     lines: NDArray[np.int64]
     separator: str
+    header: tuple[str, ...]
     doubled: tuple[str, ...]
 
 
@@ -61,6 +65,8 @@ def read_csv(path: str | Path) -> Parsed:
 
     path = Path(path)
     lines = list(io.StringIO(read_text(path), newline=""))
+    if lines and EXCEL.match(lines[0]):
+        lines[0] = "\n"  # the header shows the separator itself
     header = next((line for line in lines if line.strip()), None)
     if header is None:
         raise UserError(f"{path} isn't a UTF-8 CSV with a header line: it is empty.")
@@ -71,7 +77,7 @@ def read_csv(path: str | Path) -> Parsed:
     frame = pd.DataFrame([row for _, row in rows], columns=unique(names), dtype=object)
     doubled = tuple(name for name, count in Counter(names).items() if count > 1 and name)
     starts = np.asarray([start for start, _ in rows], dtype=np.int64)
-    return Parsed(frame, starts, separator, doubled)
+    return Parsed(frame, starts, separator, tuple(names), doubled)
 
 
 def read_text(path: Path) -> str:
@@ -155,11 +161,29 @@ def check_lengths(path: Path, rows: Sequence[tuple[int, list[str]]], columns: in
     kind = "fewer or more" if few and many else "fewer" if few else "more"
     places = ", ".join(f"line {start} has {count}" for start, count in wrong[:SHOWN])
     more = f" and {len(wrong) - SHOWN:,} others" if len(wrong) > SHOWN else ""
-    hints = ["Was the file cut off?"] * few + ["Text with commas needs quotes."] * many
     raise UserError(
         f"{path}: {len(wrong):,} line(s) have {kind} fields than the header, which has {columns}: "
-        f"{places}{more}. {' '.join(hints)}"
+        f"{places}{more}. {hint(rows, wrong, columns)}"
     )
+
+
+def hint(
+    rows: Sequence[tuple[int, list[str]]], wrong: Sequence[tuple[int, int]], columns: int
+) -> str:
+    """What is likely to be the matter with lines of the wrong length, (line, fields) each."""
+    if len(wrong) == len(rows) and len({count for _, count in wrong}) == 1:
+        if columns > 1 and wrong[0][1] == 1:
+            return "Do the lines have another separator than the header?"
+        if all(row[columns:] and not any(row[columns:]) for _, row in rows):
+            return "Each line ends in separators that the header lacks: remove them."
+        return "All lines agree, so the header may be wrong: is it the first line of the file?"
+    hints = []
+    if any(count > columns for _, count in wrong):
+        hints.append("Text with separators needs quotes.")
+    if any(count < columns for _, count in wrong):
+        cut = wrong[-1][0] == rows[-1][0]
+        hints.append("Was the file cut off?" if cut else "Fields that are empty need separators.")
+    return " ".join(hints)
 
 
 def unique(header: Sequence[str]) -> list[str]:

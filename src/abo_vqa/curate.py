@@ -211,17 +211,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--language", choices=sorted(RULES), default=STUDY.language, help="(%(default)s)"
     )
-    parser.add_argument("--temperature", type=float, help="flatten by this exponent, 0 to 1")
+    parser.add_argument(
+        "--temperature", type=float, help="flatten by this exponent, above 0, at most 1"
+    )
     parser.add_argument(
         "--no-pictures", action="store_true", help="don't read pictures: no hashes, none dropped"
     )
 
 
 def command(args: argparse.Namespace) -> int:
-    if not args.raw and not args.out:
+    if not args.words:
         return execute("curate", run)
     if not args.raw or not args.out:
-        raise UserError("--raw DIR and --out FILE belong together.")
+        raise UserError(
+            "--raw DIR and --out FILE belong together, and the other options need them. "
+            "Without any, the stage curates by params.yaml."
+        )
+    if args.out.is_dir():
+        raise UserError(f"--out {args.out} is a folder; name the CSV to write.")
     if args.cap < 1:
         raise UserError(f"--cap {args.cap}: at least 1.")
     update: dict[str, Any] = {"cap": args.cap, "language": args.language}

@@ -21,7 +21,7 @@ from abo_vqa.config import load_config
 from abo_vqa.errors import UserError
 from abo_vqa.io import write_json
 from abo_vqa.picture_paths import PictureIndex
-from abo_vqa.publish.card import licence, render
+from abo_vqa.publish.card import BLIND, licence, render
 from abo_vqa.publish.croissant import metadata
 from abo_vqa.publish.parquet import columns_of, write_split
 from abo_vqa.questions import question_type
@@ -62,6 +62,7 @@ def read_rows(chosen: Mapping[str, str] | None = None) -> tuple[Rows, list[str]]
             raise UserError(f"{path} has no rows. Run `dvc repro split`.")
         if columns.renames:
             notes.append(columns.describe())
+        notes += columns.blanks()
         if "row_id" not in table or not table["row_id"].str.fullmatch(r"[0-9]+").all():
             first = sum(map(len, rows.values()))
             table["row_id"] = range(first, first + len(table))
@@ -181,8 +182,8 @@ def export(
     if lost:
         said.append(f"{lost:,} questions left out: their picture can't be read")
     if blind:
-        shares = ", ".join(f"{name} {share:.1%}" for name, share in blind.items())
-        said.append(f"without the picture, frequency finds the right choice: {shares}")
+        shares = ", ".join(f"{BLIND[name]} {share:.1%}" for name, share in blind.items())
+        said.append(f"right choices without the picture: {shares}")
     return "\n".join(said)
 
 

@@ -68,10 +68,12 @@ def require_columns(table: pd.DataFrame, kind: str) -> None:
     if possible(kind, table.columns):
         return
     missing = [name for name in NEEDS[kind] if name not in table.columns]
+    remedy = "Add them with --balanced FILE"
+    if "item_id" not in missing:
+        remedy += " or, for pictures at hand, --images DIR"
     raise UserError(
         f"groups by {kind} need the column(s) {', '.join(missing)}; the table has "
-        f"{', '.join(table.columns)}. Add them with --balanced FILE or, for pictures at hand, "
-        "--images DIR; or use --group image."
+        f"{', '.join(table.columns)}. {remedy}; or use --group image."
     )
 
 

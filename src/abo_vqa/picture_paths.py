@@ -153,13 +153,18 @@ class Match:
     unclear: list[str] = field(repr=False)
 
     @property
+    def complete(self) -> bool:
+        """Whether every path names a known picture."""
+        return not self.lost and not self.unclear
+
+    @property
     def total(self) -> int:
-        """How many different spellings were looked for."""
-        return len(self.found) + len(self.lost) + len(self.unclear)
+        """How many different pictures were looked for, as far as can be told."""
+        return len(set(self.found.values())) + len(keys(self.lost)) + len(keys(self.unclear))
 
     def describe(self, where: str) -> str:
         """How many were found in `where`, and examples of what wasn't."""
-        said = f"{len(self.found):,} of {self.total:,} pictures found in {where}"
+        said = f"{len(set(self.found.values())):,} of {self.total:,} pictures found in {where}"
         if self.lost:
             said += f"; not there: {examples(self.lost)}"
         if self.unclear:
@@ -178,9 +183,19 @@ class Match:
         )
 
 
+def keys(paths: Iterable[str]) -> dict[str, str]:
+    """One spelling, the first, of each picture: its key → the path as the table has it."""
+    first: dict[str, str] = {}
+    for path in paths:
+        first.setdefault(picture_key(path), path)
+    return first
+
+
 def examples(paths: Sequence[str]) -> str:
-    shown = ", ".join(repr(path) for path in paths[:SHOWN])
-    return shown + (f" and {len(paths) - SHOWN:,} more" if len(paths) > SHOWN else "")
+    """The first few pictures, as the table spells them, in quotes that show stray blanks."""
+    different = list(keys(paths).values())
+    shown = ", ".join(f"'{path}'" for path in different[:SHOWN])
+    return shown + (f" and {len(different) - SHOWN:,} more" if len(different) > SHOWN else "")
 
 
 def identities(*columns: Iterable[str]) -> list[list[str]]:

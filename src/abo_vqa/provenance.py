@@ -56,7 +56,7 @@ def completed(
         UserError: a row names no picture; the balanced table, or the folder, has none of them.
     """
     require_pictures(read)
-    table, notes = tidied(read.frame), [read.describe()]
+    table, notes = tidied(read.frame), [read.describe(), *read.blanks()]
     if balanced:
         known = read_columns(balanced, ("image_path",)).frame
         table, told = with_provenance(table, tidied(known))
@@ -114,9 +114,8 @@ def with_provenance(table: pd.DataFrame, balanced: pd.DataFrame) -> tuple[pd.Dat
     match.require("the balanced table", index)
     values = known.reindex(match.paths)[added].fillna("").set_axis(table.index)
     told = match.describe("the balanced table")
-    complete = len(match.found) == match.total
     joined = table.assign(**{name: filled(table, name, values[name]) for name in added})
-    return joined, told if complete else f"warning: {told}"
+    return joined, told if match.complete else f"warning: {told}"
 
 
 def filled(table: pd.DataFrame, name: str, values: pd.Series) -> pd.Series:
@@ -198,7 +197,7 @@ def with_hashes(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, str]:
     for name in HASHES:
         values = pd.Series([getattr(row, name) for row in rows], index=table.index, dtype=object)
         table = table.assign(**{name: filled(table, name, values)})
-    complete = len(match.found) == match.total and not any(row.problem for row in known.values())
+    complete = match.complete and not any(row.problem for row in known.values())
     return table, told if complete else f"warning: {told}"
 
 

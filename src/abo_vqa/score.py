@@ -17,7 +17,7 @@ from abo_vqa.config import Config, load_config
 from abo_vqa.errors import UserError
 from abo_vqa.given_answers import read_answers
 from abo_vqa.io import write_json, write_table
-from abo_vqa.metrics.statistics import bootstrap, interval
+from abo_vqa.metrics.statistics import bootstrap, interval, wilson
 from abo_vqa.metrics.table import METRICS, WORDNET, score_pairs
 from abo_vqa.picture_paths import identities
 from abo_vqa.stage import pin_threads
@@ -64,16 +64,19 @@ def clusters_of(rows: pd.DataFrame) -> NDArray[np.int64]:
 
 
 def summarise(rows: pd.DataFrame, scored: pd.DataFrame, config: Config) -> dict[str, Any]:
-    """Means over answered rows with bootstrap intervals; a metric nobody answered has none."""
+    """Means over answered rows with their intervals; a metric nobody answered has none."""
     values = scored.to_numpy(dtype=float)
     settings = config.evaluate
-    means = bootstrap(values, clusters_of(rows), settings.resamples, config.seed)
-    bounds = interval(means, settings.confidence)
-    found = {
-        name: {"mean": float(np.nanmean(values[:, i])), "low": low, "high": high}
-        for i, (name, (low, high)) in enumerate(zip(scored, bounds.tolist(), strict=True))
-        if not np.isnan(values[:, i]).all()
-    }
+    clusters = clusters_of(rows)
+    means = bootstrap(values, clusters, settings.resamples, config.seed)
+    found = {}
+    for name, column, bounds in zip(
+        scored, values.T, interval(means, settings.confidence).tolist(), strict=True
+    ):
+        known = ~np.isnan(column)
+        if known.any():
+            low, high = sure(column[known], clusters[known], bounds, settings.confidence)
+            found[str(name)] = {"mean": float(column[known].mean()), "low": low, "high": high}
     answered = int((rows["error"] == "").sum())
     summary: dict[str, Any] = {"rows": len(rows), "answered": answered}
     headline = next((name for name in ("accuracy", "exact_match") if name in scored), None)
@@ -81,6 +84,28 @@ def summarise(rows: pd.DataFrame, scored: pd.DataFrame, config: Config) -> dict[
         summary["accuracy"] = float(scored[headline].fillna(0.0).mean())
     resampled = "images" if "image_path" in rows else "rows"
     return {**summary, "resampled": resampled, "metrics": found}
+
+
+def sure(
+    values: NDArray[np.float64],
+    clusters: NDArray[np.int64],
+    bounds: tuple[float, float],
+    confidence: float,
+) -> tuple[float | None, float | None]:
+    """The interval of a metric's mean, where resampling can tell it; None, None where nothing can.
+
+    Resampled values that are all 1, or all 0, would claim certainty: shares of so few pictures get
+    Wilson's interval. Of a single picture, or of equal values that are no shares, there is none.
+
+    Args:
+        values, clusters: [n], the rows that have a value. bounds: the bootstrap's.
+    """
+    pictures = len(np.unique(clusters))
+    if pictures > 1 and np.ptp(values) > 0:
+        return bounds
+    if pictures > 1 and values[0] in (0.0, 1.0):
+        return wilson(values[0] * pictures, pictures, confidence)
+    return None, None
 
 
 def draw(
@@ -223,7 +248,9 @@ def report(summary: dict[str, Any], notes: Sequence[str], rows: pd.DataFrame, ar
         print(note)
     for name, found in summary["metrics"].items():
         model = f"  ({summary['encoders'][name]})" if name in summary["encoders"] else ""
-        bounds = f"[{found['low']:.4f}, {found['high']:.4f}]"
+        bounds = "[no interval]"
+        if found["low"] is not None:
+            bounds = f"[{found['low']:.4f}, {found['high']:.4f}]"
         print(f"{name:22} {found['mean']:8.4f}  {bounds}{model}")
     print(f"{summary['answered']:,} of {summary['rows']:,} rows scored → {args.out}")
     if not summary["answered"]:
@@ -238,9 +265,11 @@ def resampled(rows: pd.DataFrame, taken: str | None) -> str:
     """What the intervals resample, in words."""
     if "image_path" not in rows:
         return "resampled: rows (no picture column found; name one with --columns image_path=…)"
-    groups = int(clusters_of(rows).max()) + 1
+    unnamed = sum(not name for name in identities(rows["image_path"])[0])
+    groups = int(clusters_of(rows).max()) + 1 - unnamed
     noun = "picture" if groups == 1 else "pictures"
-    return f"resampled: {groups:,} {noun} (column {taken})"
+    alone = f", and {unnamed:,} row(s) that name none, each by itself" if unnamed else ""
+    return f"resampled: {groups:,} {noun} (column {taken}){alone}"
 
 
 def command(args: argparse.Namespace) -> int:

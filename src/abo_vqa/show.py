@@ -46,8 +46,8 @@ def read(path: Path) -> Any:
     """
     if not path.is_file():
         raise UserError(
-            f"no results to show: {path.absolute()} isn't there. `make repro` makes them "
-            "(so does `dvc repro`)."
+            f"no results to show: {path.absolute()} isn't there. In the repository, `make repro` "
+            "makes them (so does `dvc repro`)."
         )
     return read_json(path)
 

@@ -193,10 +193,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
-    if not args.vqa and not args.out:
+    if not args.words:
         return execute("split", run)
     if not args.vqa or not args.out:
-        raise UserError("--vqa FILE and --out DIR belong together.")
+        raise UserError(
+            "--vqa FILE and --out DIR belong together, and the other options need them. "
+            "Without any, the stage splits data/vqa.csv by params.yaml."
+        )
     if not 0 < args.test_size < 1:
         raise UserError(f"--test-size {args.test_size}: between 0 and 1.")
     if not 0 <= args.distance <= 32:

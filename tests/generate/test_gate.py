@@ -27,7 +27,9 @@ GATE = Gate(3)
         ("What pattern is on the mug?", "None", ""),  # an answer
         ("What color is the mug", "red", "no_question_mark"),
         ("What color is the mug?", "dark red", "multi_word"),
-        ("What color is the mug?", "", "multi_word"),
+        ("What color is the mug?", " ", "no_answer"),
+        ("What color is the mug?", "", "no_answer"),
+        ("  ", "red", "no_question"),
         ("What color is the mug?", "the", "multi_word"),  # an article is no word
         ("What color is the mug?", "An", "multi_word"),
         ("Which plug does the mug's warmer have?", "A", ""),

@@ -37,7 +37,7 @@ def test_the_studys_table_is_taken_as_it_is(here: Path) -> None:
     counts = json.loads((here / "data/generate.json").read_text())
     assert counts["pairs"] == 4
     assert counts["rejected"] == {}
-    assert counts["kept_in_spite_of"] == {"no_question_mark": 2, "multi_word": 1}
+    assert counts["kept_in_spite_of"] == {"no_question_mark": 2, "no_answer": 1}
     assert counts["corpus"]["duplicate_pairs"] == 1
 
 

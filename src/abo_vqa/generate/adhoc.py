@@ -43,7 +43,7 @@ def adhoc(args: argparse.Namespace) -> int:
     if args.review:
         from abo_vqa.generate.review import write_page
 
-        shown = write_page(stage.VQA, config, args.sample, args.review)
+        shown = write_page(stage.VQA, config, args.sample or stage.PAGE_PAIRS, args.review)
         print(f"{args.review}: {shown:,} pairs to check. Save its CSV, then set generate.review.")
         return 0
     if config.generate.annotator not in ("gemini", "gemini-legacy"):

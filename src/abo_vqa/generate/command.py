@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 BALANCED = Path("data/balanced.csv")
 VQA, REJECTS, COUNTS = Path("data/vqa.csv"), Path("data/rejects.csv"), Path("data/generate.json")
 PROVENANCE = ("image_id", "item_id", "product_type", "image_sha1", "phash")
+PAGE_PAIRS = 200  # on a review page
 NEEDED = ("path", "name", "product_type", "color", "keywords")
 
 
@@ -256,12 +257,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--review", type=Path, metavar="PAGE", help="write a page for people to check pairs"
     )
-    parser.add_argument("--sample", type=int, default=200, help="pairs on the page (%(default)s)")
+    parser.add_argument("--sample", type=int, help=f"pairs on the page ({PAGE_PAIRS})")
 
 
 def command(args: argparse.Namespace) -> int:
     options = (args.dry_run, args.shard, args.merge, args.review)
     once = (args.retry_days, args.retry_refused, args.drop_failing)
+    if args.count_tokens and not args.dry_run:
+        raise UserError("--count-tokens belongs to --dry-run.")
+    if args.sample is not None and not args.review:
+        raise UserError("--sample belongs to --review PAGE.")
+    if args.sample is not None and args.sample < 1:
+        raise UserError(f"--sample {args.sample}: at least 1.")
     if not any((*options, *once)):
         return execute("generate", run)
     from abo_vqa.generate.adhoc import adhoc

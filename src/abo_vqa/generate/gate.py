@@ -29,6 +29,8 @@ ENGLISH = re.compile(
     re.IGNORECASE,
 )
 REASONS = {
+    "no_question": "there is no question",
+    "no_answer": "there is no answer",
     "language": "not in English, or not in ASCII",
     "no_question_mark": "the question doesn't end in a question mark",
     "length": "a question or an answer of absurd length",
@@ -63,6 +65,10 @@ class Gate:
         # First: a table of one's own keeps pairs with other faults, but not what people rejected.
         if (product.get("path", ""), question, pair.answer) in self.rejected:
             return "review"
+        if not question.strip():
+            return "no_question"
+        if not pair.answer.strip():
+            return "no_answer"
         if not (question + pair.answer).isascii() or not ENGLISH.search(question):
             return "language"
         if not question.endswith("?"):

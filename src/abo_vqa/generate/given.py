@@ -68,7 +68,7 @@ def read_given(
         if picture is not None and picture not in bad
     ]
     rows = with_hashes(with_provenance(kept, products, columns), archive)
-    notes = [table.describe(), match.describe(str(archive.raw))]
+    notes = [table.describe(), *table.blanks(), match.describe(str(archive.raw))]
     return Given(rows, lost, len(records) - len(kept), notes)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from abo_vqa.io import read_json
 from abo_vqa.publish.croissant import DESCRIPTIONS
@@ -79,11 +79,30 @@ def front_matter(config: Config, splits: Sequence[Split], columns: Sequence[str]
 
 
 def blind_on_test() -> dict[str, float]:
-    """Accuracy of the baselines that see no picture, where the evaluation has been made."""
-    if not METRICS.is_file():
+    """Accuracy of the baselines that see no picture, where this test set has been evaluated.
+
+    `reports/metrics.json` is in git, and may be of another set: dvc.lock knows.
+    """
+    from abo_vqa.reporting.provenance import recorded
+
+    if not recorded("evaluate", DATA / "test.csv", METRICS):
         return {}
     found = read_json(METRICS)
     return {name: scores["accuracy"] for name, scores in found.items() if name.startswith("blind-")}
+
+
+def split_settings(config: Config) -> dict[str, Any]:
+    """How the two sides were made: as dvc.lock has it, or params.yaml where it doesn't know them.
+
+    Returns:
+        group, test_size, seed.
+    """
+    from abo_vqa.reporting.provenance import recorded
+
+    entry = recorded("split", DATA / "train.csv", DATA / "test.csv") or {}
+    made = entry.get("params", {}).get("params.yaml", {})
+    settings = {**config.split.model_dump(), **made.get("split", {})}
+    return {**settings, "seed": made.get("seed", config.seed)}
 
 
 def render(
@@ -131,6 +150,7 @@ def render(
         kinds=sorted(generated["kinds"].items(), key=lambda item: (-item[1], item[0])),
         corpus=generated["corpus"],
         audit=audit,
+        split=split_settings(config),
         audit_table=[(AUDIT.get(name, name), value) for name, value in flatten(audit)],
         answers=sorted(answers.items(), key=lambda item: (-item[1], item[0]))[:TOP],
         kind_of_answers=kind_of_answers(row["answer"] for row in rows),

@@ -54,6 +54,21 @@ def hashes() -> list[tuple[str, str]]:
     return sorted([*found, *folders.items()])
 
 
+def recorded(stage: str, *files: str | Path) -> dict[str, Any] | None:
+    """A stage's entry in dvc.lock if all these files are as it read or wrote them, else None."""
+    lock = Path("dvc.lock")
+    if not lock.is_file():
+        return None
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8")).get("stages", {})
+    entry: dict[str, Any] = stages.get(stage, {})
+    known = {i["path"]: i.get("md5") for i in [*entry.get("deps", []), *entry.get("outs", [])]}
+    same = all(
+        Path(file).is_file() and known.get(Path(file).as_posix()) == file_md5(file)
+        for file in files
+    )
+    return entry if entry and same else None
+
+
 def settings(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """The whole configuration as `lora.r`, `16`."""
     leaves: list[tuple[str, str]] = []
