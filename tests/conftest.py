@@ -29,6 +29,16 @@ def real() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database without anything in it: its tables take a second to make."""
+    import mlflow
+
+    file = tmp_path_factory.mktemp("tables") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
 @pytest.fixture(autouse=True)
 def untracked_environment() -> Iterator[None]:
     """Take back the `MLFLOW_…` variables a test leaves: MLflow itself writes some of them."""

@@ -30,6 +30,13 @@ def test_separators_line_ends_and_marks(tmp_path, separator, end):
         ('a,b\n1,"2" x\n', "line 2: a quote"),
         ('a,b,c\n1,2,"3\n4,5,6\n7,8,9"\n', "opened on line 2 is closed on line 4"),
         ("a,b\n\0,1\n", "zero bytes"),
+        # What may be the matter is said.
+        ("a,b,c\n1,2,3\n1,2\n1,2,3\n", "Fields that are empty need separators"),
+        ("a,b,c\n1,2,3\n1,2\n", "Was the file cut off"),
+        ("# made by hand\na,b\n1,2\n", "is it the first line of the file"),
+        ("a,b\n1,2,\n3,4,\n", "ends in separators that the header lacks"),
+        ("a;b\n1,2\n3,4\n", "another separator than the header"),
+        ("a,b\n1,2\n3,4,5\n", "Text with separators needs quotes"),
     ],
 )
 def test_lines_that_say_two_things_are_refused_with_their_numbers(tmp_path, text, message):
@@ -52,22 +59,6 @@ def test_doubled_and_nameless_columns_are_told_apart(tmp_path):
     table = parsed(tmp_path, "answer,,answer\n1,2,3\n")
     assert list(table.frame) == ["answer", "Unnamed: 1", "answer.1"]
     assert table.doubled == ("answer",)
-
-
-@pytest.mark.parametrize(
-    ("text", "hint"),
-    [
-        ("a,b,c\n1,2,3\n1,2\n1,2,3\n", "Fields that are empty need separators"),
-        ("a,b,c\n1,2,3\n1,2\n", "Was the file cut off"),
-        ("# made by hand\na,b\n1,2\n", "is it the first line of the file"),
-        ("a,b\n1,2,\n3,4,\n", "ends in separators that the header lacks"),
-        ("a;b\n1,2\n3,4\n", "another separator than the header"),
-        ("a,b\n1,2\n3,4,5\n", "Text with separators needs quotes"),
-    ],
-)
-def test_what_may_be_the_matter_is_said(tmp_path, text, hint):
-    with pytest.raises(UserError, match=hint):
-        parsed(tmp_path, text)
 
 
 def test_excels_first_line_is_no_header(tmp_path):

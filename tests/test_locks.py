@@ -93,7 +93,7 @@ def test_what_a_kill_left_of_a_removal_goes_with_the_next(folder, monkeypatch):
 ORPHAN = """
 import sys, time
 from abo_vqa.processes import supervised
-from abo_vqa.stage import terminable
+from abo_vqa.processes import terminable
 with terminable(), supervised():
     print("working", flush=True)
     time.sleep(120)

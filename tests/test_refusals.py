@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from abo_vqa import io, refusals
+from abo_vqa import cli, io, refusals
 from abo_vqa.cli import guarded
 from abo_vqa.errors import UserError
 
@@ -108,7 +108,7 @@ def test_programming_errors_keep_their_traceback(monkeypatch):
 
     monkeypatch.setattr("abo_vqa.cli.run", broken)
     with pytest.raises(KeyError):
-        guarded("score", [])
+        guarded("score", lambda: cli.run("score", []))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,8 @@ def test_a_file_where_a_folder_should_be_is_said(tmp_path, capsys):
     table = tmp_path / "rows.csv"
     table.write_text("image_path,question,answer\na.jpg,q,x\nb.jpg,q,y\nc.jpg,q,x\n")
     out = str(tmp_path / "out")
-    code = guarded("split", ["--vqa", str(table), "--out", out, "--group", "image"])
+    words = ["--vqa", str(table), "--out", out, "--group", "image"]
+    code = guarded("split", lambda: cli.run("split", words))
     assert code == 2
     assert f"can't use {out}" in capsys.readouterr().err
 

@@ -18,16 +18,6 @@ from abo_vqa.stage import Summary
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory):
-    """MLflow's database without anything in it: its tables take a second to make."""
-    import mlflow
-
-    file = tmp_path_factory.mktemp("tables") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
-
-
 @pytest.fixture
 def checkout(tmp_path, monkeypatch, tables):
     """An empty main checkout, and the repository's configuration."""

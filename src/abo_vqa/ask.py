@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from abo_vqa.archive import ImageError
 from abo_vqa.columns import add_option
 from abo_vqa.config import load_config
 from abo_vqa.errors import UserError
-from abo_vqa.io import file_md5, scratch, write_table
+from abo_vqa.io import file_md5, refuse_overwriting, refuse_unwritable, scratch, write_table
 from abo_vqa.locks import discard, locked
 from abo_vqa.models import FAMILIES, checkpoint_of, load_model
 from abo_vqa.pictures import Unreadable, decode
@@ -86,9 +85,8 @@ def ask_table(args: argparse.Namespace, config: Config) -> int:
     Returns:
         the exit code: `NONE_ANSWERED` if every row failed, else 0.
     """
-    if args.out.resolve() == args.csv.resolve():
-        raise UserError(f"{args.csv} would be overwritten: choose another --out.")
-    refuse_unwritable(args.out)
+    refuse_overwriting([args.csv], [args.out])
+    refuse_unwritable(args.out, "the answers")
     asked = QuestionTable.read(args.csv, args.images, args.columns)
     print(asked.columns.describe())
     name = "blip" if args.model == FINETUNED else args.model
@@ -107,22 +105,6 @@ def ask_table(args: argparse.Namespace, config: Config) -> int:
     if failures := asked.failures(reasons):
         print(f"warning: {failures}. The column error has each row's.", file=sys.stderr)
     return 0 if "" in reasons else NONE_ANSWERED
-
-
-def refuse_unwritable(out: Path) -> None:
-    """Find out before hours of answering, not after them, that there is no writing to a place.
-
-    Raises:
-        UserError: it is a folder. OSError: the system won't have a file there.
-    """
-    if out.is_dir():
-        raise UserError(f"--out {out} is a folder; it names the file for the answers.")
-    folder = next(folder for folder in out.absolute().parents if folder.exists())
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(out)) from error
 
 
 def states(asked: QuestionTable) -> list[list[int]]:

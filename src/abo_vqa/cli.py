@@ -68,18 +68,13 @@ def speaking(name: str, work: Callable[[], int]) -> int:
     # Libraries warning each other of their next versions: nothing a user of this one can mend.
     warnings.filterwarnings("ignore", category=FutureWarning)
     with patient_streams():
-        code = guarded_work(name, work)
+        code = guarded(name, work)
         if reason := output_lost():
             code = stopped(name, f"its output is incomplete: {reason}", code or refusals.EXIT_CODE)
         return code
 
 
-def guarded(name: str, rest: Sequence[str]) -> int:
-    """Run a command by its name; see `guarded_work`."""
-    return guarded_work(name, lambda: run(name, rest))
-
-
-def guarded_work(name: str, work: Callable[[], int]) -> int:
+def guarded(name: str, work: Callable[[], int]) -> int:
     """What a user, or time, can mend ends in one message and an exit code."""
     try:
         return work()

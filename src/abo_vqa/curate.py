@@ -18,7 +18,7 @@ import pandas as pd
 from abo_vqa.archive import Archive, ImageError, open_archive
 from abo_vqa.config import Config, Curate
 from abo_vqa.errors import UserError
-from abo_vqa.io import progress, write_results, write_table
+from abo_vqa.io import progress, refuse_unwritable, write_results, write_table
 from abo_vqa.listings import Broken
 from abo_vqa.rules import EXTRAS, FIELDS, RULES, clean_table, no_collection
 from abo_vqa.stage import Log, Summary, execute, no_log
@@ -227,8 +227,7 @@ def command(args: argparse.Namespace) -> int:
             "--raw DIR and --out FILE belong together, and the other options need them. "
             "Without any, the stage curates by params.yaml."
         )
-    if args.out.is_dir():
-        raise UserError(f"--out {args.out} is a folder; name the CSV to write.")
+    refuse_unwritable(args.out, "the table")
     if args.cap < 1:
         raise UserError(f"--cap {args.cap}: at least 1.")
     update: dict[str, Any] = {"cap": args.cap, "language": args.language}

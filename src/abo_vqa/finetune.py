@@ -22,9 +22,9 @@ from abo_vqa.embed import EmbeddingStore
 from abo_vqa.errors import UserError
 from abo_vqa.io import file_md5, fingerprint, read_table, scratch, write_results
 from abo_vqa.locks import discard, locked
-from abo_vqa.processes import rank_and_world, supervised
+from abo_vqa.processes import rank_and_world, supervised, terminable
 from abo_vqa.refusals import storing
-from abo_vqa.stage import Log, Summary, execute, no_log, nothing, pin_threads, terminable
+from abo_vqa.stage import Log, Summary, execute, no_log, nothing, pin_threads
 
 if TYPE_CHECKING:
     import pandas as pd

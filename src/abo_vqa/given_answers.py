@@ -67,7 +67,7 @@ def read_answers(path: Path, chosen: Mapping[str, str] | None = None) -> GivenAn
             f"{path} has no row to score: {taken['answer']} is empty in all {len(rows):,}. "
             "Name the column of the right answers with --columns answer=…"
         )
-    own = frame.rename(columns={f"{role} (unused)": role for role in taken} | dict(taken))
+    own = frame.rename(columns=columns.names)
     notes = tuple(remarks(rows, kept, lines))
     return GivenAnswers(
         own, rows[kept].reset_index(drop=True), kept, taken, columns.describe(), notes

@@ -157,6 +157,40 @@ def file_md5(path: str | Path) -> str:
         return hashlib.file_digest(handle, "md5").hexdigest()
 
 
+def content_digest(path: Path) -> str:
+    """A digest of a file's bytes, or of all files' in a folder."""
+    if path.is_file():
+        return file_md5(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return fingerprint([(str(f.relative_to(path)), file_md5(f)) for f in files])
+
+
+def refuse_overwriting(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
+    """Raise UserError if one of a command's own inputs is also what it would write."""
+    written = {path.resolve() for path in outputs}
+    for given in inputs:
+        if given.resolve() in written:
+            raise UserError(f"{given} would be overwritten: choose another --out.")
+
+
+def refuse_unwritable(out: Path, content: str) -> None:
+    """Find out before hours of work, not after them, that there is no writing to a file.
+
+    Args:
+        content: what the file is for, in words.
+    Raises:
+        UserError: it is a folder. OSError: the system won't have a file there.
+    """
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder; it names the file for {content}.")
+    folder = next(folder for folder in out.absolute().parents if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(out)) from error
+
+
 def project_root() -> Path:
     """The main checkout: `DVC_ROOT` (set by DVC, also in a temporary workspace), else the nearest
     parent folder with a dvc.yaml, else the current folder."""

@@ -153,6 +153,11 @@ class Match:
     unclear: list[str] = field(repr=False)
 
     @property
+    def pictures(self) -> list[str]:
+        """The known pictures that are named, each once, in order."""
+        return sorted(set(self.found.values()))
+
+    @property
     def complete(self) -> bool:
         """Whether every path names a known picture."""
         return not self.lost and not self.unclear
@@ -160,11 +165,11 @@ class Match:
     @property
     def total(self) -> int:
         """How many different pictures were looked for, as far as can be told."""
-        return len(set(self.found.values())) + len(keys(self.lost)) + len(keys(self.unclear))
+        return len(self.pictures) + len(keys(self.lost)) + len(keys(self.unclear))
 
     def describe(self, where: str) -> str:
         """How many were found in `where`, and examples of what wasn't."""
-        said = f"{len(set(self.found.values())):,} of {self.total:,} pictures found in {where}"
+        said = f"{len(self.pictures):,} of {self.total:,} pictures found in {where}"
         if self.lost:
             said += f"; not there: {examples(self.lost)}"
         if self.unclear:

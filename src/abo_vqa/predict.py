@@ -19,8 +19,8 @@ from abo_vqa.io import file_md5, fingerprint, read_table, scratch, write_json, w
 from abo_vqa.locks import discard, locked
 from abo_vqa.models import FAMILIES, checkpoint_of, load_model
 from abo_vqa.models.adapters import Adapter
-from abo_vqa.processes import launch, rank_and_world, supervised
-from abo_vqa.stage import Log, Summary, execute, no_log, pin_threads, terminable
+from abo_vqa.processes import launch, rank_and_world, supervised, terminable
+from abo_vqa.stage import Log, Summary, execute, no_log, pin_threads
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from abo_vqa.errors import ComeBackLater
+from abo_vqa.errors import ComeBackLater, Reclaimed
 
 RESTARTS = 3  # of all processes, after one of them died
 GRACE = 30.0  # seconds that processes have to save their work when they are told to stop
@@ -39,8 +39,6 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
         ComeBackLater: processes died again and again; their answers are kept.
         Reclaimed: SIGTERM came, or the caller was killed; the processes have stopped too.
     """
-    from abo_vqa.stage import terminable
-
     script = Path(__file__).parent / "__main__.py"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     torchrun += [f"--nproc-per-node={processes}", f"--max-restarts={RESTARTS}"]
@@ -79,6 +77,31 @@ def supervised() -> Iterator[None]:
 
 
 @contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does: what is open is closed, and recorded as killed.
+
+    Raises:
+        Reclaimed: it came.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(143)  # not an Exception, which a row's own failure handling would catch
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except SystemExit as end:
+        if end.code != 143:
+            raise
+        raise Reclaimed("stopped by SIGTERM; run it again to go on.") from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def until_reclaimed() -> Iterator[Callable[[], bool]]:
     """Remember SIGTERM instead of dying of it; yields a function that tells whether it came."""
     came = False
@@ -110,9 +133,14 @@ def callers() -> list[psutil.Process]:
 def is_dvc(process: psutil.Process) -> bool:
     """Whether a process's command line is DVC's: a script, or `python -m dvc`."""
     try:
-        return any(Path(word).name in ("dvc", "dvc.exe") for word in process.cmdline()[:3])
+        return any(map(names_dvc, process.cmdline()[:3]))
     except psutil.Error:  # it has ended, or belongs to somebody else
         return False
+
+
+def names_dvc(word: str) -> bool:
+    """Whether a word of a command line is DVC itself."""
+    return Path(word).name in ("dvc", "dvc.exe")
 
 
 def stop_with(watched: Sequence[psutil.Process], over: threading.Event, every: float = 1.0) -> None:

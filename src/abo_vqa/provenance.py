@@ -187,7 +187,7 @@ def with_hashes(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, str]:
     with pictures_in(folder) as (members, index):
         match = index.match(lacking)
         match.require(str(folder), index)
-        names = sorted(set(match.found.values()))
+        names = match.pictures
         with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
             made = pool.map(lambda name: hashed(members, name), names)
             bar = progress(made, total=len(names), desc="hashes", unit="picture")

@@ -265,8 +265,8 @@ def resampled(rows: pd.DataFrame, taken: str | None) -> str:
     """What the intervals resample, in words."""
     if "image_path" not in rows:
         return "resampled: rows (no picture column found; name one with --columns image_path=…)"
-    unnamed = sum(not name for name in identities(rows["image_path"])[0])
-    groups = int(clusters_of(rows).max()) + 1 - unnamed
+    names = identities(rows["image_path"])[0]
+    unnamed, groups = names.count(""), len({*names} - {""})
     noun = "picture" if groups == 1 else "pictures"
     alone = f", and {unnamed:,} row(s) that name none, each by itself" if unnamed else ""
     return f"resampled: {groups:,} {noun} (column {taken}){alone}"

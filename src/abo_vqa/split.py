@@ -23,7 +23,7 @@ from abo_vqa.dealing import fold_count as fold_count
 from abo_vqa.errors import UserError
 from abo_vqa.groups import NEEDS, bundles, group_rows, require_columns
 from abo_vqa.hashes import hash_graph
-from abo_vqa.io import read_table, write_results, write_table
+from abo_vqa.io import read_table, refuse_overwriting, write_results, write_table
 from abo_vqa.picture_paths import identities
 from abo_vqa.provenance import add_options, completed
 from abo_vqa.stage import Log, Summary, execute, no_log
@@ -207,9 +207,7 @@ def command(args: argparse.Namespace) -> int:
     if not 0 <= args.seed < 2**32:
         raise UserError(f"--seed {args.seed}: 0 to {2**32 - 1:,}.")
     outputs = (args.out / "train.csv", args.out / "test.csv")
-    for given in filter(None, (args.vqa, args.balanced)):
-        if given.resolve() in [path.resolve() for path in outputs]:
-            raise UserError(f"{given} would be overwritten: choose another --out.")
+    refuse_overwriting(filter(None, (args.vqa, args.balanced)), outputs)
     read = read_columns(args.vqa, audit.COLUMNS, chosen=args.columns)
     table, notes = completed(read, args.balanced, args.images)
     print("\n".join(notes))

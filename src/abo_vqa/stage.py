@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from abo_vqa.errors import Reclaimed
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config
@@ -70,31 +65,6 @@ def pin_threads(threads: int) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does: what is open is closed, and recorded as killed.
-
-    Raises:
-        Reclaimed: it came.
-    """
-
-    def stop(number: int, frame: object) -> None:
-        raise SystemExit(143)  # not an Exception, which a row's own failure handling would catch
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except SystemExit as end:
-        if end.code != 143:
-            raise
-        raise Reclaimed("stopped by SIGTERM; run it again to go on.") from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def execute(name: str, run: Run) -> int:
     """Run one stage of the pipeline with the configuration in the current folder.
 
@@ -105,7 +75,7 @@ def execute(name: str, run: Run) -> int:
         0; a problem is raised (see `abo_vqa.errors`).
     """
     from abo_vqa.config import load_config
-    from abo_vqa.processes import supervised
+    from abo_vqa.processes import supervised, terminable
     from abo_vqa.tracking import track
 
     config = load_config()

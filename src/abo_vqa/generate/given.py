@@ -51,8 +51,8 @@ def read_given(
     index = PictureIndex([*(product["path"] for product in products), *archive.pictures()])
     match = index.match(table.frame["image_path"].tolist())
     match.require(str(archive.raw), index)
-    bad = unreadable(archive, sorted(set(match.found.values())))
-    if len(bad) == len(set(match.found.values())):
+    bad = unreadable(archive, match.pictures)
+    if len(bad) == len(match.pictures):
         example, why = next(iter(bad.items()))
         raise UserError(
             f"{path}: none of its {match.total:,} pictures can be read from {archive.raw} "

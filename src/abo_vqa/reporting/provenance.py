@@ -40,33 +40,44 @@ def provenance(config: Config) -> dict[str, Any]:
 def hashes() -> list[tuple[str, str]]:
     """MD5 of the tables and results as DVC records them; folders' hashes come from dvc.lock."""
     found = [(name, file_md5(name)) for name in FILES if Path(name).is_file()]
-    lock = Path("dvc.lock")
-    if not lock.is_file():
-        return found
-    stages = yaml.safe_load(lock.read_text(encoding="utf-8")).get("stages", {})
     folders = {
-        item["path"]: item["md5"]
-        for name, stage in stages.items()
+        path: md5
+        for name, stage in locked_stages().items()
         if name != "report"
-        for item in [*stage.get("deps", []), *stage.get("outs", [])]
-        if str(item.get("md5", "")).endswith(".dir") and not item["path"].startswith("src/")
+        for path, md5 in files_of(stage).items()
+        if md5.endswith(".dir") and not path.startswith("src/")
     }
     return sorted([*found, *folders.items()])
 
 
-def recorded(stage: str, *files: str | Path) -> dict[str, Any] | None:
-    """A stage's entry in dvc.lock if all these files are as it read or wrote them, else None."""
+def locked_stages() -> dict[str, dict[str, Any]]:
+    """The stages in dvc.lock, {} if there is none."""
     lock = Path("dvc.lock")
     if not lock.is_file():
+        return {}
+    stages: dict[str, dict[str, Any]] = yaml.safe_load(lock.read_text(encoding="utf-8")).get(
+        "stages", {}
+    )
+    return stages
+
+
+def files_of(stage: Mapping[str, Any]) -> dict[str, str]:
+    """What a stage of dvc.lock read and wrote: path → MD5 ("" for what has none)."""
+    items = [*stage.get("deps", []), *stage.get("outs", [])]
+    return {item["path"]: str(item.get("md5", "")) for item in items}
+
+
+def recorded(stage: str, *files: str | Path) -> dict[str, Any] | None:
+    """A stage's entry in dvc.lock if all these files are as it read or wrote them, else None."""
+    entry = locked_stages().get(stage)
+    if entry is None:
         return None
-    stages = yaml.safe_load(lock.read_text(encoding="utf-8")).get("stages", {})
-    entry: dict[str, Any] = stages.get(stage, {})
-    known = {i["path"]: i.get("md5") for i in [*entry.get("deps", []), *entry.get("outs", [])]}
+    known = files_of(entry)
     same = all(
         Path(file).is_file() and known.get(Path(file).as_posix()) == file_md5(file)
         for file in files
     )
-    return entry if entry and same else None
+    return entry if same else None
 
 
 def settings(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from abo_vqa.processes import is_dvc, names_dvc
 from abo_vqa.tracking.naming import checkpoint_name, flat
 
 if TYPE_CHECKING:
@@ -103,14 +104,7 @@ def dvc_process() -> psutil.Process | None:
     """The DVC process that runs this stage, if one does."""
     import psutil
 
-    for process in psutil.Process().parents():
-        try:
-            words = process.cmdline()[:3]
-        except psutil.Error:  # it ended, or is another user's
-            continue
-        if any(Path(word).name in ("dvc", "dvc.exe") for word in words):
-            return process
-    return None
+    return next(filter(is_dvc, psutil.Process().parents()), None)
 
 
 def invocation(profile: str) -> Invocation:
@@ -122,7 +116,7 @@ def invocation(profile: str) -> Invocation:
     if process is not None:
         words, began = process.cmdline(), process.create_time()
         number = f"repro:{process.pid}:{began:.0f}"
-        at = next(i for i, word in enumerate(words) if Path(word).name in ("dvc", "dvc.exe"))
+        at = next(i for i, word in enumerate(words) if names_dvc(word))
         command = shlex.join(["dvc", *words[at + 1 :]])
     if name := os.environ.get("DVC_EXP_NAME"):
         # A name may come again: on another commit, or on the same one with --force.

@@ -5,18 +5,18 @@ A record names its run by a handle that is made up beforehand; `Runs` knows whic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from abo_vqa.io import file_md5, fingerprint
+from abo_vqa.io import content_digest, file_md5
 from abo_vqa.tracking import parents, registry
 from abo_vqa.tracking.backend import connect
 
-BATCH = 500  # metrics a request: MLflow's limit is 1000
-PARAMS = 100  # parameters a request: MLflow's limit
+# Of each a request: MLflow's limits, but of metrics half of it.
+MOST = {"metrics": 500, "params": 100, "tags": 100}
 
 
 @dataclass
@@ -29,6 +29,12 @@ class Runs:
     def client(self) -> Any:
         """MLflow's client; made when it is first needed, since that may fail."""
         return connect()
+
+    def log(self, record: Record, kind: str, entities: Sequence[Any]) -> None:
+        """Write many metrics, params or tags (`kind`) of a record's run."""
+        for start in range(0, len(entities), MOST[kind]):
+            batch = entities[start : start + MOST[kind]]
+            self.client.log_batch(self.of(record), **{kind: batch})
 
     def of(self, record: Record) -> str:
         """The id of the run that a record is about."""
@@ -79,9 +85,7 @@ class Metrics(Record):
     def deliver(self, runs: Runs) -> None:
         from mlflow.entities import Metric
 
-        metrics = [Metric(*point) for point in self.points]
-        for start in range(0, len(metrics), BATCH):
-            runs.client.log_batch(runs.of(self), metrics=metrics[start : start + BATCH])
+        runs.log(self, "metrics", [Metric(*point) for point in self.points])
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,7 @@ class Params(Record):
     def deliver(self, runs: Runs) -> None:
         from mlflow.entities import Param
 
-        params = [Param(key, value) for key, value in self.values.items()]
-        for start in range(0, len(params), PARAMS):
-            runs.client.log_batch(runs.of(self), params=params[start : start + PARAMS])
+        runs.log(self, "params", [Param(key, value) for key, value in self.values.items()])
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,7 @@ class Tags(Record):
     def deliver(self, runs: Runs) -> None:
         from mlflow.entities import RunTag
 
-        tags = [RunTag(key, value) for key, value in self.values.items()]
-        for start in range(0, len(tags), PARAMS):
-            runs.client.log_batch(runs.of(self), tags=tags[start : start + PARAMS])
+        runs.log(self, "tags", [RunTag(key, value) for key, value in self.values.items()])
 
 
 @dataclass(frozen=True)
@@ -149,14 +149,6 @@ class FileRecord(Record):
         path = Path(self.path).absolute()
         digest = self.digest or content_digest(path)
         return {**super().as_json(), "path": str(path), "digest": digest}
-
-
-def content_digest(path: Path) -> str:
-    """A digest of a file's bytes, or of all files' in a folder."""
-    if path.is_file():
-        return file_md5(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return fingerprint([(str(f.relative_to(path)), file_md5(f)) for f in files])
 
 
 @dataclass(frozen=True)

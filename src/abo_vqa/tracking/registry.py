@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.io import file_md5, fingerprint
+from abo_vqa.io import content_digest, file_md5, fingerprint
+from abo_vqa.tracking.parents import search
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config
@@ -128,8 +130,6 @@ def stored_base(client: Any, experiment: str, base: Path) -> str:
     Returns:
         "models:/<id>" of a logged model that holds the folder's files.
     """
-    from abo_vqa.tracking.records import content_digest
-
     digest = content_digest(base)
     found = client.search_logged_models([experiment], f"tags.`abo_vqa.base` = '{digest}'")
     ready = [model for model in found if str(model.status) in ("READY", "LoggedModelStatus.READY")]
@@ -151,7 +151,7 @@ def describe(client: Any, run: str, version: str, about: About) -> None:
     experiment_name = parent_name(client, run)
     client.update_model_version(about.name, version, description=about.description)
     tags = {**about.tags, "experiment": experiment_name, "held_out": about.held_out}
-    if about.validation == about.validation:
+    if not math.isnan(about.validation):
         tags["best_validation_accuracy"] = f"{about.validation:.6f}"
     for key, value in tags.items():
         client.set_model_version_tag(about.name, version, key, value)
@@ -186,8 +186,6 @@ def add_result(
 
     If that run registered a model, its version gets the same numbers as tags, `test_…`.
     """
-    from abo_vqa.tracking.parents import search
-
     found = search(client, experiment, {f"dvc.out.{output}": digest})
     if not found:
         return  # it was made elsewhere, or before runs were recorded here
