@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pandas as pd
 
 from abo_vqa.archive import ImageError
+from abo_vqa.memory import out_of_memory, release_memory
 from abo_vqa.models.base import Answer, VQAModel
 from abo_vqa.refusals import storing
 
@@ -243,25 +244,6 @@ class Halving:
             for i, answer in zip(good, said, strict=True):
                 answers[i] = answer
         return answers
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether this is torch's or the machine's way of saying that memory has run out."""
-    import torch
-
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        "can't allocate memory" in str(error) or "not enough memory" in str(error)
-    )
-
-
-def release_memory() -> None:
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def answer_rows(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from abo_vqa.config import Lora
 from abo_vqa.errors import Reclaimed, UserError
 from abo_vqa.io import write_json
+from abo_vqa.memory import out_of_memory, peak_memory
 from abo_vqa.processes import until_reclaimed
 from abo_vqa.stage import Log
 from abo_vqa.training.batches import Batch, Examples, epoch_plan, parts
@@ -202,7 +203,8 @@ class Trainer:
             self.history.steps.append({"step": self.step, "loss": loss, "lr": rate})
             now = time.monotonic()
             log(
-                {"loss": loss, "lr": rate, "gradient_norm": norm, "memory_bytes": self.memory(),
+                {"loss": loss, "lr": rate, "gradient_norm": norm,
+                 "memory_bytes": peak_memory(self.device),
                  "samples_per_second": len(batch) / (now - began)},
                 self.step,
             )  # fmt: skip
@@ -302,7 +304,9 @@ class Trainer:
                 torch.autograd.backward(self.scaler.scale(loss))
                 total += loss.detach()
             return float(total), False
-        except torch.OutOfMemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
             return 0.0, True
 
     def halve(self, batch: list[int]) -> None:
@@ -341,16 +345,6 @@ class Trainer:
         tensor = torch.tensor([float(v) for v in values], dtype=torch.float64, device=self.device)
         total: list[float] = self.accelerator.reduce(tensor, "sum").tolist()
         return total
-
-    def memory(self) -> float:
-        """Peak memory in bytes: the GPU's, else the process's."""
-        import resource
-
-        import torch
-
-        if self.device.type == "cuda":
-            return float(torch.cuda.max_memory_allocated(self.device))
-        return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     def refuse(self, batch: list[int]) -> None:
         """Say which rows made the loss something that isn't a number."""
