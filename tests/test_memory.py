@@ -1,9 +1,12 @@
 """Every way of saying that memory has run out, and none of the other errors."""
 
+from pathlib import Path
+
+import psutil
 import pytest
 import torch
 
-from abo_vqa.memory import out_of_memory, peak_memory
+from abo_vqa.memory import available_memory, out_of_memory, peak_memory
 
 WORDS = [
     "CUDA out of memory. Tried to allocate 2.00 GiB.",
@@ -39,3 +42,13 @@ def test_other_errors_are_other_errors() -> None:
 
 def test_the_process_has_a_peak() -> None:
     assert peak_memory(torch.device("cpu")) > 10_000_000
+
+
+def test_a_containers_limit_counts(tmp_path: Path) -> None:
+    assert available_memory(tmp_path) > 1_000_000
+    (tmp_path / "memory.stat").write_text("anon 3\ninactive_file 2\n")
+    (tmp_path / "memory.current").write_text("5\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert 0.5 < available_memory(tmp_path) / psutil.virtual_memory().available < 2
+    (tmp_path / "memory.max").write_text("1005\n")
+    assert available_memory(tmp_path) == 1002

@@ -325,7 +325,7 @@ def results(metrics: Mapping[str, Mapping[str, float]], blind: str) -> dict[str,
 def run(config: Config, log: Log = no_log) -> Summary:
     """Write reports/metrics.json, evaluation.json, scores/*.parquet, finetuned/predictions.csv."""
     from abo_vqa.metrics.wordnet import ensure_wordnet
-    from abo_vqa.models.loading import pick_device
+    from abo_vqa.models.devices import pick_device
     from abo_vqa.predict import finetuned_folder, predict_finetuned
 
     ensure_wordnet()  # before any long work

@@ -109,7 +109,7 @@ def accelerator(config: Config) -> Any:
         return None
     from accelerate import Accelerator
 
-    from abo_vqa.models.loading import pick_device
+    from abo_vqa.models.devices import pick_device
 
     return Accelerator(cpu=pick_device(config.compute.device).type == "cpu")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +17,29 @@ OUT_OF_MEMORY = re.compile(
     r"CU(BLAS|DNN|SOLVER|SPARSE|FFT)_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)",
     re.IGNORECASE,
 )
+
+# A container's limit, what it uses, and how much of that is files that can be let go: both versions
+# of control groups.
+CGROUPS = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def available_memory(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes of the machine's memory that a process can have, a container's limit included."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    for limit, used, cached in CGROUPS:
+        try:
+            most, now = (int((cgroups / name).read_text()) for name in (limit, used))
+            stat = (cgroups / limit).with_name("memory.stat").read_text()
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+        files = re.search(rf"^{cached} (\d+)$", stat, re.MULTILINE)
+        free = min(free, max(most - now + (int(files[1]) if files else 0), 0))
+    return free
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -224,7 +224,7 @@ def score_all(
     """Scores, signatures, and what had to be left out: models that nobody asked for by name."""
     if not any(map(neural, metrics)):
         return *score_table(rows, metrics, config), []
-    from abo_vqa.models.loading import pick_device
+    from abo_vqa.models.devices import pick_device
 
     device = str(pick_device(config.compute.device))
     if asked:

@@ -1,13 +1,18 @@
 """Devices, number formats, quantisation and refusals; half precision where this machine can."""
 
+import shutil
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from abo_vqa.config import Checkpoint, Compute
 from abo_vqa.errors import UserError
-from abo_vqa.models.loading import identity, load_options, pick_device, pick_dtype
+from abo_vqa.models import loading
+from abo_vqa.models.devices import pick_device, pick_dtype
+from abo_vqa.models.loading import identity, load_options
 
 
 def test_a_gpu_that_isnt_there() -> None:
@@ -24,7 +29,8 @@ def test_not_a_device() -> None:
         pick_device("gpu")
 
 
-def test_half_precision_is_for_gpus_unless_the_checkpoint_says_so() -> None:
+def test_half_precision_is_for_gpus_unless_the_checkpoint_says_so(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     compute = Compute(device="cpu", dtype="bfloat16")
     plain, own = Checkpoint(path="x"), Checkpoint(path="x", dtype="bfloat16")
     assert pick_dtype(plain, compute, torch.device("cpu")) == torch.float32
@@ -33,14 +39,15 @@ def test_half_precision_is_for_gpus_unless_the_checkpoint_says_so() -> None:
 
 
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])
-def test_quantisation_says_what_is_missing(bits: str) -> None:
+def test_quantisation_says_what_is_missing(bits: str, monkeypatch) -> None:
     checkpoint = Checkpoint(path="some/model", quantize=bits)
-    if find_spec("bitsandbytes") and torch.cuda.is_available():
-        options, _ = load_options(checkpoint, Compute(device="auto", dtype="bfloat16"))
+    compute = Compute(device="cpu", dtype="float32")
+    if find_spec("bitsandbytes"):
+        options, _ = load_options(checkpoint, compute)
         assert options["quantization_config"].to_dict()[f"load_in_{bits}"]
-        return
-    with pytest.raises(UserError, match=r"[Ss]et quantize to null"):
-        load_options(checkpoint, Compute(device="cpu", dtype="float32"))
+    monkeypatch.setattr(loading, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"needs bitsandbytes.*set quantize to null"):
+        load_options(checkpoint, compute)
 
 
 def test_device_map_is_passed_on() -> None:
@@ -55,8 +62,6 @@ def test_a_folder_of_another_kind(load, folders) -> None:
 
 
 def test_identity_follows_the_weights(folders, tmp_path) -> None:
-    import shutil
-
     copy = shutil.copytree(folders["vilt"], tmp_path / "vilt")
     before = identity(Checkpoint(path=str(copy)))
     assert before == identity(Checkpoint(path=str(folders["vilt"])))
@@ -79,3 +84,85 @@ def test_bfloat16_clip(load, rows) -> None:
     clip = load("clip", {"dtype": "bfloat16"}, candidates=["red", "blue", "two"])
     assert clip.record()["dtype"] == "bfloat16"
     assert {a.text for a in clip.answer(rows.images, rows.questions)} <= {"red", "blue", "two"}
+
+
+def renamed(folder: Path, out: Path, old: str, new: str) -> Path:
+    """A copy of a checkpoint in which keys are called otherwise."""
+    shutil.copytree(folder, out)
+    file = next(out.glob("*model.safetensors"))
+    tensors = load_file(file)
+    changed = {key.replace(old, new): tensor for key, tensor in tensors.items()}
+    assert set(changed) != set(tensors)
+    save_file(changed, file, metadata={"format": "pt"})
+    return out
+
+
+PARTS = {
+    "blip": "vision_model.",
+    "blip2": "qformer.",
+    "llava": "multi_modal_projector.",
+    "vilt": "classifier.",
+    "chat": "connector.",
+    "clip": "visual.",
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_weights_that_arent_there_are_an_error(folders, load, tmp_path, name: str) -> None:
+    """transformers would fill them up with random numbers, which answer as surely as others."""
+    broken = renamed(folders[name], tmp_path / name, PARTS[name], "renamed.")
+    with pytest.raises(UserError, match=r"lacks \d+ of this model's weights|Missing key"):
+        load(name, {"path": str(broken)})
+
+
+@pytest.mark.parametrize("name", ["blip", "clip"])
+def test_weights_of_another_shape_are_an_error(folders, load, tmp_path, name: str) -> None:
+    broken = shutil.copytree(folders[name], tmp_path / name)
+    file = next(broken.glob("*model.safetensors"))
+    tensors = load_file(file)
+    key = next(k for k, t in tensors.items() if t.ndim == 2 and "mlp" in k)
+    tensors[key] = tensors[key][:-1].clone()
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"can't load the checkpoint .*mismatch|lacks 1 of"):
+        load(name, {"path": str(broken)})
+
+
+def test_a_clip_without_weights_isnt_filled_up(folders, load, tmp_path) -> None:
+    broken = shutil.copytree(folders["clip"], tmp_path / "clip")
+    (broken / "open_clip_model.safetensors").unlink()
+    with pytest.raises(UserError, match="can't load the checkpoint"):
+        load("clip", {"path": str(broken)})
+
+
+def test_a_damaged_file_is_said(folders, load, tmp_path) -> None:
+    broken = shutil.copytree(folders["vilt"], tmp_path / "vilt")
+    file = broken / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(UserError, match="can't load the checkpoint"):
+        load("vilt", {"path": str(broken)})
+
+
+def test_weights_go_straight_onto_a_card(monkeypatch) -> None:
+    """Without a map they are all converted in the machine's memory first."""
+    monkeypatch.setattr(loading, "pick_device", lambda wanted: torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    options, device = load_options(Checkpoint(path="x"), Compute(device="cuda", dtype="bfloat16"))
+    assert options["device_map"] == {"": device}
+    assert options["dtype"] == torch.bfloat16
+
+
+def test_a_model_larger_than_memory_is_refused_before_it_is_read(folders, load, monkeypatch):
+    monkeypatch.setattr(loading, "available_memory", lambda: 1000)
+    with pytest.raises(UserError, match=r"weights take .* in float32, and this machine has"):
+        load("vilt")
+
+
+def test_out_of_memory_while_loading_says_what_to_set(folders, load, monkeypatch) -> None:
+    from transformers import ViltForQuestionAnswering
+
+    def full(*args, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(ViltForQuestionAnswering, "from_pretrained", full)
+    with pytest.raises(UserError, match=r"out of memory while loading.*quantize.*device_map"):
+        load("vilt")

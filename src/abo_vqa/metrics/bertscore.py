@@ -14,8 +14,8 @@ from abo_vqa.metrics.neural import (
     batches,
     counted,
     load_model,
+    load_part,
     load_tokenizer,
-    no_checkpoint,
     parts,
     tokenise,
 )
@@ -46,10 +46,7 @@ class BertScore:
     def __init__(self, scorer: Scorer, device: str = "cpu") -> None:
         from transformers import AutoConfig, AutoModel
 
-        try:
-            config = AutoConfig.from_pretrained(scorer.path, revision=scorer.revision)
-        except (OSError, ValueError) as error:
-            raise no_checkpoint(scorer, error) from error
+        config = load_part(AutoConfig, scorer)
         self.scorer, self.device = scorer, device
         self.layer = chosen_layer(scorer, config.num_hidden_layers)
         spaced = {"add_prefix_space": True} if config.model_type in ("roberta", "gpt2") else {}

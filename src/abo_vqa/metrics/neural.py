@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from abo_vqa.errors import UserError
+from abo_vqa.models.hub import quiet
+from abo_vqa.models.loading import load_processor, load_whole
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Scorer
+    from abo_vqa.config import Checkpoint, Scorer
 
 T = TypeVar("T")
 Pair = tuple[str, str]
@@ -23,41 +24,39 @@ def load_model(loader: Any, scorer: Scorer, device: str, **options: Any) -> Any:
     """Weights in float32, in evaluation mode on `device`.
 
     Raises:
-        UserError: there is no such checkpoint.
+        UserError: there is no such checkpoint, or not all of it, or it doesn't fit into memory.
     """
     import torch
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()  # layers that aren't needed are left out on purpose
-    logging.disable_progress_bar()
-    try:
-        model = loader.from_pretrained(
-            scorer.path, revision=scorer.revision, dtype=torch.float32, **options
-        )
-    except (OSError, ValueError) as error:
-        raise no_checkpoint(scorer, error) from error
-    return model.eval().requires_grad_(False).to(device)
+    quiet()
+    place = torch.device(device)
+    options |= {"revision": scorer.revision, "dtype": torch.float32}
+    if place.type != "cpu":
+        options["device_map"] = {"": place}
+    # Encoders are published without the pooler, which classifies, or before it was trained.
+    model = load_whole(loader, checkpoint_of(scorer), place, options, optional=("pooler",))
+    return model.eval().requires_grad_(False)
 
 
 def load_tokenizer(scorer: Scorer, longest: int, **options: Any) -> Any:
     """The tokenizer; `longest` stands in for a maximum length that the folder doesn't state."""
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(scorer.path, revision=scorer.revision, **options)
-    except (OSError, ValueError) as error:
-        raise no_checkpoint(scorer, error) from error
+    tokenizer = load_part(AutoTokenizer, scorer, **options)
     if tokenizer.model_max_length > NO_MAXIMUM:
         tokenizer.model_max_length = longest
     return tokenizer
 
 
-def no_checkpoint(scorer: Scorer, error: Exception) -> UserError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return UserError(
-        f"can't load {scorer.path} (scorers, in the profile): {reason} "
-        "A local folder comes with `dvc pull`; for a hub's model check its name and the network."
-    )
+def load_part(loader: Any, scorer: Scorer, **options: Any) -> Any:
+    """A scorer's tokenizer or configuration; a missing one is a UserError."""
+    return load_processor(loader, checkpoint_of(scorer), **options)
+
+
+def checkpoint_of(scorer: Scorer) -> Checkpoint:
+    from abo_vqa.config import Checkpoint
+
+    return Checkpoint(path=scorer.path, revision=scorer.revision)
 
 
 def tokenise(tokenizer: Any, texts: Iterable[str]) -> dict[str, list[int]]:

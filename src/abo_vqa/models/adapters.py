@@ -104,16 +104,42 @@ class Adapter:
         Raises:
             UserError: the adapter doesn't fit the model.
         """
-        from peft import PeftModel
+        adapted = self.adapted(model.float())
+        untie(adapted)
+        with self.refusals():
+            return adapted.merge_and_unload()
+
+    def attach(self, model: Any) -> Any:
+        """The model with the adapter beside its weights, which stay as they are: quantised ones
+        have no room for what is added to them.
+
+        Raises:
+            UserError: the adapter doesn't fit the model.
+        """
+        return self.adapted(model).get_base_model()
+
+    def adapted(self, model: Any) -> Any:
+        """PEFT's model around one, all of the adapter's weights in their places."""
+        from peft import PeftConfig, PeftModel
 
         with self.refusals(), warnings.catch_warnings():
             # PEFT only warns of weights that it didn't find, and would answer like the base.
             warnings.filterwarnings("error", message="Found missing adapter keys")
-            adapted = PeftModel.from_pretrained(model.float(), str(self.folder))
+            config = PeftConfig.from_pretrained(str(self.folder))
+            # A task's wrapper expects a head of its kind: extractive question answering one called
+            # qa_outputs, which BLIP hasn't. The layers are the same without.
+            config.task_type = None
+            if saved := getattr(config, "modules_to_save", None):
+                config.modules_to_save = [m for m in saved if self.holds(m)] or None
+            adapted = PeftModel.from_pretrained(
+                model, str(self.folder), config=config, torch_device=str(model.device)
+            )
         self.check_names(adapted)
-        untie(adapted)
-        with self.refusals():
-            return adapted.merge_and_unload()
+        return adapted
+
+    def holds(self, module: str) -> bool:
+        """Whether there are weights of a module in the file."""
+        return any(f".{module}." in f".{name}" for name in self.names)
 
     def check_names(self, adapted: Any) -> None:
         """Refuse weights that found no layer: PEFT leaves them out without a word."""

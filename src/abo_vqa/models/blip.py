@@ -39,22 +39,34 @@ class Blip(VQAModel):
         self.device = device
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, compute: Compute, adapter: Path | None = None) -> Blip:
-        """Load the weights; with `adapter`, a PEFT folder, merged into them in float32.
+    def load(
+        cls,
+        checkpoint: Checkpoint,
+        compute: Compute,
+        adapter: Path | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Blip:
+        """Load the weights; with `adapter`, a PEFT folder, all of it in float32.
 
+        What an adapter adds is often smaller than the steps of half precision.
+
+        Args:
+            dtype: of the weights, whatever the settings say.
         Raises:
             UserError: a checkpoint or an adapter can't be loaded, or they don't belong together.
         """
+        import torch
         from transformers import BlipForQuestionAnswering, BlipProcessor
 
         found = None if adapter is None else Adapter.read(adapter)
         if found is not None:
             found.check_base(checkpoint)
-        model, device = load_pretrained(BlipForQuestionAnswering, checkpoint, compute)
+            dtype = torch.float32
+        model, device = load_pretrained(BlipForQuestionAnswering, checkpoint, compute, dtype)
         processor = load_processor(BlipProcessor, checkpoint)
         if found is not None:
-            dtype = next(model.parameters()).dtype
-            model = found.merge(model).to(dtype).eval().requires_grad_(False)
+            model = found.attach(model) if checkpoint.quantize else found.merge(model)
+            model = model.eval().requires_grad_(False)
         return cls(model, processor, checkpoint, device)
 
     def encode(self, pictures: Sequence[Image]) -> torch.Tensor:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from abo_vqa.errors import UserError
 from abo_vqa.models.base import Answer, VQAModel
 from abo_vqa.models.clip_text import TextTower
-from abo_vqa.models.loading import describe, pick_device, pick_dtype, quiet, refusals
+from abo_vqa.models.devices import pick_device, pick_dtype
+from abo_vqa.models.hub import hub_options, quiet, require_room
+from abo_vqa.models.loading import describe, refusals
 
 if TYPE_CHECKING:
     import torch
@@ -54,9 +56,12 @@ class Clip(VQAModel):
         dtype = pick_dtype(checkpoint, compute, device)
         with refusals(checkpoint):
             name, options = open_clip_name(checkpoint)
-            model, _, preprocess = open_clip.create_model_and_transforms(name, **options)
+            # Unlike its other functions, this one refuses a model without weights.
+            model, preprocess = open_clip.create_model_from_pretrained(
+                name, device=device, **options
+            )
             tokenizer = open_clip.get_tokenizer(name)
-        model = model.to(device, dtype).eval().requires_grad_(False)
+        model = model.to(dtype).eval().requires_grad_(False)
         return cls(model, preprocess, tokenizer, checkpoint, device, candidates)
 
     def encode(self, pictures: Sequence[Image]) -> torch.Tensor:
@@ -171,10 +176,12 @@ def open_clip_name(checkpoint: Checkpoint) -> tuple[str, dict[str, Any]]:
     path, revision = checkpoint.path, checkpoint.revision
     if Path(path).is_dir():
         return f"local-dir:{path}", {}
+    require_room(path, revision)
+    fetched = {"revision": revision, **hub_options(path)}
     if checkpoint.architecture is None:
-        return f"local-dir:{snapshot_download(path, revision=revision)}", {}
+        return f"local-dir:{snapshot_download(path, **fetched)}", {}
     if "/" in path:
-        weights = hf_hub_download(path, "open_clip_model.safetensors", revision=revision)
+        weights = hf_hub_download(path, "open_clip_model.safetensors", **fetched)
         return checkpoint.architecture, {"pretrained": weights}
     # OpenAI's weights were trained with the quick approximation of GELU.
     quick = path == "openai"

@@ -1,89 +1,66 @@
-"""From a checkpoint's settings to weights: device, number format, quantisation, clear refusals."""
+"""From a checkpoint's settings to weights on their device: whole, in the memory there is, or a
+clear refusal."""
 
 from __future__ import annotations
 
-import os
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.errors import UserError
 from abo_vqa.io import file_md5
+from abo_vqa.memory import available_memory, out_of_memory
+from abo_vqa.models.devices import pick_device, pick_dtype
+from abo_vqa.models.hub import hub_options, is_repository, quiet, require_room
+from abo_vqa.refusals import refusal
 
 if TYPE_CHECKING:
     import torch
 
     from abo_vqa.config import Checkpoint, Compute
 
-
-def pick_device(wanted: str) -> torch.device:
-    """The device for "auto", "cpu", "cuda" or "cuda:1"; with several processes, each its own GPU.
-
-    Raises:
-        UserError: a GPU is asked for and there is none.
-    """
-    import torch
-
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
-        raise UserError(
-            f"compute.device: {wanted!r} isn't a device; use auto, cpu, cuda or cuda:1."
-        ) from error
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise UserError(f"compute.device is {wanted}, but torch sees no GPU; use auto or cpu.")
-        if device == torch.device("cuda"):
-            # One process a GPU (set by torchrun and accelerate launch), else the first.
-            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return device
+BYTES = {"8bit": 1.0, "4bit": 0.5}  # a weight, quantised
+LONGEST = 300  # characters of what a library says
+# How libraries say that weights don't fit the model they are put into.
+MISFIT = re.compile(r"state_dict|mismatch|PytorchStreamReader|pretrained", re.IGNORECASE)
 
 
-def pick_dtype(checkpoint: Checkpoint, compute: Compute, device: torch.device) -> torch.dtype:
-    """The checkpoint's own dtype, else on a GPU `compute.dtype`, else float32.
-
-    Half precision on a CPU is slower than float32 on most machines, so `compute.dtype` doesn't
-    apply there; `models.<name>.dtype` does.
-    """
-    import torch
-
-    name = checkpoint.dtype or (compute.dtype if device.type != "cpu" else "float32")
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype
-
-
-def load_options(checkpoint: Checkpoint, compute: Compute) -> tuple[dict[str, Any], torch.device]:
+def load_options(
+    checkpoint: Checkpoint, compute: Compute, dtype: torch.dtype | None = None
+) -> tuple[dict[str, Any], torch.device]:
     """Keyword arguments for `from_pretrained`, and the device the inputs go to.
 
+    Args:
+        dtype: of the weights, whatever the settings say.
     Raises:
         UserError: quantised weights are asked for where they can't be loaded.
     """
     device = pick_device(compute.device)
     options: dict[str, Any] = {
         "revision": checkpoint.revision,
-        "dtype": pick_dtype(checkpoint, compute, device),
+        "dtype": dtype or pick_dtype(checkpoint, compute, device),
     }
     if checkpoint.device_map:
         options["device_map"] = checkpoint.device_map
+    elif device.type != "cpu" or checkpoint.quantize:
+        # Straight onto the card, a tensor at a time: a conversion of the whole in the machine's
+        # own memory would take as much of that.
+        options["device_map"] = {"": device}
     if checkpoint.quantize:
-        options["quantization_config"] = quantisation(checkpoint, device, options["dtype"])
-        options.setdefault("device_map", {"": device})
+        options["quantization_config"] = quantisation(checkpoint, options["dtype"])
     return options, device
 
 
-def quantisation(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Any:
+def quantisation(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     """The bitsandbytes configuration for 8 or 4 bits; computation in `dtype`."""
     if find_spec("bitsandbytes") is None:
         raise UserError(
             f"{checkpoint.path}: quantize is {checkpoint.quantize}, which needs bitsandbytes. "
             "Install it (`pip install 'abo-vqa[quant]'`) or set quantize to null."
-        )
-    if device.type != "cuda":
-        raise UserError(
-            f"{checkpoint.path}: quantize is {checkpoint.quantize}, which needs a CUDA GPU, "
-            f"but the device is {device}. Set quantize to null."
         )
     from transformers import BitsAndBytesConfig
 
@@ -94,60 +71,151 @@ def quantisation(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtyp
     )
 
 
-def load_pretrained(loader: Any, checkpoint: Checkpoint, compute: Compute) -> tuple[Any, Any]:
+def load_pretrained(
+    loader: Any, checkpoint: Checkpoint, compute: Compute, dtype: torch.dtype | None = None
+) -> tuple[Any, Any]:
     """Load weights with `loader.from_pretrained`, in evaluation mode on their device.
 
+    Args:
+        dtype: of the weights, whatever the settings say.
     Returns:
         The model, and the device its inputs go to.
     Raises:
-        UserError: the checkpoint is missing or isn't one of this class.
+        UserError: the checkpoint is missing, isn't one of this class, lacks some of its weights,
+            or takes more memory than there is.
     """
     quiet()
-    options, device = load_options(checkpoint, compute)
-    with refusals(checkpoint):
-        model = loader.from_pretrained(checkpoint.path, **options)
-    if "device_map" not in options:
-        model = model.to(device)
+    options, device = load_options(checkpoint, compute, dtype)
+    model = load_whole(loader, checkpoint, device, options)
     return model.eval().requires_grad_(False), device
 
 
-def load_processor(loader: Any, checkpoint: Checkpoint) -> Any:
+def load_whole(
+    loader: Any,
+    checkpoint: Checkpoint,
+    device: torch.device,
+    options: dict[str, Any],
+    optional: Collection[str] = (),
+) -> Any:
+    """`loader.from_pretrained`, refusing to go on with weights that aren't there.
+
+    Args:
+        device: where the weights go, unless `options` spread them.
+        options: further arguments of `from_pretrained`.
+        optional: modules that nothing here uses, whose weights may be missing.
+    Raises:
+        UserError: see `load_pretrained`.
+    """
+    path = checkpoint.path
+    require_room(path, checkpoint.revision)
+    options = {**options, **hub_options(path)}
+    with refusals(checkpoint):
+        require_memory(loader, checkpoint, device, options)
+        model, found = loader.from_pretrained(path, output_loading_info=True, **options)
+    missing = sorted(
+        key for key in found["missing_keys"] if not any(f".{o}." in f".{key}" for o in optional)
+    )
+    mismatched = sorted(key for key, *_ in found["mismatched_keys"])
+    if missing or mismatched:
+        raise incomplete(path, [*missing, *mismatched], sorted(found["unexpected_keys"]))
+    return model
+
+
+def incomplete(path: str, missing: list[str], left: list[str]) -> UserError:
+    """The refusal of a checkpoint that would be filled up with random numbers."""
+    from transformers import __version__
+
+    more = f" It holds {len(left)} that belong to no layer, e.g. {left[0]}." if left else ""
+    return UserError(
+        f"the checkpoint {path} lacks {len(missing)} of this model's weights, e.g. {missing[0]}."
+        f"{more} Random numbers would stand in for them. It was made for another class of model, "
+        f"or for a version of transformers that names layers otherwise (here: {__version__}; "
+        "requirements.lock has the tested one)."
+    )
+
+
+def require_memory(
+    loader: Any, checkpoint: Checkpoint, device: torch.device, options: dict[str, Any]
+) -> None:
+    """Refuse weights that can't fit, before hours of work or the system's own end of the process.
+
+    Raises:
+        UserError: see above.
+    """
+    import torch
+
+    if isinstance(options.get("device_map"), str):
+        return  # spread over cards, the machine's memory and disk by accelerate
+    needed = weight_bytes(loader, checkpoint, options)
+    if device.type == "cuda":
+        where, free = torch.cuda.get_device_name(device), torch.cuda.mem_get_info(device)[0]
+    else:
+        where, free = "this machine", available_memory()
+    if needed > free:
+        dtype = str(options["dtype"]).removeprefix("torch.")
+        raise UserError(
+            f"{checkpoint.path}: the weights take {needed / 1e9:.1f} GB in "
+            f"{checkpoint.quantize or dtype}, and {where} has {free / 1e9:.1f} GB free. {ADVICE}"
+        )
+
+
+ADVICE = (
+    "Close what else uses it, or set in the profile for this model dtype: bfloat16, quantize: 8bit "
+    "or 4bit, or device_map: auto (several cards, or a part in the machine's memory)."
+)
+
+
+def weight_bytes(loader: Any, checkpoint: Checkpoint, options: dict[str, Any]) -> float:
+    """Bytes of a model's weights, counted without making any.
+
+    With quantised ones, embeddings and norms count like the rest: a lower bound.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    given = {key: options[key] for key in ("revision", "local_files_only") if key in options}
+    config = AutoConfig.from_pretrained(checkpoint.path, **given)
+    make = getattr(loader, "from_config", None) or loader
+    with torch.device("meta"):
+        model = make(config)
+    each = BYTES.get(checkpoint.quantize or "", options["dtype"].itemsize)
+    return float(sum(parameter.numel() for parameter in model.parameters()) * each)
+
+
+def load_processor(loader: Any, checkpoint: Checkpoint, **options: Any) -> Any:
     """Load a processor with `loader.from_pretrained`; a missing one is a UserError."""
     quiet()
+    options |= {"revision": checkpoint.revision, **hub_options(checkpoint.path)}
     with refusals(checkpoint):
-        return loader.from_pretrained(checkpoint.path, revision=checkpoint.revision)
+        return loader.from_pretrained(checkpoint.path, **options)
 
 
-class refusals:
-    """Turn a library's failure to find or read a checkpoint into one clear message."""
+@contextmanager
+def refusals(checkpoint: Checkpoint) -> Iterator[None]:
+    """Turn a library's failure to find, read or hold a checkpoint into one clear message."""
+    from safetensors import SafetensorError
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.checkpoint = checkpoint
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if not isinstance(error, OSError | ValueError):
-            return
-        path = self.checkpoint.path
-        folder = Path(path)
-        if folder.is_dir():
-            hint = "the folder holds no checkpoint of this kind"
-        elif path.count("/") != 1 or path.startswith((".", "/")):
-            hint = "no folder of that name; run `dvc pull`, or `make sample` for the sample's"
-        else:
-            hint = "no folder of that name, not in the local cache, and not to be had from the hub"
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"can't load the checkpoint {path}: {hint}. ({reason})") from error
+    path = checkpoint.path
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, MemoryError, SafetensorError, UnpicklingError) as e:
+        reason = " ".join(str(e).split())[:LONGEST] or type(e).__name__
+        if out_of_memory(e):
+            raise UserError(
+                f"{path}: out of memory while loading the weights. {ADVICE} ({reason})"
+            ) from e
+        if refusal(e) or (isinstance(e, RuntimeError) and not MISFIT.search(str(e))):
+            raise
+        raise UserError(f"can't load the checkpoint {path}: {hint(path)}. ({reason})") from e
 
 
-def quiet() -> None:
-    """Loading bars and advice meant for developers don't belong in a stage's output."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+def hint(path: str) -> str:
+    """Why a checkpoint's path may lead nowhere."""
+    if Path(path).is_dir():
+        return "the folder holds no checkpoint of this kind, or not all of it"
+    if is_repository(path) and "/" in path:
+        return "no folder of that name, not in the local cache, and not to be had from the hub"
+    return "no folder of that name; run `dvc pull`, or `make sample` for the sample's"
 
 
 def identity(checkpoint: Checkpoint) -> str:
@@ -170,4 +238,12 @@ def describe(checkpoint: Checkpoint, model: Any) -> dict[str, Any]:
         "revision": checkpoint.revision or "",
         "dtype": str(dtype).removeprefix("torch."),
         "quantize": checkpoint.quantize or "",
+        "device": device_name(next(model.parameters()).device),
     }
+
+
+def device_name(device: torch.device) -> str:
+    """A card's name, or "cpu"."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -179,7 +179,7 @@ def device(stage: str, config: Config) -> dict[str, str]:
     """The device a stage's model was on, and the number format of its arithmetic."""
     import torch
 
-    from abo_vqa.models.loading import pick_device, pick_dtype
+    from abo_vqa.models.devices import pick_device, pick_dtype
 
     chosen = pick_device(config.compute.device)
     found = {"device": str(chosen)}

@@ -1,0 +1,182 @@
+"""Which device, in which number format: what is asked for against what the machine has."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abo_vqa.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from abo_vqa.config import Checkpoint, Compute
+
+# What the system shows of an NVIDIA card, whether or not torch can use it; the second is Windows'
+# card in a Linux of WSL.
+NODES = ("/dev/nvidia[0-9]*", "/dev/dxg")
+DRIVER = Path("/proc/driver/nvidia/version")
+HALF = (8, 0)  # Ampere, the first capability with arithmetic in bfloat16
+ANOTHER_BUILD = (
+    "Update the driver, or install a torch for the one that is there: "
+    "`make setup TORCH_BACKEND=auto`"
+)
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device for "auto", "cpu", "cuda" or "cuda:1"; with several processes, each its own GPU.
+
+    A GPU comes with its number, and is made the current one: libraries that are told "cuda", or
+    nothing, mean that one.
+
+    Raises:
+        UserError: a GPU is asked for that isn't there or can't be used.
+    """
+    import torch
+
+    fault = gpu_fault()
+    if wanted == "auto":
+        if fault:
+            say_once(f"compute.device is auto, taking the CPU: {fault}")
+        wanted = "cuda" if torch.cuda.is_available() and not fault else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise UserError(
+            f"compute.device: {wanted!r} isn't a device; use auto, cpu, cuda or cuda:1."
+        ) from error
+    if device.type == "cpu":
+        return torch.device("cpu")
+    if device.type != "cuda":
+        raise UserError(
+            f"compute.device: {wanted!r} can't run these models (answers' probabilities are "
+            "summed in float64, which it lacks, and nothing here was ever tried on it); "
+            "use auto, cpu, cuda or cuda:1."
+        )
+    return gpu(device, fault)
+
+
+def gpu(device: torch.device, fault: str) -> torch.device:
+    """A card with its number, made the current one.
+
+    Raises:
+        UserError: it isn't there, or `fault` says why it can't be used.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError(
+            f"compute.device is {device}, but " + (fault or "torch sees no GPU; use auto or cpu.")
+        )
+    if fault:
+        raise UserError(f"compute.device is {device}, but {fault}")
+    # One process a GPU (set by torchrun and accelerate launch), else the first.
+    index = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
+    count = torch.cuda.device_count()
+    if index >= count:
+        raise UserError(
+            f"compute.device: cuda:{index} isn't there, torch sees {count} GPU(s), numbered from "
+            "0. With several processes (LOCAL_RANK), start one for each GPU at most."
+        )
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
+
+
+def gpu_fault() -> str:
+    """Why an NVIDIA GPU that is there can't be used, and what to do; "" if nothing is wrong.
+
+    torch itself answers such a machine with a warning at most, and a CPU takes days for what a
+    card does in minutes.
+    """
+    import torch
+
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
+        return ""  # hidden on purpose
+    if torch.cuda.is_available():
+        return capability_fault()
+    if not any(next(Path("/").glob(node[1:]), None) for node in NODES):
+        return ""
+    if torch.version.cuda is None:
+        return (
+            f"this machine has an NVIDIA GPU, and torch {torch.__version__} was built without "
+            "CUDA. Install another build: `make setup TORCH_BACKEND=auto`."
+        )
+    return (
+        f"this machine has an NVIDIA GPU that torch {torch.__version__} (CUDA "
+        f"{torch.version.cuda}) can't use; the driver is {driver()}. {ANOTHER_BUILD}, or e.g. "
+        "TORCH_BACKEND=cu126 for drivers from 525 on."
+    )
+
+
+def capability_fault() -> str:
+    """Why torch's kernels don't run on the process's first card, or "".
+
+    A build holds machine code for some capabilities, which runs on later ones of the same major
+    number, and perhaps an intermediate form for all later ones.
+    """
+    import torch
+
+    built = torch.cuda.get_arch_list()
+    if torch.version.hip or not built:
+        return ""
+    index = int(os.environ.get("LOCAL_RANK", "0")) % max(torch.cuda.device_count(), 1)
+    major, minor = torch.cuda.get_device_capability(index)
+    for name in built:
+        found = re.fullmatch(r"(sm|compute)_(\d+)(\d)[af]?", name)
+        if found is None:
+            continue
+        kind, built_major, built_minor = found[1], int(found[2]), int(found[3])
+        later = (major, minor) >= (built_major, built_minor)
+        if later and (kind == "compute" or major == built_major):
+            return ""
+    return (
+        f"{torch.cuda.get_device_name(index)} has capability {major}.{minor}, and torch "
+        f"{torch.__version__} holds kernels for {', '.join(built)} only. "
+        "Install an older build, e.g. `make setup TORCH_BACKEND=cu126`."
+    )
+
+
+def driver() -> str:
+    """The NVIDIA driver's version as the kernel module states it, or "unknown"."""
+    try:
+        found = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", DRIVER.read_text(encoding="utf-8"))
+    except OSError:
+        return "unknown"
+    return found[1] if found else "unknown"
+
+
+def pick_dtype(checkpoint: Checkpoint, compute: Compute, device: torch.device) -> torch.dtype:
+    """The checkpoint's own dtype, else on a GPU `compute.dtype`, else float32.
+
+    Half precision on a CPU is slower than float32 on most machines, so `compute.dtype` doesn't
+    apply there; `models.<name>.dtype` does. Cards without bfloat16 arithmetic emulate it slowly,
+    and some layers refuse it: they get float16, as do 8-bit weights, whose products are float16.
+    """
+    import torch
+
+    name = checkpoint.dtype or (compute.dtype if device.type != "cpu" else "float32")
+    if name == "bfloat16" and checkpoint.quantize == "8bit":
+        name = "float16"
+    if name == "bfloat16" and device.type == "cuda" and not has_bfloat16(device):
+        card = torch.cuda.get_device_name(device)
+        say_once(f"{card} has no arithmetic in bfloat16: taking float16.")
+        name = "float16"
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a card computes in bfloat16 itself; torch's own question counts emulation."""
+    import torch
+
+    return bool(torch.version.hip) or torch.cuda.get_device_capability(device) >= HALF
+
+
+@cache
+def say_once(text: str) -> None:
+    """Tell the user something that holds for the whole process."""
+    print(text, file=sys.stderr)

@@ -1,0 +1,80 @@
+"""The hub out of reach, downloads with their size and progress, disks that are too small."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from servers.model_hub import COMMIT, ModelHub
+
+SOURCES = Path(__file__).parents[2] / "src"
+LOAD = f"""
+from abo_vqa.cli import speaking
+from abo_vqa.config import Checkpoint, Compute
+from abo_vqa.models.vilt import Vilt
+
+def work():
+    checkpoint = Checkpoint(path="org/model", revision="{COMMIT}")
+    Vilt.load(checkpoint, Compute(device="cpu", dtype="float32"))
+    print("loaded")
+    return 0
+
+raise SystemExit(speaking("baseline", work))
+"""
+
+
+def load(url: str, home: Path) -> subprocess.CompletedProcess:
+    """Load a model in a process of its own: the hub's address is read when its library is."""
+    env = {**os.environ, "HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
+    env["PYTHONPATH"] = str(SOURCES)
+    return subprocess.run(
+        [sys.executable, "-c", LOAD], env=env, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_what_is_cached_loads_without_the_hub(folders, tmp_path: Path) -> None:
+    """With the hub gone, its library alone would try again for minutes."""
+    hub = ModelHub({"org/model": folders["vilt"]})
+    first = load(hub.url, tmp_path)
+    hub.close()
+    assert first.stdout.split() == ["loaded"], first.stderr
+    assert "GB of weights are to be fetched" in first.stderr
+    second = load(hub.url, tmp_path)
+    assert second.stdout.split() == ["loaded"], second.stderr
+    assert "can't be reached: using what is in its cache" in second.stderr
+    assert "Retrying" not in second.stderr
+
+
+def test_a_hub_that_never_answers_is_given_up(tmp_path: Path) -> None:
+    """A firewall that swallows everything: connections are made and nothing comes."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        found = load(f"http://127.0.0.1:{silent.getsockname()[1]}", tmp_path)
+    assert found.returncode == 2, found.stderr
+    assert "not in the local cache" in found.stderr
+    assert "Traceback" not in found.stderr
+    assert time.monotonic() - began < 60  # once 5 s; each file's retries would be 23 s
+
+
+def test_a_disk_that_is_too_small_is_said_before_the_download(folders, tmp_path: Path) -> None:
+    hub = ModelHub({"org/model": folders["vilt"]}, claimed={"model.safetensors": 10**15})
+    found = load(hub.url, tmp_path)
+    hub.close()
+    assert found.returncode == 2
+    assert "1,000,000.0 GB of weights are to be fetched" in found.stderr
+    assert "HF_HOME" in found.stderr
+    assert not any("GET org/model" in line and "safetensors" in line for line in hub.asked)
+
+
+def test_bars_of_downloads_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.utils import are_progress_bars_disabled
+    from transformers.utils import logging
+
+    from abo_vqa.models.hub import quiet
+
+    quiet()
+    assert not are_progress_bars_disabled()
+    assert not logging.is_progress_bar_enabled()
