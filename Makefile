@@ -4,12 +4,19 @@ PYTHON ?= python3
 # Where `make ui` listens.
 HOST   ?= 127.0.0.1
 PORT   ?= 5000
+# Which build of torch: none is the lock's; auto, cu126, cpu …: see docs/real-abo.md, "The GPU".
+TORCH_BACKEND ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
 # DVC's stages run `python`: it has to be the environment's. The only absolute path here, since the
 # checkout may lie in a folder with blanks, which separate words for make and the shell.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
+
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock
+# Another build of torch is another installation, also of an environment that is there.
+RUNTIME := $(VENV)/runtime$(addprefix -,$(TORCH_BACKEND))
+BUILD   := $(if $(TORCH_BACKEND),--torch-backend=$(TORCH_BACKEND) $(addprefix --reinstall-package ,torch torchvision))
 
 # Whole files are dealt out to one process a core, the first and longest file first.
 PYTEST := pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -29,15 +36,15 @@ $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
-$(VENV)/runtime: $(BIN)/uv pyproject.toml requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable .
+$(RUNTIME): $(BIN)/uv pyproject.toml requirements.lock
+	$(INSTALL) $(BUILD) --editable .
 	@touch $@
 
-$(VENV)/dev: $(VENV)/runtime
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[dev]'
+$(VENV)/dev: $(RUNTIME)
+	$(INSTALL) --editable '.[dev]'
 	@touch $@
 
-$(VENV)/data: $(VENV)/runtime data/raw/sample.dvc models/sample.dvc
+$(VENV)/data: $(RUNTIME) data/raw/sample.dvc models/sample.dvc
 	dvc pull --quiet --remote sample data/raw/sample models/sample
 	@# Until `make abo`, data.dvc pins an empty folder, which `dvc checkout` has to find in the cache.
 	@! grep -q 'nfiles: 0' data.dvc || { mkdir -p data/raw/abo && dvc commit --quiet --force data.dvc; }

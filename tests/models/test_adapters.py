@@ -198,3 +198,48 @@ def test_a_copy_of_a_base_is_the_same(folders, tmp_path):
     assert not same_checkpoint(str(folders["blip"]), str(copy))
     assert same_checkpoint("Salesforce/x", "Salesforce/x")
     assert not same_checkpoint("Salesforce/x", str(copy))
+
+
+def described(folder: Path, **changes) -> None:
+    """Change what an adapter says of itself."""
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_an_adapter_for_extractive_question_answering(folders, load, tmp_path) -> None:
+    """As the study made its own: a head that BLIP hasn't is named, and no weights of it saved."""
+    adapter = adapter_for(folders["blip"], tmp_path / "adapter", ["query", "value"])
+    expected = logits(load("blip", adapter=adapter).model)
+    described(adapter, task_type="QUESTION_ANS", modules_to_save=["qa_outputs"])
+    torch.testing.assert_close(logits(load("blip", adapter=adapter).model), expected)
+    out = merge.merge(adapter, tmp_path / "merged")
+    merged = BlipForQuestionAnswering.from_pretrained(out).eval()
+    torch.testing.assert_close(logits(merged), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_whole_modules_beside_the_adapter_are_used(folders, load, tmp_path) -> None:
+    adapter = adapter_for(
+        folders["blip"], tmp_path / "adapter", ["query"], modules_to_save=["transform"]
+    )
+    base = BlipForQuestionAnswering.from_pretrained(folders["blip"])
+    adapted = PeftModel.from_pretrained(base, adapter)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "modules_to_save" in name and parameter.ndim == 2:
+                parameter.add_(0.1)
+    adapted.save_pretrained(adapter)
+    expected = logits(adapted.eval().get_base_model())
+    torch.testing.assert_close(
+        logits(load("blip", adapter=adapter).model), expected, rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_doesnt_swallow_an_adapter(folders, load, tmp_path, dtype) -> None:
+    """Most of what training adds is smaller than a step of half precision at the weight's size."""
+    adapter = adapter_for(folders["blip"], tmp_path / "adapter", ["query", "value"])
+    found = load("blip", {"dtype": dtype}, adapter=adapter)
+    assert found.record()["dtype"] == "float32"
+    torch.testing.assert_close(
+        logits(found.model), logits(load("blip", adapter=adapter).model), rtol=0, atol=0
+    )
