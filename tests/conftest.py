@@ -3,10 +3,14 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # DVC's log keeps the stream it is imported under: a test's own is closed when that test ends.
 import dvc.logger  # noqa: F401
 import pytest
+
+if TYPE_CHECKING:
+    from pretend_gpu import Machine
 
 os.environ.update(
     OMP_NUM_THREADS="1",
@@ -37,6 +41,15 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("tables") / "mlflow.db"
     mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
     return file
+
+
+@pytest.fixture
+def gpu() -> Iterator["Machine"]:
+    """A pretended GPU of 24 GiB and capability 8.0; for other ones, see `pretend_gpu.pretend`."""
+    from pretend_gpu import pretend
+
+    with pretend() as machine:
+        yield machine
 
 
 @pytest.fixture(autouse=True)
