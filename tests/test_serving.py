@@ -3,9 +3,11 @@
 import base64
 import io
 import os
+import shutil
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import pandas as pd
@@ -156,3 +158,19 @@ def test_the_base_is_stored_once_and_versions_are_pinned(trained, monkeypatch):
     needed = (folder / "requirements.txt").read_text().split()
     assert all("==" in line and "+" not in line for line in needed), needed
     assert finetune.ADAPTER.is_dir()
+
+
+def test_a_base_with_other_names_for_its_weights_isnt_served(trained, tmp_path, monkeypatch):
+    """transformers would put random numbers in their place, and the model would answer."""
+    from safetensors.torch import load_file, save_file
+
+    from abo_vqa.serving import BlipAdapter
+
+    base = shutil.copytree(trained[0] / "models/blip", tmp_path / "base")
+    file = base / "model.safetensors"
+    weights = {k.replace("vision_model.", "eyes."): t for k, t in load_file(file).items()}
+    save_file(weights, file, metadata={"format": "pt"})
+    adapter = trained[0] / "models/adapter"
+    context = SimpleNamespace(artifacts={"adapter": str(adapter)}, model_config={"base": str(base)})
+    with pytest.raises(ValueError, match=r"lacks \d+ of the model's weights"):
+        BlipAdapter().load_context(context)

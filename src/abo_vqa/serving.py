@@ -120,7 +120,14 @@ class BlipAdapter(mlflow.pyfunc.PythonModel):  # type: ignore[misc, unused-ignor
         base, revision = described["base_model_name_or_path"], described.get("revision")
         if "base" in settings:  # stored once, for all versions
             base, revision = mlflow.artifacts.download_artifacts(settings["base"]), None
-        model = BlipForQuestionAnswering.from_pretrained(base, revision=revision)
+        model, found = BlipForQuestionAnswering.from_pretrained(
+            base, revision=revision, output_loading_info=True
+        )
+        if missing := sorted(found["missing_keys"]):
+            raise ValueError(
+                f"{base} lacks {len(missing)} of the model's weights, e.g. {missing[0]}: it was "
+                "saved by another version of transformers, or is another model."
+            )
         self.model = PeftModel.from_pretrained(model, adapter).eval()
         self.processor = AutoProcessor.from_pretrained(adapter)
         self.most = int(settings.get("max_new_tokens", 10))
