@@ -99,8 +99,8 @@ def test_choices_outside_a_models_vocabulary() -> None:
 class Mute(VQAModel):
     """A family that gives no likelihoods."""
 
-    def encode(self, pictures: Any) -> Any:
-        return pictures
+    def see(self, prepared: Any) -> Any:
+        return prepared
 
     def answer_encoded(self, encoded: Any, which: Any, questions: Any) -> list[Answer]:
         return [Answer("red")] * len(questions)

@@ -306,7 +306,7 @@ def workspace(root: Path, *names: str, images: int = 12, broken: int = 1) -> Pat
     for name in names:
         MAKERS[name](root / "models" / name)
         settings["models"].setdefault(name, {})["path"] = f"models/{name}"
-        settings["models"][name]["batch_size"] = 8
+        settings.setdefault("batch_sizes", {})[name] = 8
     profile.write_text(yaml.safe_dump(settings))
     raw = root / "data/raw/sample"
     for part in ("listings/metadata", "images/metadata", "images/small/00"):

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 
 from abo_vqa.answering import Files
 from abo_vqa.archive import ImageError
+from abo_vqa.batching import too_little_memory
 from abo_vqa.columns import add_option
 from abo_vqa.config import load_config
 from abo_vqa.errors import UserError
 from abo_vqa.io import file_md5, refuse_overwriting, refuse_unwritable, scratch, write_table
 from abo_vqa.locks import discard, locked
-from abo_vqa.models import FAMILIES, checkpoint_of, load_model
+from abo_vqa.memory import out_of_memory
+from abo_vqa.models import FAMILIES, checkpoint_of, load_model, weights_key
 from abo_vqa.pictures import Unreadable, decode
 from abo_vqa.predict import ADAPTER, candidates_for, journal_key, predict_rows
 from abo_vqa.question_table import QuestionTable
@@ -95,7 +97,7 @@ def ask_table(args: argparse.Namespace, config: Config) -> int:
     size = checkpoint_of(name, config).batch_size
     with locked(scratch("predict", key)) as folder:
         model = load(args.model, config, args.adapter)
-        answers = predict_rows(model, asked.rows, Files(picture), folder, size)
+        answers = predict_rows(model, asked.rows, Files(picture), folder, size, weights_key(name))
     table, reasons = asked.answered(answers)
     write_table(table, args.out)
     discard(folder)
@@ -167,5 +169,11 @@ def command(args: argparse.Namespace) -> int:
         return ask_table(args, config)
     seen = picture(args.image)
     model = load(args.model, config, args.adapter)
-    print(ask_one(model, seen, args.question, args.choices))
+    try:
+        print(ask_one(model, seen, args.question, args.choices))
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        name = "blip" if args.model == FINETUNED else weights_key(args.model)
+        raise UserError(too_little_memory("one question", name)) from error
     return 0

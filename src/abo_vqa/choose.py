@@ -28,7 +28,7 @@ from abo_vqa.export import OUT
 from abo_vqa.io import file_md5, scratch, write_table
 from abo_vqa.locks import discard, locked
 from abo_vqa.metrics.statistics import bootstrap, interval
-from abo_vqa.models import FAMILIES, checkpoint_of
+from abo_vqa.models import FAMILIES, checkpoint_of, weights_key
 from abo_vqa.models.base import Answer, VQAModel
 from abo_vqa.pictures import Unreadable, decode
 from abo_vqa.predict import ADAPTER, journal_key, predict_rows
@@ -56,8 +56,11 @@ class Chooser(VQAModel):
             raise UserError(f"{type(model).__name__} can't rank choices by their likelihood.")
         self.model = model
 
-    def encode(self, pictures: Sequence[Image]) -> Any:
-        return self.model.encode(pictures)
+    def prepare(self, pictures: Sequence[Image]) -> Any:
+        return self.model.prepare(pictures)
+
+    def see(self, prepared: Any) -> Any:
+        return self.model.see(prepared)
 
     def picture_fault(self, picture: Image) -> str:
         return self.model.picture_fault(picture)
@@ -173,7 +176,7 @@ def choose(args: argparse.Namespace, config: Config) -> str:
     size = checkpoint_of(name, config).batch_size
     with locked(scratch("choose", journal_key(name, config, asked, more))) as folder:
         model = Chooser(load(args.model, config, args.adapter))
-        answers = predict_rows(model, asked, Files(picture), folder, size)
+        answers = predict_rows(model, asked, Files(picture), folder, size, weights_key(name))
     out = args.out or Path("reports/choices") / args.model / "predictions.csv"
     columns = answers.assign(answer=table["answer_text"], image_path=table["image_path"])
     write_table(columns, out)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from abo_vqa.batch_sizes import deal_batch_sizes
 from abo_vqa.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,12 +53,16 @@ class Checkpoint(Section):
     revision: str | None = None
     prompt: str = "{question}"
     max_new_tokens: Count = 10
-    batch_size: Count = 64
+    batch_size: Count = 64  # the profile's `batch_sizes.<name>`
     dtype: Dtype | None = None  # null: compute.dtype
     architecture: str | None = None  # open_clip only
     answer: Literal["whole", "last_word"] = "whole"
     quantize: Literal["8bit", "4bit"] | None = None
     device_map: str | None = None  # "auto" spreads a model larger than one card
+
+    def determining(self) -> dict[str, Any]:
+        """The settings that an answer depends on, but for rounding."""
+        return self.model_dump(exclude={"batch_size", "device_map"})
 
 
 class Checkpoints(Section):
@@ -79,7 +84,7 @@ class Scorer(Section):
     path: str
     revision: str | None = None
     layer: Count | None = None
-    batch_size: Count = 64
+    batch_size: Count = 64  # the profile's `batch_sizes.<name>`
 
 
 class Scorers(Section):
@@ -260,6 +265,7 @@ def load_config(params: str | Path = "params.yaml") -> Config:
     defaults = sources.pop("defaults", {})
     twice = sorted(set(sources) & set(tuned))
     problems = [f"{key}: set in both {params} and {profile}; keep one" for key in twice]
+    problems += deal_batch_sizes(sources)
     merged = {**fill_nulls(tuned, defaults), **sources}
     try:
         config = Config.model_validate(merged)

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     import torch
 
     from abo_vqa.config import Config
+    from abo_vqa.models.base import VQAModel
+    from abo_vqa.picture_sources import Files, PerPicture
 
 VQA = Path("data/vqa.csv")
 FOLDER = Path("data/embeddings")
@@ -199,9 +201,9 @@ def build(config: Config, paths: Sequence[str], folder: Path) -> tuple[Path, dic
     """
     import torch
 
-    from abo_vqa.answering import Files, ahead
     from abo_vqa.archive import open_archive
     from abo_vqa.models import load_model
+    from abo_vqa.picture_sources import Files, ahead
 
     model = load_model("blip", config)
     vision = model.model.config.vision_config  # type: ignore[attr-defined]  # it is a Blip
@@ -213,9 +215,9 @@ def build(config: Config, paths: Sequence[str], folder: Path) -> tuple[Path, dic
     left = blocks[builder.done :]
     with open_archive(config.data.raw) as archive, torch.inference_mode():
         files = Files(archive.image)
-        loading = ahead(left, lambda block: files.load([paths[i] for i in block]))
+        loading = ahead(left, lambda block: files.load(model, [paths[i] for i in block]))
         for block, loaded in progress(loading, total=len(left), desc="embedding", unit="batch"):
-            encoded = files.encode(model, loaded)
+            encoded = encode_block(model, files, [paths[i] for i in block], loaded)
             vectors = {
                 at: to_array(encoded.values[encoded.place[paths[i]]], config.embed.dtype)
                 for at, i in enumerate(block)
@@ -223,6 +225,29 @@ def build(config: Config, paths: Sequence[str], folder: Path) -> tuple[Path, dic
             }
             builder.add(block[0], vectors, encoded.errors)
     return builder.file, dict(builder.errors)
+
+
+def encode_block(
+    model: VQAModel, files: Files, paths: list[str], loaded: PerPicture | None
+) -> PerPicture:
+    """A block of pictures as the vision tower sees them.
+
+    Args:
+        loaded: them as `Files.load` gives them; None where memory was short for two blocks.
+    Raises:
+        UserError: memory isn't enough for a block.
+    """
+    from abo_vqa.memory import out_of_memory
+
+    try:
+        return files.encode(model, loaded or files.load(model, paths))
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(
+            f"out of memory: {len(paths)} pictures at a time. Lower embed.batch_size or "
+            "models.blip.dtype; the blocks so far are kept."
+        ) from error
 
 
 def run(config: Config, log: Log = no_log) -> Summary:

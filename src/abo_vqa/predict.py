@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from abo_vqa.answering import Files, Once, Pictures, Stored, answer_rows, collect
+from abo_vqa.answering import answer_rows, collect
 from abo_vqa.config import load_config
 from abo_vqa.errors import UserError
 from abo_vqa.io import file_md5, fingerprint, read_table, scratch, write_json, write_table
 from abo_vqa.locks import discard, locked
-from abo_vqa.models import FAMILIES, checkpoint_of, load_model
+from abo_vqa.memory import peak_memory
+from abo_vqa.models import FAMILIES, checkpoint_of, load_model, weights_key
 from abo_vqa.models.adapters import Adapter
+from abo_vqa.picture_sources import Files, Once, Pictures, Stored
 from abo_vqa.processes import launch, rank_and_world, supervised, terminable
 from abo_vqa.stage import Log, Summary, execute, no_log, pin_threads
 
@@ -89,19 +91,24 @@ def fitting_store(config: Config) -> Stored | None:
 
 
 def journal_key(name: str, config: Config, rows: pd.DataFrame, more: Any = None) -> str:
-    """A fingerprint of all that determines the answers: weights, settings, rows, our own code."""
-    from abo_vqa import answering, models
+    """A fingerprint of all that determines the answers: weights, settings, rows, our own code.
+
+    Neither batch sizes nor the device are in it, which change no more than rounding: what was
+    answered before memory ran out stays valid after one of them was changed.
+    """
+    from abo_vqa import answering, batching, models, picture_sources
     from abo_vqa.models.loading import identity
 
     checkpoint = checkpoint_of(name, config)
-    code = [*sorted(Path(models.__path__[0]).glob("*.py")), Path(answering.__file__)]
+    ours = (answering, batching, picture_sources)
+    code = [*sorted(Path(models.__path__[0]).glob("*.py")), *(Path(str(m.__file__)) for m in ours)]
     return fingerprint(
         [
             name,
-            checkpoint.model_dump(),
+            checkpoint.determining(),
             identity(checkpoint),
-            config.compute.model_dump(),
-            config.embed.model_dump(),
+            config.compute.dtype,
+            config.embed.dtype,
             config.threads,
             [file_md5(file) for file in code],
             rows[["row_id", "image_path", "question"]].astype(str).values.tolist(),
@@ -111,17 +118,23 @@ def journal_key(name: str, config: Config, rows: pd.DataFrame, more: Any = None)
 
 
 def predict_rows(
-    model: VQAModel, rows: pd.DataFrame, pictures: Pictures, journal_folder: Path, size: int = 64
+    model: VQAModel,
+    rows: pd.DataFrame,
+    pictures: Pictures,
+    journal_folder: Path,
+    size: int = 64,
+    weights: str = "<name>",
 ) -> pd.DataFrame:
     """Answer rows with a loaded model; what the journal holds already isn't asked again.
 
     Args:
         rows: columns row_id, image_path, question.
         size: rows a batch at most.
+        weights: the model's key under `models`.
     Returns:
         Columns row_id, prediction, confidence, error, in the order of `rows`.
     """
-    answer_rows(model, rows, pictures, journal_folder, size)
+    answer_rows(model, rows, pictures, journal_folder, size, weights=weights)
     predictions = collect(rows, journal_folder)
     assert predictions is not None
     return predictions
@@ -137,7 +150,7 @@ def predict_finetuned(config: Config, test: pd.DataFrame) -> pd.DataFrame:
         name = "finetuned" if adapter.changes_vision else "blip"
         pictures = pictures_for(name, config, test, model, stack)
         size = config.models.blip.batch_size
-        return predict_rows(model, test, pictures, folder, size)
+        return predict_rows(model, test, pictures, folder, size, "blip")
 
 
 def finetuned_folder(config: Config, test: pd.DataFrame) -> Path:
@@ -146,15 +159,20 @@ def finetuned_folder(config: Config, test: pd.DataFrame) -> Path:
     return scratch("finetuned", journal_key("blip", config, test, weights))
 
 
-def answer_share(name: str, config: Config, job: Job) -> dict[str, Any]:
-    """Answer this process's share of the rows into the journal; returns the model's record."""
+def answer_share(name: str, config: Config, job: Job) -> tuple[dict[str, Any], dict[str, float]]:
+    """Answer this process's share of the rows into the journal.
+
+    Returns:
+        The model's record; and, on a GPU, the bytes of its memory that were held at most.
+    """
     model = load_model(name, config, **job.options)
     rank, world = rank_and_world()
     with ExitStack() as stack:
         pictures = pictures_for(name, config, job.rows, model, stack)
         size = checkpoint_of(name, config).batch_size
-        answer_rows(model, job.rows, pictures, job.folder, size, rank, world)
-    return model.record()
+        answer_rows(model, job.rows, pictures, job.folder, size, rank, world, weights_key(name))
+    on_gpu = model.device.type == "cuda"
+    return model.record(), {"peak_gpu_bytes": float(peak_memory(model.device))} if on_gpu else {}
 
 
 @dataclass(frozen=True)
@@ -190,9 +208,10 @@ def answer_all(name: str, config: Config) -> Summary:
     began = time.perf_counter()
     job = Job.of(name, config)
     record: dict[str, Any] = {}
+    memory: dict[str, float] = {}
     with locked(job.folder):
         if collect(job.rows, job.folder) is None:
-            record = answer_share(name, config, job)
+            record, memory = answer_share(name, config, job)
         while (predictions := collect(job.rows, job.folder)) is None:
             time.sleep(1)
     out = write_table(predictions, REPORTS / name / "predictions.csv")
@@ -205,22 +224,13 @@ def answer_all(name: str, config: Config) -> Summary:
             "failed": failed,
             "empty": int((predictions["prediction"] == "").sum()) - failed,
             "rows_per_second": rows / (time.perf_counter() - began),
-            **peak_memory(),
+            **memory,
         },
         params=record,
         datasets={"questions": VQA},
         artifacts=(out,),
         cleanup=partial(discard, job.folder),
     )
-
-
-def peak_memory() -> dict[str, float]:
-    """Bytes of GPU memory that were held at most, where there is a GPU."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return {}
-    return {"peak_gpu_bytes": float(torch.cuda.max_memory_allocated())}
 
 
 def run_blind(config: Config) -> Summary:

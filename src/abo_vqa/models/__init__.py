@@ -48,9 +48,14 @@ def load_model(name: str, config: Config, **options: Any) -> VQAModel:
     return model
 
 
+def weights_key(name: str) -> str:
+    """Whose weights a model has, a key of `models`: "clip" for "clip-all"."""
+    return name.partition("-")[0]
+
+
 def checkpoint_of(name: str, config: Config) -> Any:
     """The settings of a model's weights: `models.<name without its variant>` of the profile."""
-    key = name.partition("-")[0]
+    key = weights_key(name)
     checkpoint = getattr(config.models, key, None)
     if checkpoint is None:
         raise UserError(

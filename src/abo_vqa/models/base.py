@@ -31,22 +31,43 @@ class Answer:
 class VQAModel(ABC):
     """A model that answers questions about pictures.
 
-    The work is in two parts, so that a picture with several questions is seen once:
-    `encode` does what depends on the picture alone, `answer_encoded` the rest.
+    The work is in parts, so that a picture with several questions is seen once, and the device
+    needn't wait for a processor: `prepare` turns pictures into numbers, `see` does the rest that
+    depends on the picture alone, `answer_encoded` what depends on the question.
 
     Attributes:
         groups_by: what rows should share a batch, "picture" or "question": whichever carries the
             work that they can share.
+        device: where the inputs of its arithmetic go, a `torch.device`.
     """
 
+    device: Any
     groups_by: ClassVar[str] = "picture"
 
+    def prepare(self, pictures: Sequence[Image]) -> Any:
+        """Pictures as `see` takes them: resized and normalised, on the CPU.
+
+        It runs beside the model, in any number of threads: it touches neither weights nor device
+        nor torch's generator. A picture's numbers don't depend on those that it is prepared with.
+
+        Returns:
+            P entries, a tensor [P, ...] or a list; a part of them is what `see` takes as well.
+        """
+        return list(pictures)
+
     @abstractmethod
-    def encode(self, pictures: Sequence[Image]) -> Any:
+    def see(self, prepared: Any) -> Any:
         """What the model needs of each picture, whatever the question: P pictures in, P rows out.
 
-        The result can be indexed like a sequence of P entries (a tensor [P, ...] or a list).
+        Args:
+            prepared: what `prepare` gave, or some of its entries.
+        Returns:
+            P entries, a tensor [P, ...] or a list.
         """
+
+    def encode(self, pictures: Sequence[Image]) -> Any:
+        """`see` of pictures that aren't prepared yet."""
+        return self.see(self.prepare(pictures))
 
     @abstractmethod
     def answer_encoded(

@@ -15,6 +15,7 @@ from abo_vqa.models.blip_attention import answer_logits, read_questions
 from abo_vqa.models.blip_vision import see
 from abo_vqa.models.decoding import greedy
 from abo_vqa.models.loading import describe, load_pretrained, load_processor
+from abo_vqa.models.pixels import pixel_dtype, pixel_values
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +38,7 @@ class Blip(VQAModel):
         self.processor = processor
         self.checkpoint = checkpoint
         self.device = device
+        self.dtype = pixel_dtype(model)
 
     @classmethod
     def load(
@@ -69,14 +71,16 @@ class Blip(VQAModel):
             model = model.eval().requires_grad_(False)
         return cls(model, processor, checkpoint, device)
 
-    def encode(self, pictures: Sequence[Image]) -> torch.Tensor:
+    def prepare(self, pictures: Sequence[Image]) -> torch.Tensor:
+        """Pixels [P, 3, side, side]."""
+        return pixel_values(self.processor, pictures, self.dtype)
+
+    def see(self, prepared: torch.Tensor) -> torch.Tensor:
         """The vision tower's output: [P, tokens, width]."""
         import torch
 
-        pixels = self.processor.image_processor(images=list(pictures), return_tensors="pt")
-        pixels = pixels["pixel_values"].to(self.device, self.model.dtype)
         with torch.inference_mode():
-            return see(self.model.vision_model, pixels)
+            return see(self.model.vision_model, prepared.to(self.device))
 
     def text_lengths(
         self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
@@ -127,7 +131,7 @@ class Blip(VQAModel):
                 [questions[i] for i in group], padding=True, return_tensors="pt"
             ).to(self.device)
             places = sorted({which[i] for i in group})
-            pictures = encoded[torch.tensor(places)].to(self.device, self.model.dtype)
+            pictures = encoded[torch.tensor(places)].to(self.device, self.dtype)
             at = {place: n for n, place in enumerate(places)}
             mine = torch.tensor([at[which[i]] for i in group])
             mask = words["attention_mask"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from abo_vqa.models.base import Answer, VQAModel, longest
 from abo_vqa.models.decoding import end_tokens, greedy
 from abo_vqa.models.loading import describe
+from abo_vqa.models.pixels import pixel_dtype, pixel_values
 
 if TYPE_CHECKING:
     import torch
@@ -44,13 +45,16 @@ class ImagePrompted(VQAModel):
     def prompt_tokens(self, prompts: Sequence[str], count: int) -> list[list[int]]:
         """Token ids of each prompt, with `count` image placeholders where the library puts them."""
 
-    def encode(self, pictures: Sequence[Image]) -> torch.Tensor:
+    def prepare(self, pictures: Sequence[Image]) -> torch.Tensor:
+        """Pixels [P, 3, height, width]."""
+        return pixel_values(self.processor, pictures, pixel_dtype(self.model))
+
+    def see(self, prepared: torch.Tensor) -> torch.Tensor:
         """Image tokens in the language model's space: [P, N, width]."""
         import torch
 
-        pixels = self.processor.image_processor(images=list(pictures), return_tensors="pt")
         with torch.inference_mode():
-            return self.image_tokens(pixels["pixel_values"].to(self.device, self.model.dtype))
+            return self.image_tokens(prepared.to(self.device))
 
     def answer_encoded(
         self, encoded: Any, which: Sequence[int], questions: Sequence[str]

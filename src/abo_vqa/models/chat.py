@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from abo_vqa.models.base import Answer, VQAModel, longest
 from abo_vqa.models.decoding import end_tokens, until
 from abo_vqa.models.loading import describe, load_pretrained, load_processor
+from abo_vqa.models.pixels import pixel_dtype
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,9 +34,9 @@ class Chat(VQAModel):
         processor.tokenizer.padding_side = "left"  # an answer continues its prompt
         return cls(model, processor, checkpoint, device)
 
-    def encode(self, pictures: Sequence[Image]) -> list[Image]:
+    def see(self, prepared: Sequence[Image]) -> list[Image]:
         """The pictures: how a chat model lays one out in its prompt is its own affair."""
-        return list(pictures)
+        return list(prepared)
 
     def text_lengths(
         self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
@@ -72,7 +73,7 @@ class Chat(VQAModel):
             return_dict=True,
             return_tensors="pt",
             padding=True,
-        ).to(self.device, self.model.dtype)
+        ).to(self.device, pixel_dtype(self.model))
 
     def answer_encoded(
         self, encoded: Any, which: Sequence[int], questions: Sequence[str]

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from abo_vqa.errors import UserError
 from abo_vqa.models.base import Answer, VQAModel
-from abo_vqa.models.clip_text import TextTower
+from abo_vqa.models.clip_text import TextTower, unit
 from abo_vqa.models.devices import pick_device, pick_dtype
 from abo_vqa.models.hub import hub_options, quiet, require_room
 from abo_vqa.models.loading import describe, refusals
+from abo_vqa.models.pixels import pixel_dtype
 
 if TYPE_CHECKING:
     import torch
@@ -61,20 +62,25 @@ class Clip(VQAModel):
                 name, device=device, **options
             )
             tokenizer = open_clip.get_tokenizer(name)
+        scale = model.logit_scale.detach().to(device, copy=True)
         model = model.to(dtype).eval().requires_grad_(False)
+        model.logit_scale.data = scale  # one number: in bfloat16 its exponential is 99, not 100
         return cls(model, preprocess, tokenizer, checkpoint, device, candidates)
 
-    def encode(self, pictures: Sequence[Image]) -> torch.Tensor:
-        """Unit features of the pictures: [P, width]."""
+    def prepare(self, pictures: Sequence[Image]) -> torch.Tensor:
+        """Pixels [P, 3, side, side]."""
         import torch
 
-        dtype = next(self.model.visual.parameters()).dtype
         pixels = torch.stack([self.preprocess(picture) for picture in pictures])
+        return pixels.to(pixel_dtype(self.model.visual))
+
+    def see(self, prepared: torch.Tensor) -> torch.Tensor:
+        """Unit features of the pictures: [P, width], float32."""
+        import torch
+
         with torch.inference_mode():
-            features: torch.Tensor = self.model.encode_image(
-                pixels.to(self.device, dtype), normalize=True
-            )
-        return features
+            features: torch.Tensor = self.model.encode_image(prepared.to(self.device))
+            return unit(features)
 
     def text_lengths(
         self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
@@ -133,13 +139,18 @@ class Clip(VQAModel):
                 yield [questions[i] for i in some], features
 
     def scores(self, encoded: Any, which: Sequence[int], texts: torch.Tensor) -> torch.Tensor:
-        """Scaled cosine similarities of pictures and sentences [texts, width]: [rows, texts]."""
+        """Scaled cosine similarities of pictures and sentences [texts, width]: [rows, texts].
+
+        In float32 whatever the towers compute in: between 16 and 32, where most similarities lie,
+        bfloat16 has steps of 0.125, and among thousands of candidates many would share the first
+        place.
+        """
         import torch
 
         with torch.inference_mode():
-            seen = encoded[torch.as_tensor(which)].to(texts)  # [rows, width]
-            similar: torch.Tensor = self.model.logit_scale.exp() * seen @ texts.T
-        return similar.float()
+            seen = encoded[torch.as_tensor(which)].to(texts.device)  # [rows, width]
+            similar: torch.Tensor = self.model.logit_scale.exp() * seen.float()
+            return similar @ texts.float().T
 
     def rank_encoded(
         self,

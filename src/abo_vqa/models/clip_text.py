@@ -21,6 +21,8 @@ KeysValues = list[tuple["torch.Tensor", "torch.Tensor"]]
 class TextTower:
     """Unit text features, equal to `model.encode_text(tokenizer(texts), normalize=True)`.
 
+    They are float32 whatever the tower computes in, see `unit`.
+
     Args:
         model: an open_clip model; the short cuts need its plain causal text transformer, and any
             other is called as it is.
@@ -42,8 +44,7 @@ class TextTower:
 
         tokens = self.tokenizer(list(texts)).to(next(self.model.parameters()).device)
         if not self.causal:
-            features: torch.Tensor = self.model.encode_text(tokens, normalize=True)
-            return features
+            return unit(self.model.encode_text(tokens))
         ends = self.ends(tokens)
         found: list[Any] = [None] * len(texts)
         for group in by_length(ends):
@@ -155,10 +156,7 @@ class TextTower:
 
     def project(self, states: torch.Tensor) -> torch.Tensor:
         """States at the end token [..., width] → unit features [..., features]."""
-        import torch
-
-        x = self.model.ln_final(states) @ self.model.text_projection
-        return torch.nn.functional.normalize(x, dim=-1)
+        return unit(self.model.ln_final(states) @ self.model.text_projection)
 
     def read_starts(self, tokens: torch.Tensor) -> KeysValues:
         """Keys and values [Q, heads, L, width / heads] of Q starts of L tokens, a pair a layer."""
@@ -207,6 +205,14 @@ class TextTower:
             x = rest(block, x[:, :, rows], mixed.permute(0, 2, 3, 1, 4).flatten(-2))
         last: torch.Tensor = x[:, :, -1]
         return last
+
+
+def unit(features: torch.Tensor) -> torch.Tensor:
+    """Features [..., width] at unit length, in float32: half precision would bend them, and their
+    products are compared in the third digit."""
+    import torch
+
+    return torch.nn.functional.normalize(features.float(), dim=-1)
 
 
 def is_plain_causal(model: Any) -> bool:

@@ -230,7 +230,9 @@ def identity(checkpoint: Checkpoint) -> str:
 def describe(checkpoint: Checkpoint, model: Any) -> dict[str, Any]:
     """The part of a record that all families share."""
     held: dict[Any, int] = {}
-    for parameter in model.parameters():  # some modules are kept in float32
+    for parameter in model.parameters():  # some modules are kept in float32, others quantised
+        if not parameter.is_floating_point():
+            continue
         held[parameter.dtype] = held.get(parameter.dtype, 0) + parameter.numel()
     dtype = max(held, key=lambda d: held[d])
     return {

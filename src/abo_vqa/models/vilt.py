@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from abo_vqa.models.base import Answer, VQAModel
 from abo_vqa.models.loading import describe, load_pretrained, load_processor
+from abo_vqa.models.pixels import pixel_dtype, pixel_values
 
 if TYPE_CHECKING:
     import torch
@@ -38,24 +39,26 @@ class Vilt(VQAModel):
         model, device = load_pretrained(ViltForQuestionAnswering, checkpoint, compute)
         return cls(model, load_processor(ViltProcessor, checkpoint), checkpoint, device)
 
-    def encode(self, pictures: Sequence[Image]) -> list[torch.Tensor]:
-        """Embedded patches of each picture, in reading order: [1 + patches, width] each.
+    def prepare(self, pictures: Sequence[Image]) -> list[torch.Tensor]:
+        """Pixels of each picture: [1, 3, height, width] each, for they keep their proportions."""
+        dtype = pixel_dtype(self.model)
+        return [pixel_values(self.processor, [picture], dtype) for picture in pictures]
 
-        Pictures keep their proportions, so their numbers of patches differ.
-        """
+    def see(self, prepared: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Embedded patches of each picture, in reading order: [1 + patches, width] each."""
         import torch
 
         embed = self.model.vilt.embeddings.visual_embed
         longest = self.model.config.max_image_length
         embedded = []
-        for picture in pictures:
-            pixels = self.processor.image_processor(images=picture, return_tensors="pt")
+        for pixels in prepared:
+            everywhere = torch.ones_like(pixels[:, 0], dtype=torch.long)  # alone: no padding
             # The order of patches is drawn from torch's generator: leave no trace there.
             with torch.random.fork_rng(devices=[]), torch.inference_mode():
                 torch.manual_seed(0)
                 patches, _, (place, (_, columns)) = embed(
-                    pixels["pixel_values"].to(self.device, self.model.dtype),
-                    pixels["pixel_mask"].to(self.device),
+                    pixels.to(self.device),
+                    everywhere.to(self.device),
                     max_image_length=longest,
                 )  # [1, 1 + patches, width], places [1, patches, 2] as (row, column)
                 order = (place[0, :, 0] * columns + place[0, :, 1]).argsort()
@@ -85,16 +88,16 @@ class Vilt(VQAModel):
     def answer_encoded(
         self, encoded: Any, which: Sequence[int], questions: Sequence[str]
     ) -> list[Answer]:
-        logits = self.logits(encoded, which, questions)  # [B, vocabulary]
+        best, label = self.logits(encoded, which, questions).max(-1)  # [B], [B]
         # The classifier is trained with a sigmoid a label: several answers may be right.
-        probability, label = logits.float().sigmoid().max(-1)
+        probability = best.sigmoid()
         labels = self.model.config.id2label
         return [
             Answer(labels[i], p) for i, p in zip(label.tolist(), probability.tolist(), strict=True)
         ]
 
     def logits(self, encoded: Any, which: Sequence[int], questions: Sequence[str]) -> torch.Tensor:
-        """Scores of the vocabulary's answers: [B, vocabulary]."""
+        """Scores of the vocabulary's answers: [B, vocabulary], float32."""
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
@@ -107,8 +110,8 @@ class Vilt(VQAModel):
             [torch.ones(len(c), dtype=torch.long) for c in chosen], batch_first=True
         ).to(self.device)
         with torch.inference_mode():
-            scores: torch.Tensor = self.model(**words, image_embeds=patches, pixel_mask=mask).logits
-        return scores
+            read = self.model.vilt(**words, image_embeds=patches, pixel_mask=mask).pooler_output
+            return scores_of(self.model.classifier, read)
 
     def rank_encoded(
         self,
@@ -120,7 +123,7 @@ class Vilt(VQAModel):
         """Log of the sigmoid of a choice's label; minus infinity outside the vocabulary."""
         import torch
 
-        scores = torch.nn.functional.logsigmoid(self.logits(encoded, which, questions).float())
+        scores = torch.nn.functional.logsigmoid(self.logits(encoded, which, questions))
         label = {text: int(i) for i, text in self.model.config.id2label.items()}
         return [
             [float(row[label[c]]) if c in label else float("-inf") for c in options]
@@ -133,3 +136,18 @@ class Vilt(VQAModel):
             "prompt": "{question}",
             "decoding": f"most probable of {self.model.config.num_labels} answers",
         }
+
+
+def scores_of(classifier: Any, states: torch.Tensor) -> torch.Tensor:
+    """A classifier's scores [B, vocabulary] with the last product in float32.
+
+    In half precision neighbouring scores of 3,000 answers become equal, and the first one wins.
+    """
+    from torch.nn import Linear
+    from torch.nn.functional import linear
+
+    hidden, last = classifier[:-1](states), classifier[-1]
+    if type(last) is not Linear:  # quantised
+        scores: torch.Tensor = last(hidden)
+        return scores.float()
+    return linear(hidden.float(), last.weight.float(), last.bias.float())

@@ -1,0 +1,39 @@
+"""How many rows a model takes at a time: a profile's section `batch_sizes`.
+
+It is a section of its own because DVC takes the others for what results depend on: that a batch
+must fit a smaller card is no reason to ask every model again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def deal_batch_sizes(sources: dict[str, Any]) -> list[str]:
+    """Move the section's numbers to the models and scorers they are for; what is wrong with them.
+
+    Args:
+        sources: a profile, changed in place.
+    """
+    sizes = sources.pop("batch_sizes", None) or {}
+    if not isinstance(sizes, dict):
+        return [f"batch_sizes: found {sizes!r}; it maps names of models and scorers to rows"]
+    known = {
+        name: entry
+        for section in ("models", "scorers")
+        if isinstance(sources.get(section), dict)
+        for name, entry in sources[section].items()
+        if isinstance(entry, dict)
+    }
+    problems = [
+        f"{name}.batch_size: batch sizes have a section of their own; set batch_sizes.{name}"
+        for name, entry in known.items()
+        if "batch_size" in entry
+    ]
+    for name, size in sizes.items():
+        if name in known:
+            known[name].setdefault("batch_size", size)
+        else:
+            names = ", ".join(known)
+            problems.append(f"batch_sizes.{name}: neither a model nor a scorer; there are: {names}")
+    return problems
