@@ -142,8 +142,8 @@ class ImagePrompted(VQAModel):
             embeds, mask = self.embed(encoded, pictures, [prompts[0][:common]] * len(pictures))
             cache = self.run(embeds, mask, mask.cumsum(1) - 1, None).past_key_values
             at = {place: n for n, place in enumerate(pictures)}
-            mine = torch.tensor([at[place] for place in which], device=self.device)
-            cache.batch_select_indices(mine)
+            # On the CPU: the layers, hence their keys, may lie on several cards.
+            cache.batch_select_indices(torch.tensor([at[place] for place in which]))
         embeds, mask = self.embed(encoded, which, [prompt[common:] for prompt in prompts])
         mask = torch.cat([mask.new_ones(len(mask), common), mask], dim=1)  # [B, L]
         places = (mask.cumsum(1) - 1).clamp(min=0)[:, common:]
@@ -171,7 +171,10 @@ class ImagePrompted(VQAModel):
     def embed(
         self, encoded: Any, which: Sequence[int], prompts: Sequence[Sequence[int]]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embedded prompts, padded on the left, and their mask: [B, L, width] and [B, L]."""
+        """Embedded prompts, padded on the left, and their mask: [B, L, width] and [B, L].
+
+        Both are where the word embeddings are: on another card than the pictures, perhaps.
+        """
         import torch
 
         longest = max(map(len, prompts))
@@ -180,13 +183,13 @@ class ImagePrompted(VQAModel):
         ids = torch.tensor(
             [[pad] * (longest - len(p)) + list(p) for p in prompts], device=self.device
         )
-        mask = torch.tensor(
-            [[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=self.device
-        )
         embeds = self.decoder.get_input_embeddings()(ids)  # [B, L, width]
-        holes = ids == image
-        if bool(holes.any()):
+        mask = torch.tensor(
+            [[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=embeds.device
+        )
+        if any(image in p for p in prompts):
             seen = encoded[torch.as_tensor(which)].to(embeds)  # [B, N, width]
+            holes = (ids == image).to(embeds.device)
             embeds = embeds.masked_scatter(holes[..., None], seen)
         return embeds, mask
 

@@ -1,0 +1,1 @@
+from families import folders, load, rows  # noqa: F401
