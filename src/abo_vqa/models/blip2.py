@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from abo_vqa.errors import UserError
 from abo_vqa.models.causal import ImagePrompted
 from abo_vqa.models.loading import load_pretrained, load_processor
 
@@ -22,7 +23,30 @@ class Blip2(ImagePrompted):
         from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
         model, device = load_pretrained(Blip2ForConditionalGeneration, checkpoint, compute)
-        return cls(model, load_processor(Blip2Processor, checkpoint), checkpoint, device)
+        loaded = cls(model, load_processor(Blip2Processor, checkpoint), checkpoint, device)
+        loaded.require_start()
+        return loaded
+
+    def require_start(self) -> None:
+        """Refuse a tokenizer that leaves out the start token which the language model expects.
+
+        Nothing would fail: the model would answer, worse, to prompts unlike those it knows.
+
+        Raises:
+            UserError: see above.
+        """
+        start = self.decoder.config.bos_token_id
+        prompt = self.prompt_tokens(["a question"], self.picture_tokens)[0]
+        found = prompt[self.picture_tokens]
+        if start is not None and found != start:
+            wanted, got = self.processor.tokenizer.convert_ids_to_tokens([start, found])
+            raise UserError(
+                f"{self.checkpoint.path}: behind the picture's {self.picture_tokens} tokens a "
+                f"prompt has to go on with {wanted!r}, and its tokenizer makes it go on with "
+                f"{got!r}. The post_processor of its tokenizer.json should put the start token "
+                "there (`add_bos_token` in tokenizer_config.json is no longer read): use the "
+                "file of the pinned revision."
+            )
 
     @property
     def decoder(self) -> Any:

@@ -28,7 +28,8 @@ def greedy(
     """
     import torch
 
-    end = torch.tensor(sorted(ends), device=logits.device)
+    end = torch.tensor(sorted(ends), dtype=torch.long, device=logits.device)
+    filler = min(ends, default=0)  # behind an end, where nobody looks
     rows = len(logits)
     ended = torch.zeros(rows, dtype=torch.bool, device=logits.device)
     total = torch.zeros(rows, dtype=torch.float64, device=logits.device)
@@ -36,7 +37,7 @@ def greedy(
     for count in range(1, longest + 1):
         best, token = logits.float().log_softmax(-1).max(-1)  # [B], [B]
         total += torch.where(ended, 0.0, best.double())
-        said.append(torch.where(ended, end[0], token))
+        said.append(torch.where(ended, filler, token))
         ended |= torch.isin(token, end)
         if count == longest or bool(ended.all()):
             break
@@ -51,8 +52,11 @@ def until(tokens: Sequence[int], ends: Collection[int]) -> list[int]:
 
 
 def end_tokens(model: Any) -> set[int]:
-    """The end tokens of a model's generation settings, which may be one or several."""
+    """The end tokens, one or several, of a model's generation settings or else its language
+    model's: a repository without generation_config.json leaves them out of the former."""
     found = model.generation_config.eos_token_id
+    if found is None:
+        found = model.config.get_text_config().eos_token_id
     if found is None:
         return set()
     return {found} if isinstance(found, int) else set(found)
