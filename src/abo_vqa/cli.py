@@ -19,6 +19,7 @@ COMMANDS = {
     "generate": ("abo_vqa.generate.command", "balanced table + pictures → data/vqa.csv"),
     "split": ("abo_vqa.split", "VQA table → train and test, by groups"),
     "embed": ("abo_vqa.embed", "pictures → BLIP's vision outputs, computed once"),
+    "inputs": ("abo_vqa.inputs", "what each baseline's answers depend on"),
     "baseline": ("abo_vqa.predict", "answers of one model to every row"),
     "finetune": ("abo_vqa.finetune", "LoRA on BLIP → models/adapter"),
     "evaluate": ("abo_vqa.evaluate", "predictions of every model → metrics and statistics"),

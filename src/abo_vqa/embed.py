@@ -265,7 +265,7 @@ def work(config: Config, log: Log = no_log) -> Summary:
     began = time.perf_counter()
     paths = sorted(set(read_table(VQA, ["image_path"])["image_path"]))
     meta = expected(config)
-    key = fingerprint([meta, paths, config.compute.model_dump(), config.embed.model_dump()])
+    key = fingerprint([meta, paths, config.compute.dtype, config.embed.model_dump()])
     with locked(scratch("embed", key)) as folder:
         vectors, errors = build(config, paths, folder)
         shape = np.load(vectors, mmap_mode="r").shape

@@ -78,7 +78,7 @@ def journal_key(config: Config, store: EmbeddingStore) -> str:
             config.threads,
             config.compute.model_dump(),
             config.split.model_dump(),
-            config.models.blip.model_dump(),
+            config.models.blip.determining(),
             identity(config.models.blip),
             file_md5(TRAIN),
             dict(store.meta),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +23,8 @@ FILES = (
     "reports/evaluation.json",
     "reports/metrics.json",
 )
+# What fits this machine, and no result depends on but for rounding.
+MACHINE = re.compile(r"(embed|models\..*|scorers\..*)\.batch_size|compute\.device")
 PACKAGES = (
     "abo-vqa", "torch", "transformers", "peft", "open_clip_torch", "bert-score", "nltk",
     "rouge-score", "scikit-learn", "numpy", "pandas", "pillow", "matplotlib", "dvc", "mlflow",
@@ -29,10 +32,14 @@ PACKAGES = (
 
 
 def provenance(config: Config) -> dict[str, Any]:
-    """Hashes of files and folders, every setting, library versions."""
+    """Hashes of files and folders, every setting that a result depends on, library versions."""
     return {
         "hashes": hashes(),
-        "params": settings(config.model_dump(mode="json")),
+        "params": [
+            (name, value)
+            for name, value in settings(config.model_dump(mode="json"))
+            if not MACHINE.fullmatch(name)
+        ],
         "versions": versions(),
     }
 
