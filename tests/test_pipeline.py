@@ -4,7 +4,6 @@ import compileall
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import scratch
+from helpers.scratch import run
 
 ROOT = Path(__file__).parent.parent
 MODELS = {
@@ -26,46 +27,12 @@ METRICS = {
 
 
 def clone_to(folder):
-    """Clone the repository, with the working tree's uncommitted changes on top, and fetch data."""
-    run(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--modified", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
-        run(folder, "git", "config", key, value)
-    run(folder, "git", "add", "--all")
-    run(folder, "git", "commit", "--quiet", "--allow-empty", "-m", "test")
+    """A clone with the working tree's uncommitted changes on top, and the sample's data."""
+    scratch.clone(folder)
     run(folder, "dvc", "pull", "-q", "--remote", "sample", "data/raw/sample", "models/sample")
     (folder / "data" / "raw" / "abo").mkdir()
     run(folder, "dvc", "commit", "-q", "--force", "data.dvc")
-    # WordNet, once found for the main checkout, needs no second download.
-    words = ROOT / ".cache" / "abo-vqa" / "nltk_data"
-    if words.is_dir():
-        shutil.copytree(words, folder / ".cache" / "abo-vqa" / "nltk_data")
     return folder
-
-
-def run(folder, *command):
-    """Run a command of the environment in the clone; its output, or a failure that shows it."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        # A clone stands alone: other tests' tracking and this process's threads stay out of it.
-        if name != "OMP_NUM_THREADS" and not name.startswith(("MLFLOW_", "DVC_"))
-    }
-    environment["DVC_NO_ANALYTICS"] = "1"
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    done = subprocess.run(
-        command, cwd=folder, env=environment, text=True, check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-8000:]}"
-    return done.stdout
 
 
 @pytest.fixture(scope="module")

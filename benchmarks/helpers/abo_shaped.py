@@ -12,6 +12,7 @@ import io
 import json
 import random
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -158,13 +159,38 @@ def write_images(
     folder: Path, images: list[tuple[str, str]], mean_bytes: int, seed: int = 0
 ) -> None:
     """abo-images-small.tar: the table, and noise of `mean_bytes` on average for each picture."""
-    folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
     noise = rng.randbytes(1 << 20)
+
+    def some(path: str) -> bytes:
+        size = int(mean_bytes * rng.uniform(0.2, 1.8))
+        start = rng.randrange(len(noise) - size) if size else 0
+        return noise[start : start + size]
+
+    write_pictures(folder, images, some)
+
+
+def write_photographs(folder: Path, images: list[tuple[str, str]], seed: int = 0) -> None:
+    """abo-images-small.tar with JPEGs that can be decoded: smooth noise of 256 x 256 pixels."""
+    from helpers.real_size import photographs
+
+    made = iter(photographs(len(images), seed))
+
+    def next_one(path: str) -> bytes:
+        buffer = io.BytesIO()
+        next(made).save(buffer, "JPEG", quality=85)
+        return buffer.getvalue()
+
+    write_pictures(folder, images, next_one)
+
+
+def write_pictures(
+    folder: Path, images: list[tuple[str, str]], content: Callable[[str], bytes]
+) -> None:
+    """abo-images-small.tar: the table, and what `content` gives for each path, in their order."""
+    folder.mkdir(parents=True, exist_ok=True)
     table = "image_id,height,width,path\n" + "".join(f"{i},256,256,{p}\n" for i, p in images)
     with tarfile.open(folder / "abo-images-small.tar", "w") as tar:
         add(tar, "images/metadata/images.csv.gz", gzip.compress(table.encode(), 6, mtime=0))
         for _, path in tqdm(sorted(images, key=lambda x: x[1]), desc="pictures", unit="image"):
-            size = int(mean_bytes * rng.uniform(0.2, 1.8))
-            start = rng.randrange(len(noise) - size) if size else 0
-            add(tar, f"images/small/{path}", noise[start : start + size])
+            add(tar, f"images/small/{path}", content(path))

@@ -1,0 +1,119 @@
+"""What a command takes, with all that it starts: seconds, memory of the machine and its cards."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+
+import psutil
+
+EVERY = 0.2  # seconds between two looks
+
+
+@dataclass
+class Usage:
+    """What one command took.
+
+    Attributes:
+        memory: bytes that its processes held at most at one time; pages of files that are mapped
+            into them, which the system can take back, are left out where it tells (Linux).
+        mapped: the same with those pages.
+        device: bytes of all cards in use at most, beyond what was in use before; None without
+            nvidia-smi.
+    """
+
+    seconds: float = 0.0
+    memory: int = 0
+    mapped: int = 0
+    device: int | None = None
+    status: int = 0
+
+
+def measured(command: Sequence[str], folder: Path, env: Mapping[str, str], log: Path) -> Usage:
+    """Run a command in a folder, its output in the file `log`."""
+    usage, over = Usage(), Event()
+    began = time.perf_counter()
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command, cwd=folder, env=dict(env), stdout=file, stderr=subprocess.STDOUT
+        )
+        watching = Thread(target=watch, args=(process.pid, usage, over), daemon=True)
+        watching.start()
+        try:
+            usage.status = process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+        finally:
+            over.set()
+            watching.join()
+    usage.seconds = time.perf_counter() - began
+    return usage
+
+
+def watch(pid: int, usage: Usage, over: Event) -> None:
+    before = on_cards()
+    looks = 0
+    while not over.wait(EVERY):
+        private, mapped = held(pid)
+        usage.memory, usage.mapped = max(usage.memory, private), max(usage.mapped, mapped)
+        if before is not None and looks % 5 == 0:
+            usage.device = max(usage.device or 0, (on_cards() or 0) - before)
+        looks += 1
+
+
+def held(pid: int) -> tuple[int, int]:
+    """Bytes of a process and its descendants: without and with shared pages."""
+    private = mapped = 0
+    try:
+        top = psutil.Process(pid)
+        family = [top, *top.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0, 0
+    for process in family:
+        try:
+            memory = process.memory_info()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):  # over meanwhile
+            continue
+        mapped += memory.rss
+        private += memory.rss - getattr(memory, "shared", 0)
+    return private, mapped
+
+
+def on_cards() -> int | None:
+    """Bytes in use on all NVIDIA cards, whoever uses them; None without nvidia-smi."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    done = subprocess.run(
+        ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return sum(int(line) for line in done.stdout.split() if line.isdigit()) << 20
+
+
+def bytes_in(folder: Path) -> int:
+    """What a folder's files take, a file with several names once."""
+    sizes = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            status = path.stat()
+            sizes[(status.st_dev, status.st_ino)] = status.st_size
+    return sum(sizes.values())
+
+
+def machine() -> str:
+    """Processors, memory and the card in words."""
+    import torch
+
+    card = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{psutil.cpu_count()} processors, {memory:.0f} GiB, {card}, {sys.platform}"
