@@ -1,6 +1,6 @@
 """Blind baselines: what they learn from, back off to, and how sure they are."""
 
-from abo_vqa.models import blind
+from abo_vqa.models import blind, ngrams
 
 TRAIN = [
     ("What color is it?", "red"),
@@ -55,6 +55,12 @@ def test_ngrams_without_enough_answers_fall_back() -> None:
     assert said == ["x", "x"]
 
 
+def test_ngrams_without_a_word_in_two_rows_fall_back() -> None:
+    asked = ["a?", "b?", "a?", "b?"]  # a word has two letters
+    known = (asked, ["x", "y", "x", "y"])
+    assert blind.by_ngrams(*known)(asked) == blind.by_question(*known)(asked)
+
+
 def test_equal_answers_are_one_class_and_blank_ones_none() -> None:
     asked = ["q?"] * 8
     answers = ["2", "Two", "two", "2.0", "A", "A++", " ", "red"]
@@ -71,7 +77,7 @@ def say_all(fit, questions, answers) -> list[tuple[str, float]]:
 def test_a_fit_that_is_stopped_says_so_and_warns_nobody(monkeypatch, recwarn) -> None:
     assert blind.ended(blind.by_ngrams(QUESTIONS, ANSWERS))
     assert blind.ended(blind.by_question(QUESTIONS, ANSWERS))
-    monkeypatch.setattr(blind, "STEPS", 1)
+    monkeypatch.setattr(ngrams, "STEPS", 1)
     stopped = blind.by_ngrams(QUESTIONS, ANSWERS)
     assert not blind.ended(stopped)
     assert len(stopped(["What color is it?"])[0]) == 1

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from abo_vqa.metrics.normalise import norm
 from abo_vqa.questions import question_type
-
-STEPS = 100  # Newton steps; 12 to 25 on real questions
-STRENGTH = 2.0  # inverse of the penalty's weight, scikit-learn's C; chosen on held-out pictures
-ASKED_AT_ONCE = 4096  # bounds memory: their probabilities of every answer
 
 Predictor = Callable[[Sequence[str]], tuple[list[str], list[float]]]
 """Questions → answers and the probability that the fitted model gives to each."""
@@ -78,55 +74,19 @@ def by_ngrams(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
     Answers given only once are left out of the classes: they can't be learnt from words that
     occur once, and there are hundreds of them.
 
-    The fit is full Newton steps, whose memory is a few arrays of words × answers in single
-    precision (L-BFGS remembers twenty), over distinct (question, answer) weighted by how often they
-    occur. It ends by its gradient; where it doesn't, `Ngrams.ended` says so.
+    Where no word occurs in two rows there is nothing to fit, and the same question's answer
+    is the best that is known. A fit that is stopped before its end says so (`Ngrams.ended`).
     """
+    from abo_vqa.models.ngrams import Ngrams, NoSharedWordError
+
     counts = Counter(answers)
     known = [(q, a) for q, a in zip(questions, answers, strict=True) if counts[a] > 1]
     if len({answer for _, answer in known}) < 2:
         return by_question(questions, answers)
-    return Ngrams(Counter(known))
-
-
-class Ngrams:
-    """A fitted n-gram model.
-
-    Attributes:
-        ended: whether the fit reached its tolerance within `STEPS`.
-    """
-
-    def __init__(self, pairs: Mapping[tuple[str, str], int]) -> None:
-        import warnings
-
-        import numpy as np
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.feature_extraction.text import CountVectorizer
-        from sklearn.linear_model import LogisticRegression
-
-        distinct = sorted(pairs)  # the same sums, hence the same bytes, in any order of rows
-        self.vectorizer = CountVectorizer(ngram_range=(1, 2), binary=True, dtype=np.float32)
-        seen = self.vectorizer.fit_transform([question for question, _ in distinct])
-        # A coarse tolerance: the last hundredth of the loss takes most of the time and no answer.
-        self.model = LogisticRegression(C=STRENGTH, tol=1e-3, solver="newton-cg", max_iter=STEPS)
-        with warnings.catch_warnings(record=True) as raised:
-            warnings.simplefilter("always", ConvergenceWarning)
-            self.model.fit(
-                seen,
-                [answer for _, answer in distinct],
-                sample_weight=[pairs[pair] for pair in distinct],
-            )
-        self.ended = not any(issubclass(w.category, ConvergenceWarning) for w in raised)
-
-    def __call__(self, asked: Sequence[str]) -> tuple[list[str], list[float]]:
-        answers: list[str] = []
-        sure: list[float] = []
-        for start in range(0, len(asked), ASKED_AT_ONCE):
-            part = self.vectorizer.transform(asked[start : start + ASKED_AT_ONCE])
-            scores = self.model.predict_proba(part)  # [asked, classes]
-            answers += [str(self.model.classes_[best]) for best in scores.argmax(axis=1)]
-            sure += [float(p) for p in scores.max(axis=1)]
-        return answers, sure
+    try:
+        return Ngrams(Counter(known))
+    except NoSharedWordError:
+        return by_question(questions, answers)
 
 
 def ended(predictor: Predictor) -> bool:

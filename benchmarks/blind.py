@@ -1,0 +1,93 @@
+"""The blind n-gram model on as many questions as the study's train split has.
+
+    python benchmarks/blind.py                      # made-up questions of the study's statistics
+    python benchmarks/blind.py --library            # the same by scikit-learn's Newton solver
+    python benchmarks/blind.py --vqa FILE --seed 1  # a table of one's own
+
+Fits on four fifths of the pictures, asks about the others, and prints accuracy, the way the fit
+ended, processor seconds and the process's peak memory, imports included. Both ways fit the same
+classes and penalty, one process each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from helpers import study_questions
+
+from abo_vqa.io import read_table
+from abo_vqa.metrics.normalise import norm
+from abo_vqa.models import blind, ngrams
+
+
+class Library:
+    """scikit-learn's fit of the same model: every word, every distinct question and answer."""
+
+    def __init__(self, questions: Sequence[str], answers: Sequence[str]) -> None:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.feature_extraction.text import CountVectorizer
+        from sklearn.linear_model import LogisticRegression
+
+        counts = Counter(answers)
+        known = zip(questions, answers, strict=True)
+        pairs = Counter((q, a) for q, a in known if counts[a] > 1)
+        distinct = sorted(pairs)
+        self.words = CountVectorizer(ngram_range=(1, 2), binary=True, dtype=np.float32)
+        self.model = LogisticRegression(
+            C=ngrams.STRENGTH, tol=1e-3, solver="newton-cg", max_iter=ngrams.STEPS
+        )
+        seen = self.words.fit_transform([question for question, _ in distinct])
+        with warnings.catch_warnings(record=True) as raised:
+            warnings.simplefilter("always", ConvergenceWarning)
+            weights = [pairs[pair] for pair in distinct]
+            self.model.fit(seen, [answer for _, answer in distinct], sample_weight=weights)
+        self.ended = not any(issubclass(w.category, ConvergenceWarning) for w in raised)
+
+    def __call__(self, asked: Sequence[str]) -> tuple[list[str], list[float]]:
+        parts = [asked[i : i + 4096] for i in range(0, len(asked), 4096)]
+        said = np.concatenate([self.model.predict(self.words.transform(part)) for part in parts])
+        return [str(answer) for answer in said], []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=study_questions.ROWS)
+    parser.add_argument("--vqa", type=Path, help="image_path, question, answer")
+    parser.add_argument("--seed", type=int, default=0, help="of the split")
+    parser.add_argument("--library", action="store_true", help="scikit-learn's solver")
+    args = parser.parse_args()
+    if args.vqa:
+        table = read_table(args.vqa, ("image_path", "question", "answer"))
+    else:
+        table = study_questions.table(args.rows, max(1, round(args.rows / 3.08)))
+    print(study_questions.describe(list(table["question"]), list(table["answer"])))
+    pictures = np.random.default_rng(args.seed).permutation(sorted(set(table["image_path"])))
+    held_out = table["image_path"].isin(set(pictures[: len(pictures) // 5]))
+    train, test = table[~held_out], table[held_out]
+    known = blind.one_spelling(list(train["question"]), list(train["answer"]))
+    wanted = [norm(answer) for answer in test["answer"]]
+    others = {"majority": blind.majority, "type": blind.by_type, "question": blind.by_question}
+    fits = {} if args.library else others
+    fits["ngram"] = Library if args.library else blind.by_ngrams
+    for name, fit in fits.items():
+        start = time.process_time()
+        fitted = fit(*known)
+        said, _ = fitted(list(test["question"]))
+        used = time.process_time() - start
+        right = np.mean([norm(s) == w for s, w in zip(said, wanted, strict=True)])
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(
+            f"{name:9} {len(known[0]):,} rows: accuracy {right:.4f} of {len(test):,}, ended: "
+            f"{blind.ended(fitted)}, {used:.1f} processor seconds, {peak:.0f} MB"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""The n-gram model's fit: the library's optimum, a question one row, in single precision."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from abo_vqa.models import ngrams
+from abo_vqa.models.ngrams import Ngrams, Softmax
+
+NOUNS = [f"thing{i}" for i in range(60)]
+FORMS = {"What color is the {}?": ["red", "blue", "green", "black"],
+         "How many {} are there?": ["one", "two", "three"],
+         "Is the {} round?": ["yes", "no"],
+         "What is the {} made of?": ["wood", "steel", "glass", "paper", "clay"]}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Counter[tuple[str, str]]:
+    """3,000 rows: an answer goes with the form, and half the time with the noun."""
+    rng = np.random.default_rng(0)
+    found: Counter[tuple[str, str]] = Counter()
+    for _ in range(3000):
+        form = str(rng.choice(list(FORMS)))
+        noun = int(60 * rng.random() ** 2)
+        listed = FORMS[form]
+        place = noun if rng.random() < 0.5 else int(len(listed) * rng.random() ** 2)
+        found[form.format(NOUNS[noun]), listed[place % len(listed)]] += 1
+    return found
+
+
+@pytest.fixture
+def loss() -> Softmax:
+    rng = np.random.default_rng(1)
+    seen = sparse.csr_array((rng.random((7, 5)) < 0.5).astype(np.float32))
+    given = sparse.csr_array(rng.integers(0, 4, (7, 3)).astype(np.float32))
+    return Softmax(seen, given, 2.0)
+
+
+def test_gradient_and_hessian_are_the_loss_s_derivatives(loss: Softmax) -> None:
+    rng = np.random.default_rng(2)
+    at, along = (rng.normal(size=loss.start.size).astype(np.float32) for _ in range(2))
+    size = np.float32(1e-2)
+    before, after = (loss.value(at + sign * size * along) for sign in (-1, 1))
+    gradient, product = loss.value(at)[1], loss.hessian(at, along)
+    assert gradient @ along == pytest.approx((after[0] - before[0]) / (2 * size), rel=1e-3)
+    np.testing.assert_allclose(product, (after[1] - before[1]) / (2 * size), rtol=0.02, atol=0.02)
+
+
+def test_it_ends_where_scikit_learn_ends(pairs, monkeypatch) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    monkeypatch.setattr(ngrams, "TOLERANCE", 1e-5)
+    ours = Ngrams(pairs)
+    asked = sorted({question for question, _ in pairs})
+    library = LogisticRegression(C=ngrams.STRENGTH, tol=1e-6, max_iter=1000)
+    distinct = sorted(pairs)
+    library.fit(
+        ours.vectorizer.transform([q for q, _ in distinct]).astype(np.float64),
+        [a for _, a in distinct],
+        sample_weight=[pairs[pair] for pair in distinct],
+    )
+    chances = library.predict_proba(ours.vectorizer.transform(asked))
+    said, sure = ours(asked)
+    assert ours.ended
+    np.testing.assert_allclose(sure, chances.max(axis=1), atol=2e-3)
+    assert said == [library.classes_[best] for best in chances.argmax(axis=1)]
+
+
+def test_a_fit_is_in_single_precision(pairs, monkeypatch) -> None:
+    """Double precision doubles the memory, and SciPy keeps what it is given."""
+    kinds = set()
+    plain = Softmax.hessian
+
+    def noted(self, flat, along):
+        product = plain(self, flat, along)
+        kinds.update((flat.dtype.name, along.dtype.name, product.dtype.name))
+        return product
+
+    monkeypatch.setattr(Softmax, "hessian", noted)
+    assert Ngrams(pairs).weights.dtype == np.float32
+    assert kinds == {"float32"}
+
+
+def test_a_question_is_one_row_and_a_word_asked_once_no_column(pairs, monkeypatch) -> None:
+    shapes = []
+    plain = Softmax.__init__
+
+    def seen_by(self, seen, given, strength):
+        shapes.append((seen.shape, given.shape))
+        plain(self, seen, given, strength)
+
+    monkeypatch.setattr(Softmax, "__init__", seen_by)
+    more = pairs + Counter({("What color is the zeppelin?", "red"): 1})
+    fitted = Ngrams(more)
+    questions = {question for question, _ in more}
+    assert shapes[0][0][0] == shapes[0][1][0] == len(questions) < len(more)
+    assert "zeppelin" not in fitted.vectorizer.vocabulary_
+    assert "thing0" in fitted.vectorizer.vocabulary_
