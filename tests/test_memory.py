@@ -6,7 +6,7 @@ import psutil
 import pytest
 import torch
 
-from abo_vqa.memory import available_memory, out_of_memory, peak_memory
+from abo_vqa.memory import available_memory, container_memory, out_of_memory, peak_memory
 
 WORDS = [
     "CUDA out of memory. Tried to allocate 2.00 GiB.",
@@ -44,11 +44,38 @@ def test_the_process_has_a_peak() -> None:
     assert peak_memory(torch.device("cpu")) > 10_000_000
 
 
+def group(folder: Path, names: tuple[str, str], values: tuple[str, int], stat: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in zip(names, values, strict=True):
+        (folder / name).write_text(f"{value}\n")
+    (folder / "memory.stat").write_text(stat)
+
+
+V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+V2 = ("memory.max", "memory.current")
+
+
 def test_a_containers_limit_counts(tmp_path: Path) -> None:
-    assert available_memory(tmp_path) > 1_000_000
-    (tmp_path / "memory.stat").write_text("anon 3\ninactive_file 2\n")
-    (tmp_path / "memory.current").write_text("5\n")
-    (tmp_path / "memory.max").write_text("max\n")
-    assert 0.5 < available_memory(tmp_path) / psutil.virtual_memory().available < 2
-    (tmp_path / "memory.max").write_text("1005\n")
-    assert available_memory(tmp_path) == 1002
+    """Version 2: the group's own limit and those of the groups above it."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/batch/job\n")
+    top = tmp_path / "sys/fs/cgroup"
+    group(top / "batch/job", V2, ("max", 700), "anon 600\ninactive_file 100\n")
+    group(top / "batch", V2, ("5000", 4000), "anon 3500\ninactive_file 500\n")
+    assert list(container_memory(tmp_path)) == [1500]
+    assert available_memory(tmp_path) == 1500
+
+
+def test_a_containers_limit_in_the_older_version(tmp_path: Path) -> None:
+    """Version 1, seen from within: the group's folder is the top, and its name means nothing."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("5:cpu:/\n4:memory:/docker/4f6c\n0::/\n")
+    stat = "cache 9\ninactive_file 1\ntotal_inactive_file 300\n"
+    group(tmp_path / "sys/fs/cgroup/memory", V1, ("2000", 1000), stat)
+    assert available_memory(tmp_path) == 1300
+
+
+def test_without_a_limit_the_machine_counts(tmp_path: Path) -> None:
+    assert list(container_memory(tmp_path)) == []
+    free = psutil.virtual_memory()
+    assert 0 < available_memory() <= free.total

@@ -1,8 +1,9 @@
-"""Memory of the machine and its cards: whether it ran out, how to give it back, the peak."""
+"""Memory of the machine and its cards: whether it ran out, what is free, the peak."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,29 +18,6 @@ OUT_OF_MEMORY = re.compile(
     r"CU(BLAS|DNN|SOLVER|SPARSE|FFT)_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)",
     re.IGNORECASE,
 )
-
-# A container's limit, what it uses, and how much of that is files that can be let go: both versions
-# of control groups.
-CGROUPS = (
-    ("memory.max", "memory.current", "inactive_file"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
-)
-
-
-def available_memory(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes of the machine's memory that a process can have, a container's limit included."""
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
-    for limit, used, cached in CGROUPS:
-        try:
-            most, now = (int((cgroups / name).read_text()) for name in (limit, used))
-            stat = (cgroups / limit).with_name("memory.stat").read_text()
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-        files = re.search(rf"^{cached} (\d+)$", stat, re.MULTILINE)
-        free = min(free, max(most - now + (int(files[1]) if files else 0), 0))
-    return free
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -66,6 +44,55 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def available_memory(root: Path = Path("/")) -> int:
+    """Bytes of host memory that can still be used: the machine's, or fewer in a container.
+
+    Args:
+        root: where the system's own files (/proc, /sys) are.
+    """
+    import psutil
+
+    return min([psutil.virtual_memory().available, *container_memory(root)])
+
+
+def container_memory(root: Path = Path("/")) -> Iterator[int]:
+    """Bytes left under each limit that Linux's control groups set to this process.
+
+    The kernel kills a process that passes one, while the machine's own numbers look fine. File
+    pages that haven't been used lately count as free: the kernel drops them first.
+    """
+    # Version 2 and version 1, which may be there side by side: "0::/a/b", "4:memory:/a/b".
+    names = {
+        "": ("memory.max", "memory.current", "inactive_file"),
+        "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    }
+    mounted = root / "sys/fs/cgroup"
+    try:
+        groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:  # another system than Linux
+        return
+    for _, kind, group in (line.split(":", 2) for line in groups):
+        if kind in names:
+            top = mounted / kind
+            # A container sees its own group as the top, under whatever name the machine knows it.
+            own = top / group.lstrip("/")
+            for folder in [own, *(f for f in own.parents if f.is_relative_to(top))]:
+                yield from group_memory(folder, *names[kind])
+
+
+def group_memory(folder: Path, limit: str, usage: str, reclaimable: str) -> Iterator[int]:
+    """Bytes left under one control group's limit, if it has one."""
+    try:
+        most = (folder / limit).read_text(encoding="utf-8").strip()
+        used = int((folder / usage).read_text(encoding="utf-8"))
+        counts = (folder / "memory.stat").read_text(encoding="utf-8").split()
+    except OSError:  # the top group has no limit; another one may be out of sight
+        return
+    if most != "max":
+        dropped = int(dict(zip(counts[::2], counts[1::2], strict=True)).get(reclaimable, "0"))
+        yield max(0, int(most) - used + dropped)
 
 
 def peak_memory(device: torch.device) -> int:
