@@ -193,6 +193,7 @@ class Compute(Section):
 class Tracking(Section):
     experiment: str
     model_name: str
+    log_every: Count | None = None  # null: as many steps as keep a curve under 1,000 points
 
 
 class Config(Section):

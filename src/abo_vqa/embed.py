@@ -45,6 +45,7 @@ VQA = Path("data/vqa.csv")
 FOLDER = Path("data/embeddings")
 # numpy has no bfloat16: its bits are kept as integers.
 STORED = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
+SLICE = 64 * 2**20  # bytes that are read from the file at a time
 
 
 class EmbeddingStore:
@@ -83,17 +84,45 @@ class EmbeddingStore:
         """
         import torch
 
+        taken = torch.empty((len(paths), *self.vectors.shape[1:]), dtype=self.dtype)
+        self.fill(taken, paths)
+        return taken
+
+    def fill(self, out: torch.Tensor, paths: Sequence[str]) -> None:
+        """Write pictures' vision outputs into `out`, on any device, with no copy of the whole.
+
+        Args:
+            out: [paths, tokens, width], in the dtype they are stored in.
+        Raises:
+            UserError: a path isn't in the store, or its picture couldn't be read.
+        """
+        import torch
+
+        rows = self.rows(paths)
+        # One pass over the file in its own order, then back into the order asked for.
+        order = np.argsort(rows, kind="stable")
+        size = max(1, SLICE // self.picture_bytes)
+        for start in range(0, len(order), size):
+            places = order[start : start + size]
+            read = torch.from_numpy(self.vectors[rows[places]]).view(self.dtype)
+            out.index_copy_(0, torch.from_numpy(places).to(out.device), read.to(out.device))
+
+    def rows(self, paths: Sequence[str]) -> np.ndarray:
+        """Pictures' rows of vectors.npy.
+
+        Raises:
+            UserError: a path isn't in the store, or its picture couldn't be read.
+        """
         for path in paths:
             if path in self.errors or path not in self.place:
                 why = self.errors.get(path, "not among the embedded pictures; run `embed` again")
                 raise UserError(f"no vision output of {path}: {why}.")
-        rows = np.array([self.place[path] for path in paths], dtype=np.int64)
-        # One pass over the file in its own order, then back into the order asked for.
-        order = np.argsort(rows, kind="stable")
-        taken = torch.empty((len(rows), *self.vectors.shape[1:]), dtype=self.dtype)
-        view = taken.view(torch.uint16) if self.meta["dtype"] == "bfloat16" else taken
-        view.numpy()[order] = self.vectors[rows[order]]
-        return taken
+        return np.array([self.place[path] for path in paths], dtype=np.int64)
+
+    @property
+    def picture_bytes(self) -> int:
+        """Bytes of one picture's vision outputs."""
+        return int(self.vectors.itemsize * np.prod(self.vectors.shape[1:]))
 
     @property
     def dtype(self) -> torch.dtype:

@@ -8,6 +8,7 @@ ends with the same bytes.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from abo_vqa.embed import EmbeddingStore
 from abo_vqa.errors import UserError
 from abo_vqa.io import file_md5, fingerprint, read_table, scratch, write_results
 from abo_vqa.locks import discard, locked
+from abo_vqa.memory import peak_memory
 from abo_vqa.processes import rank_and_world, supervised, terminable
 from abo_vqa.refusals import storing
 from abo_vqa.stage import Log, Summary, execute, no_log, nothing, pin_threads
@@ -48,7 +50,7 @@ class Trained:
     Attributes:
         found: numbers about the run. matched: the layers that LoRA was put on.
         folder: the journal: its checkpoints hold all that was trained.
-        speed: rows a second since the (re)start, validation left out.
+        cost: rows a second since the (re)start, validation left out, and the peak of memory.
         main: whether this process writes the outputs.
         save: writes the best epoch's adapter to a folder.
     """
@@ -57,7 +59,7 @@ class Trained:
     matched: list[str]
     history: History
     folder: Path
-    speed: float
+    cost: dict[str, float]
     main: bool
     save: Callable[[Path], None] | None = None
 
@@ -104,14 +106,28 @@ def journal(config: Config) -> Iterator[Path]:
 
 
 def accelerator(config: Config) -> Any:
-    """Accelerate's, under `accelerate launch` or `--processes`; None with one process."""
-    if rank_and_world()[1] < 2:
+    """Accelerate's, under `torchrun` or `accelerate launch`; None with one process.
+
+    Raises:
+        UserError: the processes of this machine would share one GPU.
+    """
+    rank, world = rank_and_world()
+    if world < 2:
         return None
     from accelerate import Accelerator
 
     from abo_vqa.models.devices import pick_device
 
-    return Accelerator(cpu=pick_device(config.compute.device).type == "cpu")
+    device = config.compute.device
+    if ":" in device and int(os.environ.get("LOCAL_WORLD_SIZE", world)) > 1:
+        raise UserError(
+            f"compute.device is {device}, which all {world} processes would share. "
+            "Use cuda or auto: each process takes a GPU of its own."
+        )
+    shared = Accelerator(cpu=pick_device(device).type == "cpu")
+    if rank == 0:
+        print(f"{shared.num_processes} processes share each batch", file=sys.stderr)
+    return shared
 
 
 def readable_rows(store: EmbeddingStore) -> pd.DataFrame:
@@ -127,7 +143,7 @@ def pictures_for(
 ) -> Pictures:  # fmt: skip
     """Kept vision outputs, or the archive's pixels if the vision tower learns (`live`)."""
     from abo_vqa.archive import open_archive
-    from abo_vqa.training.pictures import Pixels, nearest
+    from abo_vqa.training.pictures import Pixels, Resident, nearest
 
     if live:
         print("lora.targets reach the vision tower: its kept outputs aren't used", file=sys.stderr)
@@ -135,7 +151,10 @@ def pictures_for(
         return Pixels(archive, blip.processor.image_processor)
     if not store.matches(config):
         raise UserError(f"{EMBEDDINGS} holds other weights' outputs: run the stage `embed`.")
-    return nearest(store, table["image_path"].tolist(), blip.device)
+    pictures = nearest(store, table["image_path"].tolist(), blip.device)
+    if isinstance(pictures, Resident):
+        stack.callback(pictures.close)
+    return pictures
 
 
 def train(config: Config, log: Log = no_log) -> Trained:
@@ -143,6 +162,7 @@ def train(config: Config, log: Log = no_log) -> Trained:
     import torch
 
     from abo_vqa.models.blip import Blip
+    from abo_vqa.models.devices import pick_dtype
     from abo_vqa.training.batches import Examples
     from abo_vqa.training.checkpoints import Checkpoints
     from abo_vqa.training.loop import Trainer
@@ -150,14 +170,15 @@ def train(config: Config, log: Log = no_log) -> Trained:
     from abo_vqa.training.validation import Validator, hold_out
 
     torch.set_num_threads(config.lora.threads or config.threads)
+    several = accelerator(config)
     store = EmbeddingStore.open(EMBEDDINGS)
     table = readable_rows(store)
     rows, held = hold_out(table, config)
     torch.manual_seed(config.seed)
-    blip = Blip.load(config.models.blip, config.compute)
-    dtype = blip.model.dtype  # of the arithmetic; what is trained stays in float32
-    if not config.models.blip.quantize:
-        blip.model.float()
+    # Weights in float32, or quantised as they are; the arithmetic in the dtype of the settings.
+    whole = None if config.models.blip.quantize else torch.float32
+    blip = Blip.load(config.models.blip, config.compute, dtype=whole)
+    dtype = pick_dtype(config.models.blip, config.compute, blip.device)
     model, matched = add_lora(blip.model, config.lora, config.models.blip)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if rank_and_world()[0] == 0:
@@ -179,9 +200,10 @@ def train(config: Config, log: Log = no_log) -> Trained:
             config.seed,
             Checkpoints(folder, config.lora.keep_checkpoints),
             dtype,
-            accelerator(config),
+            several,
         )
-        history = trainer.train(Validator(blip, examples, table, held or rows, dtype), log)
+        validator = Validator(blip, examples, table, held or rows, dtype)
+        history = trainer.train(validator, log, config.tracking.log_every)
     found: dict[str, Any] = {
         "rows": len(rows),
         "held_out_rows": len(held),
@@ -192,7 +214,8 @@ def train(config: Config, log: Log = no_log) -> Trained:
         "modules": len(matched),
     }
     keep = partial(save, model, blip.processor)
-    return Trained(found, matched, history, folder, trainer.speed, trainer.process == 0, keep)
+    cost = {"rows_per_second": trainer.speed, "peak_memory_bytes": peak_memory(blip.device)}
+    return Trained(found, matched, history, folder, cost, trainer.process == 0, keep)
 
 
 def run(config: Config, log: Log = no_log) -> Summary:
@@ -212,11 +235,11 @@ def work(config: Config, log: Log = no_log) -> Summary:
     message = (
         f"{len(trained.matched)} layers, {found['trainable_parameters']:,} trainable parameters; "
         f"best epoch {found['best_epoch']}: {found['best_validation_accuracy']:.3f} on "
-        f"{found['held_out_rows']:,} held-out rows; {trained.speed:,.0f} rows/s"
+        f"{found['held_out_rows']:,} held-out rows; {trained.cost['rows_per_second']:,.0f} rows/s"
     )
     return Summary(
         message,
-        metrics={**found, "rows_per_second": trained.speed},
+        metrics={**found, **trained.cost},
         headline={name: found[name] for name in ("best_validation_accuracy", "best_epoch")},
         datasets={"training": TRAIN},
         artifacts=(HISTORY,),

@@ -129,14 +129,14 @@ class Blip(VQAModel):
             group.sort(key=lambda i: which[i])
             words = self.processor.tokenizer(
                 [questions[i] for i in group], padding=True, return_tensors="pt"
-            ).to(self.device)
+            )
             places = sorted({which[i] for i in group})
             pictures = encoded[torch.tensor(places)].to(self.device, self.dtype)
             at = {place: n for n, place in enumerate(places)}
             mine = torch.tensor([at[which[i]] for i in group])
-            mask = words["attention_mask"]
+            ids, mask = words["input_ids"].to(self.device), words["attention_mask"]
             states = read_questions(
-                self.model.text_encoder, words["input_ids"], mask, pictures, mine, look_cheaply
+                self.model.text_encoder, ids, mask, pictures, mine, look_cheaply
             )
             yield group, states, mask
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.models.blip_attention import attend, keys_and_values
+from abo_vqa.models.blip_attention import attend, keys_and_values, visible_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,13 +15,14 @@ class AnswerSteps:
 
     Args:
         decoder: BLIP's text_decoder.
-        states, mask: [B, L, W] question states, and [B, L] where they aren't padding.
+        states, mask: [B, L, W] question states, and [B, L] where they aren't padding, best on the
+            CPU.
     """
 
     def __init__(self, decoder: Any, states: Tensor, mask: Tensor) -> None:
         self.decoder = decoder
         self.layers = decoder.bert.encoder.layer
-        self.visible = None if bool(mask.all()) else mask.bool()[:, None, None, :]  # [B, 1, 1, L]
+        self.visible = visible_tokens(mask, states.device)
         self.question = [keys_and_values(layer.crossattention, states) for layer in self.layers]
         self.said: list[tuple[Tensor, Tensor]] = []  # a layer: keys and values [B, H, tokens, D]
 

@@ -50,6 +50,17 @@ def attend(
     return out
 
 
+def visible_tokens(mask: Tensor, device: Any) -> Tensor | None:
+    """`attend`'s mask [B, 1, 1, L] on the device, or None where nothing is padding.
+
+    Args:
+        mask: [B, L] where tokens aren't padding, best on the CPU: it decides what is run.
+    """
+    if bool(mask.all()):
+        return None
+    return mask.bool()[:, None, None, :].to(device, non_blocking=True)
+
+
 def questions_a_picture(which: Tensor, pictures: int) -> int:
     """How many questions each picture has if all have equally many and they come in the pictures'
     order; else 0.
@@ -99,14 +110,14 @@ def read_questions(
 
     Args:
         encoder: BLIP's text_encoder. ids, mask: [B, L] tokens and where they aren't padding.
-        pictures: [P, T, W] vision outputs. which: [B] each question's picture; where it is on the
-            CPU, a GPU needn't be waited for.
+        pictures: [P, T, W] vision outputs. which: [B] each question's picture. Where it and the
+            mask are on the CPU, a GPU needn't be waited for.
         look: the cross-attention, here or in `blip_absorbed` (inference only).
     Returns:
         [B, L, W]; the states at padded positions mean nothing.
     """
     hidden: Tensor = encoder.embeddings(input_ids=ids)
-    visible = None if bool(mask.all()) else mask.bool()[:, None, None, :]  # [B, 1, 1, L]
+    visible = visible_tokens(mask, ids.device)
     count = questions_a_picture(which, len(pictures))
     for layer in encoder.encoder.layer:
         keys, values = keys_and_values(layer.attention, hidden)
@@ -122,14 +133,15 @@ def answer_logits(decoder: Any, ids: Tensor, states: Tensor, mask: Tensor) -> Te
     Args:
         decoder: BLIP's text_decoder. ids: [B, A] answer tokens from the start token on; padding
             comes last, where causal attention keeps it from changing anything before it.
-        states, mask: [B, L, W] question states and [B, L] where they aren't padding.
+        states, mask: [B, L, W] question states and [B, L] where they aren't padding, best on the
+            CPU.
     """
     import torch
 
     hidden: Tensor = decoder.bert.embeddings(input_ids=ids)
     length = ids.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
-    visible = None if bool(mask.all()) else mask.bool()[:, None, None, :]  # [B, 1, 1, L]
+    visible = visible_tokens(mask, ids.device)
     for layer in decoder.bert.encoder.layer:
         keys, values = keys_and_values(layer.attention, hidden)
         hidden = attend(layer.attention, hidden, keys, values, causal)

@@ -83,7 +83,8 @@ def metric_name(name: str) -> str:
 class Thinner:
     """Which points of a history are kept: all at first, then every 2nd, every 4th, …
 
-    A training of 13,640 steps keeps 3,400 points a metric; one by epoch never loses any.
+    Of 13,640 points a metric keeps 3,400; one by epoch never loses any. Training's curves come as
+    means over some steps, with fewer points than are thinned out.
     """
 
     def __init__(self) -> None:

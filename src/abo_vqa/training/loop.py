@@ -12,21 +12,23 @@ import math
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.config import Lora
 from abo_vqa.errors import Reclaimed, UserError
 from abo_vqa.io import write_json
-from abo_vqa.memory import out_of_memory, peak_memory
+from abo_vqa.memory import out_of_memory, release_memory
 from abo_vqa.processes import until_reclaimed
 from abo_vqa.stage import Log
-from abo_vqa.training.batches import Batch, Examples, epoch_plan, parts
+from abo_vqa.training.batches import Batch, Examples, epoch_plan
+from abo_vqa.training.curve import Curve
+from abo_vqa.training.feed import Feed
 from abo_vqa.training.history import History
 from abo_vqa.training.loss import summed_loss
 from abo_vqa.training.schedule import factor
+from abo_vqa.training.team import Team
 
 if TYPE_CHECKING:
     from abo_vqa.training.checkpoints import Checkpoints
@@ -36,6 +38,9 @@ Validate = Callable[[int, int], list[float]]
 
 
 STATE = {"step", "micro", "history", "trainable", "best", "optimizer", "scheduler", "scaler"}
+
+
+NO_ROOM = "Use a smaller lora.r, fewer lora.targets, compute.dtype: bfloat16, or a larger GPU."
 
 
 class NotANumber(UserError):
@@ -67,10 +72,12 @@ class Trainer:
 
         self.model, self.blip = model, model.get_base_model()
         self.examples, self.settings, self.seed = examples, settings, seed
-        self.checkpoints, self.dtype, self.accelerator = checkpoints, dtype, accelerator
-        self.process = accelerator.process_index if accelerator else 0
-        self.processes = accelerator.num_processes if accelerator else 1
+        self.checkpoints, self.dtype = checkpoints, dtype
         self.device = next(model.parameters()).device
+        self.team = Team(accelerator, self.device)
+        self.process = self.team.process
+        # A batch has `accumulate` parts in each process; more after memory was too small.
+        self.feed = Feed(examples, self.team, self.device, settings.accumulate)
         self.trainable = [p for p in model.parameters() if p.requires_grad]
         size = settings.batch_size * settings.accumulate
         lengths = [len(question) for question in examples.questions]
@@ -92,7 +99,6 @@ class Trainer:
         self.best: list[Any] | None = None  # what is trained, as it was after the best epoch
         self.step = 0
         self.trained_rows, self.seconds = 0, 0.0  # since the (re)start
-        self.micro = settings.accumulate  # parts a batch is cut into; more after out-of-memory
 
     @property
     def speed(self) -> float:
@@ -105,7 +111,7 @@ class Trainer:
         """Everything that the remaining steps depend on."""
         return {
             "step": self.step,
-            "micro": self.micro,
+            "micro": self.feed.micro,
             "history": vars(self.history),
             "trainable": [p.detach().cpu() for p in self.trainable],
             "best": self.best,
@@ -119,20 +125,22 @@ class Trainer:
             self.checkpoints.save(self.step, self.state())
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint, the first process's, if there is one."""
-        state = self.checkpoints.load(self.fits) if self.process == 0 else None
-        if self.processes > 1:
-            from accelerate.utils import broadcast_object_list
+        """Go on from the newest checkpoint, the first process's, if there is one.
 
-            state = broadcast_object_list([state])[0]
+        It may be another device's: what is loaded takes the device of what is trained.
+        """
+        state = self.checkpoints.load(self.fits) if self.process == 0 else None
+        state = self.team.first(state)
         if state is None:
             return
-        self.step, self.micro = state["step"], state["micro"]
+        self.step, self.feed.micro = state["step"], state["micro"]
         self.history, self.best = History(**state["history"]), state["best"]
         self.put(state["trainable"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
-        self.scaler.load_state_dict(state["scaler"])
+        # It is empty where no scaler was needed, e.g. on a CPU.
+        if state["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
 
     def fits(self, state: dict[str, Any]) -> bool:
         """Whether a checkpoint's content is a whole state of this training."""
@@ -151,23 +159,34 @@ class Trainer:
 
     # ---- the loop
 
-    def train(self, validate: Validate, log: Log) -> History:
+    def train(self, validate: Validate, log: Log, log_every: int | None = None) -> History:
         """Go through the epochs that are left; the model ends as it was after the best one.
 
+        Args:
+            log_every: steps that a point of the logged curves is the mean of; see `Curve`.
         Raises:
             Reclaimed: SIGTERM came; the state is saved.
             OSError: no space left for a checkpoint, e.g.; the last one is whole.
             NotANumber: the loss or its gradient isn't.
-            UserError: one picture's questions don't fit into memory.
+            UserError: one picture's questions don't fit into memory, or something else doesn't.
         """
+        try:
+            return self.go_on(validate, log, log_every)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            raise UserError(f"out of memory after step {self.step}. {NO_ROOM}") from error
+
+    def go_on(self, validate: Validate, log: Log, log_every: int | None) -> History:
         self.resume()
+        curve = Curve(log, sum(map(len, self.plans)), log_every, self.device)
         with until_reclaimed() as reclaimed, self.bar() as bar:
             while len(self.history.epochs) < self.settings.epochs:
                 epoch = len(self.history.epochs) + 1
                 began = time.monotonic()
                 plan = self.plans[epoch - 1]
                 done = self.step - sum(map(len, self.plans[: epoch - 1]))
-                self.epoch(plan[done:], reclaimed, bar, log)
+                self.epoch(plan[done:], reclaimed, bar, curve)
                 seconds = time.monotonic() - began
                 self.close_epoch(epoch, validate, log)
                 if done == 0:  # else a part of it ran before an interruption
@@ -191,29 +210,36 @@ class Trainer:
         )
 
     def epoch(
-        self, plan: list[list[int]], reclaimed: Callable[[], bool], bar: Any, log: Log
+        self, plan: list[list[int]], reclaimed: Callable[[], bool], bar: Any, curve: Curve
     ) -> None:
-        """The given batches, saving every few minutes."""
+        """The given batches, saving every few minutes; the last one is a point of the curves."""
+        with closing(self.feed.ahead(plan)) as batches:
+            self.steps(batches, reclaimed, bar, curve)
+        curve.point(self.step)
+
+    def steps(
+        self,
+        batches: Iterable[tuple[list[int], list[Batch] | None]],
+        reclaimed: Callable[[], bool],
+        bar: Any,
+        curve: Curve,
+    ) -> None:
         self.model.train()
         saved = began = time.monotonic()
-        for batch, ready in self.prefetch(plan):
+        for batch, ready in batches:
             rate = float(self.scheduler.get_last_lr()[0])
             loss, norm, stop = self.update(batch, ready, reclaimed())
             self.step += 1
             self.history.steps.append({"step": self.step, "loss": loss, "lr": rate})
             now = time.monotonic()
-            log(
-                {"loss": loss, "lr": rate, "gradient_norm": norm,
-                 "memory_bytes": peak_memory(self.device),
-                 "samples_per_second": len(batch) / (now - began)},
-                self.step,
-            )  # fmt: skip
+            curve.add(self.step, loss, rate, norm, len(batch), now - began)
             self.trained_rows += len(batch)
             self.seconds += now - began
             began = now
             bar.set_postfix_str(f"epoch {len(self.history.epochs) + 1}, loss {loss:.3f}", False)
             bar.update(len(batch))
             if stop:
+                curve.point(self.step)
                 self.save()
                 raise Reclaimed(f"stopped by SIGTERM at step {self.step}; run it again to go on.")
             if now - saved > 60 * self.settings.checkpoint_minutes:
@@ -223,7 +249,7 @@ class Trainer:
     def close_epoch(self, epoch: int, validate: Validate, log: Log) -> None:
         """Validate, keep what was trained if it is the best, save."""
         self.model.eval()
-        right, rows, loss, tokens = self.summed(validate(self.process, self.processes))
+        right, rows, loss, tokens = self.team.total(validate(self.process, self.team.processes))
         found = {"validation_accuracy": right / rows, "validation_loss": loss / tokens}
         self.history.epochs.append({"epoch": epoch, **found})
         if self.history.better(right / rows, loss / tokens):
@@ -233,46 +259,37 @@ class Trainer:
         self.save()
         log(found, self.step)
 
-    def prefetch(self, plan: list[list[int]]) -> Iterator[tuple[list[int], list[Batch]]]:
-        """Each batch with this process's parts of it, on a GPU or from a disk read ahead."""
-        from abo_vqa.training.pictures import Resident
-
-        if self.device.type == "cpu" and isinstance(self.examples.pictures, Resident):
-            yield from ((batch, self.prepare(batch)) for batch in plan)
-            return
-        with ThreadPoolExecutor(1) as pool:
-            waiting: Future[list[Batch]] | None = None
-            for batch, following in zip(plan, [*plan[1:], None], strict=True):
-                ready = waiting.result() if waiting else self.prepare(batch)
-                waiting = pool.submit(self.prepare, following) if following else None
-                yield batch, ready
-
-    def prepare(self, batch: list[int]) -> list[Batch]:
-        """This process's parts of a batch, on the device."""
-        cut = parts(batch, self.examples.paths, self.micro * self.processes)
-        mine = cut[self.process :: self.processes]
-        return [self.examples.batch(rows).to(self.device) for rows in mine]
+    def prepare(self, batch: list[int]) -> list[Batch] | None:
+        """This process's parts of a batch, on the device; None if memory is too small for them."""
+        return self.feed.prepare(batch)
 
     # ---- a step
 
-    def update(self, batch: list[int], ready: list[Batch], stop: bool) -> tuple[float, float, bool]:
+    def update(
+        self, batch: list[int], ready: list[Batch] | None, stop: bool
+    ) -> tuple[float, float, bool]:
         """One optimiser step.
 
+        Args:
+            ready: what `prepare` gave; emptied when there is too little memory.
         Returns:
             The batch's mean loss a token, the gradient's norm, and whether any process must stop.
         """
         import torch
 
+        if ready is None:  # the batch before is gone by now
+            release_memory()
+            ready = self.prepare(batch)
         while True:
-            loss, full = self.gradients(batch, ready)
-            loss, failed, stops = self.summed([loss, full, stop])
+            loss, full = (0.0, True) if ready is None else self.gradients(batch, ready)
+            loss, failed, stops = self.team.total([loss, full, stop])
             if not failed:
                 break
-            ready = []  # frees their memory
+            if ready is not None:
+                ready.clear()  # for whoever holds the list: its memory is free then
             self.halve(batch)
             ready = self.prepare(batch)
-        if self.processes > 1:
-            self.share_gradients()
+        self.team.share_gradients(self.trainable)
         self.scaler.unscale_(self.optimizer)
         limit = self.settings.max_grad_norm or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(self.trainable, limit))
@@ -295,9 +312,9 @@ class Trainer:
 
         torch.manual_seed(random.Random(f"{self.seed}:{self.step}:{self.process}").getrandbits(63))
         tokens = self.examples.tokens(batch)
-        total = torch.zeros((), device=self.device)
         cast = self.dtype != torch.float32
         try:
+            total = torch.zeros((), device=self.device)
             for part in ready:
                 with torch.autocast(self.device.type, self.dtype) if cast else nullcontext():
                     loss = self.loss(self.blip, part) / tokens
@@ -311,40 +328,12 @@ class Trainer:
 
     def halve(self, batch: list[int]) -> None:
         """Cut batches into twice as many parts from now on, after memory was too small."""
-        import torch
-
         self.optimizer.zero_grad(set_to_none=True)
-        pictures = len({self.examples.paths[i] for i in batch})
-        if self.micro * self.processes >= pictures:
-            raise UserError(
-                "out of memory with a single picture's questions at a time. Use a smaller "
-                "lora.r, fewer lora.targets, compute.dtype: bfloat16, or a larger GPU."
-            )
-        self.micro *= 2
+        if not self.feed.halve(batch):
+            raise UserError(f"out of memory with a single picture's questions at a time. {NO_ROOM}")
         if self.process == 0:
-            print(f"out of memory: batches in {self.micro} parts from now on", file=sys.stderr)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    def share_gradients(self) -> None:
-        """Sum the gradients over all processes, in one exchange."""
-        import torch
-
-        grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.trainable]
-        flat = self.accelerator.reduce(torch.cat([g.flatten() for g in grads]), "sum")
-        pieces = flat.split([g.numel() for g in grads])
-        for parameter, piece in zip(self.trainable, pieces, strict=True):
-            parameter.grad = piece.view_as(parameter)
-
-    def summed(self, values: Sequence[float]) -> list[float]:
-        """Values summed over all processes."""
-        import torch
-
-        if self.processes == 1:
-            return [float(value) for value in values]
-        tensor = torch.tensor([float(v) for v in values], dtype=torch.float64, device=self.device)
-        total: list[float] = self.accelerator.reduce(tensor, "sum").tolist()
-        return total
+            print(f"out of memory: batches in {self.feed.micro} parts from now on", file=sys.stderr)
+        release_memory()
 
     def refuse(self, batch: list[int]) -> None:
         """Say which rows made the loss something that isn't a number."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from abo_vqa.errors import UserError
 from abo_vqa.groups import NEEDS, group_rows
+from abo_vqa.memory import out_of_memory, release_memory
 from abo_vqa.metrics.normalise import same_answer
+from abo_vqa.training.batches import parts
 from abo_vqa.training.loss import seen, summed_loss
 
 if TYPE_CHECKING:
@@ -47,20 +51,48 @@ class Validator:
     ) -> None:
         self.blip, self.examples, self.dtype = blip, examples, dtype
         self.questions, self.answers = table["question"].tolist(), table["answer"].tolist()
+        self.limit: int | None = None  # rows that memory is large enough for, once it wasn't
         self.parts = [list(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH)]
 
     def __call__(self, process: int = 0, processes: int = 1) -> list[float]:
-        """This process's share: right answers, rows, summed loss, answer tokens."""
-        import torch
+        """This process's share: right answers, rows, summed loss, answer tokens.
 
+        Raises:
+            UserError: one picture's questions don't fit into memory.
+        """
         totals = [0.0] * 4
         for rows in self.parts[process::processes]:
-            with torch.no_grad(), self.cast():
-                loss, said = self.ask(rows)
-            right = sum(same_answer(a, self.answers[i]) for a, i in zip(said, rows, strict=True))
-            found = (right, len(rows), loss, self.examples.tokens(rows))
-            totals = [total + value for total, value in zip(totals, found, strict=True)]
+            for found in self.measured(rows):
+                totals = [total + value for total, value in zip(totals, found, strict=True)]
         return totals
+
+    def measured(self, rows: Sequence[int]) -> Iterator[list[float]]:
+        """The same four numbers of some rows, in halves wherever memory is too small for more."""
+        import torch
+
+        if self.limit is None or len(rows) <= self.limit:
+            try:
+                with torch.no_grad(), self.cast():
+                    loss, said = self.ask(rows)
+                right = sum(
+                    same_answer(a, self.answers[i]) for a, i in zip(said, rows, strict=True)
+                )
+                yield [right, len(rows), loss, self.examples.tokens(rows)]
+                return
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+            release_memory()
+            self.limit = (len(rows) + 1) // 2
+            print(f"out of memory: validating {self.limit} rows at a time", file=sys.stderr)
+        halves = parts(rows, self.examples.paths, 2)
+        if len(halves) < 2:
+            raise UserError(
+                "out of memory while validating a single picture's questions. Use "
+                "compute.dtype: bfloat16, or a larger GPU."
+            )
+        for half in halves:
+            yield from self.measured(half)
 
     def cast(self) -> Any:
         import torch
