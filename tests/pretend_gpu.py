@@ -14,19 +14,21 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
 import torch
 from pretend_cuda import Block, Card, Machine, patches
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 CPU = torch.device("cpu")
+COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 COPIES = {"_to_copy", "copy_", "copy", "_foreach_copy_"}
 INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
 NO_SCALARS = {"index_select", "embedding", "gather"}  # their indices may not stay on the CPU
+PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward"}
+HALF = {torch.float16, torch.bfloat16}
 HALF_TO_FLOAT = {"_softmax", "_log_softmax"}
 
 
@@ -122,9 +124,10 @@ def run(func: Any, args: Any, kwargs: Any) -> Any:
     """An operation of torch, checked as CUDA would, computed on the CPU."""
     if composite(func):  # comes here in inference mode only; otherwise it has come apart before
         with Dispatch():
-            return func.decompose(*args, **kwargs)
+            return func._op_dk(COMPOSITE, *args, **kwargs)
     name = getattr(func, "overloadpacket", func).__name__
-    tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
+    tensors: list[torch.Tensor] = []
+    each((args, kwargs), lambda t: tensors.append(t))
     on = [t for t in tensors if isinstance(t, OnCard)]
     if name not in COPIES:
         check(name, args, on, [t for t in tensors if t.device.type == "cpu"])
@@ -136,7 +139,7 @@ def run(func: Any, args: Any, kwargs: Any) -> Any:
     if name == "copy_":
         asked = args[0].device
     target = torch.device(asked) if asked is not None else on[0].device if on else CPU
-    plain_args, plain = tree_map(bare, args), tree_map(bare, kwargs)
+    plain_args, plain = each(args, bare), each(kwargs, bare)
     if target.type == "cuda" and "device" in plain:
         plain["device"] = CPU
     pins = plain.pop("pin_memory", None)
@@ -146,9 +149,7 @@ def run(func: Any, args: Any, kwargs: Any) -> Any:
     card, moved = machine().card(target), name in COPIES
     known = {id(t.held): t for t in on}
 
-    def wrapped(value: Any) -> Any:
-        if not isinstance(value, torch.Tensor):
-            return value
+    def wrapped(value: torch.Tensor) -> torch.Tensor:
         same = known.get(id(value))
         if same is None:
             return OnCard(value, card, moved)
@@ -156,17 +157,28 @@ def run(func: Any, args: Any, kwargs: Any) -> Any:
             raise NotImplementedError(f"{name} in place on a pretended GPU")
         return same
 
-    return tree_map(wrapped, out)
+    return each(out, wrapped)
+
+
+def each(value: Any, change: Callable[[torch.Tensor], Any]) -> Any:
+    """A structure of an operation's arguments or results with every tensor changed."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, list | tuple):
+        return type(value)([each(item, change) for item in value])
+    if isinstance(value, dict):
+        return {name: each(item, change) for name, item in value.items()}
+    return value
 
 
 @functools.cache
 def composite(func: Any) -> bool:
     """Whether an operation is made of others, for which it picks devices itself."""
     has = torch._C._dispatch_has_kernel_for_dispatch_key
-    return hasattr(func, "overloadpacket") and has(func.name(), "CompositeImplicitAutograd")
+    return hasattr(func, "overloadpacket") and has(func.name(), COMPOSITE)
 
 
-def bare(value: Any) -> Any:
+def bare(value: torch.Tensor) -> torch.Tensor:
     return value.held if isinstance(value, OnCard) else value
 
 
@@ -176,6 +188,13 @@ def computed(func: Any, name: str, args: Any, kwargs: Any) -> Any:
         return func(args[0].float(), args[1], False)
     if name in {f"{n}_backward_data" for n in HALF_TO_FLOAT} and args[0].dtype != args[3]:
         return func(*args[:3], args[0].dtype).to(args[3])
+    if name in PRODUCTS:
+        # As a card does: sums in float32. The CPU's own way is a hundred times slower, too.
+        dtypes: set[torch.dtype] = set()
+        each(args, lambda t: dtypes.add(t.dtype))
+        if len(dtypes) == 1 and dtypes < HALF:
+            out = func(*each(args, torch.Tensor.float), **kwargs)
+            return each(out, lambda t: t.to(*dtypes))
     return func(*args, **kwargs)
 
 
