@@ -1,0 +1,1 @@
+from scorers import bart, roberta  # noqa: F401
