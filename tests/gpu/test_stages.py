@@ -5,15 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import tiny
-import yaml
+from gpu_settings import settings
 from training import project
 
 from abo_vqa import embed, finetune, predict
-from abo_vqa.config import load_config
 from abo_vqa.io import read_json, read_table
 
 PREDICTIONS = Path("reports/baselines/blip/predictions.csv")
-LORA = {**project.QUICK, "max_grad_norm": 1.0, "batch_size": 8, "dropout": 0.0, "threads": 1}
 
 
 @pytest.fixture(scope="module")
@@ -24,17 +22,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def here(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project.copy(shop, tmp_path / "here"))
-
-
-def settings(device: str, dtype: str, stored: str):
-    file = Path("params.yaml")
-    params = yaml.safe_load(file.read_text())
-    params["compute"] = {"device": device, "dtype": dtype}
-    params["embed"]["dtype"] = stored
-    params["lora"] |= LORA
-    params["threads"] = 1
-    file.write_text(yaml.safe_dump(params))
-    return load_config()
 
 
 def walked(device: str, dtype: str = "float32", stored: str = "float32") -> SimpleNamespace:
