@@ -81,3 +81,19 @@ def test_mistakes_are_told_in_a_line(
 def test_no_adapter(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "--image", "pictures/a.jpg", "--question", "x?"]) == 2
     assert "run the stage `finetune`" in capsys.readouterr().err
+
+
+def test_a_question_for_which_memory_isnt_enough(monkeypatch, capsys) -> None:
+    """One message that says what to set, and no traceback; of a table nothing is written."""
+    from abo_vqa.models.vilt import Vilt
+
+    def full(*_):
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(Vilt, "answer_encoded", full)
+    one = ["--image", "pictures/a.jpg", "--question", "is it red?"]
+    many = ["--images", "pictures", "--csv", "asked.csv", "--out", "short.csv"]
+    for words in (one, many):
+        assert main(["predict", "--model", "vilt", *words]) == 2
+        assert "models.vilt.quantize to 8bit or 4bit" in capsys.readouterr().err
+    assert not Path("short.csv").exists()

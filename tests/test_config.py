@@ -129,3 +129,25 @@ def test_fill_nulls_at_any_depth():
         "a": 1,
         "b": {"c": 2, "d": 0},
     }
+
+
+def test_batch_sizes_have_a_section_of_their_own(workspace) -> None:
+    """DVC takes `models` for what answers depend on, and `batch_sizes` for nothing."""
+    profile = Path("conf/profiles/sample.yaml")
+    settings = yaml.safe_load(profile.read_text())
+    settings["batch_sizes"] = {"llava": 3, "bartscore": 5}
+    profile.write_text(yaml.safe_dump(settings))
+    config = load_config()
+    assert (config.models.llava.batch_size, config.models.vilt.batch_size) == (3, 64)
+    assert config.scorers.bartscore.batch_size == 5
+    settings["batch_sizes"] = {"lava": 3, "vilt": 0}
+    settings["models"]["blip"]["batch_size"] = 8
+    profile.write_text(yaml.safe_dump(settings))
+    with pytest.raises(UserError) as told:
+        load_config()
+    for problem in (
+        "batch_sizes.lava: neither a model nor a scorer; there are: blip,",
+        "blip.batch_size: batch sizes have a section of their own; set batch_sizes.blip",
+        "models.vilt.batch_size: found 0",
+    ):
+        assert problem in str(told.value)

@@ -108,7 +108,7 @@ def test_killed_after_some_blocks_and_resumed(here: Path, monkeypatch: pytest.Mo
     config = with_embed(load_config(), batch_size=3)
     embed.run(config)
     whole = {p.name: p.read_bytes() for p in FOLDER.iterdir()}
-    encode, calls = Blip.encode, []
+    encode, calls = Blip.see, []
 
     def dies(self, pictures):
         calls.append(len(pictures))
@@ -116,7 +116,7 @@ def test_killed_after_some_blocks_and_resumed(here: Path, monkeypatch: pytest.Mo
             raise KeyboardInterrupt
         return encode(self, pictures)
 
-    monkeypatch.setattr(Blip, "encode", dies)
+    monkeypatch.setattr(Blip, "see", dies)
     with pytest.raises(KeyboardInterrupt):
         embed.run(config)
     embed.run(config)
@@ -149,7 +149,7 @@ def test_what_is_embedded_is_kept_until_the_stage_has_ended(here: Path, monkeypa
     whole = {p.name: p.read_bytes() for p in FOLDER.iterdir()}
     for file in FOLDER.iterdir():
         file.unlink()
-    monkeypatch.setattr(Blip, "encode", None)  # nothing is left to do
+    monkeypatch.setattr(Blip, "see", None)  # nothing is left to do
     embed.run(load_config())
     assert {p.name: p.read_bytes() for p in FOLDER.iterdir()} == whole
     assert not list(Path(".cache/abo-vqa/embed").iterdir())
@@ -163,3 +163,34 @@ def test_vectors_are_mapped_and_not_read(here: Path) -> None:
 def test_missing_store(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run the stage `embed`"):
         EmbeddingStore.open(tmp_path)
+
+
+def test_memory_too_short_for_a_block_is_told_and_nothing_lost(here: Path, monkeypatch) -> None:
+    """Out of memory in the background is none yet: only a block that doesn't fit alone is."""
+    from abo_vqa.models.blip import Blip
+
+    config = with_embed(load_config(), batch_size=3)
+    see, prepare = Blip.see, Blip.prepare
+    calls: list[str] = []
+
+    def prepared(self, pictures):
+        calls.append("prepare")
+        if len(calls) == 1:
+            raise MemoryError
+        return prepare(self, pictures)
+
+    def seen(self, pixels):
+        calls.append("see")
+        if calls.count("see") == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return see(self, pixels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Blip, "prepare", prepared)
+        patch.setattr(Blip, "see", seen)
+        with pytest.raises(UserError, match=r"3 pictures at a time\. Lower embed\.batch_size"):
+            embed.run(config)
+    counted: list[int] = []
+    monkeypatch.setattr(Blip, "see", lambda self, p: counted.append(len(p)) or see(self, p))
+    embed.run(config)
+    assert sum(counted) == 10 - 6  # two blocks of three were kept; one picture is broken
