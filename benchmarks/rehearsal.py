@@ -98,7 +98,8 @@ def every_model() -> tuple[str, ...]:
 
 def stage_names(models: tuple[str, ...]) -> list[str]:
     baselines = [f"baseline@{model}" for model in models]
-    return ["curate", "generate", "split", "embed", *baselines, "finetune", "evaluate", "report"]
+    before = ["curate", "generate", "split", "embed", "inputs"]
+    return [*before, *baselines, "finetune", "evaluate", "report"]
 
 
 def write_checkpoints(
