@@ -84,7 +84,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--part", choices=["all", "small"], default="all")
     parser.add_argument("--sizes", choices=["real", "toy"], default="real", help="of the weights")
-    parser.add_argument("--pictures", type=int, default=10, help="in the archive (%(default)s)")
+    parser.add_argument("--pictures", type=int, default=16, help="in the archive (%(default)s)")
     parser.add_argument("--folder", type=Path, default=CACHE, help="checkpoints, clone, logs")
     options = parser.parse_args()
     options.folder = options.folder.absolute()
@@ -121,8 +121,9 @@ def prepare(work: Path, options: argparse.Namespace, models: tuple[str, ...]) ->
     print("preparing a clone", flush=True)
     clone(work)
     changes = settings(options, models)
-    params = edit(work / "params.yaml", {k: v for k, v in changes.items() if "models." not in k})
-    edit(work / "conf/profiles/abo.yaml", {k: v for k, v in changes.items() if "models." in k})
+    profile = {k: v for k, v in changes.items() if k.startswith(("models.", "batch_sizes."))}
+    edit(work / "conf/profiles/abo.yaml", profile)
+    params = edit(work / "params.yaml", {k: changes[k] for k in changes if k not in profile})
     raw = work / "data" / "raw" / "abo"
     images = image_ids(options.pictures, 0)[len(params["curate"]["excluded_images"]) :]
     write_listings(raw, LISTINGS_A_PICTURE * len(images), images)
@@ -144,9 +145,9 @@ def settings(options: argparse.Namespace, models: tuple[str, ...]) -> dict[str, 
     if options.sizes == "toy":
         changes["models.clip.architecture"] = None  # the small one describes itself
     elif not torch.cuda.is_available():
-        for name in set(HALVES) & set(models):
+        for name in HALVES if options.part == "all" else ():
             changes[f"models.{name}.dtype"] = "bfloat16"
-            changes[f"models.{name}.batch_size"] = AT_ONCE
+            changes[f"batch_sizes.{name}"] = AT_ONCE
     return changes
 
 

@@ -163,16 +163,20 @@ def answer_share(name: str, config: Config, job: Job) -> tuple[dict[str, Any], d
     """Answer this process's share of the rows into the journal.
 
     Returns:
-        The model's record; and, on a GPU, the bytes of its memory that were held at most.
+        The model's record; how long loading it took; and, on a GPU, the bytes of its memory that
+        were held at most.
     """
+    began = time.perf_counter()
     model = load_model(name, config, **job.options)
+    found = {"load_seconds": time.perf_counter() - began}
     rank, world = rank_and_world()
     with ExitStack() as stack:
         pictures = pictures_for(name, config, job.rows, model, stack)
         size = checkpoint_of(name, config).batch_size
         answer_rows(model, job.rows, pictures, job.folder, size, rank, world, weights_key(name))
-    on_gpu = model.device.type == "cuda"
-    return model.record(), {"peak_gpu_bytes": float(peak_memory(model.device))} if on_gpu else {}
+    if model.device.type == "cuda":
+        found["peak_gpu_bytes"] = float(peak_memory(model.device))
+    return model.record(), found
 
 
 @dataclass(frozen=True)
@@ -208,10 +212,10 @@ def answer_all(name: str, config: Config) -> Summary:
     began = time.perf_counter()
     job = Job.of(name, config)
     record: dict[str, Any] = {}
-    memory: dict[str, float] = {}
+    measured: dict[str, float] = {}
     with locked(job.folder):
         if collect(job.rows, job.folder) is None:
-            record, memory = answer_share(name, config, job)
+            record, measured = answer_share(name, config, job)
         while (predictions := collect(job.rows, job.folder)) is None:
             time.sleep(1)
     out = write_table(predictions, REPORTS / name / "predictions.csv")
@@ -224,7 +228,7 @@ def answer_all(name: str, config: Config) -> Summary:
             "failed": failed,
             "empty": int((predictions["prediction"] == "").sum()) - failed,
             "rows_per_second": rows / (time.perf_counter() - began),
-            **memory,
+            **measured,
         },
         params=record,
         datasets={"questions": VQA},
