@@ -21,8 +21,13 @@ BUILD   := $(if $(TORCH_BACKEND),--torch-backend=$(TORCH_BACKEND) $(addprefix --
 # Whole files are dealt out to one process a core, the first and longest file first.
 PYTEST := pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
+# What `make rehearsal` rehearses: all models, or those that ten minutes are enough for.
+PART   ?= all
+# Those with a target of their own take longer, or a GPU.
+BENCHMARKS = $(filter-out benchmarks/rehearsal.py benchmarks/gpu.py,$(wildcard benchmarks/*.py))
+
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-all lint report ui abo sample bench lock clean
+.PHONY: help setup repro test test-all lint report ui abo sample bench rehearsal lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -83,7 +88,10 @@ sample: setup  ## rebuild the embedded sample: pictures, catalogue, checkpoints 
 	abo-vqa sample
 
 bench: $(VENV)/dev  ## run the benchmarks that docs/benchmarks.md quotes
-	for script in benchmarks/*.py; do python "$$script" || exit; done
+	for script in $(BENCHMARKS); do python "$$script" || exit; done
+
+rehearsal: setup  ## the real run on stand-ins for data and weights: an hour (PART=small: 10 min)
+	python benchmarks/rehearsal.py --part $(PART)
 
 lock: $(BIN)/uv  ## refresh requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \

@@ -220,8 +220,8 @@ def table(stages: list[Stage], changes: Mapping[str, Any], seconds: float) -> st
         f"{machine()}; {seconds / 60:.1f} minutes in all",
         f"otherwise than in a real run: {', '.join(f'{k}: {v}' for k, v in changes.items())}",
         "",
-        "| stage | s | memory, GB | with mapped files | device, GB | written, MB | a second "
-        "| full run, h |",
+        "| stage | s | memory, GB | without mapped files | device, GB | written, MB "
+        "| rows a second | full run, h |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for stage in stages:
@@ -230,7 +230,7 @@ def table(stages: list[Stage], changes: Mapping[str, Any], seconds: float) -> st
             stage.name,
             "failed" if usage.status else f"{usage.seconds:.0f}",
             amount(usage.memory / 1e9 or None, 1),
-            amount(usage.mapped / 1e9 or None, 1),
+            amount(usage.private / 1e9 or None, 1),
             amount(None if usage.device is None else usage.device / 1e9, 1),
             amount(stage.written / 1e6, 1),
             amount(stage.rate, 2),

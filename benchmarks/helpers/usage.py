@@ -21,16 +21,16 @@ class Usage:
     """What one command took.
 
     Attributes:
-        memory: bytes that its processes held at most at one time; pages of files that are mapped
-            into them, which the system can take back, are left out where it tells (Linux).
-        mapped: the same with those pages.
+        memory: bytes that its processes held at most at one time.
+        private: the same without the pages of files mapped into them, such as weights that are
+            used as they are stored, where the system tells (Linux): it can take those back.
         device: bytes of all cards in use at most, beyond what was in use before; None without
             nvidia-smi.
     """
 
     seconds: float = 0.0
     memory: int = 0
-    mapped: int = 0
+    private: int = 0
     device: int | None = None
     status: int = 0
 
@@ -62,16 +62,16 @@ def watch(pid: int, usage: Usage, over: Event) -> None:
     before = on_cards()
     looks = 0
     while not over.wait(EVERY):
-        private, mapped = held(pid)
-        usage.memory, usage.mapped = max(usage.memory, private), max(usage.mapped, mapped)
+        memory, private = held(pid)
+        usage.memory, usage.private = max(usage.memory, memory), max(usage.private, private)
         if before is not None and looks % 5 == 0:
             usage.device = max(usage.device or 0, (on_cards() or 0) - before)
         looks += 1
 
 
 def held(pid: int) -> tuple[int, int]:
-    """Bytes of a process and its descendants: without and with shared pages."""
-    private = mapped = 0
+    """Bytes of a process and its descendants: all of them, and without shared pages."""
+    total = private = 0
     try:
         top = psutil.Process(pid)
         family = [top, *top.children(recursive=True)]
@@ -82,9 +82,9 @@ def held(pid: int) -> tuple[int, int]:
             memory = process.memory_info()
         except (psutil.NoSuchProcess, psutil.AccessDenied):  # over meanwhile
             continue
-        mapped += memory.rss
+        total += memory.rss
         private += memory.rss - getattr(memory, "shared", 0)
-    return private, mapped
+    return total, private
 
 
 def on_cards() -> int | None:
