@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from abo_vqa import evaluate, slices
 from abo_vqa.config import Scorer, Scorers, load_config
 from abo_vqa.errors import UserError
+from abo_vqa.metrics.statistics import bootstrap_slices, interval
 
 ROOT = Path(__file__).parents[1]
 IMAGES, EACH = 20, 3
@@ -169,3 +171,28 @@ def test_scorers_can_be_missing_only_with_a_clear_message(run, monkeypatch):
     config = run.model_copy(update={"scorers": Scorers(bertscore=nowhere, bartscore=nowhere)})
     with pytest.raises(UserError, match="models/nowhere"):
         evaluate.evaluate(config, predict)
+
+
+def test_hundreds_of_product_types_take_the_memory_of_a_few() -> None:
+    rng = np.random.default_rng(0)
+    n, types = 2000, 400
+    rows = pd.DataFrame({"product_type": [f"type{i % types}" for i in range(n)]})
+    scored = {m: rows.assign(accuracy=rng.integers(0, 2, n).astype(float)) for m in "abcd"}
+    clusters = np.arange(n) // 2
+    config = load_config(ROOT / "params.yaml")
+    few = config.evaluate.model_copy(update={"resamples": 1000})
+    config = config.model_copy(update={"evaluate": few})
+    tracemalloc.start()
+    cut = slices.slices(scored, clusters, config, ["product_type"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    whole = n * types * len(scored) * 8  # a number for each row, type and model: 26 MB
+    assert peak < 3 * whole
+    right = np.column_stack([table["accuracy"] for table in scored.values()])
+    inside = np.column_stack(list(slices.parts(rows, ["product_type"]).values()))
+    means = bootstrap_slices(right, inside, clusters, few.resamples, config.seed)
+    at_once = interval(means, few.confidence).reshape(types, len(scored), 2)
+    for m, model in enumerate(scored):
+        for k, row in enumerate(cut[model]["product_type"]):
+            if row["accuracy"] not in (0, 1):
+                assert [row["low"], row["high"]] == at_once[k, m].tolist()

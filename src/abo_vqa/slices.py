@@ -23,6 +23,7 @@ SLICES = (
 STUDY_FRACTIONS = (0.02, 0.05, 0.10, 0.25, 0.50, 1.00)
 FEW = 20  # rows under which a slice isn't called the worst: its interval says nothing
 BINS = 10
+PARTS = 32  # slices' values that are resampled at once
 
 Cut = dict[str, list[dict[str, Any]]]
 
@@ -44,10 +45,8 @@ def slices(
     """
     right = np.column_stack([t["accuracy"].to_numpy(dtype=float) for t in scored.values()])
     places = parts(next(iter(scored.values())), names)
-    inside = np.column_stack(list(places.values()))  # [n, K]
-    settings = config.evaluate
-    means = bootstrap_slices(right, inside, clusters, settings.resamples, config.seed)
-    bounds = interval(means, settings.confidence).reshape(len(places), len(scored), 2)
+    bounds = part_intervals(right, list(places.values()), clusters, config)
+    confidence = config.evaluate.confidence
     found: dict[str, Cut] = {model: {name: [] for name in names} for model in scored}
     for k, ((name, value), rows) in enumerate(places.items()):
         images = len(np.unique(clusters[rows]))
@@ -55,12 +54,32 @@ def slices(
             accuracy = float(right[rows, m].mean())
             low, high = bounds[k, m]
             if accuracy in (0.0, 1.0):
-                low, high = wilson(accuracy * images, images, settings.confidence)
+                low, high = wilson(accuracy * images, images, confidence)
             found[model][name].append(
                 {"value": value, "n": int(rows.sum()), "accuracy": accuracy,
                  "low": float(low), "high": float(high)}
             )  # fmt: skip
     return found
+
+
+def part_intervals(
+    right: NDArray[np.float64],
+    inside: Sequence[NDArray[np.bool_]],
+    clusters: NDArray[np.int64],
+    config: Config,
+) -> NDArray[np.float64]:
+    """[K, M, 2] each model's interval within each part of the rows.
+
+    Every batch of parts sees the same resamples: drawing them again is cheap, and hundreds of
+    product types at once would take a gigabyte.
+    """
+    settings = config.evaluate
+    bounds = []
+    for start in range(0, len(inside), PARTS):
+        some = np.column_stack(inside[start : start + PARTS])  # [n, up to PARTS]
+        means = bootstrap_slices(right, some, clusters, settings.resamples, config.seed)
+        bounds.append(interval(means, settings.confidence))
+    return np.concatenate(bounds).reshape(len(inside), right.shape[1], 2)
 
 
 def parts(rows: pd.DataFrame, names: Sequence[str]) -> dict[tuple[str, str], NDArray[np.bool_]]:

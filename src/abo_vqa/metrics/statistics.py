@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Whole = NDArray[np.int64]
 
 BLOCK = 1000  # resamples at a time: bounds memory, doesn't change results
-CELLS = 4_000_000  # and so many draws: a block of 15,000 clusters would take half a gigabyte
+CELLS = 1_000_000  # and so many draws: several arrays of this size are made
 
 
 def per_cluster(values: Floats, clusters: Whole) -> tuple[Floats, Floats]:
