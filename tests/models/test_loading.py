@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pretend_gpu import pretend
 from safetensors.torch import load_file, save_file
 
 from abo_vqa.config import Checkpoint, Compute
@@ -41,13 +42,23 @@ def test_half_precision_is_for_gpus_unless_the_checkpoint_says_so(monkeypatch) -
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])
 def test_quantisation_says_what_is_missing(bits: str, monkeypatch) -> None:
     checkpoint = Checkpoint(path="some/model", quantize=bits)
-    compute = Compute(device="cpu", dtype="float32")
-    if find_spec("bitsandbytes"):
-        options, _ = load_options(checkpoint, compute)
-        assert options["quantization_config"].to_dict()[f"load_in_{bits}"]
     monkeypatch.setattr(loading, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs bitsandbytes.*set quantize to null"):
-        load_options(checkpoint, compute)
+        load_options(checkpoint, Compute(device="cpu", dtype="float32"))
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="the extra `quant` is for Linux")
+def test_8_bits_are_for_every_device_and_4_for_gpus() -> None:
+    compute = Compute(device="cpu", dtype="float32")
+    options, _ = load_options(Checkpoint(path="some/model", quantize="8bit"), compute)
+    assert options["quantization_config"].load_in_8bit
+    with pytest.raises(UserError, match=r"needs a CUDA GPU.*Set quantize to 8bit or null"):
+        load_options(Checkpoint(path="some/model", quantize="4bit"), compute)
+    with pretend():
+        gpu = Compute(device="cuda", dtype="bfloat16")
+        options, _ = load_options(Checkpoint(path="some/model", quantize="4bit"), gpu)
+    assert options["quantization_config"].load_in_4bit
+    assert options["quantization_config"].bnb_4bit_compute_dtype == torch.bfloat16
 
 
 def test_device_map_is_passed_on() -> None:

@@ -51,11 +51,11 @@ def load_options(
         # own memory would take as much of that.
         options["device_map"] = {"": device}
     if checkpoint.quantize:
-        options["quantization_config"] = quantisation(checkpoint, options["dtype"])
+        options["quantization_config"] = quantisation(checkpoint, device, options["dtype"])
     return options, device
 
 
-def quantisation(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
+def quantisation(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Any:
     """The bitsandbytes configuration for 8 or 4 bits; computation in `dtype`."""
     if find_spec("bitsandbytes") is None:
         raise UserError(
@@ -66,6 +66,11 @@ def quantisation(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
 
     if checkpoint.quantize == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
+    if device.type != "cuda":  # bitsandbytes' kernels for a CPU take layers of some widths only
+        raise UserError(
+            f"{checkpoint.path}: quantize is 4bit, which needs a CUDA GPU, but the device is "
+            f"{device}. Set quantize to 8bit or null."
+        )
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
     )
