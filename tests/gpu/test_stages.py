@@ -1,10 +1,13 @@
 """The study's stages on a card: embed → finetune → the fine-tuned model's answers → baseline."""
 
+import gc
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import tiny
+import torch
 from gpu_settings import settings
 from training import project
 
@@ -39,13 +42,13 @@ def walked(device: str, dtype: str = "float32", stored: str = "float32") -> Simp
     )
 
 
-def losses(found: SimpleNamespace) -> list[float]:
-    return [step["loss"] for step in found.training["steps"]]
+def losses(training) -> list[float]:
+    return [step["loss"] for step in training["steps"]]
 
 
 def trained_and_answered(found: SimpleNamespace) -> None:
     assert len(found.training["epochs"]) == 2
-    assert losses(found)[-1] < losses(found)[0]
+    assert losses(found.training)[-1] < losses(found.training)[0]
     for table in (found.finetuned, found.baseline):
         assert (table["error"] == "").sum() > 0.8 * len(table)
 
@@ -56,7 +59,7 @@ def test_float32_is_the_cpus(here, gpu) -> None:
     peak = gpu.cards[0].peak
     on_cpu = walked("cpu")
     assert gpu.cards[0].peak == peak > 0
-    assert losses(on_card) == pytest.approx(losses(on_cpu), rel=1e-3)
+    assert losses(on_card.training) == pytest.approx(losses(on_cpu.training), rel=1e-3)
     assert on_card.training["epochs"] == on_cpu.training["epochs"]
     for name in ("finetuned", "baseline"):
         ours, theirs = getattr(on_card, name), getattr(on_cpu, name)
@@ -71,3 +74,29 @@ def test_float32_is_the_cpus(here, gpu) -> None:
 )
 def test_half_precision(dtype: str, stored: str, here, gpu) -> None:
     trained_and_answered(walked("cuda:0", dtype, stored))
+
+
+@pytest.mark.parametrize("pinnable", [2**60, 0], ids=["pinned", "can't be pinned"])
+def test_vision_outputs_in_the_machines_memory(pinnable, here, gpu, monkeypatch) -> None:
+    """Where the card has no room for them; the same training, pinned or not."""
+    from abo_vqa.training import pictures
+
+    config = settings("cuda:0")
+    embed.run(config)
+    finetune.run(config)
+    expected = losses(read_json("reports/training.json"))
+    nearest, held = pictures.nearest, []
+
+    def without_room(*args):
+        with mock.patch.object(torch.cuda, "mem_get_info", return_value=(0, 2**30)):
+            source = nearest(*args)
+        held.append((source.vectors.device.type, source.vectors.is_pinned()))
+        return source
+
+    monkeypatch.setattr(pictures, "nearest", without_room)
+    gpu.pinnable = pinnable
+    finetune.run(config)
+    assert held == [("cpu", pinnable > 0)]
+    assert losses(read_json("reports/training.json")) == pytest.approx(expected, rel=1e-5)
+    gc.collect()
+    assert not gpu.pinned

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from abo_vqa.memory import out_of_memory
+
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
@@ -49,9 +51,20 @@ class Batch:
         for name in ("pictures", "questions", "mask", "inputs", "labels"):
             tensor = getattr(self, name)
             if tensor.device.type == "cpu":
-                tensor = tensor.pin_memory()
+                tensor = pinned(tensor)
             moved[name] = tensor if name == "mask" else tensor.to(device, non_blocking=True)
         return replace(self, **moved)
+
+
+def pinned(tensor: Tensor) -> Tensor:
+    """A copy in pinned memory; the tensor itself where the system lets no more be pinned, which
+    makes its copy to the GPU slower, no more."""
+    try:
+        return tensor.pin_memory()
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        return tensor
 
 
 class Examples:
