@@ -5,6 +5,7 @@ import torch
 from pretend_gpu import pretend
 
 from abo_vqa.config import Compute
+from abo_vqa.errors import UserError
 
 CARDS = {torch.device("cuda:0"), torch.device("cuda:1")}
 # Bytes of weights on the first card that leave a part of the language model to the second one:
@@ -56,3 +57,20 @@ def test_a_language_model_on_two_cards(
         text = {p.device for n, p in parts if "language_model" in n or "text_model" in n}
         assert text == CARDS
         the_same(asked(model, rows), on_cpu[name])
+
+
+def test_blip_stays_on_one_device(load, rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    compute = Compute(device="cuda:0", dtype="float32")
+    with pretend(cards=2), monkeypatch.context() as seen:
+        seen.setattr(torch.cuda, "mem_get_info", lambda device=0: (200_000, 24 * 2**30))
+        with pytest.raises(UserError, match=r"spreads it over several devices.*device_map to null"):
+            load("blip", {"device_map": "sequential"}, compute)
+    with pretend():
+        model = load("blip", {"device_map": "auto"}, compute)  # to the only card
+        assert all(not answer.error for answer in model.answer(rows.images[:2], rows.questions[:2]))
+
+
+def test_clip_has_no_such_settings(load) -> None:
+    for name, value in (("device_map", "auto"), ("quantize", "8bit")):
+        with pytest.raises(UserError, match=f"{name} is {value}.*Set {name} to null"):
+            load("clip", {name: value})

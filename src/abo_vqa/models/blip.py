@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from abo_vqa.errors import UserError
 from abo_vqa.models.adapters import Adapter
 from abo_vqa.models.base import Answer, VQAModel, by_length, longest
 from abo_vqa.models.blip_absorbed import look_cheaply
@@ -65,6 +66,13 @@ class Blip(VQAModel):
             found.check_base(checkpoint)
             dtype = torch.float32
         model, device = load_pretrained(BlipForQuestionAnswering, checkpoint, compute, dtype)
+        if len(set(getattr(model, "hf_device_map", {}).values())) > 1:
+            # Our attention takes the layers apart, past what would carry states between devices.
+            raise UserError(
+                f"{checkpoint.path}: device_map {checkpoint.device_map} spreads it over several "
+                "devices, and BLIP runs on one. Set device_map to null; quantize: 8bit or 4bit "
+                "takes less memory."
+            )
         processor = load_processor(BlipProcessor, checkpoint)
         if found is not None:
             model = found.attach(model) if checkpoint.quantize else found.merge(model)

@@ -53,6 +53,12 @@ class Clip(VQAModel):
         import open_clip
 
         quiet()
+        for name in ("quantize", "device_map"):
+            if value := getattr(checkpoint, name):
+                raise UserError(
+                    f"{checkpoint.path}: {name} is {value}, which open_clip's models don't have. "
+                    f"Set {name} to null."
+                )
         device = pick_device(compute.device)
         dtype = pick_dtype(checkpoint, compute, device)
         with refusals(checkpoint):
