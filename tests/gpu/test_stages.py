@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 from gpu_settings import settings
+from pretend_gpu import pretend
 from training import project
 
 from abo_vqa import embed, finetune, predict
@@ -74,6 +75,13 @@ def test_float32_is_the_cpus(here, gpu) -> None:
 )
 def test_half_precision(dtype: str, stored: str, here, gpu) -> None:
     trained_and_answered(walked("cuda:0", dtype, stored))
+
+
+def test_the_second_card(here) -> None:
+    """Nothing of a training on `cuda:1` is on the first card."""
+    with pretend(cards=2) as machine:
+        trained_and_answered(walked("cuda:1", "bfloat16", "float16"))
+        assert machine.cards[0].peak == 0
 
 
 @pytest.mark.parametrize("pinnable", [2**60, 0], ids=["pinned", "can't be pinned"])
