@@ -98,7 +98,8 @@ def test_nothing_that_differs_between_runs(here: Path) -> None:
     embed.run(load_config())
     assert {p.name: p.read_bytes() for p in FOLDER.iterdir()} == first
     assert set(read_json(FOLDER / "meta.json")) == {
-        "model", "revision", "weights", "dtype", "images", "tokens", "width",
+        "model", "revision", "weights", "quantize", "dtype", "arithmetic", "images", "tokens",
+        "width",
     }  # fmt: skip
 
 
@@ -108,13 +109,13 @@ def test_killed_after_some_blocks_and_resumed(here: Path, monkeypatch: pytest.Mo
     config = with_embed(load_config(), batch_size=3)
     embed.run(config)
     whole = {p.name: p.read_bytes() for p in FOLDER.iterdir()}
-    encode, calls = Blip.see, []
+    see, calls = Blip.see, []
 
-    def dies(self, pictures):
-        calls.append(len(pictures))
+    def dies(self, prepared):
+        calls.append(len(prepared))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return encode(self, pictures)
+        return see(self, prepared)
 
     monkeypatch.setattr(Blip, "see", dies)
     with pytest.raises(KeyboardInterrupt):
@@ -153,6 +154,36 @@ def test_what_is_embedded_is_kept_until_the_stage_has_ended(here: Path, monkeypa
     embed.run(load_config())
     assert {p.name: p.read_bytes() for p in FOLDER.iterdir()} == whole
     assert not list(Path(".cache/abo-vqa/embed").iterdir())
+
+
+def test_a_disk_without_room_is_one_message_before_the_work(here: Path, monkeypatch) -> None:
+    """Also where the system can't reserve room, and where the outputs are on another disk."""
+    import shutil
+    from types import SimpleNamespace
+
+    from abo_vqa.embedding_builder import Builder
+    from abo_vqa.models.blip import Blip
+    from abo_vqa.refusals import NoSpaceError, describe
+
+    monkeypatch.delattr("os.posix_fallocate", raising=False)
+    monkeypatch.setattr(Blip, "see", None)  # nothing is encoded
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=7000))
+    with pytest.raises(NoSpaceError) as refused:
+        embed.run(with_embed(load_config(), batch_size=5))
+    said = describe(refused.value)
+    assert (
+        "vectors.npy: no space left on device; it takes 7,168 bytes, 7,000 bytes are free" in said
+    )
+    other = here.parent / "another-disk"
+    other.mkdir()
+    monkeypatch.setattr(
+        "abo_vqa.embedding_builder.device_of", lambda path: int(other in [path, *path.parents])
+    )
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda place: SimpleNamespace(free=0 if place == other else 10**9)
+    )
+    with pytest.raises(NoSpaceError, match=r"another-disk/vectors\.npy"):
+        Builder(here, (11, 5, 32), "float32", 1, other)
 
 
 def test_vectors_are_mapped_and_not_read(here: Path) -> None:

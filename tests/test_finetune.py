@@ -140,16 +140,54 @@ def test_the_vision_tower_may_learn(here, capsys):
     assert predict.predict_finetuned(config, rows)["prediction"].tolist() == expected
 
 
-def test_quantised_weights_need_a_gpu(here):
+def test_quantised_weights_all_the_way(here):
+    """8 bits (bitsandbytes has a CPU backend): embed, train, answer with adapter and base."""
+    from abo_vqa import embed
+    from abo_vqa.embed import EmbeddingStore
+
     profile = Path("conf/profiles/sample.yaml")
     text = profile.read_text().replace(
-        "path: models/blip\n", "path: models/blip\n    quantize: 4bit\n"
+        "path: models/blip\n", "path: models/blip\n    quantize: 8bit\n"
     )
     profile.write_text(text)
-    config = project.load_config()
-    assert config.models.blip.quantize == "4bit"
-    with pytest.raises(UserError, match="quantize is 4bit, which needs"):
-        finetune.train(config)
+    config = project.set_lora({"epochs": 3})
+    assert config.models.blip.quantize == "8bit"
+    whole = EmbeddingStore.open(finetune.EMBEDDINGS).get(["00/00000001.jpg"])
+    with pytest.raises(UserError, match="run the stage `embed`"):
+        finetune.run(config)  # the vision outputs are those of weights that aren't quantised
+    embed.run(config)
+    store = EmbeddingStore.open(finetune.EMBEDDINGS)
+    assert (store.meta["quantize"], store.meta["arithmetic"]) == ("8bit", "float32")
+    assert not torch.equal(store.get(["00/00000001.jpg"]), whole)
+    finetune.run(config)
+    steps = read_json("reports/training.json")["steps"]
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    rows = read_table("data/train.csv").iloc[:6]
+    assert (predict.predict_finetuned(config, rows)["error"] == "").all()
+
+
+def test_weights_are_trained_beside_float32_ones(here, monkeypatch):
+    """Half precision is for the arithmetic: weights rounded to it would be what LoRA corrects."""
+    from abo_vqa.models.blip import Blip
+
+    held = []
+    load = Blip.load
+
+    def seen(*args, **kwargs):
+        blip = load(*args, **kwargs)
+        held.extend({parameter.dtype for parameter in blip.model.parameters()})
+        exact = blip.model.text_encoder.embeddings.word_embeddings.weight
+        held.append(torch.equal(exact, exact.bfloat16().float()))
+        return blip
+
+    monkeypatch.setattr(Blip, "load", seen)
+    profile = Path("conf/profiles/sample.yaml")
+    text = profile.read_text().replace(
+        "path: models/blip\n", "path: models/blip\n    dtype: bfloat16\n"
+    )
+    profile.write_text(text)
+    finetune.train(project.set_lora({"epochs": 1}))
+    assert held == [torch.float32, False]
 
 
 def test_merged_weights_answer_the_same(here):

@@ -6,22 +6,21 @@ The vision tower is frozen and has no dropout, so its output for a picture is a 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 
+from abo_vqa.embedding_builder import Builder
 from abo_vqa.errors import UserError
 from abo_vqa.io import (
-    atomic_write,
     fingerprint,
     progress,
     read_json,
@@ -31,6 +30,7 @@ from abo_vqa.io import (
     write_table,
 )
 from abo_vqa.locks import discard, locked
+from abo_vqa.memory import out_of_memory, peak_memory, release_memory
 from abo_vqa.refusals import storing
 from abo_vqa.stage import Log, Summary, execute, no_log
 
@@ -39,12 +39,11 @@ if TYPE_CHECKING:
 
     from abo_vqa.config import Config
     from abo_vqa.models.base import VQAModel
+    from abo_vqa.models.blip import Blip
     from abo_vqa.picture_sources import Files, PerPicture
 
 VQA = Path("data/vqa.csv")
 FOLDER = Path("data/embeddings")
-# numpy has no bfloat16: its bits are kept as integers.
-STORED = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
 SLICE = 64 * 2**20  # bytes that are read from the file at a time
 
 
@@ -133,7 +132,7 @@ class EmbeddingStore:
 
     def matches(self, config: Config) -> bool:
         """Whether these are the outputs of the weights and dtype that `config` names."""
-        return {key: self.meta.get(key) for key in expected(config)} == expected(config)
+        return {key: self.meta.get(key, "") for key in expected(config)} == expected(config)
 
 
 def expected(config: Config) -> dict[str, Any]:
@@ -145,8 +144,21 @@ def expected(config: Config) -> dict[str, Any]:
         "model": blip.path,
         "revision": blip.revision or "",
         "weights": fingerprint(identity(blip)),
+        "quantize": blip.quantize or "",
         "dtype": config.embed.dtype,
     }
+
+
+def arithmetic_dtype(config: Config) -> str:
+    """The dtype that the vision tower computes in, which depends on the device.
+
+    It is told and isn't demanded: outputs that a GPU computed in half precision serve on a machine
+    without one as well.
+    """
+    from abo_vqa.models.devices import pick_device, pick_dtype
+
+    device = pick_device(config.compute.device)
+    return str(pick_dtype(config.models.blip, config.compute, device)).removeprefix("torch.")
 
 
 def to_array(encoded: torch.Tensor, dtype: str) -> np.ndarray:
@@ -157,76 +169,26 @@ def to_array(encoded: torch.Tensor, dtype: str) -> np.ndarray:
     return np.asarray((cast.view(torch.uint16) if dtype == "bfloat16" else cast).numpy())
 
 
-class Builder:
-    """Vectors on their way: a file in the scratch folder and the number of blocks it holds.
+class Built(NamedTuple):
+    """What encoding left.
 
-    Blocks are written in order and counted after they are on disk, so a killed process leaves
-    a whole number of them, and the next one goes on behind it.
-
-    Args:
-        blocks: how many there are; the file of all of them is only read.
+    Attributes:
+        file: the vectors.
+        errors: path → why the picture can't be read.
+        peak: bytes of memory at most; see `abo_vqa.memory.peak_memory`.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: str, blocks: int) -> None:
-        self.folder = folder
-        self.file = folder / "vectors.npy"
-        self.state = folder / "state.json"
-        self.done, self.errors = self.saved(shape)
-        if self.done:
-            mode: Literal["r", "r+"] = "r" if self.done >= blocks else "r+"
-            self.vectors = np.load(self.file, mmap_mode=mode)
-        else:
-            self.vectors = self.fresh(shape, dtype)
-
-    def saved(self, shape: tuple[int, ...]) -> tuple[int, dict[str, str]]:
-        """What an earlier process left: whole blocks, and path → error; nothing if damaged."""
-        if not (self.state.is_file() and self.file.is_file()):
-            return 0, {}
-        try:
-            found = json.loads(self.state.read_text(encoding="utf-8"))
-            if np.load(self.file, mmap_mode="r").shape == shape:
-                return int(found["done"]), dict(found["errors"])
-            why = "of another shape"
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            why = str(error)
-        print(f"{self.folder} is damaged ({why}): starting over.", file=sys.stderr)
-        return 0, {}
-
-    def fresh(self, shape: tuple[int, ...], dtype: str) -> np.memmap:
-        """An empty file of its whole size: what is mapped can't refuse to be written to.
-
-        Raises:
-            OSError: there is no room for it.
-        """
-        self.file.unlink(missing_ok=True)
-        self.state.unlink(missing_ok=True)
-        vectors = np.lib.format.open_memmap(self.file, "w+", STORED[dtype], shape)
-        size = self.file.stat().st_size
-        try:
-            with storing(self.file, size), self.file.open("r+b") as file:
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, size)
-        except OSError:
-            self.file.unlink()
-            raise
-        return vectors
-
-    def add(self, start: int, rows: Mapping[int, np.ndarray], errors: Mapping[str, str]) -> None:
-        """Write one block: its first position, the vectors by position, and the failures."""
-        for at, vector in rows.items():
-            self.vectors[start + at] = vector
-        self.vectors.flush()
-        self.done += 1
-        self.errors |= errors
-        with atomic_write(self.state) as temporary:
-            temporary.write_text(json.dumps({"done": self.done, "errors": self.errors}))
+    file: Path
+    errors: dict[str, str]
+    peak: int
 
 
-def build(config: Config, paths: Sequence[str], folder: Path) -> tuple[Path, dict[str, str]]:
+def build(config: Config, paths: Sequence[str], folder: Path) -> Built:
     """Encode all pictures into folder/vectors.npy, going on where an earlier run stopped.
 
-    Returns:
-        The file, and path → reason for the pictures that can't be read.
+    Raises:
+        UserError: memory isn't enough for one picture.
+        OSError: the disk has no room for the file, or for the copy of it in another place.
     """
     import torch
 
@@ -234,49 +196,76 @@ def build(config: Config, paths: Sequence[str], folder: Path) -> tuple[Path, dic
     from abo_vqa.models import load_model
     from abo_vqa.picture_sources import Files, ahead
 
-    model = load_model("blip", config)
-    vision = model.model.config.vision_config  # type: ignore[attr-defined]  # it is a Blip
+    model = cast("Blip", load_model("blip", config))
+    vision = model.model.config.vision_config
     tokens = (vision.image_size // vision.patch_size) ** 2 + 1
     size = config.embed.batch_size
     blocks = [list(range(i, min(i + size, len(paths)))) for i in range(0, len(paths), size)]
     shape = (len(paths), tokens, vision.hidden_size)
-    builder = Builder(folder, shape, config.embed.dtype, len(blocks))
+    builder = Builder(folder, shape, config.embed.dtype, len(blocks), FOLDER)
     left = blocks[builder.done :]
+    place = {path: at for at, path in enumerate(paths)}
     with open_archive(config.data.raw) as archive, torch.inference_mode():
         files = Files(archive.image)
+        encoder = Encoder(model, files)
         loading = ahead(left, lambda block: files.load(model, [paths[i] for i in block]))
         for block, loaded in progress(loading, total=len(left), desc="embedding", unit="batch"):
-            encoded = encode_block(model, files, [paths[i] for i in block], loaded)
-            vectors = {
-                at: to_array(encoded.values[encoded.place[paths[i]]], config.embed.dtype)
-                for at, i in enumerate(block)
-                if paths[i] in encoded.place
-            }
-            builder.add(block[0], vectors, encoded.errors)
-    return builder.file, dict(builder.errors)
+            vectors: dict[int, np.ndarray] = {}
+            errors: dict[str, str] = {}
+            for encoded in encoder.encode([paths[i] for i in block], loaded):
+                errors |= encoded.errors
+                for path, at in encoded.place.items():
+                    vectors[place[path]] = to_array(encoded.values[at], config.embed.dtype)
+            builder.add(vectors, errors)
+    return Built(builder.file, dict(builder.errors), peak_memory(model.device))
 
 
-def encode_block(
-    model: VQAModel, files: Files, paths: list[str], loaded: PerPicture | None
-) -> PerPicture:
-    """A block of pictures as the vision tower sees them.
+class Encoder:
+    """Blocks of pictures through the vision tower, in parts from the moment memory runs out."""
 
-    Args:
-        loaded: them as `Files.load` gives them; None where memory was short for two blocks.
-    Raises:
-        UserError: memory isn't enough for a block.
-    """
-    from abo_vqa.memory import out_of_memory
+    def __init__(self, model: VQAModel, files: Files) -> None:
+        self.model, self.files = model, files
+        self.limit: int | None = None  # pictures that memory is large enough for, once it wasn't
 
-    try:
-        return files.encode(model, loaded or files.load(model, paths))
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        raise UserError(
-            f"out of memory: {len(paths)} pictures at a time. Lower embed.batch_size or "
-            "models.blip.dtype; the blocks so far are kept."
-        ) from error
+    def encode(self, paths: list[str], loaded: PerPicture | None) -> Iterator[PerPicture]:
+        """A block's pictures as the vision tower sees them, all at once if memory allows.
+
+        Args:
+            loaded: them as `Files.load` gives them; None where memory was short for two blocks.
+        Raises:
+            UserError: memory isn't enough for one picture.
+        """
+        if self.limit is None or len(paths) <= self.limit:
+            try:
+                encoded = self.files.encode(
+                    self.model, loaded or self.files.load(self.model, paths)
+                )
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                encoded = None
+            if encoded is not None:
+                yield encoded
+                return
+            release_memory()
+            self.lower(len(paths))
+        size = self.limit or len(paths)  # it may become less within the loop
+        for start in range(0, len(paths), size):
+            some = paths[start : start + size]
+            part = None if loaded is None else self.files.part(loaded, some)
+            yield from self.encode(some, part)
+
+    def lower(self, size: int) -> None:
+        """Take half as many pictures at a time as didn't fit."""
+        if size == 1:
+            raise UserError(
+                "out of memory with a single picture. Use models.blip.dtype: bfloat16, or a larger "
+                "GPU; the pictures so far are kept."
+            )
+        self.limit = (size + 1) // 2
+        print(f"out of memory: {self.limit} pictures at a time from now on. On a GPU their outputs "
+              f"may differ from those of {size} at a time in the last digit; "
+              "embed.batch_size decides.", file=sys.stderr)  # fmt: skip
 
 
 def run(config: Config, log: Log = no_log) -> Summary:
@@ -294,26 +283,29 @@ def work(config: Config, log: Log = no_log) -> Summary:
     began = time.perf_counter()
     paths = sorted(set(read_table(VQA, ["image_path"])["image_path"]))
     meta = expected(config)
-    key = fingerprint([meta, paths, config.compute.dtype, config.embed.model_dump()])
+    arithmetic = {"arithmetic": arithmetic_dtype(config)}
+    key = fingerprint([meta, arithmetic, paths, config.embed.model_dump()])
     with locked(scratch("embed", key)) as folder:
-        vectors, errors = build(config, paths, folder)
-        shape = np.load(vectors, mmap_mode="r").shape
-        put(vectors, FOLDER / "vectors.npy")
-    reasons = [errors.get(path, "") for path in paths]
+        built = build(config, paths, folder)
+        shape = np.load(built.file, mmap_mode="r").shape
+        put(built.file, FOLDER / "vectors.npy")
+    reasons = [built.errors.get(path, "") for path in paths]
     write_table(pd.DataFrame({"path": paths, "error": reasons}), FOLDER / "paths.csv")
     write_json(
-        {**meta, "images": shape[0], "tokens": shape[1], "width": shape[2]}, FOLDER / "meta.json"
+        {**meta, **arithmetic, "images": shape[0], "tokens": shape[1], "width": shape[2]},
+        FOLDER / "meta.json",
     )
     size = (FOLDER / "vectors.npy").stat().st_size
     seconds = time.perf_counter() - began
     return Summary(
         f"{len(paths)} pictures → {FOLDER} ({size / 1e6:.0f} MB, {config.embed.dtype})"
-        + (f"; {len(errors)} can't be read" if errors else ""),
+        + (f"; {len(built.errors)} can't be read" if built.errors else ""),
         metrics={
             "pictures": len(paths),
-            "unreadable": len(errors),
+            "unreadable": len(built.errors),
             "bytes": size,
             "pictures_per_second": len(paths) / seconds,
+            "peak_memory_bytes": built.peak,
         },
         cleanup=partial(discard, folder),
     )

@@ -5,7 +5,8 @@ import random
 import pytest
 import torch
 
-from abo_vqa.models.blip_attention import answer_logits, read_questions
+from abo_vqa.models import blip_absorbed
+from abo_vqa.models.blip_attention import answer_logits, look, read_questions
 from abo_vqa.training.batches import IGNORED, epoch_plan, padded, parts
 
 
@@ -146,3 +147,55 @@ def test_parts_share_a_batch_by_whole_pictures():
     assert all(len({paths[r] for r in a} & {paths[r] for r in b}) == 0
                for i, a in enumerate(cut) for b in cut[i + 1 :])  # fmt: skip
     assert len(parts(range(12), paths, 99)) == 4
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_absorbed_attention_where_it_is_cheaper(count, monkeypatch):
+    """257 tokens a picture and few words: `look_cheaply` takes the other order of the sums, which
+    gives what the plain order and the library give."""
+    from transformers import BlipConfig, BlipForQuestionAnswering
+
+    torch.manual_seed(3)
+    body = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2,
+            "num_attention_heads": 2}  # fmt: skip
+    text = {**body, "vocab_size": 50, "encoder_hidden_size": 64, "max_position_embeddings": 32}
+    config = BlipConfig(text_config=text, vision_config={**body, "image_size": 32})
+    encoder = BlipForQuestionAnswering(config).eval().text_encoder
+    for name, parameter in encoder.named_parameters():  # biases are zero in a fresh model
+        spread = 0.5 if name.endswith("bias") else 2 / parameter.shape[-1] ** 0.5
+        torch.nn.init.normal_(parameter, std=spread)
+    pictures = torch.randn(2, 257, 64)
+    asked = QUESTIONS[: 2 * count]
+    ids, mask = padded(asked, 0)
+    which = torch.arange(2).repeat_interleave(count)
+    taken = []
+    absorbed = blip_absorbed.look_absorbed
+
+    def counted(*given):
+        taken.append(given)
+        return absorbed(*given)
+
+    monkeypatch.setattr(blip_absorbed, "look_absorbed", counted)
+    with torch.no_grad():
+        cheap = read_questions(encoder, ids, mask, pictures, which, blip_absorbed.look_cheaply)
+        assert len(taken) == 2  # once a layer
+        plain = read_questions(encoder, ids, mask, pictures, which, look)
+        assert len(taken) == 2
+        for row, (question, place) in enumerate(zip(asked, which, strict=True)):
+            library = encoder(
+                input_ids=torch.tensor([question]),
+                encoder_hidden_states=pictures[place : place + 1],
+            ).last_hidden_state[0]
+            torch.testing.assert_close(cheap[row, : len(question)], library, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(plain[row, : len(question)], library, rtol=1e-4, atol=1e-4)
+
+
+def test_a_mask_on_the_cpu_saves_a_gpu_the_wait(gpu):
+    """Whether anything is padding is decided without asking the card."""
+    from abo_vqa.models.blip_attention import visible_tokens
+
+    card = torch.device("cuda", 0)
+    assert visible_tokens(torch.ones(2, 3), card) is None
+    visible = visible_tokens(padded(QUESTIONS[:2], 0)[1], card)
+    assert visible.device == card
+    assert visible[:, 0, 0].tolist() == [[True] * 3 + [False] * 2, [True] * 5]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from abo_vqa.training.loss import summed_loss
 
 from . import project
 
+ROOT = Path(__file__).parents[2]
 ADAPTER = Path("models/adapter/adapter_model.safetensors")
 EXACT = {"dropout": 0.0, "epochs": 1}  # dropout's random numbers depend on the parts
 
@@ -230,16 +232,27 @@ def test_two_processes_take_the_same_steps(here, request):
 
 
 @pytest.mark.slow
-def test_accelerates_launcher(here):
-    """The documented command starts the two processes."""
+def test_the_documented_command(here):
+    """As docs/finetuning.md has it, with two processes: it starts two, and they share the work."""
     one = trained(EXACT)
     ADAPTER.unlink()
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2",
-               "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no",
-               "--num_cpu_threads_per_process=1", "--main_process_port=0", "two.py"]  # fmt: skip
-    Path("two.py").write_text(WORKER)
-    done = subprocess.run(
-        command, env=dict(os.environ), capture_output=True, text=True, check=False
-    )
+    text = (ROOT / "docs/finetuning.md").read_text(encoding="utf-8")
+    line = next(line for line in text.splitlines() if line.startswith("    torchrun "))
+    words = shlex.split(line.partition("&&")[0])
+    script = str(ROOT / "src/abo_vqa/__main__.py")
+    command = [{"4": "2", "src/abo_vqa/__main__.py": script}.get(word, word) for word in words]
+    assert {"2", script} < set(command)
+    command[0] = str(Path(sys.executable).with_name("torchrun"))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "2 processes share each batch" in done.stderr
     assert_same(one, (losses(), load_file(ADAPTER)))
+
+
+def test_one_card_for_several_processes_is_refused(here, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    config = project.load_config()
+    compute = config.compute.model_copy(update={"device": "cuda:0"})
+    with pytest.raises(UserError, match=r"device is cuda:0, which all 2 processes would share"):
+        finetune.train(config.model_copy(update={"compute": compute}))

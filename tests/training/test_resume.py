@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from pretend_gpu import pretend
 
 from abo_vqa import finetune
 from abo_vqa.errors import Reclaimed
@@ -112,6 +114,72 @@ def test_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path
     kept.files()[-1].write_bytes(kept.files()[-1].read_bytes()[:-100])
     assert kept.load() == {"step": 2}
     assert "step-00000003.pt can't be read" in capsys.readouterr().err
+    # It has another name, for whoever wants to know, and doesn't count any more.
+    assert [file.name for file in kept.files()] == ["step-00000002.pt"]
+    assert (tmp_path / "step-00000003.pt.unreadable").is_file()
+
+
+def test_new_states_arent_deleted_for_old_ones_of_later_steps(tmp_path):
+    """Training began again: what it writes is what it goes on from."""
+    for step in (5000, 5500):
+        (tmp_path / f"step-{step:08d}.pt").write_bytes(b"damaged")
+    kept = Checkpoints(tmp_path, keep=2)
+    for step in (100, 200, 300):
+        kept.save(step, {"step": step})
+    assert [file.name for file in kept.files()] == ["step-00000200.pt", "step-00000300.pt"]
+    assert Checkpoints(tmp_path, keep=2).load() == {"step": 300}
+
+
+def test_memory_that_is_short_doesnt_make_a_state_unreadable(tmp_path, monkeypatch):
+    kept = Checkpoints(tmp_path, keep=2)
+    kept.save(1, {"step": 1})
+
+    def short(*args, **kwargs):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="allocate"):
+        patched.setattr(torch, "load", short)
+        kept.load()
+    assert kept.load() == {"step": 1}
+
+
+def test_a_gpus_state_is_read_without_one(tmp_path):
+    """Its tensors say cuda:0 in the file, and come in the machine's memory."""
+    kept = Checkpoints(tmp_path, keep=2)
+    with pretend():
+        kept.save(7, {"step": 7, "average": torch.arange(3.0).to("cuda:0")})
+    (file,) = kept.files()
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        torch.load(file, weights_only=True)  # what it is like without a word about the device
+    assert torch.equal(kept.load()["average"], torch.arange(3.0))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_training_goes_from_a_gpu_to_the_cpu(here, dtype, capsys):
+    """With a scaler's state (float16) and without; `compute.device: auto` is the same journal."""
+    config = project.set_lora({"checkpoint_minutes": 1e-9, "dropout": 0.0})
+    compute = config.compute.model_copy(update={"dtype": dtype})
+    config = config.model_copy(update={"compute": compute})
+    with pretend(), pytest.raises(Crash):
+        finetune.run(config, at(3, crash))
+    seen: list[int] = []
+    finetune.run(config, lambda metrics, step: seen.append(step))
+    assert min(seen) == 3  # the third step's loss was logged before its state was saved
+    assert "can't be read" not in capsys.readouterr().err
+
+
+def test_training_goes_from_the_cpu_to_a_gpu(here, capsys):
+    """Where float16 needs a scaler, which a CPU has no state of."""
+    config = project.set_lora({"checkpoint_minutes": 1e-9, "dropout": 0.0})
+    compute = config.compute.model_copy(update={"dtype": "float16"})
+    config = config.model_copy(update={"compute": compute})
+    with pytest.raises(Crash):
+        finetune.run(config, at(3, crash))
+    seen: list[int] = []
+    with pretend():
+        finetune.run(config, lambda metrics, step: seen.append(step))
+    assert min(seen) == 3
+    assert "can't be read" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 4096, b"not a checkpoint"])

@@ -1,0 +1,110 @@
+"""Memory to hold a store of vision outputs, at the size of the study's training pictures.
+
+    python benchmarks/embedding_store.py                 # 11,821 pictures: 10.5 GB, in float16
+    python benchmarks/embedding_store.py --pictures 1000
+
+The file is sparse: it takes no room on the disk, and reads as zeros. Each way runs in a process of
+its own; what counts is its anonymous memory at most (RssAnon of Linux), which the mapped file isn't
+part of. Prints the ratio to the size of what is held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from abo_vqa.embed import EmbeddingStore
+from abo_vqa.training import pictures
+
+TOKENS, WIDTH = 577, 768  # BLIP-VQA-base
+PICTURES = 11_821  # of the study's training rows
+
+
+def write(folder: Path, count: int) -> None:
+    """A store of `count` pictures without any data."""
+    shape = (count, TOKENS, WIDTH)
+    np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float16, shape)
+    table = pd.DataFrame({"path": [f"{i}.jpg" for i in range(count)], "error": ""})
+    table.to_csv(folder / "paths.csv", index=False)
+    (folder / "meta.json").write_text(json.dumps({"dtype": "float16"}), encoding="utf-8")
+
+
+def anonymous() -> int:
+    """Bytes of this process's memory that no file is behind."""
+    found = re.search(r"RssAnon:\s*(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))
+    assert found is not None
+    return 1024 * int(found[1])
+
+
+def plain(store: EmbeddingStore, paths: list[str]) -> torch.Tensor:
+    """All rows at once, which makes a copy of them on the way."""
+    rows = store.rows(paths)
+    order = np.argsort(rows)
+    taken = torch.empty((len(rows), TOKENS, WIDTH), dtype=torch.float16)
+    taken.numpy()[order] = store.vectors[rows[order]]
+    return taken
+
+
+def sliced(store: EmbeddingStore, paths: list[str]) -> torch.Tensor:
+    """What training does."""
+    pictures.SHARE = 1.0
+    found = pictures.nearest(store, paths, torch.device("cpu"))
+    assert isinstance(found, pictures.Resident), "there is too little memory for it"
+    return found.vectors
+
+
+WAYS = {"all at once": plain, "in slices": sliced}
+
+
+def measure(folder: Path, way: str) -> None:
+    """Print the peak of memory beyond what the process had before."""
+    store = EmbeddingStore.open(folder)
+    before = peak = anonymous()
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.01):
+            peak = max(peak, anonymous())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    held = WAYS[way](store, list(store.place))
+    done.set()
+    watcher.join()
+    print(max(peak, anonymous()) - before, held.nbytes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pictures", type=int, default=PICTURES)
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        measure(Path(args.measure[0]), args.measure[1])
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), args.pictures)
+        for way in args.ways:
+            command = [sys.executable, __file__, "--measure", folder, way]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+            if done.returncode:
+                print(f"{way}: ended with {done.returncode}: not enough memory")
+                continue
+            peak, size = map(int, done.stdout.split())
+            print(f"{way}: {peak / 1e9:.2f} GB for {size / 1e9:.2f} GB: {peak / size:.2f} times")
+
+
+if __name__ == "__main__":
+    main()

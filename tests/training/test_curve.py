@@ -1,0 +1,80 @@
+"""Training's curves in a real tracking store: few points, means, the last step among them."""
+
+import shutil
+
+import pytest
+import torch
+
+from abo_vqa import finetune
+from abo_vqa.io import read_json
+from abo_vqa.tracking import track
+from abo_vqa.tracking.backend import connect
+from abo_vqa.training.curve import Curve
+
+from . import project
+
+CPU = torch.device("cpu")
+NAMES = {"loss", "lr", "gradient_norm", "samples_per_second", "memory_bytes"}
+
+
+@pytest.fixture
+def history(here, tables, monkeypatch):
+    """What a run's curve became in MLflow's database: [(step, value)]."""
+    shutil.copy(tables, here / "mlflow.db")
+    monkeypatch.setenv("DVC_ROOT", str(here))
+
+    def read(name: str) -> list[tuple[int, float]]:
+        client = connect()
+        experiments = [e.experiment_id for e in client.search_experiments()]
+        runs = client.search_runs(experiments, "tags.mlflow.runName = 'finetune'")
+        points = client.get_metric_history(runs[0].info.run_id, name)
+        return [(point.step, point.value) for point in points]
+
+    return read
+
+
+def test_a_full_training_keeps_a_thousand_points(here, history):
+    """13,640 steps, three epochs of them, as of the study's rows."""
+    steps = 13_640
+    with track("finetune", project.load_config()) as tracker:
+        curve = Curve(tracker.log, steps, None, CPU)
+        for step in range(1, steps + 1):
+            curve.add(step, float(step), 1e-3, 1.0, rows=8, seconds=2.0)
+        curve.point(steps)
+    for name in NAMES:
+        assert len(history(name)) <= 1000
+    losses = history("loss")
+    assert losses[0] == (14, 7.5)  # the mean of 1 to 14
+    assert losses[-1][0] == steps
+    every = [step for step, _ in losses[:-1]]
+    assert every == list(range(14, steps, 14))
+    assert history("samples_per_second")[3][1] == 4.0
+
+
+def test_a_short_training_keeps_every_step(here, history):
+    config = project.set_lora({})
+    with track("finetune", config) as tracker:
+        finetune.run(config, tracker.log)
+    steps = read_json("reports/training.json")["steps"]
+    losses = history("loss")
+    assert [step for step, _ in losses] == [step["step"] for step in steps]
+    assert losses[0][1] == pytest.approx(steps[0]["loss"], abs=1e-3)
+
+
+def test_the_setting(here):
+    config = project.set_lora({"epochs": 2})
+    config = config.model_copy(
+        update={"tracking": config.tracking.model_copy(update={"log_every": 3})}
+    )
+    seen: list[tuple[int, float]] = []
+    finetune.run(config, lambda m, step: seen.append((step, m["loss"])) if "loss" in m else None)
+    report = read_json("reports/training.json")
+    losses = [step["loss"] for step in report["steps"]]
+    assert len(losses) == report["steps"][-1]["step"] > len(seen)  # the file keeps every step
+    epoch = len(losses) // 2
+    points = sorted({*range(3, len(losses) + 1, 3), epoch, 2 * epoch})
+    assert [step for step, _ in seen] == points
+    start = 0
+    for step, value in seen:
+        assert value == pytest.approx(sum(losses[start:step]) / (step - start), abs=1e-3)
+        start = step

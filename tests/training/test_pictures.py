@@ -1,0 +1,159 @@
+"""Where training keeps vision outputs, and that none of it takes their size twice."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from pretend_gpu import pretend
+
+from abo_vqa import embed
+from abo_vqa.embed import EmbeddingStore
+from abo_vqa.training import pictures
+from abo_vqa.training.pictures import Resident, nearest
+
+CARD = torch.device("cuda", 0)
+CPU = torch.device("cpu")
+
+
+def store_of(count: int, dtype: str = "float32", shape: tuple[int, int] = (5, 8)) -> EmbeddingStore:
+    values = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
+    vectors = embed.to_array(values, dtype)
+    paths = pd.DataFrame({"path": [str(i) for i in range(count)], "error": ""})
+    return EmbeddingStore(vectors, paths, {"dtype": dtype})
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("room", [1, 3, 100], ids=lambda n: f"{n}-pictures-a-slice")
+def test_slices_are_the_whole(monkeypatch, dtype: str, room: int) -> None:
+    """Any order, with repeats, in slices that don't divide the number."""
+    store = store_of(10, dtype)
+    monkeypatch.setattr(embed, "SLICE", room * store.picture_bytes)
+    whole = torch.from_numpy(store.vectors).view(store.dtype)
+    asked = [7, 2, 9, 2, 0, 5, 1]
+    assert torch.equal(store.get([str(i) for i in asked]), whole[asked])
+
+
+MEMORY = """
+import re, sys
+from pathlib import Path
+from abo_vqa.embed import EmbeddingStore
+from abo_vqa.training import pictures
+import psutil, threading, time, torch
+torch.ones(10).sum()
+def anonymous():
+    return 1024 * int(re.search(r"RssAnon:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+before = peak = anonymous()
+done = threading.Event()
+def watch():
+    global peak
+    while not done.wait(0.002):
+        peak = max(peak, anonymous())
+watcher = threading.Thread(target=watch); watcher.start()
+store = EmbeddingStore.open(sys.argv[1])
+paths = list(store.place)[::-1]
+pictures.SHARE = 1.0
+held = store.get(paths) if sys.argv[2] == "get" else pictures.nearest(
+    store, paths, torch.device("cpu")).vectors
+done.set(); watcher.join()
+assert len(held) == len(paths)
+print(max(peak, anonymous()) - before)
+"""
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory) -> Path:
+    """400 MB without a hole, so that slices of 64 MB are a small part of it."""
+    folder = tmp_path_factory.mktemp("large")
+    shape = (800, 127, 1024)
+    vectors = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float32, shape)
+    vectors[:] = 1.0
+    vectors.flush()
+    table = pd.DataFrame({"path": [f"{i}.jpg" for i in range(shape[0])], "error": ""})
+    table.to_csv(folder / "paths.csv", index=False)
+    (folder / "meta.json").write_text('{"dtype": "float32"}')
+    return folder
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+@pytest.mark.parametrize("way", ["get", "nearest"])
+def test_at_most_a_fifth_more_than_its_size(large: Path, way: str) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", MEMORY, str(large), way]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    size = (large / "vectors.npy").stat().st_size
+    assert 0.9 * size < int(done.stdout) < 1.2 * size
+
+
+def test_on_the_card_where_it_fits(gpu) -> None:
+    store = store_of(10)
+    found = nearest(store, ["3", "8", "3"], CARD)
+    assert isinstance(found, Resident)
+    assert found.vectors.device == CARD
+    assert torch.equal(found.get(["8", "3"]).cpu(), store.get(["8", "3"]))
+
+
+def test_pinned_exactly_where_the_card_is_too_small() -> None:
+    store = store_of(10)
+    with pretend(memory=1000) as machine:
+        found = nearest(store, list(store.place), CARD)
+        assert isinstance(found, Resident)
+        assert found.vectors.device == CPU
+        (start,) = machine.pinned
+        assert machine.pinned[start] == 10 * store.picture_bytes  # no power of two
+        assert start % pictures.PAGE == 0
+        found.close()
+        assert machine.pinned == {}
+        found.close()
+
+
+def test_pageable_where_pinning_is_refused(capsys) -> None:
+    store = store_of(10)
+    with pretend(memory=1000) as machine:
+        machine.pinnable = 100
+        found = nearest(store, list(store.place), CARD)
+        assert isinstance(found, Resident)
+        assert machine.pinned == {}
+        found.close()
+    assert "aren't pinned (CUDA's error 2)" in capsys.readouterr().err
+
+
+def test_mapped_where_nothing_fits(monkeypatch) -> None:
+    store = store_of(10)
+    monkeypatch.setattr(pictures, "available_memory", lambda: 100)
+    assert nearest(store, list(store.place), CPU) is store
+    # Room on the card is of no use without any on the way to it.
+    with pretend():
+        assert nearest(store, list(store.place), CARD) is store
+
+
+def test_each_process_of_a_machine_counts(monkeypatch) -> None:
+    store = store_of(10)
+    monkeypatch.setattr(pictures, "available_memory", lambda: 6 * 10 * store.picture_bytes)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert isinstance(nearest(store, list(store.place), CPU), Resident)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert nearest(store, list(store.place), CPU) is store
+
+
+def test_memory_that_runs_out_on_the_way_falls_back(monkeypatch, capsys) -> None:
+    """The card says that it has room, and hasn't; then the machine, too."""
+    store = store_of(10)
+    with pretend(budget=1000) as machine:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**30, 2**30))
+        found = nearest(store, list(store.place), CARD)
+        assert isinstance(found, Resident)
+        assert found.vectors.device == CPU
+        assert len(machine.pinned) == 1
+        found.close()
+        monkeypatch.undo()
+    assert "don't fit into the memory of cuda" in capsys.readouterr().err
+
+    def full(out, paths):
+        raise MemoryError
+
+    monkeypatch.setattr(store, "fill", full)
+    assert nearest(store, list(store.place), CPU) is store

@@ -1,0 +1,141 @@
+"""Memory that is too small while reading ahead, validating or embedding: smaller parts instead."""
+
+import weakref
+
+import pytest
+import torch
+
+from abo_vqa import embed, finetune
+from abo_vqa.embed import FOLDER
+from abo_vqa.errors import UserError
+from abo_vqa.models.blip import Blip
+from abo_vqa.training import loop, pictures, validation
+from abo_vqa.training.batches import Batch
+from abo_vqa.training.loss import summed_loss
+
+from . import project
+from .test_loop import EXACT, assert_same, trained
+
+
+def no_room(*args, **kwargs):
+    raise RuntimeError("CUDA driver error: out of memory")
+
+
+@pytest.fixture(params=["resident", "read-ahead"])
+def ways(request, monkeypatch):
+    """With and without the thread that reads ahead."""
+    if request.param == "read-ahead":
+        monkeypatch.setattr(pictures, "SHARE", 0.0)
+
+
+@pytest.mark.usefixtures("ways")
+def test_batches_that_dont_fit_are_cut(here, monkeypatch, capsys):
+    whole = trained(EXACT)
+    move, sizes = Batch.to, []
+
+    def to(self, device):
+        sizes.append(len(self.rows))
+        return no_room() if len(self.rows) > 3 else move(self, device)
+
+    monkeypatch.setattr(Batch, "to", to)
+    assert_same(whole, trained(EXACT))
+    assert max(sizes) == 6
+    said = capsys.readouterr().err
+    assert "in 2 parts from now on" in said
+    assert "in 4 parts" not in said
+
+
+@pytest.mark.usefixtures("ways")
+def test_arithmetic_that_doesnt_fit_halves_once(here, monkeypatch, capsys):
+    """What was read ahead in parts that were too large is cut anew, not halved twice."""
+    whole = trained(EXACT)
+
+    def loss(blip, batch):
+        return no_room() if len(batch.rows) > 3 else summed_loss(blip, batch)
+
+    monkeypatch.setattr(loop, "summed_loss", loss)
+    assert_same(whole, trained(EXACT))
+    said = capsys.readouterr().err
+    assert "in 2 parts from now on" in said
+    assert "in 4 parts" not in said
+
+
+@pytest.mark.usefixtures("ways")
+def test_a_batch_that_is_let_go_is_freed(here, monkeypatch):
+    """Before its smaller parts are made: neither a loop nor the reading ahead holds on to it."""
+    first: list[weakref.ref] = []
+    gone: list[bool] = []
+
+    def loss(blip, batch):
+        if not first:
+            first.append(weakref.ref(batch.pictures))
+            no_room()
+        gone.append(first[0]() is None)
+        return summed_loss(blip, batch)
+
+    monkeypatch.setattr(loop, "summed_loss", loss)
+    release = loop.release_memory
+    monkeypatch.setattr(
+        loop, "release_memory", lambda: (gone.append(first[0]() is None), release())
+    )
+    trained(EXACT)
+    assert gone[0]
+    assert all(gone)
+
+
+def test_memory_that_is_short_elsewhere_is_one_message(here, monkeypatch):
+    monkeypatch.setattr(torch.optim.AdamW, "step", no_room)
+    with pytest.raises(UserError, match=r"out of memory after step 0\. Use a smaller lora\.r"):
+        trained(EXACT)
+
+
+def test_validation_goes_on_in_halves(here, monkeypatch, capsys):
+    found = []
+    log = lambda metrics, step: found.append(metrics.get("validation_accuracy"))  # noqa: E731
+    whole = trained(EXACT, log)
+    ask, sizes = validation.Validator.ask, []
+
+    def small(self, rows):
+        sizes.append(len(rows))
+        return no_room() if len(rows) > 3 else ask(self, rows)
+
+    monkeypatch.setattr(validation.Validator, "ask", small)
+    again = []
+    assert_same(whole, trained(EXACT, lambda m, step: again.append(m.get("validation_accuracy"))))
+    assert sizes[0] > 3
+    assert max(sizes[2:]) <= 4
+    assert again == found
+    assert "validating" in capsys.readouterr().err
+
+
+def test_validation_of_one_picture_is_the_users_problem(here, monkeypatch):
+    monkeypatch.setattr(validation.Validator, "ask", no_room)
+    with pytest.raises(UserError, match="validating a single picture's questions"):
+        trained(EXACT)
+
+
+def test_embedding_goes_on_in_halves(here, monkeypatch, capsys):
+    whole = {file.name: file.read_bytes() for file in FOLDER.iterdir()}
+    see, sizes = Blip.see, []
+
+    def small(self, prepared):
+        sizes.append(len(prepared))
+        return no_room() if len(prepared) > 3 else see(self, prepared)
+
+    monkeypatch.setattr(Blip, "see", small)
+    summary = embed.run(project.load_config())
+    assert sizes[0] > 3
+    assert max(sizes[3:]) <= 3
+    assert {file.name: file.read_bytes() for file in FOLDER.iterdir()} == whole
+    assert "3 pictures at a time from now on" in capsys.readouterr().err
+    assert summary.metrics["peak_memory_bytes"] > 0
+
+
+def test_embedding_of_one_picture_is_the_users_problem(here, monkeypatch):
+    monkeypatch.setattr(Blip, "see", no_room)
+    with pytest.raises(UserError, match="out of memory with a single picture"):
+        embed.run(project.load_config())
+
+
+def test_the_peak_is_told(here):
+    assert finetune.run(project.set_lora(EXACT)).metrics["peak_memory_bytes"] > 0
