@@ -24,7 +24,9 @@ from abo_vqa.errors import UserError
 from abo_vqa.metrics.bartscore import BartScore
 from abo_vqa.metrics.bertscore import BertScore
 from abo_vqa.models import load_model
+from abo_vqa.models.adapters import Adapter
 from abo_vqa.models.decoding import end_tokens, greedy
+from abo_vqa.training import lora
 
 FAMILIES = ("blip", "blip2", "clip", "llava", "vilt")
 QUESTIONS = ("what color is it?", "how many drawers does it have?")
@@ -167,6 +169,19 @@ def test_blip2_without_the_start_token_is_refused(config, profile, cache, tmp_pa
     cache(tmp_path)
     with pytest.raises(UserError, match=r"32 tokens .* '</s>'.*post_processor"):
         load("blip2", config)
+
+
+def test_saving_an_adapter_asks_the_hub_nothing(config, home, cache, monkeypatch, tmp_path):
+    def asked(*args, **kwargs):
+        raise AssertionError("asked the hub")
+
+    monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", asked)
+    cache(home)
+    blip = load("blip", config)
+    model, _ = lora.add_lora(blip.model, config.lora, config.models.blip)
+    lora.save(model, blip.processor, tmp_path / "adapter")
+    found = Adapter.read(tmp_path / "adapter")
+    found.check_base(config.models.blip)
 
 
 def test_llava_reads_its_patches_and_ends(config, home, cache):

@@ -82,7 +82,9 @@ def save(model: Any, processor: Any, folder: Path) -> None:
     """Write the adapter and the processor as a whole, in place of an earlier one."""
     staged = folder.with_name(f".{folder.name}-new")
     shutil.rmtree(staged, ignore_errors=True)
-    model.save_pretrained(staged)
+    # "auto" asks the hub about the base's vocabulary at every save, and BLIP's embeddings, under
+    # names of their own, aren't what it would then store.
+    model.save_pretrained(staged, save_embedding_layers=False)
     processor.save_pretrained(staged)
     # PEFT keeps the targets in a set, whose order changes from run to run.
     described = staged / "adapter_config.json"
