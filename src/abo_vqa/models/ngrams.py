@@ -1,9 +1,9 @@
 """Logistic regression on a question's words and pairs of words, at the size of a real train split.
 
 scikit-learn's `LogisticRegression` has the same loss, but sees a question once an answer and takes
-its steps in the plain coordinates: on 36,373 rows its Newton solver took ten times the processor
-time and more memory than a GB. Here a question is seen once, with all its answers; SciPy's
-Newton-CG works in coordinates that are scaled to the loss's curvature, in single precision.
+its steps in the plain coordinates: minutes of processor time on a real train split. Here a question
+is seen once, with all its answers, and SciPy's Newton-CG works in coordinates that are scaled to
+the loss's curvature, in single precision.
 """
 
 from __future__ import annotations
