@@ -26,6 +26,7 @@ COMMANDS = {
     "report": ("abo_vqa.report", "metrics → figures, report and prediction browser"),
     # beside the pipeline
     "show": ("abo_vqa.show", "the last run's results, and where the report is"),
+    "doctor": ("abo_vqa.doctor.command", "what works here and what doesn't, for bug reports"),
     "fetch": ("abo_vqa.fetch", "download the real ABO archives (make abo)"),
     "audit": ("abo_vqa.audit", "check any train/test pair of tables for leaks"),
     "predict": ("abo_vqa.ask", "ask a model about one picture, or a table of questions"),

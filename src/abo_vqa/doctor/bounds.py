@@ -1,0 +1,51 @@
+"""How far a device's results may be from the CPU's in float32, and how the distance is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Largest differences, relative to the largest value that is compared.
+
+    Attributes:
+        answers: of a picture's encoding and of log-likelihoods. gradients: of the loss and of
+            LoRA's gradients.
+    """
+
+    answers: float
+    gradients: float
+
+
+# float32 on a card isn't exact to the bit: convolutions there round their inputs to TF32.
+BOUNDS = {
+    "float32": Bound(answers=5e-3, gradients=1e-2),
+    "float16": Bound(answers=2e-2, gradients=3e-2),
+    "bfloat16": Bound(answers=1e-1, gradients=1.5e-1),
+}
+
+
+def bound(dtype: str) -> Bound:
+    """What is allowed in a number format."""
+    return BOUNDS[dtype]
+
+
+def difference(found: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> float:
+    """The largest difference over the reference's largest value; NaN if anything isn't finite, or
+    the two don't have the same shape."""
+    pairs = list(zip(found, reference, strict=True))
+    if any(one.shape != other.shape for one, other in pairs):
+        return float("nan")
+    if not any(other.numel() for _, other in pairs):
+        return 0.0
+    off = [float((one - other).abs().max()) for one, other in pairs if other.numel()]
+    largest = max(float(other.abs().max()) for _, other in pairs if other.numel())
+    if any(value != value for value in (*off, largest)):
+        return float("nan")
+    return max(off) / largest if largest else max(off)

@@ -1,0 +1,152 @@
+"""Checks of weights: there at the pinned revision, or what is still to be fetched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abo_vqa.doctor.files import agreement
+from abo_vqa.doctor.findings import Case, Finding, ok, problem, size, warning
+from abo_vqa.models import weights_key
+from abo_vqa.models.hub import is_repository
+
+if TYPE_CHECKING:
+    from abo_vqa.config import Checkpoint, Config, Scorer
+
+GB = 1e9
+# The files that hold weights, or name those that do; one kind is enough.
+KINDS = (
+    "model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors",
+    "pytorch_model.bin", "pytorch_model.bin.index.json", "open_clip_pytorch_model.bin",
+)  # fmt: skip
+# What the loaders fetch of the profile abo's repositories, in bytes: known without asking the hub.
+SIZES = {
+    "Salesforce/blip-vqa-base": 1.54 * GB,
+    "Salesforce/blip2-opt-2.7b": 15.0 * GB,
+    "timm/vit_base_patch32_clip_224.openai": 0.61 * GB,
+    "llava-hf/llava-1.5-7b-hf": 14.1 * GB,
+    "dandelin/vilt-b32-finetuned-vqa": 0.47 * GB,
+    "HuggingFaceTB/SmolVLM-256M-Instruct": 0.51 * GB,
+    "roberta-large": 1.42 * GB,
+    "facebook/bart-large-cnn": 1.63 * GB,
+}
+
+
+@dataclass(frozen=True)
+class Held:
+    """What is here of some weights.
+
+    Attributes:
+        files: those that hold weights. missing: further ones that are named and aren't here.
+    """
+
+    files: tuple[Path, ...]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.files) and not self.missing
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.stat().st_size for file in self.files)
+
+
+def held(source: Checkpoint | Scorer) -> Held:
+    """The weights' files in a local folder, or in the hub's cache at the pinned revision."""
+    places = {name: place(source, name) for name in KINDS}
+    for name, file in places.items():
+        if file is None:
+            continue
+        if not name.endswith(".index.json"):
+            return Held((file,))
+        shards = set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values())
+        parts = {shard: place(source, shard) for shard in sorted(shards)}
+        return Held(
+            tuple(part for part in parts.values() if part is not None),
+            tuple(shard for shard, part in parts.items() if part is None),
+        )
+    return Held(())
+
+
+def place(source: Checkpoint | Scorer, name: str) -> Path | None:
+    """Where a file of some weights is on this machine, None if it isn't."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not is_repository(source.path):
+        file = Path(source.path) / name
+        return file if file.is_file() else None
+    cached = try_to_load_from_cache(source.path, name, revision=source.revision)
+    return Path(cached) if isinstance(cached, str) and Path(cached).is_file() else None
+
+
+def from_hub(source: Checkpoint | Scorer) -> bool:
+    """Whether weights come from the model hub; a path like models/x that isn't there may be a
+    folder as well, so a repository has a revision or a size that is known."""
+    return is_repository(source.path) and (bool(source.revision) or source.path in SIZES)
+
+
+def sources(config: Config) -> dict[str, Checkpoint | Scorer]:
+    """The weights that the profile's stages load, by name."""
+    used = {weights_key(name) for name in config.baselines.models} | {"blip"}
+    models = {key: checkpoint for key, checkpoint in config.models if key in used}
+    return {**models, **dict(config.scorers)}
+
+
+def weights(case: Case) -> Iterator[Finding]:
+    """Each model's and scorer's weights, and room for what is still to be fetched."""
+    wanted = sources(case.settings)
+    folders: set[Path] = set()
+    for name, source in wanted.items():
+        here = held(source)
+        if here.complete:
+            revision = f" at {source.revision[:12]}" if source.revision else ""
+            yield ok(name, f"{source.path}{revision}, {size(here.bytes)}")
+        elif from_hub(source):
+            yield to_fetch(name, source, here)
+        else:
+            said = f"no weights in {source.path}"
+            yield problem(name, said, f"`dvc pull {source.path}`, or `abo-vqa sample models`.")
+        if here.complete and Path(source.path).is_dir():
+            folders.add(Path(source.path).parent)
+    for folder in sorted(folders):
+        yield agreement("pinned", case, folder)
+    if missing := [s for s in wanted.values() if from_hub(s) and not held(s).complete]:
+        yield room(missing)
+
+
+def to_fetch(name: str, source: Checkpoint | Scorer, here: Held) -> Finding:
+    """The warning about weights of the hub that the first use will fetch."""
+    needed = SIZES.get(source.path)
+    much = size(needed) if needed else "an unknown amount"
+    if here.missing:
+        what = f"{source.path}: {len(here.missing)} of its files are missing"
+    else:
+        what = f"{source.path}: weights aren't here yet"
+    return warning(
+        name,
+        f"{what}: up to {much} will be fetched at first use",
+        "Nothing to do with a network. Without one, copy the hub's cache of another machine and "
+        "set HF_HOME to it.",
+        {"bytes": needed} if needed else {},
+    )
+
+
+def room(missing: list[Checkpoint | Scorer]) -> Finding:
+    """Whether the hub's cache has room for weights that aren't there."""
+    import shutil
+
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE)
+    nearest = next(p for p in (folder, *folder.parents) if p.exists())
+    free, needed = shutil.disk_usage(nearest).free, sum(SIZES.get(s.path, 0.0) for s in missing)
+    said = f"{free / GB:.1f} GB free in {folder}, {needed / GB:.1f} GB to be fetched"
+    numbers = {"free_bytes": float(free), "needed_bytes": needed}
+    if needed <= free:
+        return ok("hub cache", said, numbers)
+    advice = "Make room, or set HF_HOME to a folder on another disk."
+    return problem("hub cache", said, advice, numbers)
