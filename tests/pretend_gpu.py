@@ -189,7 +189,7 @@ def computed(func: Any, name: str, args: Any, kwargs: Any) -> Any:
     if name in {f"{n}_backward_data" for n in HALF_TO_FLOAT} and args[0].dtype != args[3]:
         return func(*args[:3], args[0].dtype).to(args[3])
     if name in PRODUCTS:
-        # As a card does: sums in float32. The CPU's own way is a hundred times slower, too.
+        # As a card does: sums in float32.
         dtypes: set[torch.dtype] = set()
         each(args, lambda t: dtypes.add(t.dtype))
         if len(dtypes) == 1 and dtypes < HALF:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -69,6 +70,8 @@ def speaking(name: str, work: Callable[[], int]) -> int:
     """Do the work of a command, whatever the terminal is like; return its exit code."""
     # Libraries warning each other of their next versions: nothing a user of this one can mend.
     warnings.filterwarnings("ignore", category=FutureWarning)
+    # PEFT imports it wherever it is installed, and it says which of its kernels this machine lacks.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     with patient_streams():
         code = guarded(name, work)
         if reason := output_lost():

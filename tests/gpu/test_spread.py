@@ -61,10 +61,11 @@ def test_a_language_model_on_two_cards(
 
 def test_blip_stays_on_one_device(load, rows, monkeypatch: pytest.MonkeyPatch) -> None:
     compute = Compute(device="cuda:0", dtype="float32")
-    with pretend(cards=2), monkeypatch.context() as seen:
-        seen.setattr(torch.cuda, "mem_get_info", lambda device=0: (200_000, 24 * 2**30))
-        with pytest.raises(UserError, match=r"spreads it over several devices.*device_map to null"):
-            load("blip", {"device_map": "sequential"}, compute)
+    for device_map in ("sequential", "auto"):
+        with pretend(cards=2), monkeypatch.context() as seen:
+            seen.setattr(torch.cuda, "mem_get_info", lambda device=0: (200_000, 24 * 2**30))
+            with pytest.raises(UserError, match=r"spreads it over several .*device_map to null"):
+                load("blip", {"device_map": device_map}, compute)
     with pretend():
         model = load("blip", {"device_map": "auto"}, compute)  # to the only card
         assert all(not answer.error for answer in model.answer(rows.images[:2], rows.questions[:2]))

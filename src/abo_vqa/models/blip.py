@@ -65,14 +65,17 @@ class Blip(VQAModel):
         if found is not None:
             found.check_base(checkpoint)
             dtype = torch.float32
+        # Our attention takes the layers apart, past what would carry states between devices.
+        spread = UserError(
+            f"{checkpoint.path}: device_map {checkpoint.device_map} spreads it over several "
+            "devices, and BLIP runs on one. Set device_map to null; quantize: 8bit or 4bit "
+            "takes less memory."
+        )
+        if checkpoint.device_map and torch.cuda.device_count() > 1:
+            raise spread
         model, device = load_pretrained(BlipForQuestionAnswering, checkpoint, compute, dtype)
         if len(set(getattr(model, "hf_device_map", {}).values())) > 1:
-            # Our attention takes the layers apart, past what would carry states between devices.
-            raise UserError(
-                f"{checkpoint.path}: device_map {checkpoint.device_map} spreads it over several "
-                "devices, and BLIP runs on one. Set device_map to null; quantize: 8bit or 4bit "
-                "takes less memory."
-            )
+            raise spread
         processor = load_processor(BlipProcessor, checkpoint)
         if found is not None:
             model = found.attach(model) if checkpoint.quantize else found.merge(model)
