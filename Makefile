@@ -90,7 +90,7 @@ sample: setup  ## rebuild the embedded sample: pictures, catalogue, checkpoints 
 bench: $(VENV)/dev  ## run the benchmarks that docs/benchmarks.md quotes
 	for script in $(BENCHMARKS); do python "$$script" || exit; done
 
-rehearsal: setup  ## the real run on stand-ins for data and weights: an hour (PART=small: 10 min)
+rehearsal: setup  ## the real run on stand-ins for data and weights (PART=small: in 10 minutes)
 	python benchmarks/rehearsal.py --part $(PART)
 
 lock: $(BIN)/uv  ## refresh requirements.lock from pyproject.toml

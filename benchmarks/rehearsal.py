@@ -1,6 +1,6 @@
 """The real run rehearsed: the `abo` profile from `curate` to `report`, without data and weights.
 
-    python benchmarks/rehearsal.py               # an hour on two cores; 36 GB of disk, 22 of memory
+    python benchmarks/rehearsal.py               # all models; 36 GB of disk, 14 of memory and more
     python benchmarks/rehearsal.py --part small  # BLIP, ViLT, CLIP, the scorers: ten minutes
     python benchmarks/rehearsal.py --sizes toy   # only whether it works
 

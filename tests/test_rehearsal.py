@@ -69,7 +69,7 @@ def test_memory_of_all_processes_is_counted(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # two minutes alone, ten beside much else
+@pytest.mark.timeout(1800)  # ten minutes beside much else
 def test_every_stage_of_the_profile_runs(tmp_path):
     command = [sys.executable, str(rehearsal.ROOT / "benchmarks" / "rehearsal.py")]
     command += ["--sizes", "toy", "--folder", str(tmp_path)]
