@@ -23,11 +23,12 @@ class Bound:
     gradients: float
 
 
-# float32 on a card isn't exact to the bit: convolutions there round their inputs to TF32.
+# Several times what half precision was seen to cost on a CPU (docs/doctor.md). float32 on a card
+# isn't exact either: convolutions there round their inputs to TF32.
 BOUNDS = {
     "float32": Bound(answers=5e-3, gradients=1e-2),
     "float16": Bound(answers=2e-2, gradients=3e-2),
-    "bfloat16": Bound(answers=1e-1, gradients=1.5e-1),
+    "bfloat16": Bound(answers=8e-2, gradients=1e-1),
 }
 
 

@@ -36,7 +36,7 @@ def python(case: Case) -> Iterator[Finding]:
 def libraries(case: Case) -> Iterator[Finding]:
     """What is installed, against what is needed and what is tested."""
     if missing := interpreter.absent():
-        yield problem("libraries", f"not installed: {', '.join(missing)}", interpreter.REMEDY)
+        yield problem("packages", f"not installed: {', '.join(missing)}", interpreter.REMEDY)
     here = {name: version for name in LIBRARIES if (version := installed(name))}
     said = ", ".join(f"{name} {version}" for name, version in here.items())
     tested = locked(case.root / LOCK)

@@ -149,7 +149,7 @@ def server(uri: str) -> Finding:
 
     # Read at each request.
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = f"{WAIT_S:.0f}"
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(max(1, round(WAIT_S)))
     advice = (
         "Start the server, correct MLFLOW_TRACKING_URI, or unset it to use the local database. "
         "No stage starts without it."
