@@ -7,6 +7,7 @@ for every candidate (read once: 15 → 2 tokens a candidate).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +30,17 @@ class TextTower:
         tokenizer: open_clip's tokenizer for it.
         room: tokens at most in one pass; by default many on a GPU, and on a CPU as few as its
             caches hold, since the layers' widest states would travel to memory and back.
+        causal: whether it is a plain causal text transformer; None: look.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, room: int = 0) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, room: int = 0, causal: bool | None = None
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         on_cpu = next(model.parameters()).device.type == "cpu"
         self.room = room or (2048 if on_cpu else 16384)
-        self.causal = is_plain_causal(model)
+        self.causal = is_plain_causal(model) if causal is None else causal
 
     def encode(self, texts: Sequence[str]) -> torch.Tensor:
         """Features of unit length, each sentence cut to its length: [texts, width]."""
@@ -218,6 +222,9 @@ def unit(features: torch.Tensor) -> torch.Tensor:
 def is_plain_causal(model: Any) -> bool:
     """Whether the text tower is CLIP's own: causal, pooled at the end token, ordinary blocks."""
     import torch
+
+    if "open_clip" not in sys.modules:  # it is another library's, then
+        return False
     from open_clip.model import CLIP
     from open_clip.transformer import ResidualAttentionBlock
 

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.config import Lora
 from abo_vqa.errors import Reclaimed, UserError
 from abo_vqa.io import write_json
 from abo_vqa.memory import out_of_memory, release_memory
@@ -31,6 +30,7 @@ from abo_vqa.training.schedule import factor
 from abo_vqa.training.team import Team
 
 if TYPE_CHECKING:
+    from abo_vqa.config import Lora
     from abo_vqa.training.checkpoints import Checkpoints
 
 Validate = Callable[[int, int], list[float]]

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.embed import SLICE
 from abo_vqa.memory import available_memory, out_of_memory, release_memory
 
 if TYPE_CHECKING:
@@ -113,6 +112,8 @@ def nearest(store: EmbeddingStore, paths: Sequence[str], device: torch.device) -
 def places(needed: int, device: torch.device) -> Iterator[torch.device]:
     """The devices, nearest first, in whose memory there seems to be room for so many bytes."""
     import torch
+
+    from abo_vqa.embed import SLICE
 
     # Each process of a machine holds its own; what is on its way to a card is here for a moment.
     free = SHARE * available_memory() / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from abo_vqa.config import Lora
+if TYPE_CHECKING:
+    from abo_vqa.config import Lora
 
 
 def factor(settings: Lora, steps: int) -> Callable[[int], float]:
