@@ -83,7 +83,7 @@ def test_a_fit_is_in_single_precision(pairs, monkeypatch) -> None:
     assert kinds == {"float32"}
 
 
-def test_a_question_is_one_row_and_a_word_asked_once_no_column(pairs, monkeypatch) -> None:
+def test_a_question_is_one_row_and_words_that_go_together_one_column(pairs, monkeypatch) -> None:
     shapes = []
     plain = Softmax.__init__
 
@@ -92,9 +92,23 @@ def test_a_question_is_one_row_and_a_word_asked_once_no_column(pairs, monkeypatc
         plain(self, seen, given, strength)
 
     monkeypatch.setattr(Softmax, "__init__", seen_by)
-    more = pairs + Counter({("What color is the zeppelin?", "red"): 1})
+    more = pairs + Counter({("What color is the zeppelin on the quay?", "red"): 1})
     fitted = Ngrams(more)
     questions = {question for question, _ in more}
     assert shapes[0][0][0] == shapes[0][1][0] == len(questions) < len(more)
-    assert "zeppelin" not in fitted.vectorizer.vocabulary_
-    assert "thing0" in fitted.vectorizer.vocabulary_
+    alone = ["zeppelin", "quay", "the zeppelin", "zeppelin on", "on the", "the quay"]
+    columns = {int(fitted.merged[[fitted.vectorizer.vocabulary_[w]]].indices[0]) for w in alone}
+    assert len(columns) == 1
+    assert shapes[0][0][1] == len(set(fitted.merged.indices)) < len(fitted.vectorizer.vocabulary_)
+
+
+def test_merged_words_change_no_probability(pairs, monkeypatch) -> None:
+    """The same minimum with every word for itself, also asked about a part of them."""
+    more = pairs + Counter({("What color is the zeppelin on the quay?", "red"): 3})
+    asked = ["What color is the zeppelin?", "Is it on the quay?", *(q for q, _ in pairs)]
+    monkeypatch.setattr(ngrams, "TOLERANCE", 1e-7)
+    said, sure = Ngrams(more)(asked)
+    monkeypatch.setattr(ngrams, "merged", lambda seen: sparse.eye_array(seen.shape[1]).tocsr())
+    expected, confident = Ngrams(more)(asked)
+    assert said == expected
+    np.testing.assert_allclose(sure, confident, atol=2e-3)

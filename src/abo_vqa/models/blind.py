@@ -77,7 +77,7 @@ def by_ngrams(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
     Where no word occurs in two rows there is nothing to fit, and the same question's answer
     is the best that is known. A fit that is stopped before its end says so (`Ngrams.ended`).
     """
-    from abo_vqa.models.ngrams import Ngrams, NoSharedWordError
+    from abo_vqa.models.ngrams import Ngrams, NoWordError
 
     counts = Counter(answers)
     known = [(q, a) for q, a in zip(questions, answers, strict=True) if counts[a] > 1]
@@ -85,7 +85,7 @@ def by_ngrams(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
         return by_question(questions, answers)
     try:
         return Ngrams(Counter(known))
-    except NoSharedWordError:
+    except NoWordError:
         return by_question(questions, answers)
 
 
