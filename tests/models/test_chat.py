@@ -15,7 +15,8 @@ def test_a_new_model_is_a_name_and_a_folder(tmp_path, monkeypatch, rows) -> None
     root = tiny.workspace(tmp_path, "chat", images=2)
     profile = root / "conf/profiles/sample.yaml"
     settings = yaml.safe_load(profile.read_text())
-    settings["models"]["smolvlm"] = settings["models"].pop("chat")
+    for section in ("models", "batch_sizes"):
+        settings[section]["smolvlm"] = settings[section].pop("chat")
     profile.write_text(yaml.safe_dump(settings))
     monkeypatch.chdir(root)
     assert "smolvlm" in FAMILIES
