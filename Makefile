@@ -102,6 +102,6 @@ lock: $(BIN)/uv  ## refresh requirements.lock from pyproject.toml
 		--no-emit-index-url --no-header pyproject.toml --output-file requirements.lock
 
 clean:  ## remove what the pipeline made; downloads, journals, MLflow's runs and .venv stay
-	rm -rf data/*.csv data/embeddings models/adapter reports/baselines reports/finetuned \
+	rm -rf data/*.csv data/embeddings data/inputs models/adapter reports/baselines reports/finetuned \
 		reports/scores reports/figures reports/cards reports/thumbnails reports/*.html \
 		reports/report.pdf reports/evaluation.json
