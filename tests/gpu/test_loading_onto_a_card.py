@@ -9,6 +9,7 @@ from pretend_gpu import pretend
 
 from abo_vqa.config import Checkpoint, Compute
 from abo_vqa.errors import UserError
+from abo_vqa.models import devices
 from abo_vqa.models.llava import Llava
 from abo_vqa.models.vilt import Vilt
 
@@ -64,6 +65,7 @@ def test_memory_that_runs_out_while_loading(folders, monkeypatch) -> None:
 
 
 def test_the_card_decides_on_the_format(folders, capsys) -> None:
+    devices.say_once.cache_clear()  # another test may have been told
     checkpoint = Checkpoint(path=str(folders["vilt"]))
     with pretend(capability=(7, 5)):
         model = Vilt.load(checkpoint, Compute(device="auto", dtype="bfloat16"))
