@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from helpers.usage import AnonymousPeak
 
 from abo_vqa.embed import EmbeddingStore
 from abo_vqa.training import pictures
@@ -36,13 +35,6 @@ def write(folder: Path, count: int) -> None:
     table = pd.DataFrame({"path": [f"{i}.jpg" for i in range(count)], "error": ""})
     table.to_csv(folder / "paths.csv", index=False)
     (folder / "meta.json").write_text(json.dumps({"dtype": "float16"}), encoding="utf-8")
-
-
-def anonymous() -> int:
-    """Bytes of this process's memory that no file is behind."""
-    found = re.search(r"RssAnon:\s*(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))
-    assert found is not None
-    return 1024 * int(found[1])
 
 
 def plain(store: EmbeddingStore, paths: list[str]) -> torch.Tensor:
@@ -68,20 +60,9 @@ WAYS = {"all at once": plain, "in slices": sliced}
 def measure(folder: Path, way: str) -> None:
     """Print the peak of memory beyond what the process had before."""
     store = EmbeddingStore.open(folder)
-    before = peak = anonymous()
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.01):
-            peak = max(peak, anonymous())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    held = WAYS[way](store, list(store.place))
-    done.set()
-    watcher.join()
-    print(max(peak, anonymous()) - before, held.nbytes)
+    with AnonymousPeak() as peak:
+        held = WAYS[way](store, list(store.place))
+    print(peak.bytes, held.nbytes)
 
 
 def main() -> None:

@@ -15,14 +15,13 @@ import json
 import os
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
+from helpers.usage import AnonymousPeak
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -62,33 +61,6 @@ def write(folder: Path, layers: int) -> int:
     return total
 
 
-def anonymous() -> int:
-    """Bytes of this process's memory that no file backs."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.partition("RssAnon:")[2].split()[0])
-
-
-class Watch:
-    """The most memory that a block takes on the host alone, sampled."""
-
-    def __init__(self, on_card: Any) -> None:
-        self.on_card, self.peak, self.ended = on_card, 0, threading.Event()
-        self.thread = threading.Thread(target=self.sample)
-
-    def sample(self) -> None:
-        while not self.ended.wait(0.005):
-            self.peak = max(self.peak, anonymous() - self.before - self.on_card())
-
-    def __enter__(self) -> Watch:
-        self.before = anonymous() - self.on_card()
-        self.thread.start()
-        return self
-
-    def __exit__(self, kind: Any, error: Any, trace: TracebackType | None) -> None:
-        self.ended.set()
-        self.thread.join()
-
-
 @contextmanager
 def card() -> Iterator[Any]:
     """What says how many of the host's bytes a card's tensors are: none of a real one's."""
@@ -109,10 +81,10 @@ def measure(folder: Path) -> tuple[int, int]:
     from abo_vqa.models.loading import load_pretrained
 
     checkpoint, compute = Checkpoint(path=str(folder)), Compute(device="cuda", dtype="bfloat16")
-    with card() as on_card, Watch(on_card) as watch:
+    with card() as on_card, AnonymousPeak(apart=on_card) as peak:
         model, _ = load_pretrained(LlavaForConditionalGeneration, checkpoint, compute)
         there = sum(p.numel() * p.element_size() for p in model.parameters())
-    return watch.peak, there
+    return peak.bytes, there
 
 
 def main() -> None:

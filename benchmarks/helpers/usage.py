@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -85,6 +85,44 @@ def held(pid: int) -> tuple[int, int]:
         total += memory.rss
         private += memory.rss - getattr(memory, "shared", 0)
     return total, private
+
+
+def anonymous() -> int:
+    """Bytes of this process's memory that no file is behind (Linux)."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return 1024 * int(status.partition("RssAnon:")[2].split()[0])
+
+
+class AnonymousPeak:
+    """The most anonymous memory that a block takes beyond what there was before it, sampled.
+
+    Args:
+        apart: bytes of it that don't count at the moment.
+
+    Attributes:
+        bytes: the peak, when the block has ended.
+    """
+
+    def __init__(self, apart: Callable[[], int] = lambda: 0) -> None:
+        self.apart, self.bytes, self.ended = apart, 0, Event()
+        self.thread = Thread(target=self.sample)
+
+    def __enter__(self) -> AnonymousPeak:
+        self.before = anonymous() - self.apart()
+        self.thread.start()
+        return self
+
+    def sample(self) -> None:
+        while not self.ended.wait(0.005):
+            self.look()
+
+    def look(self) -> None:
+        self.bytes = max(self.bytes, anonymous() - self.before - self.apart())
+
+    def __exit__(self, *error: object) -> None:
+        self.ended.set()
+        self.thread.join()
+        self.look()
 
 
 def on_cards() -> int | None:
