@@ -16,6 +16,8 @@ WORDS = [
     "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
     "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
     "CUDA error: CUSOLVER_STATUS_ALLOC_FAILED",
+    "GET was unable to find an engine to execute this computation",
+    "FIND was unable to find an engine to execute this computation",
     "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.",
     "DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.",
 ]

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|"
     r"cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY|"
-    r"CU(BLAS|DNN|SOLVER|SPARSE|FFT)_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)",
+    r"CU(BLAS|DNN|SOLVER|SPARSE|FFT)_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)|"
+    # cuDNN, once none of its ways to convolve has found room for its scratch memory.
+    r"unable to find an engine to execute this computation",
     re.IGNORECASE,
 )
 

@@ -31,6 +31,7 @@ def card(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(cuda, "get_arch_list", lambda: kernels)
         monkeypatch.setattr(cuda, "get_device_capability", lambda device=None: capability)
         monkeypatch.setattr(cuda, "get_device_name", lambda device=None: "Tesla X")
+        monkeypatch.setattr(cuda, "mem_get_info", lambda device=None: (8, 8))
 
     return make
 
@@ -104,6 +105,34 @@ def test_a_card_gets_its_number(card, monkeypatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(UserError, match="start one for each GPU"):
         pick_device("cuda")
+
+
+def test_the_card_that_is_asked_for_is_looked_at(card, monkeypatch) -> None:
+    """An old card for the display beside a new one."""
+    card((8, 0), ["sm_80"])
+    monkeypatch.setattr(
+        torch.cuda, "get_device_capability", lambda device=0: (6, 1) if device == 0 else (8, 0)
+    )
+    assert pick_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(UserError, match=r"capability 6\.1"):
+        pick_device("cuda:0")
+    assert pick_device("auto") == torch.device("cpu")
+
+
+def test_a_card_that_doesnt_start_is_named_and_the_cpu_still_works(
+    card, monkeypatch, capsys
+) -> None:
+    def busy(device=None):
+        raise torch.AcceleratorError("CUDA error: CUDA-capable device(s) is/are busy")
+
+    card((8, 0), ["sm_80"])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", busy)
+    assert pick_device("auto") == torch.device("cpu")
+    assert "cuda:0 doesn't start (CUDA error: CUDA-capable" in capsys.readouterr().err
+    with pytest.raises(UserError, match="doesn't start"):
+        pick_device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", busy)
+    assert pick_device("cpu") == torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", ["mps", "meta", "xpu"])

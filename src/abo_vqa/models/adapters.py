@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.errors import UserError
+from abo_vqa.memory import out_of_memory
 
 if TYPE_CHECKING:
     from abo_vqa.config import Checkpoint
@@ -104,9 +105,11 @@ class Adapter:
         Raises:
             UserError: the adapter doesn't fit the model.
         """
-        adapted = self.adapted(model.float())
-        untie(adapted)
         with self.refusals():
+            whole = model.float()
+        adapted = self.adapted(whole)
+        with self.refusals():
+            untie(adapted)
             return adapted.merge_and_unload()
 
     def attach(self, model: Any) -> Any:
@@ -164,6 +167,11 @@ class Adapter:
         try:
             yield
         except (ValueError, TypeError, KeyError, RuntimeError, AttributeError, Warning) as error:
+            if out_of_memory(error):
+                raise UserError(
+                    f"out of memory while loading the adapter in {self.folder} ({error}). "
+                    "Stop what else uses this memory, or take the CPU (compute.device)."
+                ) from error
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             why = next((line for line in lines if "size mismatch" in line), (lines or ["?"])[0])
             raise UserError(

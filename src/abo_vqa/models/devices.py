@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
     from abo_vqa.config import Checkpoint, Compute
 
-# What the system shows of an NVIDIA card, whether or not torch can use it; the second is Windows'
-# card in a Linux of WSL.
-NODES = ("/dev/nvidia[0-9]*", "/dev/dxg")
+# What the system shows of an NVIDIA card, whether or not torch can use it; the second is what
+# Windows gives a Linux of WSL, for cards of that vendor only.
+NODES = ("/dev/nvidia[0-9]*", "/usr/lib/wsl/lib/libcuda.so*")
+LONGEST = 300  # characters of what a library says
 DRIVER = Path("/proc/driver/nvidia/version")
 HALF = (8, 0)  # Ampere, the first capability with arithmetic in bfloat16
 ANOTHER_BUILD = (
@@ -38,8 +39,8 @@ def pick_device(wanted: str) -> torch.device:
     """
     import torch
 
-    fault = gpu_fault()
     if wanted == "auto":
+        fault = gpu_fault()
         if fault:
             say_once(f"compute.device is auto, taking the CPU: {fault}")
         wanted = "cuda" if torch.cuda.is_available() and not fault else "cpu"
@@ -57,47 +58,52 @@ def pick_device(wanted: str) -> torch.device:
             "summed in float64, which it lacks, and nothing here was ever tried on it); "
             "use auto, cpu, cuda or cuda:1."
         )
-    return gpu(device, fault)
+    return gpu(device)
 
 
-def gpu(device: torch.device, fault: str) -> torch.device:
+def gpu(device: torch.device) -> torch.device:
     """A card with its number, made the current one.
 
     Raises:
-        UserError: it isn't there, or `fault` says why it can't be used.
+        UserError: it isn't there or can't be used.
     """
     import torch
 
-    if not torch.cuda.is_available():
-        raise UserError(
-            f"compute.device is {device}, but " + (fault or "torch sees no GPU; use auto or cpu.")
-        )
-    if fault:
-        raise UserError(f"compute.device is {device}, but {fault}")
-    # One process a GPU (set by torchrun and accelerate launch), else the first.
-    index = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
-    count = torch.cuda.device_count()
-    if index >= count:
+    index = process_index() if device.index is None else device.index
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count and index >= count:
         raise UserError(
             f"compute.device: cuda:{index} isn't there, torch sees {count} GPU(s), numbered from "
             "0. With several processes (LOCAL_RANK), start one for each GPU at most."
         )
+    if fault := gpu_fault(index):
+        raise UserError(f"compute.device is {device}, but {fault}")
+    if not count:
+        raise UserError(f"compute.device is {device}, but torch sees no GPU; use auto or cpu.")
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
 
 
-def gpu_fault() -> str:
+def process_index() -> int:
+    """One process a GPU (set by torchrun and accelerate launch), else the first."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def gpu_fault(index: int | None = None) -> str:
     """Why an NVIDIA GPU that is there can't be used, and what to do; "" if nothing is wrong.
 
     torch itself answers such a machine with a warning at most, and a CPU takes days for what a
     card does in minutes.
+
+    Args:
+        index: the card's number; None: this process's.
     """
     import torch
 
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
         return ""  # hidden on purpose
     if torch.cuda.is_available():
-        return capability_fault()
+        return card_fault(process_index() if index is None else index)
     if not any(next(Path("/").glob(node[1:]), None) for node in NODES):
         return ""
     if torch.version.cuda is None:
@@ -112,8 +118,26 @@ def gpu_fault() -> str:
     )
 
 
-def capability_fault() -> str:
-    """Why torch's kernels don't run on the process's first card, or "".
+def card_fault(index: int) -> str:
+    """Why one of the cards that torch sees can't be used, or ""."""
+    import torch
+
+    if index >= torch.cuda.device_count():
+        return ""
+    try:
+        fault = capability_fault(index, torch.cuda.get_device_capability(index))
+        if not fault:
+            torch.cuda.mem_get_info(index)  # starts it
+    except RuntimeError as error:  # full of another process's work, reserved by one, or broken
+        return (
+            f"cuda:{index} doesn't start ({' '.join(str(error).split())[:LONGEST]}). See who uses "
+            "it with nvidia-smi, or take another one (cuda:1) or the CPU."
+        )
+    return fault
+
+
+def capability_fault(index: int, capability: tuple[int, int]) -> str:
+    """Why torch's kernels don't run on a card, or "".
 
     A build holds machine code for some capabilities, which runs on later ones of the same major
     number, and perhaps an intermediate form for all later ones.
@@ -123,8 +147,7 @@ def capability_fault() -> str:
     built = torch.cuda.get_arch_list()
     if torch.version.hip or not built:
         return ""
-    index = int(os.environ.get("LOCAL_RANK", "0")) % max(torch.cuda.device_count(), 1)
-    major, minor = torch.cuda.get_device_capability(index)
+    major, minor = capability
     for name in built:
         found = re.fullmatch(r"(sm|compute)_(\d+)(\d)[af]?", name)
         if found is None:

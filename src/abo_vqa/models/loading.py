@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from abo_vqa.errors import UserError
 from abo_vqa.io import file_md5
-from abo_vqa.memory import available_memory, out_of_memory
+from abo_vqa.memory import available_memory, out_of_memory, release_memory
 from abo_vqa.models.devices import pick_device, pick_dtype
 from abo_vqa.models.hub import hub_options, is_repository, quiet, require_room
 from abo_vqa.refusals import refusal
@@ -153,6 +153,7 @@ def require_memory(
         return  # spread over cards, the machine's memory and disk by accelerate
     needed = weight_bytes(loader, checkpoint, options)
     if device.type == "cuda":
+        release_memory()  # what an earlier model left with torch isn't free for CUDA
         where, free = torch.cuda.get_device_name(device), torch.cuda.mem_get_info(device)[0]
     else:
         where, free = "this machine", available_memory()
