@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from abo_vqa.cli import COMMANDS, main
+from abo_vqa.cli import COMMANDS, guarded, main
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "transformers", "mlflow", "pandas", "numpy", "matplotlib", "sklearn", "dvc")
@@ -77,3 +77,27 @@ def test_without_a_command_the_help_is_named(capsys):
     with pytest.raises(SystemExit):
         main([])
     assert "listed by `abo-vqa --help`" in capsys.readouterr().err
+
+
+def test_memory_that_runs_out_is_one_message(capsys):
+    def full():
+        raise RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA")
+
+    assert guarded("evaluate", full) == 74
+    said = capsys.readouterr().err
+    assert said.startswith("abo-vqa evaluate: out of memory (CUDA error: out of memory Compile")
+    assert len(said.splitlines()) == 1
+
+    def empty():
+        raise MemoryError
+
+    assert guarded("evaluate", empty) == 74
+    assert capsys.readouterr().err.startswith("abo-vqa evaluate: out of memory. Close what")
+
+
+def test_other_errors_keep_their_traceback():
+    def wrong():
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        guarded("evaluate", wrong)

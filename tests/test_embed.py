@@ -99,7 +99,7 @@ def test_nothing_that_differs_between_runs(here: Path) -> None:
     assert {p.name: p.read_bytes() for p in FOLDER.iterdir()} == first
     assert set(read_json(FOLDER / "meta.json")) == {
         "model", "revision", "weights", "quantize", "dtype", "arithmetic", "images", "tokens",
-        "width",
+        "width", "digest",
     }  # fmt: skip
 
 
@@ -225,3 +225,40 @@ def test_memory_too_short_for_a_picture_is_told_and_nothing_lost(here: Path, mon
     monkeypatch.setattr(Blip, "see", lambda self, p: counted.append(len(p)) or see(self, p))
     embed.run(config)
     assert sum(counted) == 10 - 6  # two blocks of three were kept; one picture is broken
+
+
+def test_the_digest_is_the_vectors(here: Path) -> None:
+    """Whatever one picture's outputs are, meta.json and what depends on it say so."""
+    from abo_vqa.embedding_builder import Builder
+
+    vectors = np.random.default_rng(0).normal(size=(6, 2, 3)).astype(np.float32)
+
+    def digest(name: str, values: np.ndarray, stop: int = 6) -> str:
+        for at in range(0, stop, 2):
+            builder = Builder(here / name, values.shape, "float32", 3, here)
+            if builder.done == at // 2:  # a process of its own for every block
+                builder.add({at + 1: values[at + 1], at: values[at]}, {})
+        return builder.digest
+
+    for name in ("a", "b", "c"):
+        (here / name).mkdir()
+    whole = digest("a", vectors)
+    assert digest("b", vectors, stop=2) != whole
+    assert digest("b", vectors) == whole
+    other = vectors.copy()
+    other[3, 1, 1] += 1e-6
+    assert digest("c", other) != whole
+
+
+def test_other_pictures_under_the_same_names_start_over(here: Path) -> None:
+    config = load_config()
+    paths = sorted(set(read_table("data/vqa.csv")["image_path"]))
+    before = embed.journal_key(config, paths)
+    picture = here / config.data.raw / "images/small" / paths[0]
+    kept = picture.read_bytes()
+    try:
+        picture.write_bytes(kept + b" ")
+        assert embed.journal_key(config, paths) != before
+    finally:
+        picture.write_bytes(kept)
+    assert embed.journal_key(config, paths) == before

@@ -58,6 +58,8 @@ class Echo(VQAModel):
     Raises torch's out-of-memory error for batches larger than `room`, as a GPU would.
     """
 
+    device = torch.device("cpu")
+
     def __init__(self, room: int = 10**9) -> None:
         self.room = room
         self.sizes: list[int] = []
@@ -250,7 +252,7 @@ def test_one_pictures_many_questions_see_it_once(tmp_path: Path) -> None:
 def test_a_card_on_which_nothing_fits_stops_the_stage_at_once(tmp_path: Path) -> None:
     rows = rows_of(300)
     model = Echo(room=0)
-    with pytest.raises(UserError, match=r"8 rows, .*models\.llava\.quantize to 8bit or 4bit"):
+    with pytest.raises(UserError, match=r"8 rows, .*for models\.llava dtype: bfloat16 or quantize"):
         answer_rows(model, rows, Files(painted_any), tmp_path, 24, weights="llava")
     assert Journal(tmp_path).read() == {}
     assert len(set(model.prepared)) <= 16  # of 100: this batch's pictures and the next one's
@@ -309,7 +311,7 @@ def test_the_stage_fails_where_memory_does(here: Path, monkeypatch) -> None:
     out.unlink(missing_ok=True)
     with monkeypatch.context() as patch:
         patch.setattr(Vilt, "answer_encoded", full)
-        with pytest.raises(UserError, match=r"models\.vilt\.quantize"):
+        with pytest.raises(UserError, match=r"models\.vilt .*quantize"):
             predict.run_model("vilt", load_config())
     assert not out.exists()
     assert predict.run_model("vilt", load_config()).metrics["failed"] == 3  # the broken picture's
@@ -583,6 +585,21 @@ def processes_one_dies(here: Path, tmp_path: Path, world: int) -> None:
 
 def test_two_processes_of_which_one_dies(here: Path, tmp_path: Path) -> None:
     processes_one_dies(here, tmp_path, 2)
+
+
+def test_what_only_the_user_can_mend_is_said_once_by_several_processes(here: Path) -> None:
+    """torchrun starts processes again whatever they ended with."""
+    weights = Path("models/blip/model.safetensors")
+    weights.rename(weights.with_suffix(".away"))
+    try:
+        done = baseline(here, "--processes", "2")
+    finally:
+        weights.with_suffix(".away").rename(weights)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("can't load the checkpoint") == 1
+    assert "Traceback" not in done.stderr
+    assert "abo-vqa baseline: can't load the checkpoint models/blip" in done.stderr
+    assert "one of 2 processes stopped, for the reason above" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow

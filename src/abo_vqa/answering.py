@@ -124,7 +124,7 @@ def answer_rows(
                 break
             bar.update(len(batch) * world)
     if failed:
-        raise UserError(too_little_memory(unanswered(failed, halving.hopeless), weights))
+        raise UserError(too_little_memory(unanswered(failed, halving.hopeless), model, weights))
 
 
 def unanswered(failed: int, hopeless: bool) -> str:

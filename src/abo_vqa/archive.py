@@ -15,7 +15,7 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -163,6 +163,11 @@ class Archive:
         """Paths of all pictures, as `read` takes them, sorted."""
         names = self._images.names()
         return [name.removeprefix(PICTURES) for name in names if name.startswith(PICTURES)]
+
+    def sizes(self, paths: Iterable[str]) -> list[int | None]:
+        """Bytes of each picture, None for what isn't there: other pictures under the same names
+        hardly have the same sizes, and a copy of an archive keeps them."""
+        return [self._images.size(PICTURES + path) for path in paths]
 
     def read(self, path: str) -> bytes:
         """A picture's bytes, e.g. of "14/14fe8812.jpg".

@@ -175,5 +175,5 @@ def command(args: argparse.Namespace) -> int:
         if not out_of_memory(error):
             raise
         name = "blip" if args.model == FINETUNED else weights_key(args.model)
-        raise UserError(too_little_memory("one question", name)) from error
+        raise UserError(too_little_memory("one question", model, name)) from error
     return 0

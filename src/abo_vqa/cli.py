@@ -9,8 +9,9 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
-from abo_vqa import interpreter, refusals
+from abo_vqa import interpreter, processes, refusals
 from abo_vqa.errors import ComeBackLater, Reclaimed, UserError
+from abo_vqa.memory import out_of_memory
 from abo_vqa.terminal import output_lost, patient_streams
 
 # name: (module, what it does). A module has `arguments(parser)` and `command(args) -> int`.
@@ -40,6 +41,12 @@ COMMANDS = {
     "wordnet": ("abo_vqa.metrics.wordnet", "find or fetch WordNet 3.0 and say where it is"),
     "sample": ("abo_vqa.sample.command", "rebuild the embedded sample (make sample)"),
 }
+
+LONGEST = 300  # characters of what a library says
+MORE_MEMORY = (
+    "Close what else uses it, or set a smaller number in the profile's batch_sizes; what is "
+    "finished is kept, and the same command goes on with it."
+)
 
 
 def top_parser() -> argparse.ArgumentParser:
@@ -81,9 +88,14 @@ def speaking(name: str, work: Callable[[], int]) -> int:
 
 def guarded(name: str, work: Callable[[], int]) -> int:
     """What a user, or time, can mend ends in one message and an exit code."""
+    if processes.refused():
+        return 0  # it has been said, and `launch` ends with the right code
     try:
         return work()
     except (UserError, ComeBackLater, Reclaimed) as stop:
+        note = processes.note_of_refusal()
+        if note is not None and isinstance(stop, UserError):
+            return stopped(name, str(stop), 0) if processes.refuse(note) else 0
         return stopped(name, str(stop), stop.exit_code)
     except KeyboardInterrupt:
         return stopped(name, "interrupted; run it again to go on", 130)
@@ -95,6 +107,9 @@ def guarded(name: str, work: Callable[[], int]) -> int:
     except Exception as error:
         if refused := refusals.refusal(error):
             return stopped(name, refusals.describe(refused), refusals.exit_code(refused))
+        if out_of_memory(error):
+            reason = f"out of memory ({' '.join(str(error).split())[:LONGEST]}). {MORE_MEMORY}"
+            return stopped(name, reason.replace(" ()", ""), refusals.EXIT_CODE)
         raise
 
 

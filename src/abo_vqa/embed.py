@@ -22,6 +22,7 @@ from abo_vqa.embedding_builder import Builder
 from abo_vqa.errors import UserError
 from abo_vqa.io import (
     fingerprint,
+    own_code,
     progress,
     read_json,
     read_table,
@@ -44,6 +45,20 @@ if TYPE_CHECKING:
 
 VQA = Path("data/vqa.csv")
 FOLDER = Path("data/embeddings")
+# What vision outputs depend on, of src/abo_vqa; also in dvc.yaml.
+CODE = (
+    "archive.py",
+    "embed.py",
+    "embedding_builder.py",
+    "models/base.py",
+    "models/blip.py",
+    "models/blip_vision.py",
+    "models/devices.py",
+    "models/loading.py",
+    "models/pixels.py",
+    "picture_sources.py",
+    "pictures.py",
+)
 SLICE = 64 * 2**20  # bytes that are read from the file at a time
 
 
@@ -175,11 +190,13 @@ class Built(NamedTuple):
     Attributes:
         file: the vectors.
         errors: path → why the picture can't be read.
+        digest: of the vectors.
         peak: bytes of memory at most; see `abo_vqa.memory.peak_memory`.
     """
 
     file: Path
     errors: dict[str, str]
+    digest: str
     peak: int
 
 
@@ -217,7 +234,8 @@ def build(config: Config, paths: Sequence[str], folder: Path) -> Built:
                 for path, at in encoded.place.items():
                     vectors[place[path]] = to_array(encoded.values[at], config.embed.dtype)
             builder.add(vectors, errors)
-    return Built(builder.file, dict(builder.errors), peak_memory(model.device))
+    peak = peak_memory(model.device)
+    return Built(builder.file, dict(builder.errors), builder.digest, peak)
 
 
 class Encoder:
@@ -284,17 +302,14 @@ def work(config: Config, log: Log = no_log) -> Summary:
     paths = sorted(set(read_table(VQA, ["image_path"])["image_path"]))
     meta = expected(config)
     arithmetic = {"arithmetic": arithmetic_dtype(config)}
-    key = fingerprint([meta, arithmetic, paths, config.embed.model_dump()])
-    with locked(scratch("embed", key)) as folder:
+    with locked(scratch("embed", journal_key(config, paths))) as folder:
         built = build(config, paths, folder)
         shape = np.load(built.file, mmap_mode="r").shape
         put(built.file, FOLDER / "vectors.npy")
     reasons = [built.errors.get(path, "") for path in paths]
     write_table(pd.DataFrame({"path": paths, "error": reasons}), FOLDER / "paths.csv")
-    write_json(
-        {**meta, **arithmetic, "images": shape[0], "tokens": shape[1], "width": shape[2]},
-        FOLDER / "meta.json",
-    )
+    shown = {"images": shape[0], "tokens": shape[1], "width": shape[2], "digest": built.digest}
+    write_json({**meta, **arithmetic, **shown}, FOLDER / "meta.json")
     size = (FOLDER / "vectors.npy").stat().st_size
     seconds = time.perf_counter() - began
     return Summary(
@@ -309,6 +324,17 @@ def work(config: Config, log: Log = no_log) -> Summary:
         },
         cleanup=partial(discard, folder),
     )
+
+
+def journal_key(config: Config, paths: Sequence[str]) -> str:
+    """A fingerprint of all that the vision outputs depend on: weights, settings, pictures, code."""
+    from abo_vqa.archive import open_archive
+
+    with open_archive(config.data.raw) as archive:
+        sizes = archive.sizes(paths)
+    settings = config.embed.model_dump()
+    made_with = [expected(config), arithmetic_dtype(config), settings, own_code(CODE)]
+    return fingerprint([*made_with, list(zip(paths, sizes, strict=True))])
 
 
 def put(vectors: Path, out: Path) -> None:

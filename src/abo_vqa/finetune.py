@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from abo_vqa.config import Config, load_config
 from abo_vqa.embed import EmbeddingStore
 from abo_vqa.errors import UserError
-from abo_vqa.io import file_md5, fingerprint, read_table, scratch, write_results
+from abo_vqa.io import file_md5, fingerprint, own_code, read_table, scratch, write_results
 from abo_vqa.locks import discard, locked
 from abo_vqa.memory import peak_memory
 from abo_vqa.processes import rank_and_world, supervised, terminable
@@ -39,6 +39,26 @@ TRAIN = Path("data/train.csv")
 EMBEDDINGS = Path("data/embeddings")
 ADAPTER = Path("models/adapter")
 HISTORY = Path("reports/training.json")
+# What an adapter depends on, of src/abo_vqa; also in dvc.yaml.
+CODE = (
+    "embed.py",
+    "finetune.py",
+    "groups.py",
+    "hashes.py",
+    "metrics/normalise.py",
+    "models/base.py",
+    "models/blip.py",
+    "models/blip_absorbed.py",
+    "models/blip_answer.py",
+    "models/blip_attention.py",
+    "models/blip_vision.py",
+    "models/decoding.py",
+    "models/devices.py",
+    "models/loading.py",
+    "models/pixels.py",
+    "pictures.py",
+    "training",
+)
 # A loss differs in the sixth digit between processors; a rate is exact, and may be small.
 DIGITS = {"loss": ".3f", "validation_loss": ".3f", "lr": ".6g"}
 
@@ -66,13 +86,9 @@ class Trained:
 
 def journal_key(config: Config, store: EmbeddingStore) -> str:
     """A fingerprint of all that the result depends on: settings, rows, vision outputs, code."""
-    from abo_vqa import training
-    from abo_vqa.models import blip
     from abo_vqa.models.loading import identity
 
     settings = config.lora.model_dump(exclude={"checkpoint_minutes", "keep_checkpoints"})
-    code = [*sorted(Path(training.__path__[0]).glob("*.py")), Path(blip.__file__)]
-    code += [*sorted(Path(blip.__file__).parent.glob("blip_*.py")), Path(__file__)]
     return fingerprint(
         [
             settings,
@@ -83,8 +99,8 @@ def journal_key(config: Config, store: EmbeddingStore) -> str:
             config.models.blip.determining(),
             identity(config.models.blip),
             file_md5(TRAIN),
-            dict(store.meta),
-            [file_md5(file) for file in code],
+            dict(store.meta),  # with a digest of the outputs, hence of the pictures
+            own_code(CODE),
         ]
     )
 

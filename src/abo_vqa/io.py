@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from abo_vqa.errors import UserError
-from abo_vqa.refusals import FORBIDDEN, full_disk
+from abo_vqa.refusals import FORBIDDEN, full_disk, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,6 +157,18 @@ def file_md5(path: str | Path) -> str:
         return hashlib.file_digest(handle, "md5").hexdigest()
 
 
+def own_code(parts: Iterable[str]) -> dict[str, str]:
+    """Digests of this package's source files that determine what is in a journal, for its key.
+
+    Args:
+        parts: files and folders, as dvc.yaml lists them but without src/abo_vqa: "embed.py".
+    """
+    here = Path(__file__).parent
+    places = [here / part for part in parts]
+    files = [f for place in places for f in (sorted(place.rglob("*.py")) or [place])]
+    return {f.relative_to(here).as_posix(): file_md5(f) for f in files}
+
+
 def content_digest(path: Path) -> str:
     """A digest of a file's bytes, or of all files' in a folder."""
     if path.is_file():
@@ -183,9 +195,8 @@ def refuse_unwritable(out: Path, content: str) -> None:
     """
     if out.is_dir():
         raise UserError(f"--out {out} is a folder; it names the file for {content}.")
-    folder = next(folder for folder in out.absolute().parents if folder.exists())
     try:
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=nearest(out.absolute().parent)):
             pass
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(out)) from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,16 +25,33 @@ OUT_OF_MEMORY = re.compile(
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an exception, or one that it was raised from, says that memory has run out."""
-    import torch
-
     found: BaseException | None = error
     while found is not None:
-        if isinstance(found, MemoryError | torch.OutOfMemoryError):
+        if isinstance(found, MemoryError) or type(found).__name__ == "OutOfMemoryError":  # torch's
             return True
         if isinstance(found, RuntimeError) and OUT_OF_MEMORY.search(str(found)):
             return True
         found = found.__cause__
     return False
+
+
+def remedies(settings: Collection[str], cuda: bool) -> str:
+    """The settings of a model that take less memory, as a message offers them.
+
+    Args:
+        settings: those of `dtype`, `quantize`, `device_map` that its family has.
+        cuda: whether it runs on a card.
+    """
+    bits = "8bit or 4bit" if cuda else "8bit"
+    ways = {
+        "dtype": "dtype: bfloat16",
+        "quantize": f"quantize: {bits}",
+        "device_map": "device_map: auto (several cards, or a part in the machine's memory)",
+    }
+    offered = [
+        way for name, way in ways.items() if name in settings and (cuda or name != "device_map")
+    ]
+    return " or ".join(offered)
 
 
 def release_memory() -> None:
@@ -100,7 +118,6 @@ def group_memory(folder: Path, limit: str, usage: str, reclaimable: str) -> Iter
 def peak_memory(device: torch.device) -> int:
     """Bytes that the tensors on a card took at most, or on a CPU the whole process."""
     import resource
-    import sys
 
     import torch
 

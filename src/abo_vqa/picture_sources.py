@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from abo_vqa.archive import ImageError
 from abo_vqa.memory import out_of_memory
 from abo_vqa.models.base import VQAModel
+from abo_vqa.processes import cores
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -148,7 +149,9 @@ class Once:
     def encode(self, model: VQAModel, loaded: Sequence[str]) -> PerPicture:
         import torch
 
-        missing = {self.block_of[p] for p in loaded if p not in self.values | self.errors}
+        missing = {
+            self.block_of[p] for p in loaded if p not in self.values and p not in self.errors
+        }
         blocks = [self.blocks[block] for block in sorted(missing)]
         for block, prepared in ahead(blocks, lambda paths: self.files.load(model, paths)):
             encoded = self.files.encode(model, prepared or self.files.load(model, block))
@@ -188,11 +191,7 @@ def ahead(
 
 def usual_threads() -> int:
     """Threads that prepare pictures: the cores of this process's share, but for its main thread."""
-    if hasattr(os, "sched_getaffinity"):  # fewer than there are in a container
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    share = cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    share = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, min(MOST_THREADS, share - 1))
 
 

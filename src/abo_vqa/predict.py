@@ -15,13 +15,21 @@ import pandas as pd
 from abo_vqa.answering import answer_rows, collect
 from abo_vqa.config import load_config
 from abo_vqa.errors import UserError
-from abo_vqa.io import file_md5, fingerprint, read_table, scratch, write_json, write_table
+from abo_vqa.io import (
+    file_md5,
+    fingerprint,
+    own_code,
+    read_table,
+    scratch,
+    write_json,
+    write_table,
+)
 from abo_vqa.locks import discard, locked
 from abo_vqa.memory import peak_memory
 from abo_vqa.models import FAMILIES, checkpoint_of, load_model, weights_key
 from abo_vqa.models.adapters import Adapter
 from abo_vqa.picture_sources import Files, Once, Pictures, Stored
-from abo_vqa.processes import launch, rank_and_world, supervised, terminable
+from abo_vqa.processes import launch, rank_and_world, refused, supervised, terminable
 from abo_vqa.stage import Log, Summary, execute, no_log, pin_threads
 
 if TYPE_CHECKING:
@@ -33,6 +41,18 @@ TRAIN = Path("data/train.csv")
 EMBEDDINGS = Path("data/embeddings")
 ADAPTER = Path("models/adapter")
 REPORTS = Path("reports/baselines")
+# What answers depend on, of src/abo_vqa; also in dvc.yaml.
+CODE = (
+    "answering.py",
+    "archive.py",
+    "batching.py",
+    "metrics/normalise.py",
+    "models",
+    "picture_sources.py",
+    "pictures.py",
+    "predict.py",
+    "questions.py",
+)
 
 
 def sampled(table: pd.DataFrame, seed: int, fraction: float) -> pd.DataFrame:
@@ -80,6 +100,20 @@ def pictures_for(
     return files
 
 
+def pictures_state(name: str, config: Config, rows: pd.DataFrame) -> Any:
+    """What tells the pictures behind answers from others under the same names, for `journal_key`.
+
+    Args:
+        name: as in `pictures_for`.
+    """
+    from abo_vqa.archive import open_archive
+
+    if name == "blip" and (stored := fitting_store(config)):
+        return dict(stored.store.meta)
+    with open_archive(config.data.raw) as archive:
+        return archive.sizes(rows["image_path"])
+
+
 def fitting_store(config: Config) -> Stored | None:
     """The stage `embed`'s vision outputs as a source of pictures, or None if they don't fit."""
     from abo_vqa.embed import EmbeddingStore
@@ -96,12 +130,9 @@ def journal_key(name: str, config: Config, rows: pd.DataFrame, more: Any = None)
     Neither batch sizes nor the device are in it, which change no more than rounding: what was
     answered before memory ran out stays valid after one of them was changed.
     """
-    from abo_vqa import answering, batching, models, picture_sources
     from abo_vqa.models.loading import identity
 
     checkpoint = checkpoint_of(name, config)
-    ours = (answering, batching, picture_sources)
-    code = [*sorted(Path(models.__path__[0]).glob("*.py")), *(Path(str(m.__file__)) for m in ours)]
     return fingerprint(
         [
             name,
@@ -110,7 +141,7 @@ def journal_key(name: str, config: Config, rows: pd.DataFrame, more: Any = None)
             config.compute.dtype,
             config.embed.dtype,
             config.threads,
-            [file_md5(file) for file in code],
+            own_code(CODE),
             rows[["row_id", "image_path", "question"]].astype(str).values.tolist(),
             more,
         ]
@@ -146,9 +177,7 @@ def predict_finetuned(config: Config, test: pd.DataFrame) -> pd.DataFrame:
     with ExitStack() as stack:
         folder = stack.enter_context(locked(finetuned_folder(config, test)))
         model = load_model("blip", config, adapter=ADAPTER)
-        # Kept vision outputs are the base's: of no use if the adapter changes the vision tower.
-        name = "finetuned" if adapter.changes_vision else "blip"
-        pictures = pictures_for(name, config, test, model, stack)
+        pictures = pictures_for(source_for(adapter), config, test, model, stack)
         size = config.models.blip.batch_size
         return predict_rows(model, test, pictures, folder, size, "blip")
 
@@ -156,7 +185,14 @@ def predict_finetuned(config: Config, test: pd.DataFrame) -> pd.DataFrame:
 def finetuned_folder(config: Config, test: pd.DataFrame) -> Path:
     """The journal of `predict_finetuned`; the stage removes it when it has ended."""
     weights = [file_md5(file) for file in sorted(ADAPTER.glob("adapter_*"))]
-    return scratch("finetuned", journal_key("blip", config, test, weights))
+    more = [weights, pictures_state(source_for(Adapter.read(ADAPTER)), config, test)]
+    return scratch("finetuned", journal_key("blip", config, test, more))
+
+
+def source_for(adapter: Adapter) -> str:
+    """Whose pictures BLIP with an adapter sees, as `pictures_for` calls it: kept vision outputs
+    are the base's, and of no use if the adapter changes the vision tower."""
+    return "finetuned" if adapter.changes_vision else "blip"
 
 
 def answer_share(name: str, config: Config, job: Job) -> tuple[dict[str, Any], dict[str, float]]:
@@ -193,7 +229,8 @@ class Job:
         rows = sampled(table, config.seed, config.baselines.fraction)
         candidates = candidates_for(name, config)
         options = {} if candidates is None else {"candidates": candidates}
-        folder = scratch(f"baseline-{name}", journal_key(name, config, rows, options))
+        more = [options, pictures_state(name, config, rows)]
+        folder = scratch(f"baseline-{name}", journal_key(name, config, rows, more))
         return cls(rows, options, folder)
 
 
@@ -217,6 +254,8 @@ def answer_all(name: str, config: Config) -> Summary:
         if collect(job.rows, job.folder) is None:
             record, measured = answer_share(name, config, job)
         while (predictions := collect(job.rows, job.folder)) is None:
+            if refused():
+                raise UserError(f"{name}: some rows are missing, whose process stopped.")
             time.sleep(1)
     out = write_table(predictions, REPORTS / name / "predictions.csv")
     failed = int((predictions["error"] != "").sum())

@@ -14,16 +14,20 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psutil
+from abo_vqa.errors import ComeBackLater, Reclaimed, UserError
 
-from abo_vqa.errors import ComeBackLater, Reclaimed
+if TYPE_CHECKING:
+    import psutil
 
 RESTARTS = 3  # of all processes, after one of them died
+REFUSED = "ABO_VQA_REFUSED"  # names the file of `note_of_refusal`
 GRACE = 30.0  # seconds that processes have to save their work when they are told to stop
 
 
@@ -32,10 +36,18 @@ def rank_and_world() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def cores() -> int:
+    """Processor cores that this process may use: fewer than there are in a container."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def launch(processes: int, arguments: Sequence[str]) -> int:
     """Run an abo-vqa command in N processes of this machine, each with its own GPU if there are.
 
     Raises:
+        UserError: one of them found what only the user can mend.
         ComeBackLater: processes died again and again; their answers are kept.
         Reclaimed: SIGTERM came, or the caller was killed; the processes have stopped too.
     """
@@ -45,9 +57,27 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     # torchrun would choose one thread a process, and warn about it; the stage sets its own.
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     command = [*torchrun, str(script), *arguments]
+    with tempfile.TemporaryDirectory(prefix="abo-vqa-") as folder:
+        note = Path(folder) / "refused"
+        code = run_to_end(command, {**environment, REFUSED: str(note)})
+        if note.exists():
+            raise UserError(
+                f"one of {processes} processes stopped, for the reason above. The answers so far "
+                "are kept: mend it and run the same command to go on."
+            )
+    if code:
+        raise ComeBackLater(
+            f"one of {processes} processes failed more than {RESTARTS} times (see above). "
+            "The answers so far are kept: run the same command to go on."
+        )
+    return 0
+
+
+def run_to_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run torchrun, passing on SIGTERM; its exit code."""
     with terminable(), supervised(), subprocess.Popen(command, env=environment) as launcher:
         try:
-            code = launcher.wait()
+            return launcher.wait()
         except SystemExit:  # what `terminable` makes of SIGTERM
             launcher.terminate()  # torchrun passes it on
             try:
@@ -55,12 +85,32 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
             except subprocess.TimeoutExpired:
                 launcher.kill()
             raise
-    if code:
-        raise ComeBackLater(
-            f"one of {processes} processes failed more than {RESTARTS} times (see above). "
-            "The answers so far are kept: run the same command to go on."
-        )
-    return 0
+
+
+def note_of_refusal() -> Path | None:
+    """The file that is there once one of `launch`'s processes has met what only the user can mend;
+    None outside of them."""
+    note = os.environ.get(REFUSED)
+    return Path(note) if note and "RANK" in os.environ else None
+
+
+def refused() -> bool:
+    """Whether one of `launch`'s processes has met what only the user can mend."""
+    note = note_of_refusal()
+    return note is not None and note.exists()
+
+
+def refuse(note: Path) -> bool:
+    """Leave word that going on makes no sense; whether this process is the first to.
+
+    It then ends with 0: for any other code torchrun would start all processes again, and again,
+    and print tracebacks.
+    """
+    try:
+        note.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 @contextmanager
@@ -122,6 +172,8 @@ def callers() -> list[psutil.Process]:
 
     Empty for a command that a person started, which may well outlive their shell.
     """
+    import psutil
+
     parents = psutil.Process().parents()
     named = [is_dvc(parent) for parent in parents]
     count = named.index(True) + 1 if True in named else 0
@@ -132,6 +184,8 @@ def callers() -> list[psutil.Process]:
 
 def is_dvc(process: psutil.Process) -> bool:
     """Whether a process's command line is DVC's: a script, or `python -m dvc`."""
+    import psutil
+
     try:
         return any(map(names_dvc, process.cmdline()[:3]))
     except psutil.Error:  # it has ended, or belongs to somebody else
@@ -161,6 +215,8 @@ def stop_with(watched: Sequence[psutil.Process], over: threading.Event, every: f
 
 def alive(process: psutil.Process) -> bool:
     """Whether a process runs; one that has ended and waits to be collected doesn't."""
+    import psutil
+
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

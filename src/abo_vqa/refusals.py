@@ -118,7 +118,8 @@ def describe(error: OSError) -> str:
 def nearest(path: Path | None) -> Path:
     """The path itself, or the nearest folder above it that exists."""
     place = (path or Path()).absolute()
-    return next((p for p in (place, *place.parents) if os.path.lexists(p)), Path("/"))
+    # Path.exists() raises where a folder above may not be looked into.
+    return next((p for p in (place, *place.parents) if os.path.exists(p)), Path("/"))  # noqa: PTH110
 
 
 def free(path: Path | None) -> str:

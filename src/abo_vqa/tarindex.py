@@ -79,6 +79,11 @@ class TarMembers:
         """Names of all regular members, sorted."""
         return (name.decode(errors="replace") for name in self.index.names.tolist())
 
+    def size(self, name: str) -> int | None:
+        """How many bytes a member has, or None when there is no such member."""
+        found = self.index.find(name)
+        return None if found is None else found[1]
+
     def read(self, name: str) -> bytes | None:
         """A member's bytes, or None when there is no such member.
 
@@ -301,15 +306,26 @@ class FolderMembers:
         found = (p for p in self.path.rglob("*") if p.is_file())
         return iter(sorted(p.relative_to(self.path).as_posix() for p in found))
 
+    def size(self, name: str) -> int | None:
+        """How many bytes a file has, or None when there is no such file inside the folder."""
+        try:
+            file = self.inside(name)
+            return None if file is None else file.stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
     def read(self, name: str) -> bytes | None:
         """A file's bytes, or None when there is no such file inside the folder."""
-        parts = PurePosixPath(name).parts
-        if name.startswith("/") or ".." in parts:
-            return None
         try:
-            return self.path.joinpath(*parts).read_bytes()
+            file = self.inside(name)
+            return None if file is None else file.read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
+
+    def inside(self, name: str) -> Path | None:
+        """The place of a file, or None if it would lie outside the folder."""
+        parts = PurePosixPath(name).parts
+        return None if name.startswith("/") or ".." in parts else self.path.joinpath(*parts)
 
     def close(self) -> None:
         """Nothing is held open."""

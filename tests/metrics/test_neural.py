@@ -95,3 +95,39 @@ def test_a_missing_scorer_or_layer_is_one_clear_message(tmp_path, roberta):
         BertScore(Scorer(path=str(tmp_path)))
     with pytest.raises(UserError, match=r"layer is 9, but .* has 3 layers"):
         BertScore(roberta.model_copy(update={"layer": 9}))
+
+
+@pytest.mark.parametrize("room", [1, 2])
+def test_memory_that_runs_out_halves_the_batch(roberta, bart, monkeypatch, room):
+    import torch
+
+    scorers = [BertScore(roberta), BartScore(bart)]
+    whole = [scorer.score(PAIRS) for scorer in scorers]
+    for scorer, kept in zip(scorers, whole, strict=True):
+        forward, refused = scorer.model.forward, []
+
+        def small(*args, forward=forward, refused=refused, **options):
+            given = options.get("labels", args[0] if args else None)
+            if len(given) > room:
+                refused.append(len(given))
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
+            return forward(*args, **options)
+
+        monkeypatch.setattr(scorer.model, "forward", small)
+        found = scorer.score(PAIRS)
+        assert refused
+        assert list(found) == list(kept)
+        for pair in PAIRS:
+            assert found[pair] == pytest.approx(kept[pair], abs=1e-5)
+
+
+def test_memory_too_small_for_one_text_is_told(roberta, monkeypatch):
+    import torch
+
+    def full(*args, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
+
+    scorer = BertScore(roberta)
+    monkeypatch.setattr(scorer.model, "forward", full)
+    with pytest.raises(UserError, match="scoring a single text"):
+        scorer.score(PAIRS)

@@ -243,3 +243,17 @@ def test_half_precision_doesnt_swallow_an_adapter(folders, load, tmp_path, dtype
     torch.testing.assert_close(
         logits(found.model), logits(load("blip", adapter=adapter).model), rtol=0, atol=0
     )
+
+
+@pytest.mark.parametrize("where", ["attach", "float"])
+def test_memory_that_runs_out_isnt_the_adapters_fault(adapter, load, monkeypatch, where) -> None:
+    def full(*args, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    if where == "attach":
+        monkeypatch.setattr(PeftModel, "from_pretrained", full)
+    else:
+        monkeypatch.setattr(BlipForQuestionAnswering, "float", full)
+    with pytest.raises(UserError, match="out of memory") as told:
+        load("blip", adapter=adapter)
+    assert "doesn't fit" not in str(told.value)

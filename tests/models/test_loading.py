@@ -175,5 +175,40 @@ def test_out_of_memory_while_loading_says_what_to_set(folders, load, monkeypatch
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(ViltForQuestionAnswering, "from_pretrained", full)
-    with pytest.raises(UserError, match=r"out of memory while loading.*quantize.*device_map"):
+    with pytest.raises(UserError, match=r"while loading.*dtype: bfloat16 or quantize: 8bit\. \("):
         load("vilt")
+
+
+def test_advice_is_what_the_family_takes() -> None:
+    from abo_vqa.metrics import neural
+    from abo_vqa.models.blip import Blip
+    from abo_vqa.models.clip import Clip
+    from abo_vqa.models.loading import too_large
+    from abo_vqa.models.vilt import Vilt
+
+    cpu, card = torch.device("cpu"), torch.device("cuda", 0)
+    assert "8bit or 4bit or device_map: auto" in too_large(Vilt.smaller, card)
+    assert "4bit" not in too_large(Vilt.smaller, cpu)
+    assert "device_map" not in too_large(Vilt.smaller, cpu) + too_large(Blip.smaller, card)
+    assert too_large(Clip.smaller, card).endswith("for this model dtype: bfloat16.")
+    assert "profile" not in too_large((), card)
+    assert neural.load_model.__doc__  # the scorers, which have none of these settings
+
+
+def test_memory_that_torch_keeps_for_itself_counts_as_free(folders, load, monkeypatch) -> None:
+    """What an earlier model left is torch's until it is asked to give it back."""
+    left = [10**9]
+    with pretend():
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda d=None: (2 * 10**9 - left[0],) * 2)
+        monkeypatch.setattr(torch.cuda, "empty_cache", left.clear)
+        monkeypatch.setattr(loading, "weight_bytes", lambda *a: 1.5e9)
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: left.__setitem__(0, 0))
+        loading.require_memory(
+            None, Checkpoint(path="x"), torch.device("cuda", 0), {"dtype": torch.float32}, ""
+        )
+        left[0] = 0
+        monkeypatch.setattr(loading, "weight_bytes", lambda *a: 2.5e9)
+        with pytest.raises(UserError, match=r"take 2\.5 GB"):
+            loading.require_memory(
+                None, Checkpoint(path="x"), torch.device("cuda", 0), {"dtype": torch.float32}, ""
+            )

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from abo_vqa import interpreter
 from abo_vqa.doctor.findings import Case, Finding, ok, problem, warning
+from abo_vqa.processes import cores
+from abo_vqa.refusals import nearest
 from abo_vqa.tracking.origin import LIBRARIES
 
 LOCK = Path("requirements.lock")
@@ -77,11 +79,8 @@ def locked(file: Path) -> dict[str, str]:
 
 def processor(case: Case) -> Iterator[Finding]:
     """Cores, those of a container's share or affinity, and the threads that are used."""
-    import os
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = f", threads: {case.config.threads}" if case.config else ""
-    yield ok("processor", f"{cores} core(s), {platform.machine()}{threads}")
+    yield ok("processor", f"{cores()} core(s), {platform.machine()}{threads}")
 
 
 def memory(case: Case) -> Iterator[Finding]:
@@ -141,6 +140,6 @@ def stored_once(root: Path) -> bool:
 
     with Repo(str(root)) as repo:
         cache = repo.cache.local
-        place = next(p for p in (Path(cache.path), *Path(cache.path).parents) if p.exists())
+        place = nearest(Path(cache.path))
         usable = test_links(cache.cache_types, cache.fs, str(place), repo.fs, repo.root_dir)
     return bool(usable) and usable[0] != "copy"

@@ -12,6 +12,7 @@ from abo_vqa.doctor.files import agreement
 from abo_vqa.doctor.findings import Case, Finding, ok, problem, size, warning
 from abo_vqa.models import weights_key
 from abo_vqa.models.hub import is_repository
+from abo_vqa.refusals import nearest
 
 if TYPE_CHECKING:
     from abo_vqa.config import Checkpoint, Config, Scorer
@@ -142,8 +143,8 @@ def room(missing: list[Checkpoint | Scorer]) -> Finding:
     from huggingface_hub import constants
 
     folder = Path(constants.HF_HUB_CACHE)
-    nearest = next(p for p in (folder, *folder.parents) if p.exists())
-    free, needed = shutil.disk_usage(nearest).free, sum(SIZES.get(s.path, 0.0) for s in missing)
+    free = shutil.disk_usage(nearest(folder)).free
+    needed = sum(SIZES.get(s.path, 0.0) for s in missing)
     said = f"{free / GB:.1f} GB free in {folder}, {needed / GB:.1f} GB to be fetched"
     numbers = {"free_bytes": float(free), "needed_bytes": needed}
     if needed <= free:

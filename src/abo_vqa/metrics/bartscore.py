@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from abo_vqa.metrics.neural import (
     Pair,
     batches,
+    computed,
     counted,
     load_model,
     load_tokenizer,
@@ -46,8 +48,9 @@ class BartScore:
             for part in parts(distinct, lambda pair: size[pair[0]] + size[pair[1]]):
                 sources = self.encode(tokens, (said for said, _ in part))
                 shape = batches(part, lambda p: (size[p[0]], size[p[1]]), self.scorer.batch_size)
+                likelihood = partial(self.likelihood, tokens=tokens, sources=sources)
                 for batch in shape:
-                    found.update(zip(batch, self.likelihood(batch, tokens, sources), strict=True))
+                    found.update(zip(batch, computed(batch, likelihood), strict=True))
                     bar.update(len(batch))
         return found
 
@@ -55,12 +58,16 @@ class BartScore:
         """The encoder's vectors [T, D] of each distinct text."""
         import torch
 
+        def states(batch: list[str]) -> torch.Tensor:
+            ids = torch.tensor([tokens[text] for text in batch], device=self.device)  # [B, T]
+            with torch.inference_mode():
+                found: torch.Tensor = self.model.get_encoder()(ids)[0]
+            return found  # [B, T, D]
+
         found: dict[str, torch.Tensor] = {}
         distinct = dict.fromkeys(texts)
         for batch in batches(distinct, lambda t: len(tokens[t]), self.scorer.batch_size):
-            ids = torch.tensor([tokens[text] for text in batch], device=self.device)  # [B, T]
-            with torch.inference_mode():
-                found.update(zip(batch, self.model.get_encoder()(ids)[0], strict=True))
+            found.update(zip(batch, computed(batch, states), strict=True))
         return found
 
     def likelihood(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from abo_vqa.errors import UserError
 from abo_vqa.metrics.neural import (
     Pair,
     batches,
+    computed,
     counted,
     load_model,
     load_part,
@@ -66,8 +68,9 @@ class BertScore:
         with counted(len(filled), "BERTScore") as bar:
             for part in parts(filled, lambda pair: size[pair[0]] + size[pair[1]]):
                 vectors = self.encode(tokens, (text for pair in part for text in pair))
+                match = partial(self.match, tokens=tokens, vectors=vectors)
                 for batch in batches(part, lambda p: (size[p[0]], size[p[1]]), 4096):
-                    found.update(zip(batch, self.match(batch, tokens, vectors), strict=True))
+                    found.update(zip(batch, computed(batch, match), strict=True))
                     bar.update(len(batch))
         return {pair: found.get(key, NOTHING) for pair, key in keyed.items()}
 
@@ -75,13 +78,16 @@ class BertScore:
         """Each distinct text's token vectors [T, D] after the chosen layer."""
         import torch
 
+        def states(batch: list[str]) -> torch.Tensor:
+            ids = torch.tensor([tokens[text] for text in batch], device=self.device)  # [B, T]
+            with torch.inference_mode():
+                found: torch.Tensor = self.model(ids, attention_mask=torch.ones_like(ids))[0]
+            return found  # [B, T, D]
+
         found: dict[str, torch.Tensor] = {}
         distinct = dict.fromkeys(texts)
         for batch in batches(distinct, lambda t: len(tokens[t]), self.scorer.batch_size):
-            ids = torch.tensor([tokens[text] for text in batch], device=self.device)  # [B, T]
-            with torch.inference_mode():
-                states = self.model(ids, attention_mask=torch.ones_like(ids))[0]  # [B, T, D]
-            found.update(zip(batch, states, strict=True))
+            found.update(zip(batch, computed(batch, states), strict=True))
         return found
 
     def match(

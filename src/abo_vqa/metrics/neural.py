@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from abo_vqa.errors import UserError
+from abo_vqa.memory import out_of_memory, release_memory
 from abo_vqa.models.hub import quiet
 from abo_vqa.models.loading import load_processor, load_whole
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from abo_vqa.config import Checkpoint, Scorer
 
 T = TypeVar("T")
+R = TypeVar("R")
 Pair = tuple[str, str]
 TOKENS_AT_ONCE = 200_000  # bounds memory: 800 MB of vectors of width 1,024
 NO_MAXIMUM = 1_000_000  # tokenizers without a maximum length say 10^30
@@ -34,7 +37,9 @@ def load_model(loader: Any, scorer: Scorer, device: str, **options: Any) -> Any:
     if place.type != "cpu":
         options["device_map"] = {"": place}
     # Encoders are published without the pooler, which classifies, or before it was trained.
-    model = load_whole(loader, checkpoint_of(scorer), place, options, optional=("pooler",))
+    model = load_whole(
+        loader, checkpoint_of(scorer), place, options, optional=("pooler",), smaller=()
+    )
     return model.eval().requires_grad_(False)
 
 
@@ -75,6 +80,27 @@ def batches(items: Iterable[T], key: Callable[[T], Hashable], size: int) -> Iter
     for group in groups.values():
         for start in range(0, len(group), size):
             yield group[start : start + size]
+
+
+def computed(batch: list[T], compute: Callable[[list[T]], Iterable[R]]) -> list[R]:
+    """What `compute` makes of a batch's items, in halves from where memory isn't enough.
+
+    Raises:
+        UserError: it isn't enough for one item.
+    """
+    try:
+        return list(compute(batch))
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        if len(batch) == 1:
+            raise UserError(
+                "out of memory while scoring a single text. Close what else uses it, or set "
+                "compute.device to another one; predictions that are finished are kept."
+            ) from error
+    release_memory()  # outside the handler, which holds on to what didn't fit
+    half = len(batch) // 2
+    return [*computed(batch[:half], compute), *computed(batch[half:], compute)]
 
 
 def parts(pairs: Sequence[Pair], tokens: Callable[[Pair], int]) -> Iterator[list[Pair]]:

@@ -38,11 +38,13 @@ class VQAModel(ABC):
     Attributes:
         groups_by: what rows should share a batch, "picture" or "question": whichever carries the
             work that they can share.
+        smaller: the settings of its weights that make it take less memory.
         device: where the inputs of its arithmetic go, a `torch.device`.
     """
 
     device: Any
     groups_by: ClassVar[str] = "picture"
+    smaller: ClassVar[tuple[str, ...]] = ("dtype", "quantize", "device_map")
 
     def prepare(self, pictures: Sequence[Image]) -> Any:
         """Pictures as `see` takes them: resized and normalised, on the CPU.

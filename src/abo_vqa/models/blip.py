@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from abo_vqa.errors import UserError
 from abo_vqa.models.adapters import Adapter
@@ -33,6 +33,8 @@ class Blip(VQAModel):
     `blip_answer`): transformers' BLIP drops the mask of the question's padding, so that padding
     changes answers, and projects the picture's tokens anew for every question.
     """
+
+    smaller: ClassVar[tuple[str, ...]] = ("dtype", "quantize")
 
     def __init__(self, model: Any, processor: Any, checkpoint: Checkpoint, device: Any) -> None:
         self.model = model
@@ -73,7 +75,14 @@ class Blip(VQAModel):
         )
         if checkpoint.device_map and torch.cuda.device_count() > 1:
             raise spread
-        model, device = load_pretrained(BlipForQuestionAnswering, checkpoint, compute, dtype)
+        model, device = load_pretrained(
+            # Where the caller sets the dtype, the profile's does nothing.
+            BlipForQuestionAnswering,
+            checkpoint,
+            compute,
+            dtype,
+            smaller=cls.smaller if dtype is None else ("quantize",),
+        )
         if len(set(getattr(model, "hf_device_map", {}).values())) > 1:
             raise spread
         processor = load_processor(BlipProcessor, checkpoint)

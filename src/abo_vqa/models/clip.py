@@ -12,7 +12,7 @@ from abo_vqa.models.base import Answer, VQAModel
 from abo_vqa.models.clip_text import TextTower, unit
 from abo_vqa.models.devices import pick_device, pick_dtype
 from abo_vqa.models.hub import hub_options, quiet, require_room
-from abo_vqa.models.loading import describe, refusals
+from abo_vqa.models.loading import describe, refusals, too_large
 from abo_vqa.models.pixels import pixel_dtype
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Clip(VQAModel):
     """
 
     groups_by: ClassVar[str] = "question"
+    smaller: ClassVar[tuple[str, ...]] = ("dtype",)
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class Clip(VQAModel):
                 )
         device = pick_device(compute.device)
         dtype = pick_dtype(checkpoint, compute, device)
-        with refusals(checkpoint):
+        with refusals(checkpoint, too_large(cls.smaller, device)):
             name, options = open_clip_name(checkpoint)
             # Unlike its other functions, this one refuses a model without weights.
             model, preprocess = open_clip.create_model_from_pretrained(

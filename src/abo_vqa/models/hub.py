@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from abo_vqa.errors import UserError
+from abo_vqa.refusals import nearest
 
 PROBE_S = 5.0  # as good as never: the hub's own retries take minutes a model
 RESERVE = 1 << 30  # bytes that a download shouldn't take from a disk
@@ -85,8 +86,7 @@ def require_room(path: str, revision: str | None) -> None:
     if not needed:
         return
     folder = Path(constants.HF_HUB_CACHE)
-    place = next(p for p in (folder, *folder.parents) if p.exists())
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(nearest(folder)).free
     what = f"{path}: {needed / 1e9:,.1f} GB of weights are to be fetched into {folder}"
     if needed + RESERVE > free:
         raise UserError(

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from abo_vqa.errors import UserError
 from abo_vqa.io import file_md5
-from abo_vqa.memory import available_memory, out_of_memory, release_memory
+from abo_vqa.memory import available_memory, out_of_memory, release_memory, remedies
+from abo_vqa.models.base import VQAModel
 from abo_vqa.models.devices import pick_device, pick_dtype
 from abo_vqa.models.hub import hub_options, is_repository, quiet, require_room
 from abo_vqa.refusals import refusal
@@ -77,12 +78,17 @@ def quantisation(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtyp
 
 
 def load_pretrained(
-    loader: Any, checkpoint: Checkpoint, compute: Compute, dtype: torch.dtype | None = None
+    loader: Any,
+    checkpoint: Checkpoint,
+    compute: Compute,
+    dtype: torch.dtype | None = None,
+    smaller: Collection[str] = VQAModel.smaller,
 ) -> tuple[Any, Any]:
     """Load weights with `loader.from_pretrained`, in evaluation mode on their device.
 
     Args:
         dtype: of the weights, whatever the settings say.
+        smaller: see `VQAModel.smaller`.
     Returns:
         The model, and the device its inputs go to.
     Raises:
@@ -91,7 +97,7 @@ def load_pretrained(
     """
     quiet()
     options, device = load_options(checkpoint, compute, dtype)
-    model = load_whole(loader, checkpoint, device, options)
+    model = load_whole(loader, checkpoint, device, options, smaller=smaller)
     return model.eval().requires_grad_(False), device
 
 
@@ -101,6 +107,7 @@ def load_whole(
     device: torch.device,
     options: dict[str, Any],
     optional: Collection[str] = (),
+    smaller: Collection[str] = VQAModel.smaller,
 ) -> Any:
     """`loader.from_pretrained`, refusing to go on with weights that aren't there.
 
@@ -108,14 +115,16 @@ def load_whole(
         device: where the weights go, unless `options` spread them.
         options: further arguments of `from_pretrained`.
         optional: modules that nothing here uses, whose weights may be missing.
+        smaller: see `VQAModel.smaller`.
     Raises:
         UserError: see `load_pretrained`.
     """
     path = checkpoint.path
     require_room(path, checkpoint.revision)
     options = {**options, **hub_options(path)}
-    with refusals(checkpoint):
-        require_memory(loader, checkpoint, device, options)
+    advice = too_large(smaller, device)
+    with refusals(checkpoint, advice):
+        require_memory(loader, checkpoint, device, options, advice)
         model, found = loader.from_pretrained(path, output_loading_info=True, **options)
     missing = sorted(
         key for key in found["missing_keys"] if not any(f".{o}." in f".{key}" for o in optional)
@@ -140,7 +149,7 @@ def incomplete(path: str, missing: list[str], left: list[str]) -> UserError:
 
 
 def require_memory(
-    loader: Any, checkpoint: Checkpoint, device: torch.device, options: dict[str, Any]
+    loader: Any, checkpoint: Checkpoint, device: torch.device, options: dict[str, Any], advice: str
 ) -> None:
     """Refuse weights that can't fit, before hours of work or the system's own end of the process.
 
@@ -161,14 +170,16 @@ def require_memory(
         dtype = str(options["dtype"]).removeprefix("torch.")
         raise UserError(
             f"{checkpoint.path}: the weights take {needed / 1e9:.1f} GB in "
-            f"{checkpoint.quantize or dtype}, and {where} has {free / 1e9:.1f} GB free. {ADVICE}"
+            f"{checkpoint.quantize or dtype}, and {where} has {free / 1e9:.1f} GB free. {advice}"
         )
 
 
-ADVICE = (
-    "Close what else uses it, or set in the profile for this model dtype: bfloat16, quantize: 8bit "
-    "or 4bit, or device_map: auto (several cards, or a part in the machine's memory)."
-)
+def too_large(smaller: Collection[str], device: torch.device) -> str:
+    """What to do about weights that don't fit into a device's memory."""
+    settings = remedies(smaller, device.type == "cuda")
+    if not settings:  # a metric's, always float32 and whole
+        return "Close what else uses it, or set compute.device to another one."
+    return f"Close what else uses it, or set in the profile for this model {settings}."
 
 
 def weight_bytes(loader: Any, checkpoint: Checkpoint, options: dict[str, Any]) -> float:
@@ -197,8 +208,12 @@ def load_processor(loader: Any, checkpoint: Checkpoint, **options: Any) -> Any:
 
 
 @contextmanager
-def refusals(checkpoint: Checkpoint) -> Iterator[None]:
-    """Turn a library's failure to find, read or hold a checkpoint into one clear message."""
+def refusals(checkpoint: Checkpoint, advice: str = "") -> Iterator[None]:
+    """Turn a library's failure to find, read or hold a checkpoint into one clear message.
+
+    Args:
+        advice: what to do where memory is too small for it.
+    """
     from safetensors import SafetensorError
 
     path = checkpoint.path
@@ -208,7 +223,9 @@ def refusals(checkpoint: Checkpoint) -> Iterator[None]:
         reason = " ".join(str(e).split())[:LONGEST] or type(e).__name__
         if out_of_memory(e):
             raise UserError(
-                f"{path}: out of memory while loading the weights. {ADVICE} ({reason})"
+                " ".join(
+                    [f"{path}: out of memory while loading the weights.", advice, f"({reason})"]
+                )
             ) from e
         if refusal(e) or (isinstance(e, RuntimeError) and not MISFIT.search(str(e))):
             raise
