@@ -47,18 +47,10 @@ VQA = Path("data/vqa.csv")
 FOLDER = Path("data/embeddings")
 # What vision outputs depend on, of src/abo_vqa; also in dvc.yaml.
 CODE = (
-    "archive.py",
-    "embed.py",
-    "embedding_builder.py",
-    "models/base.py",
-    "models/blip.py",
-    "models/blip_vision.py",
-    "models/devices.py",
-    "models/loading.py",
-    "models/pixels.py",
-    "picture_sources.py",
-    "pictures.py",
-)
+    "archive.py", "embed.py", "embedding_builder.py", "models/base.py", "models/blip.py",
+    "models/blip_vision.py", "models/devices.py", "models/loading.py", "models/pixels.py",
+    "picture_sources.py", "pictures.py",
+)  # fmt: skip
 SLICE = 64 * 2**20  # bytes that are read from the file at a time
 
 

@@ -41,24 +41,11 @@ ADAPTER = Path("models/adapter")
 HISTORY = Path("reports/training.json")
 # What an adapter depends on, of src/abo_vqa; also in dvc.yaml.
 CODE = (
-    "embed.py",
-    "finetune.py",
-    "groups.py",
-    "hashes.py",
-    "metrics/normalise.py",
-    "models/base.py",
-    "models/blip.py",
-    "models/blip_absorbed.py",
-    "models/blip_answer.py",
-    "models/blip_attention.py",
-    "models/blip_vision.py",
-    "models/decoding.py",
-    "models/devices.py",
-    "models/loading.py",
-    "models/pixels.py",
-    "pictures.py",
-    "training",
-)
+    "embed.py", "finetune.py", "groups.py", "hashes.py", "metrics/normalise.py",
+    "models/base.py", "models/blip.py", "models/blip_absorbed.py", "models/blip_answer.py",
+    "models/blip_attention.py", "models/blip_vision.py", "models/decoding.py",
+    "models/devices.py", "models/loading.py", "models/pixels.py", "pictures.py", "training",
+)  # fmt: skip
 # A loss differs in the sixth digit between processors; a rate is exact, and may be small.
 DIGITS = {"loss": ".3f", "validation_loss": ".3f", "lr": ".6g"}
 

@@ -43,16 +43,9 @@ ADAPTER = Path("models/adapter")
 REPORTS = Path("reports/baselines")
 # What answers depend on, of src/abo_vqa; also in dvc.yaml.
 CODE = (
-    "answering.py",
-    "archive.py",
-    "batching.py",
-    "metrics/normalise.py",
-    "models",
-    "picture_sources.py",
-    "pictures.py",
-    "predict.py",
-    "questions.py",
-)
+    "answering.py", "archive.py", "batching.py", "metrics/normalise.py", "models",
+    "picture_sources.py", "pictures.py", "predict.py", "questions.py",
+)  # fmt: skip
 
 
 def sampled(table: pd.DataFrame, seed: int, fraction: float) -> pd.DataFrame:
