@@ -616,3 +616,31 @@ def test_processes_write_the_same_bytes(here: Path, world: int) -> None:
     done = baseline(here, "--processes", str(world))
     assert done.returncode == 0, done.stderr
     assert BLIP.read_bytes() == whole
+
+
+class Never(Echo):
+    """A model that not even one picture leaves room for."""
+
+    def see(self, prepared):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
+
+
+def test_pictures_that_dont_fit_together_are_seen_in_halves() -> None:
+    """CLIP's pictures are seen in blocks, which don't get smaller with the batch of questions."""
+    from abo_vqa.picture_sources import Once
+
+    class Narrow(Echo):
+        def see(self, prepared):
+            if len(prepared) > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
+            return torch.tensor(super().see(prepared))
+
+    paths = [f"{i:03}" for i in range(10)]
+    model = Narrow()
+    source = Once(Files(painted_any), paths, block=8)
+    found = source.encode(model, paths)
+    assert sorted(model.seen) == sorted(model.prepared)
+    assert len(model.prepared) == 10  # none is read twice
+    assert found.values.tolist() == [painted_any(p).getpixel((0, 0))[0] for p in paths]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        Once(Files(painted_any), paths, block=8).encode(Never(), paths)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from abo_vqa.archive import ImageError
-from abo_vqa.memory import out_of_memory
+from abo_vqa.memory import out_of_memory, release_memory
 from abo_vqa.models.base import VQAModel
 from abo_vqa.processes import cores
 
@@ -154,13 +154,29 @@ class Once:
         }
         blocks = [self.blocks[block] for block in sorted(missing)]
         for block, prepared in ahead(blocks, lambda paths: self.files.load(model, paths)):
-            encoded = self.files.encode(model, prepared or self.files.load(model, block))
-            self.values |= {path: encoded.values[at] for path, at in encoded.place.items()}
-            self.errors |= encoded.errors
+            self.keep(model, block, prepared)
         paths = [p for p in dict.fromkeys(loaded) if p in self.values]
         values: Any = torch.stack([self.values[p] for p in paths]) if paths else []
         errors = {p: self.errors[p] for p in loaded if p in self.errors}
         return PerPicture(values, {path: at for at, path in enumerate(paths)}, errors)
+
+    def keep(self, model: VQAModel, block: list[str], prepared: PerPicture | None) -> None:
+        """Encode a block of pictures, in halves from where memory isn't enough."""
+        try:
+            encoded = self.files.encode(model, prepared or self.files.load(model, block))
+        except (MemoryError, RuntimeError) as error:
+            if len(block) == 1 or not out_of_memory(error):
+                raise
+            encoded = None  # dealt with outside the handler, which holds on to what didn't fit
+        if encoded is not None:
+            self.values |= {path: encoded.values[at] for path, at in encoded.place.items()}
+            self.errors |= encoded.errors
+            return
+        release_memory()
+        half = len(block) // 2
+        for some in (block[:half], block[half:]):
+            part = None if prepared is None else self.files.part(prepared, some)
+            self.keep(model, some, part)
 
 
 def ahead(
