@@ -95,5 +95,8 @@ def test_a_question_for_which_memory_isnt_enough(monkeypatch, capsys) -> None:
     many = ["--images", "pictures", "--csv", "asked.csv", "--out", "short.csv"]
     for words in (one, many):
         assert main(["predict", "--model", "vilt", *words]) == 2
-        assert "for models.vilt dtype: bfloat16 or quantize: 8bit;" in capsys.readouterr().err
+        assert (
+            "for models.vilt in the profile: dtype: bfloat16; quantize: 8bit."
+            in capsys.readouterr().err
+        )
     assert not Path("short.csv").exists()

@@ -125,3 +125,16 @@ def test_a_family_that_cannot_rank() -> None:
 def test_mistakes(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["choose", "--model", "blip", *arguments]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_memory_that_runs_out_is_told_with_the_models_own_settings(project, monkeypatch, capsys):
+    from abo_vqa.models.blip import Blip
+
+    def full(*_):
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(Blip, "rank_encoded", full)
+    assert main(["choose", "--model", "blip"]) == 2
+    said = capsys.readouterr().err
+    assert "for models.blip in the profile: dtype: bfloat16; quantize: 8bit." in said

@@ -85,14 +85,14 @@ def test_memory_that_runs_out_is_one_message(capsys):
 
     assert guarded("evaluate", full) == 74
     said = capsys.readouterr().err
-    assert said.startswith("abo-vqa evaluate: out of memory (CUDA error: out of memory Compile")
+    assert said.startswith("abo-vqa evaluate: out of memory (CUDA error: out of memory). Stop")
     assert len(said.splitlines()) == 1
 
     def empty():
         raise MemoryError
 
     assert guarded("evaluate", empty) == 74
-    assert capsys.readouterr().err.startswith("abo-vqa evaluate: out of memory. Close what")
+    assert capsys.readouterr().err.startswith("abo-vqa evaluate: out of memory. Stop what")
 
 
 def test_other_errors_keep_their_traceback():

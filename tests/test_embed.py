@@ -10,7 +10,7 @@ import torch
 from abo_vqa import embed
 from abo_vqa.archive import open_archive
 from abo_vqa.config import load_config
-from abo_vqa.embed import FOLDER, EmbeddingStore
+from abo_vqa.embedding_store import FOLDER, EmbeddingStore
 from abo_vqa.errors import UserError
 from abo_vqa.io import read_json, read_table
 
@@ -233,18 +233,20 @@ def test_the_digest_is_the_vectors(here: Path) -> None:
 
     vectors = np.random.default_rng(0).normal(size=(6, 2, 3)).astype(np.float32)
 
-    def digest(name: str, values: np.ndarray, stop: int = 6) -> str:
-        for at in range(0, stop, 2):
-            builder = Builder(here / name, values.shape, "float32", 3, here)
-            if builder.done == at // 2:  # a process of its own for every block
-                builder.add({at + 1: values[at + 1], at: values[at]}, {})
+    def digest(name: str, values: np.ndarray, size: int = 2, stop: int = 6) -> str:
+        for at in range(0, stop, size):
+            builder = Builder(here / name, values.shape, "float32", 6 // size, here)
+            if builder.done == at // size:  # a process of its own for every block
+                block = range(at, at + size)
+                builder.add({i: values[i] for i in reversed(block)}, {})
         return builder.digest
 
-    for name in ("a", "b", "c"):
+    for name in ("a", "b", "c", "d"):
         (here / name).mkdir()
     whole = digest("a", vectors)
     assert digest("b", vectors, stop=2) != whole
     assert digest("b", vectors) == whole
+    assert digest("d", vectors, size=3) == whole  # however many pictures were seen at a time
     other = vectors.copy()
     other[3, 1, 1] += 1e-6
     assert digest("c", other) != whole

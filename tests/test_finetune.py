@@ -86,7 +86,7 @@ def test_validation_sees_the_adapter_as_it_will_be_merged(here):
     """Accuracy while training, with LoRA beside the weights, is the finished model's."""
     config = project.set_lora({"epochs": 6, "r": 16, "lr": 0.03})
     finetune.run(config)
-    from abo_vqa.embed import EmbeddingStore
+    from abo_vqa.embedding_store import EmbeddingStore
     from abo_vqa.metrics.normalise import norm
     from abo_vqa.training.validation import hold_out
 
@@ -143,7 +143,7 @@ def test_the_vision_tower_may_learn(here, capsys):
 def test_quantised_weights_all_the_way(here):
     """8 bits (bitsandbytes has a CPU backend): embed, train, answer with adapter and base."""
     from abo_vqa import embed
-    from abo_vqa.embed import EmbeddingStore
+    from abo_vqa.embedding_store import EmbeddingStore
 
     profile = Path("conf/profiles/sample.yaml")
     text = profile.read_text().replace(
@@ -212,7 +212,7 @@ def test_merging_without_an_adapter(tmp_path):
 
 def test_another_base_isnt_mistaken(here):
     """A checkpoint folder of other settings has another key, so nothing foreign is resumed."""
-    from abo_vqa.embed import EmbeddingStore
+    from abo_vqa.embedding_store import EmbeddingStore
 
     store = EmbeddingStore.open(finetune.EMBEDDINGS)
     config = project.load_config()

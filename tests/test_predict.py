@@ -252,7 +252,7 @@ def test_one_pictures_many_questions_see_it_once(tmp_path: Path) -> None:
 def test_a_card_on_which_nothing_fits_stops_the_stage_at_once(tmp_path: Path) -> None:
     rows = rows_of(300)
     model = Echo(room=0)
-    with pytest.raises(UserError, match=r"8 rows, .*for models\.llava dtype: bfloat16 or quantize"):
+    with pytest.raises(UserError, match=r"8 rows, .*for models\.llava in the profile: dtype: bf"):
         answer_rows(model, rows, Files(painted_any), tmp_path, 24, weights="llava")
     assert Journal(tmp_path).read() == {}
     assert len(set(model.prepared)) <= 16  # of 100: this batch's pictures and the next one's
@@ -618,29 +618,25 @@ def test_processes_write_the_same_bytes(here: Path, world: int) -> None:
     assert BLIP.read_bytes() == whole
 
 
-class Never(Echo):
-    """A model that not even one picture leaves room for."""
-
-    def see(self, prepared):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
-
-
-def test_pictures_that_dont_fit_together_are_seen_in_halves() -> None:
+def test_pictures_that_dont_fit_together_are_seen_in_parts() -> None:
     """CLIP's pictures are seen in blocks, which don't get smaller with the batch of questions."""
     from abo_vqa.picture_sources import Once
 
+    tried: list[int] = []
+
     class Narrow(Echo):
         def see(self, prepared):
-            if len(prepared) > 3:
+            tried.append(len(prepared))
+            if len(prepared) > self.room:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
             return torch.tensor(super().see(prepared))
 
-    paths = [f"{i:03}" for i in range(10)]
-    model = Narrow()
-    source = Once(Files(painted_any), paths, block=8)
-    found = source.encode(model, paths)
-    assert sorted(model.seen) == sorted(model.prepared)
-    assert len(model.prepared) == 10  # none is read twice
+    paths = [f"{i:03}" for i in range(20)]
+    model = Narrow(room=3)
+    found = Once(Files(painted_any), paths, block=8).encode(model, paths)
     assert found.values.tolist() == [painted_any(p).getpixel((0, 0))[0] for p in paths]
-    with pytest.raises(RuntimeError, match="out of memory"):
-        Once(Files(painted_any), paths, block=8).encode(Never(), paths)
+    assert len(model.prepared) == 20  # none is read twice
+    assert tried[:3] == [8, 4, 2]
+    assert set(tried[3:]) == {2}  # what didn't fit isn't tried again
+    with pytest.raises(UserError, match="out of memory with a single picture"):
+        Once(Files(painted_any), paths, block=8).encode(Narrow(room=0), paths)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from abo_vqa.batching import HOPELESS, too_little_memory
+from abo_vqa.batching import HOPELESS
 from abo_vqa.batching import Halving as Halving
 from abo_vqa.batching import batches as batches
 from abo_vqa.errors import UserError
@@ -124,7 +124,8 @@ def answer_rows(
                 break
             bar.update(len(batch) * world)
     if failed:
-        raise UserError(too_little_memory(unanswered(failed, halving.hopeless), model, weights))
+        what = unanswered(failed, halving.hopeless)
+        raise UserError(f"out of memory: {what}. {model.remedy(weights)}")
 
 
 def unanswered(failed: int, hopeless: bool) -> str:

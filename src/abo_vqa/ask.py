@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from abo_vqa.answering import Files
 from abo_vqa.archive import ImageError
-from abo_vqa.batching import too_little_memory
 from abo_vqa.columns import add_option
 from abo_vqa.config import load_config
 from abo_vqa.errors import UserError
@@ -175,5 +174,5 @@ def command(args: argparse.Namespace) -> int:
         if not out_of_memory(error):
             raise
         name = "blip" if args.model == FINETUNED else weights_key(args.model)
-        raise UserError(too_little_memory("one question", model, name)) from error
+        raise UserError(f"out of memory: one question. {model.remedy(name)}") from error
     return 0

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from abo_vqa.memory import out_of_memory, release_memory, remedies
+from abo_vqa.memory import out_of_memory, release_memory
 from abo_vqa.models.base import Answer, VQAModel
 from abo_vqa.picture_sources import PerPicture, Pictures
 
@@ -40,21 +40,6 @@ def batches(keys: Sequence[str], size: int) -> list[list[int]]:
                 formed.append([])
             formed[-1] += group[start : start + size]
     return [batch for batch in formed if batch]
-
-
-def too_little_memory(what: str, model: VQAModel, weights: str = "<name>") -> str:
-    """What a user can do about it.
-
-    Args:
-        what: what memory wasn't enough for.
-        model: whose weights leave too little of it.
-        weights: the model's key under `models`.
-    """
-    settings = remedies(model.smaller, model.device.type == "cuda")
-    return (
-        f"out of memory: {what}. In the profile, set for models.{weights} {settings}; "
-        "or stop what else uses this memory."
-    )
 
 
 class Limit:

@@ -55,6 +55,7 @@ class Chooser(VQAModel):
         if type(model).rank_encoded is VQAModel.rank_encoded:
             raise UserError(f"{type(model).__name__} can't rank choices by their likelihood.")
         self.model = model
+        self.device, self.smaller = model.device, model.smaller
 
     def prepare(self, pictures: Sequence[Image]) -> Any:
         return self.model.prepare(pictures)

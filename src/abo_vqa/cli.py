@@ -44,8 +44,8 @@ COMMANDS = {
 
 LONGEST = 300  # characters of what a library says
 MORE_MEMORY = (
-    "Close what else uses it, or set a smaller number in the profile's batch_sizes; what is "
-    "finished is kept, and the same command goes on with it."
+    "Stop what else uses this memory, and run the same command again; "
+    "what its journal holds, if it keeps one, is kept."
 )
 
 
@@ -92,25 +92,36 @@ def guarded(name: str, work: Callable[[], int]) -> int:
         return 0  # it has been said, and `launch` ends with the right code
     try:
         return work()
-    except (UserError, ComeBackLater, Reclaimed) as stop:
-        note = processes.note_of_refusal()
-        if note is not None and isinstance(stop, UserError):
-            return stopped(name, str(stop), 0) if processes.refuse(note) else 0
-        return stopped(name, str(stop), stop.exit_code)
     except KeyboardInterrupt:
         return stopped(name, "interrupted; run it again to go on", 130)
-    except ModuleNotFoundError as error:
-        if error.name not in interpreter.absent():
-            raise
-        reason = f"{sys.executable} lacks {error.name}.\n{interpreter.REMEDY}"
-        return stopped(name, reason, UserError.exit_code)
+    except (ComeBackLater, Reclaimed) as stop:
+        return stopped(name, str(stop), stop.exit_code)
     except Exception as error:
-        if refused := refusals.refusal(error):
-            return stopped(name, refusals.describe(refused), refusals.exit_code(refused))
-        if out_of_memory(error):
-            reason = f"out of memory ({' '.join(str(error).split())[:LONGEST]}). {MORE_MEMORY}"
-            return stopped(name, reason.replace(" ()", ""), refusals.EXIT_CODE)
-        raise
+        found = explained(error)
+        if found is None:
+            raise
+        reason, code = found
+        note = processes.note_of_refusal()
+        first = None if note is None else processes.refuse(note, code)
+        if first is None:
+            return stopped(name, reason, code)
+        return stopped(name, reason, 0) if first else 0
+
+
+def explained(error: Exception) -> tuple[str, int] | None:
+    """What to tell a user about an error that they can mend, and the exit code; else None."""
+    if isinstance(error, UserError):
+        return str(error), error.exit_code
+    if isinstance(error, ModuleNotFoundError) and error.name in interpreter.absent():
+        reason = f"{sys.executable} lacks {error.name}.\n{interpreter.REMEDY}"
+        return reason, UserError.exit_code
+    if refused := refusals.refusal(error):
+        return refusals.describe(refused), refusals.exit_code(refused)
+    if out_of_memory(error):
+        said = str(error).partition("\n")[0].rstrip(". ")[:LONGEST]
+        reason = f"out of memory ({said})" if said else "out of memory"
+        return f"{reason}. {MORE_MEMORY}", refusals.EXIT_CODE
+    return None
 
 
 def run(name: str, rest: Sequence[str]) -> int:

@@ -28,7 +28,7 @@ class Builder:
     a whole number of them, and the next one goes on behind it.
 
     Attributes:
-        digest: of all vectors so far, block by block: reading gigabytes once more for it would
+        digest: of all vectors so far, one after another: reading gigabytes once more for it would
             take longer than the pictures of the sample.
 
     Args:
@@ -88,11 +88,12 @@ class Builder:
 
     def add(self, rows: Mapping[int, np.ndarray], errors: Mapping[str, str]) -> None:
         """Write one block: the vectors by their row, and the failures."""
-        content = hashlib.md5(self.digest.encode())
         for at, vector in sorted(rows.items()):
             self.vectors[at] = vector
+            # Picture by picture, so that the same file has the same digest in blocks of any size.
+            content = hashlib.md5(f"{self.digest} {at} ".encode())
             content.update(np.ascontiguousarray(self.vectors[at]).data)
-        self.digest = content.hexdigest()
+            self.digest = content.hexdigest()
         self.vectors.flush()
         self.done += 1
         self.errors |= errors

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.config import Config, load_config
-from abo_vqa.embed import EmbeddingStore
+from abo_vqa.embedding_store import EmbeddingStore
 from abo_vqa.errors import UserError
 from abo_vqa.io import file_md5, fingerprint, own_code, read_table, scratch, write_results
 from abo_vqa.locks import discard, locked
@@ -41,7 +41,7 @@ ADAPTER = Path("models/adapter")
 HISTORY = Path("reports/training.json")
 # What an adapter depends on, of src/abo_vqa; also in dvc.yaml.
 CODE = (
-    "embed.py", "finetune.py", "groups.py", "hashes.py", "metrics/normalise.py",
+    "embedding_store.py", "finetune.py", "groups.py", "hashes.py", "metrics/normalise.py",
     "models/base.py", "models/blip.py", "models/blip_absorbed.py", "models/blip_answer.py",
     "models/blip_attention.py", "models/blip_vision.py", "models/decoding.py",
     "models/devices.py", "models/loading.py", "models/pixels.py", "pictures.py", "training",

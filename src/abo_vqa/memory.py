@@ -35,23 +35,39 @@ def out_of_memory(error: BaseException) -> bool:
     return False
 
 
-def remedies(settings: Collection[str], cuda: bool) -> str:
-    """The settings of a model that take less memory, as a message offers them.
+def remedy(
+    settings: Collection[str],
+    where: str,
+    *,
+    cuda: bool,
+    dtype: str = "",
+    quantize: str = "",
+    device_map: str = "",
+) -> str:
+    """What a user can do about a model that memory is too small for, as a message ends.
 
     Args:
-        settings: those of `dtype`, `quantize`, `device_map` that its family has.
-        cuda: whether it runs on a card.
+        settings: those of `dtype`, `quantize` and `device_map` that its family has.
+        where: whose settings they are, e.g. "models.blip".
+        cuda: whether the memory is a card's.
+        dtype, quantize, device_map: what they are; empty: not set.
     """
-    bits = "8bit or 4bit" if cuda else "8bit"
-    ways = {
-        "dtype": "dtype: bfloat16",
-        "quantize": f"quantize: {bits}",
-        "device_map": "device_map: auto (several cards, or a part in the machine's memory)",
-    }
-    offered = [
-        way for name, way in ways.items() if name in settings and (cuda or name != "device_map")
-    ]
-    return " or ".join(offered)
+    ways = []
+    if "dtype" in settings and dtype == "float32":
+        ways.append("dtype: bfloat16")
+    if "quantize" in settings and not quantize:
+        ways.append("quantize: 8bit (or 4bit)" if cuda else "quantize: 8bit")
+    if "quantize" in settings and quantize == "8bit" and cuda:
+        ways.append("quantize: 4bit")
+    if "device_map" in settings and not device_map and cuda:
+        ways.append("device_map: auto (several cards, or a part in the machine's memory)")
+    if ways:
+        return (
+            "Stop what else uses this memory, or set one of these for "
+            f"{where} in the profile: {'; '.join(ways)}."
+        )
+    other = "a larger GPU, or compute.device: cpu" if cuda else "a machine with more of it"
+    return f"Stop what else uses this memory, or take {other}."
 
 
 def release_memory() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from abo_vqa.archive import ImageError
+from abo_vqa.errors import UserError
 from abo_vqa.memory import out_of_memory, release_memory
 from abo_vqa.models.base import VQAModel
 from abo_vqa.processes import cores
@@ -16,7 +18,7 @@ from abo_vqa.processes import cores
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from abo_vqa.embed import EmbeddingStore
+    from abo_vqa.embedding_store import EmbeddingStore
 
 CHUNK = 8  # pictures that a thread prepares at a time
 MOST_THREADS = 8  # more would feed a GPU no faster than it takes
@@ -104,7 +106,7 @@ class Files:
 
 
 class Stored:
-    """Pictures whose encodings were computed before, e.g. an `abo_vqa.embed.EmbeddingStore`."""
+    """Pictures whose encodings were computed before: an `EmbeddingStore`."""
 
     def __init__(self, store: EmbeddingStore) -> None:
         self.store = store
@@ -123,6 +125,63 @@ class Stored:
         return loaded
 
 
+class Encoder:
+    """Blocks of pictures as a model sees them, in parts from the moment memory runs out.
+
+    Args:
+        weights: the model's key under `models`, for what a message advises.
+    """
+
+    def __init__(self, model: VQAModel, files: Files, weights: str = "<name>") -> None:
+        self.model, self.files, self.weights = model, files, weights
+        self.limit: int | None = None  # pictures that memory is large enough for, once it wasn't
+
+    def encode(self, paths: list[str], loaded: PerPicture | None) -> Iterator[PerPicture]:
+        """A block's pictures, all at once if memory allows.
+
+        Args:
+            loaded: them as `Files.load` gives them; None where memory was short for two blocks.
+        Raises:
+            UserError: memory isn't enough for one picture.
+        """
+        if self.limit is None or len(paths) <= self.limit:
+            encoded = self.at_once(paths, loaded)
+            if encoded is not None:
+                yield encoded
+                return
+            release_memory()
+            self.lower(len(paths))
+        size = self.limit or len(paths)  # it may become less within the loop
+        for start in range(0, len(paths), size):
+            some = paths[start : start + size]
+            part = None if loaded is None else self.files.part(loaded, some)
+            yield from self.encode(some, part)
+
+    def at_once(self, paths: list[str], loaded: PerPicture | None) -> PerPicture | None:
+        """The pictures, or None if memory ran out; the caller frees it, outside the handler, which
+        holds on to what didn't fit."""
+        try:
+            return self.files.encode(self.model, loaded or self.files.load(self.model, paths))
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            return None
+
+    def lower(self, size: int) -> None:
+        """Take half as many pictures at a time as didn't fit."""
+        if size == 1:
+            raise UserError(
+                f"out of memory with a single picture. {self.model.remedy(self.weights)} "
+                "What is finished is kept."
+            )
+        self.limit = (size + 1) // 2
+        print(
+            f"out of memory: {self.limit} pictures at a time from now on. On a GPU their outputs "
+            f"may differ from those of {size} at a time in the last digit.",
+            file=sys.stderr,
+        )
+
+
 class Once:
     """Pictures encoded once in all, in blocks of fixed composition, and kept.
 
@@ -139,6 +198,7 @@ class Once:
         self.block_of = {path: b for b, block in enumerate(self.blocks) for path in block}
         self.values: dict[str, Any] = {}
         self.errors: dict[str, str] = {}
+        self.encoder: Encoder | None = None
 
     def load(self, model: VQAModel, paths: Sequence[str]) -> Sequence[str]:
         return paths
@@ -149,34 +209,20 @@ class Once:
     def encode(self, model: VQAModel, loaded: Sequence[str]) -> PerPicture:
         import torch
 
+        if self.encoder is None or self.encoder.model is not model:
+            self.encoder = Encoder(model, self.files)
         missing = {
             self.block_of[p] for p in loaded if p not in self.values and p not in self.errors
         }
         blocks = [self.blocks[block] for block in sorted(missing)]
         for block, prepared in ahead(blocks, lambda paths: self.files.load(model, paths)):
-            self.keep(model, block, prepared)
+            for encoded in self.encoder.encode(block, prepared):
+                self.values |= {path: encoded.values[at] for path, at in encoded.place.items()}
+                self.errors |= encoded.errors
         paths = [p for p in dict.fromkeys(loaded) if p in self.values]
         values: Any = torch.stack([self.values[p] for p in paths]) if paths else []
         errors = {p: self.errors[p] for p in loaded if p in self.errors}
         return PerPicture(values, {path: at for at, path in enumerate(paths)}, errors)
-
-    def keep(self, model: VQAModel, block: list[str], prepared: PerPicture | None) -> None:
-        """Encode a block of pictures, in halves from where memory isn't enough."""
-        try:
-            encoded = self.files.encode(model, prepared or self.files.load(model, block))
-        except (MemoryError, RuntimeError) as error:
-            if len(block) == 1 or not out_of_memory(error):
-                raise
-            encoded = None  # dealt with outside the handler, which holds on to what didn't fit
-        if encoded is not None:
-            self.values |= {path: encoded.values[at] for path, at in encoded.place.items()}
-            self.errors |= encoded.errors
-            return
-        release_memory()
-        half = len(block) // 2
-        for some in (block[:half], block[half:]):
-            part = None if prepared is None else self.files.part(prepared, some)
-            self.keep(model, some, part)
 
 
 def ahead(

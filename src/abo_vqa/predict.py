@@ -43,8 +43,8 @@ ADAPTER = Path("models/adapter")
 REPORTS = Path("reports/baselines")
 # What answers depend on, of src/abo_vqa; also in dvc.yaml.
 CODE = (
-    "answering.py", "archive.py", "batching.py", "metrics/normalise.py", "models",
-    "picture_sources.py", "pictures.py", "predict.py", "questions.py",
+    "answering.py", "archive.py", "batching.py", "embedding_store.py", "metrics/normalise.py",
+    "models", "picture_sources.py", "pictures.py", "predict.py", "questions.py",
 )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def pictures_state(name: str, config: Config, rows: pd.DataFrame) -> Any:
 
 def fitting_store(config: Config) -> Stored | None:
     """The stage `embed`'s vision outputs as a source of pictures, or None if they don't fit."""
-    from abo_vqa.embed import EmbeddingStore
+    from abo_vqa.embedding_store import EmbeddingStore
 
     if not (EMBEDDINGS / "vectors.npy").is_file():
         return None

@@ -61,10 +61,12 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
         note = Path(folder) / "refused"
         code = run_to_end(command, {**environment, REFUSED: str(note)})
         if note.exists():
-            raise UserError(
+            stop = UserError(
                 f"one of {processes} processes stopped, for the reason above. The answers so far "
                 "are kept: mend it and run the same command to go on."
             )
+            stop.exit_code = int(note.read_text(encoding="utf-8") or stop.exit_code)
+            raise stop
     if code:
         raise ComeBackLater(
             f"one of {processes} processes failed more than {RESTARTS} times (see above). "
@@ -100,16 +102,23 @@ def refused() -> bool:
     return note is not None and note.exists()
 
 
-def refuse(note: Path) -> bool:
-    """Leave word that going on makes no sense; whether this process is the first to.
+def refuse(note: Path, code: int) -> bool | None:
+    """Leave word that going on makes no sense: whether this process is the first to, or None if it
+    couldn't.
 
-    It then ends with 0: for any other code torchrun would start all processes again, and again,
-    and print tracebacks.
+    A process that could ends with 0: for any other code torchrun would start all of them again,
+    and again, and print tracebacks.
+
+    Args:
+        code: what `launch` is to end with; it reads it once all processes have ended.
     """
     try:
-        note.touch(exist_ok=False)
+        with note.open("x", encoding="utf-8") as file:
+            file.write(str(code))
     except FileExistsError:
         return False
+    except OSError:  # a full disk, or the launcher has gone
+        return None
     return True
 
 

@@ -129,5 +129,27 @@ def test_memory_too_small_for_one_text_is_told(roberta, monkeypatch):
 
     scorer = BertScore(roberta)
     monkeypatch.setattr(scorer.model, "forward", full)
-    with pytest.raises(UserError, match="scoring a single text"):
+    with pytest.raises(UserError, match="scoring a single pair"):
         scorer.score(PAIRS)
+
+
+def test_vectors_that_fill_memory_are_kept_for_fewer_pairs(roberta, bart, monkeypatch):
+    """Halving a batch frees nothing that was kept of the batches before it."""
+    import torch
+
+    for scorer in (BertScore(roberta), BartScore(bart)):
+        kept = scorer.score(PAIRS)
+        encode, runs = scorer.encode, []
+
+        def narrow(tokens, texts, encode=encode, runs=runs):
+            texts = list(texts)
+            if len(texts) > 30:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
+            runs.append(len(texts))
+            return encode(tokens, texts)
+
+        monkeypatch.setattr(scorer, "encode", narrow)
+        found = scorer.score(PAIRS)
+        assert len(runs) > 1
+        for pair in PAIRS:
+            assert found[pair] == pytest.approx(kept[pair], abs=1e-5)

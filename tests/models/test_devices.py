@@ -119,19 +119,22 @@ def test_the_card_that_is_asked_for_is_looked_at(card, monkeypatch) -> None:
     assert pick_device("auto") == torch.device("cpu")
 
 
-def test_a_card_that_doesnt_start_is_named_and_the_cpu_still_works(
-    card, monkeypatch, capsys
-) -> None:
+@pytest.mark.parametrize("error", [torch.AcceleratorError, torch.cuda.DeferredCudaCallError])
+def test_a_card_that_doesnt_start_is_named(card, monkeypatch, error) -> None:
+    """It isn't replaced by the CPU, which takes days for the minutes that another job may need."""
+
     def busy(device=None):
-        raise torch.AcceleratorError("CUDA error: CUDA-capable device(s) is/are busy")
+        raise error("CUDA error: CUDA-capable device(s) is/are busy.\nFor debugging, pass 1.")
 
     card((8, 0), ["sm_80"])
     monkeypatch.setattr(torch.cuda, "mem_get_info", busy)
-    assert pick_device("auto") == torch.device("cpu")
-    assert "cuda:0 doesn't start (CUDA error: CUDA-capable" in capsys.readouterr().err
-    with pytest.raises(UserError, match="doesn't start"):
-        pick_device("cuda")
+    told = r"^cuda:0 doesn't start \(CUDA error: CUDA-capable device\(s\) is/are busy\)\. See who"
+    for wanted in ("auto", "cuda", "cuda:0"):
+        with pytest.raises(UserError, match=told):
+            pick_device(wanted)
     monkeypatch.setattr(torch.cuda, "get_device_capability", busy)
+    with pytest.raises(UserError, match=told):
+        pick_device("auto")
     assert pick_device("cpu") == torch.device("cpu")
 
 

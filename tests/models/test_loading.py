@@ -175,24 +175,39 @@ def test_out_of_memory_while_loading_says_what_to_set(folders, load, monkeypatch
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(ViltForQuestionAnswering, "from_pretrained", full)
-    with pytest.raises(UserError, match=r"while loading.*dtype: bfloat16 or quantize: 8bit\. \("):
+    with pytest.raises(UserError, match=r"while loading.*dtype: bfloat16; quantize: 8bit\. \("):
         load("vilt")
 
 
-def test_advice_is_what_the_family_takes() -> None:
-    from abo_vqa.metrics import neural
+def test_advice_is_what_helps() -> None:
+    """Settings that the family has, that this device takes, and that aren't there yet."""
     from abo_vqa.models.blip import Blip
     from abo_vqa.models.clip import Clip
     from abo_vqa.models.loading import too_large
     from abo_vqa.models.vilt import Vilt
 
-    cpu, card = torch.device("cpu"), torch.device("cuda", 0)
-    assert "8bit or 4bit or device_map: auto" in too_large(Vilt.smaller, card)
-    assert "4bit" not in too_large(Vilt.smaller, cpu)
-    assert "device_map" not in too_large(Vilt.smaller, cpu) + too_large(Blip.smaller, card)
-    assert too_large(Clip.smaller, card).endswith("for this model dtype: bfloat16.")
-    assert "profile" not in too_large((), card)
-    assert neural.load_model.__doc__  # the scorers, which have none of these settings
+    def said(smaller, device: str, dtype=torch.float32, **now: str) -> str:
+        return too_large(Checkpoint(path="x", **now), torch.device(device), dtype, smaller)
+
+    everything = said(Vilt.smaller, "cuda")
+    assert "dtype: bfloat16; quantize: 8bit (or 4bit); device_map: auto" in everything
+    assert said(Vilt.smaller, "cpu").endswith("dtype: bfloat16; quantize: 8bit.")
+    assert "device_map" not in said(Blip.smaller, "cuda")
+    assert said(Clip.smaller, "cuda").endswith("in the profile: dtype: bfloat16.")
+    half = said(Vilt.smaller, "cuda", torch.bfloat16, quantize="8bit", device_map="auto")
+    assert half.endswith("in the profile: quantize: 4bit.")
+    for nothing in ((), Clip.smaller):  # a scorer; half precision already
+        told = said(nothing, "cuda", torch.bfloat16)
+        assert told.endswith("or take a larger GPU, or compute.device: cpu.")
+    assert said((), "cpu").endswith("or take a machine with more of it.")
+
+
+def test_what_an_adapter_forces_isnt_advised(folders, load, tmp_path) -> None:
+    from test_adapters import adapter_for
+
+    adapter = adapter_for(folders["blip"], tmp_path, ["query"])
+    assert "dtype" not in load("blip", adapter=adapter).remedy("blip")
+    assert "dtype: bfloat16; quantize: 8bit." in load("blip").remedy("blip")
 
 
 def test_memory_that_torch_keeps_for_itself_counts_as_free(folders, load, monkeypatch) -> None:
@@ -200,7 +215,6 @@ def test_memory_that_torch_keeps_for_itself_counts_as_free(folders, load, monkey
     left = [10**9]
     with pretend():
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda d=None: (2 * 10**9 - left[0],) * 2)
-        monkeypatch.setattr(torch.cuda, "empty_cache", left.clear)
         monkeypatch.setattr(loading, "weight_bytes", lambda *a: 1.5e9)
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: left.__setitem__(0, 0))
         loading.require_memory(

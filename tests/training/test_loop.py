@@ -156,7 +156,7 @@ def test_not_a_number_stops_with_the_rows(here):
 
 
 def finetune_rows(config):
-    from abo_vqa.embed import EmbeddingStore
+    from abo_vqa.embedding_store import EmbeddingStore
     from abo_vqa.training.validation import hold_out
 
     return hold_out(finetune.readable_rows(EmbeddingStore.open(finetune.EMBEDDINGS)), config)
@@ -180,7 +180,7 @@ def test_held_out_rows_share_no_picture_with_the_others(here):
 
 def test_unreadable_pictures_are_left_out(here):
     """The last picture of the tiny archive doesn't decode."""
-    from abo_vqa.embed import EmbeddingStore
+    from abo_vqa.embedding_store import EmbeddingStore
 
     store = EmbeddingStore.open(finetune.EMBEDDINGS)
     assert len(store.errors) == 1

@@ -11,7 +11,7 @@ import torch
 from pretend_gpu import pretend
 
 from abo_vqa import embed
-from abo_vqa.embed import EmbeddingStore
+from abo_vqa.embedding_store import EmbeddingStore
 from abo_vqa.training import pictures
 from abo_vqa.training.pictures import Resident, nearest
 
@@ -40,7 +40,7 @@ def test_slices_are_the_whole(monkeypatch, dtype: str, room: int) -> None:
 MEMORY = """
 import re, sys
 from pathlib import Path
-from abo_vqa.embed import EmbeddingStore
+from abo_vqa.embedding_store import EmbeddingStore
 from abo_vqa.training import pictures
 import psutil, threading, time, torch
 torch.ones(10).sum()

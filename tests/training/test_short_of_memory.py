@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from abo_vqa import embed, finetune
-from abo_vqa.embed import FOLDER
+from abo_vqa.embedding_store import FOLDER
 from abo_vqa.errors import UserError
 from abo_vqa.models.blip import Blip
 from abo_vqa.training import loop, pictures, validation

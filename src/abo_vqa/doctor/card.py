@@ -48,9 +48,15 @@ def cards(case: Case) -> Iterator[Finding]:
     """The cards that torch sees: capability and memory."""
     import torch
 
+    from abo_vqa.models.devices import start_fault
+
     if not torch.cuda.is_available():
         return
     for index in range(torch.cuda.device_count()):
+        if fault := start_fault(index):
+            advice = "`nvidia-smi` lists who uses it; compute.device names another card, or cpu."
+            yield problem(f"cuda:{index}", fault.rstrip("."), advice)
+            continue
         major, minor = torch.cuda.get_device_capability(index)
         free, total = torch.cuda.mem_get_info(index)
         said = (
@@ -105,8 +111,8 @@ def usable(config: Config) -> torch.device:
     """The device that models are tried on: the chosen one, without a word on stderr about it."""
     import torch
 
-    from abo_vqa.models.devices import gpu_fault, pick_device
+    from abo_vqa.models.devices import gpu_fault, pick_device, process_index, start_fault
 
-    if config.compute.device == "auto" and gpu_fault():
+    if config.compute.device == "auto" and (gpu_fault() or start_fault(process_index())):
         return torch.device("cpu")
     return pick_device(config.compute.device)

@@ -13,7 +13,7 @@ from abo_vqa.metrics.neural import (
     counted,
     load_model,
     load_tokenizer,
-    parts,
+    scored,
     tokenise,
 )
 
@@ -43,16 +43,19 @@ class BartScore:
         distinct = list(dict.fromkeys(pairs))
         tokens = tokenise(self.tokenizer, (text for pair in distinct for text in pair))
         size = {text: len(ids) for text, ids in tokens.items()}
-        found: dict[Pair, float] = {}
         with counted(len(distinct), "BARTScore") as bar:
-            for part in parts(distinct, lambda pair: size[pair[0]] + size[pair[1]]):
+
+            def score_part(part: list[Pair]) -> list[float]:
                 sources = self.encode(tokens, (said for said, _ in part))
-                shape = batches(part, lambda p: (size[p[0]], size[p[1]]), self.scorer.batch_size)
                 likelihood = partial(self.likelihood, tokens=tokens, sources=sources)
+                shape = batches(part, lambda p: (size[p[0]], size[p[1]]), self.scorer.batch_size)
+                scores: dict[Pair, float] = {}
                 for batch in shape:
-                    found.update(zip(batch, computed(batch, likelihood), strict=True))
+                    scores.update(zip(batch, computed(batch, likelihood), strict=True))
                     bar.update(len(batch))
-        return found
+                return [scores[pair] for pair in part]
+
+            return scored(distinct, lambda pair: size[pair[0]] + size[pair[1]], score_part)
 
     def encode(self, tokens: dict[str, list[int]], texts: Iterable[str]) -> dict[str, torch.Tensor]:
         """The encoder's vectors [T, D] of each distinct text."""

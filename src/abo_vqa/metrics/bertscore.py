@@ -18,7 +18,7 @@ from abo_vqa.metrics.neural import (
     load_model,
     load_part,
     load_tokenizer,
-    parts,
+    scored,
     tokenise,
 )
 from abo_vqa.metrics.normalise import bare
@@ -64,14 +64,18 @@ class BertScore:
         tokens = tokenise(self.tokenizer, (text for pair in distinct for text in pair))
         size = {text: len(ids) for text, ids in tokens.items()}
         filled = [p for p in distinct if size[p[0]] > self.bare and size[p[1]] > self.bare]
-        found: dict[Pair, Three] = {}
         with counted(len(filled), "BERTScore") as bar:
-            for part in parts(filled, lambda pair: size[pair[0]] + size[pair[1]]):
+
+            def score_part(part: list[Pair]) -> list[Three]:
                 vectors = self.encode(tokens, (text for pair in part for text in pair))
                 match = partial(self.match, tokens=tokens, vectors=vectors)
+                scores: dict[Pair, Three] = {}
                 for batch in batches(part, lambda p: (size[p[0]], size[p[1]]), 4096):
-                    found.update(zip(batch, computed(batch, match), strict=True))
+                    scores.update(zip(batch, computed(batch, match), strict=True))
                     bar.update(len(batch))
+                return [scores[pair] for pair in part]
+
+            found = scored(filled, lambda pair: size[pair[0]] + size[pair[1]], score_part)
         return {pair: found.get(key, NOTHING) for pair, key in keyed.items()}
 
     def encode(self, tokens: dict[str, list[int]], texts: Iterable[str]) -> dict[str, torch.Tensor]:

@@ -86,21 +86,41 @@ def computed(batch: list[T], compute: Callable[[list[T]], Iterable[R]]) -> list[
     """What `compute` makes of a batch's items, in halves from where memory isn't enough.
 
     Raises:
-        UserError: it isn't enough for one item.
+        MemoryError, RuntimeError: it isn't enough for one item.
     """
     try:
         return list(compute(batch))
     except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
+        if len(batch) == 1 or not out_of_memory(error):
             raise
-        if len(batch) == 1:
-            raise UserError(
-                "out of memory while scoring a single text. Close what else uses it, or set "
-                "compute.device to another one; predictions that are finished are kept."
-            ) from error
     release_memory()  # outside the handler, which holds on to what didn't fit
     half = len(batch) // 2
     return [*computed(batch[:half], compute), *computed(batch[half:], compute)]
+
+
+def scored(
+    pairs: Sequence[Pair], tokens: Callable[[Pair], int], score: Callable[[list[Pair]], list[R]]
+) -> dict[Pair, R]:
+    """Scores of distinct pairs, in runs of at most `TOKENS_AT_ONCE` tokens.
+
+    A run's vectors stay in memory until all its pairs are scored: where that isn't enough, runs are
+    halved, too.
+
+    Raises:
+        UserError: memory isn't enough for one pair.
+    """
+    found: dict[Pair, R] = {}
+    for part in parts(pairs, tokens):
+        try:
+            found.update(zip(part, computed(part, score), strict=True))
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            raise UserError(
+                "out of memory while scoring a single pair. Stop what else uses this memory, or "
+                "set compute.device to another device; predictions that are finished are kept."
+            ) from error
+    return found
 
 
 def parts(pairs: Sequence[Pair], tokens: Callable[[Pair], int]) -> Iterator[list[Pair]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from abo_vqa.errors import UserError
+from abo_vqa.memory import remedy
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,7 +45,7 @@ class VQAModel(ABC):
 
     device: Any
     groups_by: ClassVar[str] = "picture"
-    smaller: ClassVar[tuple[str, ...]] = ("dtype", "quantize", "device_map")
+    smaller: tuple[str, ...] = ("dtype", "quantize", "device_map")
 
     def prepare(self, pictures: Sequence[Image]) -> Any:
         """Pictures as `see` takes them: resized and normalised, on the CPU.
@@ -126,6 +127,16 @@ class VQAModel(ABC):
     def picture_fault(self, picture: Image) -> str:
         """Why a picture can't be encoded, or "": a picture must not end the batch it is in."""
         return ""
+
+    def remedy(self, weights: str) -> str:
+        """What to do where memory isn't enough.
+
+        Args:
+            weights: the model's key under `models`.
+        """
+        found = self.record()
+        now = {key: str(found.get(key, "")) for key in ("dtype", "quantize", "device_map")}
+        return remedy(self.smaller, f"models.{weights}", cuda=self.device.type == "cuda", **now)
 
     @abstractmethod
     def record(self) -> dict[str, Any]:

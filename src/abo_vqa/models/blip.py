@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from abo_vqa.errors import UserError
 from abo_vqa.models.adapters import Adapter
@@ -34,7 +34,7 @@ class Blip(VQAModel):
     changes answers, and projects the picture's tokens anew for every question.
     """
 
-    smaller: ClassVar[tuple[str, ...]] = ("dtype", "quantize")
+    smaller: tuple[str, ...] = ("dtype", "quantize")
 
     def __init__(self, model: Any, processor: Any, checkpoint: Checkpoint, device: Any) -> None:
         self.model = model
@@ -75,13 +75,10 @@ class Blip(VQAModel):
         )
         if checkpoint.device_map and torch.cuda.device_count() > 1:
             raise spread
+        # Where the caller sets the dtype, the profile's does nothing.
+        smaller = cls.smaller if dtype is None else ("quantize",)
         model, device = load_pretrained(
-            # Where the caller sets the dtype, the profile's does nothing.
-            BlipForQuestionAnswering,
-            checkpoint,
-            compute,
-            dtype,
-            smaller=cls.smaller if dtype is None else ("quantize",),
+            BlipForQuestionAnswering, checkpoint, compute, dtype, smaller
         )
         if len(set(getattr(model, "hf_device_map", {}).values())) > 1:
             raise spread
@@ -89,7 +86,9 @@ class Blip(VQAModel):
         if found is not None:
             model = found.attach(model) if checkpoint.quantize else found.merge(model)
             model = model.eval().requires_grad_(False)
-        return cls(model, processor, checkpoint, device)
+        blip = cls(model, processor, checkpoint, device)
+        blip.smaller = smaller
+        return blip
 
     def prepare(self, pictures: Sequence[Image]) -> torch.Tensor:
         """Pixels [P, 3, side, side]."""

@@ -30,7 +30,7 @@ class Clip(VQAModel):
     """
 
     groups_by: ClassVar[str] = "question"
-    smaller: ClassVar[tuple[str, ...]] = ("dtype",)
+    smaller = ("dtype",)
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Clip(VQAModel):
                 )
         device = pick_device(compute.device)
         dtype = pick_dtype(checkpoint, compute, device)
-        with refusals(checkpoint, too_large(cls.smaller, device)):
+        with refusals(checkpoint, too_large(checkpoint, device, dtype, cls.smaller)):
             name, options = open_clip_name(checkpoint)
             # Unlike its other functions, this one refuses a model without weights.
             model, preprocess = open_clip.create_model_from_pretrained(

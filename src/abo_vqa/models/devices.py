@@ -80,6 +80,11 @@ def gpu(device: torch.device) -> torch.device:
         raise UserError(f"compute.device is {device}, but {fault}")
     if not count:
         raise UserError(f"compute.device is {device}, but torch sees no GPU; use auto or cpu.")
+    if fault := start_fault(index):
+        raise UserError(
+            f"{fault} See who uses it with nvidia-smi; compute.device names another card (cuda:1), "
+            "or the CPU (cpu), to go on without it."
+        )
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
 
@@ -119,21 +124,31 @@ def gpu_fault(index: int | None = None) -> str:
 
 
 def card_fault(index: int) -> str:
-    """Why one of the cards that torch sees can't be used, or ""."""
+    """Why torch's kernels don't run on one of the cards that it sees, or ""."""
     import torch
 
     if index >= torch.cuda.device_count():
         return ""
     try:
-        fault = capability_fault(index, torch.cuda.get_device_capability(index))
-        if not fault:
-            torch.cuda.mem_get_info(index)  # starts it
-    except RuntimeError as error:  # full of another process's work, reserved by one, or broken
-        return (
-            f"cuda:{index} doesn't start ({' '.join(str(error).split())[:LONGEST]}). See who uses "
-            "it with nvidia-smi, or take another one (cuda:1) or the CPU."
-        )
-    return fault
+        capability = torch.cuda.get_device_capability(index)
+    except (RuntimeError, torch.cuda.DeferredCudaCallError):
+        return ""  # `start_fault` says what is wrong with it
+    return capability_fault(index, capability)
+
+
+def start_fault(index: int) -> str:
+    """Why a card doesn't start, or "": full of another process's work, reserved by one, broken.
+
+    That may be over in a minute, so nobody should find a run on the CPU for it.
+    """
+    import torch
+
+    try:
+        torch.cuda.mem_get_info(index)
+    except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
+        said = str(error).partition("\n")[0].rstrip(". ")[:LONGEST]
+        return f"cuda:{index} doesn't start ({said})."
+    return ""
 
 
 def capability_fault(index: int, capability: tuple[int, int]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from abo_vqa.errors import UserError
 from abo_vqa.io import file_md5
-from abo_vqa.memory import available_memory, out_of_memory, release_memory, remedies
+from abo_vqa.memory import available_memory, out_of_memory, release_memory, remedy
 from abo_vqa.models.base import VQAModel
 from abo_vqa.models.devices import pick_device, pick_dtype
 from abo_vqa.models.hub import hub_options, is_repository, quiet, require_room
@@ -122,7 +122,7 @@ def load_whole(
     path = checkpoint.path
     require_room(path, checkpoint.revision)
     options = {**options, **hub_options(path)}
-    advice = too_large(smaller, device)
+    advice = too_large(checkpoint, device, options["dtype"], smaller)
     with refusals(checkpoint, advice):
         require_memory(loader, checkpoint, device, options, advice)
         model, found = loader.from_pretrained(path, output_loading_info=True, **options)
@@ -174,12 +174,18 @@ def require_memory(
         )
 
 
-def too_large(smaller: Collection[str], device: torch.device) -> str:
+def too_large(
+    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, smaller: Collection[str]
+) -> str:
     """What to do about weights that don't fit into a device's memory."""
-    settings = remedies(smaller, device.type == "cuda")
-    if not settings:  # a metric's, always float32 and whole
-        return "Close what else uses it, or set compute.device to another one."
-    return f"Close what else uses it, or set in the profile for this model {settings}."
+    return remedy(
+        smaller,
+        "this model",
+        cuda=device.type == "cuda",
+        dtype=str(dtype).removeprefix("torch."),
+        quantize=checkpoint.quantize or "",
+        device_map=checkpoint.device_map or "",
+    )
 
 
 def weight_bytes(loader: Any, checkpoint: Checkpoint, options: dict[str, Any]) -> float:
@@ -263,6 +269,7 @@ def describe(checkpoint: Checkpoint, model: Any) -> dict[str, Any]:
         "revision": checkpoint.revision or "",
         "dtype": str(dtype).removeprefix("torch."),
         "quantize": checkpoint.quantize or "",
+        "device_map": checkpoint.device_map or "",
         "device": device_name(next(model.parameters()).device),
     }
 

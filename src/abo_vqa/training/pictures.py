@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from abo_vqa.archive import Archive
-    from abo_vqa.embed import EmbeddingStore
+    from abo_vqa.embedding_store import EmbeddingStore
     from abo_vqa.training.batches import Pictures
 
 SHARE = 0.5  # of the free memory that vision outputs may take
@@ -113,7 +113,7 @@ def places(needed: int, device: torch.device) -> Iterator[torch.device]:
     """The devices, nearest first, in whose memory there seems to be room for so many bytes."""
     import torch
 
-    from abo_vqa.embed import SLICE
+    from abo_vqa.embedding_store import SLICE
 
     # Each process of a machine holds its own; what is on its way to a card is here for a moment.
     free = SHARE * available_memory() / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -1,0 +1,93 @@
+"""Several processes of one stage: what only the user can mend is said once and not tried again."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from abo_vqa import processes
+from abo_vqa.cli import guarded
+from abo_vqa.errors import ComeBackLater, UserError
+
+
+@pytest.fixture
+def note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This process is one of several that `launch` has started."""
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv(processes.REFUSED, str(tmp_path / "refused"))
+    return tmp_path / "refused"
+
+
+def full_disk() -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "answers.jsonl")
+
+
+def full_memory() -> int:
+    raise RuntimeError("CUDA error: out of memory")
+
+
+def mistake() -> int:
+    raise UserError("no such model.")
+
+
+@pytest.mark.parametrize(
+    ("work", "code", "said"),
+    [
+        (mistake, 2, "no such model."),
+        (full_disk, 74, "no space left on device"),
+        (full_memory, 74, "out of memory"),
+    ],
+)
+def test_the_first_says_it_and_none_is_started_again(note: Path, work, code, said, capsys) -> None:
+    assert guarded("baseline", work) == 0
+    assert said in capsys.readouterr().err
+    assert note.read_text() == str(code)
+    assert guarded("baseline", full_memory) == 0  # another process, which meets something
+    assert guarded("baseline", lambda: pytest.fail("started again")) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_two_that_meet_it_at_the_same_moment(note: Path, capsys) -> None:
+    def beaten() -> int:
+        note.write_text("2")
+        raise UserError("no such model.")
+
+    assert guarded("baseline", beaten) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_what_time_mends_is_tried_again(note: Path) -> None:
+    def later() -> int:
+        raise ComeBackLater("the quota is spent.")
+
+    assert guarded("baseline", later) == 75
+    assert not note.exists()
+
+
+def test_where_no_word_can_be_left_the_code_says_it(note: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv(processes.REFUSED, str(note / "gone" / "refused"))
+    assert guarded("baseline", full_disk) == 74
+    assert "no space left" in capsys.readouterr().err
+
+
+def test_a_process_of_its_own_ends_as_ever(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv(processes.REFUSED, str(tmp_path / "refused"))
+    assert guarded("baseline", mistake) == 2
+    assert not (tmp_path / "refused").exists()
+
+
+@pytest.mark.parametrize("code", [2, 74])
+def test_the_launcher_ends_with_their_code(monkeypatch, code: int) -> None:
+    def ended(command, environment) -> int:
+        Path(environment[processes.REFUSED]).write_text(str(code))
+        return 0
+
+    monkeypatch.setattr(processes, "run_to_end", ended)
+    with pytest.raises(UserError, match="for the reason above") as stop:
+        processes.launch(2, ["baseline"])
+    assert stop.value.exit_code == code
+    monkeypatch.setattr(processes, "run_to_end", lambda *_: 1)
+    with pytest.raises(ComeBackLater, match="more than 3 times"):
+        processes.launch(2, ["baseline"])
