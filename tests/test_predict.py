@@ -252,7 +252,9 @@ def test_one_pictures_many_questions_see_it_once(tmp_path: Path) -> None:
 def test_a_card_on_which_nothing_fits_stops_the_stage_at_once(tmp_path: Path) -> None:
     rows = rows_of(300)
     model = Echo(room=0)
-    with pytest.raises(UserError, match=r"8 rows, .*for models\.llava in the profile: dtype: bf"):
+    with pytest.raises(
+        UserError, match=r"8 rows, .*for models\.llava in the profile: quantize: 8bit"
+    ):
         answer_rows(model, rows, Files(painted_any), tmp_path, 24, weights="llava")
     assert Journal(tmp_path).read() == {}
     assert len(set(model.prepared)) <= 16  # of 100: this batch's pictures and the next one's

@@ -10,7 +10,7 @@ import pytest
 import torch
 from pretend_gpu import pretend
 
-from abo_vqa import embed
+from abo_vqa import embed, embedding_store
 from abo_vqa.embedding_store import EmbeddingStore
 from abo_vqa.training import pictures
 from abo_vqa.training.pictures import Resident, nearest
@@ -31,7 +31,7 @@ def store_of(count: int, dtype: str = "float32", shape: tuple[int, int] = (5, 8)
 def test_slices_are_the_whole(monkeypatch, dtype: str, room: int) -> None:
     """Any order, with repeats, in slices that don't divide the number."""
     store = store_of(10, dtype)
-    monkeypatch.setattr(embed, "SLICE", room * store.picture_bytes)
+    monkeypatch.setattr(embedding_store, "SLICE", room * store.picture_bytes)
     whole = torch.from_numpy(store.vectors).view(store.dtype)
     asked = [7, 2, 9, 2, 0, 5, 1]
     assert torch.equal(store.get([str(i) for i in asked]), whole[asked])
