@@ -151,3 +151,26 @@ def test_batch_sizes_have_a_section_of_their_own(workspace) -> None:
         "models.vilt.batch_size: found 0",
     ):
         assert problem in str(told.value)
+
+
+def test_sections_of_the_profile_in_params(workspace):
+    """One line each, which names where they belong; no talk of unknown settings."""
+    edit(workspace, {"batch_sizes": {"vilt": 16}, "models": {"vilt": {"quantize": "8bit"}}})
+    with pytest.raises(UserError) as error:
+        load_config()
+    head, *problems = str(error.value).splitlines()
+    assert head.startswith(
+        "2 problem(s) in the settings (params.yaml and conf/profiles/sample.yaml"
+    )
+    home = "found in params.yaml; it belongs in conf/profiles/sample.yaml"
+    assert [p.strip() for p in problems] == [f"batch_sizes: {home}", f"models: {home}"]
+
+
+@pytest.mark.parametrize("wrong", ["cuda:0", "cpu", "atuo"])
+def test_a_device_map_is_a_way_of_spreading(workspace, wrong):
+    path = workspace / "conf/profiles/sample.yaml"
+    settings = yaml.safe_load(path.read_text())
+    settings["models"]["vilt"]["device_map"] = wrong
+    path.write_text(yaml.safe_dump(settings))
+    with pytest.raises(UserError, match=rf"device_map: found '{wrong}'; input should be 'auto'"):
+        load_config()

@@ -206,7 +206,9 @@ def test_an_address_that_is_none(tmp_path, url):
 
 
 def test_nobody_there(tmp_path):
-    with pytest.raises(ComeBackLater, match="refuses the connection, 3 times in a row"):
+    with pytest.raises(
+        ComeBackLater, match=r"refuses the connection, 3 times in a row. Nothing has come"
+    ):
         download(Remote(url="http://127.0.0.1:9/x"), tmp_path / "abo.tar", QUICK)
 
 

@@ -58,7 +58,8 @@ class Checkpoint(Section):
     architecture: str | None = None  # open_clip only
     answer: Literal["whole", "last_word"] = "whole"
     quantize: Literal["8bit", "4bit"] | None = None
-    device_map: str | None = None  # "auto" spreads a model larger than one card
+    # Spreads a model larger than one card; which card one has is compute.device's affair.
+    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
 
     def determining(self) -> dict[str, Any]:
         """The settings that an answer depends on, but for rounding."""
@@ -248,6 +249,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return value
 
 
+PROFILE_ONLY = ("batch_sizes", "data", "models", "scorers")
+
+
 def load_config(params: str | Path = "params.yaml") -> Config:
     """Read, merge and check the whole configuration.
 
@@ -264,8 +268,7 @@ def load_config(params: str | Path = "params.yaml") -> Config:
         raise UserError(f"profile: {tuned.get('profile')!r} is unknown; there are: {names}.")
     sources = read_yaml(profile)
     defaults = sources.pop("defaults", {})
-    twice = sorted(set(sources) & set(tuned))
-    problems = [f"{key}: set in both {params} and {profile}; keep one" for key in twice]
+    problems = homeless(tuned, sources, params, profile)
     problems += deal_batch_sizes(sources)
     merged = {**fill_nulls(tuned, defaults), **sources}
     try:
@@ -275,9 +278,23 @@ def load_config(params: str | Path = "params.yaml") -> Config:
     else:
         problems += missing_files(config)
     if problems:
-        head = f"{len(problems)} problem(s) in {params} (profile {profile.stem}):"
+        head = f"{len(problems)} problem(s) in the settings ({params} and {profile}):"
         raise UserError("\n  ".join([head, *problems]))
     return config
+
+
+def homeless(
+    tuned: dict[str, Any], sources: dict[str, Any], params: Path, profile: Path
+) -> list[str]:
+    """What is wrong with the file that a section is in; such sections are left out of `tuned`."""
+    problems = []
+    for key in sorted(set(tuned) & ({*PROFILE_ONLY} | set(sources))):
+        if key in PROFILE_ONLY:
+            problems.append(f"{key}: found in {params}; it belongs in {profile}")
+            del tuned[key]
+        else:
+            problems.append(f"{key}: set in both {params} and {profile}; keep one")
+    return problems
 
 
 def missing_files(config: Config) -> list[str]:

@@ -130,19 +130,21 @@ def download(remote: Remote, target: Path, patience: Patience) -> Remote:
 
 def receive_all(partial: Partial, remote: Remote, patience: Patience) -> None:
     """Connect as often as it takes until every byte is there."""
-    failures = 0
+    failures, answered = 0, partial.done > 0
     while partial.total is None or partial.done < partial.total:
         before = partial.done
         try:
             receive(partial, remote, patience.timeout)
             return
         except Interrupted as stop:
+            answered = answered or partial.done > 0 or partial.total is not None
             if not partial.validator and not remote.sha256:
                 partial.restart()
             failures = 1 if partial.done > before else failures + 1
             if failures >= patience.attempts:
+                then = outlook(partial, answered)
                 raise ComeBackLater(
-                    f"{partial.url}: {stop}, {failures} times in a row. {outlook(partial)}"
+                    f"{partial.url}: {stop}, {failures} times in a row. {then}"
                 ) from stop
             wait = min(60.0, patience.wait * 2 ** (failures - 1)) * random.uniform(0.8, 1.2)
             wait = max(wait, stop.wait or 0.0)
@@ -150,11 +152,17 @@ def receive_all(partial: Partial, remote: Remote, patience: Patience) -> None:
             time.sleep(wait)
 
 
-def outlook(partial: Partial) -> str:
-    """What the next start of the same command will find."""
+def outlook(partial: Partial, answered: bool) -> str:
+    """What the next start of the same command will find.
+
+    Args:
+        answered: whether the server ever was reached.
+    """
     if partial.done:
         total = f" of {partial.total:,}" if partial.total else ""
         return f"{partial.done:,}{total} bytes are saved; the same command goes on from there."
+    if not answered:
+        return "Nothing has come yet; the same command tries again, once the server can be reached."
     return (
         "Nothing could be kept: the server says nothing that tells versions of the file apart. "
         "With the file's sha256 in the profile, interrupted downloads are resumed all the same."

@@ -1,5 +1,6 @@
 """Devices, number formats, quantisation and refusals; half precision where this machine can."""
 
+import json
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -226,3 +227,42 @@ def test_memory_that_torch_keeps_for_itself_counts_as_free(folders, load, monkey
             loading.require_memory(
                 None, Checkpoint(path="x"), torch.device("cuda", 0), {"dtype": torch.float32}, ""
             )
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("vilt", "blip"), ("blip", "blip2"), ("blip2", "llava"), ("llava", "blip2")]
+)
+def test_another_kind_of_model_is_named(folders, load, name: str, other: str) -> None:
+    kind = {"blip2": "blip-2"}.get(other, other)
+    wanted = {"blip2": "blip-2"}.get(name, name)
+    told = rf"a model of the type {kind}, and {wanted} is wanted here"
+    with pytest.raises(UserError, match=told):
+        load(name, {"path": str(folders[other])})
+
+
+def test_a_configuration_that_makes_no_model_is_told(folders, load, tmp_path) -> None:
+    broken = shutil.copytree(folders["vilt"], tmp_path / "vilt")
+    settings = json.loads((broken / "config.json").read_text())
+    settings["hidden_act"] = "no such function"
+    (broken / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(UserError, match=r"can't load the checkpoint .*KeyError"):
+        load("vilt", {"path": str(broken)})
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("models/sample/gone", "`dvc pull` fetches the sample's"),
+        ("models/gone", "correct the path in the profile"),  # never asked of the hub
+        ("~/weights/vilt", "~ stands for itself here"),
+        ("elsewhere/deep/vilt", "correct the path in the profile"),
+        ("somebody/vilt", "not to be had from the hub"),
+    ],
+)
+def test_a_path_that_leads_nowhere(load, tmp_path, monkeypatch, path: str, told: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    monkeypatch.setattr("abo_vqa.models.hub.reachable", lambda: False)
+    with pytest.raises(UserError, match="can't load the checkpoint") as error:
+        load("vilt", {"path": path})
+    assert told in str(error.value)

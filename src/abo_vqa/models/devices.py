@@ -54,9 +54,8 @@ def pick_device(wanted: str) -> torch.device:
         return torch.device("cpu")
     if device.type != "cuda":
         raise UserError(
-            f"compute.device: {wanted!r} can't run these models (answers' probabilities are "
-            "summed in float64, which it lacks, and nothing here was ever tried on it); "
-            "use auto, cpu, cuda or cuda:1."
+            f"compute.device: nothing here was ever tried on {wanted!r}, and some arithmetic "
+            "is in float64, which not every device has; use auto, cpu, cuda or cuda:1."
         )
     return gpu(device)
 

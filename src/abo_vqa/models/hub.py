@@ -44,8 +44,12 @@ def hub_options(path: str) -> dict[str, Any]:
 
 
 def is_repository(path: str) -> bool:
-    """Whether a checkpoint's path can only mean a repository of the hub."""
-    return not Path(path).is_dir() and path.count("/") <= 1 and not path.startswith((".", "/"))
+    """Whether a checkpoint's path can only mean a repository of the hub: one that begins with a
+    folder that is here (models/…) means what should be in it."""
+    owner, _, name = path.partition("/")
+    if Path(path).is_dir() or "/" in name or path.startswith((".", "/", "~")):
+        return False
+    return not name or not Path(owner).is_dir()
 
 
 @cache

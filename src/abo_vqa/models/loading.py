@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from abo_vqa.config import Checkpoint, Compute
 
 BYTES = {"8bit": 1.0, "4bit": 0.5}  # a weight, quantised
+SAMPLE = Path("models/sample")
+# What libraries raise of a folder that isn't a checkpoint of theirs, or is damaged.
+UNREADABLE = (
+    OSError, ValueError, RuntimeError, MemoryError, AttributeError, KeyError, TypeError,
+)  # fmt: skip
 LONGEST = 300  # characters of what a library says
 # How libraries say that weights don't fit the model they are put into.
 MISFIT = re.compile(r"state_dict|mismatch|PytorchStreamReader|pretrained", re.IGNORECASE)
@@ -198,6 +203,13 @@ def weight_bytes(loader: Any, checkpoint: Checkpoint, options: dict[str, Any]) -
 
     given = {key: options[key] for key in ("revision", "local_files_only") if key in options}
     config = AutoConfig.from_pretrained(checkpoint.path, **given)
+    wanted = getattr(loader, "config_class", None)
+    if wanted is not None and not isinstance(config, wanted):
+        raise UserError(
+            f"can't load the checkpoint {checkpoint.path}: it is a model of the type "
+            f"{config.model_type}, and {wanted.model_type} is wanted here. "
+            "Correct the path in the profile."
+        )
     make = getattr(loader, "from_config", None) or loader
     with torch.device("meta"):
         model = make(config)
@@ -225,8 +237,8 @@ def refusals(checkpoint: Checkpoint, advice: str = "") -> Iterator[None]:
     path = checkpoint.path
     try:
         yield
-    except (OSError, ValueError, RuntimeError, MemoryError, SafetensorError, UnpicklingError) as e:
-        reason = " ".join(str(e).split())[:LONGEST] or type(e).__name__
+    except (*UNREADABLE, SafetensorError, UnpicklingError) as e:
+        reason = f"{type(e).__name__}: {' '.join(str(e).split())[:LONGEST]}".rstrip(": ")
         if out_of_memory(e):
             raise UserError(
                 " ".join(
@@ -244,7 +256,10 @@ def hint(path: str) -> str:
         return "the folder holds no checkpoint of this kind, or not all of it"
     if is_repository(path) and "/" in path:
         return "no folder of that name, not in the local cache, and not to be had from the hub"
-    return "no folder of that name; run `dvc pull`, or `make sample` for the sample's"
+    if Path(path).is_relative_to(SAMPLE):
+        return "no folder of that name; `dvc pull` fetches the sample's, `make sample` makes them"
+    more = "; ~ stands for itself here, write the whole path" if path.startswith("~") else ""
+    return f"no folder of that name; correct the path in the profile{more}"
 
 
 def identity(checkpoint: Checkpoint) -> str:

@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from abo_vqa.errors import UserError
 from abo_vqa.processes import is_dvc, names_dvc
 from abo_vqa.tracking.naming import checkpoint_name, flat
 
@@ -181,7 +182,10 @@ def device(stage: str, config: Config) -> dict[str, str]:
 
     from abo_vqa.models.devices import pick_device, pick_dtype
 
-    chosen = pick_device(config.compute.device)
+    try:
+        chosen = pick_device(config.compute.device)
+    except UserError:  # that's what ended the stage, which says so itself
+        return {}
     found = {"device": str(chosen)}
     if chosen.type == "cuda":
         found["device_name"] = torch.cuda.get_device_name(chosen)
