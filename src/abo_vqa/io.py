@@ -185,16 +185,17 @@ def refuse_overwriting(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
             raise UserError(f"{given} would be overwritten: choose another --out.")
 
 
-def refuse_unwritable(out: Path, content: str) -> None:
+def refuse_unwritable(out: Path, content: str, option: str = "--out") -> None:
     """Find out before hours of work, not after them, that there is no writing to a file.
 
     Args:
         content: what the file is for, in words.
+        option: the command's option that names it.
     Raises:
         UserError: it is a folder. OSError: the system won't have a file there.
     """
     if out.is_dir():
-        raise UserError(f"--out {out} is a folder; it names the file for {content}.")
+        raise UserError(f"{option} {out} is a folder; it names the file for {content}.")
     try:
         with tempfile.TemporaryFile(dir=nearest(out.absolute().parent)):
             pass

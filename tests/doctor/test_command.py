@@ -107,6 +107,21 @@ def test_options_that_exclude_each_other(checkout, capsys):
     assert "--quick tries no model" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        (".", "--json . is a folder"),
+        ("gone/found.json", "--json gone/found.json: there is no folder gone"),
+    ],
+)
+def test_a_file_that_cant_be_written_is_named_with_its_option(checkout, capsys, file, said):
+    assert main(["doctor", "--quick", "--json", file]) == 2
+    found = capsys.readouterr()
+    assert said in found.err
+    assert not found.out
+    assert not (checkout / "gone").exists()
+
+
 def test_no_secret_is_printed_in_any_encoding(checkout):
     """In its own process: keys, tokens and passwords in the environment and in configurations."""
     secrets = {

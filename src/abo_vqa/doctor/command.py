@@ -142,7 +142,7 @@ def command(args: argparse.Namespace) -> int:
         raise UserError("--quick tries no model; leave out --model.")
     file = None if args.json in (None, "-") else Path(args.json).absolute()
     if file is not None:
-        refuse_unwritable(file, "the findings")
+        require_place(Path(args.json))
     os.chdir(project_root())
     case = diagnose(args.model)
     found: list[tuple[str, Finding]] = []
@@ -163,6 +163,19 @@ def command(args: argparse.Namespace) -> int:
     if file is not None:
         write_json(report(found, states), file)
     return UNWELL if states["problem"] else 0
+
+
+def require_place(file: Path) -> None:
+    """Find out before the checks that the findings can't be written; makes no folder.
+
+    Raises:
+        UserError: the file's folder isn't there, or a folder has the file's name.
+    """
+    if not file.absolute().parent.is_dir():
+        raise UserError(
+            f"--json {file}: there is no folder {file.parent}. Make it, or name another file."
+        )
+    refuse_unwritable(file, "the findings", "--json")
 
 
 def report(found: Sequence[tuple[str, Finding]], states: Counter[str]) -> dict[str, Any]:
