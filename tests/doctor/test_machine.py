@@ -6,7 +6,7 @@ import pytest
 import torch
 from pretend_gpu import pretend
 
-from abo_vqa.doctor import card, files, machine
+from abo_vqa.doctor import card, files, machine, models, training
 from abo_vqa.models import devices
 
 
@@ -86,6 +86,15 @@ def test_a_card_that_is_asked_for_and_isnt_there(look):
         found = look(card.device, compute={"device": "cuda"})["check"]
     assert found.state == "problem"
     assert "sees no GPU" in found.found
+
+
+def test_a_wrong_device_is_described_once(look):
+    assert "isn't a device" in look(card.device, compute={"device": "gpu0"})["check"].found
+    checks = (card.dtype, lambda case: models.check("blip", case), training.check_step)
+    for check in checks:
+        found = look(check, compute={"device": "gpu0"})["check"]
+        assert found.state == "warning"
+        assert found.found == "not checked: no device"
 
 
 @pytest.mark.parametrize(("profile", "state"), [("sample", "warning"), ("abo", "problem")])

@@ -84,13 +84,6 @@ def test_a_model_too_large_for_the_cpu_is_answered_on_the_card_only(look, gpu, m
     assert "0 GB are free" in tried(look, "blip", compute=GPU).found
 
 
-def test_a_model_whose_weights_arent_here_isnt_fetched(look, checkout):
-    (checkout / "models/blip/model.safetensors").unlink()
-    found = look(lambda case: models.check("blip", case))["check"]
-    assert found.state == "warning"
-    assert "weights aren't here" in found.found
-
-
 def test_which_models_are_tried(look):
     def names(**sections):
         chosen = []

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abo_vqa.doctor.findings import Case, Finding, ok, problem, warning
+from abo_vqa.doctor.findings import Case, Finding, NotChecked, ok, problem, warning
+from abo_vqa.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -108,11 +109,18 @@ def dtype(case: Case) -> Iterator[Finding]:
 
 
 def usable(config: Config) -> torch.device:
-    """The device that models are tried on: the chosen one, without a word on stderr about it."""
+    """The device that models are tried on: the chosen one, without a word on stderr about it.
+
+    Raises:
+        NotChecked: it isn't there or can't be used, which `device` says.
+    """
     import torch
 
     from abo_vqa.models.devices import gpu_fault, pick_device, process_index, start_fault
 
     if config.compute.device == "auto" and (gpu_fault() or start_fault(process_index())):
         return torch.device("cpu")
-    return pick_device(config.compute.device)
+    try:
+        return pick_device(config.compute.device)
+    except UserError as error:
+        raise NotChecked("not checked: no device", "See device, above.") from error

@@ -72,14 +72,18 @@ def agreement(name: str, case: Case, path: Path) -> Finding:
     return warning(name, f"{path} isn't what {pin} pins: {found}", BACK.format(path))
 
 
-def pinned(root: Path, path: Path) -> Any:
-    """DVC's output for a path, None if it pins none."""
+def pinned(root: Path, path: Path, within: bool = False) -> Any:
+    """DVC's output for a path, None if it pins none.
+
+    Args:
+        within: an output that the path is a part of will do.
+    """
     from dvc.exceptions import OutputNotFoundError
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:
         try:
-            return repo.find_outs_by_path(str(root / path))[0]
+            return repo.find_outs_by_path(str(root / path), strict=not within)[0]
         except OutputNotFoundError:
             return None
 

@@ -92,7 +92,15 @@ class Case:
 
 
 class NotChecked(Exception):
-    """What a check needs isn't there; that is a finding of its own elsewhere."""
+    """What a check needs isn't there; that is a finding of its own elsewhere.
+
+    Attributes:
+        advice: what to do about it.
+    """
+
+    def __init__(self, reason: str, advice: str = "Mend that first.") -> None:
+        super().__init__(reason)
+        self.advice = advice
 
 
 Check = Callable[[Case], Iterable[Finding]]
@@ -104,7 +112,7 @@ def examine(name: str, check: Check, case: Case) -> Iterator[Finding]:
         for found in check(case):
             yield plain(found)
     except NotChecked as reason:
-        yield warning(name, str(reason), "Mend that first.")
+        yield warning(name, str(reason), reason.advice)
     except UserError as error:
         yield plain(problem(name, str(error), ""))
     except ModuleNotFoundError as error:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from abo_vqa.ask import FINETUNED
 from abo_vqa.doctor.bounds import Bound, bound, difference
 from abo_vqa.doctor.card import usable
-from abo_vqa.doctor.findings import Case, Check, Finding, NotChecked, ok, problem, warning
+from abo_vqa.doctor.findings import Case, Check, Finding, ok, problem, warning
 from abo_vqa.doctor.picture import picture
 from abo_vqa.doctor.reference import beyond, on_cpu
 from abo_vqa.doctor.training import check_step
-from abo_vqa.doctor.weights import held
+from abo_vqa.doctor.weights import require
 from abo_vqa.errors import UserError
 from abo_vqa.models import FAMILIES, checkpoint_of, load_model, weights_key
 from abo_vqa.predict import ADAPTER, candidates_for
@@ -82,8 +82,7 @@ def check(name: str, case: Case) -> Iterator[Finding]:
         load_model(name, config)  # says what there is
     key = "blip" if name == FINETUNED else weights_key(name)
     checkpoint = checkpoint_of(key, config)
-    if not held(checkpoint).complete:
-        raise NotChecked("not tried: its weights aren't here")
+    require(checkpoint, case)
     device = usable(config)
     _, seen = picture(case)
     found = attempt(name, config, seen, device)

@@ -167,14 +167,18 @@ def hub(case: Case) -> Iterator[Finding]:
     """Whether the model hub answers, where weights are still to come from it."""
     from abo_vqa.doctor.weights import from_hub, held, sources
 
-    wanted = [s for s in sources(case.settings).values() if from_hub(s)]
-    if all(held(source).complete for source in wanted):
-        yield ok("model hub", "not needed, not asked: all weights are here")
+    wanted = {name: s for name, s in sources(case.settings).items() if from_hub(s)}
+    missing = [name for name, source in wanted.items() if not held(source).complete]
+    if not missing:
+        why = "all its weights are here" if wanted else "no weights come from it"
+        yield ok("model hub", f"not needed, not asked: {why}")
+        return
+    if case.offline:
+        said = f"HF_HUB_OFFLINE is set, and weights are missing: {', '.join(missing)}"
+        advice = "Unset it, or copy them into the hub's cache (docs/doctor.md)."
+        yield problem("model hub", said, advice)
         return
     advice = "Weights come from there: mend the network, or bring them (docs/doctor.md)."
-    if case.offline:
-        yield problem("model hub", "HF_HUB_OFFLINE is set, and weights are missing", advice)
-        return
     import requests
     from huggingface_hub import constants
 

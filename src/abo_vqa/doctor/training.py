@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from abo_vqa.doctor.bounds import bound, difference
 from abo_vqa.doctor.card import usable
-from abo_vqa.doctor.findings import Case, Finding, NotChecked, ok, problem
+from abo_vqa.doctor.findings import Case, Finding, ok, problem
 from abo_vqa.doctor.picture import picture
 from abo_vqa.doctor.reference import beyond, on_cpu
-from abo_vqa.doctor.weights import held
+from abo_vqa.doctor.weights import require
 from abo_vqa.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ def check_step(case: Case) -> Iterator[Finding]:
     """A step on the device; if that is a GPU, its loss and gradients against the CPU's."""
     config = case.settings
     checkpoint = config.models.blip
-    if not held(checkpoint).complete:
-        raise NotChecked("not tried: BLIP's weights aren't here")
+    require(checkpoint, case)
     device = usable(config)
     _, seen = picture(case)
     found = take(config, seen)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abo_vqa.doctor.files import agreement
-from abo_vqa.doctor.findings import Case, Finding, ok, problem, size, warning
+from abo_vqa.doctor.findings import Case, Finding, NotChecked, ok, problem, size, warning
+from abo_vqa.doctor.folders import absent
+from abo_vqa.doctor.machine import need
 from abo_vqa.models import weights_key
 from abo_vqa.models.hub import is_repository
 from abo_vqa.refusals import nearest
@@ -76,18 +78,23 @@ def held(source: Checkpoint | Scorer) -> Held:
 def place(source: Checkpoint | Scorer, name: str) -> Path | None:
     """Where a file of some weights is on this machine, None if it isn't."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
     if not is_repository(source.path):
         file = Path(source.path) / name
         return file if file.is_file() else None
-    cached = try_to_load_from_cache(source.path, name, revision=source.revision)
+    try:
+        cached = try_to_load_from_cache(source.path, name, revision=source.revision)
+    except HFValidationError:  # no repository can be called so
+        return None
     return Path(cached) if isinstance(cached, str) and Path(cached).is_file() else None
 
 
 def from_hub(source: Checkpoint | Scorer) -> bool:
     """Whether weights come from the model hub; a path like models/x that isn't there may be a
     folder as well, so a repository has a revision or a size that is known."""
-    return is_repository(source.path) and (bool(source.revision) or source.path in SIZES)
+    known = bool(source.revision) or source.path in SIZES
+    return known and is_repository(source.path) and not source.path.startswith("~")
 
 
 def sources(config: Config) -> dict[str, Checkpoint | Scorer]:
@@ -107,19 +114,34 @@ def weights(case: Case) -> Iterator[Finding]:
             revision = f" at {source.revision[:12]}" if source.revision else ""
             yield ok(name, f"{source.path}{revision}, {size(here.bytes)}")
         elif from_hub(source):
-            yield to_fetch(name, source, here)
+            yield to_fetch(name, source, here, case.offline)
         else:
-            said = f"no weights in {source.path}"
-            yield problem(name, said, f"`dvc pull {source.path}`, or `abo-vqa sample models`.")
+            yield absent(name, source, here.missing, case)
         if here.complete and Path(source.path).is_dir():
             folders.add(Path(source.path).parent)
     for folder in sorted(folders):
         yield agreement("pinned", case, folder)
     if missing := [s for s in wanted.values() if from_hub(s) and not held(s).complete]:
-        yield room(missing)
+        yield room(missing, case)
 
 
-def to_fetch(name: str, source: Checkpoint | Scorer, here: Held) -> Finding:
+def require(source: Checkpoint | Scorer, case: Case) -> None:
+    """Let a model be tried only with weights that are here: nothing is fetched for it.
+
+    Raises:
+        NotChecked: they aren't, which `weights` says as well.
+    """
+    if held(source).complete:
+        return
+    if not from_hub(source) or case.offline:
+        raise NotChecked("not tried: its weights aren't here", "See weights, above.")
+    raise NotChecked(
+        "not tried: its weights aren't here yet",
+        "The first stage that needs them fetches them; `abo-vqa doctor` never does.",
+    )
+
+
+def to_fetch(name: str, source: Checkpoint | Scorer, here: Held, offline: bool) -> Finding:
     """The warning about weights of the hub that the first use will fetch."""
     needed = SIZES.get(source.path)
     much = size(needed) if needed else "an unknown amount"
@@ -127,17 +149,20 @@ def to_fetch(name: str, source: Checkpoint | Scorer, here: Held) -> Finding:
         what = f"{source.path}: {len(here.missing)} of its files are missing"
     else:
         what = f"{source.path}: weights aren't here yet"
+    numbers = {"bytes": needed} if needed else {}
+    if offline:
+        return warning(name, f"{what} (up to {much})", "See model hub, below.", numbers)
     return warning(
         name,
         f"{what}: up to {much} will be fetched at first use",
-        "Nothing to do with a network. Without one, copy the hub's cache of another machine and "
-        "set HF_HOME to it.",
-        {"bytes": needed} if needed else {},
+        "On a machine without a network, bring a copy of another's cache (docs/doctor.md).",
+        numbers,
     )
 
 
-def room(missing: list[Checkpoint | Scorer]) -> Finding:
-    """Whether the hub's cache has room for weights that aren't there."""
+def room(missing: list[Checkpoint | Scorer], case: Case) -> Finding:
+    """Whether the hub's cache has room for weights that aren't there, beside what the stages will
+    write into a checkout on the same disk."""
     import shutil
 
     from huggingface_hub import constants
@@ -147,7 +172,29 @@ def room(missing: list[Checkpoint | Scorer]) -> Finding:
     needed = sum(SIZES.get(s.path, 0.0) for s in missing)
     said = f"{free / GB:.1f} GB free in {folder}, {needed / GB:.1f} GB to be fetched"
     numbers = {"free_bytes": float(free), "needed_bytes": needed}
+    if same_disk(folder, case.root) and (beside := in_checkout(case)):
+        needed += beside
+        said += (
+            f"; the checkout, on the same disk, needs {beside / GB:.1f} GB: "
+            f"{needed / GB:.1f} GB together"
+        )
+        numbers["together_bytes"] = needed
     if needed <= free:
         return ok("hub cache", said, numbers)
-    advice = "Make room, or set HF_HOME to a folder on another disk."
+    advice = (
+        f"Make {(needed - free) / GB:.0f} GB of room, or set HF_HOME to a folder on another disk."
+    )
     return problem("hub cache", said, advice, numbers)
+
+
+def same_disk(one: Path, other: Path) -> bool:
+    """Whether two folders, which needn't be there yet, have their room in common."""
+    return nearest(one).stat().st_dev == nearest(other).stat().st_dev
+
+
+def in_checkout(case: Case) -> float:
+    """Bytes that the stages will yet write; 0 if that can't be told, as `machine.disk` says."""
+    try:
+        return need(case)[1]
+    except Exception:  # of DVC, about its configuration
+        return 0.0
