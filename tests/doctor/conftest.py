@@ -60,6 +60,19 @@ def look(checkout: Path):
 
 
 @pytest.fixture
+def at(checkout):
+    """at("vilt", path=…): other settings of a model in the sample's profile."""
+    profile = checkout / "conf/profiles/sample.yaml"
+
+    def change(name, **changed):
+        settings = yaml.safe_load(profile.read_text())
+        settings["models"][name] |= changed
+        profile.write_text(yaml.safe_dump(settings))
+
+    return change
+
+
+@pytest.fixture
 def broken_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A card that the system shows, with a driver that torch can't use."""
     import torch

@@ -92,14 +92,23 @@ def test_which_models_are_tried(look):
 
     # One of CLIP's three, and no blind baseline.
     assert names() == ["blip", "blip2", "clip-fixed", "llava", "vilt"]
-    assert names(baselines={"models": ["clip-all", "blind"]}) == ["clip-all"]
+    assert names(baselines={"models": ["clip-all", "blind", "clip"]}) == ["clip-all"]
     assert names(names=("vilt", "vilt", "finetuned")) == ["vilt", "finetuned"]
+    # The name of the weights, which have no model of that name: one of theirs.
+    assert names(names=("clip", "vilt")) == ["clip-all", "vilt"]
+    assert names(names=("clip",), baselines={"models": ["vilt"]}) == ["clip-fixed"]
 
 
 def test_an_unknown_model_is_named_with_its_like(look):
     found = look(lambda case: models.check("blipp", case))["check"]
     assert found.state == "problem"
     assert "Did you mean blip" in found.found
+
+
+def test_the_blind_model_has_no_weights(look):
+    found = look(lambda case: models.check("blind", case))["check"]
+    assert found.found.startswith("the blind model has no weights to try")
+    assert "Did you mean" not in found.found
 
 
 # ---- the training step

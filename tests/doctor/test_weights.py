@@ -5,7 +5,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import yaml
 from helpers.hub.catalogue import named, write_all
 
 from abo_vqa.config import load_config, read_yaml
@@ -110,19 +109,6 @@ def test_the_cache_and_the_checkout_share_the_room_of_one_disk(
 def test_disks_are_told_apart_by_what_holds_the_folders(tmp_path):
     assert weights.same_disk(tmp_path / "not" / "yet", tmp_path)
     assert not weights.same_disk(tmp_path, Path("/proc"))
-
-
-@pytest.fixture
-def at(checkout):
-    """at("vilt", path=…): other settings of a model in the sample's profile."""
-    profile = checkout / "conf/profiles/sample.yaml"
-
-    def change(name, **changed):
-        settings = read_yaml(profile)
-        settings["models"][name] |= changed
-        profile.write_text(yaml.safe_dump(settings))
-
-    return change
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.doctor import card, files, machine, services, weights
+from abo_vqa.doctor import card, files, machine, model_settings, services, weights
 from abo_vqa.doctor.findings import Case, Check, Finding, examine
 from abo_vqa.errors import UserError
 from abo_vqa.io import project_root, refuse_unwritable, write_json
@@ -47,7 +47,10 @@ GROUPS: dict[str, list[tuple[str, Check]]] = {
         ("archives", files.archives),
         ("wordnet", files.wordnet),
     ],
-    "weights": [("weights", weights.weights)],
+    "weights": [
+        ("model settings", model_settings.model_settings),
+        ("weights", weights.weights),
+    ],
     "services": [
         ("api key", services.keys),
         ("remotes", services.remotes),
@@ -126,7 +129,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="try this one only; may be repeated (default: each of baselines.models)",
+        help="try this one only, e.g. blip2, or clip for any of its variants; may be repeated "
+        "(default: each of baselines.models)",
     )
     parser.add_argument(
         "--json",

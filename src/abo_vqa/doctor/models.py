@@ -19,6 +19,7 @@ from abo_vqa.doctor.reference import beyond, on_cpu
 from abo_vqa.doctor.training import check_step
 from abo_vqa.doctor.weights import require
 from abo_vqa.errors import UserError
+from abo_vqa.inputs import BLIND
 from abo_vqa.models import FAMILIES, checkpoint_of, load_model, weights_key
 from abo_vqa.predict import ADAPTER, candidates_for
 
@@ -64,20 +65,32 @@ def checks(case: Case) -> list[tuple[str, Check]]:
 
 def chosen(case: Case) -> list[str]:
     """The models asked for; else one of each set of weights in `baselines.models`, and the
-    fine-tuned one if there is one."""
+    fine-tuned one if there is one. Names there that no model has are `model_settings`' finding."""
     if case.config is None:
         return []
     if case.names:
-        return list(dict.fromkeys(case.names))
-    named = [n for n in case.config.baselines.models if not n.startswith("blind")]
+        return list(dict.fromkeys(variant(name, case.config) for name in case.names))
+    named = [n for n in case.config.baselines.models if n in FAMILIES]
     first = {weights_key(name): name for name in reversed(named)}
     tuned = [FINETUNED] if (ADAPTER / "adapter_config.json").is_file() else []
     return [*reversed(first.values()), *tuned]
 
 
+def variant(name: str, config: Config) -> str:
+    """A model for a name that only weights have: "clip-fixed" for "clip". Its variants differ in
+    candidates, which `load` sets, so that another one would be the same trial."""
+    if name in FAMILIES:
+        return name
+    shared = [n for n in (*config.baselines.models, *FAMILIES) if weights_key(n) == name != n]
+    return next((n for n in shared if n in FAMILIES), name)
+
+
 def check(name: str, case: Case) -> Iterator[Finding]:
     """Ask one model; see `Trial`."""
     config = case.settings
+    if name == BLIND:
+        there = ", ".join([*FAMILIES, FINETUNED])
+        raise UserError(f"the blind model has no weights to try. Those that have: {there}.")
     if name not in (FINETUNED, *FAMILIES):
         load_model(name, config)  # says what there is
     key = "blip" if name == FINETUNED else weights_key(name)
