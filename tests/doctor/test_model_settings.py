@@ -57,9 +57,6 @@ def test_a_model_without_weights_in_the_profile(look):
         ("clip-fixed", {"quantize": "8bit"}),
         ("clip-fixed", {"device_map": "auto"}),
         ("vilt", {"quantize": "4bit"}),
-        ("llava", {"device_map": "cuda"}),
-        ("blip2", {"device_map": "cuda:1"}),
-        ("vilt", {"device_map": "nonsense"}),
     ],
 )
 def test_what_is_said_is_what_loading_refuses(look, at, bare, name, settings):
@@ -73,7 +70,7 @@ def test_what_is_said_is_what_loading_refuses(look, at, bare, name, settings):
     assert f"models.{key}.{setting} in conf/profiles/sample.yaml" in found[f"models.{key}"].advice
     module, _, family = FAMILIES[name].partition(":")
     config = load_config()
-    with pytest.raises((UserError, AssertionError, RuntimeError)):
+    with pytest.raises(UserError):
         getattr(importlib.import_module(module), family).load(
             checkpoint_of(key, config), config.compute
         )
@@ -91,13 +88,10 @@ def test_a_model_that_isnt_asked_may_have_any_settings(look, at, bare):
     assert {f.state for f in found.values()} == {"ok"}
 
 
-def test_a_card_has_four_bits_and_its_own_number_only(look, at):
-    at("llava", quantize="4bit", device_map="cuda:0")
+def test_a_card_has_four_bits(look, at):
+    at("llava", quantize="4bit", device_map="auto")
     with pretend():
         assert set(look(model_settings)) == {"model settings"}
-    at("llava", device_map="cuda:3")
-    with pretend():
-        assert "numbered from 0" in look(model_settings)["models.llava"].found
 
 
 @pytest.mark.parametrize(("cards", "state"), [(0, "warning"), (2, "problem")])

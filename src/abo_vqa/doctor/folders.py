@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from abo_vqa.doctor.files import pinned
 from abo_vqa.doctor.findings import Case, Finding, problem
 from abo_vqa.models.hub import is_repository
+from abo_vqa.models.loading import SAMPLE
 
 if TYPE_CHECKING:
     from abo_vqa.config import Checkpoint, Scorer
-
-SAMPLE = Path("models/sample")
 
 
 def absent(name: str, source: Checkpoint | Scorer, missing: Sequence[str], case: Case) -> Finding:

@@ -16,9 +16,6 @@ from abo_vqa.models import FAMILIES, checkpoint_of, weights_key
 if TYPE_CHECKING:
     from abo_vqa.config import Checkpoint, Config
 
-# What transformers accepts for a device_map beside the name of a device.
-SPREADS = ("auto", "balanced", "balanced_low_0", "sequential")
-
 
 def model_settings(case: Case) -> Iterator[Finding]:
     """Every setting that a model, or this machine, can't have; one line if there is none."""
@@ -81,7 +78,7 @@ def quantised(key: str, checkpoint: Checkpoint, config: Config) -> Iterator[Find
 
 
 def spread(key: str, checkpoint: Checkpoint, config: Config) -> Iterator[Finding]:
-    """`device_map`, where the family can't be spread or the devices aren't there."""
+    """`device_map`, where the family can't be spread over devices."""
     import torch
 
     wanted, name = checkpoint.device_map, f"models.{key}"
@@ -92,30 +89,9 @@ def spread(key: str, checkpoint: Checkpoint, config: Config) -> Iterator[Finding
         yield problem(name, f"{said}, for which open_clip has nothing", null(place))
     elif key == "blip" and torch.cuda.device_count() > 1:
         yield problem(name, f"{said}, and BLIP runs on one device", null(place))
-    elif fault := no_device(wanted):
-        advice = f"Set {place} to null (compute.device then says where), or to auto."
-        yield problem(name, f"{said}, {fault}", advice)
     elif key == "blip":
         advice = f"{null(place)} Where its weights don't fit on one, it isn't loaded."
         yield warning(name, f"{said}, and BLIP runs on one device", advice)
-
-
-def no_device(wanted: str) -> str:
-    """Why a device_map names no device of this machine, or ""."""
-    import torch
-
-    if wanted in SPREADS:
-        return ""
-    try:
-        device = torch.device(wanted)
-    except RuntimeError:
-        return f"which is no device and none of {', '.join(SPREADS)}"
-    if device.type != "cuda":
-        return ""
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if not count:
-        return "and torch sees no GPU"
-    return f"and torch sees {count} GPU(s), numbered from 0" if (device.index or 0) >= count else ""
 
 
 def null(place: str) -> str:

@@ -93,8 +93,7 @@ def place(source: Checkpoint | Scorer, name: str) -> Path | None:
 def from_hub(source: Checkpoint | Scorer) -> bool:
     """Whether weights come from the model hub; a path like models/x that isn't there may be a
     folder as well, so a repository has a revision or a size that is known."""
-    known = bool(source.revision) or source.path in SIZES
-    return known and is_repository(source.path) and not source.path.startswith("~")
+    return is_repository(source.path) and (bool(source.revision) or source.path in SIZES)
 
 
 def sources(config: Config) -> dict[str, Checkpoint | Scorer]:
