@@ -506,6 +506,8 @@ def test_unknown_models_and_missing_weights_are_told_plainly(here: Path, capsys)
     config = load_config()
     with pytest.raises(UserError, match="Did you mean blip2"):
         load_model("blip-2", config)
+    with pytest.raises(UserError, match="Its variants are clip-fixed, clip-train, clip-all"):
+        load_model("clip", config)
     with pytest.raises(UserError, match=r"add `smolvlm: \{path"):
         load_model("smolvlm", config)
     gone = config.models.vilt.model_copy(update={"path": "models/gone"})

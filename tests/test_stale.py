@@ -132,7 +132,7 @@ def test_another_split_concerns_what_learns_from_it(here: Path) -> None:
 
 def test_a_baseline_that_isnt_there_is_told_before_any_is_asked(here: Path) -> None:
     edit(Path("params.yaml"), lambda p: p["baselines"].update(models=["blip", "llava-7b", "blup"]))
-    with pytest.raises(UserError, match=r"no model is called 'llava-7b'. There are: blip"):
+    with pytest.raises(UserError, match=r"no model is called 'llava-7b'. Did you mean llava"):
         inputs.run(load_config())
     edit(Path("params.yaml"), lambda p: p["baselines"].update(models=["smolvlm"]))
     with pytest.raises(UserError, match="names no weights for smolvlm"):

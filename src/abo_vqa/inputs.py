@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from abo_vqa.errors import UserError
 from abo_vqa.io import file_md5, fingerprint, write_json
-from abo_vqa.models import FAMILIES, checkpoint_of
+from abo_vqa.models import FAMILIES, checkpoint_of, meant
 from abo_vqa.predict import EMBEDDINGS, TRAIN, candidates_for
 from abo_vqa.stage import Log, Summary, execute, no_log
 
@@ -36,8 +36,7 @@ def inputs_of(name: str, config: Config) -> dict[str, Any]:
     if name == BLIND:
         return {"fitted_on": file_md5(TRAIN)}
     if name not in FAMILIES:
-        names = ", ".join([*FAMILIES, BLIND])
-        raise UserError(f"baselines.models: no model is called {name!r}. There are: {names}.")
+        raise UserError(f"baselines.models: no model is called {name!r}. {meant(name, [BLIND])}")
     checkpoint = checkpoint_of(name, config)
     found: dict[str, Any] = {
         "settings": checkpoint.determining(),

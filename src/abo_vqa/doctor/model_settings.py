@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from abo_vqa.doctor.card import usable
 from abo_vqa.doctor.findings import Case, Finding, NotChecked, ok, problem, warning
 from abo_vqa.errors import UserError
 from abo_vqa.inputs import BLIND
-from abo_vqa.models import FAMILIES, checkpoint_of, weights_key
+from abo_vqa.models import FAMILIES, checkpoint_of, meant, weights_key
 
 if TYPE_CHECKING:
     from abo_vqa.config import Checkpoint, Config
@@ -39,21 +38,14 @@ def names(config: Config) -> Iterator[Finding]:
             continue
         if name not in FAMILIES:
             said = f"no model is called {name!r}"
-            yield problem("baselines.models", said, f"{like(name)} Change it in params.yaml.")
+            yield problem(
+                "baselines.models", said, f"{meant(name, [BLIND])} Change it in params.yaml."
+            )
             continue
         try:
             checkpoint_of(name, config)
         except UserError as error:
             yield problem("baselines.models", str(error), "")
-
-
-def like(name: str) -> str:
-    """Which models a wrong name may mean, else all that there are."""
-    if variants := [family for family in FAMILIES if weights_key(family) == name]:
-        return f"Its variants are {', '.join(variants)}."
-    if close := get_close_matches(name, [*FAMILIES, BLIND], n=1):
-        return f"Did you mean {close[0]}?"
-    return f"There are: {', '.join([*FAMILIES, BLIND])}."
 
 
 def quantised(key: str, checkpoint: Checkpoint, config: Config) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -38,14 +39,26 @@ def load_model(name: str, config: Config, **options: Any) -> VQAModel:
     import torch
 
     if name not in FAMILIES:
-        close = get_close_matches(name, FAMILIES, n=1)
-        hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(FAMILIES)}."
-        raise UserError(f"no model is called {name!r}. {hint}")
+        raise UserError(f"no model is called {name!r}. {meant(name)}")
     torch.set_num_threads(config.threads)
     module, _, family = FAMILIES[name].partition(":")
     load = getattr(importlib.import_module(module), family).load
     model: VQAModel = load(checkpoint_of(name, config), config.compute, **options)
     return model
+
+
+def meant(name: str, others: Sequence[str] = ()) -> str:
+    """Which models a wrong name may mean, else all that there are.
+
+    Args:
+        others: names that are right as well.
+    """
+    known = [*FAMILIES, *others]
+    if variants := [family for family in FAMILIES if weights_key(family) == name]:
+        return f"Its variants are {', '.join(variants)}."
+    if close := get_close_matches(name, known, n=1):
+        return f"Did you mean {close[0]}?"
+    return f"There are: {', '.join(known)}."
 
 
 def weights_key(name: str) -> str:
