@@ -1,8 +1,10 @@
 """Nothing that is printed breaks a command: other encodings, a reader that leaves, a full disk."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -21,8 +23,11 @@ SPEAK = (
 )
 
 
+LEFT_OUT = ("PYTHONIO", "PYTHONUNBUFFERED", "LC_", "LANG")
+
+
 def environment(**more):
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHONIO", "LC_", "LANG"))}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(LEFT_OUT)}
     return kept | more
 
 
@@ -92,3 +97,29 @@ def test_streams_are_given_back(capfd):
         main(["--help"])
     assert (sys.stdout, sys.stderr) == before
     assert "curate" in capfd.readouterr().out
+
+
+WAITING = (
+    "import sys, time; from abo_vqa.terminal import patient_streams\n"
+    "with patient_streams():\n"
+    " print('asked for', file=sys.stdout); print('fetching', file=sys.stderr); time.sleep(60)"
+)
+
+
+@pytest.mark.parametrize("more", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_line_is_out_at_once_and_no_signal_loses_it(more, stream, tmp_path):
+    said = {"stdout": b"asked for\n", "stderr": b"fetching\n"}
+    with (tmp_path / "other").open("wb") as other:
+        streams = {"stdout": other, "stderr": other, stream: subprocess.PIPE}
+        process = subprocess.Popen(
+            [sys.executable, "-c", WAITING], env=environment(**more), **streams
+        )
+        timer = threading.Timer(20, process.kill)  # ends a read in vain
+        timer.start()
+        seen = getattr(process, stream).readline()
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+        timer.cancel()
+    assert seen == said[stream]
+    assert process.returncode == -signal.SIGTERM

@@ -1,7 +1,8 @@
 """Standard output and error that nothing printed can break.
 
 A stage prints its last line when its work is done. Neither a terminal that isn't UTF-8 nor a reader
-that has left (`abo-vqa … | head -1`) may turn that into a failure.
+that has left (`abo-vqa … | head -1`) may turn that into a failure. A line is out as soon as it is
+printed: whoever follows a log sees it, and no signal can lose it.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ def patient(stream: TextIO | None) -> TextIO | None:
         BufferedWriter(file),
         encoding=stream.encoding,
         errors="backslashreplace",
-        line_buffering=stream.line_buffering,
-        write_through=stream.write_through,
+        # Even where Python has it otherwise: standard error isn't under PYTHONUNBUFFERED, which
+        # would leave the lines to the buffer above, nor is standard output in a file or a pipe.
+        line_buffering=True,
     )
 
 
