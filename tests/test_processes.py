@@ -1,9 +1,14 @@
-"""Several processes of one stage: what only the user can mend is said once and not tried again."""
+"""Several processes of one stage: what stops them is said once, and none is left over."""
 
 import errno
 import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from abo_vqa import processes
@@ -91,3 +96,64 @@ def test_the_launcher_ends_with_their_code(monkeypatch, code: int) -> None:
     monkeypatch.setattr(processes, "run_to_end", lambda *_: 1)
     with pytest.raises(ComeBackLater, match="more than 3 times"):
         processes.launch(2, ["baseline"])
+
+
+WORKER = """
+import os, sys, time
+from abo_vqa import cli, processes
+def work():
+    with processes.terminable(), processes.supervised():
+        print(os.getpid(), flush=True)
+        time.sleep(120)
+sys.exit(cli.speaking("baseline", work))
+"""
+LAUNCHER = """
+import sys
+from abo_vqa import cli, processes
+processes.SCRIPT = sys.argv[1]
+sys.exit(cli.speaking("baseline", lambda: processes.launch(2, [])))
+"""
+
+
+@pytest.fixture
+def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A real launcher, in a group of its own as in a terminal, and its workers' numbers."""
+    monkeypatch.delenv("RANK", raising=False)
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    process = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, str(script)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    workers = [int(process.stdout.readline()) for _ in range(2)]
+    yield process, workers
+    for number in (process.pid, *workers):
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGINT, 130, "interrupted; run it again to go on"),
+        (signal.SIGTERM, 143, "stopped by SIGTERM; run it again to go on."),
+    ],
+)
+def test_an_interruption_is_said_once_and_none_is_left(launched, number, code, said) -> None:
+    process, workers = launched
+    os.killpg(process.pid, number)  # as a terminal does
+    assert process.wait(60) == code
+    assert not any(map(psutil.pid_exists, workers))
+    assert process.communicate()[1] == f"abo-vqa baseline: {said}\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_workers_dont_outlive_their_launcher(launched, number) -> None:
+    process, workers = launched
+    process.send_signal(number)
+    # The pipes close when all that have inherited them have ended.
+    said = process.communicate(timeout=60)[1]
+    assert not any(map(psutil.pid_exists, workers))
+    assert "has ended: stopping too" in said
+    assert "Traceback" not in said

@@ -95,6 +95,8 @@ def guarded(name: str, work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return stopped(name, "interrupted; run it again to go on", 130)
     except (ComeBackLater, Reclaimed) as stop:
+        if isinstance(stop, Reclaimed) and processes.note_of_refusal() is not None:
+            return stop.exit_code  # `launch` says it, once for all processes
         return stopped(name, str(stop), stop.exit_code)
     except Exception as error:
         found = explained(error)

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 RESTARTS = 3  # of all processes, after one of them died
 REFUSED = "ABO_VQA_REFUSED"  # names the file of `note_of_refusal`
-GRACE = 30.0  # seconds that processes have to save their work when they are told to stop
+# Seconds that torchrun has to end when it is told to: it gives the processes 30 to save their work.
+GRACE = 35.0
+SCRIPT = Path(__file__).parent / "__main__.py"  # what torchrun runs
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -50,13 +52,13 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
         UserError: one of them found what only the user can mend.
         ComeBackLater: processes died again and again; their answers are kept.
         Reclaimed: SIGTERM came, or the caller was killed; the processes have stopped too.
+        KeyboardInterrupt: Ctrl-C came; likewise.
     """
-    script = Path(__file__).parent / "__main__.py"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    torchrun = [sys.executable, str(Path(__file__).parent / "torchrun.py"), "--standalone"]
     torchrun += [f"--nproc-per-node={processes}", f"--max-restarts={RESTARTS}"]
     # torchrun would choose one thread a process, and warn about it; the stage sets its own.
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    command = [*torchrun, str(script), *arguments]
+    command = [*torchrun, str(SCRIPT), *arguments]
     with tempfile.TemporaryDirectory(prefix="abo-vqa-") as folder:
         note = Path(folder) / "refused"
         code = run_to_end(command, {**environment, REFUSED: str(note)})
@@ -76,15 +78,23 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
 
 
 def run_to_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run torchrun, passing on SIGTERM; its exit code."""
-    with terminable(), supervised(), subprocess.Popen(command, env=environment) as launcher:
+    """Run torchrun, ending it on SIGTERM and Ctrl-C; its exit code.
+
+    In a session of its own: a terminal's Ctrl-C reaches this process only, which says so once. What
+    kills this process at once (kill -9, a terminal that is closed) is noticed by `supervised`.
+    """
+    with (
+        terminable(),
+        supervised(),
+        subprocess.Popen(command, env=environment, start_new_session=True) as launcher,
+    ):
         try:
             return launcher.wait()
-        except SystemExit:  # what `terminable` makes of SIGTERM
+        except (SystemExit, KeyboardInterrupt):  # the first is what `terminable` makes of SIGTERM
             launcher.terminate()  # torchrun passes it on
             try:
                 launcher.wait(GRACE)
-            except subprocess.TimeoutExpired:
+            except (subprocess.TimeoutExpired, SystemExit, KeyboardInterrupt):
                 launcher.kill()
             raise
 
@@ -186,7 +196,7 @@ def callers() -> list[psutil.Process]:
     parents = psutil.Process().parents()
     named = [is_dvc(parent) for parent in parents]
     count = named.index(True) + 1 if True in named else 0
-    if "RANK" in os.environ:
+    if "RANK" in os.environ or REFUSED in os.environ:  # one of several, or their torchrun
         count = max(count, 1)
     return parents[:count]
 
@@ -216,8 +226,9 @@ def stop_with(watched: Sequence[psutil.Process], over: threading.Event, every: f
     while not over.wait(every):
         for process in watched:
             if not alive(process):
-                print(f"the process that started this one ({process.pid}) has ended: stopping too",
-                      file=sys.stderr, flush=True)  # fmt: skip
+                with suppress(OSError):  # the terminal is closed
+                    print(f"the process that started this one ({process.pid}) has ended: "
+                          "stopping too", file=sys.stderr, flush=True)  # fmt: skip
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
 
