@@ -14,6 +14,9 @@ class ComeBackLater(Exception):
 
 
 class Reclaimed(Exception):
-    """SIGTERM arrived, everything is saved; the same command resumes (exit 143 = 128 + 15)."""
+    """A signal arrived, everything is saved; the same command resumes.
+
+    It ends with 143 = 128 + 15 after SIGTERM, and with 130 after Ctrl-C.
+    """
 
     exit_code = 143

@@ -30,6 +30,7 @@ RESTARTS = 3  # of all processes, after one of them died
 REFUSED = "ABO_VQA_REFUSED"  # names the file of `note_of_refusal`
 # Seconds that torchrun has to end when it is told to: it gives the processes 30 to save their work.
 GRACE = 35.0
+AFTER_THIS_STEP = b"\nsaving after this step; a second Ctrl-C stops at once\n"
 SCRIPT = Path(__file__).parent / "__main__.py"  # what torchrun runs
 
 
@@ -171,19 +172,47 @@ def terminable() -> Iterator[None]:
 
 
 @contextmanager
-def until_reclaimed() -> Iterator[Callable[[], bool]]:
-    """Remember SIGTERM instead of dying of it; yields a function that tells whether it came."""
-    came = False
+def until_reclaimed() -> Iterator[Callable[[], int]]:
+    """Remember SIGTERM and Ctrl-C instead of dying of them; a second Ctrl-C ends the work at once.
+
+    Yields:
+        A function that tells which came: its number, or 0.
+    """
+    came = 0
 
     def note(number: int, frame: object) -> None:
         nonlocal came
-        came = True
+        came = number
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)
+            if rank_and_world()[0] > 0:
+                return
+            with suppress(OSError):  # not print: the signal may have come in the midst of one
+                os.write(2, AFTER_THIS_STEP)
 
-    before = signal.signal(signal.SIGTERM, note)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    # A shell's job in the background ignores Ctrl-C: it is meant for another command.
+    heard = [number for number, handler in before.items() if handler != signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, note)
     try:
         yield lambda: came
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in heard:
+            signal.signal(number, before[number])
+
+
+def reclaimed_by(number: int, where: str) -> Reclaimed:
+    """What ends work that a signal has stopped, all of it saved.
+
+    Args:
+        number: of the signal; 0 where it came to another process.
+        where: how far the work got, e.g. "at step 7".
+    """
+    what = "interrupted" if number == signal.SIGINT else "stopped by SIGTERM"
+    stop = Reclaimed(f"{what} {where}; run it again to go on.")
+    stop.exit_code = 128 + (number or signal.SIGTERM)
+    return stop
 
 
 def callers() -> list[psutil.Process]:

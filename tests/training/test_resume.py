@@ -92,18 +92,56 @@ def test_kill_9(here, straight):
     assert hashes() == expected
 
 
-def test_sigterm_saves_and_says_so(here, straight):
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGTERM, 143, "stopped by SIGTERM at step 2; run it again"),
+        (signal.SIGINT, 130, "interrupted at step 2; run it again"),
+    ],
+)
+def test_a_signal_saves_and_says_so(here, straight, number, code, said):
     expected, _ = straight
     config = project.set_lora({"checkpoint_minutes": 60.0})
-    with pytest.raises(Reclaimed, match="at step 2; run it again") as stopped:
-        finetune.run(config, at(1, lambda: os.kill(os.getpid(), signal.SIGTERM)))
-    assert stopped.value.exit_code == 143
+    before = signal.getsignal(number)
+    with pytest.raises(Reclaimed, match=said) as stopped:
+        finetune.run(config, at(1, lambda: os.kill(os.getpid(), number)))
+    assert stopped.value.exit_code == code
     assert not Path("models/adapter").exists()
     seen: list[int] = []
     finetune.run(config, lambda metrics, step: seen.append(step))
     assert min(seen) == 3
     assert hashes() == expected
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_after_the_last_step_isnt_lost(here, straight):
+    expected, steps = straight
+    config = project.load_config()
+    with pytest.raises(Reclaimed, match="interrupted after epoch 2"):
+        finetune.run(config, at(steps, lambda: os.kill(os.getpid(), signal.SIGINT)))
+    seen: list[int] = []
+    finetune.run(config, lambda metrics, step: seen.append(step))
+    assert seen == []
+    assert hashes() == expected
+
+
+def test_a_second_ctrl_c_stops_at_once(here, capfd):
+    config = project.set_lora({"checkpoint_minutes": 60.0})
+    with pytest.raises(KeyboardInterrupt):
+        finetune.run(config, at(1, lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in "12"]))
+    assert Checkpoints(finetune.journal_folder(config), 2).files() == []
+    assert "a second Ctrl-C stops at once" in capfd.readouterr().err
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
+def test_a_job_in_the_background_goes_on(here, straight):
+    """A shell has it ignore the Ctrl-C that is meant for another command."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        finetune.run(project.load_config(), at(1, lambda: os.kill(os.getpid(), signal.SIGINT)))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert hashes() == straight[0]
 
 
 def test_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path, capsys):

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.errors import Reclaimed, UserError
+from abo_vqa.errors import UserError
 from abo_vqa.io import write_json
 from abo_vqa.memory import out_of_memory, release_memory
-from abo_vqa.processes import until_reclaimed
+from abo_vqa.processes import reclaimed_by, until_reclaimed
 from abo_vqa.stage import Log
 from abo_vqa.training.batches import Batch, Examples, epoch_plan
 from abo_vqa.training.curve import Curve
@@ -36,9 +36,7 @@ if TYPE_CHECKING:
 Validate = Callable[[int, int], list[float]]
 """(process, processes) → this process's right answers, rows, summed loss, answer tokens."""
 
-
 STATE = {"step", "micro", "history", "trainable", "best", "optimizer", "scheduler", "scaler"}
-
 
 NO_ROOM = "Use a smaller lora.r, fewer lora.targets, compute.dtype: bfloat16, or a larger GPU."
 
@@ -165,7 +163,7 @@ class Trainer:
         Args:
             log_every: steps that a point of the logged curves is the mean of; see `Curve`.
         Raises:
-            Reclaimed: SIGTERM came; the state is saved.
+            Reclaimed: SIGTERM or Ctrl-C came; the state is saved.
             OSError: no space left for a checkpoint, e.g.; the last one is whole.
             NotANumber: the loss or its gradient isn't.
             UserError: one picture's questions don't fit into memory, or something else doesn't.
@@ -191,6 +189,9 @@ class Trainer:
                 self.close_epoch(epoch, validate, log)
                 if done == 0:  # else a part of it ran before an interruption
                     log({"epoch_seconds": seconds}, self.step)
+                # A signal that came since the last step isn't left to the next: there may be none.
+                if self.team.total([bool(reclaimed())])[0]:
+                    raise reclaimed_by(reclaimed(), f"after epoch {epoch}")
         if self.best is not None:
             self.put(self.best)
         return self.history
@@ -210,7 +211,7 @@ class Trainer:
         )
 
     def epoch(
-        self, plan: list[list[int]], reclaimed: Callable[[], bool], bar: Any, curve: Curve
+        self, plan: list[list[int]], reclaimed: Callable[[], int], bar: Any, curve: Curve
     ) -> None:
         """The given batches, saving every few minutes; the last one is a point of the curves."""
         with closing(self.feed.ahead(plan)) as batches:
@@ -220,7 +221,7 @@ class Trainer:
     def steps(
         self,
         batches: Iterable[tuple[list[int], list[Batch] | None]],
-        reclaimed: Callable[[], bool],
+        reclaimed: Callable[[], int],
         bar: Any,
         curve: Curve,
     ) -> None:
@@ -228,7 +229,7 @@ class Trainer:
         saved = began = time.monotonic()
         for batch, ready in batches:
             rate = float(self.scheduler.get_last_lr()[0])
-            loss, norm, stop = self.update(batch, ready, reclaimed())
+            loss, norm, stop = self.update(batch, ready, bool(reclaimed()))
             self.step += 1
             self.history.steps.append({"step": self.step, "loss": loss, "lr": rate})
             now = time.monotonic()
@@ -241,7 +242,7 @@ class Trainer:
             if stop:
                 curve.point(self.step)
                 self.save()
-                raise Reclaimed(f"stopped by SIGTERM at step {self.step}; run it again to go on.")
+                raise reclaimed_by(reclaimed(), f"at step {self.step}")
             if now - saved > 60 * self.settings.checkpoint_minutes:
                 self.save()
                 saved = now
