@@ -29,7 +29,7 @@ from abo_vqa.memory import peak_memory
 from abo_vqa.models import FAMILIES, checkpoint_of, load_model, weights_key
 from abo_vqa.models.adapters import Adapter
 from abo_vqa.picture_sources import Files, Once, Pictures, Stored
-from abo_vqa.processes import launch, rank_and_world, refused, supervised, terminable
+from abo_vqa.processes import how_many, launch, rank_and_world, refused, supervised, terminable
 from abo_vqa.stage import Log, Summary, execute, no_log, pin_threads
 
 if TYPE_CHECKING:
@@ -312,7 +312,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, choices=names, help="whose answers")
     parser.add_argument(
         "--processes",
-        type=int,
+        type=how_many,
         default=1,
         help="share the rows among so many processes, one a GPU; the output is the same",
     )

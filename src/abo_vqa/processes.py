@@ -10,6 +10,7 @@ session) would go on for nobody, in the way of the next one: it stops, with its 
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -44,6 +45,13 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def how_many(text: str) -> int:
+    """A number of processes, as argparse's `type`."""
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"found {text!r}; a whole number, at least 1")
 
 
 def launch(processes: int, arguments: Sequence[str]) -> int:
