@@ -162,6 +162,15 @@ def test_an_unreadable_picture_is_an_error_and_not_an_answer(tmp_path: Path) -> 
     assert set(table.loc[table["error"] != "", "confidence"]) == {""}
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_progress_ends_at_the_total(tmp_path: Path, capsys, rank: int) -> None:
+    """The first of two processes has two of three batches, and counts the other's as many."""
+    rows = rows_of(15)
+    answer_rows(Echo(), rows, Files(painted), tmp_path, size=6, rank=rank, world=2)
+    last = capsys.readouterr().err.rpartition("\r")[2]
+    assert ("15/15" in last and last.endswith("\n")) if rank == 0 else last == ""
+
+
 def test_out_of_memory_halves_the_batch_and_goes_on(tmp_path: Path) -> None:
     rows = rows_of(48)
     model = Echo(room=5)

@@ -123,3 +123,16 @@ def test_a_line_is_out_at_once_and_no_signal_loses_it(more, stream, tmp_path):
         timer.cancel()
     assert seen == said[stream]
     assert process.returncode == -signal.SIGTERM
+
+
+BAR = (
+    "import os; from abo_vqa.answering import progress_bar; from abo_vqa.terminal import *\n"
+    "with patient_streams():\n"
+    " with progress_bar(9, 0, 0) as bar: bar.update(9)\n"
+    " os.write(2, b'what another process says')"
+)
+
+
+def test_a_progress_bars_last_line_ends_before_another_process_speaks():
+    done = python("-c", BAR, env=environment(PYTHONUNBUFFERED="1"))
+    assert done.stderr.splitlines()[-1] == "what another process says"

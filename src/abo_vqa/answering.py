@@ -122,7 +122,7 @@ def answer_rows(
             failed += len(batch) - len(answered)
             if halving.hopeless:
                 break
-            bar.update(len(batch) * world)
+            bar.update(min(len(batch) * world, bar.total - bar.n))  # the others' may be smaller
     if failed:
         what = unanswered(failed, halving.hopeless)
         raise UserError(f"out of memory: {what}. {model.remedy(weights)}")
