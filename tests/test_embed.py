@@ -255,12 +255,13 @@ def test_the_digest_is_the_vectors(here: Path) -> None:
 def test_other_pictures_under_the_same_names_start_over(here: Path) -> None:
     config = load_config()
     paths = sorted(set(read_table("data/vqa.csv")["image_path"]))
-    before = embed.journal_key(config, paths)
+    meta = {"model": "any"}
+    before = embed.journal_key(config, paths, meta)
     picture = here / config.data.raw / "images/small" / paths[0]
     kept = picture.read_bytes()
     try:
         picture.write_bytes(kept + b" ")
-        assert embed.journal_key(config, paths) != before
+        assert embed.journal_key(config, paths, meta) != before
     finally:
         picture.write_bytes(kept)
-    assert embed.journal_key(config, paths) == before
+    assert embed.journal_key(config, paths, meta) == before

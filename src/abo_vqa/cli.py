@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 from abo_vqa import interpreter, processes, refusals
-from abo_vqa.errors import ComeBackLater, Reclaimed, UserError
+from abo_vqa.errors import ComeBackLater, Reclaimed, UserError, first_line
 from abo_vqa.memory import out_of_memory
 from abo_vqa.terminal import output_lost, patient_streams
 
@@ -42,7 +42,6 @@ COMMANDS = {
     "sample": ("abo_vqa.sample.command", "rebuild the embedded sample (make sample)"),
 }
 
-LONGEST = 300  # characters of what a library says
 MORE_MEMORY = (
     "Stop what else uses this memory, and run the same command again; "
     "what its journal holds, if it keeps one, is kept."
@@ -120,7 +119,7 @@ def explained(error: Exception) -> tuple[str, int] | None:
     if refused := refusals.refusal(error):
         return refusals.describe(refused), refusals.exit_code(refused)
     if out_of_memory(error):
-        said = str(error).partition("\n")[0].rstrip(". ")[:LONGEST]
+        said = first_line(error)
         reason = f"out of memory ({said})" if said else "out of memory"
         return f"{reason}. {MORE_MEMORY}", refusals.EXIT_CODE
     return None

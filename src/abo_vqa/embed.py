@@ -9,10 +9,10 @@ import argparse
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -136,16 +136,15 @@ def work(config: Config, log: Log = no_log) -> Summary:
     torch.set_num_threads(config.threads)
     began = time.perf_counter()
     paths = sorted(set(read_table(VQA, ["image_path"])["image_path"]))
-    meta = expected(config)
-    arithmetic = {"arithmetic": arithmetic_dtype(config)}
-    with locked(scratch("embed", journal_key(config, paths))) as folder:
+    meta = {**expected(config), "arithmetic": arithmetic_dtype(config)}
+    with locked(scratch("embed", journal_key(config, paths, meta))) as folder:
         built = build(config, paths, folder)
         shape = np.load(built.file, mmap_mode="r").shape
         put(built.file, FOLDER / "vectors.npy")
     reasons = [built.errors.get(path, "") for path in paths]
     write_table(pd.DataFrame({"path": paths, "error": reasons}), FOLDER / "paths.csv")
     shown = {"images": shape[0], "tokens": shape[1], "width": shape[2], "digest": built.digest}
-    write_json({**meta, **arithmetic, **shown}, FOLDER / "meta.json")
+    write_json({**meta, **shown}, FOLDER / "meta.json")
     size = (FOLDER / "vectors.npy").stat().st_size
     seconds = time.perf_counter() - began
     return Summary(
@@ -162,15 +161,18 @@ def work(config: Config, log: Log = no_log) -> Summary:
     )
 
 
-def journal_key(config: Config, paths: Sequence[str]) -> str:
-    """A fingerprint of all that the vision outputs depend on: weights, settings, pictures, code."""
+def journal_key(config: Config, paths: Sequence[str], meta: Mapping[str, Any]) -> str:
+    """A fingerprint of all that the vision outputs depend on: weights, settings, pictures, code.
+
+    Args:
+        meta: what they will say of themselves; see `expected`.
+    """
     from abo_vqa.archive import open_archive
 
     with open_archive(config.data.raw) as archive:
         sizes = archive.sizes(paths)
-    settings = config.embed.model_dump()
-    made_with = [expected(config), arithmetic_dtype(config), settings, own_code(CODE)]
-    return fingerprint([*made_with, list(zip(paths, sizes, strict=True))])
+    pictures = list(zip(paths, sizes, strict=True))
+    return fingerprint([dict(meta), config.embed.model_dump(), own_code(CODE), pictures])
 
 
 def put(vectors: Path, out: Path) -> None:

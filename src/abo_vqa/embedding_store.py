@@ -106,7 +106,8 @@ class EmbeddingStore:
 
     def matches(self, config: Config) -> bool:
         """Whether these are the outputs of the weights and dtype that `config` names."""
-        return {key: self.meta.get(key, "") for key in expected(config)} == expected(config)
+        wanted = expected(config)
+        return {key: self.meta.get(key, "") for key in wanted} == wanted
 
 
 def expected(config: Config) -> dict[str, Any]:

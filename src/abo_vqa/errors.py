@@ -20,3 +20,12 @@ class Reclaimed(Exception):
     """
 
     exit_code = 143
+
+
+def first_line(error: BaseException, longest: int = 300) -> str:
+    """What a library says, without what follows for its developers and without the full stop.
+
+    Args:
+        longest: characters at most.
+    """
+    return str(error).partition("\n")[0].rstrip(". ")[:longest]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from abo_vqa.doctor.card import usable
 from abo_vqa.doctor.findings import Case, Finding, NotChecked, ok, problem, warning
+from abo_vqa.doctor.weights import sources
 from abo_vqa.errors import UserError
 from abo_vqa.inputs import BLIND
-from abo_vqa.models import FAMILIES, checkpoint_of, meant, weights_key
+from abo_vqa.models import FAMILIES, checkpoint_of, meant
 
 if TYPE_CHECKING:
     from abo_vqa.config import Checkpoint, Config
@@ -20,7 +21,7 @@ def model_settings(case: Case) -> Iterator[Finding]:
     """Every setting that a model, or this machine, can't have; one line if there is none."""
     config = case.settings
     found = list(names(config))
-    used = {weights_key(name) for name in config.baselines.models if name in FAMILIES} | {"blip"}
+    used = sources(config)
     models = [(key, checkpoint) for key, checkpoint in config.models if key in used]
     for key, checkpoint in models:
         found += quantised(key, checkpoint, config)

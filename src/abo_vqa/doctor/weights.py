@@ -12,6 +12,7 @@ from abo_vqa.doctor.files import agreement
 from abo_vqa.doctor.findings import Case, Finding, NotChecked, ok, problem, size, warning
 from abo_vqa.doctor.folders import absent
 from abo_vqa.doctor.machine import need
+from abo_vqa.embedding_builder import device_of
 from abo_vqa.models import weights_key
 from abo_vqa.models.hub import is_repository
 from abo_vqa.refusals import nearest
@@ -91,7 +92,7 @@ def place(source: Checkpoint | Scorer, name: str) -> Path | None:
 
 
 def from_hub(source: Checkpoint | Scorer) -> bool:
-    """Whether weights come from the model hub; a path like models/x that isn't there may be a
+    """Whether weights come from the model hub; a path like mine/x that isn't there may be a
     folder as well, so a repository has a revision or a size that is known."""
     return is_repository(source.path) and (bool(source.revision) or source.path in SIZES)
 
@@ -188,7 +189,7 @@ def room(missing: list[Checkpoint | Scorer], case: Case) -> Finding:
 
 def same_disk(one: Path, other: Path) -> bool:
     """Whether two folders, which needn't be there yet, have their room in common."""
-    return nearest(one).stat().st_dev == nearest(other).stat().st_dev
+    return device_of(one) == device_of(other)
 
 
 def in_checkout(case: Case) -> float:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abo_vqa.errors import UserError
+from abo_vqa.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 # What the system shows of an NVIDIA card, whether or not torch can use it; the second is what
 # Windows gives a Linux of WSL, for cards of that vendor only.
 NODES = ("/dev/nvidia[0-9]*", "/usr/lib/wsl/lib/libcuda.so*")
-LONGEST = 300  # characters of what a library says
 DRIVER = Path("/proc/driver/nvidia/version")
 HALF = (8, 0)  # Ampere, the first capability with arithmetic in bfloat16
 ANOTHER_BUILD = (
@@ -145,8 +144,7 @@ def start_fault(index: int) -> str:
     try:
         torch.cuda.mem_get_info(index)
     except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
-        said = str(error).partition("\n")[0].rstrip(". ")[:LONGEST]
-        return f"cuda:{index} doesn't start ({said})."
+        return f"cuda:{index} doesn't start ({first_line(error)})."
     return ""
 
 
