@@ -54,7 +54,7 @@ $(VENV)/data: $(RUNTIME) data/raw/sample.dvc models/sample.dvc
 	@# Until `make abo`, data.dvc pins an empty folder, which `dvc checkout` has to find in the cache.
 	@! grep -q 'nfiles: 0' data.dvc || { mkdir -p data/raw/abo && dvc commit --quiet --force data.dvc; }
 	abo-vqa wordnet
-	python -m abo_vqa.tracking
+	abo-vqa tracking
 	@touch $@
 
 setup: $(VENV)/data  ## install into .venv, fetch the sample's data, WordNet and MLflow's database
@@ -69,10 +69,12 @@ test: setup $(VENV)/dev  ## run the default tests
 test-all: setup $(VENV)/dev  ## run every test: chaos, browsers, queues, many processes
 	$(PYTEST) -m ''
 
-lint: $(VENV)/dev  ## ruff and mypy --strict
+lint: $(VENV)/dev  ## ruff, codespell, mypy --strict, and the layers by import-linter
 	ruff check
 	ruff format --check
-	mypy src
+	codespell
+	mypy src tools/sample
+	lint-imports
 
 report: setup  ## rebuild the report and print where it is
 	dvc repro report
@@ -85,7 +87,7 @@ abo: setup  ## download the real archives (3 GB) into data/raw/abo
 	abo-vqa fetch
 
 sample: setup  ## rebuild the embedded sample: pictures, catalogue, checkpoints (up to an hour)
-	abo-vqa sample
+	PYTHONPATH=tools python -m sample
 
 bench: $(VENV)/dev  ## run the benchmarks that docs/benchmarks.md quotes
 	for script in $(BENCHMARKS); do python "$$script" || exit; done

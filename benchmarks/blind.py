@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 from helpers import study_questions
 
-from abo_vqa.io import read_table
-from abo_vqa.metrics.normalise import norm
-from abo_vqa.models import blind, ngrams
+from abo_vqa.core.tables import read_table
+from abo_vqa.data.normalise import norm
+from abo_vqa.models.blind import baselines as blind
+from abo_vqa.models.blind import ngrams
 
 
 class Library:

@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from abo_vqa.metrics.statistics import bootstrap, interval
+from abo_vqa.evaluation.statistics import bootstrap, interval
 
 ROWS, IMAGES, COLUMNS = 9_109, 2_956, 7 * 12
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from helpers.real_size import QUESTIONS, fastest, operations, peak_rate
 
-from abo_vqa.metrics.wordnet import ensure_wordnet
-from abo_vqa.models.clip_text import TextTower
+from abo_vqa.evaluation.wordnet import ensure_wordnet
+from abo_vqa.models.clip.text import TextTower
 
 ANSWERS = Path(__file__).parent.parent / "conf" / "answers" / "common.txt"
 SAMPLE = 32  # prompts that the study's way is timed on

@@ -89,8 +89,8 @@ def study(raw: Path, out: Path) -> None:
 
 
 def ours(raw: Path, out: Path) -> None:
-    from abo_vqa.curate import STUDY, STUDY_SEED, curate
-    from abo_vqa.io import write_table
+    from abo_vqa.core.tables import write_table
+    from abo_vqa.data.curation import STUDY, STUDY_SEED, curate
 
     write_table(curate(raw, STUDY, STUDY_SEED, pictures=False).balanced, out)
 

@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 from helpers.usage import AnonymousPeak
 
-from abo_vqa.embedding_store import EmbeddingStore
+from abo_vqa.models.embeddings.store import EmbeddingStore
 from abo_vqa.training import pictures
 
 TOKENS, WIDTH = 577, 768  # BLIP-VQA-base

@@ -24,11 +24,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).parents[1] / "tests"
-sys.path.insert(0, str(TESTS))
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
 
-from generate.workspace import KEY, configure, products, write_balanced  # noqa: E402
-from shop import jpeg, listing, write_shop  # noqa: E402
+from tests.support.annotation import KEY, configure, products, write_balanced  # noqa: E402
+from tests.support.archives import jpeg, listing, write_shop  # noqa: E402
 
 SIDE, DISTINCT = 256, 64  # pixels of ABO's small pictures; how many different ones are made
 LATENCY = 0.8  # seconds
@@ -37,7 +37,12 @@ LATENCY = 0.8  # seconds
 @contextmanager
 def server(latency: float, log: Path | None = None) -> Iterator[str]:
     """The server's address."""
-    command = [sys.executable, str(TESTS / "servers" / "gemini.py"), "--latency", str(latency)]
+    command = [
+        sys.executable,
+        str(ROOT / "tests/support/servers/gemini.py"),
+        "--latency",
+        str(latency),
+    ]
     command += ["--log", str(log)] if log else []
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -60,7 +65,7 @@ def project(images: int) -> Iterator[Path]:
         paths = {row["image_id"]: row["path"] for row in rows}
         write_shop(folder / "data/raw/sample", [listing("image0")], paths, pictures)
         write_balanced(folder, rows)
-        (folder / "conf").symlink_to(TESTS.parent / "conf")
+        (folder / "conf").symlink_to(ROOT / "conf")
         (folder / "dvc.yaml").touch()
         os.chdir(folder)
         try:
@@ -71,9 +76,9 @@ def project(images: int) -> Iterator[Path]:
 
 def ask(folder: Path, **settings: Any) -> tuple[float, float]:
     """Ask about all products; returns seconds and processor seconds."""
-    from abo_vqa.generate.command import make_gate, read_products
-    from abo_vqa.generate.remote import annotate
-    from abo_vqa.stage import no_log
+    from abo_vqa.annotate.inputs import make_gate, read_products
+    from abo_vqa.annotate.remote import annotate
+    from abo_vqa.core.summary import no_log
 
     config = configure(folder, annotator="gemini", **settings)
     rows, gate = read_products(), make_gate(config)
@@ -122,11 +127,11 @@ def bare(folder: Path, url: str, workers: int) -> float:
     """Processor seconds of the same calls by the SDK alone, in as many threads."""
     from google.genai import types
 
-    from abo_vqa.archive import open_archive
-    from abo_vqa.generate.command import make_gate, read_products
-    from abo_vqa.generate.gemini import Gemini
-    from abo_vqa.generate.prompt import instruction
-    from abo_vqa.generate.tasks import make_tasks, request_for
+    from abo_vqa.annotate.inputs import make_gate, read_products
+    from abo_vqa.annotate.prompt import instruction
+    from abo_vqa.annotate.tasks import make_tasks, request_for
+    from abo_vqa.data.archive import open_archive
+    from abo_vqa.remote.gemini import Gemini
 
     config = configure(folder, annotator="gemini", base_url=url)
     settings = config.generate

@@ -23,15 +23,15 @@ from typing import Any
 
 from helpers.card import describe
 from helpers.families import FAMILIES
-from helpers.gpu_parts import Bench, TooLarge, family_part, short
+from helpers.gpu_parts import Bench, TooLargeError, family_part, short
 from helpers.gpu_tables import markdown
 from helpers.gpu_training import training_part
 from helpers.settings import arithmetic, weights
 
-from abo_vqa.errors import UserError
-from abo_vqa.io import read_json, write_json
-from abo_vqa.memory import out_of_memory, release_memory
-from abo_vqa.models.devices import pick_device, pick_dtype
+from abo_vqa.core.devices import pick_device, pick_dtype
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.json_files import read_json, write_json
+from abo_vqa.core.memory import out_of_memory, release_memory
 
 # Part → its share of the time; what is wanted most comes first.
 PARTS = {"blip": 5, "training": 6, "clip-1800": 4, "llava": 6, "vilt": 2, "blip2": 4,
@@ -117,7 +117,7 @@ def measure_part(name: str, bench: Bench, result: dict[str, Any], out: Path) -> 
     status: dict[str, Any] = {"status": "measured"}
     try:
         work(bench, save)
-    except TooLarge as error:
+    except TooLargeError as error:
         status = {"status": "doesn't fit", "reason": str(error)}
     except ImportError as error:
         status = {"status": "not measured", "reason": f"{error.name} isn't installed"}

@@ -14,15 +14,15 @@ import shutil
 from statistics import mean, stdev
 
 from abo_vqa.config import Config, load_config
-from abo_vqa.stage import pin_threads
+from abo_vqa.core.stage import pin_threads
 
 
 def trained(config: Config, seed: int, grouped: bool) -> tuple[float, float, float]:
     """Best held-out accuracy, its loss, and rows a second."""
-    from abo_vqa import finetune
+    from abo_vqa.training import run
 
     lora = config.lora.model_copy(update={"group_pictures": grouped})
-    run = finetune.train(config.model_copy(update={"lora": lora, "seed": seed}))
+    run = run.train(config.model_copy(update={"lora": lora, "seed": seed}))
     shutil.rmtree(run.folder)
     return run.history.best_accuracy, run.history.best_loss, run.speed
 

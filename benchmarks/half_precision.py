@@ -11,12 +11,12 @@ import argparse
 
 import torch
 
-from abo_vqa.archive import open_archive
 from abo_vqa.config import Config, load_config
-from abo_vqa.embed import to_array
-from abo_vqa.io import read_table
-from abo_vqa.models import checkpoint_of, load_model
-from abo_vqa.predict import candidates_for
+from abo_vqa.core.tables import read_table
+from abo_vqa.data.archive import open_archive
+from abo_vqa.models.candidates import candidates_for
+from abo_vqa.models.embeddings.build import to_array
+from abo_vqa.models.registry import checkpoint_of, load_model
 
 MODELS = ("blip", "blip2", "clip-train", "llava", "vilt")
 

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from helpers.usage import AnonymousPeak
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 def llava(layers: int) -> Any:
@@ -67,7 +67,7 @@ def card() -> Iterator[Any]:
     if torch.cuda.is_available():
         yield lambda: 0
         return
-    from pretend_gpu import pretend
+    from tests.support.pretend_gpu import pretend
 
     with pretend():
         yield lambda: torch.cuda.memory_allocated(0)
@@ -77,10 +77,13 @@ def measure(folder: Path) -> tuple[int, int]:
     """Peak bytes on the host alone, and bytes on the card."""
     from transformers import LlavaForConditionalGeneration
 
-    from abo_vqa.config import Checkpoint, Compute
+    from abo_vqa.config import CheckpointConfig, ComputeConfig
     from abo_vqa.models.loading import load_pretrained
 
-    checkpoint, compute = Checkpoint(path=str(folder)), Compute(device="cuda", dtype="bfloat16")
+    checkpoint, compute = (
+        CheckpointConfig(path=str(folder)),
+        ComputeConfig(device="cuda", dtype="bfloat16"),
+    )
     with card() as on_card, AnonymousPeak(apart=on_card) as peak:
         model, _ = load_pretrained(LlavaForConditionalGeneration, checkpoint, compute)
         there = sum(p.numel() * p.element_size() for p in model.parameters())

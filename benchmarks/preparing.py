@@ -4,7 +4,7 @@
 
 The families' own processors at the real sizes, on JPEGs of 256 x 256 pixels; the tower takes no
 time. "On the main thread" decodes ahead and resizes when the batch is due, as `embed` and the
-baselines once did; "ahead" is `Files.load`, as they do now. Seconds are the threads' processor
+baselines once did; "ahead" is `PictureFiles.load`, as they do now. Seconds are the threads' processor
 time; the pixels of both ways must be equal to the bit.
 """
 
@@ -20,15 +20,15 @@ from typing import Any
 import torch
 from helpers.real_size import photographs
 
-from abo_vqa.config import Checkpoint
+from abo_vqa.config import CheckpointConfig
+from abo_vqa.data.pictures import decode
 from abo_vqa.models.base import VQAModel
-from abo_vqa.models.blip import Blip
+from abo_vqa.models.blip.model import Blip
 from abo_vqa.models.blip2 import Blip2
-from abo_vqa.models.clip import Clip
+from abo_vqa.models.clip.model import Clip
 from abo_vqa.models.llava import Llava
+from abo_vqa.models.sources import PictureFiles, ahead, usual_threads
 from abo_vqa.models.vilt import Vilt
-from abo_vqa.picture_sources import Files, ahead, usual_threads
-from abo_vqa.pictures import decode
 
 BATCH = 32
 
@@ -42,7 +42,7 @@ def families() -> dict[str, VQAModel]:
 
     def made(family: Callable[..., VQAModel], processor: Any) -> VQAModel:
         processor = SimpleNamespace(image_processor=processor)
-        return family(patches, processor, Checkpoint(path="no weights"), torch.device("cpu"))
+        return family(patches, processor, CheckpointConfig(path="no weights"), torch.device("cpu"))
 
     clip = object.__new__(Clip)
     clip.model = SimpleNamespace(visual=patches)
@@ -81,7 +81,7 @@ def main() -> None:
         written.append(file.getvalue())
     paths = [str(i) for i in range(args.pictures)]
     batches = [paths[i : i + BATCH] for i in range(0, len(paths), BATCH)]
-    files = Files(lambda path: decode(written[int(path)], path))
+    files = PictureFiles(lambda path: decode(written[int(path)], path))
     print(f"{args.pictures} pictures, {usual_threads()} thread(s) beside the main; ms a picture")
     columns = ("main thread", "ahead", "share", "all threads", "ahead")
     print(" " * 8 + "".join(f"{column:>13}" for column in columns))

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from abo_vqa.metrics.table import LEXICAL
-from abo_vqa.metrics.wordnet import ensure_wordnet
+from abo_vqa.evaluation.table import LEXICAL
+from abo_vqa.evaluation.wordnet import ensure_wordnet
 
 QUESTIONS = (
     "What color is the {}?", "What is the {} made of?", "How many {} are there?",
@@ -33,7 +33,7 @@ QUESTIONS = (
 
 def made_up(rows: int, pairs: int, pictures: int, seed: int = 0) -> pd.DataFrame:
     """A table of predictions; Zipf's law over the distinct pairs, four in ten of them right."""
-    from abo_vqa.metrics.dictionary import Dictionary
+    from abo_vqa.evaluation.dictionary import Dictionary
 
     rng = np.random.default_rng(seed)
     names = sorted(n for n in Dictionary(ensure_wordnet()).all_lemma_names("n") if n.isalpha())

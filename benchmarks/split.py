@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 from scipy.sparse.csgraph import connected_components
 
-from abo_vqa.audit import audit
-from abo_vqa.hashes import hash_graph
-from abo_vqa.io import read_table
-from abo_vqa.split import split_rows
+from abo_vqa.core.tables import read_table
+from abo_vqa.data.audit import audit
+from abo_vqa.data.hashes import hash_graph
+from abo_vqa.data.splitting import split_rows
 
 
 def filled_up(known: list[int], n: int, rng: np.random.RandomState) -> list[int]:

@@ -142,10 +142,11 @@ def run_audit() -> None:
 
 def run_evaluate() -> None:
     from abo_vqa.config import load_config
-    from abo_vqa.evaluate import DIGITS, REPORTS, evaluate
-    from abo_vqa.io import write_results
-    from abo_vqa.metrics.wordnet import ensure_wordnet
-    from abo_vqa.stage import pin_threads
+    from abo_vqa.core.json_files import write_results
+    from abo_vqa.core.paths import REPORTS
+    from abo_vqa.core.stage import pin_threads
+    from abo_vqa.evaluation.wordnet import ensure_wordnet
+    from abo_vqa.stages.evaluate import DIGITS, evaluate
 
     config = load_config()
     pin_threads(config.threads)
@@ -158,7 +159,7 @@ def run_evaluate() -> None:
 
 def run_report() -> None:
     from abo_vqa.config import load_config
-    from abo_vqa.report import run
+    from abo_vqa.stages.report import run
 
     print(run(load_config()).message)
 

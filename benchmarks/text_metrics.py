@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from abo_vqa.config import Scorer
-from abo_vqa.metrics import lexical, meaning
-from abo_vqa.metrics.bartscore import BartScore
-from abo_vqa.metrics.bertscore import BertScore
-from abo_vqa.metrics.normalise import norm, words
-from abo_vqa.metrics.table import LEXICAL, score_pairs
-from abo_vqa.metrics.wordnet import ensure_wordnet
+from abo_vqa.config import ScorerConfig
+from abo_vqa.data.normalise import norm, words
+from abo_vqa.evaluation import lexical, meaning
+from abo_vqa.evaluation.bartscore import BartScore
+from abo_vqa.evaluation.bertscore import BertScore
+from abo_vqa.evaluation.table import LEXICAL, score_pairs
+from abo_vqa.evaluation.wordnet import ensure_wordnet
 
 ROWS, PAIRS, ANSWERS = 9_109, 1_820, 1_800
 FOLDER = Path("models/sample")
@@ -37,7 +37,7 @@ Pair = tuple[str, str]
 
 def made_up(seed: int = 0) -> list[Pair]:
     """Common English nouns and adjectives; frequent pairs are very frequent."""
-    from abo_vqa.metrics.dictionary import Dictionary
+    from abo_vqa.evaluation.dictionary import Dictionary
 
     names = sorted(Dictionary(ensure_wordnet()).all_lemma_names("n"))
     rng = np.random.default_rng(seed)
@@ -144,7 +144,7 @@ def word_pieces() -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from abo_vqa.metrics.dictionary import Dictionary
+    from abo_vqa.evaluation.dictionary import Dictionary
 
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -159,7 +159,7 @@ def word_pieces() -> Any:
 
 
 def compare_neural(pairs: list[Pair], part: int, folder: Path, layers: int) -> None:
-    bart = BartScore(Scorer(path=str(folder / "bart")))
+    bart = BartScore(ScorerConfig(path=str(folder / "bart")))
     start = time.perf_counter()
     found = bart.score(pairs)
     ours = time.perf_counter() - start
@@ -173,7 +173,7 @@ def compare_neural(pairs: list[Pair], part: int, folder: Path, layers: int) -> N
 
     del bart
     encoder = str(folder / "encoder")
-    ours_scorer = BertScore(Scorer(path=encoder, layer=layers))
+    ours_scorer = BertScore(ScorerConfig(path=encoder, layer=layers))
     library = BERTScorer(model_type=encoder, num_layers=layers, device="cpu")
     start = time.perf_counter()
     found_bert = ours_scorer.score(pairs)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from pretend_gpu import Machine
+    from tests.support.pretend_gpu import Machine
 
 os.environ.update(
     OMP_NUM_THREADS="1",
@@ -50,7 +50,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def gpu() -> Iterator["Machine"]:
     """A pretended GPU of 24 GiB and capability 8.0; for other ones, see `pretend_gpu.pretend`."""
-    from pretend_gpu import pretend
+    from tests.support.pretend_gpu import pretend
 
     with pretend() as machine:
         yield machine

@@ -3,13 +3,13 @@
 import subprocess
 import sys
 from importlib import util
-from pathlib import Path
 
 import pytest
 
+from abo_vqa import __version__
 from abo_vqa.cli import COMMANDS, guarded, main
+from tests.support import ROOT
 
-ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "transformers", "mlflow", "pandas", "numpy", "matplotlib", "sklearn", "dvc")
 
 
@@ -79,6 +79,13 @@ def test_a_number_of_processes_is_at_least_one(number, capsys):
         main(["baseline", "--model", "vilt", f"--processes={number}"])
     assert stop.value.code == 2
     assert f"--processes: found '{number}'; a whole number" in capsys.readouterr().err
+
+
+def test_it_tells_its_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"abo-vqa {__version__}\n"
 
 
 def test_without_a_command_the_help_is_named(capsys):

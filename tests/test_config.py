@@ -7,9 +7,8 @@ import pytest
 import yaml
 
 from abo_vqa.config import fill_nulls, load_config
-from abo_vqa.errors import UserError
-
-ROOT = Path(__file__).parent.parent
+from abo_vqa.core.errors import UserError
+from tests.support import ROOT
 
 
 @pytest.fixture

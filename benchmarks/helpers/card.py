@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from abo_vqa.memory import out_of_memory, peak_memory, release_memory
-from abo_vqa.models.devices import driver
+from abo_vqa.core.devices import driver
+from abo_vqa.core.memory import out_of_memory, peak_memory, release_memory
 
 PACKAGES = (
     "torch",

@@ -100,7 +100,7 @@ def body(width: int, layers: int, heads: int, inner: int) -> dict[str, int]:
 def blip(size: str) -> Any:
     from transformers import BlipConfig, BlipForQuestionAnswering, BlipImageProcessor, BlipProcessor
 
-    from abo_vqa.models.blip import Blip
+    from abo_vqa.models.blip.model import Blip
 
     real = size == "real"
     tokenizer = bert_tokenizer(30522 if real else 120)
@@ -258,8 +258,8 @@ def clip_of(candidates: int) -> Callable[[str], Any]:
     """CLIP with so many candidate answers of one token each (small: a fifteenth of them)."""
 
     def build(size: str) -> Any:
-        from abo_vqa.models.clip import Clip
-        from abo_vqa.models.clip_text import TextTower
+        from abo_vqa.models.clip.model import Clip
+        from abo_vqa.models.clip.text import TextTower
 
         sizes = clip_towers.Sizes()
         if size != "real":

@@ -13,7 +13,7 @@ from helpers.card import Step, fits, largest, matrix_rate, measure
 from helpers.families import FAMILIES, WORDS, Family, bytes_of
 from helpers.real_size import QUESTIONS, operations, photographs
 
-from abo_vqa.memory import out_of_memory, release_memory
+from abo_vqa.core.memory import out_of_memory, release_memory
 
 ALL_ROWS, ALL_PICTURES = 45_482, 14_798  # of the study's table
 QUESTION_KINDS = 15_639  # distinct questions in it
@@ -28,7 +28,7 @@ ROOM = 1.15  # bytes on the card for each of the weights, at least
 FEW = 6  # rows that equality is told from, at least
 
 
-class TooLarge(Exception):
+class TooLargeError(Exception):
     """A model doesn't fit this card."""
 
 
@@ -73,7 +73,7 @@ class Bench:
         if self.device.type == "cuda":
             free = torch.cuda.mem_get_info(self.device)[0]
             if ROOM * needed > free:
-                raise TooLarge(f"weights of {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB free")
+                raise TooLargeError(f"weights of {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB free")
         return family.make(self.size, self.device, dtype)
 
     def way(
@@ -133,7 +133,7 @@ def family_part(name: str, bench: Bench, save: Callable[[dict[str, Any]], None])
             rows = list(exactly(family, bench.make(family, dtype), min(share, 2 * bench.each)))
             entry |= compared(rows, reference)
             reference = rows if dtype == torch.float32 else reference
-        except TooLarge as error:
+        except TooLargeError as error:
             entry["reason"] = f"doesn't fit this card: {error}"
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):

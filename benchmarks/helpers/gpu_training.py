@@ -12,7 +12,7 @@ from helpers.families import FAMILIES
 from helpers.gpu_parts import DTYPES, ENCODING, PREPARED, STUDY, Bench, short
 from helpers.lora_steps import EPOCHS, PICTURES, ROWS, LoraSteps
 
-from abo_vqa.memory import release_memory
+from abo_vqa.core.memory import release_memory
 
 WANTED = 10  # times the study's loop, at about its batch of 8
 

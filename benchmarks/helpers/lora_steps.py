@@ -16,7 +16,7 @@ from helpers.real_size import QUESTIONS, photographs
 from helpers.settings import study_lora, weights
 from peft import LoraConfig, get_peft_model
 
-from abo_vqa.errors import UserError
+from abo_vqa.core.errors import UserError
 from abo_vqa.training.batches import Examples
 from abo_vqa.training.checkpoints import Checkpoints
 from abo_vqa.training.loop import Trainer

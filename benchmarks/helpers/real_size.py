@@ -48,13 +48,13 @@ def bert_tokenizer() -> Any:
 
 
 def blip_base(longest: int) -> Any:
-    """`abo_vqa.models.blip.Blip` with BLIP-VQA-base's sizes; answers of exactly `longest` tokens.
+    """`abo_vqa.models.blip.model.Blip` with BLIP-VQA-base's sizes; answers of exactly `longest` tokens.
 
     The end token is made impossible: how soon random weights end an answer means nothing.
     """
     from transformers import BlipConfig, BlipForQuestionAnswering, BlipImageProcessor, BlipProcessor
 
-    from abo_vqa.models.blip import Blip
+    from abo_vqa.models.blip.model import Blip
 
     tokenizer = bert_tokenizer()
     text = {"num_attention_heads": 12, "vocab_size": 30524, "encoder_hidden_size": 768}

@@ -12,7 +12,7 @@ import sys
 source = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 sys.path[0] = source
 
-from abo_vqa import interpreter
+from abo_vqa.core import interpreter
 
 interpreter.ensure(os.path.dirname(source))
 

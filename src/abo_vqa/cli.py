@@ -9,37 +9,39 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
-from abo_vqa import interpreter, processes, refusals
-from abo_vqa.errors import ComeBackLater, Reclaimed, UserError, first_line
-from abo_vqa.memory import out_of_memory
-from abo_vqa.terminal import output_lost, patient_streams
+from abo_vqa import __version__
+from abo_vqa.core import interpreter, processes, system_errors
+from abo_vqa.core.errors import RetryLaterError, TerminatedError, UserError, first_line
+from abo_vqa.core.memory import out_of_memory
+from abo_vqa.core.terminal import output_lost, patient_streams
 
 # name: (module, what it does). A module has `arguments(parser)` and `command(args) -> int`.
 COMMANDS = {
     # the pipeline's stages, in order
-    "curate": ("abo_vqa.curate", "raw archives → data/balanced.csv"),
-    "generate": ("abo_vqa.generate.command", "balanced table + pictures → data/vqa.csv"),
-    "split": ("abo_vqa.split", "VQA table → train and test, by groups"),
-    "embed": ("abo_vqa.embed", "pictures → BLIP's vision outputs, computed once"),
-    "inputs": ("abo_vqa.inputs", "what each baseline's answers depend on"),
-    "baseline": ("abo_vqa.predict", "answers of one model to every row"),
-    "finetune": ("abo_vqa.finetune", "LoRA on BLIP → models/adapter"),
-    "evaluate": ("abo_vqa.evaluate", "predictions of every model → metrics and statistics"),
-    "report": ("abo_vqa.report", "metrics → figures, report and prediction browser"),
+    "curate": ("abo_vqa.stages.curate", "raw archives → data/balanced.csv"),
+    "generate": ("abo_vqa.stages.generate", "balanced table + pictures → data/vqa.csv"),
+    "split": ("abo_vqa.stages.split", "VQA table → train and test, by groups"),
+    "embed": ("abo_vqa.stages.embed", "pictures → BLIP's vision outputs, computed once"),
+    "inputs": ("abo_vqa.stages.inputs", "what each baseline's answers depend on"),
+    "baseline": ("abo_vqa.stages.baseline", "answers of one model to every row"),
+    "finetune": ("abo_vqa.stages.finetune", "LoRA on BLIP → models/adapter"),
+    "predict": ("abo_vqa.stages.predict", "answers of the fine-tuned model to the test rows"),
+    "evaluate": ("abo_vqa.stages.evaluate", "predictions of every model → metrics and statistics"),
+    "report": ("abo_vqa.stages.report", "metrics → figures, report and prediction browser"),
     # beside the pipeline
-    "show": ("abo_vqa.show", "the last run's results, and where the report is"),
-    "doctor": ("abo_vqa.doctor.command", "what works here and what doesn't, for bug reports"),
-    "fetch": ("abo_vqa.fetch", "download the real ABO archives (make abo)"),
-    "audit": ("abo_vqa.audit", "check any train/test pair of tables for leaks"),
-    "predict": ("abo_vqa.ask", "ask a model about one picture, or a table of questions"),
-    "export": ("abo_vqa.export", "the set as Parquet with pictures, card, Croissant"),
-    "choose": ("abo_vqa.choose", "score a model on an export's multiple choice"),
-    "score": ("abo_vqa.score", "score any table of answers and predictions"),
-    "merge": ("abo_vqa.merge", "adapter + base → one set of weights"),
-    "tune": ("abo_vqa.tune", "search hyperparameters with Optuna"),
-    "ui": ("abo_vqa.ui", "browse the recorded runs in MLflow (make ui)"),
-    "wordnet": ("abo_vqa.metrics.wordnet", "find or fetch WordNet 3.0 and say where it is"),
-    "sample": ("abo_vqa.sample.command", "rebuild the embedded sample (make sample)"),
+    "show": ("abo_vqa.commands.show", "the last run's results, and where the report is"),
+    "doctor": ("abo_vqa.commands.doctor.command", "what works here and what doesn't"),
+    "fetch": ("abo_vqa.commands.fetch", "download the real ABO archives (make abo)"),
+    "audit": ("abo_vqa.commands.audit", "check any train/test pair of tables for leaks"),
+    "ask": ("abo_vqa.commands.ask", "ask a model about one picture, or a table of questions"),
+    "export": ("abo_vqa.commands.export", "the set as Parquet with pictures, card, Croissant"),
+    "choose": ("abo_vqa.commands.choose", "score a model on an export's multiple choice"),
+    "score": ("abo_vqa.commands.score", "score any table of answers and predictions"),
+    "merge": ("abo_vqa.commands.merge", "adapter + base → one set of weights"),
+    "tune": ("abo_vqa.commands.tune", "search hyperparameters with Optuna"),
+    "ui": ("abo_vqa.commands.ui", "browse the recorded runs in MLflow (make ui)"),
+    "tracking": ("abo_vqa.commands.tracking", "set up MLflow's database, send what had to wait"),
+    "wordnet": ("abo_vqa.commands.wordnet", "find or fetch WordNet 3.0 and say where it is"),
 }
 
 MORE_MEMORY = (
@@ -57,6 +59,7 @@ def top_parser() -> argparse.ArgumentParser:
         epilog="commands:\n" + "\n".join(lines) + "\n\n`abo-vqa COMMAND --help` tells more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"abo-vqa {__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
@@ -69,7 +72,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not (sys.argv[1:] if argv is None else argv):
             parser.error("which command? They are listed by `abo-vqa --help`.")
         chosen = parser.parse_args(argv)
-    return speaking(chosen.command, lambda: run(chosen.command, chosen.rest))
+        name = renamed(chosen.command, chosen.rest)
+    return speaking(name, lambda: run(name, chosen.rest))
+
+
+def renamed(name: str, rest: Sequence[str]) -> str:
+    """The command that a word means: until 0.2, `predict` with options was what `ask` is."""
+    if name == "predict" and set(rest) - {"-h", "--help"}:
+        print("abo-vqa predict: with options, it is called `abo-vqa ask` now.", file=sys.stderr)
+        return "ask"
+    return name
 
 
 def speaking(name: str, work: Callable[[], int]) -> int:
@@ -81,7 +93,9 @@ def speaking(name: str, work: Callable[[], int]) -> int:
     with patient_streams():
         code = guarded(name, work)
         if reason := output_lost():
-            code = stopped(name, f"its output is incomplete: {reason}", code or refusals.EXIT_CODE)
+            code = stopped(
+                name, f"its output is incomplete: {reason}", code or system_errors.EXIT_CODE
+            )
         return code
 
 
@@ -93,8 +107,8 @@ def guarded(name: str, work: Callable[[], int]) -> int:
         return work()
     except KeyboardInterrupt:
         return stopped(name, "interrupted; run it again to go on", 130)
-    except (ComeBackLater, Reclaimed) as stop:
-        if isinstance(stop, Reclaimed) and processes.note_of_refusal() is not None:
+    except (RetryLaterError, TerminatedError) as stop:
+        if isinstance(stop, TerminatedError) and processes.note_of_refusal() is not None:
             return stop.exit_code  # `launch` says it, once for all processes
         return stopped(name, str(stop), stop.exit_code)
     except Exception as error:
@@ -116,12 +130,12 @@ def explained(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, ModuleNotFoundError) and error.name in interpreter.absent():
         reason = f"{sys.executable} lacks {error.name}.\n{interpreter.REMEDY}"
         return reason, UserError.exit_code
-    if refused := refusals.refusal(error):
-        return refusals.describe(refused), refusals.exit_code(refused)
+    if refused := system_errors.refusal(error):
+        return system_errors.describe(refused), system_errors.exit_code(refused)
     if out_of_memory(error):
         said = first_line(error)
         reason = f"out of memory ({said})" if said else "out of memory"
-        return f"{reason}. {MORE_MEMORY}", refusals.EXIT_CODE
+        return f"{reason}. {MORE_MEMORY}", system_errors.EXIT_CODE
     return None
 
 

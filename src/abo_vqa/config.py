@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from abo_vqa.batch_sizes import deal_batch_sizes
-from abo_vqa.errors import UserError
+from abo_vqa.core.batch_sizes import deal_batch_sizes
+from abo_vqa.core.errors import UserError
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -24,13 +24,13 @@ Count = Annotated[int, Field(ge=1)]
 Dtype = Literal["float32", "float16", "bfloat16"]
 
 
-class Section(BaseModel):
+class BaseConfig(BaseModel):
     """A frozen group of settings; unknown keys are errors, "2e-05" is a number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Remote(Section):
+class DownloadConfig(BaseConfig):
     """A file to download: its address and, once known, its size in bytes and SHA-256."""
 
     url: str
@@ -38,15 +38,15 @@ class Remote(Section):
     sha256: str | None = None
 
 
-class Data(Section):
+class DataConfig(BaseConfig):
     raw: Path
     licence: str
     attribution: str
-    listings: Remote | None = None
-    images: Remote | None = None
+    listings: DownloadConfig | None = None
+    images: DownloadConfig | None = None
 
 
-class Checkpoint(Section):
+class CheckpointConfig(BaseConfig):
     """Weights of one model: a hub id or local folder, a pinned revision, how it is asked."""
 
     path: str
@@ -66,20 +66,20 @@ class Checkpoint(Section):
         return self.model_dump(exclude={"batch_size", "device_map"})
 
 
-class Checkpoints(Section):
+class ModelsConfig(BaseConfig):
     """The study's models by name, and any further ones a profile names for `models.FAMILIES`."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
-    __pydantic_extra__: dict[str, Checkpoint]
+    __pydantic_extra__: dict[str, CheckpointConfig]
 
-    blip: Checkpoint
-    blip2: Checkpoint
-    clip: Checkpoint
-    llava: Checkpoint
-    vilt: Checkpoint
+    blip: CheckpointConfig
+    blip2: CheckpointConfig
+    clip: CheckpointConfig
+    llava: CheckpointConfig
+    vilt: CheckpointConfig
 
 
-class Scorer(Section):
+class ScorerConfig(BaseConfig):
     """A neural metric's model; `layer` (BERTScore) is 1-based, as bert_score counts."""
 
     path: str
@@ -88,12 +88,12 @@ class Scorer(Section):
     batch_size: Count = 64  # the profile's `batch_sizes.<name>`
 
 
-class Scorers(Section):
-    bertscore: Scorer
-    bartscore: Scorer
+class ScorersConfig(BaseConfig):
+    bertscore: ScorerConfig
+    bartscore: ScorerConfig
 
 
-class Curate(Section):
+class CurateConfig(BaseConfig):
     cap: Count
     language: Literal["first_en", "any_en"]
     required: tuple[Literal["name", "product_type", "color", "keywords"], ...]
@@ -102,7 +102,7 @@ class Curate(Section):
     temperature: Annotated[float, Field(gt=0, le=1)]
 
 
-class Generate(Section):
+class GenerateConfig(BaseConfig):
     annotator: Literal["offline", "gemini", "gemini-legacy", "file"]
     questions: Count
     file: Path | None
@@ -133,25 +133,25 @@ class Generate(Section):
     review: Path | None
 
 
-class Split(Section):
+class SplitConfig(BaseConfig):
     test_size: Annotated[float, Field(gt=0, lt=1)]
     group: Literal["image", "product", "near-duplicate"]
     phash_distance: Annotated[int, Field(ge=0, le=32)]
     stratify: bool
 
 
-class Embed(Section):
+class EmbedConfig(BaseConfig):
     dtype: Dtype
     batch_size: Count
 
 
-class Baselines(Section):
+class BaselinesConfig(BaseConfig):
     models: tuple[str, ...]
     fraction: Fraction
     answers: Path
 
 
-class Lora(Section):
+class FinetuneConfig(BaseConfig):
     r: Count
     alpha: Annotated[float, Field(gt=0)]
     dropout: Share
@@ -174,46 +174,46 @@ class Lora(Section):
     threads: Count | None = None  # null: the run's
 
 
-class Evaluate(Section):
+class EvaluateConfig(BaseConfig):
     resamples: Annotated[int, Field(ge=100)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     aliases: Path
 
 
-class Report(Section):
+class ReportConfig(BaseConfig):
     title: str
     thumbnail: Annotated[int, Field(ge=16, le=512)]
     embed_thumbnails: int
 
 
-class Compute(Section):
+class ComputeConfig(BaseConfig):
     device: str
     dtype: Dtype
 
 
-class Tracking(Section):
+class TrackingConfig(BaseConfig):
     experiment: str
     model_name: str
     log_every: Count | None = None  # null: as many steps as keep a curve under 1,000 points
 
 
-class Config(Section):
+class Config(BaseConfig):
     profile: str
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: Count
-    compute: Compute
-    data: Data
-    models: Checkpoints
-    scorers: Scorers
-    curate: Curate
-    generate: Generate
-    split: Split
-    embed: Embed
-    baselines: Baselines
-    lora: Lora
-    evaluate: Evaluate
-    report: Report
-    tracking: Tracking
+    compute: ComputeConfig
+    data: DataConfig
+    models: ModelsConfig
+    scorers: ScorersConfig
+    curate: CurateConfig
+    generate: GenerateConfig
+    split: SplitConfig
+    embed: EmbedConfig
+    baselines: BaselinesConfig
+    lora: FinetuneConfig
+    evaluate: EvaluateConfig
+    report: ReportConfig
+    tracking: TrackingConfig
 
     @model_validator(mode="after")
     def consistent(self) -> Config:

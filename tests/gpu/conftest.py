@@ -1,2 +1,2 @@
-from families import folders, load, rows  # noqa: F401
-from scorers import bart, roberta  # noqa: F401
+from tests.support.families import folders, load, rows  # noqa: F401
+from tests.support.scorers import bart, roberta  # noqa: F401

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from pretend_gpu import pretend
 
-from abo_vqa.config import Compute
+from abo_vqa.config import ComputeConfig
+from tests.support.pretend_gpu import pretend
 
 FAMILIES = ["blip", "blip2", "chat", "clip", "llava", "vilt"]
 RANKING = ["blip", "blip2", "chat", "llava"]
@@ -14,8 +14,8 @@ IRREGULAR = [3, 8, 9, 10, 11, 23, 0, 1, 17]
 CHOICES = ["red", "round table", "two"]
 
 
-def on(device: str, dtype: str = "float32") -> Compute:
-    return Compute(device=device, dtype=dtype)
+def on(device: str, dtype: str = "float32") -> ComputeConfig:
+    return ComputeConfig(device=device, dtype=dtype)
 
 
 @pytest.fixture(scope="module")

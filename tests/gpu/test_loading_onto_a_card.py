@@ -1,21 +1,17 @@
 """Weights go onto a card a tensor at a time, also where each is converted on the way."""
 
-import sys
 from pathlib import Path
 
+import loading as benchmark
 import pytest
-import tiny
-from pretend_gpu import pretend
 
-from abo_vqa.config import Checkpoint, Compute
-from abo_vqa.errors import UserError
-from abo_vqa.models import devices
+from abo_vqa.config import CheckpointConfig, ComputeConfig
+from abo_vqa.core import devices
+from abo_vqa.core.errors import UserError
 from abo_vqa.models.llava import Llava
 from abo_vqa.models.vilt import Vilt
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-import loading as benchmark
+from tests.support import models as tiny
+from tests.support.pretend_gpu import pretend
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +40,12 @@ def test_the_host_never_holds_the_whole_model(tmp_path: Path, monkeypatch) -> No
 
 
 def test_a_model_larger_than_the_card_is_refused_before_it_is_read(folders) -> None:
-    checkpoint = Checkpoint(path=str(folders["llava"]))
+    checkpoint = CheckpointConfig(path=str(folders["llava"]))
     with (
         pretend(budget=100_000),
         pytest.raises(UserError, match=r"weights take .* in bfloat16, and .* GB free.*quantize"),
     ):
-        Llava.load(checkpoint, Compute(device="cuda", dtype="bfloat16"))
+        Llava.load(checkpoint, ComputeConfig(device="cuda", dtype="bfloat16"))
 
 
 def test_memory_that_runs_out_while_loading(folders, monkeypatch) -> None:
@@ -61,14 +57,17 @@ def test_memory_that_runs_out_while_loading(folders, monkeypatch) -> None:
         pretend(budget=100_000),
         pytest.raises(UserError, match=r"out of memory while loading.*quantize"),
     ):
-        Vilt.load(Checkpoint(path=str(folders["vilt"])), Compute(device="cuda", dtype="float32"))
+        Vilt.load(
+            CheckpointConfig(path=str(folders["vilt"])),
+            ComputeConfig(device="cuda", dtype="float32"),
+        )
 
 
 def test_the_card_decides_on_the_format(folders, capsys) -> None:
     devices.say_once.cache_clear()  # another test may have been told
-    checkpoint = Checkpoint(path=str(folders["vilt"]))
+    checkpoint = CheckpointConfig(path=str(folders["vilt"]))
     with pretend(capability=(7, 5)):
-        model = Vilt.load(checkpoint, Compute(device="auto", dtype="bfloat16"))
+        model = Vilt.load(checkpoint, ComputeConfig(device="auto", dtype="bfloat16"))
         assert model.record()["dtype"] == "float16"
         assert model.record()["device"] != "cpu"
     assert "has no arithmetic in bfloat16: taking float16" in capsys.readouterr().err

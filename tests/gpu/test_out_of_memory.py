@@ -4,15 +4,17 @@ import re
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
-from gpu_settings import settings
-from pretend_gpu import pretend
-from training import project
 
-from abo_vqa import embed, finetune, predict
-from abo_vqa.errors import UserError
-from abo_vqa.io import read_json, read_table
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.json_files import read_json
+from abo_vqa.core.tables import read_table
+from abo_vqa.stages import baseline as predict
+from abo_vqa.stages import embed, finetune
+from tests.support import models as tiny
+from tests.support import training as project
+from tests.support.gpu_settings import settings
+from tests.support.pretend_gpu import pretend
 
 NAMES = ("blip", "llava", "vilt")
 COMPLAINTS = {
@@ -56,7 +58,7 @@ def test_answering_in_smaller_batches(name: str, here, capsys) -> None:
 
 def live(name: str, config) -> int:
     """Bytes that a model's weights take."""
-    from abo_vqa.models import load_model
+    from abo_vqa.models.registry import load_model
 
     before = torch.cuda.memory_allocated()
     model = load_model(name, config)

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 import torch.nn.functional as F
-from pretend_gpu import pretend
+
+from tests.support.pretend_gpu import pretend
 
 CARD, OTHER = "cuda:0", "cuda:1"
 

@@ -1,10 +1,10 @@
 """BERTScore and BARTScore on a card are the CPU's."""
 
 import pytest
-from scorers import PAIRS, WORDS
 
-from abo_vqa.metrics.bartscore import BartScore
-from abo_vqa.metrics.bertscore import BertScore
+from abo_vqa.evaluation.bartscore import BartScore
+from abo_vqa.evaluation.bertscore import BertScore
+from tests.support.scorers import PAIRS, WORDS
 
 MORE = [*PAIRS, ("", "red"), ("red", ""), ("", "")]
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from pretend_gpu import pretend
 
-from abo_vqa.config import Compute
-from abo_vqa.errors import UserError
+from abo_vqa.config import ComputeConfig
+from abo_vqa.core.errors import UserError
+from tests.support.pretend_gpu import pretend
 
 CARDS = {torch.device("cuda:0"), torch.device("cuda:1")}
 # Bytes of weights on the first card that leave a part of the language model to the second one:
@@ -38,7 +38,7 @@ def on_cpu(load, rows):
 def test_auto_fills_two_cards(name: str, load, rows, on_cpu) -> None:
     """Here the language model is on another card than the tower that sees the pictures."""
     with pretend(cards=2):
-        model = load(name, {"device_map": "auto"}, Compute(device="cuda:0", dtype="float32"))
+        model = load(name, {"device_map": "auto"}, ComputeConfig(device="cuda:0", dtype="float32"))
         assert {p.device for p in model.model.parameters()} == CARDS
         the_same(asked(model, rows), on_cpu[name])
 
@@ -47,7 +47,7 @@ def test_auto_fills_two_cards(name: str, load, rows, on_cpu) -> None:
 def test_a_language_model_on_two_cards(
     name: str, load, rows, on_cpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compute = Compute(device="cuda:0", dtype="float32")
+    compute = ComputeConfig(device="cuda:0", dtype="float32")
     with pretend(cards=2):
         with monkeypatch.context() as seen:
             free = {0: ROOM[name], 1: 2**30}
@@ -60,7 +60,7 @@ def test_a_language_model_on_two_cards(
 
 
 def test_blip_stays_on_one_device(load, rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    compute = Compute(device="cuda:0", dtype="float32")
+    compute = ComputeConfig(device="cuda:0", dtype="float32")
     for device_map in ("sequential", "auto"):
         with pretend(cards=2), monkeypatch.context() as seen:
             seen.setattr(torch.cuda, "mem_get_info", lambda device=0: (200_000, 24 * 2**30))

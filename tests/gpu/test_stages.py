@@ -6,14 +6,17 @@ from types import SimpleNamespace
 from unittest import mock
 
 import pytest
-import tiny
 import torch
-from gpu_settings import settings
-from pretend_gpu import pretend
-from training import project
 
-from abo_vqa import embed, finetune, predict
-from abo_vqa.io import read_json, read_table
+from abo_vqa.core.json_files import read_json
+from abo_vqa.core.tables import read_table
+from abo_vqa.models.answering.finetuned import predict_finetuned
+from abo_vqa.stages import baseline as predict
+from abo_vqa.stages import embed, finetune
+from tests.support import models as tiny
+from tests.support import training as project
+from tests.support.gpu_settings import settings
+from tests.support.pretend_gpu import pretend
 
 PREDICTIONS = Path("reports/baselines/blip/predictions.csv")
 
@@ -34,7 +37,7 @@ def walked(device: str, dtype: str = "float32", stored: str = "float32") -> Simp
     embed.run(config)
     finetune.run(config)
     rows = read_table("data/test.csv")
-    finetuned = predict.predict_finetuned(config, rows)
+    finetuned = predict_finetuned(config, rows)
     predict.run_model("blip", config)
     return SimpleNamespace(
         training=read_json("reports/training.json"),

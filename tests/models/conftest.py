@@ -1,1 +1,1 @@
-from families import folders, load, rows  # noqa: F401
+from tests.support.families import folders, load, rows  # noqa: F401

@@ -8,9 +8,9 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import BlipForQuestionAnswering
 
-from abo_vqa import merge
-from abo_vqa.config import Checkpoint
-from abo_vqa.errors import UserError
+from abo_vqa.commands import merge
+from abo_vqa.config import CheckpointConfig
+from abo_vqa.core.errors import UserError
 from abo_vqa.models.adapters import Adapter, same_checkpoint
 
 TIED = [["word_embeddings"], ["decoder"], ["query", "value", "decoder"],
@@ -185,7 +185,7 @@ def test_a_base_that_isnt_named(adapter, load, folders, tmp_path, capsys):
 def test_another_revision_is_said(adapter, capsys):
     describe(adapter, revision="one")
     found = Adapter.read(adapter)
-    found.check_base(Checkpoint(path=str(found.base), revision="two"))
+    found.check_base(CheckpointConfig(path=str(found.base), revision="two"))
     assert "made for revision one" in capsys.readouterr().err
 
 

@@ -1,6 +1,7 @@
 """Blind baselines: what they learn from, back off to, and how sure they are."""
 
-from abo_vqa.models import blind, ngrams
+from abo_vqa.models.blind import baselines as blind
+from abo_vqa.models.blind import ngrams
 
 TRAIN = [
     ("What color is it?", "red"),

@@ -3,12 +3,12 @@
 from types import SimpleNamespace
 
 import pytest
-import tiny
 import torch
 
-from abo_vqa.models import blip_absorbed
-from abo_vqa.models.blip_attention import look
-from abo_vqa.models.blip_vision import see
+from abo_vqa.models.blip import absorbed
+from abo_vqa.models.blip.attention import look
+from abo_vqa.models.blip.vision import see
+from tests.support import models as tiny
 
 
 @pytest.fixture(scope="module")
@@ -64,21 +64,21 @@ def test_absorbed_equals_projected(count: int, length: int) -> None:
     which = torch.arange(5).repeat_interleave(count)
     with torch.no_grad():
         projected = look(attention, hidden, pictures, which, count)
-        absorbed = blip_absorbed.look_absorbed(attention, hidden, pictures, count)
-    torch.testing.assert_close(absorbed, projected, rtol=1e-4, atol=1e-5)
+        form = absorbed.look_absorbed(attention, hidden, pictures, count)
+    torch.testing.assert_close(form, projected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_cheaper_order_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """BLIP-base: absorbed for three short questions, projected for many long ones."""
     attention = attention_of(heads=12, width=768, wide=768)
     taken = []
-    monkeypatch.setattr(blip_absorbed, "look", lambda *_: taken.append("projected"))
-    monkeypatch.setattr(blip_absorbed, "look_absorbed", lambda *_: taken.append("absorbed"))
+    monkeypatch.setattr(absorbed, "look", lambda *_: taken.append("projected"))
+    monkeypatch.setattr(absorbed, "look_absorbed", lambda *_: taken.append("absorbed"))
     for count, length in ((3, 10), (1, 12), (12, 12)):
         hidden = torch.empty(2 * count, length, 768, device="meta")
         which = torch.arange(2).repeat_interleave(count)
         pictures = torch.empty(2, 577, 768, device="meta")
-        blip_absorbed.look_cheaply(attention, hidden, pictures, which, count)
+        absorbed.look_cheaply(attention, hidden, pictures, which, count)
     assert taken == ["absorbed", "absorbed", "projected"]
 
 
@@ -86,11 +86,11 @@ def test_the_cheaper_order_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_both_orders_answer_alike(model, rows, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = model.answer(rows.images, rows.questions)
     if way == "projected":
-        monkeypatch.setattr("abo_vqa.models.blip.look_cheaply", look)
+        monkeypatch.setattr("abo_vqa.models.blip.model.look_cheaply", look)
     else:
         monkeypatch.setattr(
-            "abo_vqa.models.blip.look_cheaply",
-            lambda a, h, p, w, n: blip_absorbed.look_absorbed(a, h, p, n),
+            "abo_vqa.models.blip.model.look_cheaply",
+            lambda a, h, p, w, n: absorbed.look_absorbed(a, h, p, n),
         )
     answers = model.answer(rows.images, rows.questions)
     assert [a.text for a in answers] == [a.text for a in expected]

@@ -1,11 +1,11 @@
 """The generic way: any chat model of transformers, by its name in the profile and in FAMILIES."""
 
 import pytest
-import tiny
 import torch
 
 from abo_vqa.config import load_config
-from abo_vqa.models import FAMILIES, load_model
+from abo_vqa.models.registry import FAMILIES, load_model
+from tests.support import models as tiny
 
 
 def test_a_new_model_is_a_name_and_a_folder(tmp_path, monkeypatch, rows) -> None:

@@ -1,10 +1,10 @@
 """CLIP's text tower: features equal the library's whatever is shared, with any tokenizer."""
 
 import pytest
-import tiny
 import torch
 
-from abo_vqa.models.clip_text import TextTower
+from abo_vqa.models.clip.text import TextTower
+from tests.support import models as tiny
 
 STARTS = [f"Question: {q} Answer: " for q in tiny.QUESTIONS]
 

@@ -7,11 +7,11 @@ dropped, a wrong position or a picture mixed up changes answers here.
 from collections.abc import Callable
 
 import pytest
-import tiny
 import torch
 from PIL.Image import Image
 
 from abo_vqa.models.base import Answer
+from tests.support import models as tiny
 
 OneByOne = Callable[[Image, str], tuple[str, float]]
 

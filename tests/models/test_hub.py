@@ -16,17 +16,17 @@ from helpers.hub.catalogue import REPOSITORIES, named, write_all
 from helpers.hub.clip import SMALL as SMALL_CLIP
 from helpers.hub.layout import write
 from helpers.hub.tensors import Noise
-from tiny import pictures
 from transformers import AutoConfig
 
 from abo_vqa.config import load_config, read_yaml
-from abo_vqa.errors import UserError
-from abo_vqa.metrics.bartscore import BartScore
-from abo_vqa.metrics.bertscore import BertScore
-from abo_vqa.models import load_model
+from abo_vqa.core.errors import UserError
+from abo_vqa.evaluation.bartscore import BartScore
+from abo_vqa.evaluation.bertscore import BertScore
 from abo_vqa.models.adapters import Adapter
 from abo_vqa.models.decoding import end_tokens, greedy
+from abo_vqa.models.registry import load_model
 from abo_vqa.training import lora
+from tests.support.models import pictures
 
 FAMILIES = ("blip", "blip2", "clip", "llava", "vilt")
 QUESTIONS = ("what color is it?", "how many drawers does it have?")

@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from servers.model_hub import COMMIT, ModelHub
 
-SOURCES = Path(__file__).parents[2] / "src"
+from tests.support import ROOT
+from tests.support.servers.model_hub import COMMIT, ModelHub
+
+SOURCES = ROOT / "src"
 LOAD = f"""
 from abo_vqa.cli import speaking
 from abo_vqa.config import Checkpoint, Compute

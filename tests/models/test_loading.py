@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from pretend_gpu import pretend
 from safetensors.torch import load_file, save_file
 
-from abo_vqa.config import Checkpoint, Compute
-from abo_vqa.errors import UserError
+from abo_vqa.config import CheckpointConfig, ComputeConfig
+from abo_vqa.core.devices import pick_device, pick_dtype
+from abo_vqa.core.errors import UserError
 from abo_vqa.models import loading
-from abo_vqa.models.devices import pick_device, pick_dtype
 from abo_vqa.models.loading import identity, load_options
+from tests.support.pretend_gpu import pretend
 
 
 def test_a_gpu_that_isnt_there() -> None:
@@ -33,8 +33,8 @@ def test_not_a_device() -> None:
 
 def test_half_precision_is_for_gpus_unless_the_checkpoint_says_so(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
-    compute = Compute(device="cpu", dtype="bfloat16")
-    plain, own = Checkpoint(path="x"), Checkpoint(path="x", dtype="bfloat16")
+    compute = ComputeConfig(device="cpu", dtype="bfloat16")
+    plain, own = CheckpointConfig(path="x"), CheckpointConfig(path="x", dtype="bfloat16")
     assert pick_dtype(plain, compute, torch.device("cpu")) == torch.float32
     assert pick_dtype(plain, compute, torch.device("cuda")) == torch.bfloat16
     assert pick_dtype(own, compute, torch.device("cpu")) == torch.bfloat16
@@ -42,29 +42,29 @@ def test_half_precision_is_for_gpus_unless_the_checkpoint_says_so(monkeypatch) -
 
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])
 def test_quantisation_says_what_is_missing(bits: str, monkeypatch) -> None:
-    checkpoint = Checkpoint(path="some/model", quantize=bits)
+    checkpoint = CheckpointConfig(path="some/model", quantize=bits)
     monkeypatch.setattr(loading, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs bitsandbytes.*set quantize to null"):
-        load_options(checkpoint, Compute(device="cpu", dtype="float32"))
+        load_options(checkpoint, ComputeConfig(device="cpu", dtype="float32"))
 
 
 @pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="the extra `quant` is for Linux")
 def test_8_bits_are_for_every_device_and_4_for_gpus() -> None:
-    compute = Compute(device="cpu", dtype="float32")
-    options, _ = load_options(Checkpoint(path="some/model", quantize="8bit"), compute)
+    compute = ComputeConfig(device="cpu", dtype="float32")
+    options, _ = load_options(CheckpointConfig(path="some/model", quantize="8bit"), compute)
     assert options["quantization_config"].load_in_8bit
     with pytest.raises(UserError, match=r"needs a CUDA GPU.*Set quantize to 8bit or null"):
-        load_options(Checkpoint(path="some/model", quantize="4bit"), compute)
+        load_options(CheckpointConfig(path="some/model", quantize="4bit"), compute)
     with pretend():
-        gpu = Compute(device="cuda", dtype="bfloat16")
-        options, _ = load_options(Checkpoint(path="some/model", quantize="4bit"), gpu)
+        gpu = ComputeConfig(device="cuda", dtype="bfloat16")
+        options, _ = load_options(CheckpointConfig(path="some/model", quantize="4bit"), gpu)
     assert options["quantization_config"].load_in_4bit
     assert options["quantization_config"].bnb_4bit_compute_dtype == torch.bfloat16
 
 
 def test_device_map_is_passed_on() -> None:
-    checkpoint = Checkpoint(path="some/model", device_map="auto")
-    options, _ = load_options(checkpoint, Compute(device="cpu", dtype="float32"))
+    checkpoint = CheckpointConfig(path="some/model", device_map="auto")
+    options, _ = load_options(checkpoint, ComputeConfig(device="cpu", dtype="float32"))
     assert options["device_map"] == "auto"
 
 
@@ -75,12 +75,12 @@ def test_a_folder_of_another_kind(load, folders) -> None:
 
 def test_identity_follows_the_weights(folders, tmp_path) -> None:
     copy = shutil.copytree(folders["vilt"], tmp_path / "vilt")
-    before = identity(Checkpoint(path=str(copy)))
-    assert before == identity(Checkpoint(path=str(folders["vilt"])))
+    before = identity(CheckpointConfig(path=str(copy)))
+    assert before == identity(CheckpointConfig(path=str(folders["vilt"])))
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    assert identity(Checkpoint(path=str(copy))) != before
-    assert identity(Checkpoint(path="some/model", revision="abc")) == "some/model@abc"
+    assert identity(CheckpointConfig(path=str(copy))) != before
+    assert identity(CheckpointConfig(path="some/model", revision="abc")) == "some/model@abc"
 
 
 @pytest.mark.parametrize("name", ["blip", "blip2", "llava", "vilt", "chat"])
@@ -158,7 +158,9 @@ def test_weights_go_straight_onto_a_card(monkeypatch) -> None:
     """Without a map they are all converted in the machine's memory first."""
     monkeypatch.setattr(loading, "pick_device", lambda wanted: torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
-    options, device = load_options(Checkpoint(path="x"), Compute(device="cuda", dtype="bfloat16"))
+    options, device = load_options(
+        CheckpointConfig(path="x"), ComputeConfig(device="cuda", dtype="bfloat16")
+    )
     assert options["device_map"] == {"": device}
     assert options["dtype"] == torch.bfloat16
 
@@ -182,13 +184,13 @@ def test_out_of_memory_while_loading_says_what_to_set(folders, load, monkeypatch
 
 def test_advice_is_what_helps() -> None:
     """Settings that the family has, that this device takes, and that aren't there yet."""
-    from abo_vqa.models.blip import Blip
-    from abo_vqa.models.clip import Clip
+    from abo_vqa.models.blip.model import Blip
+    from abo_vqa.models.clip.model import Clip
     from abo_vqa.models.loading import too_large
     from abo_vqa.models.vilt import Vilt
 
     def said(smaller, device: str, dtype=torch.float32, **now: str) -> str:
-        return too_large(Checkpoint(path="x", **now), torch.device(device), dtype, smaller)
+        return too_large(CheckpointConfig(path="x", **now), torch.device(device), dtype, smaller)
 
     everything = said(Vilt.smaller, "cuda")
     assert "dtype: bfloat16; quantize: 8bit (or 4bit); device_map: auto" in everything
@@ -204,7 +206,7 @@ def test_advice_is_what_helps() -> None:
 
 
 def test_what_an_adapter_forces_isnt_advised(folders, load, tmp_path) -> None:
-    from test_adapters import adapter_for
+    from tests.models.test_adapters import adapter_for
 
     adapter = adapter_for(folders["blip"], tmp_path, ["query"])
     assert "dtype" not in load("blip", adapter=adapter).remedy("blip")
@@ -219,13 +221,17 @@ def test_memory_that_torch_keeps_for_itself_counts_as_free(folders, load, monkey
         monkeypatch.setattr(loading, "weight_bytes", lambda *a: 1.5e9)
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: left.__setitem__(0, 0))
         loading.require_memory(
-            None, Checkpoint(path="x"), torch.device("cuda", 0), {"dtype": torch.float32}, ""
+            None, CheckpointConfig(path="x"), torch.device("cuda", 0), {"dtype": torch.float32}, ""
         )
         left[0] = 0
         monkeypatch.setattr(loading, "weight_bytes", lambda *a: 2.5e9)
         with pytest.raises(UserError, match=r"take 2\.5 GB"):
             loading.require_memory(
-                None, Checkpoint(path="x"), torch.device("cuda", 0), {"dtype": torch.float32}, ""
+                None,
+                CheckpointConfig(path="x"),
+                torch.device("cuda", 0),
+                {"dtype": torch.float32},
+                "",
             )
 
 

@@ -2,12 +2,13 @@
 
 import pandas as pd
 import pytest
-import tiny
 from PIL import Image
 
-from abo_vqa.answering import Files, Halving
-from abo_vqa.choose import Chooser
-from abo_vqa.errors import UserError
+from abo_vqa.core.errors import UserError
+from abo_vqa.evaluation.multiple_choice import Chooser
+from abo_vqa.models.answering.batches import BatchHalver
+from abo_vqa.models.sources import PictureFiles
+from tests.support import models as tiny
 
 SIZES = [(1, 1), (3, 3), (3, 2), (1, 60), (60, 3), (900, 1), (1, 900)]
 OPTIONS = {"clip": {"candidates": tiny.ANSWERS}}
@@ -22,7 +23,7 @@ def test_one_odd_picture_costs_itself_only(load, rows, name):
     model = load(name, **OPTIONS.get(name, {}))
     images = {str(size): picture(size) for size in SIZES} | {"usual": rows.pictures[0]}
     table = pd.DataFrame({"image_path": list(images), "question": "is it red?"})
-    found = Halving(model, Files(images.__getitem__)).answer(table)
+    found = BatchHalver(model, PictureFiles(images.__getitem__)).answer(table)
     (alone,) = model.answer([images["usual"]], ["is it red?"])
     assert found[-1].text == alone.text
     for answer in found:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from abo_vqa.models import ngrams
-from abo_vqa.models.ngrams import Ngrams, Softmax
+from abo_vqa.models.blind import ngrams
+from abo_vqa.models.blind.ngrams import Ngrams, Softmax
 
 NOUNS = [f"thing{i}" for i in range(60)]
 FORMS = {"What color is the {}?": ["red", "blue", "green", "black"],

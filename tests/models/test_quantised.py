@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from test_adapters import adapter_for
 
-from abo_vqa.config import Checkpoint, Compute
-from abo_vqa.errors import UserError
+from abo_vqa.config import CheckpointConfig, ComputeConfig
+from abo_vqa.core.errors import UserError
 from abo_vqa.models import loading
+from tests.models.test_adapters import adapter_for
 
-CPU = Compute(device="cpu", dtype="float32")
+CPU = ComputeConfig(device="cpu", dtype="float32")
 
 
 @pytest.mark.parametrize("name", ["blip", "blip2", "llava", "vilt", "chat"])
@@ -46,10 +46,10 @@ def test_8_bits_arent_cast_in_every_layer(load, rows, caplog) -> None:
 def test_quantised_weights_are_counted_as_such(folders, monkeypatch) -> None:
     from transformers import ViltForQuestionAnswering
 
-    checkpoint = Checkpoint(path=str(folders["vilt"]))
+    checkpoint = CheckpointConfig(path=str(folders["vilt"]))
     options, _ = loading.load_options(checkpoint, CPU)
     whole = loading.weight_bytes(ViltForQuestionAnswering, checkpoint, options)
-    eight = Checkpoint(path=str(folders["vilt"]), quantize="8bit")
+    eight = CheckpointConfig(path=str(folders["vilt"]), quantize="8bit")
     small = loading.weight_bytes(ViltForQuestionAnswering, eight, options)
     assert small == whole / 4
     monkeypatch.setattr(loading, "available_memory", lambda: small - 1)

@@ -1,10 +1,10 @@
 """Answers chosen among thousands in half precision: by their scores, not by the alphabet."""
 
 import pytest
-import tiny
 import torch
 
-from abo_vqa.models.clip import Clip
+from abo_vqa.models.clip.model import Clip
+from tests.support import models as tiny
 
 PICTURES, CANDIDATES, WIDTH = 400, 3000, 512
 

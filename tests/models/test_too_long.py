@@ -2,11 +2,12 @@
 
 import pandas as pd
 import pytest
-import tiny
 
-from abo_vqa.answering import Files, Halving
-from abo_vqa.choose import Chooser, packed
-from abo_vqa.errors import UserError
+from abo_vqa.core.errors import UserError
+from abo_vqa.evaluation.multiple_choice import Chooser, packed
+from abo_vqa.models.answering.batches import BatchHalver
+from abo_vqa.models.sources import PictureFiles
+from tests.support import models as tiny
 
 OPTIONS = {"clip": {"candidates": tiny.ANSWERS}}
 
@@ -43,7 +44,7 @@ def test_a_row_that_cannot_be_asked_leaves_its_batch_alone(model, rows):
     paths = ["0", "0", "0", "1", "1"]
     images = {"0": rows.pictures[0], "1": rows.pictures[1]}
     table = pd.DataFrame({"image_path": paths, "question": questions})
-    found = Halving(model, Files(images.__getitem__)).answer(table)
+    found = BatchHalver(model, PictureFiles(images.__getitem__)).answer(table)
     assert [a.error.partition(":")[0] for a in found] == [
         "",
         "the question is too long",

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from abo_vqa import report
 from abo_vqa.config import load_config
 from abo_vqa.reporting.pdf import find_browser, print_pdf
-from reporting.chrome import chromium
-from reporting.workspace import make
+from abo_vqa.stages import report
+from tests.support.chrome import chromium
+from tests.support.reports import make
 
 BROWSER = find_browser()
 pytestmark = [

@@ -9,7 +9,7 @@ import pytest
 from abo_vqa.config import load_config
 from abo_vqa.reporting.browser import payload, render_browser
 from abo_vqa.reporting.inputs import load
-from reporting.workspace import make
+from tests.support.reports import make
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from abo_vqa.evaluation.slices import SLICES
 from abo_vqa.reporting.words import (
     count,
     listing,
@@ -15,7 +16,6 @@ from abo_vqa.reporting.words import (
     points,
     span,
 )
-from abo_vqa.slices import SLICES
 
 NAN = math.nan
 

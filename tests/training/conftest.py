@@ -1,6 +1,6 @@
 import pytest
 
-from . import project
+from tests.support import training as project
 
 
 @pytest.fixture(scope="session")

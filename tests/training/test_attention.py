@@ -5,8 +5,8 @@ import random
 import pytest
 import torch
 
-from abo_vqa.models import blip_absorbed
-from abo_vqa.models.blip_attention import answer_logits, look, read_questions
+from abo_vqa.models.blip import absorbed
+from abo_vqa.models.blip.attention import answer_logits, look, read_questions
 from abo_vqa.training.batches import IGNORED, epoch_plan, padded, parts
 
 
@@ -169,15 +169,15 @@ def test_absorbed_attention_where_it_is_cheaper(count, monkeypatch):
     ids, mask = padded(asked, 0)
     which = torch.arange(2).repeat_interleave(count)
     taken = []
-    absorbed = blip_absorbed.look_absorbed
+    form = absorbed.look_absorbed
 
     def counted(*given):
         taken.append(given)
-        return absorbed(*given)
+        return form(*given)
 
-    monkeypatch.setattr(blip_absorbed, "look_absorbed", counted)
+    monkeypatch.setattr(absorbed, "look_absorbed", counted)
     with torch.no_grad():
-        cheap = read_questions(encoder, ids, mask, pictures, which, blip_absorbed.look_cheaply)
+        cheap = read_questions(encoder, ids, mask, pictures, which, absorbed.look_cheaply)
         assert len(taken) == 2  # once a layer
         plain = read_questions(encoder, ids, mask, pictures, which, look)
         assert len(taken) == 2
@@ -192,7 +192,7 @@ def test_absorbed_attention_where_it_is_cheaper(count, monkeypatch):
 
 def test_a_mask_on_the_cpu_saves_a_gpu_the_wait(gpu):
     """Whether anything is padding is decided without asking the card."""
-    from abo_vqa.models.blip_attention import visible_tokens
+    from abo_vqa.models.blip.attention import visible_tokens
 
     card = torch.device("cuda", 0)
     assert visible_tokens(torch.ones(2, 3), card) is None

@@ -5,13 +5,12 @@ import shutil
 import pytest
 import torch
 
-from abo_vqa import finetune
-from abo_vqa.io import read_json
-from abo_vqa.tracking import track
-from abo_vqa.tracking.backend import connect
+from abo_vqa.core.json_files import read_json
+from abo_vqa.core.tracking import track
+from abo_vqa.core.tracking.backend import connect
+from abo_vqa.stages import finetune
 from abo_vqa.training.curve import Curve
-
-from . import project
+from tests.support import training as project
 
 CPU = torch.device("cpu")
 NAMES = {"loss", "lr", "gradient_norm", "samples_per_second", "memory_bytes"}

@@ -13,16 +13,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from abo_vqa import finetune
 from abo_vqa.config import load_config
-from abo_vqa.errors import UserError
-from abo_vqa.io import file_md5, read_json, read_table
-from abo_vqa.training import loop, pictures
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.fingerprints import file_md5
+from abo_vqa.core.json_files import read_json
+from abo_vqa.core.tables import read_table
+from abo_vqa.stages import finetune
+from abo_vqa.training import loop, pictures, run
 from abo_vqa.training.loss import summed_loss
+from tests.support import ROOT
+from tests.support import training as project
 
-from . import project
-
-ROOT = Path(__file__).parents[2]
 ADAPTER = Path("models/adapter/adapter_model.safetensors")
 EXACT = {"dropout": 0.0, "epochs": 1}  # dropout's random numbers depend on the parts
 
@@ -83,7 +84,7 @@ def test_loss_falls_and_validation_is_told(here):
 )
 def test_learning_rates(schedule, expected):
     """Warm-up over a third of 6 steps, then down from the full rate."""
-    config = load_config(Path(__file__).parents[2] / "params.yaml")
+    config = load_config(ROOT / "params.yaml")
     settings = config.lora.model_copy(update={"schedule": schedule, "warmup": 0.34})
     rates = [loop.factor(settings, 6)(step) for step in range(5)]
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
@@ -100,7 +101,7 @@ def test_where_the_pictures_are_changes_nothing(here, monkeypatch):
 
 def test_half_precision_outputs_train_float32_weights(here):
     """Vision outputs may be kept in half precision; on a CPU the arithmetic is float32."""
-    from abo_vqa import embed
+    from abo_vqa.stages import embed
 
     exact = every_digit(EXACT)
     params = Path("params.yaml")
@@ -156,10 +157,10 @@ def test_not_a_number_stops_with_the_rows(here):
 
 
 def finetune_rows(config):
-    from abo_vqa.embedding_store import EmbeddingStore
+    from abo_vqa.models.embeddings.store import EmbeddingStore
     from abo_vqa.training.validation import hold_out
 
-    return hold_out(finetune.readable_rows(EmbeddingStore.open(finetune.EMBEDDINGS)), config)
+    return hold_out(run.readable_rows(EmbeddingStore.open(finetune.EMBEDDINGS)), config)
 
 
 def spoil(path: str) -> None:
@@ -180,11 +181,11 @@ def test_held_out_rows_share_no_picture_with_the_others(here):
 
 def test_unreadable_pictures_are_left_out(here):
     """The last picture of the tiny archive doesn't decode."""
-    from abo_vqa.embedding_store import EmbeddingStore
+    from abo_vqa.models.embeddings.store import EmbeddingStore
 
     store = EmbeddingStore.open(finetune.EMBEDDINGS)
     assert len(store.errors) == 1
-    assert not set(finetune.readable_rows(store)["image_path"]) & set(store.errors)
+    assert not set(run.readable_rows(store)["image_path"]) & set(store.errors)
 
 
 def test_stale_vision_outputs_are_refused(here):
@@ -194,7 +195,7 @@ def test_stale_vision_outputs_are_refused(here):
         finetune.run(project.load_config())
 
 
-WORKER = "from abo_vqa import finetune\nfinetune.run(finetune.load_config())\n"
+WORKER = "from abo_vqa.stages import finetune\nfinetune.run(finetune.load_config())\n"
 
 
 @pytest.fixture
@@ -255,4 +256,4 @@ def test_one_card_for_several_processes_is_refused(here, monkeypatch):
     config = project.load_config()
     compute = config.compute.model_copy(update={"device": "cuda:0"})
     with pytest.raises(UserError, match=r"device is cuda:0, which all 2 processes would share"):
-        finetune.train(config.model_copy(update={"compute": compute}))
+        run.train(config.model_copy(update={"compute": compute}))

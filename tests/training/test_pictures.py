@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from pretend_gpu import pretend
 
-from abo_vqa import embed, embedding_store
-from abo_vqa.embedding_store import EmbeddingStore
+from abo_vqa.models.embeddings import build
+from abo_vqa.models.embeddings.store import EmbeddingStore
 from abo_vqa.training import pictures
 from abo_vqa.training.pictures import Resident, nearest
+from tests.support.pretend_gpu import pretend
 
 CARD = torch.device("cuda", 0)
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 def store_of(count: int, dtype: str = "float32", shape: tuple[int, int] = (5, 8)) -> EmbeddingStore:
     values = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
-    vectors = embed.to_array(values, dtype)
+    vectors = build.to_array(values, dtype)
     paths = pd.DataFrame({"path": [str(i) for i in range(count)], "error": ""})
     return EmbeddingStore(vectors, paths, {"dtype": dtype})
 
@@ -31,7 +31,7 @@ def store_of(count: int, dtype: str = "float32", shape: tuple[int, int] = (5, 8)
 def test_slices_are_the_whole(monkeypatch, dtype: str, room: int) -> None:
     """Any order, with repeats, in slices that don't divide the number."""
     store = store_of(10, dtype)
-    monkeypatch.setattr(embedding_store, "SLICE", room * store.picture_bytes)
+    monkeypatch.setattr(store, "SLICE", room * store.picture_bytes)
     whole = torch.from_numpy(store.vectors).view(store.dtype)
     asked = [7, 2, 9, 2, 0, 5, 1]
     assert torch.equal(store.get([str(i) for i in asked]), whole[asked])
@@ -40,7 +40,7 @@ def test_slices_are_the_whole(monkeypatch, dtype: str, room: int) -> None:
 MEMORY = """
 import re, sys
 from pathlib import Path
-from abo_vqa.embedding_store import EmbeddingStore
+from abo_vqa.models.embeddings.store import EmbeddingStore
 from abo_vqa.training import pictures
 import psutil, threading, time, torch
 torch.ones(10).sum()

@@ -8,20 +8,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from pretend_gpu import pretend
 
-from abo_vqa import finetune
-from abo_vqa.errors import Reclaimed
-from abo_vqa.io import file_md5, read_json
+from abo_vqa.core.errors import TerminatedError
+from abo_vqa.core.fingerprints import file_md5
+from abo_vqa.core.json_files import read_json
+from abo_vqa.stages import finetune
+from abo_vqa.training import run
 from abo_vqa.training.checkpoints import Checkpoints
-
-from . import project
+from tests.support import training as project
+from tests.support.pretend_gpu import pretend
 
 OUTPUTS = ("models/adapter/adapter_model.safetensors", "models/adapter/adapter_config.json",
            "models/adapter/README.md", "reports/training.json")  # fmt: skip
 
 
-class Crash(Exception):
+class CrashError(Exception):
     pass
 
 
@@ -35,7 +36,7 @@ def at(step: int, act):
 
 
 def crash() -> None:
-    raise Crash
+    raise CrashError
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_a_crash_at_every_step(here, straight, minutes):
     for step in range(1, steps + 1):
         try:
             finetune.run(config, at(step, crash))
-        except Crash:
+        except CrashError:
             crashed += 1
     finetune.run(config)
     assert crashed == steps
@@ -69,7 +70,7 @@ def test_a_crash_at_every_step(here, straight, minutes):
 
 DRIVER = """
 import os, signal, sys
-from abo_vqa import finetune
+from abo_vqa.stages import finetune
 from abo_vqa.config import load_config
 step = int(sys.argv[1])
 def log(metrics, now):
@@ -103,7 +104,7 @@ def test_a_signal_saves_and_says_so(here, straight, number, code, said):
     expected, _ = straight
     config = project.set_lora({"checkpoint_minutes": 60.0})
     before = signal.getsignal(number)
-    with pytest.raises(Reclaimed, match=said) as stopped:
+    with pytest.raises(TerminatedError, match=said) as stopped:
         finetune.run(config, at(1, lambda: os.kill(os.getpid(), number)))
     assert stopped.value.exit_code == code
     assert not Path("models/adapter").exists()
@@ -117,7 +118,7 @@ def test_a_signal_saves_and_says_so(here, straight, number, code, said):
 def test_a_signal_after_the_last_step_isnt_lost(here, straight):
     expected, steps = straight
     config = project.load_config()
-    with pytest.raises(Reclaimed, match="interrupted after epoch 2"):
+    with pytest.raises(TerminatedError, match="interrupted after epoch 2"):
         finetune.run(config, at(steps, lambda: os.kill(os.getpid(), signal.SIGINT)))
     seen: list[int] = []
     finetune.run(config, lambda metrics, step: seen.append(step))
@@ -129,7 +130,7 @@ def test_a_second_ctrl_c_stops_at_once(here, capfd):
     config = project.set_lora({"checkpoint_minutes": 60.0})
     with pytest.raises(KeyboardInterrupt):
         finetune.run(config, at(1, lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in "12"]))
-    assert Checkpoints(finetune.journal_folder(config), 2).files() == []
+    assert Checkpoints(run.journal_folder(config), 2).files() == []
     assert "a second Ctrl-C stops at once" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
 
@@ -198,7 +199,7 @@ def test_training_goes_from_a_gpu_to_the_cpu(here, dtype, capsys):
     config = project.set_lora({"checkpoint_minutes": 1e-9, "dropout": 0.0})
     compute = config.compute.model_copy(update={"dtype": dtype})
     config = config.model_copy(update={"compute": compute})
-    with pretend(), pytest.raises(Crash):
+    with pretend(), pytest.raises(CrashError):
         finetune.run(config, at(3, crash))
     seen: list[int] = []
     finetune.run(config, lambda metrics, step: seen.append(step))
@@ -211,7 +212,7 @@ def test_training_goes_from_the_cpu_to_a_gpu(here, capsys):
     config = project.set_lora({"checkpoint_minutes": 1e-9, "dropout": 0.0})
     compute = config.compute.model_copy(update={"dtype": "float16"})
     config = config.model_copy(update={"compute": compute})
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         finetune.run(config, at(3, crash))
     seen: list[int] = []
     with pretend():
@@ -225,16 +226,16 @@ def test_whatever_a_checkpoint_became_training_ends_as_it_would(here, straight, 
     """The newest is damaged: the one before; all are: from the start. Never a traceback."""
     expected, steps = straight
     config = project.set_lora({"checkpoint_minutes": 1e-9})
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         finetune.run(config, at(steps // 2 + 1, crash))
-    files = Checkpoints(finetune.journal_folder(config), 2).files()
+    files = Checkpoints(run.journal_folder(config), 2).files()
     files[-1].write_bytes(content)
     finetune.run(config)
     assert "using the one before" in capsys.readouterr().err
     assert hashes() == expected
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         finetune.run(config, at(steps // 2 + 1, crash))
-    for file in Checkpoints(finetune.journal_folder(config), 2).files():
+    for file in Checkpoints(run.journal_folder(config), 2).files():
         file.write_bytes(content)
     finetune.run(config)
     assert "training starts over" in capsys.readouterr().err
@@ -244,7 +245,7 @@ def test_whatever_a_checkpoint_became_training_ends_as_it_would(here, straight, 
 def test_a_state_of_something_else_isnt_resumed(here, straight, capsys):
     expected, _ = straight
     config = project.set_lora({"checkpoint_minutes": 1e-9})
-    Checkpoints(finetune.journal_folder(config), 2).save(3, {"step": 3})
+    Checkpoints(run.journal_folder(config), 2).save(3, {"step": 3})
     finetune.run(config)
     assert "training starts over" in capsys.readouterr().err
     assert hashes() == expected
@@ -266,9 +267,10 @@ def test_training_is_kept_until_the_stage_has_ended(here, straight):
 
 FULL = """
 import resource, sys
-from abo_vqa import cli, finetune
+from abo_vqa import cli
+from abo_vqa.stages import finetune
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-finetune.execute = lambda name, run: print(run(finetune.load_config()).message) or 0
+finetune.execute = lambda name, run, config: print(run(finetune.load_config()).message) or 0
 sys.exit(cli.main(["finetune"]))
 """
 
@@ -277,9 +279,9 @@ def test_a_full_disk_is_one_message_and_training_goes_on(here, straight):
     """The system refuses a checkpoint (as a full disk does); the last one stays whole."""
     expected, _ = straight
     config = project.set_lora({"checkpoint_minutes": 1e-9})
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         finetune.run(config, at(3, crash))
-    folder = finetune.journal_folder(config)
+    folder = run.journal_folder(config)
     whole = [file_md5(file) for file in Checkpoints(folder, 2).files()]
     command = [sys.executable, "-W", "ignore", "-c", FULL, "20000"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -299,7 +301,7 @@ def test_two_at_once_take_turns(here, straight):
     """The same training started twice: both end well, with the same bytes."""
     expected, _ = straight
     project.set_lora({"checkpoint_minutes": 1e-9})
-    code = "from abo_vqa import finetune; finetune.run(finetune.load_config())"
+    code = "from abo_vqa.stages import finetune; finetune.run(finetune.load_config())"
     started = [
         subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], stderr=subprocess.PIPE,
                          text=True)

@@ -5,15 +5,15 @@ import weakref
 import pytest
 import torch
 
-from abo_vqa import embed, finetune
-from abo_vqa.embedding_store import FOLDER
-from abo_vqa.errors import UserError
-from abo_vqa.models.blip import Blip
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.paths import EMBEDDINGS
+from abo_vqa.models.blip.model import Blip
+from abo_vqa.stages import embed, finetune
 from abo_vqa.training import loop, pictures, validation
 from abo_vqa.training.batches import Batch
 from abo_vqa.training.loss import summed_loss
+from tests.support import training as project
 
-from . import project
 from .test_loop import EXACT, assert_same, trained
 
 
@@ -115,7 +115,7 @@ def test_validation_of_one_picture_is_the_users_problem(here, monkeypatch):
 
 
 def test_embedding_goes_on_in_halves(here, monkeypatch, capsys):
-    whole = {file.name: file.read_bytes() for file in FOLDER.iterdir()}
+    whole = {file.name: file.read_bytes() for file in EMBEDDINGS.iterdir()}
     see, sizes = Blip.see, []
 
     def small(self, prepared):
@@ -126,7 +126,7 @@ def test_embedding_goes_on_in_halves(here, monkeypatch, capsys):
     summary = embed.run(project.load_config())
     assert sizes[0] > 3
     assert max(sizes[3:]) <= 3
-    assert {file.name: file.read_bytes() for file in FOLDER.iterdir()} == whole
+    assert {file.name: file.read_bytes() for file in EMBEDDINGS.iterdir()} == whole
     assert "3 pictures at a time from now on" in capsys.readouterr().err
     assert summary.metrics["peak_memory_bytes"] > 0
 

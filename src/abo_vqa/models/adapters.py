@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.errors import UserError
-from abo_vqa.memory import out_of_memory
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.memory import out_of_memory
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Checkpoint
+    from abo_vqa.config import CheckpointConfig
 
 DESCRIPTION = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -73,7 +73,7 @@ class Adapter:
         """Whether there are weights for the vision tower, whose kept outputs are then of no use."""
         return any("vision_model." in name for name in self.names)
 
-    def check_base(self, checkpoint: Checkpoint) -> None:
+    def check_base(self, checkpoint: CheckpointConfig) -> None:
         """Compare the base it was made for with a checkpoint; say so where nobody can tell.
 
         Raises:
@@ -221,7 +221,7 @@ def plain(name: str) -> str:
 
 def same_checkpoint(one: str, other: str) -> bool:
     """Whether two names mean the same weights: equal, one place, or folders of equal files."""
-    from abo_vqa.config import Checkpoint
+    from abo_vqa.config import CheckpointConfig
     from abo_vqa.models.loading import identity
 
     if one == other:
@@ -231,7 +231,7 @@ def same_checkpoint(one: str, other: str) -> bool:
         return False
     if folders[0].resolve() == folders[1].resolve():
         return True
-    first, second = (identity(Checkpoint(path=str(folder))) for folder in folders)
+    first, second = (identity(CheckpointConfig(path=str(folder))) for folder in folders)
     return first == second
 
 

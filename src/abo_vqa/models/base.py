@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from abo_vqa.errors import UserError
-from abo_vqa.memory import remedy
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.memory import remedy
 
 if TYPE_CHECKING:
     from PIL.Image import Image

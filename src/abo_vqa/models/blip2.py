@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.errors import UserError
+from abo_vqa.core.errors import UserError
 from abo_vqa.models.causal import ImagePrompted
 from abo_vqa.models.loading import load_pretrained, load_processor
 
 if TYPE_CHECKING:
     import torch
 
-    from abo_vqa.config import Checkpoint, Compute
+    from abo_vqa.config import CheckpointConfig, ComputeConfig
 
 
 class Blip2(ImagePrompted):
     """ViT → Q-Former → 32 tokens in front of an OPT prompt."""
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, compute: Compute) -> Blip2:
+    def load(cls, checkpoint: CheckpointConfig, compute: ComputeConfig) -> Blip2:
         from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
         model, device = load_pretrained(Blip2ForConditionalGeneration, checkpoint, compute)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from abo_vqa.config import Checkpoint
+    from abo_vqa.config import CheckpointConfig
 
 
 class ImagePrompted(VQAModel):
@@ -26,7 +26,9 @@ class ImagePrompted(VQAModel):
     values are shared by all its questions.
     """
 
-    def __init__(self, model: Any, processor: Any, checkpoint: Checkpoint, device: Any) -> None:
+    def __init__(
+        self, model: Any, processor: Any, checkpoint: CheckpointConfig, device: Any
+    ) -> None:
         self.model = model
         self.processor = processor
         self.checkpoint = checkpoint

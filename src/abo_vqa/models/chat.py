@@ -13,20 +13,22 @@ from abo_vqa.models.pixels import pixel_dtype
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from abo_vqa.config import Checkpoint, Compute
+    from abo_vqa.config import CheckpointConfig, ComputeConfig
 
 
 class Chat(VQAModel):
     """A user's message with the picture and the prompt, in the checkpoint's own chat template."""
 
-    def __init__(self, model: Any, processor: Any, checkpoint: Checkpoint, device: Any) -> None:
+    def __init__(
+        self, model: Any, processor: Any, checkpoint: CheckpointConfig, device: Any
+    ) -> None:
         self.model = model
         self.processor = processor
         self.checkpoint = checkpoint
         self.device = device
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, compute: Compute) -> Chat:
+    def load(cls, checkpoint: CheckpointConfig, compute: ComputeConfig) -> Chat:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         model, device = load_pretrained(AutoModelForImageTextToText, checkpoint, compute)

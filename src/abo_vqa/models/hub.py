@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from abo_vqa.errors import UserError
-from abo_vqa.refusals import nearest
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.system_errors import nearest
 
 PROBE_S = 5.0  # as good as never: the hub's own retries take minutes a model
 RESERVE = 1 << 30  # bytes that a download shouldn't take from a disk

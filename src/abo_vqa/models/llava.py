@@ -11,14 +11,14 @@ from abo_vqa.models.loading import load_pretrained, load_processor
 if TYPE_CHECKING:
     import torch
 
-    from abo_vqa.config import Checkpoint, Compute
+    from abo_vqa.config import CheckpointConfig, ComputeConfig
 
 
 class Llava(ImagePrompted):
     """CLIP's vision tower → projector → image tokens where the prompt says <image>."""
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, compute: Compute) -> Llava:
+    def load(cls, checkpoint: CheckpointConfig, compute: ComputeConfig) -> Llava:
         from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
         model, device = load_pretrained(LlavaForConditionalGeneration, checkpoint, compute)

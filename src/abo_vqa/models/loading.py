@@ -11,21 +11,21 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.errors import UserError
-from abo_vqa.io import file_md5
-from abo_vqa.memory import available_memory, out_of_memory, release_memory, remedy
+from abo_vqa.core.devices import pick_device, pick_dtype
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.fingerprints import file_md5
+from abo_vqa.core.memory import available_memory, out_of_memory, release_memory, remedy
+from abo_vqa.core.paths import SAMPLE_MODELS
+from abo_vqa.core.system_errors import refusal
 from abo_vqa.models.base import VQAModel
-from abo_vqa.models.devices import pick_device, pick_dtype
 from abo_vqa.models.hub import hub_options, is_repository, quiet, require_room
-from abo_vqa.refusals import refusal
 
 if TYPE_CHECKING:
     import torch
 
-    from abo_vqa.config import Checkpoint, Compute
+    from abo_vqa.config import CheckpointConfig, ComputeConfig
 
 BYTES = {"8bit": 1.0, "4bit": 0.5}  # a weight, quantised
-SAMPLE = Path("models/sample")
 # What libraries raise of a folder that isn't a checkpoint of theirs, or is damaged.
 UNREADABLE = (
     OSError, ValueError, RuntimeError, MemoryError, AttributeError, KeyError, TypeError,
@@ -36,7 +36,7 @@ MISFIT = re.compile(r"state_dict|mismatch|PytorchStreamReader|pretrained", re.IG
 
 
 def load_options(
-    checkpoint: Checkpoint, compute: Compute, dtype: torch.dtype | None = None
+    checkpoint: CheckpointConfig, compute: ComputeConfig, dtype: torch.dtype | None = None
 ) -> tuple[dict[str, Any], torch.device]:
     """Keyword arguments for `from_pretrained`, and the device the inputs go to.
 
@@ -61,7 +61,7 @@ def load_options(
     return options, device
 
 
-def quantisation(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Any:
+def quantisation(checkpoint: CheckpointConfig, device: torch.device, dtype: torch.dtype) -> Any:
     """The bitsandbytes configuration for 8 or 4 bits; computation in `dtype`."""
     if find_spec("bitsandbytes") is None:
         raise UserError(
@@ -84,8 +84,8 @@ def quantisation(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtyp
 
 def load_pretrained(
     loader: Any,
-    checkpoint: Checkpoint,
-    compute: Compute,
+    checkpoint: CheckpointConfig,
+    compute: ComputeConfig,
     dtype: torch.dtype | None = None,
     smaller: Collection[str] = VQAModel.smaller,
 ) -> tuple[Any, Any]:
@@ -108,7 +108,7 @@ def load_pretrained(
 
 def load_whole(
     loader: Any,
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointConfig,
     device: torch.device,
     options: dict[str, Any],
     optional: Collection[str] = (),
@@ -154,7 +154,11 @@ def incomplete(path: str, missing: list[str], left: list[str]) -> UserError:
 
 
 def require_memory(
-    loader: Any, checkpoint: Checkpoint, device: torch.device, options: dict[str, Any], advice: str
+    loader: Any,
+    checkpoint: CheckpointConfig,
+    device: torch.device,
+    options: dict[str, Any],
+    advice: str,
 ) -> None:
     """Refuse weights that can't fit, before hours of work or the system's own end of the process.
 
@@ -180,7 +184,7 @@ def require_memory(
 
 
 def too_large(
-    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, smaller: Collection[str]
+    checkpoint: CheckpointConfig, device: torch.device, dtype: torch.dtype, smaller: Collection[str]
 ) -> str:
     """What to do about weights that don't fit into a device's memory."""
     return remedy(
@@ -193,7 +197,7 @@ def too_large(
     )
 
 
-def weight_bytes(loader: Any, checkpoint: Checkpoint, options: dict[str, Any]) -> float:
+def weight_bytes(loader: Any, checkpoint: CheckpointConfig, options: dict[str, Any]) -> float:
     """Bytes of a model's weights, counted without making any.
 
     With quantised ones, embeddings and norms count like the rest: a lower bound.
@@ -217,7 +221,7 @@ def weight_bytes(loader: Any, checkpoint: Checkpoint, options: dict[str, Any]) -
     return float(sum(parameter.numel() for parameter in model.parameters()) * each)
 
 
-def load_processor(loader: Any, checkpoint: Checkpoint, **options: Any) -> Any:
+def load_processor(loader: Any, checkpoint: CheckpointConfig, **options: Any) -> Any:
     """Load a processor with `loader.from_pretrained`; a missing one is a UserError."""
     quiet()
     options |= {"revision": checkpoint.revision, **hub_options(checkpoint.path)}
@@ -226,7 +230,7 @@ def load_processor(loader: Any, checkpoint: Checkpoint, **options: Any) -> Any:
 
 
 @contextmanager
-def refusals(checkpoint: Checkpoint, advice: str = "") -> Iterator[None]:
+def refusals(checkpoint: CheckpointConfig, advice: str = "") -> Iterator[None]:
     """Turn a library's failure to find, read or hold a checkpoint into one clear message.
 
     Args:
@@ -256,13 +260,13 @@ def hint(path: str) -> str:
         return "the folder holds no checkpoint of this kind, or not all of it"
     if is_repository(path) and "/" in path:
         return "no folder of that name, not in the local cache, and not to be had from the hub"
-    if Path(path).is_relative_to(SAMPLE):
+    if Path(path).is_relative_to(SAMPLE_MODELS):
         return "no folder of that name; `dvc pull` fetches the sample's, `make sample` makes them"
     more = "; ~ stands for itself here, write the whole path" if path.startswith("~") else ""
     return f"no folder of that name; correct the path in the profile{more}"
 
 
-def identity(checkpoint: Checkpoint) -> str:
+def identity(checkpoint: CheckpointConfig) -> str:
     """What tells these weights from others: a hub id and revision, or the local files' hashes."""
     folder = Path(checkpoint.path)
     if not folder.is_dir():
@@ -271,7 +275,7 @@ def identity(checkpoint: Checkpoint) -> str:
     return " ".join(f"{p.relative_to(folder).as_posix()}:{file_md5(p)}" for p in files)
 
 
-def describe(checkpoint: Checkpoint, model: Any) -> dict[str, Any]:
+def describe(checkpoint: CheckpointConfig, model: Any) -> dict[str, Any]:
     """The part of a record that all families share."""
     held: dict[Any, int] = {}
     for parameter in model.parameters():  # some modules are kept in float32, others quantised

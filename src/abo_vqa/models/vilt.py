@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from abo_vqa.config import Checkpoint, Compute
+    from abo_vqa.config import CheckpointConfig, ComputeConfig
 
 LONGEST = 1333 / 800  # of the shortest edge, as the image processor has it
 
@@ -26,14 +26,16 @@ class Vilt(VQAModel):
     but the rounding; here they keep their order, so that the same picture gives the same bits.
     """
 
-    def __init__(self, model: Any, processor: Any, checkpoint: Checkpoint, device: Any) -> None:
+    def __init__(
+        self, model: Any, processor: Any, checkpoint: CheckpointConfig, device: Any
+    ) -> None:
         self.model = model
         self.processor = processor
         self.checkpoint = checkpoint
         self.device = device
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, compute: Compute) -> Vilt:
+    def load(cls, checkpoint: CheckpointConfig, compute: ComputeConfig) -> Vilt:
         from transformers import ViltForQuestionAnswering, ViltProcessor
 
         model, device = load_pretrained(ViltForQuestionAnswering, checkpoint, compute)

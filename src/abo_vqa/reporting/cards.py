@@ -13,7 +13,7 @@ from abo_vqa.reporting.pages import environment
 from abo_vqa.reporting.words import count, percent
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Generate
+    from abo_vqa.config import GenerateConfig
 
 TOP = 10
 
@@ -26,7 +26,7 @@ WRITERS = {
 }
 
 
-def writer(settings: Generate) -> str:
+def writer(settings: GenerateConfig) -> str:
     """What wrote the questions. Of a table, what others may know: not where it lies on a disk."""
     file = settings.file and shown_path(settings.file)
     return WRITERS[settings.annotator].format(model=settings.model, file=file)

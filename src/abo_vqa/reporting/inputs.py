@@ -11,12 +11,11 @@ from typing import Any
 import pandas as pd
 
 from abo_vqa.config import Config
-from abo_vqa.errors import UserError
-from abo_vqa.io import read_json, read_table
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.json_files import read_json
+from abo_vqa.core.paths import DATA, REPORTS
+from abo_vqa.core.tables import read_table
 from abo_vqa.reporting.words import kind
-
-REPORTS = Path("reports")
-DATA = Path("data")
 
 
 @dataclass(frozen=True)

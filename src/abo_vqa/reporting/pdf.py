@@ -8,8 +8,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from abo_vqa.errors import UserError
-from abo_vqa.io import atomic_write
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.files import atomic_write
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome",
             "msedge", "microsoft-edge")  # fmt: skip

@@ -12,17 +12,10 @@ from typing import Any
 import yaml
 
 from abo_vqa.config import Config
-from abo_vqa.io import file_md5
+from abo_vqa.core.fingerprints import file_md5
+from abo_vqa.core.paths import BALANCED, EVALUATION, METRICS, TEST, TRAIN, TRAINING, VQA
 
-FILES = (
-    "data/balanced.csv",
-    "data/vqa.csv",
-    "data/train.csv",
-    "data/test.csv",
-    "reports/training.json",
-    "reports/evaluation.json",
-    "reports/metrics.json",
-)
+FILES = (BALANCED, VQA, TRAIN, TEST, TRAINING, EVALUATION, METRICS)
 # What fits this machine, and no result depends on but for rounding.
 MACHINE = re.compile(r"(embed|models\..*|scorers\..*)\.batch_size|compute\.device")
 PACKAGES = (
@@ -46,7 +39,7 @@ def provenance(config: Config) -> dict[str, Any]:
 
 def hashes() -> list[tuple[str, str]]:
     """MD5 of the tables and results as DVC records them; folders' hashes come from dvc.lock."""
-    found = [(name, file_md5(name)) for name in FILES if Path(name).is_file()]
+    found = [(file.as_posix(), file_md5(file)) for file in FILES if file.is_file()]
     folders = {
         path: md5
         for name, stage in locked_stages().items()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from abo_vqa.memory import out_of_memory
+from abo_vqa.core.memory import out_of_memory
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,9 +9,9 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from abo_vqa.io import atomic_write
-from abo_vqa.memory import out_of_memory
-from abo_vqa.refusals import storing
+from abo_vqa.core.files import atomic_write
+from abo_vqa.core.memory import out_of_memory
+from abo_vqa.core.system_errors import storing
 
 # What a damaged file or a state that isn't one makes of reading it.
 DAMAGED = (

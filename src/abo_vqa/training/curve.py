@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.memory import peak_memory
+from abo_vqa.core.memory import peak_memory
 
 if TYPE_CHECKING:
-    from abo_vqa.stage import Log
+    from abo_vqa.core.summary import Log
 
 POINTS = 1000  # of a curve; a chart in the browser shows a few hundred
 

@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.memory import out_of_memory
+from abo_vqa.core.memory import out_of_memory
 from abo_vqa.training.batches import Batch, Examples, parts
 from abo_vqa.training.pictures import Resident
 

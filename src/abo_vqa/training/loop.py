@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.errors import UserError
-from abo_vqa.io import write_json
-from abo_vqa.memory import out_of_memory, release_memory
-from abo_vqa.processes import reclaimed_by, until_reclaimed
-from abo_vqa.stage import Log
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.json_files import write_json
+from abo_vqa.core.memory import out_of_memory, release_memory
+from abo_vqa.core.processes import reclaimed_by, until_reclaimed
+from abo_vqa.core.summary import Log
 from abo_vqa.training.batches import Batch, Examples, epoch_plan
 from abo_vqa.training.curve import Curve
 from abo_vqa.training.feed import Feed
@@ -30,7 +30,7 @@ from abo_vqa.training.schedule import factor
 from abo_vqa.training.team import Team
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Lora
+    from abo_vqa.config import FinetuneConfig
     from abo_vqa.training.checkpoints import Checkpoints
 
 Validate = Callable[[int, int], list[float]]
@@ -41,7 +41,7 @@ STATE = {"step", "micro", "history", "trainable", "best", "optimizer", "schedule
 NO_ROOM = "Use a smaller lora.r, fewer lora.targets, compute.dtype: bfloat16, or a larger GPU."
 
 
-class NotANumber(UserError):
+class NonFiniteLossError(UserError):
     """The loss or its gradient isn't a number."""
 
 
@@ -60,7 +60,7 @@ class Trainer:
         model: Any,
         examples: Examples,
         rows: Sequence[int],
-        settings: Lora,
+        settings: FinetuneConfig,
         seed: int,
         checkpoints: Checkpoints,
         dtype: Any,
@@ -342,7 +342,7 @@ class Trainer:
         where = self.checkpoints.folder / f"not-a-number-{self.step + 1}.json"
         if self.process == 0:
             write_json(rows, where)
-        raise NotANumber(
+        raise NonFiniteLossError(
             f"the loss or its gradient at step {self.step + 1} isn't a number. The batch's row ids "
             f"are in {where}. Try a lower lora.lr, lora.max_grad_norm: 1.0, or compute.dtype: "
             "bfloat16."

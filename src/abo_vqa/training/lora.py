@@ -10,15 +10,17 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.errors import UserError
+from abo_vqa.core.errors import UserError
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Checkpoint, Lora
+    from abo_vqa.config import CheckpointConfig, FinetuneConfig
 
 VISION = "vision_model."
 
 
-def add_lora(blip: Any, settings: Lora, source: Checkpoint) -> tuple[Any, list[str]]:
+def add_lora(
+    blip: Any, settings: FinetuneConfig, source: CheckpointConfig
+) -> tuple[Any, list[str]]:
     """Put LoRA on the layers whose name is, or ends with, one of the targets.
 
     Returns:

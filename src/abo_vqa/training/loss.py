@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.models.blip_attention import answer_logits, read_questions
+from abo_vqa.models.blip.attention import answer_logits, read_questions
 from abo_vqa.training.batches import IGNORED, Batch
 
 if TYPE_CHECKING:

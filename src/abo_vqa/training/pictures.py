@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.memory import available_memory, out_of_memory, release_memory
+from abo_vqa.core.memory import available_memory, out_of_memory, release_memory
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from abo_vqa.archive import Archive
-    from abo_vqa.embedding_store import EmbeddingStore
+    from abo_vqa.data.archive import Archive
+    from abo_vqa.models.embeddings.store import EmbeddingStore
     from abo_vqa.training.batches import Pictures
 
 SHARE = 0.5  # of the free memory that vision outputs may take
@@ -113,7 +113,7 @@ def places(needed: int, device: torch.device) -> Iterator[torch.device]:
     """The devices, nearest first, in whose memory there seems to be room for so many bytes."""
     import torch
 
-    from abo_vqa.embedding_store import SLICE
+    from abo_vqa.models.embeddings.store import SLICE
 
     # Each process of a machine holds its own; what is on its way to a card is here for a moment.
     free = SHARE * available_memory() / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

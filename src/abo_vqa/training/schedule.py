@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Lora
+    from abo_vqa.config import FinetuneConfig
 
 
-def factor(settings: Lora, steps: int) -> Callable[[int], float]:
+def factor(settings: FinetuneConfig, steps: int) -> Callable[[int], float]:
     """Learning rate's factor by step: warm-up, then linear, cosine or constant."""
     warm = int(settings.warmup * steps)
 

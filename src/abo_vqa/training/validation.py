@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.errors import UserError
-from abo_vqa.groups import NEEDS, group_rows
-from abo_vqa.memory import out_of_memory, release_memory
-from abo_vqa.metrics.normalise import same_answer
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.memory import out_of_memory, release_memory
+from abo_vqa.data.groups import NEEDS, group_rows
+from abo_vqa.data.normalise import same_answer
 from abo_vqa.training.batches import parts
 from abo_vqa.training.loss import seen, summed_loss
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from abo_vqa.config import Config
-    from abo_vqa.models.blip import Blip
+    from abo_vqa.models.blip.model import Blip
     from abo_vqa.training.batches import Examples
 
 BATCH = 256

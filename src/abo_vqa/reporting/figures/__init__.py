@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from abo_vqa.io import atomic_write, write_table
+from abo_vqa.core.files import atomic_write
+from abo_vqa.core.tables import write_table
 from abo_vqa.reporting.figures import answers, confidence, data, metrics, models, training
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.style import Drawing, headline, png, styled, svg

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from abo_vqa.metrics.normalise import norm
-from abo_vqa.metrics.statistics import bootstrap, interval
-from abo_vqa.questions import number
+from abo_vqa.data.normalise import norm
+from abo_vqa.data.questions import number
+from abo_vqa.evaluation.statistics import bootstrap, interval
 from abo_vqa.reporting.figures.models import forest, kinds
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.intervals import wilson

@@ -1,0 +1,126 @@
+"""The quality gate: every pair is checked, every reject has a reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from abo_vqa.data.normalise import norm
+from abo_vqa.data.pairs import Pair, Product, Reject
+from abo_vqa.data.questions import question_subtype, question_type
+
+LONGEST_QUESTION, LONGEST_ANSWER = 120, 24  # characters
+FEWEST_WORDS, MOST_WORDS = 3, 20
+UNKNOWN = {
+    "unknown", "unclear", "unsure", "uncertain", "undetermined", "indeterminate", "unspecified",
+    "unidentified", "unavailable", "unanswerable", "invisible", "na", "ambiguous", "indiscernible",
+}  # fmt: skip
+ARTICLES = {"an", "the"}  # no answer; "a" may be the letter
+BRAND_OR_TEXT = re.compile(
+    r"\b(brand|logo|manufacturer|text|written|writing|says?|inscription|slogan|lettering|letters?"
+    r"|spelled|initials?|printed on)\b",
+    re.IGNORECASE,
+)
+# An English question has one of these; a question in another language hardly ever does.
+ENGLISH = re.compile(
+    r"\b(is|are|was|were|does|do|did|has|have|had|can|could|will|would|should|what|which|who"
+    r"|where|when|how|why)\b",
+    re.IGNORECASE,
+)
+REASONS = {
+    "no_question": "there is no question",
+    "no_answer": "there is no answer",
+    "language": "not in English, or not in ASCII",
+    "no_question_mark": "the question doesn't end in a question mark",
+    "length": "a question or an answer of absurd length",
+    "multi_word": "the answer isn't exactly one word",
+    "unknown": "the answer says that it can't be told",
+    "in_question": "the question contains its answer",
+    "brand_or_text": "asks for a brand or a text, or gives one away",
+    "duplicate": "the image has this question already",
+    "review": "rejected by a person",
+    "surplus": "more pairs than asked for",
+}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a set may contain.
+
+    Attributes:
+        questions: pairs an image.
+        allow_brands: whether brands and texts may be asked for.
+        rejected: (image path, question, answer) that people rejected.
+    """
+
+    questions: int
+    allow_brands: bool = False
+    rejected: frozenset[tuple[str, str, str]] = field(default_factory=frozenset)
+
+    def fault(self, pair: Pair, product: Product) -> str:
+        """Why a pair can't be in the set whatever else is in it, or ""."""
+        question, answer = pair.question, norm(pair.answer)
+        words = question.split()
+        # First: a table of one's own keeps pairs with other faults, but not what people rejected.
+        if (product.get("path", ""), question, pair.answer) in self.rejected:
+            return "review"
+        if not question.strip():
+            return "no_question"
+        if not pair.answer.strip():
+            return "no_answer"
+        if not (question + pair.answer).isascii() or not ENGLISH.search(question):
+            return "language"
+        if not question.endswith("?"):
+            return "no_question_mark"
+        if not FEWEST_WORDS <= len(words) <= MOST_WORDS or len(question) > LONGEST_QUESTION:
+            return "length"
+        if len(answer.split()) != 1 or answer in ARTICLES:
+            return "multi_word"
+        if len(answer) > LONGEST_ANSWER:
+            return "length"
+        # "N/A" is looked at as written: normalisation takes its "a" for an article.
+        if answer in UNKNOWN or pair.answer.strip(" .?_…").lower() in ("", "n/a"):
+            return "unknown"
+        if answer in norm(question).split() and question_type(question) != "yes/no":
+            return "in_question"
+        if not self.allow_brands and self.gives_brand(pair, product):
+            return "brand_or_text"
+        return ""
+
+    def gives_brand(self, pair: Pair, product: Product) -> bool:
+        if BRAND_OR_TEXT.search(pair.question):
+            return True
+        # "Stone & Beam" leaks as "stone"? A word of the brand counts unless it is the product's
+        # own color, type or material: the brand "Amber" may sell amber lamps.
+        shown = " ".join(product.get(c, "") for c in ("color", "product_type", "material"))
+        brand = set(norm(product.get("brand", "")).split()) - set(norm(shown).split())
+        said = set(norm(pair.question).split()) | set(norm(pair.answer).split())
+        return norm(pair.answer) in brand or (bool(brand) and brand <= said)
+
+    def sift(
+        self, offered: Iterable[Pair], product: Product, taken: Sequence[Pair] = ()
+    ) -> tuple[list[Pair], list[Reject]]:
+        """Accept pairs until the image has enough.
+
+        Args:
+            taken: pairs the image has already.
+        Returns:
+            newly accepted pairs with their kind, and the rejects.
+        """
+        accepted: list[Pair] = []
+        rejects: list[Reject] = []
+        asked = {norm(pair.question) for pair in taken}
+        for pair in offered:
+            reason = self.fault(pair, product)
+            if not reason and norm(pair.question) in asked:
+                reason = "duplicate"
+            if not reason and len(taken) + len(accepted) >= self.questions:
+                reason = "surplus"
+            if reason:
+                rejects.append(Reject(pair.question, pair.answer, reason))
+                continue
+            asked.add(norm(pair.question))
+            kind = pair.kind or question_subtype(pair.question)
+            accepted.append(Pair(pair.question, pair.answer, kind))
+        return accepted, rejects

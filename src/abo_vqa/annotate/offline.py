@@ -1,0 +1,170 @@
+"""The offline annotator: questions about what the catalogue says and the picture shows.
+
+It stands in for the paid annotators wherever there is no key and no network: distinct one-word
+pairs about each image, balanced over the kinds of question, the same for the same image and seed.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from abo_vqa.data.pairs import Pair, Product
+
+COLORS = (
+    "black", "white", "gray", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown",
+    "beige", "gold", "silver", "multicolor", "navy", "ivory", "cream", "turquoise", "bronze",
+)  # fmt: skip
+MATERIALS = (
+    "wood", "metal", "plastic", "glass", "fabric", "leather", "ceramic", "cotton", "steel", "paper",
+    "rubber", "silicone", "stone", "marble", "velvet", "wool", "polyester", "linen", "canvas",
+)  # fmt: skip
+PATTERNS = ("solid", "striped", "dotted", "checkered", "floral", "geometric", "plaid", "paisley")
+SHAPES = ("round", "square", "rectangular", "oval", "triangular", "hexagonal", "heart")
+MOST = 10  # a set of more is not counted at a glance
+SPELLINGS = {
+    "grey": "gray", "multi": "multicolor", "multicolored": "multicolor", "wooden": "wood",
+    "rectangle": "rectangular", "circular": "round", "stripes": "striped", "polka": "dotted",
+    "checked": "checkered", "plain": "solid", "flowers": "floral",
+}  # fmt: skip
+# Words of a product type that nobody says, and last words that name nothing one could see.
+UNSPOKEN = {"cellular", "home", "accessory", "accessories", "misc", "other", "and", "or"}
+VAGUE = {"", "product", "item", "part", "equipment", "supplies", "supply", "merchandise", "set"}
+COUNT = re.compile(r"\b(?:set|pack) of (\d+)\b|\b(\d+)[- ]?(?:pack|piece|count)\b")
+
+QUESTIONS = {
+    "color": (
+        "What color is the {noun}?",
+        "Which color does this {noun} have?",
+        "What is the color of the {noun}?",
+    ),
+    "type": (
+        "What type of product is this?",
+        "What is shown in the picture?",
+        "What kind of product is shown?",
+    ),
+    "material": (
+        "What material is the {noun} made of?",
+        "What is the {noun} made of?",
+        "Which material is this {noun} made of?",
+    ),
+    "pattern": (
+        "What pattern is on the {noun}?",
+        "Which pattern does the {noun} have?",
+        "What is the pattern of the {noun}?",
+    ),
+    "shape": ("What shape is the {noun}?", "Which shape does the {noun} have?"),
+    "counting": (
+        "How many {plural} are there?",
+        "How many {plural} can you see?",
+        "How many {plural} are shown in the picture?",
+    ),
+}
+YES_NO = {
+    "color": ("Is the {noun} {value}?", "Is the color of the {noun} {value}?"),
+    "type": ("Is this a {value}?", "Is there a {value} in the picture?"),
+    "material": ("Is the {noun} made of {value}?", "Is {value} the material of the {noun}?"),
+    "pattern": ("Is the pattern {value}?", "Does the {noun} have a {value} pattern?"),
+    "counting": ("Are there {value} {plural}?", "Can you see {value} {plural}?"),
+    "shape": ("Is the {noun} {value}?", "Does the {noun} have a {value} shape?"),
+}
+
+
+def word(text: str, known: Sequence[str]) -> str:
+    """The last of `known` in a catalogue value ("royal blue" → blue), "" if there is none."""
+    words = [SPELLINGS.get(w, w) for w in re.findall(r"[a-z]+", text.lower())]
+    return next((w for w in reversed(words) if w in known), "")
+
+
+def noun_of(product_type: str) -> str:
+    """What people call a product type: "CELLULAR_PHONE_CASE" → "phone case", "SHOES" → "shoe"."""
+    words = re.split(r"[^a-z0-9]+", product_type.lower())
+    noun = " ".join(w for w in words if w and w not in UNSPOKEN)
+    return noun[:-1] if noun.endswith("s") and not noun.endswith(("ss", "us", "is")) else noun
+
+
+def plural_of(noun: str) -> str:
+    if noun.endswith(("ch", "sh", "s", "x")):
+        return noun + "es"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return noun[:-1] + "ies"
+    return noun[:-1] + "ves" if noun.endswith("lf") else noun + "s"
+
+
+def facts_of(product: Product) -> dict[str, str]:
+    """What can be asked about a product: kind of question → one-word answer."""
+    count = COUNT.search(product["name"])
+    number = int(next(filter(None, count.groups()))) if count else 1
+    last = (noun_of(product["product_type"]).split() or [""])[-1]
+    facts = {
+        "color": word(product["color"], COLORS),
+        "type": "" if last in VAGUE else last,
+        "material": word(product.get("material", ""), MATERIALS),
+        "pattern": word(product.get("pattern", ""), PATTERNS),
+        "shape": word(product.get("item_shape", ""), SHAPES),
+        "counting": str(number) if 1 <= number <= MOST else "",
+    }
+    return {kind: answer for kind, answer in facts.items() if answer}
+
+
+class OfflineAnnotator:
+    """Asks about catalogue attributes.
+
+    Args:
+        products: every row that will be annotated: wrong alternatives for questions answered "no"
+            are drawn from what occurs among them.
+        yes_share: share of "yes" among the yes/no questions.
+        seed: with the image's id, decides everything random but the turns of yes and no, which
+            alternate in the order of the calls.
+    """
+
+    def __init__(self, products: Iterable[Product], yes_share: float, seed: int) -> None:
+        self.yes_share, self.seed = yes_share, seed
+        self.given = {"yes": 0, "no": 0}
+        self.values: dict[str, Counter[str]] = defaultdict(Counter)
+        for product in products:
+            for kind, answer in facts_of(product).items():
+                self.values[kind][answer] += 1
+
+    def candidates(self, product: Product) -> Iterator[Pair]:
+        """Pairs about one product, in a random order that favours no kind; finitely many."""
+        chance = random.Random(f"{self.seed}:{product.get('image_id') or product['path']}")
+        facts = facts_of(product)
+        noun = noun_of(product["product_type"]) or "product"
+        kinds = [*facts, "yes/no"]
+        chance.shuffle(kinds)
+        for kind in [*kinds, *["yes/no"] * 6, *kinds]:
+            if kind == "yes/no":
+                if facts:
+                    yield self.yes_or_no(facts, noun, chance)
+                continue
+            template = chance.choice(QUESTIONS[kind])
+            yield Pair(template.format(noun=noun, plural=plural_of(noun)), facts[kind], kind)
+
+    def yes_is_due(self) -> bool:
+        """Whether "yes" is behind its share; left to chance, a small set would be off by points."""
+        return self.given["yes"] < self.yes_share * (sum(self.given.values()) + 1)
+
+    def yes_or_no(self, facts: Mapping[str, str], noun: str, chance: random.Random) -> Pair:
+        """A claim about one attribute that is true or false.
+
+        False values are drawn by how frequent they are: were they drawn evenly, a rare colour in
+        the question would give the "no" away.
+        """
+        kind = chance.choice([k for k in YES_NO if k in facts])
+        value, answer = facts[kind], "yes"
+        if not self.yes_is_due():
+            others = [(v, n) for v, n in sorted(self.values[kind].items()) if v != value]
+            if others:
+                names, weights = zip(*others, strict=True)
+                value, answer = chance.choices(names, weights)[0], "no"
+        self.given[answer] += 1
+        question = chance.choice(YES_NO[kind])
+        plural = noun if kind == "counting" and value == "1" else plural_of(noun)
+        if kind == "counting" and value == "1":
+            question = question.replace("Are there", "Is there")
+        shown = noun if kind == "type" and answer == "yes" else value
+        question = question.format(noun=noun, plural=plural, value=shown)
+        return Pair(re.sub(r"\ba (?=[aeiou])", "an ", question), answer, "yes/no")

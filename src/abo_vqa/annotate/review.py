@@ -1,0 +1,94 @@
+"""People's word on a sample of the set: a page with keep and reject buttons, and its result."""
+
+from __future__ import annotations
+
+import base64
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.files import atomic_write
+from abo_vqa.core.fingerprints import fingerprint
+from abo_vqa.core.tables import read_table
+from abo_vqa.data.archive import open_archive
+from abo_vqa.data.picture_files import ImageError
+
+if TYPE_CHECKING:
+    from abo_vqa.config import Config
+
+if TYPE_CHECKING:
+    from abo_vqa.config import Config
+
+COLUMNS = ("image_path", "question", "answer", "decision")
+DECISIONS = ("keep", "reject", "")
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def read_decisions(path: Path) -> frozenset[tuple[str, str, str]]:
+    """The rejected (image path, question, answer) in a CSV that the page saved.
+
+    Raises:
+        UserError: columns are missing, or a decision is neither keep nor reject.
+    """
+    rows = read_table(path, COLUMNS).to_dict("records")
+    odd = sorted({row["decision"] for row in rows} - set(DECISIONS))
+    if odd:
+        raise UserError(f"{path}: the decision is keep or reject, found {', '.join(odd)}.")
+    return frozenset(
+        (row["image_path"], row["question"], row["answer"])
+        for row in rows
+        if row["decision"] == "reject"
+    )
+
+
+def write_page(vqa: Path, config: Config, sample: int, page: Path) -> int:
+    """Write a page that needs nothing else: pictures, data and script are in it.
+
+    Args:
+        sample: about how many pairs; whole images are drawn at random, by the seed.
+    Returns:
+        how many pairs are on the page.
+    """
+    import jinja2
+
+    if sample < 1:
+        raise UserError(f"--sample {sample}: at least one pair.")
+    cards = draw(vqa, sample, config.seed)
+    with open_archive(config.data.raw) as archive:
+        for card in cards:
+            try:
+                data = base64.b64encode(archive.jpeg(card["image"])).decode()
+                card["picture"] = f"data:image/jpeg;base64,{data}"
+            except ImageError:
+                card["picture"] = ""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    count = sum(len(card["pairs"]) for card in cards)
+    pairs = [[card["image"], *pair] for card in cards for pair in card["pairs"]]
+    text = environment.get_template("review.html.j2").render(
+        cards=cards, count=count, pairs=pairs, name=fingerprint(pairs)
+    )
+    with atomic_write(page) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return count
+
+
+def draw(vqa: Path, sample: int, seed: int) -> list[dict[str, Any]]:
+    """Whole images until there are enough pairs: [{image, pairs: [[question, answer]]}]."""
+    by_image: dict[str, list[list[str]]] = {}
+    for row in read_table(vqa, COLUMNS[:3]).to_dict("records"):
+        by_image.setdefault(row["image_path"], []).append([row["question"], row["answer"]])
+    images = sorted(by_image)
+    random.Random(seed).shuffle(images)
+    cards, count = [], 0
+    for image in images:
+        if count >= sample:
+            break
+        cards.append({"image": image, "pairs": by_image[image]})
+        count += len(by_image[image])
+    return cards
+
+
+PAGE_PAIRS = 200  # on a review page

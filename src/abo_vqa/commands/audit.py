@@ -1,0 +1,43 @@
+"""`abo-vqa audit`: check any train/test pair of tables for leaks."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from abo_vqa.core.errors import UserError
+from abo_vqa.data.audit import COLUMNS, PHASH_DISTANCE, audit, describe, refuse_leaks, strictest
+from abo_vqa.data.columns import add_option, read_columns
+from abo_vqa.data.groups import NEEDS
+from abo_vqa.data.provenance import add_options, completed
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--train", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--test", type=Path, required=True, metavar="FILE")
+    parser.add_argument(
+        "--group",
+        choices=list(NEEDS),
+        help="what may not be on both sides (default: the strictest the columns allow)",
+    )
+    parser.add_argument(
+        "--distance",
+        type=int,
+        default=PHASH_DISTANCE,
+        help="bits of 64 within which pictures are near-duplicates (%(default)s)",
+    )
+    add_options(parser)
+    add_option(parser)
+
+
+def command(args: argparse.Namespace) -> int:
+    if not 0 <= args.distance <= 32:
+        raise UserError(f"--distance {args.distance}: 0 to 32 of 64 bits.")
+    read = [read_columns(p, COLUMNS, chosen=args.columns) for p in (args.train, args.test)]
+    (train, told), (test, said) = (completed(c, args.balanced, args.images) for c in read)
+    print("\n".join([*told, *said]))
+    kind = args.group or strictest(train.columns.intersection(test.columns))
+    found = audit(train, test, kind, args.distance)
+    print(describe(found, kind))
+    refuse_leaks(found, kind, args.distance)
+    return 0

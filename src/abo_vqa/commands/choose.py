@@ -1,0 +1,44 @@
+"""`abo-vqa choose`: a model on multiple choice, by how likely it finds each choice.
+
+    abo-vqa export --choices 4
+    abo-vqa choose --model blip
+
+The set is an export (or any Parquet of its columns). Everything that a long run needs (batches,
+journal, resuming, unreadable pictures) is `predict`'s: a row's choices travel with its question.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abo_vqa.config import load_config
+from abo_vqa.core.paths import ADAPTER, EXPORT
+from abo_vqa.core.stage import pin_threads
+from abo_vqa.evaluation.multiple_choice import choose
+from abo_vqa.models.answering.finetuned import FINETUNED
+from abo_vqa.models.registry import FAMILIES
+
+if TYPE_CHECKING:
+    pass
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    names = [*FAMILIES, FINETUNED]
+    parser.add_argument("--model", default=FINETUNED, choices=names, help="default: %(default)s")
+    parser.add_argument("--adapter", type=Path, default=ADAPTER, help="PEFT folder of `finetuned`")
+    parser.add_argument(
+        "--data", type=Path, default=EXPORT, help="an export with choices (default: %(default)s)"
+    )
+    parser.add_argument("--split", default="test", help="of the export (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, help="predictions (default: reports/choices/MODEL/predictions.csv)"
+    )
+
+
+def command(args: argparse.Namespace) -> int:
+    config = load_config()
+    pin_threads(config.threads)
+    print(choose(args, config))
+    return 0

@@ -1,0 +1,193 @@
+"""`abo-vqa doctor`: what works here, what doesn't, what to do; its output is for bug reports.
+
+abo-vqa doctor              # a minute on the sample
+abo-vqa doctor --quick      # without trying the models
+abo-vqa doctor --model llava --json report.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from abo_vqa.commands.doctor import card, files, machine, model_settings, services, weights
+from abo_vqa.commands.doctor.findings import Case, Check, Finding, examine
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.files import refuse_unwritable
+from abo_vqa.core.json_files import write_json
+from abo_vqa.core.scratch import project_root
+
+if TYPE_CHECKING:
+    from abo_vqa.config import Config
+
+UNWELL = UserError.exit_code  # exit code: there is something to mend
+GROUPS: dict[str, list[tuple[str, Check]]] = {
+    "machine": [
+        ("python", machine.python),
+        ("libraries", machine.libraries),
+        ("processor", machine.processor),
+        ("memory", machine.memory),
+        ("disk", machine.disk),
+    ],
+    "GPU": [
+        ("driver", card.driver),
+        ("torch", card.build),
+        ("cards", card.cards),
+        ("device", card.device),
+        ("dtype", card.dtype),
+    ],
+    "files": [
+        ("settings", files.settings),
+        ("git", files.commit),
+        ("archives", files.archives),
+        ("wordnet", files.wordnet),
+    ],
+    "weights": [
+        ("model settings", model_settings.model_settings),
+        ("weights", weights.weights),
+    ],
+    "services": [
+        ("api key", services.keys),
+        ("remotes", services.remotes),
+        ("tracking", services.tracking),
+        ("model hub", services.hub),
+    ],
+}
+
+
+def findings(case: Case, quick: bool) -> Iterator[tuple[str, Finding]]:
+    """Every finding with its group, as soon as it is made."""
+    for group, listed in GROUPS.items():
+        for name, check in listed:
+            for found in examine(name, check, case):
+                yield group, found
+    if quick:
+        return
+    for found in tried(case):
+        yield "models", found
+
+
+def tried(case: Case) -> Iterator[Finding]:
+    """The findings about models."""
+    made: list[tuple[str, Check]] = []
+
+    def choose(case: Case) -> Iterator[Finding]:
+        from abo_vqa.commands.doctor.models import checks
+
+        made.extend(checks(case))
+        yield from ()
+
+    yield from examine("models", choose, case)
+    for name, check in made:
+        yield from examine(name, check, case)
+
+
+def diagnose(names: Sequence[str]) -> Case:
+    """What is to be looked at: the checkout in the current folder."""
+    from abo_vqa.config import load_config
+    from abo_vqa.core.stage import pin_threads
+
+    config: Config | None = None
+    fault = ""
+    try:
+        config = load_config()
+        pin_threads(config.threads)
+    except UserError as error:
+        fault = str(error)
+    except Exception as error:  # a package that is missing, a file that can't be read
+        fault = f"{type(error).__name__}: {error}"
+    offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
+    os.environ["HF_HUB_OFFLINE"] = "1"  # models are tried with what is here; nothing is fetched
+    return Case(Path.cwd(), config, fault, tuple(names), offline)
+
+
+def line(found: Finding) -> str:
+    """A finding as text, its advice indented beneath."""
+    text = f"  {found.state:8} {found.name:14} {found.found}"
+    return f"{text}\n{'':26}-> {found.advice}" if found.advice else text
+
+
+def summary(states: Counter[str]) -> str:
+    return f"{states['ok']} ok, {states['warning']} warning(s), {states['problem']} problem(s)"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = (
+        "exit code: 0, also with warnings; 2 if there is a problem.\n"
+        "contacts: the server in MLFLOW_TRACKING_URI, and the model hub if weights are missing,\n"
+        "each for 5 seconds at most; fetches and writes nothing. Secrets are never printed."
+    )
+    parser.add_argument("--quick", action="store_true", help="don't try the models")
+    parser.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="try this one only, e.g. blip2, or clip for any of its variants; may be repeated "
+        "(default: each of baselines.models)",
+    )
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write the findings as JSON, to a file or, without a name, instead of the text",
+    )
+
+
+def command(args: argparse.Namespace) -> int:
+    if args.quick and args.model:
+        raise UserError("--quick tries no model; leave out --model.")
+    file = None if args.json in (None, "-") else Path(args.json).absolute()
+    if file is not None:
+        require_place(Path(args.json))
+    os.chdir(project_root())
+    case = diagnose(args.model)
+    found: list[tuple[str, Finding]] = []
+    group = ""
+    for group_now, one in findings(case, args.quick):
+        found.append((group_now, one))
+        if args.json == "-":
+            continue
+        if group_now != group:
+            group = group_now
+            print(f"{'' if len(found) == 1 else chr(10)}{group}")
+        print(line(one), flush=True)
+    states = Counter[str](one.state for _, one in found)
+    if args.json == "-":
+        print(json.dumps(report(found, states), indent=2))
+    else:
+        print(f"\n{summary(states)}")
+    if file is not None:
+        write_json(report(found, states), file)
+    return UNWELL if states["problem"] else 0
+
+
+def require_place(file: Path) -> None:
+    """Find out before the checks that the findings can't be written; makes no folder.
+
+    Raises:
+        UserError: the file's folder isn't there, or a folder has the file's name.
+    """
+    if not file.absolute().parent.is_dir():
+        raise UserError(
+            f"--json {file}: there is no folder {file.parent}. Make it, or name another file."
+        )
+    refuse_unwritable(file, "the findings", "--json")
+
+
+def report(found: Sequence[tuple[str, Finding]], states: Counter[str]) -> dict[str, Any]:
+    """The findings for programs."""
+    return {
+        "abo_vqa": metadata.version("abo-vqa"),
+        "states": {state: states[state] for state in ("ok", "warning", "problem")},
+        "findings": [{"group": group, **asdict(one)} for group, one in found],
+    }

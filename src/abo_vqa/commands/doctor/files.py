@@ -1,0 +1,103 @@
+"""Checks of files: settings, the commit, archives against their pinned hashes, WordNet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from abo_vqa.commands.doctor.findings import Case, Finding, ok, problem, size, warning
+from abo_vqa.data.archive import IMAGES_TAR, LISTINGS_TAR
+
+BACK = "`dvc checkout --force {}` brings the pinned files back; `dvc commit` pins what is here."
+
+
+def settings(case: Case) -> Iterator[Finding]:
+    """Whether params.yaml and the profile make sense."""
+    if case.config is None:
+        yield problem("settings", case.fault, "")
+    else:
+        yield ok("settings", f"params.yaml, profile {case.config.profile}")
+
+
+def commit(case: Case) -> Iterator[Finding]:
+    """The commit, and whether the sources differ from it."""
+    from abo_vqa.core.tracking.origin import SOURCES, git
+
+    head = git("rev-parse", "HEAD")
+    if not head:
+        yield warning(
+            "git",
+            "no commit to be had: git is missing, or refuses this folder",
+            "MLflow's runs are recorded without a commit, and `dvc exp` needs one.",
+        )
+        return
+    changed = (git("status", "--porcelain", "--", *SOURCES) or "").splitlines()
+    count = f"{len(changed)} file(s) differ from it" if changed else "unchanged"
+    yield ok("git", f"commit {head[:12]}, sources (src, conf, dvc.yaml, the lock) {count}")
+
+
+def archives(case: Case) -> Iterator[Finding]:
+    """Both archives of the profile: there, whole, and the pinned ones."""
+    from abo_vqa.data.archive import open_archive
+
+    raw = case.settings.data.raw
+    fetch = "make abo" if case.real else f"dvc pull {raw}"
+    present = [raw / name for name in (LISTINGS_TAR, IMAGES_TAR) if (raw / name).is_file()]
+    if not raw.is_dir() or not any(raw.iterdir()):
+        yield problem("archives", f"none in {raw}", f"`{fetch}` brings them.")
+        return
+    with open_archive(raw) as archive:  # what is cut off or missing is said here
+        count = len(archive.pictures())
+    sizes = ", ".join(f"{p.name} {size(p.stat().st_size)}" for p in present) or "unpacked"
+    yield ok("archives", f"{raw}: {sizes}; {count:,} pictures")
+    yield agreement("pinned", case, raw)
+
+
+def agreement(name: str, case: Case, path: Path) -> Finding:
+    """Whether a folder is what its .dvc file pins; DVC hashes it unless nothing has changed."""
+    out = pinned(case.root, path)
+    if out is None:
+        return warning(
+            name, f"no .dvc file pins {path}", f"`dvc add {path}` pins it, for comparable results."
+        )
+    pin = f"{out.stage.relpath} ({str(out.hash_info.value)[:12]})"
+    found = next(iter(out.workspace_status().values()), "")
+    if not found:
+        return ok(name, f"{path} is what {pin} pins")
+    if not out.meta.nfiles:
+        return warning(
+            name, f"{pin} pins no files yet", f"`dvc commit --force {out.stage.relpath}` pins them."
+        )
+    return warning(name, f"{path} isn't what {pin} pins: {found}", BACK.format(path))
+
+
+def pinned(root: Path, path: Path, within: bool = False) -> Any:
+    """DVC's output for a path, None if it pins none.
+
+    Args:
+        within: an output that the path is a part of will do.
+    """
+    from dvc.exceptions import OutputNotFoundError
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        try:
+            return repo.find_outs_by_path(str(root / path), strict=not within)[0]
+        except OutputNotFoundError:
+            return None
+
+
+def wordnet(case: Case) -> Iterator[Finding]:
+    """What METEOR and WUP need."""
+    from abo_vqa.evaluation.wordnet import find
+
+    place = find()
+    if place is None:
+        yield warning(
+            "wordnet",
+            "not here; METEOR and WUP in the stage evaluate need it",
+            "`abo-vqa wordnet` fetches it (as evaluate would), or says how to bring it.",
+        )
+    else:
+        yield ok("wordnet", str(getattr(place, "path", place)))

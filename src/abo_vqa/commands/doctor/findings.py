@@ -1,0 +1,137 @@
+"""What a check finds, and how checks are run so that none of them can stop the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from abo_vqa.commands.doctor.masking import mask
+from abo_vqa.core import interpreter, system_errors
+from abo_vqa.core.errors import AboVqaError, UserError
+
+if TYPE_CHECKING:
+    from abo_vqa.config import Config
+
+State = Literal["ok", "warning", "problem"]
+LONGEST = 600  # characters of what is found: libraries can be wordy
+REPORT = "Not foreseen. Please report it with this whole output."
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        name: what was looked at. state: "warning" where the work goes on with less, "problem"
+            where something that the settings ask for can't work.
+        found: in words. advice: what to do about it.
+        numbers: measured values by name, for programs.
+    """
+
+    name: str
+    state: State
+    found: str
+    advice: str = ""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+def ok(name: str, found: str, numbers: Mapping[str, float] | None = None) -> Finding:
+    return Finding(name, "ok", found, numbers=numbers or {})
+
+
+def warning(
+    name: str, found: str, advice: str, numbers: Mapping[str, float] | None = None
+) -> Finding:
+    return Finding(name, "warning", found, advice, numbers or {})
+
+
+def problem(
+    name: str, found: str, advice: str, numbers: Mapping[str, float] | None = None
+) -> Finding:
+    return Finding(name, "problem", found, advice, numbers or {})
+
+
+def size(count: float) -> str:
+    """Bytes in words."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the checks look at.
+
+    Attributes:
+        root: the checkout. config: its settings, None if they can't be read.
+        fault: why they can't. names: the models to try, () for the settings' own.
+        offline: whether the user forbids asking the model hub.
+    """
+
+    root: Path
+    config: Config | None
+    fault: str = ""
+    names: tuple[str, ...] = ()
+    offline: bool = False
+
+    @property
+    def settings(self) -> Config:
+        """The settings.
+
+        Raises:
+            NotChecked: they can't be read.
+        """
+        if self.config is None:
+            raise NotCheckedError("not checked, since the settings can't be read")
+        return self.config
+
+    @property
+    def real(self) -> bool:
+        """Whether the profile is about archives that are downloaded, not the embedded sample."""
+        return self.settings.data.listings is not None
+
+
+class NotCheckedError(AboVqaError):
+    """What a check needs isn't there; that is a finding of its own elsewhere.
+
+    Attributes:
+        advice: what to do about it.
+    """
+
+    def __init__(self, reason: str, advice: str = "Mend that first.") -> None:
+        super().__init__(reason)
+        self.advice = advice
+
+
+Check = Callable[[Case], Iterable[Finding]]
+
+
+def examine(name: str, check: Check, case: Case) -> Iterator[Finding]:
+    """A check's findings without secrets, and as another finding what it raises."""
+    try:
+        for found in check(case):
+            yield plain(found)
+    except NotCheckedError as reason:
+        yield warning(name, str(reason), reason.advice)
+    except UserError as error:
+        yield plain(problem(name, str(error), ""))
+    except ModuleNotFoundError as error:
+        yield plain(problem(name, f"{error.name} isn't installed", interpreter.REMEDY))
+    except Exception as error:
+        yield plain(unforeseen(name, error))
+
+
+def unforeseen(name: str, error: Exception) -> Finding:
+    """The finding for an exception that no check foresees."""
+    if refused := system_errors.refusal(error):
+        return problem(name, system_errors.describe(refused), "")
+    return problem(name, f"{type(error).__name__}: {error}", REPORT)
+
+
+def plain(found: Finding) -> Finding:
+    """A finding whose texts are one line each, and hold no secret."""
+    return replace(found, found=one_line(found.found)[:LONGEST], advice=one_line(found.advice))
+
+
+def one_line(text: str) -> str:
+    return " ".join(mask(text).split())

@@ -1,0 +1,66 @@
+"""Weights that are to be in a folder and aren't: why, and what brings them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abo_vqa.commands.doctor.files import pinned
+from abo_vqa.commands.doctor.findings import Case, Finding, problem
+from abo_vqa.core.paths import SAMPLE_MODELS
+from abo_vqa.models.hub import is_repository
+
+if TYPE_CHECKING:
+    from abo_vqa.config import CheckpointConfig, ScorerConfig
+
+
+def absent(
+    name: str, source: CheckpointConfig | ScorerConfig, missing: Sequence[str], case: Case
+) -> Finding:
+    """The problem with a folder's weights.
+
+    Args:
+        missing: files that the weights' index names and the folder lacks.
+    """
+    path = source.path
+    section = "scorers" if name in type(case.settings.scorers).model_fields else "models"
+    setting = f"{section}.{name}"
+    profile = f"conf/profiles/{case.settings.profile}.yaml"
+    if path.startswith("~"):
+        said = f'there is no folder {path}: "~" isn\'t expanded'
+        return problem(name, said, f"Write {setting}.path in {profile} out: {home(path)}.")
+    found = lacking(path, missing)
+    if SAMPLE_MODELS in Path(path).parents:
+        return problem(name, found, f"`dvc pull {path}`, or `make sample`.")
+    if tracked(case.root, path):
+        return problem(name, found, f"`dvc pull {path}`.")
+    if Path(path).is_dir():
+        return problem(name, found, f"Put them there, or correct {setting}.path in {profile}.")
+    advice = f"Correct {setting}.path in {profile}"
+    if is_repository(path) and "/" in path:
+        advice += f"; for a repository of the model hub, set {setting}.revision to a commit of it"
+    return problem(name, found, f"{advice}.")
+
+
+def lacking(path: str, missing: Sequence[str]) -> str:
+    """What isn't there, in words."""
+    if missing:
+        return f"{path} lacks {len(missing)} file(s) that its index names, e.g. {missing[0]}"
+    return f"no weights in {path}" if Path(path).is_dir() else f"there is no folder {path}"
+
+
+def home(path: str) -> str:
+    """A path with the user's folder for its "~", where that is known."""
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError:
+        return "the whole path"
+
+
+def tracked(root: Path, path: str) -> bool:
+    """Whether DVC can bring a folder; what is wrong with DVC's own files is another finding."""
+    try:
+        return pinned(root, Path(path), within=True) is not None
+    except Exception:  # of DVC, about a file of its own
+        return False

@@ -1,0 +1,145 @@
+"""Checks of the machine: Python, libraries, processor, memory, disk."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+
+from abo_vqa.commands.doctor.findings import Case, Finding, ok, problem, warning
+from abo_vqa.core import interpreter
+from abo_vqa.core.processes import cores
+from abo_vqa.core.system_errors import nearest
+from abo_vqa.core.tracking.origin import LIBRARIES
+
+LOCK = Path("requirements.lock")
+GB = 1e9
+ENOUGH = {False: 1.5 * GB, True: 6 * GB}  # bytes of memory: the sample's stages, the real ones
+ROOM = 0.5 * GB  # of disk, for the sample's outputs and a few experiments
+# The real archives (conf/profiles/abo.lock.json has the exact sizes once they are fetched), and the
+# pictures that curation leaves of them with the study's cap.
+ARCHIVES, PICTURES = 3.1 * GB, 14_798
+# BLIP-base's vision output of a picture: 24 x 24 patches and the class token, 768 wide.
+VALUES = 577 * 768
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+RELINK = "`dvc config --local cache.type hardlink,copy` (docs/real-abo.md) stores them once"
+
+
+def python(case: Case) -> Iterator[Finding]:
+    """The interpreter and the system."""
+    said = f"{platform.python_version()} ({sys.executable}), {platform.platform()}"
+    yield ok("python", said)
+
+
+def libraries(case: Case) -> Iterator[Finding]:
+    """What is installed, against what is needed and what is tested."""
+    if missing := interpreter.absent():
+        yield problem("packages", f"not installed: {', '.join(missing)}", interpreter.REMEDY)
+    here = {name: version for name in LIBRARIES if (version := installed(name))}
+    said = ", ".join(f"{name} {version}" for name, version in here.items())
+    tested = locked(case.root / LOCK)
+    # What stands behind "+" is the build, which another card may need.
+    other = [
+        f"{name} {tested[name]}"
+        for name, version in here.items()
+        if name in tested and version.partition("+")[0] != tested[name]
+    ]
+    if other:
+        advice = f"Tested with {', '.join(other)}; `make setup` installs these."
+        yield warning("libraries", said, advice)
+    else:
+        yield ok("libraries", said)
+
+
+def installed(name: str) -> str:
+    """A package's version, "" if it isn't installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def locked(file: Path) -> dict[str, str]:
+    """The versions that a lock file pins for this Python and system."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    pins: dict[str, str] = {}
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    for text in lines:
+        with suppress(InvalidRequirement):  # comments
+            line = Requirement(text)
+            if line.marker is None or line.marker.evaluate():
+                pins[line.name] = str(line.specifier).removeprefix("==")
+    return pins
+
+
+def processor(case: Case) -> Iterator[Finding]:
+    """Cores, those of a container's share or affinity, and the threads that are used."""
+    threads = f", threads: {case.config.threads}" if case.config else ""
+    yield ok("processor", f"{cores()} core(s), {platform.machine()}{threads}")
+
+
+def memory(case: Case) -> Iterator[Finding]:
+    """The machine's memory, and a container's limit."""
+    import psutil
+
+    from abo_vqa.core.memory import available_memory
+
+    total, free = psutil.virtual_memory().total, available_memory()
+    said = f"{free / GB:.1f} GB free for a process, the machine has {total / GB:.1f} GB"
+    numbers = {"free_bytes": float(free), "total_bytes": float(total)}
+    if case.config is None or free >= ENOUGH[case.real]:
+        yield ok("memory", said, numbers)
+        return
+    need = f"{ENOUGH[case.real] / GB:.1f} GB"
+    advice = f"Stages of this profile take up to {need}: close other programs, or raise the limit."
+    yield warning("memory", said, advice, numbers)
+
+
+def disk(case: Case) -> Iterator[Finding]:
+    """Room in the checkout, against what this profile still needs there."""
+    free = shutil.disk_usage(case.root).free
+    what, needed = need(case)
+    said = f"{free / GB:.1f} GB free in the checkout; still needed: {what}"
+    numbers = {"free_bytes": float(free), "needed_bytes": needed}
+    if needed <= free:
+        yield ok("disk", said, numbers)
+    else:
+        advice = f"Make {(needed - free) / GB:.0f} GB of room."
+        yield problem("disk", said, f"{advice} {RELINK}." if case.real else advice, numbers)
+
+
+def need(case: Case) -> tuple[str, float]:
+    """What a profile will yet write into the checkout: in words, and in bytes."""
+    from abo_vqa.data.archive import IMAGES_TAR
+
+    if not case.real:
+        return f"about {ROOM / GB:.1f} GB", ROOM
+    config = case.settings
+    copies = 1 if stored_once(case.root) else 2
+    archives = 0.0 if (case.root / config.data.raw / IMAGES_TAR).is_file() else ARCHIVES
+    store = case.root / "data" / "embeddings" / "vectors.npy"
+    outputs = 0.0 if store.is_file() else float(PICTURES * VALUES * BYTES[config.embed.dtype])
+    total = copies * (archives + outputs) + ROOM
+    parts = [
+        f"archives {archives / GB:.1f} GB",
+        f"vision outputs {outputs / GB:.1f} GB ({config.embed.dtype})",
+    ]
+    twice = ", twice, since DVC's cache keeps copies on this file system" if copies > 1 else ""
+    return f"{total / GB:.1f} GB ({' + '.join(parts)}{twice}; the rest {ROOM / GB:.1f} GB)", total
+
+
+def stored_once(root: Path) -> bool:
+    """Whether DVC's cache and the workspace share their bytes."""
+    from dvc.repo import Repo
+    from dvc_objects.fs.generic import test_links
+
+    with Repo(str(root)) as repo:
+        cache = repo.cache.local
+        place = nearest(Path(cache.path))
+        usable = test_links(cache.cache_types, cache.fs, str(place), repo.fs, repo.root_dir)
+    return bool(usable) and usable[0] != "copy"

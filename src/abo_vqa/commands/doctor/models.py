@@ -1,0 +1,226 @@
+"""Checks of models: one picture, one question each, on the device and, if that is a GPU, on the CPU
+as well."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from abo_vqa.commands.doctor.bounds import Bound, bound, difference
+from abo_vqa.commands.doctor.card import usable
+from abo_vqa.commands.doctor.findings import Case, Check, Finding, ok, problem, warning
+from abo_vqa.commands.doctor.picture import picture
+from abo_vqa.commands.doctor.reference import beyond, on_cpu
+from abo_vqa.commands.doctor.training import check_step
+from abo_vqa.commands.doctor.weights import require
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.paths import ADAPTER
+from abo_vqa.models.answering.dependencies import BLIND
+from abo_vqa.models.answering.finetuned import FINETUNED
+from abo_vqa.models.candidates import candidates_for
+from abo_vqa.models.registry import FAMILIES, checkpoint_of, load_model, weights_key
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from abo_vqa.config import Config
+    from abo_vqa.models.base import Answer, VQAModel
+
+GB = 1e9
+QUESTION = "What color is it?"
+CHOICES = ("red", "black", "white", "yes", "two")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a model made of the picture and the question.
+
+    Attributes:
+        encoded: the picture's encoding, flat. likelihoods: log-likelihoods of `CHOICES`, those
+            that the model has one for; both in float32 on the CPU.
+        dtype: of the weights. load_s, answer_s: seconds. peak: bytes of memory.
+    """
+
+    answer: Answer
+    encoded: torch.Tensor
+    likelihoods: torch.Tensor
+    dtype: str
+    parameters: int
+    load_s: float
+    answer_s: float
+    peak: int
+
+
+def checks(case: Case) -> list[tuple[str, Check]]:
+    """A check for every model to try, by name, and one of a training step."""
+    made: list[tuple[str, Check]] = [(name, partial(check, name)) for name in chosen(case)]
+    if not case.names or {"blip", FINETUNED} & set(case.names):
+        made.append(("training step", check_step))
+    return made
+
+
+def chosen(case: Case) -> list[str]:
+    """The models asked for; else one of each set of weights in `baselines.models`, and the
+    fine-tuned one if there is one. Names there that no model has are `model_settings`' finding."""
+    if case.config is None:
+        return []
+    if case.names:
+        return list(dict.fromkeys(variant(name, case.config) for name in case.names))
+    named = [n for n in case.config.baselines.models if n in FAMILIES]
+    first = {weights_key(name): name for name in reversed(named)}
+    tuned = [FINETUNED] if (ADAPTER / "adapter_config.json").is_file() else []
+    return [*reversed(first.values()), *tuned]
+
+
+def variant(name: str, config: Config) -> str:
+    """A model for a name that only weights have: "clip-fixed" for "clip". Its variants differ in
+    candidates, which `load` sets, so that another one would be the same trial."""
+    if name in FAMILIES:
+        return name
+    shared = [n for n in (*config.baselines.models, *FAMILIES) if weights_key(n) == name != n]
+    return next((n for n in shared if n in FAMILIES), name)
+
+
+def check(name: str, case: Case) -> Iterator[Finding]:
+    """Ask one model; see `Trial`."""
+    config = case.settings
+    if name == BLIND:
+        there = ", ".join([*FAMILIES, FINETUNED])
+        raise UserError(f"the blind model has no weights to try. Those that have: {there}.")
+    if name not in (FINETUNED, *FAMILIES):
+        load_model(name, config)  # says what there is
+    key = "blip" if name == FINETUNED else weights_key(name)
+    checkpoint = checkpoint_of(key, config)
+    require(checkpoint, case)
+    device = usable(config)
+    _, seen = picture(case)
+    found = attempt(name, config, seen, device)
+    numbers = {
+        "load_s": found.load_s,
+        "answer_s": found.answer_s,
+        "peak_bytes": float(found.peak),
+        "confidence": found.answer.confidence or 0.0,
+    }
+    if found.answer.error or not bool(found.encoded.isfinite().all()):
+        wrong = found.answer.error or "its encoding of the picture isn't finite"
+        advice = f"Try models.{key}.dtype: float32 in the profile."
+        yield problem(name, f"{wrong}; {found.dtype} on {device}", advice, numbers)
+        return
+    said = f"{spoken(found.answer)}; {found.dtype} on {device}, {costs(found)}"
+    if device.type == "cpu":
+        yield ok(name, said, numbers)
+    elif reason := beyond(checkpoint, found.parameters):
+        yield ok(name, f"{said}; not compared with the CPU: {reason}", numbers)
+    else:
+        reference = attempt(name, on_cpu(key, config), seen, None)
+        yield compared(name, said, found, reference, numbers)
+
+
+def attempt(name: str, config: Config, seen: Image, device: torch.device | None) -> Trial:
+    """Load a model, ask it, and let go of it.
+
+    Args:
+        device: whose memory's peak is wanted; None for the CPU.
+    """
+    import torch
+
+    from abo_vqa.core.memory import peak_memory, release_memory
+
+    place = device or torch.device("cpu")
+    release_memory()
+    if place.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(place)
+    began = time.perf_counter()
+    model = load(name, config)
+    loaded = time.perf_counter()
+    answer = model.answer([seen], [QUESTION])[0]
+    answered = time.perf_counter()
+    encoded = flat(model.encode([seen]))
+    parts = list(vars(model)["model"].parameters())
+    trial = Trial(
+        answer,
+        encoded,
+        likelihoods(model, seen),
+        str(model.record()["dtype"]),
+        sum(p.numel() for p in parts),
+        loaded - began,
+        answered - loaded,
+        peak_memory(place),
+    )
+    del model, parts
+    release_memory()
+    return trial
+
+
+def load(name: str, config: Config) -> VQAModel:
+    """A model as `abo-vqa ask` loads it, every CLIP with the fixed candidates: the others'
+    come from tables that earlier stages make."""
+    if name == FINETUNED:
+        return load_model("blip", config, adapter=ADAPTER)
+    if name.startswith("clip"):
+        return load_model(name, config, candidates=candidates_for("clip-fixed", config))
+    return load_model(name, config)
+
+
+def likelihoods(model: VQAModel, seen: Image) -> torch.Tensor:
+    """Log-likelihoods of `CHOICES`, empty for a family that has none."""
+    import torch
+
+    scores: Sequence[float] = ()
+    with suppress(UserError):  # said by a family that can't rank
+        scores = model.rank([seen], [QUESTION], [CHOICES])[0]
+    return torch.tensor([s for s in scores if s != float("-inf")], dtype=torch.float32)
+
+
+def flat(encoded: Any) -> torch.Tensor:
+    """All numbers of an encoding in a row, in float32 on the CPU."""
+    import torch
+    from torch.utils._pytree import tree_flatten
+
+    tensors = [t for t in tree_flatten(encoded)[0] if isinstance(t, torch.Tensor)]
+    moved = [tensor.detach().to("cpu").float().flatten() for tensor in tensors]
+    return torch.cat(moved) if moved else torch.zeros(0)
+
+
+def compared(
+    name: str, said: str, found: Trial, reference: Trial, numbers: dict[str, float]
+) -> Finding:
+    """The device's results against the CPU's in float32."""
+    limit: Bound = bound(found.dtype)
+    off = {
+        "encoding": difference([found.encoded], [reference.encoded]),
+        "likelihoods": difference([found.likelihoods], [reference.likelihoods]),
+    }
+    numbers = {**numbers, **{f"{key}_difference": value for key, value in off.items()}}
+    said = (
+        f"{said}; CPU {spoken(reference.answer)}, largest difference of encoding "
+        f"{off['encoding']:.1e}, of log-likelihoods {off['likelihoods']:.1e} "
+        f"(at most {limit.answers:.0e} of the largest)"
+    )
+    if not max(off.values()) <= limit.answers:  # NaN is beyond it as well
+        advice = (
+            f"Don't trust this device with {found.dtype} yet: try dtype: float32 for this model in "
+            "the profile; if that differs too, another driver or build of torch. Please report it."
+        )
+        return problem(name, said, advice, numbers)
+    if found.answer.text != reference.answer.text:
+        advice = "Rounding decides between answers that are nearly as likely; nothing to do."
+        return warning(name, f"{said}; the answers differ", advice, numbers)
+    return ok(name, said, numbers)
+
+
+def spoken(answer: Answer) -> str:
+    sure = "" if answer.confidence is None else f" ({answer.confidence:.3f})"
+    return f'"{answer.text}"{sure}'
+
+
+def costs(found: Trial) -> str:
+    return (
+        f"loaded in {found.load_s:.1f} s, answered in {found.answer_s:.2f} s, "
+        f"peak {found.peak / GB:.2f} GB"
+    )

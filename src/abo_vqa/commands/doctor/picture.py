@@ -1,0 +1,38 @@
+"""The picture that models are asked about: the first of the archives, else a drawn one."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from abo_vqa.commands.doctor.findings import Case
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.paths import SAMPLE_DATA
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+TRIES = 20  # pictures: archives have broken ones
+
+
+def picture(case: Case) -> tuple[str, Image]:
+    """Where it is from, and the picture."""
+    from abo_vqa.data.archive import open_archive
+    from abo_vqa.data.picture_files import ImageError
+
+    for raw in dict.fromkeys((case.settings.data.raw, SAMPLE_DATA)):
+        # What is wrong with archives is another check's finding.
+        with suppress(UserError), open_archive(raw) as archive:
+            for path in archive.pictures()[:TRIES]:
+                with suppress(ImageError):
+                    return f"{raw}: {path}", archive.image(path)
+    return "a drawn square, for want of archives", drawn()
+
+
+def drawn() -> Image:
+    """A red square on white."""
+    from PIL import Image, ImageDraw
+
+    made = Image.new("RGB", (256, 256), "white")
+    ImageDraw.Draw(made).rectangle((64, 64, 192, 192), "red")
+    return made

@@ -1,0 +1,35 @@
+"""The CPU as a reference for what a card computes: in float32, where that is bearable."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from abo_vqa.core.memory import available_memory
+from abo_vqa.models.registry import checkpoint_of
+
+if TYPE_CHECKING:
+    from abo_vqa.config import CheckpointConfig, Config
+
+LARGEST = 4.5e9  # parameters: LLaVA-7B isn't answered within a minute by a few cores
+BYTES = 1.3 * 4  # of memory a parameter, in float32 and with what is computed from it
+
+
+def beyond(checkpoint: CheckpointConfig, parameters: int) -> str:
+    """Why the CPU is spared a model, or ""."""
+    if checkpoint.quantize:
+        return "its weights are quantised"
+    count = f"{parameters / 1e9:.1f} billion parameters"
+    if parameters > LARGEST:
+        return f"{count} take too long there"
+    needed, free = BYTES * parameters, available_memory()
+    if needed > free:
+        return f"{count} take {needed / 1e9:.0f} GB there, {free / 1e9:.0f} GB are free"
+    return ""
+
+
+def on_cpu(key: str, config: Config) -> Config:
+    """The settings with the weights `models.<key>` in float32 on the CPU."""
+    plain = checkpoint_of(key, config).model_copy(update={"dtype": "float32", "device_map": None})
+    compute = config.compute.model_copy(update={"device": "cpu"})
+    models = config.models.model_copy(update={key: plain})
+    return config.model_copy(update={"compute": compute, "models": models})

@@ -1,0 +1,190 @@
+"""Checks of services: keys, DVC's remotes, MLflow's store, the model hub. Nothing is written."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+from abo_vqa.commands.doctor.findings import Case, Finding, ok, problem, warning
+from abo_vqa.commands.doctor.masking import PARTED
+from abo_vqa.core.errors import UserError
+from abo_vqa.remote.keys import MANY, ONE
+
+T = TypeVar("T")
+
+WAIT_S = 5.0  # for an answer from anywhere
+# Present or not; neither is needed: the study's weights are public.
+OPTIONAL = ("HF_TOKEN", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "HTTPS_PROXY")
+
+
+class NoAnswerError(UserError):
+    """No answer in time."""
+
+
+def within(seconds: float, work: Callable[[], T]) -> T:
+    """`work()` in a thread that is left to itself after some seconds: a name server that doesn't
+    answer ignores every library's own limit.
+
+    Raises:
+        Silent: no answer in time. Whatever `work` raises.
+    """
+    done: list[T] = []
+    failed: list[Exception] = []
+
+    def attempt() -> None:
+        try:
+            done.append(work())
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failed:
+        raise failed[0]
+    if not done:
+        raise NoAnswerError(f"no answer within {seconds:.0f} s")
+    return done[0]
+
+
+def keys(case: Case) -> Iterator[Finding]:
+    """Whether keys are set; never what they are."""
+    count = len([k for k in PARTED.split(os.environ.get(MANY) or os.environ.get(ONE) or "") if k])
+    source = MANY if os.environ.get(MANY) else ONE
+    said = f"{count} in {source}" if count else f"neither {ONE} nor {MANY} is set"
+    annotator = case.config.generate.annotator if case.config else ""
+    if annotator.startswith("gemini") and not count:
+        advice = f"Set {ONE}, or choose generate.annotator: offline, or file with a table."
+        yield problem("api key", f"{said}; generate.annotator {annotator} needs one", advice)
+    else:
+        need = f"; generate.annotator {annotator} needs none" if annotator and not count else ""
+        yield ok("api key", said + need)
+    present = [name for name in OPTIONAL if os.environ.get(name)]
+    yield ok("environment", f"set: {', '.join(present) or 'none'} (of {', '.join(OPTIONAL)})")
+
+
+def remotes(case: Case) -> Iterator[Finding]:
+    """DVC's remotes: what the configuration says, without contacting them."""
+    from dvc.repo import Repo
+
+    with Repo(str(case.root)) as repo:
+        configured = {name: dict(options) for name, options in repo.config["remote"].items()}
+        default = repo.config["core"].get("remote", "")
+    for name, options in configured.items():
+        yield remote(name, options, name == default)
+    if not default:
+        yield ok("remote", "no default: `dvc push` needs one (`dvc remote add -d NAME URL`)")
+    elif default not in configured:
+        advice = f"`dvc remote add -d {default} URL`, or `dvc remote default` another."
+        yield problem("remote", f"the default is {default}, which isn't configured", advice)
+
+
+def remote(name: str, options: Mapping[str, Any], default: bool) -> Finding:
+    """One remote: its address, whether its protocol is installed, its folder if it has one."""
+    from dvc.fs import get_fs_cls
+
+    url = str(options["url"])
+    called = f"remote {name}"
+    said = f"{url}{' (the default)' if default else ''}"
+    try:
+        get_fs_cls({"url": url})
+    except ImportError as error:
+        return warning(called, f"{said}: {error}", "Install that into .venv.")
+    local = urlsplit(url).scheme in ("", "file", "local")
+    if local and not Path(url.removeprefix("file://")).is_dir():
+        return warning(called, f"{said}: there is no such folder", "Make it, or mount its disk.")
+    return ok(called, f"{said}{'' if local else ', not contacted'}")
+
+
+def tracking(case: Case) -> Iterator[Finding]:
+    """MLflow's store: a server is asked, a database of SQLite opened for reading."""
+    from abo_vqa.core.tracking.backend import check, is_server, sqlite_file, store
+
+    uri, _ = store()
+    if urlsplit(uri).scheme in ("", "file") or Path(uri).is_dir():
+        check(uri)  # says why such a folder won't do
+    if (file := sqlite_file(uri)) is not None:
+        yield database(file)
+    elif is_server(uri):
+        yield server(uri)
+    else:
+        yield ok("tracking", f"{uri}, not contacted")
+
+
+def database(file: Path) -> Finding:
+    """A database file: there, sound, and to be written to by the stages."""
+    if not file.is_file():
+        advice = "`python -m abo_vqa.core.tracking` makes it, as does the first stage."
+        return warning("tracking", f"{file} isn't there yet", advice)
+    address = f"file:{quote(str(file))}?mode=ro"
+    try:
+        with closing(sqlite3.connect(address, uri=True, timeout=WAIT_S)) as opened:
+            (runs,) = opened.execute("SELECT count(*) FROM runs").fetchone()
+    except sqlite3.Error as error:
+        advice = "Stop what writes it, or move it away: a new one is made."
+        return problem("tracking", f"{file} can't be read: {error}", advice)
+    if not all(os.access(place, os.W_OK) for place in (file, file.parent)):
+        advice = "Mend its permissions, or set MLFLOW_TRACKING_URI=sqlite:////path/mlflow.db."
+        return problem("tracking", f"{file} can only be read", advice)
+    return ok("tracking", f"{file}, {runs:,} runs")
+
+
+def server(uri: str) -> Finding:
+    """A tracking server: whether it answers, and lets us in."""
+
+    def ask() -> int:
+        import mlflow
+
+        return len(mlflow.MlflowClient(uri).search_experiments(max_results=1))
+
+    import mlflow.exceptions  # noqa: F401  # takes seconds, which aren't the server's
+
+    from abo_vqa.core.tracking.backend import check
+
+    # Read at each request.
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(max(1, round(WAIT_S)))
+    advice = (
+        "Start the server, correct MLFLOW_TRACKING_URI, or unset it to use the local database. "
+        "No stage starts without it."
+    )
+    try:
+        within(WAIT_S, lambda: check(uri))
+        within(WAIT_S, ask)
+    except Exception as error:  # of sockets, HTTP and MLflow
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return problem("tracking", f"{uri} can't be used: {said}", advice)
+    return ok("tracking", f"{uri} answers")
+
+
+def hub(case: Case) -> Iterator[Finding]:
+    """Whether the model hub answers, where weights are still to come from it."""
+    from abo_vqa.commands.doctor.weights import from_hub, held, sources
+
+    wanted = {name: s for name, s in sources(case.settings).items() if from_hub(s)}
+    missing = [name for name, source in wanted.items() if not held(source).complete]
+    if not missing:
+        why = "all its weights are here" if wanted else "no weights come from it"
+        yield ok("model hub", f"not needed, not asked: {why}")
+        return
+    if case.offline:
+        said = f"HF_HUB_OFFLINE is set, and weights are missing: {', '.join(missing)}"
+        advice = "Unset it, or copy them into the hub's cache (docs/doctor.md)."
+        yield problem("model hub", said, advice)
+        return
+    advice = "Weights come from there: mend the network, or bring them (docs/doctor.md)."
+    import requests
+    from huggingface_hub import constants
+
+    try:
+        within(WAIT_S, lambda: requests.head(constants.ENDPOINT, timeout=WAIT_S))
+    except (requests.RequestException, NoAnswerError) as error:
+        yield problem("model hub", f"{constants.ENDPOINT} doesn't answer: {error}", advice)
+    else:
+        yield ok("model hub", f"{constants.ENDPOINT} answers")

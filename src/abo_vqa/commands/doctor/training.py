@@ -1,0 +1,208 @@
+"""The check of training: one step of LoRA on BLIP, by the loop that the stage `finetune` runs."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abo_vqa.commands.doctor.bounds import bound, difference
+from abo_vqa.commands.doctor.card import usable
+from abo_vqa.commands.doctor.findings import Case, Finding, ok, problem
+from abo_vqa.commands.doctor.picture import picture
+from abo_vqa.commands.doctor.reference import beyond, on_cpu
+from abo_vqa.commands.doctor.weights import require
+from abo_vqa.core.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from abo_vqa.config import Config
+    from abo_vqa.training.loop import Trainer
+
+GB = 1e9
+NAME = "training step"
+ROWS = (("What color is it?", "red"), ("How many are there?", "two"), ("Is it round?", "no"))
+NOISE = 0.02  # on what is trained: LoRA starts with zeros, behind which gradients are zero too
+HALVINGS = 20  # of the scaler at most, which meets infinite gradients by design
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training step.
+
+    Attributes:
+        loss: mean cross-entropy a token. gradients: of everything that is trained.
+        start: what is trained, before the step. finite: whether all of it is, after the step.
+        dtype: of the arithmetic. peak: bytes of memory.
+    """
+
+    loss: float
+    gradients: list[torch.Tensor]
+    start: list[torch.Tensor]
+    finite: bool
+    dtype: str
+    parameters: int
+    seconds: float
+    peak: int
+
+
+def check_step(case: Case) -> Iterator[Finding]:
+    """A step on the device; if that is a GPU, its loss and gradients against the CPU's."""
+    config = case.settings
+    checkpoint = config.models.blip
+    require(checkpoint, case)
+    device = usable(config)
+    _, seen = picture(case)
+    found = take(config, seen)
+    numbers = {"loss": found.loss, "seconds": found.seconds, "peak_bytes": float(found.peak)}
+    said = (
+        f"loss {found.loss:.4f}, {sum(g.numel() for g in found.gradients):,} gradients; "
+        f"{found.dtype} on {device}, {found.seconds:.2f} s, peak {found.peak / GB:.2f} GB"
+    )
+    if not found.finite:
+        advice = "Try compute.dtype: float32; if that fails too, please report it."
+        yield problem(NAME, f"{said}; not all of it is a finite number", advice, numbers)
+    elif device.type == "cpu":
+        yield ok(NAME, said, numbers)
+    elif reason := beyond(checkpoint, found.parameters):
+        yield ok(NAME, f"{said}; not compared with the CPU: {reason}", numbers)
+    else:
+        yield compared(said, found, take(on_cpu("blip", config), seen, found.start), numbers)
+
+
+def take(config: Config, seen: Image, start: Sequence[torch.Tensor] | None = None) -> Step:
+    """One step on a picture's few questions, without dropout.
+
+    Args:
+        start: what is trained, before the step; None for its first values and some noise.
+    Raises:
+        UserError: memory is too small for it.
+    """
+    import torch
+
+    from abo_vqa.core.memory import peak_memory, release_memory
+
+    release_memory()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = prepare(config, seen, Path(folder))
+        drawn = torch.Generator().manual_seed(config.seed)
+        first = [p.detach().to("cpu", torch.float32) for p in trainer.trainable]
+        start = start or [p + NOISE * torch.randn(p.shape, generator=drawn) for p in first]
+        trainer.put(start)
+        began = time.perf_counter()
+        loss, gradients = backward(trainer)
+        trainer.scaler.step(trainer.optimizer)
+        after = [p.detach().to("cpu", torch.float32) for p in trainer.trainable]
+        seconds = time.perf_counter() - began
+        numbers = [torch.tensor(loss), *gradients, *after]
+        step = Step(
+            loss,
+            gradients,
+            list(start),
+            all(bool(value.isfinite().all()) for value in numbers),
+            str(trainer.dtype).removeprefix("torch."),
+            sum(p.numel() for p in trainer.model.parameters()),
+            seconds,
+            peak_memory(trainer.device),
+        )
+        del trainer
+    release_memory()
+    return step
+
+
+def prepare(config: Config, seen: Image, folder: Path) -> Trainer:
+    """The stage's trainer, for one batch of `ROWS` about a picture."""
+    import pandas as pd
+    import torch
+
+    from abo_vqa.core.devices import pick_dtype
+    from abo_vqa.models.blip.model import Blip
+    from abo_vqa.training.batches import Examples
+    from abo_vqa.training.checkpoints import Checkpoints
+    from abo_vqa.training.loop import Trainer
+    from abo_vqa.training.lora import add_lora, reaches_vision
+    from abo_vqa.training.pictures import Resident
+
+    checkpoint = config.models.blip
+    blip = Blip.load(
+        checkpoint, config.compute, dtype=None if checkpoint.quantize else torch.float32
+    )
+    lora = {"dropout": 0.0, "compile": False, "batch_size": len(ROWS), "accumulate": 1}
+    settings = config.lora.model_copy(update=lora)
+    torch.manual_seed(config.seed)
+    model, matched = add_lora(blip.model, settings, checkpoint)
+    path = "picture"
+    table = pd.DataFrame(
+        [(path, question, answer) for question, answer in ROWS],
+        columns=["image_path", "question", "answer"],
+    )
+    prepared = blip.prepare([seen])
+    live = reaches_vision(matched)
+    vectors = prepared.to(blip.device) if live else blip.see(prepared).clone()
+    text = blip.model.config.text_config
+    examples = Examples(
+        table,
+        blip.processor.tokenizer,
+        text.bos_token_id,
+        text.sep_token_id,
+        Resident(vectors, [path], blip.device),
+    )
+    dtype = pick_dtype(checkpoint, config.compute, blip.device)
+    rows = range(len(ROWS))
+    return Trainer(model, examples, rows, settings, config.seed, Checkpoints(folder, 1), dtype)
+
+
+def backward(trainer: Trainer) -> tuple[float, list[torch.Tensor]]:
+    """The batch's loss and gradients, as the optimiser will see them; the latter on the CPU.
+
+    Raises:
+        UserError: memory is too small.
+    """
+    import torch
+
+    batch = list(range(len(ROWS)))
+    for _ in range(HALVINGS):
+        ready = trainer.feed.prepare(batch)
+        loss, full = (0.0, True) if ready is None else trainer.gradients(batch, ready)
+        if full:
+            raise UserError(
+                "out of memory with three questions about one picture. Close what else uses the "
+                "device, or use a smaller lora.r."
+            )
+        trainer.scaler.unscale_(trainer.optimizer)
+        found = [
+            torch.zeros(p.shape) if p.grad is None else p.grad.detach().to("cpu", torch.float32)
+            for p in trainer.trainable
+        ]
+        if not trainer.scaler.is_enabled() or all(bool(g.isfinite().all()) for g in found):
+            break
+        trainer.scaler.step(trainer.optimizer)  # skips the step
+        trainer.scaler.update()
+        trainer.optimizer.zero_grad(set_to_none=True)
+    return loss, found
+
+
+def compared(said: str, found: Step, reference: Step, numbers: dict[str, float]) -> Finding:
+    """The device's step against the CPU's in float32."""
+    limit = bound(found.dtype).gradients
+    loss = abs(found.loss - reference.loss) / reference.loss
+    gradients = difference(found.gradients, reference.gradients)
+    said = (
+        f"{said}; CPU {reference.loss:.4f}, difference of the loss {loss:.1e}, largest of a "
+        f"gradient {gradients:.1e} (at most {limit:.0e} of the largest)"
+    )
+    numbers = {**numbers, "loss_difference": loss, "gradient_difference": gradients}
+    if max(loss, gradients) <= limit and gradients == gradients:
+        return ok(NAME, said, numbers)
+    advice = (
+        f"Don't train on this device with {found.dtype} yet: try compute.dtype: float32; if that "
+        "differs too, another driver or build of torch. Please report it."
+    )
+    return problem(NAME, said, advice, numbers)

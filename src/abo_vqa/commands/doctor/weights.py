@@ -1,0 +1,210 @@
+"""Checks of weights: there at the pinned revision, or what is still to be fetched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abo_vqa.commands.doctor.files import agreement
+from abo_vqa.commands.doctor.findings import (
+    Case,
+    Finding,
+    NotCheckedError,
+    ok,
+    problem,
+    size,
+    warning,
+)
+from abo_vqa.commands.doctor.folders import absent
+from abo_vqa.commands.doctor.machine import need
+from abo_vqa.core.system_errors import nearest
+from abo_vqa.models.embeddings.builder import device_of
+from abo_vqa.models.hub import is_repository
+from abo_vqa.models.registry import weights_key
+
+if TYPE_CHECKING:
+    from abo_vqa.config import CheckpointConfig, Config, ScorerConfig
+
+GB = 1e9
+# The files that hold weights, or name those that do; one kind is enough.
+KINDS = (
+    "model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors",
+    "pytorch_model.bin", "pytorch_model.bin.index.json", "open_clip_pytorch_model.bin",
+)  # fmt: skip
+# What the loaders fetch of the profile abo's repositories, in bytes: known without asking the hub.
+SIZES = {
+    "Salesforce/blip-vqa-base": 1.54 * GB,
+    "Salesforce/blip2-opt-2.7b": 15.0 * GB,
+    "timm/vit_base_patch32_clip_224.openai": 0.61 * GB,
+    "llava-hf/llava-1.5-7b-hf": 14.1 * GB,
+    "dandelin/vilt-b32-finetuned-vqa": 0.47 * GB,
+    "HuggingFaceTB/SmolVLM-256M-Instruct": 0.51 * GB,
+    "roberta-large": 1.42 * GB,
+    "facebook/bart-large-cnn": 1.63 * GB,
+}
+
+
+@dataclass(frozen=True)
+class Held:
+    """What is here of some weights.
+
+    Attributes:
+        files: those that hold weights. missing: further ones that are named and aren't here.
+    """
+
+    files: tuple[Path, ...]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.files) and not self.missing
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.stat().st_size for file in self.files)
+
+
+def held(source: CheckpointConfig | ScorerConfig) -> Held:
+    """The weights' files in a local folder, or in the hub's cache at the pinned revision."""
+    places = {name: place(source, name) for name in KINDS}
+    for name, file in places.items():
+        if file is None:
+            continue
+        if not name.endswith(".index.json"):
+            return Held((file,))
+        shards = set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values())
+        parts = {shard: place(source, shard) for shard in sorted(shards)}
+        return Held(
+            tuple(part for part in parts.values() if part is not None),
+            tuple(shard for shard, part in parts.items() if part is None),
+        )
+    return Held(())
+
+
+def place(source: CheckpointConfig | ScorerConfig, name: str) -> Path | None:
+    """Where a file of some weights is on this machine, None if it isn't."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if not is_repository(source.path):
+        file = Path(source.path) / name
+        return file if file.is_file() else None
+    try:
+        cached = try_to_load_from_cache(source.path, name, revision=source.revision)
+    except HFValidationError:  # no repository can be called so
+        return None
+    return Path(cached) if isinstance(cached, str) and Path(cached).is_file() else None
+
+
+def from_hub(source: CheckpointConfig | ScorerConfig) -> bool:
+    """Whether weights come from the model hub; a path like mine/x that isn't there may be a
+    folder as well, so a repository has a revision or a size that is known."""
+    return is_repository(source.path) and (bool(source.revision) or source.path in SIZES)
+
+
+def sources(config: Config) -> dict[str, CheckpointConfig | ScorerConfig]:
+    """The weights that the profile's stages load, by name."""
+    used = {weights_key(name) for name in config.baselines.models} | {"blip"}
+    models = {key: checkpoint for key, checkpoint in config.models if key in used}
+    return {**models, **dict(config.scorers)}
+
+
+def weights(case: Case) -> Iterator[Finding]:
+    """Each model's and scorer's weights, and room for what is still to be fetched."""
+    wanted = sources(case.settings)
+    folders: set[Path] = set()
+    for name, source in wanted.items():
+        here = held(source)
+        if here.complete:
+            revision = f" at {source.revision[:12]}" if source.revision else ""
+            yield ok(name, f"{source.path}{revision}, {size(here.bytes)}")
+        elif from_hub(source):
+            yield to_fetch(name, source, here, case.offline)
+        else:
+            yield absent(name, source, here.missing, case)
+        if here.complete and Path(source.path).is_dir():
+            folders.add(Path(source.path).parent)
+    for folder in sorted(folders):
+        yield agreement("pinned", case, folder)
+    if missing := [s for s in wanted.values() if from_hub(s) and not held(s).complete]:
+        yield room(missing, case)
+
+
+def require(source: CheckpointConfig | ScorerConfig, case: Case) -> None:
+    """Let a model be tried only with weights that are here: nothing is fetched for it.
+
+    Raises:
+        NotChecked: they aren't, which `weights` says as well.
+    """
+    if held(source).complete:
+        return
+    if not from_hub(source) or case.offline:
+        raise NotCheckedError("not tried: its weights aren't here", "See weights, above.")
+    raise NotCheckedError(
+        "not tried: its weights aren't here yet",
+        "The first stage that needs them fetches them; `abo-vqa doctor` never does.",
+    )
+
+
+def to_fetch(
+    name: str, source: CheckpointConfig | ScorerConfig, here: Held, offline: bool
+) -> Finding:
+    """The warning about weights of the hub that the first use will fetch."""
+    needed = SIZES.get(source.path)
+    much = size(needed) if needed else "an unknown amount"
+    if here.missing:
+        what = f"{source.path}: {len(here.missing)} of its files are missing"
+    else:
+        what = f"{source.path}: weights aren't here yet"
+    numbers = {"bytes": needed} if needed else {}
+    if offline:
+        return warning(name, f"{what} (up to {much})", "See model hub, below.", numbers)
+    return warning(
+        name,
+        f"{what}: up to {much} will be fetched at first use",
+        "On a machine without a network, bring a copy of another's cache (docs/doctor.md).",
+        numbers,
+    )
+
+
+def room(missing: list[CheckpointConfig | ScorerConfig], case: Case) -> Finding:
+    """Whether the hub's cache has room for weights that aren't there, beside what the stages will
+    write into a checkout on the same disk."""
+    import shutil
+
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE)
+    free = shutil.disk_usage(nearest(folder)).free
+    needed = sum(SIZES.get(s.path, 0.0) for s in missing)
+    said = f"{free / GB:.1f} GB free in {folder}, {needed / GB:.1f} GB to be fetched"
+    numbers = {"free_bytes": float(free), "needed_bytes": needed}
+    if same_disk(folder, case.root) and (beside := in_checkout(case)):
+        needed += beside
+        said += (
+            f"; the checkout, on the same disk, needs {beside / GB:.1f} GB: "
+            f"{needed / GB:.1f} GB together"
+        )
+        numbers["together_bytes"] = needed
+    if needed <= free:
+        return ok("hub cache", said, numbers)
+    advice = (
+        f"Make {(needed - free) / GB:.0f} GB of room, or set HF_HOME to a folder on another disk."
+    )
+    return problem("hub cache", said, advice, numbers)
+
+
+def same_disk(one: Path, other: Path) -> bool:
+    """Whether two folders, which needn't be there yet, have their room in common."""
+    return device_of(one) == device_of(other)
+
+
+def in_checkout(case: Case) -> float:
+    """Bytes that the stages will yet write; 0 if that can't be told, as `machine.disk` says."""
+    try:
+        return need(case)[1]
+    except Exception:  # of DVC, about its configuration
+        return 0.0

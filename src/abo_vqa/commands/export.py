@@ -1,0 +1,35 @@
+"""`abo-vqa export`: the set as Parquet with its pictures, a data card, and Croissant metadata.
+
+abo-vqa export                      # data/export, for datasets.load_dataset("data/export")
+abo-vqa export --choices 4          # with four choices a question
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abo_vqa.config import load_config
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.paths import EXPORT
+from abo_vqa.data.columns import add_option
+from abo_vqa.reporting.publish.export import export
+
+if TYPE_CHECKING:
+    pass
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=EXPORT, help="folder (default: %(default)s)")
+    parser.add_argument(
+        "--choices", type=int, metavar="K", help="add K choices a question, one of them right"
+    )
+    add_option(parser)
+
+
+def command(args: argparse.Namespace) -> int:
+    if args.choices is not None and not 2 <= args.choices <= 26:
+        raise UserError(f"--choices {args.choices}: from 2 to 26.")
+    print(export(load_config(), args.out, args.choices, args.columns))
+    return 0

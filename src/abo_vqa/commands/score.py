@@ -1,0 +1,184 @@
+"""`abo-vqa score`: any table of answers and predictions → a score a row and metric, intervals."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from abo_vqa.config import Config, load_config
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.json_files import write_json
+from abo_vqa.core.paths import SAMPLE_MODELS
+from abo_vqa.core.stage import pin_threads
+from abo_vqa.core.tables import write_table
+from abo_vqa.data.columns import add_option
+from abo_vqa.evaluation.given_answers import read_answers
+from abo_vqa.evaluation.table import METRICS, WORDNET
+from abo_vqa.evaluation.table_scores import resampled, score_table, summarise
+from abo_vqa.reporting.score_figures import FIGURES, LONGEST_NAME, draw
+
+if TYPE_CHECKING:
+    pass
+
+CHOICES = ("accuracy", *(name for name in METRICS if name != "bertscore_f1_rescaled"))
+REAL = {"bertscore": "roberta-large", "bartscore": "bart-large-cnn"}
+
+
+def neural(metric: str) -> bool:
+    """Whether a metric needs a model."""
+    return metric.startswith(tuple(REAL))
+
+
+def encoder(metric: str, config: Config) -> str:
+    """The model behind a neural metric, in words for the terminal; "" for the others."""
+    if not neural(metric):
+        return ""
+    family = "bertscore" if metric.startswith("bertscore") else "bartscore"
+    path = str(getattr(config.scorers, family).path)
+    return f"toy encoder {path}, not {REAL[family]}" if toy(path) else path
+
+
+def toy(path: str) -> bool:
+    """Whether a model is one of the embedded sample's."""
+    return Path(path).absolute().is_relative_to(SAMPLE_MODELS.absolute())
+
+
+def chosen_metrics(text: str | None, config: Config) -> list[str]:
+    """The metrics named in "a,b"; for None all whose models can be taken seriously.
+
+    Raises:
+        UserError: one isn't known.
+    """
+    if text is None:
+        return [name for name in CHOICES if not encoder(name, config).startswith("toy")]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in CHOICES]
+    if unknown or not names:
+        wrong = f"there is no metric {', '.join(unknown)}" if unknown else "no metric is named"
+        raise UserError(f"--metrics {text!r}: {wrong}. There are: {', '.join(CHOICES)}.")
+    return [name for name in CHOICES if name in names]
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder for the results, free of an earlier table's figures.
+
+    Raises:
+        UserError: it can't be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in FIGURES:
+            for old in (folder / f"{name}.png", folder / "data" / f"{name}.csv"):
+                old.unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"--out {folder}: can't write there: {error.strerror}.") from error
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    # Names of metrics are copied from here: a line break inside one would make it another.
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "file",
+        type=Path,
+        help="CSV with right answers and predictions under any of their usual names; "
+        "an error, a question and a picture's path are used where present",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for scores and figures")
+    parser.add_argument(
+        "--metrics", help="some of those below, with commas (default: all with real models)"
+    )
+    add_option(parser)
+    parser.epilog = "metrics:\n" + "\n".join(f"  {name}" for name in CHOICES)
+
+
+def score_all(
+    rows: pd.DataFrame, metrics: Sequence[str], config: Config, asked: bool
+) -> tuple[pd.DataFrame, dict[str, str], list[str]]:
+    """Scores, signatures, and what had to be left out: models that nobody asked for by name."""
+    if not any(map(neural, metrics)):
+        return *score_table(rows, metrics, config), []
+    from abo_vqa.core.devices import pick_device
+
+    device = str(pick_device(config.compute.device))
+    if asked:
+        return *score_table(rows, metrics, config, device), []
+    scored, signature = score_table(rows, [m for m in metrics if not neural(m)], config)
+    notes = []
+    for family in REAL:
+        own = [name for name in metrics if name.startswith(family)]
+        try:
+            found, said = score_table(rows, own, config, device)
+        except UserError as error:
+            notes.append(f"left out: {', '.join(own)}: {error}")
+            continue
+        scored, signature = scored.join(found), signature | said
+    return scored, signature, notes
+
+
+def report(summary: dict[str, Any], notes: Sequence[str], rows: pd.DataFrame, args: Any) -> None:
+    """Print the numbers, and all that a reader of them has to know."""
+    for note in notes:
+        print(note)
+    for name, found in summary["metrics"].items():
+        model = f"  ({summary['encoders'][name]})" if name in summary["encoders"] else ""
+        bounds = "[no interval]"
+        if found["low"] is not None:
+            bounds = f"[{found['low']:.4f}, {found['high']:.4f}]"
+        print(f"{name:22} {found['mean']:8.4f}  {bounds}{model}")
+    print(f"{summary['answered']:,} of {summary['rows']:,} rows scored → {args.out}")
+    if not summary["answered"]:
+        print(
+            f"abo-vqa score: every row has an error (the first: {rows['error'].iloc[0]!r}), so "
+            "only accuracy is known: 0. With --columns error= the errors are ignored.",
+            file=sys.stderr,
+        )
+
+
+def command(args: argparse.Namespace) -> int:
+    config = load_config()
+    metrics = chosen_metrics(args.metrics, config)
+    given = read_answers(args.file, args.columns)
+    prepare(args.out)  # before any long work
+    pin_threads(config.threads)
+    if set(WORDNET) & set(metrics):
+        from abo_vqa.evaluation.wordnet import ensure_wordnet
+
+        ensure_wordnet()  # before any long work
+    rows = given.rows
+    scored, signature, missing = score_all(rows, metrics, config, args.metrics is not None)
+    print(given.described)
+    notes = [*given.notes, resampled(rows, given.taken.get("image_path")), *missing]
+    if args.metrics is None and any(encoder(name, config).startswith("toy") for name in CHOICES):
+        notes.append(
+            "left out: BERTScore and BARTScore, for which there are only the sample's toy encoders "
+            "here (scorers in the profile; or ask for them with --metrics)"
+        )
+    names = [str(name) for name in scored]
+    summary = {
+        **summarise(rows, scored, config),
+        "signature": signature,
+        "columns": dict(given.taken),
+        "encoders": {name: text for name in names if (text := encoder(name, config))},
+        "notes": notes,
+    }
+    table = given.table
+    for name in names:
+        values = np.full(len(table), np.nan)  # a row that was left out has none
+        values[given.kept] = scored[name]
+        table[name] = values
+    write_table(table, args.out / "scores.csv")
+    write_json(summary, args.out / "summary.json")
+    name = args.file.name
+    short = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    draw(rows, scored, config, short, args.out)
+    report(summary, notes, rows, args)
+    return 0

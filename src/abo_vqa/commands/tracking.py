@@ -1,0 +1,23 @@
+"""`abo-vqa tracking`: create MLflow's database, mend a moved checkout's, send what has to wait.
+
+`make setup` runs it, since several processes can't create the database at the same time.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from abo_vqa.config import load_config
+from abo_vqa.core.tracking.backend import prepare, store
+from abo_vqa.core.tracking.outbox import deliver_pending
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """It takes none."""
+
+
+def command(args: argparse.Namespace) -> int:
+    experiment = load_config().tracking.experiment
+    print(f"MLflow experiment {experiment} (id {prepare(experiment)}) at {store()[0]}")
+    deliver_pending()  # says itself what still has to wait
+    return 0

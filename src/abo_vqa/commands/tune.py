@@ -1,0 +1,37 @@
+"""`abo-vqa tune`: a search over LoRA's settings with Optuna; trials are MLflow runs.
+
+Each trial trains with the stage's own code on the same held-out rows; test rows are never touched.
+A trial whose accuracy after an epoch is below the median of earlier trials is stopped. The study is
+a SQLite file and a trial has the stage's checkpoints, so that a killed search goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from abo_vqa.config import load_config
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.stage import pin_threads
+from abo_vqa.training.search import reproduce, search
+
+if TYPE_CHECKING:
+    pass
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--trials", type=int, default=20, help="in all, earlier ones included")
+
+
+def command(args: argparse.Namespace) -> int:
+    import optuna
+
+    if args.trials < 1:
+        raise UserError(f"--trials: found {args.trials}; at least 1.")
+    config = load_config()
+    pin_threads(config.threads)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    accuracy, best, pruned = search(config, args.trials)
+    print(f"{args.trials} trials, {pruned} stopped early; best held-out accuracy {accuracy:.3f}:")
+    print(f"  {reproduce(best)}")
+    return 0

@@ -1,0 +1,53 @@
+"""`abo-vqa ui`: browse the recorded runs in MLflow (`make ui`)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+
+from abo_vqa.config import load_config
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.tracking.backend import is_server, prepare, store
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: for other machines as well")
+    parser.add_argument("--port", type=int, default=5000)
+
+
+def check_free(host: str, port: int) -> None:
+    """Raises UserError if nothing can listen at an address."""
+    if not 0 < port < 65536:
+        raise UserError(f"--port: found {port}; 1 to 65535.")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((host, port))
+        except OSError as error:
+            raise UserError(
+                f"can't listen at {host}:{port} ({error.strerror or error}). Another program has "
+                f"the port (on macOS, AirPlay has 5000), or the host isn't this machine's. Choose "
+                f"another: make ui PORT={port + 1}, or abo-vqa ui --port {port + 1}."
+            ) from error
+
+
+def command(args: argparse.Namespace) -> int:
+    """Start MLflow's browser in this process's place, or say which server to open."""
+    uri, artifacts = store()
+    if is_server(uri):
+        print(f"MLFLOW_TRACKING_URI is a server, which shows its runs itself: open {uri}")
+        return 0
+    check_free(args.host, args.port)
+    prepare(load_config().tracking.experiment)
+    shown = "127.0.0.1" if args.host in ("0.0.0.0", "::") else args.host
+    print(f"open http://{shown}:{args.port} (it answers in about 10 s; Ctrl-C ends it)", flush=True)
+    # Jobs and more workers are for servers with many users: without them it starts twice as fast.
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    words = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+    words += ["--host", args.host, "--port", str(args.port), "--backend-store-uri", uri]
+    words += ["--default-artifact-root", artifacts] if artifacts else []
+    return os.execve(sys.executable, words, environment)

@@ -1,0 +1,199 @@
+"""CSV files read strictly: a line that says two things is refused with its number, never mended.
+
+pandas fills short lines with empty cells, takes the first of two columns of one name and lets an
+unclosed quote swallow the lines behind it, all without a word. Python's `csv` tells where a record
+starts and how many fields it has, so those are checked here.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import operator
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from abo_vqa.core.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+EXCEL = re.compile(r'"?sep=."?\s*$', re.IGNORECASE)  # a first line that Excel writes and hides
+LONGEST_FIELD = 1 << 24  # characters; csv's own limit of 131,072 cuts pictures in base64
+SHOWN = 3  # places named in a message
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A CSV file as it stands.
+
+    Attributes:
+        frame: strings only. A column without a name is called "Unnamed: 0" after its place, the
+            second of two columns of one name "answer.1", as pandas calls them.
+        lines: [n] the line of the file each row starts on; the header stands on line 1.
+        separator: ",", ";" or a tab.
+        header: the names as the file has them, without stray blanks.
+        doubled: names that several columns have.
+    """
+
+    frame: pd.DataFrame
+    lines: NDArray[np.int64]
+    separator: str
+    header: tuple[str, ...]
+    doubled: tuple[str, ...]
+
+
+def read_csv(path: str | Path) -> Parsed:
+    """Read a CSV whose first line is the header: UTF-8, any line ends, gzip or not.
+
+    Commas, semicolons and tabs separate: whichever splits the header into the most columns.
+
+    Raises:
+        UserError: there is no file, it isn't text or has no header, a line has more or fewer
+            fields than the header, or a quote isn't closed where its field ends.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    lines = list(io.StringIO(read_text(path), newline=""))
+    if lines and EXCEL.match(lines[0]):
+        lines[0] = "\n"  # the header shows the separator itself
+    header = next((line for line in lines if line.strip()), None)
+    if header is None:
+        raise UserError(f"{path} isn't a UTF-8 CSV with a header line: it is empty.")
+    separator = max(SEPARATORS, key=lambda mark: len(next(csv.reader([header], delimiter=mark))))
+    (_, names), *rows = records(path, lines, separator, blanks=f"{separator} " in header)
+    names = [name.strip() for name in names]
+    check_lengths(path, rows, len(names))
+    frame = pd.DataFrame([row for _, row in rows], columns=unique(names), dtype=object)
+    doubled = tuple(name for name, count in Counter(names).items() if count > 1 and name)
+    starts = np.asarray([start for start, _ in rows], dtype=np.int64)
+    return Parsed(frame, starts, separator, tuple(names), doubled)
+
+
+def read_text(path: Path) -> str:
+    """A text file's content without a byte order mark.
+
+    Raises:
+        UserError: it is missing, a folder, or not UTF-8.
+    """
+    if not path.is_file():
+        raise UserError(f"no table at {path}. Check the path, or run the stage that makes it.")
+    try:
+        data = path.read_bytes()
+        if data.startswith(b"\x1f\x8b"):
+            data = gzip.decompress(data)
+        text = data.decode("utf-8-sig")
+    except (UnicodeDecodeError, EOFError, OSError) as error:
+        raise UserError(
+            f"{path} isn't a UTF-8 CSV with a header line: {error}. "
+            "Save the table as a CSV in UTF-8."
+        ) from error
+    if "\0" in text:
+        raise UserError(f"{path} isn't a UTF-8 CSV with a header line: it holds zero bytes.")
+    return text
+
+
+def records(
+    path: Path, lines: Sequence[str], separator: str, blanks: bool
+) -> list[tuple[int, list[str]]]:
+    """All records, the header first, with the line each starts on; empty lines are left out.
+
+    Args:
+        blanks: a blank behind a separator is decoration, as the header shows.
+    Raises:
+        UserError: a quote isn't closed where its field ends, or whole lines stand inside quotes.
+    """
+    found: list[tuple[int, list[str]]] = []
+    reader = csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=blanks)
+    before = csv.field_size_limit(LONGEST_FIELD)
+    start = 1
+    try:
+        for record in reader:
+            if any(field.strip() for field in record) or len(record) > 1:
+                if found and reader.line_num > start:
+                    inside = lines[start : reader.line_num - 1]
+                    refuse_swallowed(path, start, inside, separator, len(found[0][1]))
+                found.append((start, record))
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, line {start}: a quote isn't closed where its field ends ({error}). A field "
+            'with quotes, separators or line breaks is written "so", and a quote inside it "".'
+        ) from error
+    finally:
+        csv.field_size_limit(before)
+    return found
+
+
+def refuse_swallowed(
+    path: Path, start: int, inside: Sequence[str], separator: str, columns: int
+) -> None:
+    """Raise UserError if the inner lines of a record look like records themselves.
+
+    Two columns' worth of text is no proof (a sentence has a comma): there, all lines must look so.
+    """
+    counts = [len(next(csv.reader([line], delimiter=separator), [])) for line in inside]
+    alike = [count == columns for count in counts if count]
+    if columns > 1 and alike and (any(alike) if columns > 2 else all(alike)):
+        raise UserError(
+            f"{path}: a quote opened on line {start} is closed on line {start + len(inside) + 1} "
+            "only, and whole lines of the table stand between. Close it, or double it if it is "
+            "part of the text."
+        )
+
+
+def check_lengths(path: Path, rows: Sequence[tuple[int, list[str]]], columns: int) -> None:
+    """Raise UserError if a row doesn't have one field a column."""
+    wrong = [(start, len(row)) for start, row in rows if len(row) != columns]
+    if not wrong:
+        return
+    few, many = (any(test(n, columns) for _, n in wrong) for test in (operator.lt, operator.gt))
+    kind = "fewer or more" if few and many else "fewer" if few else "more"
+    places = ", ".join(f"line {start} has {count}" for start, count in wrong[:SHOWN])
+    more = f" and {len(wrong) - SHOWN:,} others" if len(wrong) > SHOWN else ""
+    raise UserError(
+        f"{path}: {len(wrong):,} line(s) have {kind} fields than the header, which has {columns}: "
+        f"{places}{more}. {hint(rows, wrong, columns)}"
+    )
+
+
+def hint(
+    rows: Sequence[tuple[int, list[str]]], wrong: Sequence[tuple[int, int]], columns: int
+) -> str:
+    """What is likely to be the matter with lines of the wrong length, (line, fields) each."""
+    if len(wrong) == len(rows) and len({count for _, count in wrong}) == 1:
+        if columns > 1 and wrong[0][1] == 1:
+            return "Do the lines have another separator than the header?"
+        if all(row[columns:] and not any(row[columns:]) for _, row in rows):
+            return "Each line ends in separators that the header lacks: remove them."
+        return "All lines agree, so the header may be wrong: is it the first line of the file?"
+    hints = []
+    if any(count > columns for _, count in wrong):
+        hints.append("Text with separators needs quotes.")
+    if any(count < columns for _, count in wrong):
+        cut = wrong[-1][0] == rows[-1][0]
+        hints.append("Was the file cut off?" if cut else "Fields that are empty need separators.")
+    return " ".join(hints)
+
+
+def unique(header: Sequence[str]) -> list[str]:
+    """Column names without gaps and repetitions, as pandas makes them."""
+    names: list[str] = []
+    for place, name in enumerate(header):
+        base = name or f"Unnamed: {place}"
+        candidate, count = base, 0
+        while candidate in names:
+            count += 1
+            candidate = f"{base}.{count}"
+        names.append(candidate)
+    return names

@@ -1,0 +1,219 @@
+"""Which device, in which number format: what is asked for against what the machine has."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abo_vqa.core.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    import torch
+
+    from abo_vqa.config import CheckpointConfig, ComputeConfig
+
+# What the system shows of an NVIDIA card, whether or not torch can use it; the second is what
+# Windows gives a Linux of WSL, for cards of that vendor only.
+NODES = ("/dev/nvidia[0-9]*", "/usr/lib/wsl/lib/libcuda.so*")
+DRIVER = Path("/proc/driver/nvidia/version")
+HALF = (8, 0)  # Ampere, the first capability with arithmetic in bfloat16
+ANOTHER_BUILD = (
+    "Update the driver, or install a torch for the one that is there: "
+    "`make setup TORCH_BACKEND=auto`"
+)
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device for "auto", "cpu", "cuda" or "cuda:1"; with several processes, each its own GPU.
+
+    A GPU comes with its number, and is made the current one: libraries that are told "cuda", or
+    nothing, mean that one.
+
+    Raises:
+        UserError: a GPU is asked for that isn't there or can't be used.
+    """
+    import torch
+
+    if wanted == "auto":
+        fault = gpu_fault()
+        if fault:
+            say_once(f"compute.device is auto, taking the CPU: {fault}")
+        wanted = "cuda" if torch.cuda.is_available() and not fault else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise UserError(
+            f"compute.device: {wanted!r} isn't a device; use auto, cpu, cuda or cuda:1."
+        ) from error
+    if device.type == "cpu":
+        return torch.device("cpu")
+    if device.type != "cuda":
+        raise UserError(
+            f"compute.device: nothing here was ever tried on {wanted!r}, and some arithmetic "
+            "is in float64, which not every device has; use auto, cpu, cuda or cuda:1."
+        )
+    return gpu(device)
+
+
+def gpu(device: torch.device) -> torch.device:
+    """A card with its number, made the current one.
+
+    Raises:
+        UserError: it isn't there or can't be used.
+    """
+    import torch
+
+    index = process_index() if device.index is None else device.index
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count and index >= count:
+        raise UserError(
+            f"compute.device: cuda:{index} isn't there, torch sees {count} GPU(s), numbered from "
+            "0. With several processes (LOCAL_RANK), start one for each GPU at most."
+        )
+    if fault := gpu_fault(index):
+        raise UserError(f"compute.device is {device}, but {fault}")
+    if not count:
+        raise UserError(f"compute.device is {device}, but torch sees no GPU; use auto or cpu.")
+    if fault := start_fault(index):
+        raise UserError(
+            f"{fault} See who uses it with nvidia-smi; compute.device names another card (cuda:1), "
+            "or the CPU (cpu), to go on without it."
+        )
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
+
+
+def process_index() -> int:
+    """One process a GPU (set by torchrun and accelerate launch), else the first."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def gpu_fault(index: int | None = None) -> str:
+    """Why an NVIDIA GPU that is there can't be used, and what to do; "" if nothing is wrong.
+
+    torch itself answers such a machine with a warning at most, and a CPU takes days for what a
+    card does in minutes.
+
+    Args:
+        index: the card's number; None: this process's.
+    """
+    import torch
+
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
+        return ""  # hidden on purpose
+    if torch.cuda.is_available():
+        return card_fault(process_index() if index is None else index)
+    if not any(next(Path("/").glob(node[1:]), None) for node in NODES):
+        return ""
+    if torch.version.cuda is None:
+        return (
+            f"this machine has an NVIDIA GPU, and torch {torch.__version__} was built without "
+            "CUDA. Install another build: `make setup TORCH_BACKEND=auto`."
+        )
+    return (
+        f"this machine has an NVIDIA GPU that torch {torch.__version__} (CUDA "
+        f"{torch.version.cuda}) can't use; the driver is {driver()}. {ANOTHER_BUILD}, or e.g. "
+        "TORCH_BACKEND=cu126 for drivers from 525 on."
+    )
+
+
+def card_fault(index: int) -> str:
+    """Why torch's kernels don't run on one of the cards that it sees, or ""."""
+    import torch
+
+    if index >= torch.cuda.device_count():
+        return ""
+    try:
+        capability = torch.cuda.get_device_capability(index)
+    except (RuntimeError, torch.cuda.DeferredCudaCallError):
+        return ""  # `start_fault` says what is wrong with it
+    return capability_fault(index, capability)
+
+
+def start_fault(index: int) -> str:
+    """Why a card doesn't start, or "": full of another process's work, reserved by one, broken.
+
+    That may be over in a minute, so nobody should find a run on the CPU for it.
+    """
+    import torch
+
+    try:
+        torch.cuda.mem_get_info(index)
+    except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
+        return f"cuda:{index} doesn't start ({first_line(error)})."
+    return ""
+
+
+def capability_fault(index: int, capability: tuple[int, int]) -> str:
+    """Why torch's kernels don't run on a card, or "".
+
+    A build holds machine code for some capabilities, which runs on later ones of the same major
+    number, and perhaps an intermediate form for all later ones.
+    """
+    import torch
+
+    built = torch.cuda.get_arch_list()
+    if torch.version.hip or not built:
+        return ""
+    major, minor = capability
+    for name in built:
+        found = re.fullmatch(r"(sm|compute)_(\d+)(\d)[af]?", name)
+        if found is None:
+            continue
+        kind, built_major, built_minor = found[1], int(found[2]), int(found[3])
+        later = (major, minor) >= (built_major, built_minor)
+        if later and (kind == "compute" or major == built_major):
+            return ""
+    return (
+        f"{torch.cuda.get_device_name(index)} has capability {major}.{minor}, and torch "
+        f"{torch.__version__} holds kernels for {', '.join(built)} only. "
+        "Install an older build, e.g. `make setup TORCH_BACKEND=cu126`."
+    )
+
+
+def driver() -> str:
+    """The NVIDIA driver's version as the kernel module states it, or "unknown"."""
+    try:
+        found = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", DRIVER.read_text(encoding="utf-8"))
+    except OSError:
+        return "unknown"
+    return found[1] if found else "unknown"
+
+
+def pick_dtype(
+    checkpoint: CheckpointConfig, compute: ComputeConfig, device: torch.device
+) -> torch.dtype:
+    """The checkpoint's own dtype, else on a GPU `compute.dtype`, else float32.
+
+    Half precision on a CPU is slower than float32 on most machines, so `compute.dtype` doesn't
+    apply there; `models.<name>.dtype` does. Cards without bfloat16 arithmetic emulate it slowly,
+    and some layers refuse it: they get float16, as do 8-bit weights, whose products are float16.
+    """
+    import torch
+
+    name = checkpoint.dtype or (compute.dtype if device.type != "cpu" else "float32")
+    if name == "bfloat16" and checkpoint.quantize == "8bit":
+        name = "float16"
+    if name == "bfloat16" and device.type == "cuda" and not has_bfloat16(device):
+        card = torch.cuda.get_device_name(device)
+        say_once(f"{card} has no arithmetic in bfloat16: taking float16.")
+        name = "float16"
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a card computes in bfloat16 itself; torch's own question counts emulation."""
+    import torch
+
+    return bool(torch.version.hip) or torch.cuda.get_device_capability(device) >= HALF
+
+
+@cache
+def say_once(text: str) -> None:
+    """Tell the user something that holds for the whole process."""
+    print(text, file=sys.stderr)

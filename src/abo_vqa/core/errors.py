@@ -1,0 +1,44 @@
+"""What can stop a command. Every error has the exit code that the command ends with."""
+
+
+class AboVqaError(Exception):
+    """The root of this project's errors.
+
+    Attributes:
+        exit_code: what the process ends with if nobody handles the error.
+    """
+
+    exit_code = 1
+
+
+class UserError(AboVqaError):
+    """Something the user can mend; the message says what was found, what is allowed, what to do."""
+
+    exit_code = 2
+
+
+class RetryLaterError(AboVqaError):
+    """Everything is saved and goes on later, e.g. when a daily quota is spent (EX_TEMPFAIL)."""
+
+    exit_code = 75
+
+
+class TerminatedError(AboVqaError):
+    """A signal arrived and everything is saved; the same command resumes.
+
+    It ends with 143 = 128 + 15 after SIGTERM, and with 130 after Ctrl-C.
+    """
+
+    exit_code = 143
+
+
+def first_line(error: BaseException, longest: int = 300) -> str:
+    """Return the first line of an error's message without its full stop.
+
+    What follows it is for the developers of the library that raised it.
+
+    Args:
+        error: the error.
+        longest: maximum number of characters.
+    """
+    return str(error).partition("\n")[0].rstrip(". ")[:longest]

@@ -1,0 +1,56 @@
+"""Digests of values, files and our own code, for cache keys."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+
+def fingerprint(value: Any) -> str:
+    """16 hex digits of the SHA-256 of `value` as canonical JSON (keys sorted)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_md5(path: str | Path) -> str:
+    """MD5 of a file's bytes: the hash DVC records for it."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "md5").hexdigest()
+
+
+@cache
+def stage_code(stage: str) -> Mapping[str, str]:
+    """Digests of the source files that a stage's results depend on, for its journal's key.
+
+    dvc.yaml lists them, so what makes DVC run a stage again also starts its journal anew.
+
+    Args:
+        stage: its name in dvc.yaml; of a matrix, without the part after the @.
+    Returns:
+        Path below src → MD5. Without a dvc.yaml beside the sources (the package was installed from
+        a wheel), of every source file.
+    """
+    source = Path(__file__).parents[2]
+    listed = source.parent / "dvc.yaml"
+    parts = ["src/abo_vqa"]
+    if listed.is_file():
+        deps = yaml.safe_load(listed.read_text(encoding="utf-8"))["stages"][stage]["deps"]
+        parts = [dep for dep in deps if dep.startswith("src/")]
+    places = [source / part.removeprefix("src/") for part in parts]
+    files = [f for place in places for f in (sorted(place.rglob("*.py")) or [place])]
+    return MappingProxyType({f.relative_to(source).as_posix(): file_md5(f) for f in files})
+
+
+def content_digest(path: Path) -> str:
+    """A digest of a file's bytes, or of all files' in a folder."""
+    if path.is_file():
+        return file_md5(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return fingerprint([(str(f.relative_to(path)), file_md5(f)) for f in files])

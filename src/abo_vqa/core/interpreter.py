@@ -1,0 +1,88 @@
+"""The Python that a stage runs in: the checkout's own, where the one that was started won't do.
+
+DVC runs `python3 src/abo_vqa ...` with whatever `python3` the shell finds. Every Python, 2.7
+included, must be able to read this file far enough to say what is wrong: hence its plain syntax.
+"""
+
+import os
+import sys
+
+OLDEST = (3, 11)
+# What the dependencies in pyproject.toml are imported as (a test compares the two), the best known
+# first: a message names four.
+PACKAGES = (
+    "pandas", "torch", "transformers", "mlflow", "dvc", "numpy", "PIL", "accelerate", "bert_score",
+    "filelock", "google.genai", "huggingface_hub", "imagehash", "isal", "jinja2", "matplotlib",
+    "msgspec", "nltk", "open_clip", "optuna", "packaging", "peft", "psutil", "pyarrow", "pydantic",
+    "requests", "rouge_score", "safetensors", "scipy", "sklearn", "sqlalchemy", "tokenizers",
+    "torchvision", "tqdm", "urllib3", "yaml",
+)  # fmt: skip
+# Set in a process that was handed over, so that none is handed over twice.
+HANDED_OVER = "ABO_VQA_HANDED_OVER"
+REMEDY = (
+    "Run `source .venv/bin/activate` and the same command again, or `make repro`; "
+    "`make setup` installs what is missing into .venv."
+)
+
+
+def absent():
+    # type: () -> list[str]
+    """The packages this Python lacks."""
+    from importlib.util import find_spec
+
+    missing = []
+    for name in PACKAGES:
+        try:
+            found = find_spec(name)
+        except ImportError:  # "google.genai" where there is no "google"
+            found = None
+        if found is None:
+            missing.append(name)
+    return missing
+
+
+def shortcoming():
+    # type: () -> str
+    """Why this Python won't do, as the rest of a sentence; "" if it will."""
+    if sys.version_info < OLDEST:
+        return "is version " + sys.version.split()[0] + "; 3.11 or newer is needed"
+    missing = absent()
+    if not missing:
+        return ""
+    more = len(missing) - 4
+    return "lacks " + ", ".join(missing[:4]) + (" and " + str(more) + " more" if more > 0 else "")
+
+
+def environment(root):
+    # type: (str) -> str
+    """The Python of the environment in the checkout (of the main one, in DVC's temporary copy)."""
+    for folder in (root, os.environ.get("DVC_ROOT", "")):
+        python = os.path.join(folder, ".venv", "bin", "python")
+        if folder and os.path.isfile(python):
+            return python
+    return ""
+
+
+def ensure(root):
+    # type: (str) -> None
+    """Return if this Python will do; else go on in `root`'s environment, or end with exit code 2.
+
+    Args:
+        root: the checkout that the sources belong to.
+    """
+    reason = shortcoming()
+    if not reason:
+        return
+    line = "abo-vqa: " + (sys.executable or "this Python") + " " + reason
+    python = environment(root)
+    if python and not os.environ.get(HANDED_OVER):
+        line += ": going on with " + python + " (`source .venv/bin/activate` makes it the default)."
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+        inherited = dict(os.environ)
+        inherited.pop("PYTHONHOME", None)  # as `activate` does: it is the other Python's
+        inherited[HANDED_OVER] = "1"
+        os.execve(python, [python] + sys.argv, inherited)
+    more = " (`dvc checkout` brings back what DVC removed.)" if os.environ.get("DVC_STAGE") else ""
+    sys.stderr.write(line + ".\n" + REMEDY + more + "\n")
+    sys.exit(2)

@@ -1,0 +1,56 @@
+"""Where the pipeline's files are, relative to the repository's root. dvc.yaml names the same."""
+
+from pathlib import Path
+
+DATA = Path("data")
+REPORTS = Path("reports")
+
+PROFILES = Path("conf/profiles")
+DATA_DVC = Path("data.dvc")  # pins the archives
+SAMPLE_DATA = DATA / "raw/sample"
+SAMPLE_MODELS = Path("models/sample")
+
+# curate
+BALANCED = DATA / "balanced.csv"
+TYPES = DATA / "types.csv"
+FUNNEL = DATA / "funnel.json"
+# generate
+VQA = DATA / "vqa.csv"
+REJECTS = DATA / "rejects.csv"
+GENERATION = DATA / "generate.json"
+# split
+TRAIN = DATA / "train.csv"
+TEST = DATA / "test.csv"
+AUDIT = DATA / "audit.json"
+# embed, inputs
+EMBEDDINGS = DATA / "embeddings"
+INPUTS = DATA / "inputs"
+# baseline
+BASELINES = REPORTS / "baselines"
+BLIND = BASELINES / "blind"
+# finetune, predict
+ADAPTER = Path("models/adapter")
+TRAINING = REPORTS / "training.json"
+FINETUNED = REPORTS / "finetuned"
+# evaluate
+SCORES = REPORTS / "scores"
+METRICS = REPORTS / "metrics.json"
+EVALUATION = REPORTS / "evaluation.json"
+# report
+REPORT = REPORTS / "report.html"
+REPORT_MARKDOWN = REPORTS / "report.md"
+REPORT_PDF = REPORTS / "report.pdf"
+BROWSER = REPORTS / "browser.html"
+FIGURES = REPORTS / "figures"
+CARDS = REPORTS / "cards"
+THUMBNAILS = REPORTS / "thumbnails"
+# commands beside the pipeline
+EXPORT = DATA / "export"
+MERGED = Path("models/merged")
+CHOICES = REPORTS / "choices"
+
+
+def predictions_of(model: str) -> Path:
+    """The table of a baseline's answers; a blind baseline's name starts with "blind-"."""
+    folder = BLIND / model.removeprefix("blind-") if model.startswith("blind-") else None
+    return (folder or BASELINES / model) / "predictions.csv"

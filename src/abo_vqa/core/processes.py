@@ -1,0 +1,280 @@
+"""Several processes for one stage, on one machine or many; and when a process should stop.
+
+`accelerate launch`, `torchrun` and `--processes N` (over torchrun) tell each process its number
+and how many there are. They share nothing but a folder of journals, so none waits for another,
+and a process that dies is started again and goes on from the journals.
+
+A stage whose caller was killed (DVC by the out-of-memory killer, a batch system or a closed
+session) would go on for nobody, in the way of the next one: it stops, with its work saved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abo_vqa.core.errors import RetryLaterError, TerminatedError, UserError
+
+if TYPE_CHECKING:
+    import psutil
+
+RESTARTS = 3  # of all processes, after one of them died
+REFUSED = "ABO_VQA_REFUSED"  # names the file of `note_of_refusal`
+# Seconds that torchrun has to end when it is told to: it gives the processes 30 to save their work.
+GRACE = 35.0
+AFTER_THIS_STEP = b"\nsaving after this step; a second Ctrl-C stops at once\n"
+SCRIPT = Path(__file__).parents[1] / "__main__.py"  # what torchrun runs
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process's number, and how many there are: (0, 1) outside a launcher."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def cores() -> int:
+    """Processor cores that this process may use: fewer than there are in a container."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def how_many(text: str) -> int:
+    """A number of processes, as argparse's `type`."""
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"found {text!r}; a whole number, at least 1")
+
+
+def launch(processes: int, arguments: Sequence[str]) -> int:
+    """Run an abo-vqa command in N processes of this machine, each with its own GPU if there are.
+
+    Raises:
+        UserError: one of them found what only the user can mend.
+        ComeBackLater: processes died again and again; their answers are kept.
+        Reclaimed: SIGTERM came, or the caller was killed; the processes have stopped too.
+        KeyboardInterrupt: Ctrl-C came; likewise.
+    """
+    torchrun = [sys.executable, str(Path(__file__).parent / "torchrun.py"), "--standalone"]
+    torchrun += [f"--nproc-per-node={processes}", f"--max-restarts={RESTARTS}"]
+    # torchrun would choose one thread a process, and warn about it; the stage sets its own.
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    command = [*torchrun, str(SCRIPT), *arguments]
+    with tempfile.TemporaryDirectory(prefix="abo-vqa-") as folder:
+        note = Path(folder) / "refused"
+        code = run_to_end(command, {**environment, REFUSED: str(note)})
+        if note.exists():
+            stop = UserError(
+                f"one of {processes} processes stopped, for the reason above. The answers so far "
+                "are kept: mend it and run the same command to go on."
+            )
+            stop.exit_code = int(note.read_text(encoding="utf-8") or stop.exit_code)
+            raise stop
+    if code:
+        raise RetryLaterError(
+            f"one of {processes} processes failed more than {RESTARTS} times (see above). "
+            "The answers so far are kept: run the same command to go on."
+        )
+    return 0
+
+
+def run_to_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run torchrun, ending it on SIGTERM and Ctrl-C; its exit code.
+
+    In a session of its own: a terminal's Ctrl-C reaches this process only, which says so once. What
+    kills this process at once (kill -9, a terminal that is closed) is noticed by `supervised`.
+    """
+    with (
+        terminable(),
+        supervised(),
+        subprocess.Popen(command, env=environment, start_new_session=True) as launcher,
+    ):
+        try:
+            return launcher.wait()
+        except (SystemExit, KeyboardInterrupt):  # the first is what `terminable` makes of SIGTERM
+            launcher.terminate()  # torchrun passes it on
+            try:
+                launcher.wait(GRACE)
+            except (subprocess.TimeoutExpired, SystemExit, KeyboardInterrupt):
+                launcher.kill()
+            raise
+
+
+def note_of_refusal() -> Path | None:
+    """The file that is there once one of `launch`'s processes has met what only the user can mend;
+    None outside of them."""
+    note = os.environ.get(REFUSED)
+    return Path(note) if note and "RANK" in os.environ else None
+
+
+def refused() -> bool:
+    """Whether one of `launch`'s processes has met what only the user can mend."""
+    note = note_of_refusal()
+    return note is not None and note.exists()
+
+
+def refuse(note: Path, code: int) -> bool | None:
+    """Leave word that going on makes no sense: whether this process is the first to, or None if it
+    couldn't.
+
+    A process that could ends with 0: for any other code torchrun would start all of them again,
+    and again, and print tracebacks.
+
+    Args:
+        code: what `launch` is to end with; it reads it once all processes have ended.
+    """
+    try:
+        with note.open("x", encoding="utf-8") as file:
+            file.write(str(code))
+    except FileExistsError:
+        return False
+    except OSError:  # a full disk, or the launcher has gone
+        return None
+    return True
+
+
+@contextmanager
+def supervised() -> Iterator[None]:
+    """Within the block, take the death of whoever waits for this process as a SIGTERM."""
+    over = threading.Event()
+    watched = callers()
+    if watched:
+        threading.Thread(target=stop_with, args=(watched, over), daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does: what is open is closed, and recorded as killed.
+
+    Raises:
+        Reclaimed: it came.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(143)  # not an Exception, which a row's own failure handling would catch
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except SystemExit as end:
+        if end.code != 143:
+            raise
+        raise TerminatedError("stopped by SIGTERM; run it again to go on.") from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def until_reclaimed() -> Iterator[Callable[[], int]]:
+    """Remember SIGTERM and Ctrl-C instead of dying of them; a second Ctrl-C ends the work at once.
+
+    Yields:
+        A function that tells which came: its number, or 0.
+    """
+    came = 0
+
+    def note(number: int, frame: object) -> None:
+        nonlocal came
+        came = number
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)
+            if rank_and_world()[0] > 0:
+                return
+            with suppress(OSError):  # not print: the signal may have come in the midst of one
+                os.write(2, AFTER_THIS_STEP)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    # A shell's job in the background ignores Ctrl-C: it is meant for another command.
+    heard = [number for number, handler in before.items() if handler != signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, note)
+    try:
+        yield lambda: came
+    finally:
+        for number in heard:
+            signal.signal(number, before[number])
+
+
+def reclaimed_by(number: int, where: str) -> TerminatedError:
+    """What ends work that a signal has stopped, all of it saved.
+
+    Args:
+        number: of the signal; 0 where it came to another process.
+        where: how far the work got, e.g. "at step 7".
+    """
+    what = "interrupted" if number == signal.SIGINT else "stopped by SIGTERM"
+    stop = TerminatedError(f"{what} {where}; run it again to go on.")
+    stop.exit_code = 128 + (number or signal.SIGTERM)
+    return stop
+
+
+def callers() -> list[psutil.Process]:
+    """The processes that wait for this one: a launcher of several, DVC, and shells in between.
+
+    Empty for a command that a person started, which may well outlive their shell.
+    """
+    import psutil
+
+    parents = psutil.Process().parents()
+    named = [is_dvc(parent) for parent in parents]
+    count = named.index(True) + 1 if True in named else 0
+    if "RANK" in os.environ or REFUSED in os.environ:  # one of several, or their torchrun
+        count = max(count, 1)
+    return parents[:count]
+
+
+def is_dvc(process: psutil.Process) -> bool:
+    """Whether a process's command line is DVC's: a script, or `python -m dvc`."""
+    import psutil
+
+    try:
+        return any(map(names_dvc, process.cmdline()[:3]))
+    except psutil.Error:  # it has ended, or belongs to somebody else
+        return False
+
+
+def names_dvc(word: str) -> bool:
+    """Whether a word of a command line is DVC itself."""
+    return Path(word).name in ("dvc", "dvc.exe")
+
+
+def stop_with(watched: Sequence[psutil.Process], over: threading.Event, every: float = 1.0) -> None:
+    """Send this process SIGTERM as soon as one of the others has ended.
+
+    Args:
+        over: set when nobody needs this any more.
+        every: seconds between looks.
+    """
+    while not over.wait(every):
+        for process in watched:
+            if not alive(process):
+                with suppress(OSError):  # the terminal is closed
+                    print(f"the process that started this one ({process.pid}) has ended: "
+                          "stopping too", file=sys.stderr, flush=True)  # fmt: skip
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether a process runs; one that has ended and waits to be collected doesn't."""
+    import psutil
+
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,143 @@
+"""What the system refused (a full disk, a read-only one, a missing permission), in one message."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from abo_vqa.core.errors import UserError
+
+EXIT_CODE = 74  # EX_IOERR: mend the machine, not the command
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
+WRONG_KIND = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+DEVICE = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE}
+# Libraries in C++ and Rust raise exceptions of their own, whose text holds the number:
+# "[Errno 28]", "os error 28", "Os { code: 28".
+NUMBER = re.compile(r"(?:errno|os error|Os \{ code:) ?(\d+)", re.IGNORECASE)
+# sqlite3's result codes.
+DATABASE = {8: errno.EROFS, 10: errno.EIO, 13: errno.ENOSPC, 14: errno.EACCES}
+
+
+def refusal(error: BaseException) -> OSError | None:
+    """The system's refusal that is, or is behind, an exception; None for any other exception."""
+    for found in chain(error):
+        if isinstance(found, OSError) and found.errno in FULL | FORBIDDEN | WRONG_KIND | DEVICE:
+            return found
+        if isinstance(found, sqlite3.Error):
+            code = DATABASE.get((getattr(found, "sqlite_errorcode", None) or 0) & 0xFF)
+            if code is not None:
+                return OSError(code, str(found), None)
+        for number in map(int, NUMBER.findall(str(found))):
+            if number in FULL | {errno.EROFS}:
+                return OSError(number, os.strerror(number), None)
+    return None
+
+
+@contextmanager
+def storing(path: Path, needed: int | None = None) -> Iterator[None]:
+    """Name `path` in the refusal to store more that the block meets, whatever a library says.
+
+    Args:
+        needed: bytes of what is written, where known.
+    Raises:
+        OSError: the disk, a quota or the limit of a file's size is reached.
+    """
+    try:
+        yield
+    except Exception as error:
+        refused = refusal(error)
+        if refused is None or refused.errno not in FULL:
+            raise
+        named = NoSpaceError(refused.errno, os.strerror(refused.errno), str(path))
+        named.needed = needed
+        raise named from error
+
+
+class NoSpaceError(OSError):
+    """The refusal to store more; `needed`: the bytes that were to be stored, where known."""
+
+    needed: int | None = None
+
+
+def full_disk(folder: Path) -> OSError | None:
+    """The refusal to store another MiB in a folder, quotas included; None if there is room."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(1 << 20))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error if error.errno in FULL else None
+    return None
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception and the ones it was raised from."""
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__
+
+
+def exit_code(error: OSError) -> int:
+    """2 where another path on the command line mends it, else 74."""
+    return UserError.exit_code if error.errno in WRONG_KIND else EXIT_CODE
+
+
+def describe(error: OSError) -> str:
+    """What was refused, where, and what to do about it; one or two sentences."""
+    path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+    place = str(path) if path else "one of its files"
+    what = os.strerror(error.errno or 0)
+    if error.errno in FULL:
+        needed = getattr(error, "needed", None)
+        takes = "" if needed is None else f"it takes {needed:,} bytes, "
+        return (
+            f"can't write {place}: {what.lower()}; {takes}{free(path)}. "
+            "Files that were there before are intact. Make room, and run the same command again: "
+            "it goes on with what is finished."
+        )
+    if error.errno in FORBIDDEN:
+        return (
+            f"can't use {place}: {what.lower()}{owner(path)}. Mend that, or choose another place: "
+            "an option that names it, or a copy of the checkout in a folder that you may write to."
+        )
+    if error.errno in WRONG_KIND:
+        return f"can't use {place}: {what.lower()}. Give another path, or move away what is there."
+    return f"can't use {place}: {what.lower()}. Mend that, and run the same command again."
+
+
+def nearest(path: Path | None) -> Path:
+    """The path itself, or the nearest folder above it that exists."""
+    place = (path or Path()).absolute()
+    # Path.exists() raises where a folder above may not be looked into.
+    return next((p for p in (place, *place.parents) if os.path.exists(p)), Path("/"))  # noqa: PTH110
+
+
+def free(path: Path | None) -> str:
+    """How much room there is where a path lies, in words."""
+    place = nearest(path)
+    try:
+        return f"{shutil.disk_usage(place).free:,} bytes are free in {place.parent}"
+    except OSError as error:
+        return f"how much is free there is unknown ({error.strerror})"
+
+
+def owner(path: Path | None) -> str:
+    """Whose the path is and who asks, where that explains a refusal."""
+    with suppress(OSError):
+        place = nearest(path)
+        if place.stat().st_uid != os.geteuid():
+            return (
+                f" ({place} belongs to user id {place.stat().st_uid}, "
+                f"this process to {os.geteuid()})"
+            )
+    return ""

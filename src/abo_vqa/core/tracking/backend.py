@@ -1,0 +1,234 @@
+"""Where runs are recorded, and whether that place can be used.
+
+One database in the main checkout serves `dvc repro`, `dvc exp run`, `--temp` and the queue, since
+DVC sets `DVC_ROOT` to the main checkout everywhere. `MLFLOW_TRACKING_URI` overrides it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.scratch import cache, project_root
+from abo_vqa.core.tracking.relocate import relocate
+
+# Read by MLflow at each request, or when it is imported. What the user has set stays.
+QUIET = {
+    # By default MLflow reports its use to its makers: not from a pipeline that runs offline.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # By default a dead server is waited for four minutes a request. The outbox tries again anyway.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+}
+for _name, _value in QUIET.items():
+    os.environ.setdefault(_name, _value)
+
+CONNECT_S = 5.0  # for a server to accept a connection, or a database to be free
+EXPERIMENT_NOTE = """\
+Visual question answering on Amazon Berkeley Objects. A parent run is one `dvc repro` or one
+experiment, and holds its settings and headline results; its children are the stages that ran.
+See docs/experiments.md.
+"""
+
+
+class StoreBusyError(UserError):
+    """The database is there and sound, but another process is writing it."""
+
+
+def is_server(uri: str) -> bool:
+    """Whether an address is a tracking server's, which starts and keeps artifacts by itself."""
+    return uri.startswith(("http://", "https://", "databricks", "uc:"))
+
+
+def sqlite_uri(file: Path) -> str:
+    """The address of a database file, whatever characters its folders' names have.
+
+    A name with `%`, `?` or `#` is escaped. MLflow would create a folder of the escaped name for
+    addresses that start with `sqlite:///`, but not where the driver is named.
+    """
+    text, escaped = file.as_posix(), quote(file.as_posix())
+    plain = not any(character in text for character in "%?#")
+    return f"sqlite:///{text}" if plain else f"sqlite+pysqlite:///{escaped}"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file behind a SQLite address, a relative one below the main checkout; else None."""
+    if not uri.startswith(("sqlite:///", "sqlite+pysqlite:///")):
+        return None
+    name = unquote(uri.partition(":///")[2].partition("?")[0])
+    if name in ("", ":memory:"):
+        return None
+    return project_root().resolve() / name
+
+
+def store() -> tuple[str, str | None]:
+    """Tracking URI and artifact location (None: the server decides)."""
+    root = project_root().resolve()
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root / "mlflow.db")
+    if is_server(uri):
+        return uri, None
+    file = sqlite_file(uri)
+    if file is None:  # another database: its artifacts stay with the checkout
+        return uri, (root / "mlartifacts").as_uri()
+    return sqlite_uri(file), (file.parent / "mlartifacts").as_uri()
+
+
+def check(uri: str) -> None:
+    """Find out within seconds whether a store can be used at all.
+
+    Raises:
+        StoreBusy: a database that another process is writing.
+        UserError: no server there, no database, or a kind that MLflow no longer accepts.
+    """
+    scheme = urlsplit(uri).scheme
+    if scheme in ("", "file") or Path(uri).is_dir():
+        raise UserError(
+            f"MLFLOW_TRACKING_URI is {uri}, a folder of files, which MLflow 3 no longer accepts. "
+            "Use a database, MLFLOW_TRACKING_URI=sqlite:///mlflow.db, or unset it (the same); "
+            f"`mlflow migrate-filestore --source {uri} --target sqlite:///mlflow.db` takes old "
+            "runs along."
+        )
+    if scheme in ("http", "https"):
+        check_server(uri)
+    elif (file := sqlite_file(uri)) is not None:
+        check_database(file)
+
+
+def check_server(uri: str) -> None:
+    """Connect to a server's port; see `check`."""
+    parts = urlsplit(uri)
+    if getproxies().get(parts.scheme) and not proxy_bypass(parts.hostname or ""):
+        return  # the proxy is what answers here
+    try:
+        address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+        socket.create_connection(address, timeout=CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        raise unusable(uri, error) from error
+
+
+def check_database(file: Path) -> None:
+    """Take a database's write lock for a moment; see `check`."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for place in (file, file.parent):  # SQLite would notice at the first change only
+            if place.exists() and not os.access(place, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+        with closing(sqlite3.connect(file, timeout=CONNECT_S, isolation_level=None)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            database.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error) or "busy" in str(error):
+            raise StoreBusyError(f"{file} is locked by another process") from error
+        raise unusable(str(file), error) from error
+    except (sqlite3.DatabaseError, OSError) as error:
+        raise unusable(str(file), error) from error
+
+
+def unusable(where: str, error: BaseException) -> UserError:
+    """The message for a store that can't be used."""
+    said = str(error).strip()
+    reason = said.splitlines()[0][:300] if said else type(error).__name__
+    if is_server(where):
+        hint = "Start the server, or unset MLFLOW_TRACKING_URI to use the local database."
+    else:
+        hint = (
+            "Make it readable and writable, or move it away: a new one is created. In a checkout "
+            "that can only be read, MLFLOW_TRACKING_URI=sqlite:////path/mlflow.db names another."
+        )
+    return UserError(f"can't use MLflow at {where}: {reason}\n{hint}")
+
+
+def connect() -> Any:
+    """MLflow's client for the store, its globals set, its advice to developers silenced.
+
+    Raises:
+        UserError: MLflow is installed where it can't work.
+    """
+    import mlflow
+
+    if "%" in mlflow.__file__:  # taken for a placeholder in the path of its database's schema
+        raise UserError(
+            f"MLflow doesn't work where it is installed, {Path(mlflow.__file__).parent}: the path "
+            "has a '%'. Install into a folder without one (delete .venv, rename the folder, "
+            "`make setup`)."
+        )
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    uri, _ = store()
+    if mlflow.get_tracking_uri() != uri:
+        mlflow.set_tracking_uri(uri)
+    return mlflow.MlflowClient(uri)
+
+
+def prepare(experiment: str) -> str:
+    """Create database and experiment if needed; return the experiment's id.
+
+    Artifacts that were recorded in another folder, since the checkout was moved or copied, are
+    looked for in this one from now on. Concurrent first creation fails inside MLflow, hence the
+    lock.
+
+    Raises:
+        StoreBusy: the database is locked by another process.
+        UserError: the store can't be used, or the experiment is deleted.
+    """
+    from filelock import FileLock, Timeout
+
+    uri, artifacts = store()
+    check(uri)
+    try:
+        with FileLock(lock_file(), timeout=60):
+            if (file := sqlite_file(uri)) is not None and artifacts is not None:
+                relocate(file, artifacts)
+            return find_or_create(experiment, uri, artifacts)
+    except Timeout as error:
+        raise StoreBusyError(f"another process is preparing {uri}") from error
+    except PermissionError as error:
+        raise unusable(uri, error) from error
+
+
+def lock_file() -> Path:
+    """What processes of this checkout hold while they create something that must be there once."""
+    return cache() / "mlflow.lock"
+
+
+def find_or_create(experiment: str, uri: str, artifacts: str | None) -> str:
+    """The experiment's id; see `prepare`."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        client = connect()
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            tags = {
+                # Else the browser opens the experiment in its view for generative applications.
+                "mlflow.experimentKind": "custom_model_development",
+                "mlflow.note.content": EXPERIMENT_NOTE,
+            }
+            return str(client.create_experiment(experiment, artifacts, tags))
+    except (MlflowException, SQLAlchemyError) as error:
+        if "database is locked" in str(error):
+            raise StoreBusyError(f"{uri} is locked by another process") from error
+        raise unusable(uri, error) from error
+    if found.lifecycle_stage == "deleted":
+        raise UserError(
+            f"the MLflow experiment {experiment!r} is deleted. Restore it (mlflow experiments "
+            f"restore -x {found.experiment_id}) or change tracking.experiment in params.yaml."
+        )
+    if "mlflow.experimentKind" not in found.tags:  # made before this was recorded
+        client.set_experiment_tag(
+            found.experiment_id, "mlflow.experimentKind", "custom_model_development"
+        )
+    return str(found.experiment_id)

@@ -1,0 +1,206 @@
+"""What a run comes from: the command, the commit, the settings that were changed, the machine."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.processes import is_dvc, names_dvc
+from abo_vqa.core.tracking.naming import checkpoint_name, flat
+
+if TYPE_CHECKING:
+    import psutil
+
+    from abo_vqa.config import Config
+
+# What results depend on beside settings and data; params.yaml is recorded value by value.
+SOURCES = ("src", "conf", "dvc.yaml", "requirements.lock")
+LIBRARIES = ("torch", "transformers", "peft", "accelerate", "numpy", "pandas", "pillow", "dvc")
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What the user started: an experiment, a `dvc repro`, or a stage by hand.
+
+    Attributes:
+        key: the same for all its stages, different for any other invocation.
+        name: what tells it from others at a glance.
+        command: as it was typed, as far as that can be known.
+    """
+
+    key: str
+    name: str
+    command: str
+
+
+def git(*arguments: str) -> str | None:
+    """Git's answer, or None (said once on stderr) where git is missing or refuses."""
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    except OSError:
+        no_git("git isn't installed")
+        return None
+    if done.returncode == 0:
+        return done.stdout.strip()
+    said = done.stderr.strip().splitlines()
+    no_git(
+        said[0].removeprefix("fatal: ").partition(" (")[0]
+        if said
+        else f"exit status {done.returncode}"
+    )
+    return None
+
+
+@cache
+def warn_once(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def no_git(reason: str) -> None:
+    warn_once(f"MLflow's runs are recorded without a commit: {reason}")
+
+
+def commit() -> str:
+    """The checked-out git commit, or "" where git can't tell."""
+    return git("rev-parse", "HEAD") or ""
+
+
+def git_tags() -> dict[str, str]:
+    """The commit, and whether the sources differ from it: "true" or "false"."""
+    head = commit()
+    if not head:
+        return {}
+    changed = git("status", "--porcelain", "--", *SOURCES)
+    dirty = {} if changed is None else {"mlflow.source.git.dirty": str(bool(changed)).lower()}
+    return {"mlflow.source.git.commit": head, **dirty}
+
+
+def changed_settings() -> dict[str, str]:
+    """Settings of params.yaml that differ from the commit's: {"lora.r": "8 (was 16)"}."""
+    import yaml
+
+    before = git("show", "HEAD:./params.yaml") if commit() else None
+    if before is None or not Path("params.yaml").is_file():
+        return {}
+    now = flat(yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")))
+    was = flat(yaml.safe_load(before))
+    return {
+        key: f"{value} (was {was.get(key)})" for key, value in now.items() if was.get(key) != value
+    }
+
+
+def dvc_process() -> psutil.Process | None:
+    """The DVC process that runs this stage, if one does."""
+    import psutil
+
+    return next(filter(is_dvc, psutil.Process().parents()), None)
+
+
+def invocation(profile: str) -> Invocation:
+    """What the user started; see `Invocation`."""
+    head, began = commit(), time.time()
+    process = dvc_process()
+    number = f"process:{os.getpid()}:{began:.0f}"
+    command = "abo-vqa " + shlex.join(sys.argv[1:])
+    if process is not None:
+        words, began = process.cmdline(), process.create_time()
+        number = f"repro:{process.pid}:{began:.0f}"
+        at = next(i for i, word in enumerate(words) if names_dvc(word))
+        command = shlex.join(["dvc", *words[at + 1 :]])
+    if name := os.environ.get("DVC_EXP_NAME"):
+        # A name may come again: on another commit, or on the same one with --force.
+        run = f":{number}" if process is not None else ""
+        return Invocation(f"exp:{name}:{head}{run}", name, command)
+    kind = "repro" if process is not None else "by hand"
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began))
+    return Invocation(number, " ".join(filter(None, [kind, head[:7], profile, when])), command)
+
+
+def owner_tags() -> dict[str, str]:
+    """Who runs this, and in which process: a run whose process is gone was killed."""
+    import psutil
+
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container's user without a name
+        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+    began = psutil.Process().create_time()
+    return {
+        "mlflow.user": user,
+        "abo_vqa.host": socket.gethostname(),
+        "abo_vqa.process": f"{os.getpid()}:{began:.0f}",
+    }
+
+
+def is_gone(tags: dict[str, str]) -> bool:
+    """Whether the process that `owner_tags` names was on this machine and has ended."""
+    import psutil
+
+    if tags.get("abo_vqa.host") != socket.gethostname():
+        return False
+    number, _, began = tags.get("abo_vqa.process", "").partition(":")
+    if not number.isdigit():
+        return False
+    try:
+        return f"{psutil.Process(int(number)).create_time():.0f}" != began
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:
+        return False
+
+
+def machine(stage: str, config: Config) -> dict[str, str]:
+    """The libraries' versions and the hardware that a stage ran on.
+
+    Device and number format are told where torch was used: those really taken for "auto".
+    """
+    found = {"python": platform.python_version(), "cpu": cpu_name()}
+    found["cpu_cores"] = str(os.cpu_count())
+    for library in LIBRARIES:
+        if library in sys.modules or (library == "pillow" and "PIL" in sys.modules):
+            found[f"version.{library}"] = metadata.version(library)
+    if "torch" in sys.modules:
+        found |= device(stage, config)
+    return found
+
+
+def device(stage: str, config: Config) -> dict[str, str]:
+    """The device a stage's model was on, and the number format of its arithmetic."""
+    import torch
+
+    from abo_vqa.core.devices import pick_device, pick_dtype
+
+    try:
+        chosen = pick_device(config.compute.device)
+    except UserError:  # that's what ended the stage, which says so itself
+        return {}
+    found = {"device": str(chosen)}
+    if chosen.type == "cuda":
+        found["device_name"] = torch.cuda.get_device_name(chosen)
+    checkpoint = getattr(config.models, checkpoint_name(stage) or "", None)
+    if checkpoint is not None:
+        found["dtype"] = str(pick_dtype(checkpoint, config.compute, chosen)).removeprefix("torch.")
+    return found
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's model as the system calls it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.lower().startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

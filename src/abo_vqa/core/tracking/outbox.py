@@ -1,0 +1,253 @@
+"""Records on their way into MLflow, written by a thread of their own.
+
+The work neither waits for the store nor fails with it: a record that can't be written is tried
+again, at last when the work is done. What can't be written even then is kept in a file, and
+delivered by the next stage or by `python -m abo_vqa.core.tracking`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from abo_vqa.core.files import atomic_write
+from abo_vqa.core.scratch import cache, project_root
+from abo_vqa.core.tracking.backend import sqlite_file, store
+from abo_vqa.core.tracking.records import Opening, Record, Runs, StoreChangedError, from_json
+
+PATIENCE_S = 15.0  # after the work is done: how long nothing may get through before it is left
+LONGEST_S = 30.0  # between two attempts while the work goes on
+# MLflow's answers that another attempt won't change.
+FINAL = {
+    "INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST",
+    "RESOURCE_ALREADY_EXISTS", "PERMISSION_DENIED", "FEATURE_DISABLED", "ENDPOINT_NOT_FOUND",
+}  # fmt: skip
+
+
+def is_final(error: Exception) -> bool:
+    """Whether a record failed for a reason of its own, not for the store's state."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        text = str(error)
+        return error.error_code in FINAL and "locked" not in text
+    return isinstance(error, StoreChangedError | KeyError | TypeError | ValueError | UnicodeError)
+
+
+def reason(error: Exception) -> str:
+    """An error in one line."""
+    text = str(getattr(error, "orig", None) or error).strip()
+    first = text.splitlines()[0][:200] if text else ""
+    return f"{first} ({type(error).__name__})" if first else type(error).__name__
+
+
+class Outbox:
+    """Records that wait, and the thread that writes them.
+
+    Attributes:
+        lost: what was refused for good, and why.
+        problem: why the last attempt failed, "" if it succeeded.
+    """
+
+    def __init__(self, runs: Runs) -> None:
+        self.runs = runs
+        self.waiting: list[Record] = []
+        self.closed = 0.0
+        self.busy = threading.Lock()  # guards `waiting`
+        self.news = threading.Event()
+        self.closing = threading.Event()
+        self.lost: list[str] = []
+        self.problem = ""
+        self.thread = threading.Thread(target=self.work, name="mlflow", daemon=True)
+
+    def put(self, record: Record) -> None:
+        with self.busy:
+            self.waiting.append(record)
+        self.news.set()
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def work(self) -> None:
+        """Write until closed and empty, or closed and out of patience."""
+        pause, succeeded = 1.0, time.monotonic()
+        while True:
+            if self.round():
+                pause, succeeded = 1.0, time.monotonic()
+            elif self.closing.is_set():
+                if not self.waiting:
+                    return
+                succeeded = max(succeeded, self.closed)
+                if time.monotonic() - succeeded > PATIENCE_S:
+                    return
+                time.sleep(min(pause, 2.0))
+                pause *= 2
+            elif self.waiting:  # the store can't be used: not all the time
+                self.closing.wait(pause)
+                pause = min(2 * pause, LONGEST_S)
+            else:
+                self.news.wait()
+                self.news.clear()
+
+    def round(self) -> bool:
+        """Try every record that waits once; whether any was settled.
+
+        A run must be opened before anything else about it; other records don't wait for each
+        other, so that a full artifact disk keeps no metric back.
+        """
+        with self.busy:
+            batch = list(self.waiting)
+        settled = False
+        broken: set[str] = set()  # channels that another attempt would wait for in vain
+        for record in batch:
+            if record.channel in broken or self.out_of_time():
+                continue
+            if self.attempt(record):
+                settled = True
+                with self.busy:
+                    self.waiting = [other for other in self.waiting if other is not record]
+            elif isinstance(record, Opening):
+                break
+            else:
+                broken.add(record.channel)
+        return settled
+
+    def out_of_time(self) -> bool:
+        """Whether a closing outbox has tried, record after record, for too long."""
+        limit = 3 * PATIENCE_S
+        return bool(self.problem and self.closing.is_set()) and (
+            time.monotonic() - self.closed > limit
+        )
+
+    def attempt(self, record: Record) -> bool:
+        """Write one record; False if it should be tried again.
+
+        Whatever a library raises here must not end the thread, still less the work.
+        """
+        try:
+            record.deliver(self.runs)
+        except Exception as error:
+            if is_final(error):
+                self.lost.append(f"{record.what}: {reason(error)}")
+                return True
+            self.problem = reason(error)
+            return False
+        self.problem = ""
+        return True
+
+    def close(self) -> None:
+        """Wait until everything is written, or until nothing gets through for a while."""
+        self.closed = time.monotonic()
+        self.closing.set()
+        self.news.set()
+        try:
+            self.thread.join()
+        finally:  # also when the user has no patience
+            self.leave()
+
+    def leave(self) -> None:
+        """Keep what wasn't written in a file, and say so in a line."""
+        for line in dict.fromkeys(self.lost):
+            say(f"not recorded: {line}")
+        if not self.waiting:
+            return
+        listed = ", ".join(count_points(self.waiting))
+        try:
+            file = keep(self.waiting, self.runs)
+        except OSError as error:
+            say(f"not recorded: {listed}: {self.problem}; nor can they be kept ({reason(error)})")
+            return
+        say(
+            f"not recorded yet: {listed}: {self.problem}. They are kept in {file} and recorded by "
+            "the next stage, or by `python -m abo_vqa.core.tracking`."
+        )
+
+
+def say(line: str) -> None:
+    print(f"MLflow: {line}", file=sys.stderr)
+
+
+def count_points(records: Iterable[Record]) -> list[str]:
+    """What waits, by kind: ["280 metrics", "the registered model"]."""
+    count: Counter[str] = Counter()
+    for record in records:
+        points = getattr(record, "points", None)
+        count[record.what] += len(points) if points is not None else 1
+    return [f"{n} {what}" if not what.startswith("the ") else what for what, n in count.items()]
+
+
+# What waits for the next process
+
+
+def pending_folder() -> Path:
+    return cache("mlflow")
+
+
+def store_name() -> str:
+    """The store's address; a database's in a checkout that may be moved is relative to that."""
+    uri, root = store()[0], project_root().resolve()
+    file = sqlite_file(uri)
+    if file is None or not file.is_relative_to(root):
+        return uri
+    return file.relative_to(root).as_posix()
+
+
+def keep(records: list[Record], runs: Runs) -> Path:
+    """Write records that wait, with the runs they belong to, into a file of their own."""
+    file = pending_folder() / f"{records[0].run}.json"
+    content = {
+        "store": store_name(),
+        "ids": runs.ids,
+        "records": [record.as_json() for record in records],
+    }
+    with atomic_write(file) as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+    return file
+
+
+def deliver_pending() -> bool:
+    """Write what earlier processes left for this store, and say what became of it.
+
+    Returns:
+        Whether nothing is left.
+    """
+    from filelock import FileLock, Timeout
+
+    for file in sorted(pending_folder().glob("*.json")):
+        try:
+            with FileLock(f"{file}.lock", timeout=0):
+                done = deliver_file(file)
+        except Timeout:  # another process is at it
+            continue
+        Path(f"{file}.lock").unlink(missing_ok=True)
+        if not done:
+            return False
+    return True
+
+
+def deliver_file(file: Path) -> bool:
+    """Write the records of one file, and delete it once nothing is left."""
+    if not file.is_file():
+        return True
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if content["store"] != store_name():
+        return True  # another store's, for which it goes on waiting
+    outbox = Outbox(Runs({handle: tuple(ids) for handle, ids in content["ids"].items()}))
+    outbox.waiting = [from_json(value) for value in content["records"]]
+    everything = count_points(outbox.waiting)
+    while outbox.waiting and outbox.round():
+        pass
+    for line in dict.fromkeys(outbox.lost):
+        say(f"not recorded: {line}")
+    if outbox.waiting:
+        keep(outbox.waiting, outbox.runs)
+        say(f"still waiting: {', '.join(count_points(outbox.waiting))}: {outbox.problem}")
+        return False
+    file.unlink()
+    say(f"what an earlier run left is recorded now: {', '.join(everything)}")
+    return True

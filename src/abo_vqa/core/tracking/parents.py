@@ -1,0 +1,123 @@
+"""Runs in MLflow: an invocation's parent, a stage below it, and what a killed process left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from abo_vqa.core.tracking.backend import connect, lock_file, prepare
+from abo_vqa.core.tracking.origin import is_gone
+
+NOTE = "mlflow.note.content"
+STOPPED = ("KILLED", "FAILED")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """All that a new run and its parent start with.
+
+    Attributes:
+        key: the invocation's, by which a parent is found again.
+        work: the same for runs that do the same work: one may go on where another stopped.
+        note: the parent's first line.
+    """
+
+    experiment: str
+    key: str
+    parent_name: str
+    name: str
+    at: int
+    work: str = ""
+    note: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    parent_tags: Mapping[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def open_run(origin: Origin, handle: str) -> tuple[str, str, str]:
+    """Create a run below its parent.
+
+    Returns:
+        The run's id, its parent's, and the experiment's.
+    """
+    experiment = prepare(origin.experiment)
+    client = connect()
+    bury(client, experiment)
+    parent = parent_run(client, experiment, origin)
+    found = search(client, experiment, {"abo_vqa.handle": handle})
+    if found:  # it was created by an attempt that failed afterwards
+        return str(found[0].info.run_id), parent, experiment
+    tags = {"mlflow.parentRunId": parent, "abo_vqa.handle": handle, **origin.tags}
+    if origin.work:
+        tags["abo_vqa.work"] = origin.work
+        if before := stopped_run(client, experiment, origin.work):
+            tags["abo_vqa.continues"] = before
+    run = client.create_run(experiment, start_time=origin.at, tags=tags, run_name=origin.name)
+    return str(run.info.run_id), parent, experiment
+
+
+def parent_run(client: Any, experiment: str, origin: Origin) -> str:
+    """Find the invocation's parent run by its tag, or create it; return its id."""
+    from filelock import FileLock
+
+    with FileLock(lock_file()):
+        found = search(client, experiment, {"abo_vqa.invocation": origin.key})
+        if found:
+            parent = str(found[0].info.run_id)
+            for key, value in origin.tags.items():
+                if key in ("abo_vqa.host", "abo_vqa.process"):
+                    client.set_tag(parent, key, value)
+            client.update_run(parent, status="RUNNING")
+            return parent
+        tags = {**origin.parent_tags, "abo_vqa.invocation": origin.key}
+        if origin.note:
+            tags[NOTE] = origin.note
+        run = client.create_run(
+            experiment, start_time=origin.at, tags=tags, run_name=origin.parent_name
+        )
+        return str(run.info.run_id)
+
+
+def search(client: Any, experiment: str, tags: Mapping[str, str], most: int = 1) -> list[Any]:
+    """The newest runs that have all these tags."""
+    said = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in tags.items())
+    return list(client.search_runs([experiment], filter_string=said, max_results=most))
+
+
+def quoted(text: str) -> str:
+    """A text in a filter of MLflow's, which knows two kinds of quotes and no escapes."""
+    return f'"{text}"' if "'" in text else f"'{text}'"
+
+
+def stopped_run(client: Any, experiment: str, work: str) -> str | None:
+    """The run that did the same work last, if it was stopped before its end."""
+    found = search(client, experiment, {"abo_vqa.work": work})
+    if found and found[0].info.status in STOPPED:
+        return str(found[0].info.run_id)
+    return None
+
+
+def bury(client: Any, experiment: str) -> None:
+    """Close runs whose process on this machine has ended without doing so: it was killed."""
+    for run in client.search_runs([experiment], "attributes.status = 'RUNNING'", max_results=200):
+        if is_gone(run.data.tags):
+            client.set_terminated(run.info.run_id, status="KILLED")
+
+
+def close_run(
+    client: Any, run: str, parent: str, status: str, line: str, seconds: float, at: int
+) -> None:
+    """End a run and its parent, whose description tells what ran and what came out."""
+    from mlflow.entities import Metric, RunTag
+
+    client.set_terminated(run, status=status, end_time=at)
+    told = client.get_run(parent).data
+    lines = told.tags.get(NOTE, "").splitlines()
+    if f"- {line}" not in lines:  # else an attempt failed only after this
+        total = Metric("seconds", told.metrics.get("seconds", 0.0) + seconds, at, 0)
+        note = RunTag(NOTE, "\n".join([*lines, f"- {line}"]))
+        client.log_batch(parent, metrics=[total], tags=[note])
+    client.set_terminated(parent, status=status, end_time=at)

@@ -1,0 +1,246 @@
+"""What is to be written into MLflow: plain values, so that they can wait in a file.
+
+A record names its run by a handle that is made up beforehand; `Runs` knows which run it became.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from abo_vqa.core.errors import AboVqaError
+from abo_vqa.core.fingerprints import content_digest, file_md5
+from abo_vqa.core.tracking import parents, registry
+from abo_vqa.core.tracking.backend import connect
+
+# Of each a request: MLflow's limits, but of metrics half of it.
+MOST = {"metrics": 500, "params": 100, "tags": 100}
+
+
+@dataclass
+class Runs:
+    """Which runs the handles became: (run, its parent, experiment), each an id of MLflow's."""
+
+    ids: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+
+    @cached_property
+    def client(self) -> Any:
+        """MLflow's client; made when it is first needed, since that may fail."""
+        return connect()
+
+    def log(self, record: Record, kind: str, entities: Sequence[Any]) -> None:
+        """Write many metrics, params or tags (`kind`) of a record's run."""
+        for start in range(0, len(entities), MOST[kind]):
+            batch = entities[start : start + MOST[kind]]
+            self.client.log_batch(self.of(record), **{kind: batch})
+
+    def of(self, record: Record) -> str:
+        """The id of the run that a record is about."""
+        run, parent, _ = self.ids[record.run]
+        return parent if record.to_parent else run
+
+
+@dataclass(frozen=True)
+class Record:
+    """One thing to write.
+
+    Attributes:
+        run: the run's handle; to_parent: whether it is about the run's parent instead.
+        what: what it is called in a message; channel: what may be unusable by itself.
+    """
+
+    what: ClassVar[str] = ""
+    channel: ClassVar[str] = "database"
+    run: str
+    to_parent: bool = field(default=False, kw_only=True)
+
+    def deliver(self, runs: Runs) -> None:
+        """Write it. Delivering the same record twice does no harm."""
+        raise NotImplementedError
+
+    def as_json(self) -> dict[str, Any]:
+        return {"record": type(self).__name__, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Opening(Record):
+    """A new run below its invocation's parent, which is found or made."""
+
+    what: ClassVar[str] = "the run itself"
+    origin: Mapping[str, Any]
+
+    def deliver(self, runs: Runs) -> None:
+        runs.ids[self.run] = parents.open_run(parents.Origin(**self.origin), self.run)
+
+
+@dataclass(frozen=True)
+class Metrics(Record):
+    """Points of histories: [name, value, milliseconds since 1970, step]."""
+
+    what: ClassVar[str] = "metrics"
+    points: list[tuple[str, float, int, int]]
+
+    def deliver(self, runs: Runs) -> None:
+        from mlflow.entities import Metric
+
+        runs.log(self, "metrics", [Metric(*point) for point in self.points])
+
+
+@dataclass(frozen=True)
+class Params(Record):
+    """Settings, which in MLflow never change."""
+
+    what: ClassVar[str] = "settings"
+    values: Mapping[str, str]
+
+    def deliver(self, runs: Runs) -> None:
+        from mlflow.entities import Param
+
+        runs.log(self, "params", [Param(key, value) for key, value in self.values.items()])
+
+
+@dataclass(frozen=True)
+class Tags(Record):
+    what: ClassVar[str] = "tags"
+    values: Mapping[str, str]
+
+    def deliver(self, runs: Runs) -> None:
+        from mlflow.entities import RunTag
+
+        runs.log(self, "tags", [RunTag(key, value) for key, value in self.values.items()])
+
+
+@dataclass(frozen=True)
+class Text(Record):
+    """A text that is too long for a parameter, as a file of the run."""
+
+    what: ClassVar[str] = "texts"
+    channel: ClassVar[str] = "files"
+    file: str
+    text: str
+
+    def deliver(self, runs: Runs) -> None:
+        runs.client.log_text(runs.of(self), self.text, self.file)
+
+
+class StoreChangedError(AboVqaError):
+    """A file isn't any more what was to be recorded."""
+
+
+@dataclass(frozen=True)
+class FileRecord(Record):
+    """A record about a file or folder; `digest` is that of its content, once it has to wait."""
+
+    path: str
+    digest: str = field(default="", kw_only=True)
+
+    def check(self) -> Path:
+        """The path, if its content is what it was."""
+        path = Path(self.path)
+        if not path.exists():
+            raise StoreChangedError(f"{path} isn't there any more")
+        if self.digest and content_digest(path) != self.digest:
+            raise StoreChangedError(f"{path} has changed since")
+        return path
+
+    def as_json(self) -> dict[str, Any]:
+        path = Path(self.path).absolute()
+        digest = self.digest or content_digest(path)
+        return {**super().as_json(), "path": str(path), "digest": digest}
+
+
+@dataclass(frozen=True)
+class Artifact(FileRecord):
+    what: ClassVar[str] = "artifacts"
+    channel: ClassVar[str] = "files"
+
+    def deliver(self, runs: Runs) -> None:
+        path = self.check()
+        if path.is_dir():
+            runs.client.log_artifacts(runs.of(self), str(path), path.name)
+        else:
+            runs.client.log_artifact(runs.of(self), str(path))
+
+
+@dataclass(frozen=True)
+class Dataset(FileRecord):
+    """A table with DVC's MD5 as its digest, so that a run leads to the exact file."""
+
+    what: ClassVar[str] = "datasets"
+    context: str
+    source: str
+
+    def deliver(self, runs: Runs) -> None:
+        import mlflow
+        from mlflow.data.sources import LocalArtifactDatasetSource
+        from mlflow.entities import DatasetInput, InputTag
+
+        from abo_vqa.core.tables import read_table
+
+        path = self.check()
+        table = mlflow.data.from_pandas(
+            read_table(path),
+            source=LocalArtifactDatasetSource(self.source),
+            name=path.stem,
+            digest=file_md5(path),
+        )
+        tag = InputTag("mlflow.data.context", self.context)
+        runs.client.log_inputs(runs.of(self), [DatasetInput(table._to_mlflow_entity(), [tag])])
+
+
+@dataclass(frozen=True)
+class Model(FileRecord):
+    """An adapter to register; see `registry.register`."""
+
+    what: ClassVar[str] = "the registered model"
+    channel: ClassVar[str] = "files"
+    about: Mapping[str, Any]
+
+    def deliver(self, runs: Runs) -> None:
+        run, _, experiment = runs.ids[self.run]
+        about = registry.About(**self.about)
+        registry.register(runs.client, run, experiment, self.check(), about)
+
+
+@dataclass(frozen=True)
+class Result(Record):
+    """What became known about an earlier stage's output, given by its hash."""
+
+    what: ClassVar[str] = "results of earlier runs"
+    output: str
+    digest: str
+    metrics: Mapping[str, float]
+
+    def deliver(self, runs: Runs) -> None:
+        experiment = runs.ids[self.run][2]
+        registry.add_result(runs.client, experiment, self.output, self.digest, self.metrics)
+
+
+@dataclass(frozen=True)
+class Ending(Record):
+    """The run's end: its status, what is told about it, and how long it took."""
+
+    what: ClassVar[str] = "the run's end"
+    status: str
+    line: str
+    seconds: float
+    at: int
+
+    def deliver(self, runs: Runs) -> None:
+        run, parent, _ = runs.ids[self.run]
+        parents.close_run(runs.client, run, parent, self.status, self.line, self.seconds, self.at)
+
+
+KINDS = {
+    kind.__name__: kind
+    for kind in (Opening, Metrics, Params, Tags, Text, Artifact, Dataset, Model, Result, Ending)
+}
+
+
+def from_json(value: Mapping[str, Any]) -> Record:
+    """The record that `as_json` wrote."""
+    fields = dict(value)
+    return KINDS[fields.pop("record")](**fields)

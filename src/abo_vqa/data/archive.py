@@ -1,0 +1,285 @@
+"""Amazon Berkeley Objects as published: listings and pictures, read from the archives in place.
+
+    with open_archive(Path("data/raw/abo")) as archive:
+        for listing in archive.listings():
+            ...
+        picture = archive.image("14/14fe8812.jpg")
+
+The folder holds `abo-listings.tar` and `abo-images-small.tar`, or what comes out of them
+(`listings/metadata/…`, `images/metadata/…`, `images/small/…`).
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from abo_vqa.core.errors import UserError
+from abo_vqa.data.listings import Broken, Listing, one_by_one
+from abo_vqa.data.picture_files import ImageError
+from abo_vqa.data.tar_index import FolderMembers, TarMembers
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL import Image
+
+LISTINGS_TAR, IMAGES_TAR = "abo-listings.tar", "abo-images-small.tar"
+SHARD = re.compile(r"listings/metadata/listings_\w+\.json(\.gz)?")
+IMAGES_CSV = "images/metadata/images.csv"
+PICTURES = "images/small/"
+MAX_TEXT = 1 << 29  # bytes a file may unpack to; ABO's largest has a tenth of that
+CHUNK = 4 << 20  # bytes of JSON decoded at a time: memory stays flat, calls stay few
+
+T = TypeVar("T")
+
+
+class Archive:
+    """The listings and pictures in a folder. Use as a context manager; reads are thread-safe."""
+
+    def __init__(
+        self, raw: Path, listings: TarMembers | FolderMembers, images: TarMembers | FolderMembers
+    ) -> None:
+        self.raw = raw
+        self._listings, self._images = listings, images
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Callable[[Path], Archive], tuple[Path]]:
+        return open_archive, (self.raw,)  # worker processes open their own
+
+    def close(self) -> None:
+        self._listings.close()
+        self._images.close()
+
+    def listings(self, broken: Broken | None = None) -> Iterator[Listing]:
+        """All listings, shard by shard in the order of their names.
+
+        Args:
+            broken: takes note of lines that can't be parsed.
+        Raises:
+            UserError: a shard's gzip is damaged or cut off; there is no shard, or no listing.
+        """
+        broken = broken if broken is not None else Broken()
+        shards = sorted(filter(SHARD.fullmatch, self._listings.names()))
+        if not shards:
+            raise UserError(
+                f"{self._listings.path} holds no listings/metadata/listings_*.json.gz. "
+                "Is it the listings archive of Amazon Berkeley Objects?"
+            )
+        found = False
+        for shard in shards:
+            for listing in self._shard(shard, broken):
+                found = True
+                yield listing
+        if not found:
+            raise UserError(
+                f"{self._listings.path} holds {len(shards)} file(s) of listings, and not one "
+                f"listing in them ({broken.count:,} broken lines)."
+            )
+
+    def _shard(self, shard: str, broken: Broken) -> Iterator[Listing]:
+        """Listings of one shard; only a chunk of its text is in memory at a time."""
+        decoder = msgspec.json.Decoder(Listing)
+        before, rest = 0, b""  # lines handed out already; the start of an unfinished line
+        for chunk in unzipped(self._listings.read(shard) or b"", shard, self._listings.path):
+            cut = chunk.rfind(b"\n") + 1
+            if not cut:
+                rest += chunk
+                continue
+            text, rest = rest + chunk[:cut], chunk[cut:]
+            try:
+                yield from decoder.decode_lines(text)
+            except (ValueError, RecursionError):  # some line is odd: take the chunk line by line
+                yield from one_by_one(text, shard, before, broken)
+            before += text.count(b"\n")
+        yield from one_by_one(rest, shard, before, broken)
+
+    def images(self) -> pd.DataFrame:
+        """The table of pictures: image_id, height, width, path, in the archive's order.
+
+        `path` is relative to images/small. Rows aren't checked against the pictures.
+
+        Raises:
+            UserError: there is no table, it is damaged, or a column is missing.
+        """
+        import pyarrow as pa
+        from pyarrow import csv
+
+        for name in (IMAGES_CSV + ".gz", IMAGES_CSV):
+            data = self._images.read(name)
+            if data is not None:
+                break
+        else:
+            raise UserError(
+                f"{self._images.path} holds no {IMAGES_CSV}.gz. "
+                "Is it the images archive of Amazon Berkeley Objects?"
+            )
+        text = b"".join(unzipped(data, name, self._images.path))
+        types = {"image_id": pa.string(), "height": pa.int64(), "width": pa.int64()}
+        types["path"] = pa.string()
+        try:
+            table = csv.read_csv(
+                pa.BufferReader(text), convert_options=csv.ConvertOptions(column_types=types)
+            )
+        except pa.ArrowInvalid as error:
+            raise UserError(
+                f"{name} in {self._images.path} isn't a proper table: {error}"
+            ) from error
+        missing = [column for column in types if column not in table.column_names]
+        if missing:
+            raise UserError(
+                f"{name} in {self._images.path} lacks the column(s) {', '.join(missing)}; "
+                f"it has {', '.join(table.column_names)}."
+            )
+        frame: pd.DataFrame = table.select(list(types)).to_pandas()
+        return frame
+
+    def pictures(self) -> list[str]:
+        """Paths of all pictures, as `read` takes them, sorted."""
+        names = self._images.names()
+        return [name.removeprefix(PICTURES) for name in names if name.startswith(PICTURES)]
+
+    def sizes(self, paths: Iterable[str]) -> list[int | None]:
+        """Bytes of each picture, None for what isn't there: other pictures under the same names
+        hardly have the same sizes, and a copy of an archive keeps them."""
+        return [self._images.size(PICTURES + path) for path in paths]
+
+    def read(self, path: str) -> bytes:
+        """A picture's bytes, e.g. of "14/14fe8812.jpg".
+
+        Raises:
+            ImageError: there is no such picture.
+        """
+        data = self._images.read(PICTURES + path)
+        if data is None:
+            raise ImageError(path, "not in the archive")
+        return data
+
+    def image(self, path: str) -> Image.Image:
+        """A picture, decoded completely, as RGB; see `abo_vqa.data.pictures.decode`.
+
+        Raises:
+            ImageError: missing, empty, not a JPEG, of absurd dimensions, or damaged.
+        """
+        from abo_vqa.data.pictures import decode
+
+        return self._as(path, partial(decode, by_name=True))
+
+    def jpeg(self, path: str, side: int | None = None) -> bytes:
+        """A picture as JPEG bytes that look the same everywhere, at most `side` pixels a side.
+
+        Raises:
+            ImageError: see `image`.
+        """
+        from abo_vqa.data.pictures import plain_jpeg
+
+        return self._as(path, partial(plain_jpeg, by_name=True, side=side))
+
+    def _as(self, path: str, make: Callable[[bytes, str], T]) -> T:
+        """What `make` makes of a picture's bytes and path."""
+        from abo_vqa.data.pictures import UnreadablePictureError
+
+        try:
+            return make(self.read(path), path)
+        except UnreadablePictureError as error:
+            raise ImageError(path, str(error)) from error
+
+
+def open_archive(raw: str | Path) -> Archive:
+    """Open the two archives in a folder, or the folder they were extracted to.
+
+    Raises:
+        UserError: the folder or one of its two parts is missing, or an archive is damaged.
+    """
+    raw = Path(raw)
+    if not raw.is_dir():
+        raise UserError(
+            f"no folder {raw}. For the embedded sample: `dvc pull data/raw/sample`; "
+            "for the real archives: `make abo`."
+        )
+    listings = open_part(raw, LISTINGS_TAR, "listings")
+    try:
+        images = open_part(raw, IMAGES_TAR, "images")
+    except BaseException:
+        listings.close()
+        raise
+    return Archive(raw, listings, images)
+
+
+def open_part(raw: Path, tar: str, folder: str) -> TarMembers | FolderMembers:
+    """The tar if it is there, else the folder that comes out of it."""
+    if (raw / tar).is_file():
+        return TarMembers(raw / tar)
+    if (raw / folder / "metadata").is_dir():
+        return FolderMembers(raw)
+    found = ", ".join(sorted(p.name for p in raw.iterdir())[:8]) or "nothing"
+    raise UserError(
+        f"{raw} holds neither {tar} nor {folder}/metadata/ (found: {found}). "
+        "`make abo` downloads the real archives, `dvc pull data/raw/sample` the sample's."
+    )
+
+
+def unzipped(data: bytes, name: str, where: Path) -> Iterator[bytes]:
+    """Chunks of a file's text; `data` is gzipped if the name ends in .gz.
+
+    Raises:
+        UserError: the gzip stream is damaged, cut off, or followed by something else.
+    """
+    if not name.endswith(".gz"):
+        yield data
+        return
+    from isal import igzip_threaded  # Intel's inflate, ahead of the parser in a thread of its own
+    from isal.igzip_lib import IsalError
+
+    try:
+        if not data:
+            raise EOFError("the file is empty")
+        size = 0
+        with igzip_threaded.open(io.BytesIO(data), "rb") as stream:
+            while chunk := stream.read(CHUNK):
+                size += len(chunk)
+                if size > MAX_TEXT:
+                    raise OverflowError(f"it unpacks to more than {MAX_TEXT:,} bytes")
+                yield chunk
+    except (EOFError, OverflowError, gzip.BadGzipFile, IsalError) as error:  # type: ignore[misc]
+        # (isal's stub declares the error an instance)
+        fault = str(error) if isinstance(error, OverflowError) else not_gzip(data) or str(error)
+        raise UserError(
+            f"{name} in {where} is damaged ({fault}). Delete {where} and fetch it again."
+        ) from error
+
+
+def not_gzip(data: bytes) -> str:
+    """What isn't gzip about some bytes, or "" if they are, but cut off or damaged.
+
+    The reader takes whatever follows the last stream for the beginning of another one, cut off.
+    """
+    magic, rest = b"\x1f\x8b", data
+    if data and not data.startswith(magic):
+        return "it isn't gzip"
+    while rest.startswith(magic):
+        stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        left = rest
+        try:
+            while left and not stream.eof:
+                stream.decompress(left, CHUNK)
+                left = stream.unconsumed_tail
+        except zlib.error:
+            break
+        if not stream.eof:
+            return ""
+        rest = stream.unused_data
+    behind = len(rest)
+    return "" if behind in (0, len(data)) else f"{behind:,} byte(s) that aren't gzip follow its end"

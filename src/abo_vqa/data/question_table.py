@@ -1,0 +1,199 @@
+"""A table of questions about a folder of pictures: what each row asks, and the table answered."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from abo_vqa.core.errors import UserError
+from abo_vqa.data.columns import USUAL, plain, read_columns
+from abo_vqa.data.picture_paths import PictureIndex, examples
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+    from abo_vqa.data.columns import Columns
+
+ANSWERS = "generated_answer"
+MISSING = "No such file or directory"
+# What an earlier run wrote, by any name that `score` knows: beside new answers it would be a lie.
+STALE = {*USUAL["prediction"], *USUAL["confidence"], *USUAL["error"]}
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+
+
+class Folder:
+    """A folder of pictures, which no name in a table leads out of.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise UserError(
+                f"no folder {root}; --images names the folder that the pictures are in."
+            )
+        self.root = root
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """All files, relative to the folder and with slashes, sorted."""
+        found = []
+        for place, _, names in os.walk(self.root):
+            below = Path(place).relative_to(self.root)
+            found += [(below / name).as_posix() for name in names]
+        return sorted(found)
+
+    @cached_property
+    def index(self) -> PictureIndex:
+        return PictureIndex(self.paths)
+
+    def find(self, text: str) -> tuple[str, str]:
+        """The file a name in a table stands for, and "", or "" and why there is none.
+
+        The name itself comes first; then the spellings of a path that `PictureIndex` knows.
+        """
+        name = text.strip().replace("\\", "/")
+        if not name:
+            return "", "no picture is named"
+        inside, absolute = self.below(posixpath.normpath(name))
+        if ".." in PurePosixPath(inside).parts:
+            return "", f"the name leads out of {self.root}"
+        if not absolute and is_file(self.root / inside):
+            return inside, ""
+        found = self.index.candidates(inside if ".." in PurePosixPath(name).parts else text)
+        # Captions and the like often lie beside a picture, under its name.
+        found = [p for p in found if p.lower().endswith(ENDINGS)] or found
+        if len(found) > 1:
+            return "", f"several files could be meant: {examples(found)}"
+        if found:
+            return found[0], ""
+        return "", f"outside {self.root}" if absolute else MISSING
+
+    def below(self, name: str) -> tuple[str, bool]:
+        """A name relative to the folder where it lies there, and whether it is absolute still."""
+        absolute = PurePosixPath(name).is_absolute()
+        if not absolute and not name.startswith("../"):
+            return name, False
+        for root in (self.root.absolute(), self.root.resolve()):
+            whole = Path(posixpath.normpath((root / name).as_posix()))
+            if whole.is_relative_to(root):
+                return whole.relative_to(root).as_posix(), False
+        return name, absolute
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name the system wouldn't have is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True)
+class QuestionTable:
+    """Rows of questions, matched with the pictures.
+
+    Attributes:
+        columns: the table, and which of its columns mean what.
+        rows: row_id, image_path (in the folder), question of the rows whose picture was found.
+        faults: row_id → why there is no picture, for the others.
+    """
+
+    columns: Columns
+    rows: pd.DataFrame
+    faults: Mapping[int, str]
+
+    @classmethod
+    def read(cls, path: Path, images: Path, chosen: Mapping[str, str]) -> QuestionTable:
+        """Read a CSV and find its pictures.
+
+        Args:
+            chosen: meaning → column, for columns without a usual name.
+        Raises:
+            UserError: no folder, no proper table, no rows, or not one picture is found.
+        """
+        import pandas as pd
+
+        folder = Folder(images)
+        columns = read_columns(path, ("image_path", "question"), chosen=dict(chosen))
+        table = columns.frame
+        if table.empty:
+            raise UserError(f"{path} has a header and no rows.")
+        place = {name: folder.find(name) for name in table["image_path"].unique()}
+        found = [place[name] for name in table["image_path"]]
+        faults = {at: why for at, (_, why) in enumerate(found) if why}
+        if len(faults) == len(table):
+            reasons = counted(list(faults.values()), table["image_path"].tolist())
+            there = ", ".join(folder.paths[:2]) or "nothing"
+            raise UserError(
+                f"not one of {len(place):,} pictures of {path} is in {images}: {reasons}. "
+                f"The folder holds {there}{' …' if len(folder.paths) > 2 else ''}. Is it the right "
+                "folder, and the right column (--columns image_path=NAME)?"
+            )
+        rows = pd.DataFrame(
+            {
+                "row_id": range(len(table)),
+                "image_path": [str(images / inside) for inside, _ in found],
+                "question": table["question"],
+            }
+        )
+        good = ~rows["row_id"].isin(list(faults))
+        return cls(columns, rows[good].reset_index(drop=True), faults)
+
+    @cached_property
+    def stale(self) -> list[str]:
+        """The columns of an earlier run, which new answers replace."""
+        used = {"image_path", "question"}  # what --columns may have called by such a name
+        names = [str(name) for name in self.columns.frame]
+        # The second of two columns called "error" is "error.1" here.
+        return [n for n in names if n not in used and plain(re.sub(r"\.\d+$", "", n)) in STALE]
+
+    def answered(self, answers: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+        """The table with its own column names, `generated_answer`, and `error` if a row failed.
+
+        Args:
+            answers: row_id, prediction, error of `rows`.
+        Returns:
+            the table, and each row's error, "" where there is an answer.
+        """
+        said = dict(zip(answers["row_id"], answers["prediction"], strict=True))
+        errors = dict(zip(answers["row_id"], answers["error"], strict=True)) | dict(self.faults)
+        count = range(len(self.columns.frame))
+        table = self.columns.frame.drop(columns=self.stale).rename(columns=self.columns.names)
+        table[ANSWERS] = np.array([said.get(at, "") for at in count], dtype=object)
+        reasons = [errors.get(at, "") for at in count]
+        if any(reasons):
+            table["error"] = np.array(reasons, dtype=object)
+        return table, reasons
+
+    def failures(self, reasons: Sequence[str]) -> str:
+        """How many rows failed and why, with an example each; "" if none did."""
+        failed = sum(map(bool, reasons))
+        names = self.columns.frame["image_path"].tolist()
+        why = counted(reasons, names)
+        return f"{failed:,} of {len(reasons):,} rows have no answer: {why}" if failed else ""
+
+
+def counted(reasons: Sequence[str], names: Sequence[str]) -> str:
+    """Reasons by frequency, each with the first picture it is true of."""
+    groups: dict[str, list[int]] = {}
+    for at, reason in enumerate(reasons):
+        if reason:
+            groups.setdefault(reason.partition(":")[0], []).append(at)
+    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
+    said = []
+    for reason, rows in ordered:
+        whole = reasons[rows[0]] if len(rows) == 1 else reason
+        said.append(f"{len(rows):,} × {whole} (e.g. {names[rows[0]]!r})")
+    return "; ".join(said)

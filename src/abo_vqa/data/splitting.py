@@ -1,0 +1,138 @@
+"""Train and test rows that share no group."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.tables import write_table
+from abo_vqa.data.dealing import Bundles, Exposure, deal
+from abo_vqa.data.groups import bundles, group_rows, require_columns
+from abo_vqa.data.hashes import hash_graph
+from abo_vqa.data.picture_paths import identities
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+
+
+WHOLE = 0.5  # of the smaller side: a component of look-alikes with more rows is cut
+
+
+BUNDLE = 0.02  # of all rows, what it is cut into: ten bundles fill a test set of a fifth
+
+
+STUDY_TEST_SIZE, STUDY_SEED = 0.2, 42
+
+
+Positions = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
+
+
+def split_rows(
+    table: pd.DataFrame, kind: str, test_size: float, seed: int, *, distance: int, stratify: bool
+) -> Positions:
+    """Choose the rows of train and test.
+
+    Args:
+        table: a VQA table with the columns `groups.REQUIRED[kind]`.
+        test_size: share of the groups (image) or of the rows (else) that goes to test.
+        distance: bits of 64 for look-alikes. stratify: keep product types' shares (not for image).
+    Returns:
+        positions of train's rows and of test's, each in the order to write them.
+    Raises:
+        UserError: columns are missing, or there are too few groups for two sides.
+    """
+    if table.empty:
+        raise UserError("the VQA table has no rows: nothing to split.")
+    table = table.assign(image_path=identities(table["image_path"])[0])
+    if kind == "image":
+        sides = study_split(table, test_size, seed)
+    else:
+        sides = grouped_split(table, kind, test_size, seed, distance=distance, stratify=stratify)
+    if not all(map(len, sides)):
+        raise UserError(
+            f"the table's groups by {kind} are too few or too large for a test set of "
+            f"{test_size:.0%}. Use a smaller kind of group, or more data."
+        )
+    return sides
+
+
+def study_split(table: pd.DataFrame, test_size: float, seed: int) -> Positions:
+    """The study's split: whole images drawn by scikit-learn, written in the order drawn."""
+    from sklearn.model_selection import train_test_split
+
+    images = list(table.groupby("image_path", sort=True).indices.values())
+    if len(images) < 2:
+        raise UserError(f"{len(images)} image(s) can't be split into train and test.")
+    if math.ceil(test_size * len(images)) >= len(images):
+        raise UserError(
+            f"a test set of {test_size:.0%} leaves none of the {len(images)} images to train. "
+            f"Use at most {(len(images) - 1) / len(images):.0%}, or more data."
+        )
+    train, test = train_test_split(images, test_size=test_size, random_state=seed)
+    return np.concatenate(train), np.concatenate(test)
+
+
+def grouped_split(
+    table: pd.DataFrame, kind: str, test_size: float, seed: int, *, distance: int, stratify: bool
+) -> Positions:
+    """Whole groups dealt to the sides (see `dealing`); rows keep their order."""
+    require_columns(table, kind)
+    graph = hash_graph(table["phash"], distance) if kind == "near-duplicate" else None
+    groups = by_name(group_rows(table, kind, distance, graph), table["image_path"])
+    if groups.max() == 0:
+        raise UserError(
+            f"all rows are one group by {kind}: there is nothing to put into the test set. Use "
+            "another --group, or more data."
+        )
+    exposure = None
+    if graph is not None:
+        whole = WHOLE * min(test_size, 1 - test_size) * len(table)
+        limit = max(1, round(BUNDLE * len(table)))
+        groups = bundles(groups, table["phash"], distance, limit, int(whole), graph)
+        groups = np.unique(groups, return_inverse=True)[1]
+        # A picture's hash may stand in some of its rows only: "" is last in this order.
+        pictures = table.assign(bundle=groups).sort_values("phash", ascending=False, kind="stable")
+        pictures = pictures.drop_duplicates("image_path")
+        exposure = Exposure(pictures["bundle"].to_numpy(), pictures["phash"], graph)
+    rows = np.bincount(groups)
+    clean = np.ones(len(rows), dtype=bool) if exposure is None else exposure.clean()
+    kinds = table["product_type"] if stratify and "product_type" in table else None
+    dealt = Bundles(rows, rows_by_kind(groups, kinds), clean)
+    test = deal(dealt, exposure, test_size, seed)[groups]
+    return np.flatnonzero(~test), np.flatnonzero(test)
+
+
+def by_name(groups: NDArray[np.int64], pictures: pd.Series) -> NDArray[np.int64]:
+    """Groups renumbered by their first picture's name: then the order of rows doesn't matter."""
+    first = pictures.groupby(groups).min()
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first.to_numpy(dtype=object), kind="stable")] = np.arange(len(first))
+    return rank[groups]
+
+
+def rows_by_kind(groups: NDArray[np.int64], kinds: pd.Series | None) -> csr_matrix:
+    """[g, k] rows of each group by product type, one type where none are told apart."""
+    from scipy.sparse import coo_matrix
+
+    numbers = np.zeros(len(groups), dtype=np.int64)
+    if kinds is not None:
+        numbers = pd.factorize(kinds, sort=True)[0]
+    ones = np.ones(len(groups), dtype=np.int64)
+    return coo_matrix((ones, (groups, numbers))).tocsr()
+
+
+def write_split(
+    table: pd.DataFrame, sides: Positions, train: Path, test: Path
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Write both sides with `row_id`, the row's position in the whole table."""
+    numbered = table.assign(row_id=np.arange(len(table)))
+    left, right = (numbered.iloc[rows] for rows in sides)
+    write_table(left, train)
+    write_table(right, test)
+    return left, right

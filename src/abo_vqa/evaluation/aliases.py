@@ -1,0 +1,39 @@
+"""Answers that mean the same: a small table people can review, and equal base forms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from abo_vqa.core.tables import read_table
+from abo_vqa.data.normalise import norm, same_answer, words
+from abo_vqa.evaluation.meaning import lemma
+
+Aliases = Mapping[str, frozenset[str]]
+
+
+def read_aliases(path: Path) -> Aliases:
+    """Normalised answer → what is accepted for it.
+
+    Each line of the table holds both ways round; lines aren't chained (circle, circular and
+    circle, round don't make circular, round).
+    """
+    table = read_table(path, ("answer", "alias"))
+    found: dict[str, set[str]] = {}
+    for answer, alias in zip(table["answer"], table["alias"], strict=True):
+        found.setdefault(norm(answer), set()).add(norm(alias))
+        found.setdefault(norm(alias), set()).add(norm(answer))
+    return {answer: frozenset(accepted) for answer, accepted in found.items()}
+
+
+def accepted(prediction: str, reference: str, aliases: Aliases) -> float:
+    """1 if equal after normalisation, an alias, or equal in base forms word by word.
+
+    A blank prediction is wrong.
+    """
+    said = norm(prediction)
+    if not said:
+        return 0.0
+    if same_answer(prediction, reference) or said in aliases.get(norm(reference), ()):
+        return 1.0
+    return float([lemma(w) for w in words(prediction)] == [lemma(w) for w in words(reference)])

@@ -1,1 +1,0 @@
-"""Questions and answers about the balanced pictures: annotators behind one contract."""

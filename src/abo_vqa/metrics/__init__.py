@@ -1,1 +1,0 @@
-"""Scores of short answers: pure functions over arrays of strings."""

@@ -1,0 +1,66 @@
+"""What can go wrong with a remote model."""
+
+from __future__ import annotations
+
+from abo_vqa.core.errors import AboVqaError
+
+
+class ServiceError(AboVqaError):
+    """The request failed for now (5xx, timeout, dropped connection): try again.
+
+    Attributes:
+        delay: seconds the server asked to wait, or None.
+        billed: whether the vendor may have charged for it all the same.
+    """
+
+    billed = True
+
+    def __init__(self, message: str, delay: float | None = None) -> None:
+        super().__init__(message)
+        self.delay = delay
+
+
+class ThrottledError(ServiceError):
+    """HTTP 429, a quota per minute: this key pauses.
+
+    Attributes:
+        day: whether a quota per day was named beside it, which may be the one that is spent.
+    """
+
+    billed = False
+
+    def __init__(self, message: str, delay: float | None = None, day: bool = False) -> None:
+        super().__init__(message, delay)
+        self.day = day
+
+
+class DailyQuotaError(ServiceError):
+    """HTTP 429, a quota per day: this key is done until the vendor's midnight."""
+
+    billed = False
+
+
+class RequestRefusedError(ServiceError):
+    """The vendor won't take this image's request (400): asking again is useless."""
+
+    billed = False
+
+
+class InvalidKeyError(ServiceError):
+    """HTTP 401, 403, or 400 with API_KEY_INVALID: this key can't be used."""
+
+    billed = False
+
+
+class AccountError(InvalidKeyError):
+    """The key's account is refused (billing, region, suspension), whatever is asked."""
+
+
+class NoQuotaError(InvalidKeyError):
+    """HTTP 429 with a quota of 0: the model isn't in the key's plan, today or any day."""
+
+
+class UnknownModelError(ServiceError):
+    """HTTP 404: the model doesn't exist or is retired."""
+
+    billed = False

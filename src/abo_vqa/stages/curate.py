@@ -1,0 +1,100 @@
+"""Stage `curate`: listings and pictures → one row a picture that questions can be asked about.
+
+`rules.py` says which rows are good enough; here large product types are thinned out, pictures are
+looked at, and everything that is dropped is counted: images = sum(dropped) + balanced.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from abo_vqa.config import Config, load_config
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.files import refuse_unwritable
+from abo_vqa.core.json_files import write_results
+from abo_vqa.core.paths import BALANCED, FUNNEL, TYPES
+from abo_vqa.core.stage import execute
+from abo_vqa.core.summary import Log, Summary, no_log
+from abo_vqa.core.tables import write_table
+from abo_vqa.data.curation import STUDY, STUDY_SEED, Result, curate
+from abo_vqa.data.rules import RULES
+
+
+def describe(result: Result) -> str:
+    """The funnel for the terminal."""
+    funnel = result.funnel
+    lines = [
+        f"{funnel['images']:,} images → {funnel['with_metadata']:,} with metadata → "
+        f"{funnel['clean']:,} clean → {funnel['balanced']:,} balanced, {funnel['types']:,} types"
+    ]
+    lines += [f"  dropped  {reason:28}{n:>9,}" for reason, n in funnel["dropped"].items()]
+    language = funnel["language"]
+    lines.append(
+        f"  taking any English entry would gain {language['gained_by_any_en']:,} clean rows"
+    )
+    if result.broken.count:
+        lines.append(f"  {result.broken.count:,} line(s) aren't JSON objects, the first:")
+        lines += [f"    {line}" for line in result.broken.first]
+    return "\n".join(lines)
+
+
+def run(config: Config, log: Log = no_log) -> Summary:
+    """Write data/balanced.csv, data/types.csv and data/funnel.json."""
+    result = curate(config.data.raw, config.curate, config.seed)
+    write_table(result.balanced, BALANCED)
+    write_table(result.types, TYPES)
+    write_results(result.funnel, FUNNEL)
+    numbers = pd.json_normalize(result.funnel, sep="/").iloc[0].to_dict()
+    return Summary(
+        message=describe(result),
+        metrics={str(name): float(value) for name, value in numbers.items()},
+        datasets={"balanced": BALANCED},
+        artifacts=(FUNNEL, TYPES),
+    )
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Without options: the pipeline's stage, configured by params.yaml. With --raw and --out: "
+        "any folder that holds the two archives or what comes out of them, by the study's rules."
+    )
+    parser.add_argument("--raw", type=Path, metavar="DIR", help="folder with the archives")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="CSV to write")
+    parser.add_argument("--cap", type=int, default=STUDY.cap, help="rows a type (%(default)s)")
+    parser.add_argument("--seed", type=int, default=STUDY_SEED, help="(%(default)s)")
+    parser.add_argument(
+        "--language", choices=sorted(RULES), default=STUDY.language, help="(%(default)s)"
+    )
+    parser.add_argument(
+        "--temperature", type=float, help="flatten by this exponent, above 0, at most 1"
+    )
+    parser.add_argument(
+        "--no-pictures", action="store_true", help="don't read pictures: no hashes, none dropped"
+    )
+
+
+def command(args: argparse.Namespace) -> int:
+    if not args.words:
+        return execute("curate", run, load_config())
+    if not args.raw or not args.out:
+        raise UserError(
+            "--raw DIR and --out FILE belong together, and the other options need them. "
+            "Without any, the stage curates by params.yaml."
+        )
+    refuse_unwritable(args.out, "the table")
+    if args.cap < 1:
+        raise UserError(f"--cap {args.cap}: at least 1.")
+    update: dict[str, Any] = {"cap": args.cap, "language": args.language}
+    if args.temperature is not None:
+        if not 0 < args.temperature <= 1:
+            raise UserError(f"--temperature {args.temperature}: above 0, at most 1.")
+        update |= {"balance": "temperature", "temperature": args.temperature}
+    settings = STUDY.model_copy(update=update)
+    result = curate(args.raw, settings, args.seed, pictures=not args.no_pictures)
+    write_table(result.balanced, args.out)
+    print(describe(result))
+    return 0

@@ -1,0 +1,75 @@
+"""Pictures → BLIP's vision outputs, computed once for its baseline, training and evaluation.
+
+The vision tower is frozen and has no dropout, so its output for a picture is a constant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from abo_vqa.config import load_config
+from abo_vqa.core.json_files import write_json
+from abo_vqa.core.locks import discard, locked
+from abo_vqa.core.paths import EMBEDDINGS, VQA
+from abo_vqa.core.scratch import scratch
+from abo_vqa.core.stage import execute
+from abo_vqa.core.summary import Log, Summary, no_log
+from abo_vqa.core.tables import read_table, write_table
+from abo_vqa.models.embeddings.build import arithmetic_dtype, build, journal_key, put
+from abo_vqa.models.embeddings.store import expected
+
+if TYPE_CHECKING:
+    from abo_vqa.config import Config
+
+
+def run(config: Config, log: Log = no_log) -> Summary:
+    """Write data/embeddings for every picture that data/vqa.csv asks about."""
+    summary = work(config, log)
+    summary.cleanup()
+    return summary
+
+
+def work(config: Config, log: Log = no_log) -> Summary:
+    """`run`, with the journal left to the summary's cleanup."""
+    import torch
+
+    torch.set_num_threads(config.threads)
+    began = time.perf_counter()
+    paths = sorted(set(read_table(VQA, ["image_path"])["image_path"]))
+    meta = {**expected(config), "arithmetic": arithmetic_dtype(config)}
+    with locked(scratch("embed", journal_key(config, paths, meta))) as folder:
+        built = build(config, paths, folder)
+        shape = np.load(built.file, mmap_mode="r").shape
+        put(built.file, EMBEDDINGS / "vectors.npy")
+    reasons = [built.errors.get(path, "") for path in paths]
+    write_table(pd.DataFrame({"path": paths, "error": reasons}), EMBEDDINGS / "paths.csv")
+    shown = {"images": shape[0], "tokens": shape[1], "width": shape[2], "digest": built.digest}
+    write_json({**meta, **shown}, EMBEDDINGS / "meta.json")
+    size = (EMBEDDINGS / "vectors.npy").stat().st_size
+    seconds = time.perf_counter() - began
+    return Summary(
+        f"{len(paths)} pictures → {EMBEDDINGS} ({size / 1e6:.0f} MB, {config.embed.dtype})"
+        + (f"; {len(built.errors)} can't be read" if built.errors else ""),
+        metrics={
+            "pictures": len(paths),
+            "unreadable": len(built.errors),
+            "bytes": size,
+            "pictures_per_second": len(paths) / seconds,
+            "peak_memory_bytes": built.peak,
+        },
+        cleanup=partial(discard, folder),
+    )
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The stage takes none."""
+
+
+def command(args: argparse.Namespace) -> int:
+    return execute("embed", work, load_config())

@@ -1,0 +1,80 @@
+"""Stage `evaluate`: every model's answers to the same test rows → scores, intervals, tests."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from typing import TYPE_CHECKING
+
+from abo_vqa.config import load_config
+from abo_vqa.core.devices import pick_device
+from abo_vqa.core.files import atomic_write
+from abo_vqa.core.json_files import write_results
+from abo_vqa.core.paths import EVALUATION, FINETUNED, METRICS, SCORES, TEST, TRAIN, VQA
+from abo_vqa.core.stage import execute
+from abo_vqa.core.summary import Log, Summary, no_log
+from abo_vqa.core.tables import read_table
+from abo_vqa.evaluation.predictions import prediction_files, read_predictions, unfinished_fits
+from abo_vqa.evaluation.results import Tables, evaluate
+from abo_vqa.evaluation.summary import headline, results
+from abo_vqa.evaluation.table import BERTSCORE
+from abo_vqa.evaluation.test_rows import read_test
+from abo_vqa.evaluation.wordnet import ensure_wordnet
+
+if TYPE_CHECKING:
+    from abo_vqa.config import Config
+
+# A network's outputs differ in the seventh digit between processors; four decimals hide that.
+DIGITS = dict.fromkeys((*BERTSCORE, "bartscore", "confidence", "expected_calibration_error"), ".4f")
+
+
+def read_tables(config: Config) -> Tables:
+    """All that is evaluated, read before any long work.
+
+    Raises:
+        UserError: a table is missing or doesn't fit the others.
+    """
+    vqa = read_table(VQA, ("question", "answer"))
+    files = prediction_files(config.baselines.models)
+    files["finetuned"] = FINETUNED / "predictions.csv"
+    return Tables(
+        vqa,
+        read_table(TRAIN, ("question", "answer")),
+        read_test(),
+        {model: read_predictions(path, len(vqa)) for model, path in files.items()},
+        unfinished_fits(config.baselines.models),
+    )
+
+
+def run(config: Config, log: Log = no_log) -> Summary:
+    """Write reports/metrics.json, reports/evaluation.json and reports/scores/*.parquet."""
+    ensure_wordnet()  # before any long work
+    tables = read_tables(config)
+    found = evaluate(tables, config, str(pick_device(config.compute.device)))
+    shutil.rmtree(SCORES, ignore_errors=True)
+    for model, table in found.scored.items():
+        with atomic_write(SCORES / f"{model}.parquet") as temporary:
+            table.to_parquet(temporary, index=False)
+    metrics = found.metrics
+    write_results(metrics, METRICS, DIGITS)
+    write_results(found.details, EVALUATION, DIGITS)
+    lines = [
+        f"  {model:15} {metrics[model]['accuracy']:.3f}  {metrics[model]['gain_over_blind']:+.3f}"
+        for model in sorted(metrics, key=lambda model: -metrics[model]["accuracy"])
+    ]
+    return Summary(
+        "\n".join(["model            accuracy  over blind", *lines]),
+        metrics={f"{m}/{name}": v for m, values in metrics.items() for name, v in values.items()},
+        headline=headline(metrics),
+        results=results(metrics, found.details["best_blind"]),
+        datasets={"testing": TEST},
+        artifacts=(METRICS, EVALUATION, SCORES),
+    )
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """No ad-hoc options: `abo-vqa score` scores any table."""
+
+
+def command(args: argparse.Namespace) -> int:
+    return execute("evaluate", run, load_config())

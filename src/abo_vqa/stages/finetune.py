@@ -1,0 +1,89 @@
+"""Stage `finetune`: LoRA (Hu et al., 2022, arXiv:2106.09685) on BLIP's text encoder and decoder.
+
+The vision tower is frozen and has no dropout, so its outputs come from the stage `embed`, unless
+`lora.targets` reach it. Killed at any step, the same command goes on from the last checkpoint and
+ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from functools import partial
+from typing import TYPE_CHECKING
+
+from abo_vqa.config import Config, load_config
+from abo_vqa.core.json_files import write_results
+from abo_vqa.core.locks import discard
+from abo_vqa.core.paths import ADAPTER, TRAIN, TRAINING
+from abo_vqa.core.processes import rank_and_world, supervised, terminable
+from abo_vqa.core.stage import execute, pin_threads
+from abo_vqa.core.summary import Log, Summary, no_log, nothing
+from abo_vqa.core.system_errors import storing
+from abo_vqa.training.run import TrainingResult, journal, train
+
+if TYPE_CHECKING:
+    pass
+
+# A loss differs in the sixth digit between processors; a rate is exact, and may be small.
+DIGITS = {"loss": ".3f", "validation_loss": ".3f", "lr": ".6g"}
+
+
+def run(config: Config, log: Log = no_log) -> Summary:
+    """Write models/adapter and reports/training.json."""
+    summary = work(config, log)
+    summary.cleanup()
+    return summary
+
+
+def work(config: Config, log: Log = no_log) -> Summary:
+    """`run`, with the checkpoints left to the summary's cleanup."""
+    with journal(config):
+        trained = train(config, log)
+        if trained.main:
+            finish(config, trained)
+    found = trained.found
+    message = (
+        f"{len(trained.matched)} layers, {found['trainable_parameters']:,} trainable parameters; "
+        f"best epoch {found['best_epoch']}: {found['best_validation_accuracy']:.3f} on "
+        f"{found['held_out_rows']:,} held-out rows; {trained.cost['rows_per_second']:,.0f} rows/s"
+    )
+    return Summary(
+        message,
+        metrics={**found, **trained.cost},
+        headline={name: found[name] for name in ("best_validation_accuracy", "best_epoch")},
+        datasets={"training": TRAIN},
+        artifacts=(TRAINING,),
+        model=ADAPTER,
+        cleanup=partial(discard, trained.folder) if trained.main else nothing,
+    )
+
+
+def finish(config: Config, trained: TrainingResult) -> None:
+    """Put the best epoch's adapter in its place, with its card; write the history."""
+    from abo_vqa.training.card import model_card
+
+    assert trained.save is not None
+    staged = trained.folder / "adapter"
+    history = {"epochs": trained.history.epochs, "steps": trained.history.steps}
+    trained.save(staged)
+    card = model_card(config, trained.found)
+    with storing(ADAPTER):
+        (staged / "README.md").write_text(card, encoding="utf-8")
+        shutil.rmtree(ADAPTER, ignore_errors=True)
+        shutil.copytree(staged, ADAPTER)
+    write_results({**trained.found, "matched": trained.matched, **history}, TRAINING, DIGITS)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """No ad-hoc options: everything is in params.yaml."""
+
+
+def command(args: argparse.Namespace) -> int:
+    if rank_and_world()[0] == 0:
+        return execute("finetune", work, load_config())
+    config = load_config()  # one of several processes; the first one keeps the records
+    pin_threads(config.threads)
+    with terminable(), supervised():
+        run(config)
+    return 0

@@ -1,0 +1,47 @@
+"""Stage `predict`: the fine-tuned model's answers to the test rows.
+
+A stage of its own, so that another number of resamples repeats no inference.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from typing import TYPE_CHECKING
+
+from abo_vqa.config import load_config
+from abo_vqa.core.locks import discard
+from abo_vqa.core.paths import ADAPTER, FINETUNED, TEST
+from abo_vqa.core.stage import execute
+from abo_vqa.core.summary import Log, Summary, no_log
+from abo_vqa.core.tables import read_table, write_table
+from abo_vqa.models.answering.finetuned import finetuned_folder, predict_finetuned
+
+if TYPE_CHECKING:
+    from abo_vqa.config import Config
+
+
+def run(config: Config, log: Log = no_log) -> Summary:
+    """Write reports/finetuned/predictions.csv."""
+    test = read_table(TEST, ["row_id", "image_path", "question"])
+    folder = finetuned_folder(config, test)
+    predictions = predict_finetuned(config, test)
+    out = write_table(predictions, FINETUNED / "predictions.csv")
+    failed = int((predictions["error"] != "").sum())
+    return Summary(
+        f"finetuned: {len(predictions)} rows → {out}"
+        + (f"; {failed} without an answer" if failed else ""),
+        metrics={"rows": len(predictions), "failed": failed},
+        params={"adapter": str(ADAPTER)},
+        datasets={"testing": TEST},
+        artifacts=(out,),
+        cleanup=partial(discard, folder),
+    )
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The stage takes none."""
+
+
+def command(args: argparse.Namespace) -> int:
+    return execute("predict", run, load_config())

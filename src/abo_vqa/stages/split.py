@@ -1,0 +1,112 @@
+"""Stage `split`: a VQA table → train and test that share no group.
+
+`group: image` is the published study's split, row for row and in its order. `near-duplicate` (the
+default) also keeps products, identical pictures and look-alikes on one side, and the product types'
+shares alike where the groups allow.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from abo_vqa.config import Config, load_config
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.files import refuse_overwriting
+from abo_vqa.core.json_files import write_results
+from abo_vqa.core.paths import AUDIT, TEST, TRAIN, VQA
+from abo_vqa.core.stage import execute
+from abo_vqa.core.summary import Log, Summary, no_log
+from abo_vqa.core.tables import read_table
+from abo_vqa.data import audit
+from abo_vqa.data.columns import add_option, read_columns
+from abo_vqa.data.groups import NEEDS
+from abo_vqa.data.provenance import add_options, completed
+from abo_vqa.data.splitting import STUDY_SEED, STUDY_TEST_SIZE, split_rows, write_split
+
+if TYPE_CHECKING:
+    pass
+
+
+def run(config: Config, log: Log = no_log) -> Summary:
+    """Write data/train.csv, data/test.csv and data/audit.json; fail if a group straddles."""
+    settings = config.split
+    table = read_table(VQA, audit.COLUMNS)
+    sides = split_rows(
+        table,
+        settings.group,
+        settings.test_size,
+        config.seed,
+        distance=settings.phash_distance,
+        stratify=settings.stratify,
+    )
+    train, test = write_split(table, sides, TRAIN, TEST)
+    found = audit.audit(train, test, settings.group, settings.phash_distance)
+    write_results(found, AUDIT)
+    audit.refuse_leaks(found, settings.group, settings.phash_distance)
+    missed = audit.missed_share(found, settings.group, settings.test_size)
+    numbers = pd.json_normalize(found, sep="/").iloc[0].to_dict()
+    return Summary(
+        message="\n".join([audit.describe(found, settings.group), *missed]),
+        metrics={str(name): float(value) for name, value in numbers.items()},
+        datasets={"training": TRAIN, "testing": TEST},
+        artifacts=(AUDIT,),
+    )
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Without options: the pipeline's stage, configured by params.yaml. With --vqa and --out: "
+        "any table with the columns image_path, question, answer."
+    )
+    parser.add_argument("--vqa", type=Path, metavar="FILE", help="table to split")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="for train.csv and test.csv")
+    parser.add_argument(
+        "--group", choices=list(NEEDS), default="near-duplicate", help="(%(default)s)"
+    )
+    add_options(parser)
+    parser.add_argument("--test-size", type=float, default=STUDY_TEST_SIZE, help="(%(default)s)")
+    parser.add_argument("--seed", type=int, default=STUDY_SEED, help="(%(default)s)")
+    parser.add_argument(
+        "--distance", type=int, default=audit.PHASH_DISTANCE, help="bits of 64 (%(default)s)"
+    )
+    parser.add_argument("--no-stratify", action="store_true", help="ignore product types")
+    add_option(parser)
+
+
+def command(args: argparse.Namespace) -> int:
+    if not args.words:
+        return execute("split", run, load_config())
+    if not args.vqa or not args.out:
+        raise UserError(
+            "--vqa FILE and --out DIR belong together, and the other options need them. "
+            "Without any, the stage splits data/vqa.csv by params.yaml."
+        )
+    if not 0 < args.test_size < 1:
+        raise UserError(f"--test-size {args.test_size}: between 0 and 1.")
+    if not 0 <= args.distance <= 32:
+        raise UserError(f"--distance {args.distance}: 0 to 32 of 64 bits.")
+    if not 0 <= args.seed < 2**32:
+        raise UserError(f"--seed {args.seed}: 0 to {2**32 - 1:,}.")
+    outputs = (args.out / "train.csv", args.out / "test.csv")
+    refuse_overwriting(filter(None, (args.vqa, args.balanced)), outputs)
+    read = read_columns(args.vqa, audit.COLUMNS, chosen=args.columns)
+    table, notes = completed(read, args.balanced, args.images)
+    print("\n".join(notes))
+    sides = split_rows(
+        table,
+        args.group,
+        args.test_size,
+        args.seed,
+        distance=args.distance,
+        stratify=not args.no_stratify,
+    )
+    train, test = write_split(table, sides, *outputs)
+    found = audit.audit(train, test, args.group, args.distance)
+    missed = audit.missed_share(found, args.group, args.test_size)
+    print("\n".join([audit.describe(found, args.group), *missed]))
+    audit.refuse_leaks(found, args.group, args.distance)
+    return 0

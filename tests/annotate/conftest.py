@@ -1,0 +1,3 @@
+from tests.support.annotation import here
+
+__all__ = ["here"]

@@ -1,0 +1,141 @@
+"""`abo-vqa generate` with options: estimates and shares of the work."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from abo_vqa.annotate.remote import journal_folder, parse_shard
+from abo_vqa.annotate.tasks import in_shard
+from abo_vqa.cli import main
+from abo_vqa.stages.generate import run
+from tests.support.annotation import configure, make, vqa
+from tests.support.servers.gemini import GeminiServer
+
+
+@pytest.fixture
+def server() -> Iterator[GeminiServer]:
+    with GeminiServer() as running:
+        yield running
+
+
+def test_dry_run(here: Path, server: GeminiServer, capsys: Any) -> None:
+    make(here, 10, annotator="gemini", base_url=server.url, requests_per_minute=5,
+         price_input=100.0, price_output=0.0)  # fmt: skip
+    assert main(["generate", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "images left        10 of 10" in said
+    assert "requests           10 (1.00 an image)" in said
+    assert "estimated" in said
+    assert "0.03 hours at the quota of 1 key(s)" in said
+    assert server.calls == []
+    assert main(["generate", "--dry-run", "--count-tokens"]) == 0
+    assert "counted by the vendor" in capsys.readouterr().out
+    assert {call.path.rpartition(":")[2] for call in server.calls} == {"countTokens"}
+
+
+def test_dry_run_learns_from_the_journal(here: Path, server: GeminiServer, capsys: Any) -> None:
+    make(here, 6)
+    server.plan("product 0", "too_few")
+    settings = {"annotator": "gemini", "base_url": server.url}
+    configure(here, **settings)
+    assert main(["generate", "--shard", "1/2"]) == 0
+    capsys.readouterr()
+    assert main(["generate", "--dry-run"]) == 0
+    assert "replies)" in capsys.readouterr().out
+
+
+def test_shards_make_the_whole(here: Path, server: GeminiServer, capsys: Any) -> None:
+    """Five people with folders of their own; their journals together are the whole table."""
+    make(here, 12)
+    settings = {"annotator": "gemini", "base_url": server.url}
+    config = configure(here, **settings)
+    run(config)
+    whole = (here / "data/vqa.csv").read_bytes()
+    folder = journal_folder(config.generate)
+    sent = here / "sent"
+    sent.mkdir()
+    shutil.rmtree(folder)
+    server.calls.clear()
+    for i in (1, 2, 3):
+        assert main(["generate", "--shard", f"{i}/3"]) == 0
+        name = f"shard-{i}-of-3.jsonl"
+        shutil.move(folder / name, sent / name)
+        shutil.rmtree(folder)
+    assert len(server.generated()) == 12
+    assert "Send" in capsys.readouterr().out
+
+    two = [str(sent / f"shard-{i}-of-3.jsonl") for i in (1, 2)]
+    assert main(["generate", "--merge", *two]) == 75
+    assert "gap: " in capsys.readouterr().err
+    three = [*two, str(sent / "shard-3-of-3.jsonl")]
+    assert main(["generate", "--merge", *three]) == 0
+    said = capsys.readouterr().out
+    assert "12 of 12 images are done" in said
+    assert "overlap" not in said
+    run(config)
+    assert len(server.generated()) == 12
+    assert (here / "data/vqa.csv").read_bytes() == whole
+
+    # The first shard again, from someone who cut the work into two.
+    shutil.rmtree(folder)
+    assert main(["generate", "--shard", "1/2"]) == 0
+    assert main(["generate", "--merge", *three]) == 0
+    assert "were paid for twice" in capsys.readouterr().out
+    run(config)
+    assert (here / "data/vqa.csv").read_bytes() == whole
+
+
+def test_merging_a_grown_journal_again(here: Path, server: GeminiServer) -> None:
+    make(here, 6)
+    config = configure(here, annotator="gemini", base_url=server.url)
+    assert main(["generate", "--shard", "1/1"]) == 0
+    folder = journal_folder(config.generate)
+    data = (folder / "shard-1-of-1.jsonl").read_bytes()
+    shutil.rmtree(folder)
+    journal = here / "theirs.jsonl"
+    journal.write_bytes(b"".join(data.splitlines(keepends=True)[:3]))
+    assert main(["generate", "--merge", str(journal)]) == 75
+    journal.write_bytes(data)
+    assert main(["generate", "--merge", str(journal)]) == 0
+    assert [path.name for path in folder.glob("merged-*")] == ["merged-1-1.jsonl"]
+    run(config)
+    assert len(vqa(here)) == 18
+    assert len(server.generated()) == 6
+
+
+def test_journal_of_other_settings_is_refused(
+    here: Path, server: GeminiServer, capsys: Any
+) -> None:
+    make(here, 2)
+    config = configure(here, annotator="gemini", base_url=server.url)
+    run(config)
+    theirs = journal_folder(config.generate) / "main.jsonl"
+    configure(here, annotator="gemini", base_url=server.url, temperature=1.5)
+    assert main(["generate", "--merge", str(theirs)]) == 2
+    assert "made with other settings: generate.temperature" in capsys.readouterr().err
+
+
+def test_a_shard_is_the_same_whatever_the_table(here: Path) -> None:
+    paths = [f"{i:02x}/{i:08x}.jpg" for i in range(500)]
+    owners = [[i for i in range(1, 6) if in_shard(path, (i, 5))] for path in paths]
+    assert all(len(owner) == 1 for owner in owners)
+    assert all(70 < sum(owner == [i] for owner in owners) < 130 for i in range(1, 6))
+
+
+@pytest.mark.parametrize("text", ["0/5", "6/5", "x", "1/0", "1", "-1/2"])
+def test_wrong_shards(text: str) -> None:
+    from abo_vqa.core.errors import UserError
+
+    with pytest.raises(UserError, match="expected I/N"):
+        parse_shard(text)
+
+
+def test_options_are_for_paid_annotators(here: Path, capsys: Any) -> None:
+    make(here, 1)
+    assert main(["generate", "--dry-run"]) == 2
+    assert "it costs nothing" in capsys.readouterr().err

@@ -1,0 +1,90 @@
+"""Kill the process at random, again and again, against a server that errs: nothing is lost."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from abo_vqa.annotate.remote import journal_folder
+from abo_vqa.remote.journal import by_image, read_journal
+from abo_vqa.stages.generate import run
+from tests.support.annotation import configure, make, vqa
+from tests.support.servers.gemini import GeminiServer
+
+
+def complete(journal: Path) -> set[str]:
+    """Images that the journal has all pairs of."""
+    if not journal.is_file():
+        return set()
+    found = by_image(read_journal(journal).entries)
+    return {image for (image, _), known in found.items() if sum(len(e.pairs) for e in known) >= 3}
+
+
+def start() -> subprocess.Popen[bytes]:
+    """The real command line; `--shard 1/1` is the whole work, without MLflow's seconds."""
+    command = [sys.executable, "-m", "abo_vqa", "generate", "--shard", "1/1"]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def strike(server: GeminiServer, dice: random.Random, images: int, kills: int) -> bool:
+    """Start the process and kill it at a random moment; False if it finished before."""
+    before = len(server.calls)
+    step = dice.randint(0, max(2, 2 * images // kills))
+    process = start()
+    while process.poll() is None and len(server.calls) < before + step:
+        time.sleep(0.001)
+    time.sleep(dice.uniform(0, 0.05) if step else dice.uniform(0, 1.5))  # 0: while it starts
+    running = process.poll() is None
+    process.kill()
+    process.wait()
+    return running
+
+
+def chaos(here: Path, images: int, kills: int, seed: int) -> None:
+    rows = make(here, images)
+    names = {row["name"].partition(",")[0]: row["path"] for row in rows}
+    with GeminiServer() as server:
+        run(configure(here, annotator="gemini", base_url=server.url, image_size=200))
+        clean = [row | {"annotator": ""} for row in vqa(here)]
+        (here / "data/vqa.csv").unlink()
+    assert len(clean) == 3 * images
+    dice = random.Random(seed)
+    with GeminiServer(rate=0.2, seed=seed, delay=0.1, slow=0.1, hang=1.2, latency=0.02) as server:
+        settings = {"annotator": "gemini", "base_url": server.url, "timeout_s": 0.8}
+        config = configure(here, concurrency=4, **settings)
+        journal = journal_folder(config.generate) / "shard-1-of-1.jsonl"
+        struck = 0
+        for _ in range(3 * kills):
+            done, before = complete(journal), len(server.calls)
+            struck += strike(server, dice, images, kills)
+            again = {names[call.product] for call in server.calls[before:]} & done
+            assert not again, "asked about an image that the journal has"
+            if struck == kills:
+                break
+            if len(complete(journal)) == images:
+                break
+        run(config)
+        # A tear at the very end, as a power cut would leave it.
+        with journal.open("ab") as handle:
+            handle.write(b'{"image": "00/0')
+        asked = len(server.calls)
+        run(config)
+        assert len(server.calls) == asked
+    assert struck >= kills, f"only {struck} kills hit a running process"
+    assert [row | {"annotator": ""} for row in vqa(here)] == clean
+    faults = sum(bool(call.fault) for call in server.generated())
+    assert faults >= 0.1 * len(server.generated())
+
+
+def test_kills_and_faults(here: Path) -> None:
+    chaos(here, images=30, kills=3, seed=1)
+
+
+@pytest.mark.slow
+def test_fifty_kills_in_three_hundred_images(here: Path) -> None:
+    chaos(here, images=300, kills=50, seed=2)

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from abo_vqa.annotate.prompt import instruction, parse, user_text, yes_or_no
+from abo_vqa.core.errors import UserError
+from abo_vqa.data.pairs import Pair, schema
+
+ONE = '{"question": "What color is it?", "answer": "Red."}'
+PAIR = Pair("What color is it?", "red")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[{ONE}]",
+        ONE,
+        f'{{"pairs": [{ONE}]}}',
+        f"Sure!\n[{ONE}]\nThat's all.",
+        f"```json\n[{ONE}]\n```",
+        f'[{ONE}, {{"question": "How many',  # broken off
+        f'{{"pairs": [{ONE}, {{"question"',
+        f'[{ONE}, {{"question": 3, "answer": "x"}}, "noise", null]',
+        '[{"question": "What color is it?", "answer": "Red.",},]',
+        '[{"question": "What color is it?",, "answer": "Red." ,\n},,]',
+        'Here: ```[{"question": "What color is it?", "answer": "Red.",}, {"question": "How',
+        '[{"Question": "What color\nis it?", " answer ": "Red."}]',
+        json.dumps(f"[{ONE}]"),
+        f'{{"result": {{"pairs": [{ONE}]}}}}',
+        f'{{"first": {ONE}}}',
+        f"{ONE}\n",
+    ],
+)
+def test_reading_a_reply(text: str) -> None:
+    assert parse(text) == [PAIR]
+
+
+@pytest.mark.parametrize("text", ["", "no", "[]", "null", "3", '{"a": {"b": []}}', "{{{{"])
+def test_reply_without_pairs(text: str) -> None:
+    assert parse(text) == []
+
+
+def test_numbers_are_answers() -> None:
+    text = '[{"question": "How many mugs?", "answer": 2}]'
+    assert parse(text) == [Pair("How many mugs?", "2")]
+
+
+def test_commas_in_strings_stay() -> None:
+    text = '[{"question": "Is it red, ] or \\",} blue?", "answer": "red",}]'
+    assert parse(text) == [Pair('Is it red, ] or ",} blue?', "red")]
+
+
+def test_truth_values_are_answers() -> None:
+    text = '[{"question": "Is it red?", "answer": true}, {"question": "Dry?", "answer": false}]'
+    assert [pair.answer for pair in parse(text)] == ["yes", "no"]
+
+
+def test_deep_nesting_is_no_answer() -> None:
+    assert parse("[" * 100_000) == []
+    assert parse('{"a":' * 5_000) == []
+
+
+@given(st.text())
+def test_no_text_crashes_the_parser(text: str) -> None:
+    parse(text)
+    parse("[{" + text)
+
+
+@given(st.text())
+def test_a_listing_stays_one_json_line(text: str) -> None:
+    product = {"name": text, "product_type": text, "color": text, "keywords": text}
+    lines = user_text(product, 3, total=3).split("\n")
+    assert len(lines) == 2
+    assert len(lines[1].splitlines()) == 1
+    assert set(json.loads(lines[1])) == set(product)
+
+
+def test_more_pairs_are_asked_for_by_naming_the_old() -> None:
+    lines = user_text({"name": "mug"}, 2, [PAIR], "no", 3).splitlines()
+    assert lines[2].startswith("Write exactly 2 more")
+    assert json.loads(lines[3]) == ["What color is it?"]
+    assert lines[4].endswith('whose answer is "no".')
+
+
+def test_prompt_file(tmp_path: Path) -> None:
+    path = tmp_path / "prompt.txt"
+    path.write_text("Write $questions for 5 $$. $brands")
+    assert instruction(path, 4, False).startswith("Write 4 for 5 $. - Don't ask about brands")
+    path.write_text("Write some.")
+    with pytest.raises(UserError, match=r"doesn't say \$questions"):
+        instruction(path, 4, False)
+    path.write_text("Write $questions of $colour.")
+    with pytest.raises(UserError, match="'colour' isn't a placeholder"):
+        instruction(path, 4, False)
+
+
+def test_wanted_yes_share() -> None:
+    hints = [yes_or_no(f"{i}.jpg", 42, 0.3) for i in range(2000)]
+    assert 0.26 < hints.count("yes") / 2000 < 0.34
+    assert yes_or_no("a.jpg", 42, None) == ""
+    assert {yes_or_no(f"{i}.jpg", 1, 1.0) for i in range(50)} == {"yes"}
+
+
+def test_schema_cannot_be_spoilt() -> None:
+    """google-genai adds to the dict it gets; the journal's identity must not notice."""
+    before = schema()
+    before["items"]["propertyOrdering"] = []
+    assert "propertyOrdering" not in schema()["items"]

@@ -1,0 +1,123 @@
+"""The search: trials as MLflow runs, resumed, pruned, and reproducible by the printed line."""
+
+import re
+
+import pytest
+
+from abo_vqa.cli import main
+from abo_vqa.core.errors import TerminatedError, UserError
+from abo_vqa.core.json_files import read_json
+from abo_vqa.stages import finetune
+from abo_vqa.training import run, search
+from tests.support import training as project
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return project.make(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture
+def here(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(project.copy(made, tmp_path / "here"))
+    project.set_lora({"checkpoint_minutes": 60.0})
+    return tmp_path / "here"
+
+
+def study_of(folder):
+    import optuna
+
+    (file,) = folder.glob(".cache/abo-vqa/tune/*/study.db")
+    storage = f"sqlite:///{file}"
+    return optuna.load_study(study_name=file.parent.name, storage=storage)
+
+
+def test_search_goes_on_and_its_line_reproduces_the_best(here, capsys):
+    import mlflow
+
+    assert main(["tune", "--trials", "2"]) == 0
+    assert main(["tune", "--trials", "3"]) == 0
+    line = capsys.readouterr().out.strip().splitlines()[-1].strip()
+    study = study_of(here)
+    assert len(study.trials) == 3
+    assert len({trial.params["lr"] for trial in study.trials}) == 3
+    runs = mlflow.search_runs(search_all_experiments=True)
+    trials = runs[runs["tags.mlflow.runName"].isin(["trial 0", "trial 1", "trial 2"])]
+    assert len(trials) == 3
+    assert trials["tags.mlflow.parentRunId"].nunique() == 1
+    assert not trials["metrics.validation_accuracy"].isna().any()
+
+    settings = dict(re.findall(r"-S lora\.(\w+)=(\S+)", line))
+    assert set(settings) == {"r", "alpha", "lr", "dropout"}
+    values = {name: float(v) if "." in v or "e" in v else int(v) for name, v in settings.items()}
+    finetune.run(project.set_lora(values))
+    report = read_json("reports/training.json")
+    assert report["best_validation_accuracy"] == study.best_value
+
+
+def test_a_reclaimed_trial_is_taken_up_again(here, monkeypatch):
+    """SIGTERM ends the search with its own exit code; the same settings come first next time."""
+    real, chosen = run.train, []
+
+    def train(config, log):
+        chosen.append(config.lora)
+        if len(chosen) == 1:
+            raise TerminatedError("stopped")
+        return real(config, log)
+
+    monkeypatch.setattr(finetune, "train", train)
+    assert main(["tune", "--trials", "1"]) == 143
+    assert main(["tune", "--trials", "1"]) == 0
+    assert chosen[0] == chosen[1]
+    assert len(chosen) == 2
+
+
+def test_a_killed_trial_is_taken_up_again(here):
+    config = project.load_config()
+    study = search.open_study(config, "name", here)
+    killed = study.ask()
+    search.suggest(killed, config)
+    again = search.open_study(config, "name", here).ask()
+    assert search.suggest(again, config) == {**search.suggest(killed, config)}
+
+
+def test_losses_that_arent_numbers_dont_end_a_search(here, monkeypatch):
+    from abo_vqa.training.loop import NonFiniteLossError
+
+    def train(config, log):
+        raise NonFiniteLossError("nan")
+
+    monkeypatch.setattr(finetune, "train", train)
+    with pytest.raises(UserError, match="none of 2 trials came to an end"):
+        search.search(project.load_config(), 2)
+
+
+def test_a_bad_epoch_is_pruned(here, monkeypatch):
+    """After four finished trials, one below their median stops at its second report."""
+    import optuna
+
+    from abo_vqa.training.loop import History
+
+    accuracies = iter([0.9, 0.8, 0.9, 0.8, 0.1])
+    reached = []
+
+    def train(config, log):
+        accuracy = next(accuracies)
+        for step in (1, 2, 3):
+            log({"validation_accuracy": accuracy}, step)
+        reached.append(accuracy)
+        folder = run.journal_folder(config)
+        history = History(best_accuracy=accuracy, best_epoch=1)
+        return run.TrainingResult({}, [], history, folder, 1.0, True)
+
+    monkeypatch.setattr(finetune, "train", train)
+    accuracy, _, pruned = search.search(project.load_config(), 5)
+    assert (accuracy, pruned) == (0.9, 1)
+    assert reached == [0.9, 0.8, 0.9, 0.8]
+    states = [trial.state for trial in study_of(here).trials]
+    assert states[-1] == optuna.trial.TrialState.PRUNED
+
+
+def test_no_trials(here, capsys):
+    assert main(["tune", "--trials", "0"]) == 2
+    assert "--trials: found 0" in capsys.readouterr().err

@@ -1,0 +1,66 @@
+import pytest
+
+from abo_vqa.core.csvfile import read_csv
+from abo_vqa.core.errors import UserError
+
+
+def parsed(tmp_path, text, encoding="utf-8"):
+    path = tmp_path / "t.csv"
+    path.write_bytes(text.encode(encoding))
+    return read_csv(path)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_separators_line_ends_and_marks(tmp_path, separator, end):
+    text = end.join([f"answer{separator}prediction", f"None{separator}NA", "", f"x{separator}"])
+    table = parsed(tmp_path, text, "utf-8-sig")
+    assert table.frame.values.tolist() == [["None", "NA"], ["x", ""]]
+    assert list(table.frame) == ["answer", "prediction"]
+    assert table.lines.tolist() == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b,c\n1,2,3\n1,2\n1\n", r"2 line\(s\) have fewer fields .*line 3 has 2, line 4 has 1"),
+        ("a,b\n1,2,3\n", r"1 line\(s\) have more fields .*line 2 has 3"),
+        ("a,b\n1,2,3\n1\n", "fewer or more"),
+        ('a,b\n1,"2\n3,4\n5,6\n', "line 2: a quote isn't closed"),
+        ('a,b\n1,"2" x\n', "line 2: a quote"),
+        ('a,b,c\n1,2,"3\n4,5,6\n7,8,9"\n', "opened on line 2 is closed on line 4"),
+        ("a,b\n\0,1\n", "zero bytes"),
+        # What may be the matter is said.
+        ("a,b,c\n1,2,3\n1,2\n1,2,3\n", "Fields that are empty need separators"),
+        ("a,b,c\n1,2,3\n1,2\n", "Was the file cut off"),
+        ("# made by hand\na,b\n1,2\n", "is it the first line of the file"),
+        ("a,b\n1,2,\n3,4,\n", "ends in separators that the header lacks"),
+        ("a;b\n1,2\n3,4\n", "another separator than the header"),
+        ("a,b\n1,2\n3,4,5\n", "Text with separators needs quotes"),
+    ],
+)
+def test_lines_that_say_two_things_are_refused_with_their_numbers(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        parsed(tmp_path, text)
+
+
+def test_text_of_several_lines_in_quotes_is_text(tmp_path):
+    table = parsed(tmp_path, 'a,b\n1,"two\nlines, it says"\n2,x\n')
+    assert table.frame["b"].tolist() == ["two\nlines, it says", "x"]
+    assert table.lines.tolist() == [2, 4]
+
+
+def test_blanks_behind_separators_go_where_the_header_has_them(tmp_path):
+    assert parsed(tmp_path, "a, b\n1, 2\n").frame.values.tolist() == [["1", "2"]]
+    assert parsed(tmp_path, "a,b\n1, 2\n").frame.values.tolist() == [["1", " 2"]]
+
+
+def test_doubled_and_nameless_columns_are_told_apart(tmp_path):
+    table = parsed(tmp_path, "answer,,answer\n1,2,3\n")
+    assert list(table.frame) == ["answer", "Unnamed: 1", "answer.1"]
+    assert table.doubled == ("answer",)
+
+
+def test_excels_first_line_is_no_header(tmp_path):
+    table = parsed(tmp_path, "sep=;\na;b\n1;2\n")
+    assert (table.header, table.separator, table.lines.tolist()) == (("a", "b"), ";", [3])

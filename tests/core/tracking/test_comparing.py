@@ -1,0 +1,214 @@
+"""What people compare by: settings and results on one row, names, the model's version, origins."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from abo_vqa.config import load_config
+from abo_vqa.core import tracking
+from abo_vqa.core.summary import Summary
+from abo_vqa.core.tracking import dvc, naming, origin
+from abo_vqa.core.tracking.backend import connect
+from abo_vqa.evaluation.summary import headline, results
+from tests.support import ROOT
+
+
+def git(folder, *words):
+    return subprocess.run(
+        ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.org", *words],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A repository with DVC, three stages and the real settings."""
+    folder = tmp_path / "checkout"
+    (folder / "src").mkdir(parents=True)
+    (folder / "docs").mkdir()
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "src" / "code.py").write_text("pass\n")
+    (folder / "dvc.yaml").write_text(
+        "stages:\n"
+        "  split: {cmd: 'true', deps: [src/code.py], outs: [reports/baselines/blip]}\n"
+        "  finetune: {cmd: 'true', params: [seed], outs: [models/adapter]}\n"
+        "  evaluate: {cmd: 'true', outs: [reports/scores]}\n"
+    )
+    for name in ("reports/baselines/blip", "models/adapter", "reports/scores"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "file").write_text(name)
+    git(folder, "init", "--quiet")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=folder, check=True)
+    (folder / ".gitignore").write_text("mlflow.db\nmlartifacts\n.cache\nreports\nmodels\n")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "-m", "first")
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    monkeypatch.setenv("DVC_EXP_NAME", "same")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(folder)
+    yield load_config()
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+def runs():
+    client = connect()
+    experiment = client.get_experiment_by_name("abo-vqa")
+    found = client.search_runs([experiment.experiment_id])
+    children = [run for run in found if "mlflow.parentRunId" in run.data.tags]
+    parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+    return experiment, parents, {run.info.run_name: run for run in children}
+
+
+def test_a_row_holds_settings_and_results(checkout, monkeypatch):
+    text = Path("params.yaml").read_text().replace("  r: 16\n", "  r: 8\n")
+    Path("params.yaml").write_text(text)
+    config = load_config()
+    metrics = {
+        "finetuned": {"accuracy": 0.7, "gain_over_blind": 0.3, "coverage": 1.0},
+        "blip": {"accuracy": 0.5, "gain_over_blind": 0.1, "coverage": 1.0},
+        "blind-type": {"accuracy": 0.4, "gain_over_blind": 0.0, "coverage": 1.0},
+    }
+    with tracking.track("split", config) as tracker:  # stands for the baseline here
+        tracker.finish(Summary("answers"))
+    with tracking.track("finetune", config) as tracker:
+        tracker.finish(Summary("16 layers", headline={"best_validation_accuracy": 0.6}))
+    with tracking.track("evaluate", config) as tracker:
+        summary = Summary(
+            "finetuned 0.700",
+            headline=headline(metrics),
+            results=results(metrics, "blind-type"),
+        )
+        tracker.finish(summary)
+    experiment, (parent,), children = runs()
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert "Visual question answering" in experiment.tags["mlflow.note.content"]
+    assert parent.data.params["lora.r"] == "8"
+    assert parent.data.params["profile"] == "sample"
+    assert parent.data.params["baselines.fraction"] == "1.0"
+    found = parent.data.metrics
+    assert (found["accuracy"], found["gain_over_blind"]) == (0.7, 0.3)
+    assert (found["best_validation_accuracy"], found["blip/accuracy"]) == (0.6, 0.5)
+    stages = [child.data.metrics["stage_seconds"] for child in children.values()]
+    assert found["seconds"] >= sum(stages)
+    tags = parent.data.tags
+    assert tags["abo_vqa.changed"] == "lora.r=8 (was 16)"
+    assert tags["mlflow.user"] not in ("", "unknown")
+    assert tags["mlflow.source.name"]
+    assert tags["mlflow.source.git.dirty"] == "false"
+    for text in ("`lora.r` 8 (was 16)", "finetune (", "16 layers", "finetuned 0.700"):
+        assert text in tags["mlflow.note.content"]
+    # what evaluate found is on the runs that made what it tested
+    assert children["split"].data.metrics["accuracy"] == 0.5
+    assert children["finetune"].data.metrics["accuracy"] == 0.7
+    assert children["finetune"].data.params["version.pandas"]
+    assert children["finetune"].data.params["cpu"]
+
+
+def test_the_same_name_on_another_commit_is_another_parent(checkout):
+    with tracking.track("split", checkout):
+        pass
+    Path("src/code.py").write_text("changed\n")
+    git(".", "commit", "--quiet", "--all", "-m", "second")
+    Path("src/code.py").write_text("changed again\n")
+    with tracking.track("split", checkout):
+        pass
+    _, parents, _ = runs()
+    assert {parent.data.tags["mlflow.source.git.commit"] for parent in parents} == {
+        git(".", "rev-parse", "HEAD"),
+        git(".", "rev-parse", "HEAD~"),
+    }
+    newest = max(parents, key=lambda run: run.info.start_time)
+    assert newest.data.tags["mlflow.source.git.dirty"] == "true"
+
+
+@pytest.mark.parametrize("address", ["../dvc.yaml:split", "dvc.yaml:split", "split", ""])
+def test_a_stage_addressed_from_anywhere_is_found(checkout, monkeypatch, address, capsys):
+    monkeypatch.setenv("DVC_STAGE", address)
+    with tracking.track("split", checkout):
+        pass
+    tags = runs()[2]["split"].data.tags
+    assert tags["dvc.stage"] == "split"
+    assert set(tags) >= {"dvc.dep.src/code.py", "dvc.out.reports/baselines/blip"}
+    assert "not recorded" not in capsys.readouterr().err
+
+
+def test_real_dvc_from_a_subfolder_and_by_pipeline(checkout):
+    """Every stage runs the stand-in below, which tells what DVC calls it."""
+    words = f"{sys.executable} -c 'import os; print(os.environ[\"DVC_STAGE\"])'"
+    Path("dvc.yaml").write_text(f"stages:\n  split:\n    cmd: {words}\n")
+    said = []
+    for folder, more in (("docs", ["-s", "../dvc.yaml:split"]), ("docs", ["-P"]), (".", ["split"])):
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", "repro", "-f", *more], cwd=folder, check=True,
+            capture_output=True, text=True, env={**os.environ, "DVC_ROOT": ""},
+        )  # fmt: skip
+        (line,) = [line for line in done.stdout.splitlines() if line.endswith("split")]
+        said.append(line)
+    for address in said:
+        os.environ["DVC_STAGE"] = address
+        try:
+            assert dvc.stage_name("x") == "split"
+        finally:
+            del os.environ["DVC_STAGE"]
+
+
+def test_params_deps_are_no_tags(checkout):
+    tags, _ = dvc.hashes("finetune")
+    assert set(tags) == {"dvc.out.models/adapter"}
+
+
+@pytest.mark.parametrize("trouble", ["missing", "refuses"])
+def test_git_that_is_missing_or_refuses_is_one_warning(
+    checkout, monkeypatch, tmp_path, capsys, trouble
+):
+    origin.warn_once.cache_clear()
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    if trouble == "refuses":
+        said = "fatal: detected dubious ownership in repository at '/x'"
+        (tools / "git").write_text(f'#!/bin/sh\necho "{said}" >&2\nexit 128\n')
+        (tools / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools))
+    with tracking.track("split", checkout):
+        pass
+    lines = [line for line in capsys.readouterr().err.splitlines() if "without a commit" in line]
+    assert len(lines) == 1
+    assert ("isn't installed" if trouble == "missing" else "dubious ownership") in lines[0]
+    _, (parent,), _ = runs()
+    assert "mlflow.source.git.commit" not in parent.data.tags
+
+
+def test_invocations_have_names_of_their_own(monkeypatch):
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    name = origin.invocation("sample").name
+    assert name.startswith("by hand ")
+    assert " sample 20" in name
+
+
+def test_a_long_history_is_thinned_out_and_a_short_one_isnt():
+    thinner = naming.Thinner()
+    kept = sum(thinner.keeps("loss") for _ in range(13_640))
+    assert 2000 < kept < 3500
+    assert all(thinner.keeps("validation_accuracy") for _ in range(1000))
+
+
+def test_settings_are_said_once_and_long_ones_are_files():
+    known = {"models.blip.path": "models/blip", "seed": 42}
+    record = {"path": "models/blip", "dtype": "float32"}
+    assert naming.without_repeats(record, known) == {"dtype": "float32"}
+    short, long = naming.texts({"a": 1, "b": "x" * 7000, "c": ""})
+    assert (short, list(long)) == ({"a": "1"}, ["b"])
+
+
+def test_metric_names_open_no_groups_of_their_own():
+    from abo_vqa.annotate.counts import flat
+
+    assert flat({"kinds": {"yes/no": 3}, "corpus": {"yes_no": {"no": 1}}}) == {
+        "kinds/yes_no": 3.0,
+        "corpus/yes_no/no": 1.0,
+    }

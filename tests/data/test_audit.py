@@ -1,0 +1,170 @@
+"""The audit finds every kind of planted leak, in our splits and in anybody's."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from abo_vqa.cli import main
+from abo_vqa.core.tables import write_table
+from abo_vqa.data import audit as audit_module
+from abo_vqa.data.audit import audit, describe, leaks, overlap, strictest
+from tests.data.test_splitting import catalogue, chosen, hexed, vqa
+
+
+@pytest.fixture
+def sides():
+    """A clean split of a catalogue, and one picture from each side."""
+    table = vqa(catalogue())
+    train, test = (
+        table.iloc[rows].reset_index(drop=True) for rows in chosen(table, "near-duplicate")
+    )
+    return train, test
+
+
+def found(train, test, kind="near-duplicate"):
+    return audit(train, test, kind, 4)
+
+
+def plant(train, test, **changes):
+    """Change one picture of test so that it shares something with one of train."""
+    old = test["image_path"].iloc[0]
+    rows = test["image_path"] == old
+    return test.assign(**{name: test[name].where(~rows, value) for name, value in changes.items()})
+
+
+def test_a_clean_split_has_no_leaks(sides):
+    result = found(*sides)
+    assert set(result["shared"].values()) == {0}
+    assert leaks(result, "near-duplicate") == {}
+    json.dumps(result, allow_nan=False)
+
+
+def test_each_kind_of_planted_leak_is_found(sides):
+    train, test = sides
+    victim = train.iloc[0]
+    near = hexed(int(victim["phash"], 16) ^ 0b1010)
+    for changes, name in (
+        ({"image_path": victim["image_path"]}, "images"),
+        ({"item_id": victim["item_id"]}, "products"),
+        ({"image_sha1": victim["image_sha1"]}, "identical_pictures"),
+        ({"phash": near}, "near_duplicate_groups"),
+    ):
+        result = found(train, plant(train, test, **changes))
+        assert result["shared"][name] == 1, name
+        assert leaks(result, "near-duplicate")[name] == 1
+    assert result["near_duplicates"]["test_images"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "fails"),
+    [
+        ("image_path", "image", True),
+        ("item_id", "image", False),
+        ("item_id", "product", True),
+        ("image_sha1", "product", False),
+        ("image_sha1", "near-duplicate", True),
+        ("phash", "product", False),
+        ("phash", "near-duplicate", True),
+    ],
+)
+def test_the_command_fails_on_what_the_kind_of_group_forbids(
+    sides, tmp_path, capsys, column, kind, fails
+):
+    train, test = sides
+    write_table(train, tmp_path / "train.csv")
+    write_table(plant(train, test, **{column: train[column].iloc[0]}), tmp_path / "test.csv")
+    command = [
+        "audit",
+        "--train",
+        str(tmp_path / "train.csv"),
+        "--test",
+        str(tmp_path / "test.csv"),
+    ]
+    assert main([*command, "--group", kind]) == (2 if fails else 0)
+    said = capsys.readouterr()
+    assert ("train and test share 1" in said.err) == fails
+    assert "shared images" in said.out
+
+
+def test_the_stage_fails_when_a_group_straddles(sides, tmp_path, monkeypatch):
+    from abo_vqa.core.errors import UserError
+    from abo_vqa.stages import split as split_module
+    from tests.data.test_splitting import ROOT, load_config
+
+    config = load_config(ROOT / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    table = vqa(catalogue())
+    write_table(table, "data/vqa.csv")
+    rows = list(range(len(table)))
+    monkeypatch.setattr(split_module, "split_rows", lambda *_, **__: (rows[:300], rows[300:]))
+    with pytest.raises(UserError, match=r"train and test share [\d,]+ images"):
+        split_module.run(config)
+    assert (tmp_path / "data" / "audit.json").exists()  # to look at
+
+
+def test_a_plain_table_is_audited_as_far_as_its_columns_go(sides, tmp_path, capsys):
+    train, test = (side[["image_path", "question", "answer"]] for side in sides)
+    assert strictest(train.columns) == "image"
+    write_table(train, tmp_path / "train.csv")
+    write_table(test, tmp_path / "test.csv")
+    command = [
+        "audit",
+        "--train",
+        str(tmp_path / "train.csv"),
+        "--test",
+        str(tmp_path / "test.csv"),
+    ]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "shared images                  0" in said
+    assert said.count("not checked: the column isn't there") == 3
+    write_table(pd.concat([test, train.head(1)]), tmp_path / "test.csv")
+    assert main(command) == 2
+
+
+def test_look_alikes_are_counted_even_between_clusters():
+    pictures = [(f"{i}.jpg", f"B{i}", "A", f"s{i}", hexed((1 << (3 * i)) - 1)) for i in range(4)]
+    table = vqa(pictures, 1)
+    left = table["image_path"].isin(["0.jpg", "1.jpg"])
+    result = found(table[left], table[~left])
+    assert result["near_duplicates"] == {"test_images": 1, "share": 0.5}  # 2.jpg looks like 1.jpg
+
+
+def test_questions_and_answers_seen_in_training_are_measured():
+    columns = ["image_path", "question", "answer"]
+    train = pd.DataFrame([("a", "What color?", "red"), ("b", "How many?", "2")], columns=columns)
+    test = pd.DataFrame(
+        [("c", "what color? ", "Red"), ("d", "What color?", "blue"), ("e", "Why?", "2")],
+        columns=columns,
+    )
+    assert audit_module.overlap(train, test) == {"questions": 0.666667, "pairs": 0.333333}
+
+
+def test_empty_values_are_shared_by_nobody():
+    pictures = [("a.jpg", "", "A", "", ""), ("b.jpg", "", "A", "", "")]
+    table = vqa(pictures, 2)
+    left = table["image_path"] == "a.jpg"
+    assert set(found(table[left], table[~left])["shared"].values()) == {0}
+
+
+@pytest.mark.parametrize("prefix", ["images/small/", "/kaggle/input/abo/small/", "small\\"])
+def test_the_same_pictures_in_another_spelling_are_shared(sides, prefix):
+    train, _ = sides
+    other = train.assign(image_path=[prefix + path for path in train["image_path"]])
+    assert found(train, other)["shared"]["images"] == train["image_path"].nunique()
+
+
+def test_pictures_that_could_not_be_checked_are_counted(sides):
+    train, test = (table.assign(phash="", image_sha1="") for table in sides)
+    report = found(train, test)
+    pictures = len(set(train["image_path"]) | set(test["image_path"]))
+    assert report["unchecked"]["near_duplicate_groups"] == pictures
+    assert report["unchecked"]["products"] == 0
+    assert f"(not checked for {pictures:,} pictures)" in describe(report, "near-duplicate")
+
+
+def test_rows_without_a_question_overlap_with_none():
+    train = pd.DataFrame({"question": ["", "a?", "b?"], "answer": ["red", "x", "y"]})
+    test = pd.DataFrame({"question": ["", " ", "a?", "c?"], "answer": ["red", "red", "x", "y"]})
+    assert overlap(train, test) == {"questions": 0.5, "pairs": 0.5}

@@ -1,0 +1,405 @@
+"""Curation: the study's rules to the letter, every drop counted, balancing that balances."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from abo_vqa.cli import main
+from abo_vqa.config import load_config
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.json_files import read_json
+from abo_vqa.core.tables import read_table
+from abo_vqa.data.curation import COLUMNS, STUDY, curate
+from abo_vqa.data.listings import Entry
+from abo_vqa.data.rules import any_en, first_en, joined_keywords
+from abo_vqa.stages import curate as curate_module
+from tests.support import ROOT
+from tests.support.archives import english, jpeg, listing, write_shop
+
+FIVE = ["path", "name", "product_type", "color", "keywords"]
+
+
+def shop(tmp_path, listings, images=None, **kwargs):
+    """Archives in which, unless said otherwise, every listing's image exists."""
+    if images is None:
+        ids = dict.fromkeys(x["main_image_id"] for x in listings if "main_image_id" in x)
+        images = {name: f"{i % 256:02x}/{i:08x}.jpg" for i, name in enumerate(ids)}
+    return write_shop(tmp_path / "raw", listings, images, **kwargs)
+
+
+def curated(raw, pictures=False, seed=42, **changes):
+    return curate(raw, STUDY.model_copy(update=changes), seed, pictures=pictures)
+
+
+def names(result):
+    return result.balanced["name"].tolist()
+
+
+# --- the study's rules ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "first", "any_"),
+    [
+        (None, "", ""),
+        ("plain", "plain", "plain"),
+        ([], "", ""),
+        ([("A", "en_US")], "A", "A"),
+        ([("A", "en_US"), ("B", "en_GB")], "A", "A"),
+        ([("A", "de_DE")], "", ""),
+        ([("A", "de_DE"), ("B", "en_GB")], "", "B"),
+        ([("A", None)], "A", "A"),
+        ([("A", None), ("B", "en_GB")], "A", "B"),
+        ([("A", "en")], "", "A"),  # the study asks for "en_"
+        ([("A", "")], "", ""),
+        ([("", "en_US"), ("B", "en_GB")], "", "B"),
+        ([(None, None), ("B", None)], "", "B"),
+    ],
+)
+def test_which_entry_of_a_field_counts(field, first, any_):
+    if isinstance(field, list):
+        field = [Entry(*entry) for entry in field]
+    assert (first_en(field), any_en(field)) == (first, any_)
+
+
+@pytest.mark.parametrize(
+    ("values", "joined"),
+    [
+        (
+            [("Lamp", "en_US"), ("lamp ", "en_GB"), (" LIGHT", None), ("Lampe", "de_DE")],
+            "lamp, light",
+        ),
+        ([("b", "en"), ("a", "en_US"), ("b", "en_AU")], "b, a"),
+        ([(" ", "en_US"), ("", None), (None, None)], ""),
+        ([("naïve, two", "en_US")], "naïve, two"),
+        ([("a\0b", "en_US")], "a, b"),
+    ],
+)
+def test_keywords(values, joined):
+    assert joined_keywords([Entry(*v) for v in values]) == joined
+
+
+def test_keywords_that_are_text_or_missing():
+    assert joined_keywords(" Desk Lamp ") == "desk lamp"
+    assert joined_keywords(None) == ""
+
+
+def test_a_later_listing_overwrites_an_earlier_one_even_if_it_is_worse(tmp_path):
+    shards = {
+        "f": [listing("1", item_name=english("last"))],
+        "0": [listing("1"), listing("2", item_name=english("kept")), listing("3")],
+        "8": [listing("3", item_name=english("Letzte", "de_DE"))],
+    }
+    images = {"1": "a/1.jpg", "2": "a/2.jpg", "3": "a/3.jpg"}
+    result = curated(write_shop(tmp_path / "raw", shards, images))
+    assert names(result) == ["last", "kept"]
+    assert result.funnel["listings"]["overwritten"] == 2
+    assert result.funnel["dropped"] == {"no_name": 1}
+
+
+def reference(shards, images, cap):
+    """The rules in facts' words, on plain JSON: [rows of the five columns, before and after]."""
+
+    def value(field):
+        if not isinstance(field, list):
+            return field
+        if not field:
+            return None
+        if "language_tag" in field[0]:
+            return field[0]["value"] if field[0]["language_tag"].startswith("en_") else None
+        return field[0]["value"]
+
+    latest = {}
+    for _, items in sorted(shards.items()):
+        for item in items:
+            if "main_image_id" in item:
+                latest[item["main_image_id"]] = item
+    rows = []
+    for image, path in images.items():
+        item = latest.get(image)
+        if item is None or image in STUDY.excluded_images:
+            continue
+        fields = [value(item.get(name)) for name in ("item_name", "product_type", "color")]
+        words = []
+        for entry in item.get("item_keywords", []):
+            if entry.get("language_tag", "en").startswith("en"):
+                word = entry["value"].strip().lower()
+                if word and word not in words:
+                    words.append(word)
+        if all(fields) and words and all(text.isascii() for text in fields):
+            rows.append([path, *(text.lower() for text in fields), ", ".join(words)])
+    table = pd.DataFrame(sorted(rows), columns=FIVE, dtype=object)
+    parts = []
+    for kind in sorted(set(table["product_type"])):
+        group = table[table["product_type"] == kind]
+        parts.append(group.sample(cap, random_state=42) if len(group) > cap else group)
+    kept = pd.concat(parts).sort_values("path") if parts else table
+    return table, kept.reset_index(drop=True)
+
+
+texts = st.sampled_from(["Red", "RED ", "dark red", "røt", "", "商品", "İ", "ΣΑΣ", "a, b"])
+tags = st.sampled_from(["en_US", "en_GB", "en", "de_DE", "ja_JP", None])
+entries = st.builds(
+    lambda value, tag: {"value": value} | ({"language_tag": tag} if tag else {}), texts, tags
+)
+fields = st.one_of(
+    st.lists(entries, max_size=3), st.just([{"language_tag": "en_US", "value": "Lamp"}]), texts
+)
+dirty = st.fixed_dictionaries(
+    {},
+    optional={
+        "main_image_id": st.sampled_from([*map(str, range(12)), *STUDY.excluded_images[:1]]),
+        "item_name": fields,
+        "product_type": st.sampled_from([[{"value": "LAMP"}], [{"value": "Shoe"}], "SOFA", []]),
+        "color": fields,
+        "item_keywords": st.lists(entries, min_size=1, max_size=4),
+    },
+)
+usual = st.builds(
+    lambda image, name: listing(str(image), item_name=english(name)), st.integers(0, 11), texts
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shards=st.dictionaries(
+        st.sampled_from("0a5f"), st.lists(st.one_of(dirty, usual), max_size=12), min_size=1
+    ),
+    cap=st.integers(1, 4),
+)
+def test_any_catalogue_is_curated_by_the_rules(tmp_path_factory, shards, cap):
+    if not any(shards.values()):
+        return
+    images = {str(i): f"{(i * 7) % 13:02x}/{i:08x}.jpg" for i in range(10)}
+    images["unused"] = "ff/unused.jpg"
+    images[STUDY.excluded_images[0]] = "00/excluded.jpg"
+    raw = write_shop(tmp_path_factory.mktemp("shop"), shards, images, pictures={})
+    clean, kept = reference(shards, images, cap)
+    if kept.empty:
+        with pytest.raises(UserError, match="no row is left"):
+            curated(raw, cap=cap)
+        return
+    result = curated(raw, cap=cap)
+    assert result.balanced[FIVE].to_numpy().tolist() == kept.to_numpy().tolist()
+    funnel = result.funnel
+    assert funnel["clean"] == len(clean)
+    assert funnel["images"] == sum(funnel["dropped"].values()) + funnel["balanced"]
+    # The other rule's count is what choosing it would have given.
+    other = curated(raw, cap=cap, language="any_en").funnel
+    assert funnel["language"] == other["language"]
+    assert other["clean"] == funnel["language"]["any_en"]
+
+
+def test_only_images_in_the_table_count_and_each_once(tmp_path):
+    listings = [listing(i) for i in ("1", "2", "3", "6", "nowhere")]
+    table = (
+        "image_id,height,width,path\n1,9,9,b/1.jpg\n2,9,9,a/2.jpg\n1,9,9,c/again.jpg\n"
+        "3,9,9,a/2.jpg\n4,9,9,d/4.jpg\n,9,9,e/5.jpg\n6,9,9,\n6,9,9,f/6.jpg\n"
+    )
+    result = curated(write_shop(tmp_path / "raw", listings, table, pictures={}))
+    assert result.balanced["path"].tolist() == ["a/2.jpg", "b/1.jpg", "f/6.jpg"]
+    assert result.funnel["images"] == 8
+    assert result.funnel["dropped"] == {
+        "duplicate_image_id": 1, "duplicate_path": 1, "no_image_id_or_path": 2, "no_metadata": 1,
+    }  # fmt: skip
+    assert result.funnel["listings"]["unknown_image"] == 2
+
+
+def test_every_reason_to_drop_a_row_is_counted(tmp_path):
+    listings = [
+        listing("ok"),
+        listing("1", item_name=None),
+        listing("2", product_type=None),
+        listing("3", color=english("Rot", "de_DE")),
+        listing("4", item_keywords=english("Licht", "de_DE")),
+        listing("5", item_name=english("Lámpara")),
+        listing("6", product_type=[{"value": "LÁMPARA"}]),
+        listing("7", color=english("Röt")),
+        listing(STUDY.excluded_images[0]),
+        listing(None),
+        "{broken",
+    ]
+    images = {x["main_image_id"]: f"{i}.jpg" for i, x in enumerate(listings[:9])}
+    result = curated(write_shop(tmp_path / "raw", listings, images | {"bare": "z.jpg"}))
+    assert result.funnel["dropped"] == {
+        "excluded": 1, "no_color": 1, "no_keywords": 1, "no_metadata": 1, "no_name": 1,
+        "no_product_type": 1, "non_ascii_color": 1, "non_ascii_name": 1,
+        "non_ascii_product_type": 1,
+    }  # fmt: skip
+    assert result.funnel["listings"] == {
+        "read": 10, "broken": 1, "without_image": 1, "unknown_image": 0, "overwritten": 0,
+    }  # fmt: skip
+    assert result.broken.first == ["listings_0.json.gz line 11: {broken"]
+
+
+def test_parameters_change_what_counts(tmp_path):
+    listings = [
+        listing("1", color=None),
+        listing("2", color=english("Röt")),
+        listing("3", item_name=[*english("名前", "ja_JP"), *english("English")]),
+    ]
+    raw = shop(tmp_path, listings)
+    with pytest.raises(UserError, match=r"no row is left of 3 images .*no_color 1, no_name 1"):
+        curated(raw)
+    without_color = curated(raw, required=("name", "product_type", "keywords"))
+    assert without_color.balanced["color"].tolist() == ["", ""]
+    english_anywhere = curated(raw, language="any_en")
+    assert names(english_anywhere) == ["english"]
+    assert english_anywhere.funnel["language"]["gained_by_any_en"] == 1
+    with pytest.raises(UserError, match="excluded 1"):
+        curated(raw, language="any_en", excluded_images=("3",))
+
+
+def test_a_field_that_is_text_instead_of_a_list(tmp_path):
+    raw = shop(tmp_path, [listing("1", item_name="Plain", color="Blue", item_keywords="Desk")])
+    row = curated(raw).balanced.iloc[0]
+    assert (row["name"], row["color"], row["keywords"]) == ("plain", "blue", "desk")
+
+
+def test_none_and_other_words_that_look_like_missing_values_survive(tmp_path):
+    raw = shop(tmp_path, [listing("1", item_name=english("NA"), color=english("None"))])
+    assert main(["curate", "--raw", str(raw), "--out", str(tmp_path / "out.csv")]) == 0
+    row = read_table(tmp_path / "out.csv").iloc[0]
+    assert (row["name"], row["color"]) == ("na", "none")
+
+
+# --- balancing -----------------------------------------------------------------------------------
+
+
+def typed(sizes):
+    kinds = [kind for kind, n in sizes.items() for _ in range(n)]
+    order = np.random.default_rng(0).permutation(len(kinds))
+    return [listing(f"{i:04d}", product_type=[{"value": kinds[k]}]) for i, k in enumerate(order)]
+
+
+def test_the_cap_samples_each_large_type_as_the_study_does(tmp_path):
+    raw = shop(tmp_path, typed({"A": 50, "B": 7, "C": 1}))
+    whole = curated(raw).balanced
+    result = curated(raw, cap=7)
+    assert result.types.to_numpy().tolist() == [["a", 50, 7], ["b", 7, 7], ["c", 1, 1]]
+    a = whole[whole["product_type"] == "a"].sample(7, random_state=42)
+    kept = result.balanced[result.balanced["product_type"] == "a"]
+    assert sorted(a["path"]) == kept["path"].tolist()
+    assert result.balanced["path"].is_monotonic_increasing
+    assert result.funnel["dropped"] == {"over_cap": 43}
+    assert names(curated(raw, cap=7, seed=1)) != names(result)
+
+
+def test_a_temperature_really_flattens(tmp_path):
+    raw = shop(tmp_path, typed({"A": 200, "B": 50, "C": 10, "D": 9, "E": 3}))
+
+    def counts(**changes):
+        result = curated(raw, **changes)
+        return result.types["balanced"].tolist(), result.funnel["balance"]
+
+    assert counts()[0] == [200, 50, 10, 9, 3]
+    flat, balance = counts(balance="temperature", temperature=0.5)
+    assert flat == [45, 23, 10, 9, 3]  # 10 * (200 / 10)^0.5 = 44.7
+    assert balance["effective_types_after"] > balance["effective_types_before"]
+    assert balance["largest_share_after"] < balance["largest_share_before"]
+    assert counts(balance="temperature", temperature=1.0)[0] == [200, 50, 10, 9, 3]
+    assert counts(balance="temperature", temperature=1e-6)[0] == [11, 11, 10, 9, 3]
+    assert counts(balance="temperature", temperature=0.5, cap=30)[0] == [30, 23, 10, 9, 3]
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
+
+def test_pictures_that_cannot_be_read_are_dropped_and_counted(tmp_path):
+    images = {str(i): f"00/{i}.jpg" for i in range(6)}
+    pictures = {
+        "00/0.jpg": jpeg(0),
+        "00/1.jpg": jpeg(0),
+        "00/2.jpg": b"",
+        "00/3.jpg": b"not a picture",
+        "00/4.jpg": jpeg(4)[:900],
+    }
+    raw = shop(tmp_path, [listing(i) for i in images], images, pictures=pictures)
+    result = curated(raw, pictures=True)
+    assert result.balanced["path"].tolist() == ["00/0.jpg", "00/1.jpg"]
+    assert result.funnel["dropped"] == {
+        "picture_cut_off_or_damaged": 1, "picture_empty_file": 1, "picture_not_a_jpeg": 1,
+        "picture_not_in_the_archive": 1,
+    }  # fmt: skip
+    assert result.balanced["image_sha1"].nunique() == 1
+    assert result.balanced["phash"].str.fullmatch("[0-9a-f]{16}").all()
+    with pytest.raises(UserError, match=r"no row is left .*picture_empty_file 1"):
+        curated(shop(tmp_path / "b", [listing("2")], {"2": "a.jpg"}, pictures={"a.jpg": b""}), True)
+
+
+def test_further_columns_are_there_for_later_stages(tmp_path):
+    odd = listing(
+        "1",
+        brand=english("Rivington"),
+        material=[*english("Holz", "de_DE"), *english("Wood")],
+        pattern="Solid",
+    )
+    row = curated(shop(tmp_path, [odd]), pictures=True).balanced.iloc[0]
+    assert row.index.tolist() == list(COLUMNS)
+    assert (row["image_id"], row["item_id"]) == ("1", "B1")
+    assert (row["brand"], row["material"], row["pattern"]) == ("rivington", "wood", "solid")
+    assert row["style"] == ""
+
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+def test_the_stage_writes_the_table_the_types_and_the_funnel(tmp_path, monkeypatch):
+    config = load_config(ROOT / "params.yaml")
+    raw = shop(tmp_path, [*typed({"A": 9, "B": 2}), "{broken"])
+    data = config.data.model_copy(update={"raw": raw})
+    settings_ = STUDY.model_copy(update={"cap": 4})
+    monkeypatch.chdir(tmp_path)
+    summary = curate_module.run(config.model_copy(update={"data": data, "curate": settings_}))
+    table, funnel = read_table("data/balanced.csv"), read_json("data/funnel.json")
+    assert len(table) == funnel["balanced"] == summary.metrics["balanced"] == 6
+    assert table.columns.tolist() == list(COLUMNS)
+    assert read_table("data/types.csv").to_numpy().tolist() == [["a", "9", "4"], ["b", "2", "2"]]
+    assert summary.metrics["dropped/over_cap"] == 5
+    assert "1 line(s) aren't JSON objects" in summary.message
+    before = {p.name: p.read_bytes() for p in Path("data").iterdir()}
+    curate_module.run(config.model_copy(update={"data": data, "curate": settings_}))
+    assert {p.name: p.read_bytes() for p in Path("data").iterdir()} == before
+
+
+def test_the_command_on_any_folder(tmp_path, capsys):
+    raw, out = shop(tmp_path, typed({"A": 9, "B": 2})), tmp_path / "deep" / "out.csv"
+    assert main(["curate", "--raw", str(raw), "--out", str(out), "--cap", "4"]) == 0
+    assert len(read_table(out)) == 6
+    assert (
+        "11 images → 11 with metadata → 11 clean → 6 balanced, 2 types" in capsys.readouterr().out
+    )
+    assert main(["curate", "--raw", str(raw), "--out", str(out), "--temperature", "0.5"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--raw", "nowhere", "--out", "x.csv"], "no folder nowhere"),
+        (["--raw", "nowhere"], "belong together"),
+        (["--raw", ".", "--out", "x.csv", "--cap", "0"], "at least 1"),
+        (["--raw", ".", "--out", "x.csv", "--temperature", "1.5"], "at most 1"),
+    ],
+)
+def test_mistakes_get_one_message(tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["curate", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_embedded_sample_is_dirty_and_comes_out_clean():
+    raw = ROOT / "data" / "raw" / "sample"
+    if not (raw / "abo-listings.tar").exists():
+        pytest.skip("the sample isn't here: dvc pull data/raw/sample")
+    result = curated(raw, pictures=True, cap=60)
+    funnel = json.loads(json.dumps(result.funnel))
+    assert funnel["images"] == sum(funnel["dropped"].values()) + funnel["balanced"]
+    assert funnel["listings"]["broken"] == 1
+    assert funnel["types"] >= 20
+    assert {"excluded", "no_name", "non_ascii_name", "over_cap"} <= set(funnel["dropped"])
+    assert any(reason.startswith("picture_") for reason in funnel["dropped"])

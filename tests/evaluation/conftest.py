@@ -1,0 +1,1 @@
+from tests.support.scorers import bart, roberta  # noqa: F401

@@ -1,3 +1,0 @@
-from generate.workspace import here
-
-__all__ = ["here"]

@@ -1,1 +1,0 @@
-from scorers import bart, roberta  # noqa: F401

@@ -1,0 +1,23 @@
+"""The data path's benchmarks run, small: they also check that both ways give the same."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import ROOT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "options", "text"),
+    [
+        ("curation.py", ["--scale", "0.01", "--repeat", "1"], "same bytes in all runs"),
+        ("tar_reading.py", ["--members", "3000", "--repeat", "1"], "against extraction"),
+    ],
+)
+def test_the_benchmark_runs(script, options, text):
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert text in done.stdout

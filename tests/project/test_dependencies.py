@@ -1,0 +1,104 @@
+"""dvc.yaml lists the code that a stage's results depend on, and journals are tied to the same."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from abo_vqa import cli
+from abo_vqa.core.fingerprints import file_md5, stage_code
+from abo_vqa.models.registry import FAMILIES
+from tests.support import ROOT
+
+PACKAGE = ROOT / "src/abo_vqa"
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+# Code without which no stage runs and on which no result depends: it finds, reads, locks and
+# writes files, parses settings, keeps records, ends processes. The choice of a device and a number
+# format is none of it.
+PLUMBING = {"config.py", "core"}
+NOT_PLUMBING = "core/devices.py"
+
+
+def file_of(module: str) -> Path | None:
+    """A module's file, of its name without "abo_vqa."."""
+    place = PACKAGE / module.replace(".", "/")
+    return next((f for f in (place.with_suffix(".py"), place / "__init__.py") if f.is_file()), None)
+
+
+def named(tree: ast.AST) -> Iterator[str]:
+    """Modules of the package that a file imports at any time, or names in a table of them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("abo_vqa"):
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Constant) and str(node.value) in FAMILIES.values():
+            yield str(node.value).partition(":")[0]
+
+
+def imports(file: Path) -> set[Path]:
+    """The package's files that a file imports, at its top or in a function."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):  # what is there for the type checker only
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    names = {name.removeprefix("abo_vqa.") for name in named(tree) if "." in name}
+    return {found for name in names if (found := file_of(name))}
+
+
+def listed(file: Path, parts: set[str]) -> bool:
+    """Whether a file is among some of the package's files and folders."""
+    name = file.relative_to(PACKAGE)
+    return bool({str(name), *map(str, name.parents)} & parts)
+
+
+def is_plumbing(file: Path) -> bool:
+    return listed(file, PLUMBING) and not listed(file, {NOT_PLUMBING})
+
+
+def closure(stage: str) -> set[Path]:
+    """The files that a stage's module imports, directly or not, but for plumbing."""
+    seen: set[Path] = set()
+    todo = {file_of(cli.COMMANDS[stage][0].removeprefix("abo_vqa."))}
+    while todo:
+        file = todo.pop()
+        assert file is not None
+        seen.add(file)
+        todo |= {f for f in imports(file) if not is_plumbing(f)} - seen
+    return seen
+
+
+def code_of(stage: str) -> set[str]:
+    """What dvc.yaml lists for a stage, of src/abo_vqa."""
+    deps = [dep for dep in STAGES[stage]["deps"] if dep.startswith("src/abo_vqa/")]
+    return {dep.removeprefix("src/abo_vqa/") for dep in deps}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_code_it_runs(stage: str) -> None:
+    missing = [f for f in closure(stage) if not listed(f, code_of(stage))]
+    assert sorted(str(f.relative_to(PACKAGE)) for f in missing if f.stat().st_size > 200) == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_is_listed_is_there_and_used(stage: str) -> None:
+    used = {str(p) for f in closure(stage) for p in (f, *f.parents)}
+    assert [part for part in code_of(stage) if str(PACKAGE / part) not in used] == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_is_a_file_of_its_name(stage: str) -> None:
+    assert cli.COMMANDS[stage][0] == f"abo_vqa.stages.{stage}"
+    assert {f.stem for f in (PACKAGE / "stages").glob("[a-z]*.py")} == set(STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_journal_is_tied_to_the_code_that_dvc_watches(stage: str) -> None:
+    found = stage_code(stage)
+    assert {f"abo_vqa/stages/{stage}.py", "abo_vqa/data/pictures.py"} & set(found)
+    for name, digest in found.items():
+        assert listed(ROOT / "src" / name, code_of(stage))
+        assert digest == file_md5(ROOT / "src" / name)

@@ -1,0 +1,61 @@
+"""The Makefile in folders whose names have blanks and other letters. Nothing is installed."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import ROOT
+
+ODD = ("my projects", "é ü 模型", "it's", "a&b (c)", "a;b", "$HOME", "a#b")
+
+
+def checkout(folder):
+    """The Makefile, with an environment whose programs only tell how they were called."""
+    programs = folder / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", folder)
+    for name in ("uv", "dvc", "abo-vqa", "python", "ruff", "codespell", "mypy", "pytest"):
+        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> called\n')
+        (programs / name).chmod(0o755)
+    for name in ("data/raw/sample.dvc", "models/sample.dvc", "pyproject.toml", "requirements.lock"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    (folder / "data.dvc").write_text("  nfiles: 2\n")
+    os.utime(programs / "uv", (1, 1))  # older than what is installed with it
+    return folder
+
+
+def make(folder, *words):
+    return subprocess.run(["make", *words], cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_targets_in_a_folder_with_an_odd_name(tmp_path, name):
+    folder = checkout(tmp_path / name)
+    for target in ("repro", "lint", "report"):
+        done = make(folder, target)
+        assert done.returncode == 0, done.stderr
+    called = (folder / "called").read_text().splitlines()
+    # The environment's own programs, found by their bare names too.
+    assert (
+        "uv pip install --quiet --python .venv/bin/python --constraint requirements.lock "
+        "--editable ." in called
+    )
+    assert "python -m abo_vqa.core.tracking" in called
+    assert called.count("abo-vqa show") == 2
+    assert "mypy src" in called
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a:b"])
+def test_names_that_libraries_cannot_have_are_refused_before_anything_is_installed(tmp_path, name):
+    folder = checkout(tmp_path / name)
+    (folder / ".venv" / "bin" / "uv").unlink()
+    done = make(folder, "setup", f"PYTHON={sys.executable}")
+    assert done.returncode == 2
+    assert f"The path {folder} has" in done.stdout
+    assert "Rename that folder" in done.stdout
+    assert not (folder / "called").exists()

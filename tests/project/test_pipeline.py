@@ -1,0 +1,259 @@
+"""End to end: real `dvc repro` and `dvc exp run` in a real temporary clone."""
+
+import compileall
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers import scratch
+from helpers.scratch import run
+
+MODELS = {
+    "blip", "blip2", "clip-fixed", "clip-train", "clip-all", "llava", "vilt", "finetuned",
+    "blind-majority", "blind-type", "blind-question", "blind-ngram",
+}  # fmt: skip
+METRICS = {
+    "accuracy", "gain_over_blind", "exact_match", "token_match", "f1", "word_overlap_f1", "meteor",
+    "wup", "rouge1", "rougeL", "bleu", "bertscore_precision", "bertscore_recall", "bertscore_f1",
+    "bartscore", "n",
+}  # fmt: skip
+
+
+def clone_to(folder):
+    """A clone with the working tree's uncommitted changes on top, and the sample's data."""
+    scratch.clone(folder)
+    run(folder, "dvc", "pull", "-q", "--remote", "sample", "data/raw/sample", "models/sample")
+    (folder / "data" / "raw" / "abo").mkdir()
+    run(folder, "dvc", "commit", "-q", "--force", "data.dvc")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    folder = clone_to(tmp_path_factory.mktemp("pipeline") / "abo-vqa")
+    (folder.parent / "repro.txt").write_text(run(folder, "dvc", "repro"))
+    return folder
+
+
+def tracked(folder):
+    """All runs in the clone's MLflow database."""
+    import mlflow
+
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    client = mlflow.MlflowClient(uri, registry_uri=uri)
+    experiment = client.get_experiment_by_name("abo-vqa")
+    return client, list(client.search_runs([experiment.experiment_id]))
+
+
+def test_every_model_has_every_metric_on_the_same_rows(clone):
+    metrics = json.loads((clone / "reports" / "metrics.json").read_text())
+    assert set(metrics) == MODELS
+    for model, values in metrics.items():
+        assert set(values) >= METRICS, model
+        assert all(isinstance(v, int | float) and math.isfinite(v) for v in values.values()), model
+    rows = len((clone / "data" / "test.csv").read_text().splitlines()) - 1
+    assert {values["n"] for values in metrics.values()} == {rows}
+
+
+def test_fine_tuning_beats_zero_shot_and_blind_by_15_points(clone):
+    metrics = json.loads((clone / "reports" / "metrics.json").read_text())
+    accuracy = {model: values["accuracy"] for model, values in metrics.items()}
+    blind = max(value for model, value in accuracy.items() if model.startswith("blind-"))
+    assert accuracy["finetuned"] >= accuracy["blip"] + 0.15
+    assert accuracy["finetuned"] >= blind + 0.15
+
+
+def test_fine_tuning_beats_blind_within_three_kinds_of_question(clone):
+    import pandas as pd
+
+    kinds = {}
+    for model in ("finetuned", *sorted(m for m in MODELS if m.startswith("blind-"))):
+        scores = pd.read_parquet(clone / "reports" / "scores" / f"{model}.parquet")
+        kinds[model] = scores.groupby("question_subtype")["accuracy"].mean()
+    table = pd.DataFrame(kinds)
+    better = table.index[table["finetuned"] > table.drop(columns="finetuned").max(axis=1)]
+    named = {"color", "type", "object", "counting", "yes/no", "material", "pattern"}
+    assert len(named & set(better)) >= 3, table
+
+
+def test_report_is_there_and_self_contained(clone):
+    for name in ("report.html", "browser.html"):
+        page = (clone / "reports" / name).read_text()
+        assert "<title>" in page
+        for remote in ('src="http', "src='http", 'rel="stylesheet" href="http', "@import"):
+            assert remote not in page, name
+        assert str(clone) not in page
+    assert "BLIP fine-tuned" in (clone / "reports" / "report.md").read_text()
+
+
+def test_runs_carry_the_hashes_of_dvc_lock(clone):
+    _, runs = tracked(clone)
+    stages = {r.data.tags["dvc.stage"]: r for r in runs if "dvc.stage" in r.data.tags}
+    lock = yaml.safe_load((clone / "dvc.lock").read_text())["stages"]
+    said = (clone.parent / "repro.txt").read_text().splitlines()
+    executed = {line.split("'")[1] for line in said if "Running stage '" in line}
+    # Where two lists of candidates give the same answers, DVC finds the second's output cached.
+    assert {"baseline@clip-all"} >= set(lock) - executed
+    assert set(stages) == executed
+    for name in executed:
+        recorded = {
+            f"dvc.{kind}.{item['path']}": item["md5"]
+            for kind in ("dep", "out")
+            for item in lock[name].get(f"{kind}s", [])
+        }
+        tags = stages[name].data.tags
+        assert {key: tags.get(key) for key in recorded} == recorded
+    parents = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
+    assert len(parents) == 1
+    assert all(r.info.status == "FINISHED" for r in runs)
+
+
+def test_adapter_is_registered_and_answers(clone, monkeypatch):
+    import mlflow
+    import pandas as pd
+
+    from abo_vqa.data.archive import open_archive
+
+    monkeypatch.chdir(clone)
+    uri = f"sqlite:///{clone / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    try:
+        model = mlflow.pyfunc.load_model("models:/abo-vqa-blip-lora/1")
+    finally:
+        mlflow.set_registry_uri(None)  # other tests of this process have registries of their own
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        os.environ.pop("MLFLOW_REGISTRY_URI", None)
+    test = pd.read_csv(clone / "data" / "test.csv", keep_default_na=False).head(8)
+    said = pd.read_csv(
+        clone / "reports" / "finetuned" / "predictions.csv", keep_default_na=False
+    ).set_index("row_id")
+    with open_archive(Path("data/raw/sample")) as archive:
+        paths = []
+        for index, image_path in enumerate(test["image_path"]):
+            paths.append(str(clone / f"picture-{index}.jpg"))
+            Path(paths[-1]).write_bytes(archive.read(image_path))
+    answers = model.predict(pd.DataFrame({"image": paths, "question": test["question"]}))
+    assert answers["answer"].tolist() == said.loc[test["row_id"], "prediction"].tolist()
+
+
+def test_bytecode_is_no_part_of_what_a_stage_depends_on(clone):
+    """Where PYTHONDONTWRITEBYTECODE is set a run leaves none: the test writes its own."""
+    folder = clone / "src" / "abo_vqa" / "models"
+    assert compileall.compile_dir(folder, quiet=1, force=True)
+    assert list(folder.rglob("*.pyc"))
+    assert "up to date" in run(clone, "dvc", "status", "baseline")
+
+
+def test_nothing_to_do_the_second_time(clone):
+    before = (clone / "dvc.lock").read_bytes()
+    said = run(clone, "dvc", "repro")
+    assert "up to date" in said, said
+    assert (clone / "dvc.lock").read_bytes() == before
+
+
+def test_output_edited_in_place_is_noticed_and_put_back(clone):
+    """Also by root, whom no permission stops: the cache has bytes of its own."""
+    table = clone / "data" / "vqa.csv"
+    before = table.read_bytes()
+    with table.open("ab") as file:
+        file.write(before.splitlines(keepends=True)[-1])
+    assert "data/vqa.csv" in run(clone, "dvc", "status", "generate")
+    run(clone, "dvc", "repro", "--single-item", "generate")
+    assert table.read_bytes() == before
+    assert "up to date" in run(clone, "dvc", "status")
+
+
+def test_last_screen_of_make_repro(clone):
+    """Accuracy, interval and gain of every model in at most 100 columns, and the report."""
+    lines = run(clone, "abo-vqa", "show").splitlines()
+    assert {line.split()[0] for line in lines[1:13]} == MODELS
+    assert max(map(len, lines[:-2])) <= 100
+    assert f"report:  {(clone / 'reports' / 'report.html').as_uri()}" in lines
+
+
+def test_experiment_with_rank_8(clone):
+    """Last in this module: it changes the workspace."""
+    run(clone, "git", "add", "--all")
+    run(clone, "git", "commit", "--quiet", "--allow-empty", "-m", "results of the first run")
+    _, before = tracked(clone)
+    said = run(clone, "dvc", "exp", "run", "-n", "rank-8", "-S", "lora.r=8")
+    executed = {line.split("'")[1] for line in said.splitlines() if "Running stage '" in line}
+    assert executed == {"finetune", "evaluate", "report"}
+    adapter = json.loads((clone / "models" / "adapter" / "adapter_config.json").read_text())
+    assert adapter["r"] == 8
+    table = run(clone, "dvc", "exp", "show", "--csv", "--only-changed")
+    assert "rank-8" in table
+    client, after = tracked(clone)
+    new = [r for r in after if r.info.run_id not in {r.info.run_id for r in before}]
+    assert sorted(r.data.tags["mlflow.runName"] for r in new) == [
+        "evaluate", "finetune", "rank-8", "report",
+    ]  # fmt: skip
+    assert len(client.search_model_versions("name = 'abo-vqa-blip-lora'")) == 2
+
+
+@pytest.mark.slow
+def test_temp_and_queued_runs_land_in_the_same_database(clone):
+    run(clone, "git", "checkout", "--force", "HEAD")
+    run(clone, "dvc", "checkout", "--force")
+    run(clone, "dvc", "exp", "run", "--temp", "-n", "in-temp", "-S", "lora.epochs=1")
+    run(clone, "dvc", "exp", "run", "--queue", "-n", "in-queue", "-S", "lora.epochs=2")
+    run(clone, "dvc", "exp", "run", "--run-all")
+    _, runs = tracked(clone)
+    names = [r.data.tags["mlflow.runName"] for r in runs]
+    assert {"in-temp", "in-queue"} <= set(names)
+    epochs = {r.data.params.get("lora.epochs") for r in runs}
+    assert {"1", "2"} <= epochs
+
+
+@pytest.mark.slow
+def test_killed_experiment_goes_on_and_keeps_uncommitted_edits(clone):
+    """What docs/experiments.md tells people to do after `kill -9` of DVC in training."""
+    run(clone, "git", "checkout", "--force", "HEAD")
+    run(clone, "dvc", "checkout", "--force")
+    branch = run(clone, "git", "branch", "--show-current").strip()
+    edited, note = clone / "README.md", clone / "note.txt"
+    edited.write_text(edited.read_text() + "my edit\n")
+    note.write_text("mine")
+    words = ["exp", "run", "-n", "killed", "-S", "lora.r=7", "-S", "lora.epochs=25", "finetune"]
+    log = clone.parent / "killed.txt"
+    with log.open("w") as out:
+        dvc = subprocess.Popen(
+            [sys.executable, "-m", "dvc", *words], cwd=clone, stdout=out, stderr=out,
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        )  # fmt: skip
+        deadline = time.monotonic() + 120
+        checkpoints = clone / ".cache" / "abo-vqa" / "finetune"
+        while not list(checkpoints.glob("*/step-*.pt")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        dvc.kill()
+        dvc.wait()
+    while "run it again to go on" not in log.read_text():  # the stage itself ends by itself
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert run(clone, "git", "stash", "list") == ""
+    run(clone, "git", "switch", branch)
+    said = run(clone, "dvc", *words)
+    assert "fine-tuning:   0%" not in said.split("Running stage 'finetune'")[1]
+    assert "Ran experiment" in said
+    assert run(clone, "git", "branch", "--show-current").strip() == branch
+    assert edited.read_text().endswith("my edit\n")
+    assert note.read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_two_clones_give_the_same_bytes(clone, tmp_path):
+    run(clone, "git", "stash", "--quiet", "--include-untracked")
+    second = clone_to(tmp_path / "second")
+    run(second, "dvc", "repro")
+    first = clone_to(tmp_path / "first")
+    run(first, "dvc", "repro")
+    for name in ("dvc.lock", "data/vqa.csv", "data/test.csv", "reports/metrics.json"):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name

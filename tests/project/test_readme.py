@@ -1,0 +1,39 @@
+"""What the README says is what the repository does."""
+
+import json
+import re
+import subprocess
+
+import pytest
+
+from abo_vqa.cli import COMMANDS
+from tests.support import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_result_table_is_the_committed_metrics():
+    metrics = json.loads((ROOT / "reports" / "metrics.json").read_text())
+    rows = re.findall(r"^\| `([\w-]+)` \| ([\d.]+)% \| ([+−-][\d.]+) \|", README, re.MULTILINE)
+    assert len(rows) >= 8
+    for model, accuracy, gain in rows:
+        assert f"{metrics[model]['accuracy']:.1%}" == f"{accuracy}%", model
+        assert f"{100 * metrics[model]['gain_over_blind']:+.1f}" == gain.replace("−", "-"), model
+
+
+def test_commands_and_targets_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`?make ([a-z-]+)", README)) <= targets
+    assert set(re.findall(r"`abo-vqa ([a-z]+)", README)) <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("page", [README, *(p.read_text() for p in (ROOT / "docs").glob("*.md"))])
+def test_links_to_files_lead_somewhere(page):
+    links = re.findall(r"\]\((?!http|#)([^)#]+)", page)
+    assert all((ROOT / link).exists() or (ROOT / "docs" / link).exists() for link in links), links
+
+
+def test_make_help_explains_every_target():
+    said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for target in ("setup", "repro", "test", "lint", "report", "ui", "abo", "bench", "clean"):
+        assert re.search(rf"make {target} +\w", said.stdout), target

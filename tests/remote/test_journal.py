@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from abo_vqa.core.errors import UserError
+from abo_vqa.data.pairs import Pair, Reject
+from abo_vqa.remote.contract import Usage
+from abo_vqa.remote.journal import Entry, Journal, read_journal
+
+ENTRY = Entry(
+    "00/1.jpg", "k1", (Pair("What is it?", "mug", "type"),), (Reject("a", "é\n", "language"),),
+    "STOP", usage=Usage(10, 5), model="m", time=1.5,
+)  # fmt: skip
+
+
+def filled(path: Path, n: int = 3) -> Path:
+    with Journal(path, {"model": "m"}) as journal:
+        for i in range(n):
+            journal.append(Entry(f"00/{i}.jpg", "k"))
+    return path
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "main.jsonl"
+    with Journal(path, {"model": "m"}, (2, 5)) as journal:
+        journal.append(ENTRY)
+        assert read_journal(path).entries == [ENTRY]  # on disk before append returns
+    contents = read_journal(path)
+    assert contents.header["settings"] == {"model": "m"}
+    assert contents.header["shard"] == [2, 5]
+    assert ENTRY.offered == [Pair("What is it?", "mug", "type"), Pair("a", "é\n")]
+
+
+def test_every_torn_end_is_recovered(tmp_path: Path) -> None:
+    whole = filled(tmp_path / "whole.jsonl").read_bytes()
+    path = tmp_path / "main.jsonl"
+    ends = [i for i, byte in enumerate(whole) if byte == ord("\n")]
+    near = {end + step for end in ends for step in (-1, 0, 1, 2)}  # where it matters most
+    for cut in sorted({*range(1, len(whole), 7), *near} & set(range(1, len(whole)))):
+        path.write_bytes(whole[:cut])
+        lines = whole[:cut].count(b"\n")
+        assert len(read_journal(path).entries) == max(0, lines - 1)
+        with Journal(path, {"model": "m"}) as journal:
+            assert journal.torn == (not whole[:cut].endswith(b"\n"))
+            journal.append(ENTRY)
+        contents = read_journal(path)
+        assert contents.broken == 0
+        assert contents.entries[-1] == ENTRY
+        assert len(contents.entries) == max(0, lines - 1) + 1
+
+
+def test_damaged_line_costs_one_reply(tmp_path: Path) -> None:
+    path = filled(tmp_path / "main.jsonl")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + lines[1] + b'\x00\xff{"image"\n' + lines[3])
+    contents = read_journal(path)
+    assert [entry.image for entry in contents.entries] == ["00/0.jpg", "00/2.jpg"]
+    assert contents.broken == 1
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "main.jsonl"
+    code = (
+        "import sys; from pathlib import Path; from abo_vqa.remote.journal import Journal;"
+        "journal = Journal(Path(sys.argv[1]), {}); print('open', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout
+    assert other.stdout.readline() == b"open\n"
+    with pytest.raises(UserError, match="another process is generating"):
+        Journal(path, {})
+    other.kill()
+    other.communicate()
+    Journal(path, {}).close()  # a kill leaves no lock behind
+
+
+def test_something_else_is_not_a_journal(tmp_path: Path) -> None:
+    path = tmp_path / "main.jsonl"
+    path.write_text('{"image": "x"}\n')
+    with pytest.raises(UserError, match="isn't a journal"):
+        read_journal(path)
+    path.write_text(json.dumps({"abo_vqa_journal": 99}) + "\n")
+    with pytest.raises(UserError, match="version 99"):
+        read_journal(path)

@@ -1,0 +1,315 @@
+"""The export as others meet it: through `datasets`, through mlcroissant, through plain Parquet."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from abo_vqa.cli import main
+from abo_vqa.core.fingerprints import file_md5
+from abo_vqa.core.json_files import write_json
+from abo_vqa.core.tables import read_table
+from abo_vqa.data.archive import open_archive
+from abo_vqa.data.normalise import norm
+from abo_vqa.reporting.publish import parquet as writing
+from tests.support import ROOT
+from tests.support.annotation import make, write_params
+
+IMAGES, LOST = 24, "ff/ffffffff.jpg"
+ANSWERS = (("red", "blue", "green", "white"), ("wood", "metal", "glass", "None"), ("yes", "no"))
+QUESTIONS = ("What color is it?", "What is it made of?", "Is it striped?")
+
+
+def fill(folder: Path) -> None:
+    """What the pipeline leaves behind: both sides of the split, and the counts."""
+    rows = make(folder, IMAGES)
+    paths = [row["path"] for row in rows] + [LOST]
+    table = pd.DataFrame(
+        {"image_path": path, "question": question,
+         "answer": ANSWERS[q][(i + i // 4) % len(ANSWERS[q])],
+         "product_type": "lamp", "question_kind": "x", "annotator": "offline"}
+        for i, path in enumerate(paths) for q, question in enumerate(QUESTIONS)
+    )  # fmt: skip
+    table["row_id"] = range(len(table))
+    test = table["row_id"] >= 3 * (IMAGES - 4)
+    # Rows in any order: the file puts a picture's rows together.
+    table[~test].sample(frac=1, random_state=0).to_csv(folder / "data/train.csv", index=False)
+    table[test].to_csv(folder / "data/test.csv", index=False)
+    repository = ROOT
+    for name in ("funnel", "generate", "audit"):
+        shutil.copy(repository / "tests" / "support" / "tables" / f"{name}.json", folder / "data")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("project")
+    fill(made)
+    return made
+
+
+@pytest.fixture
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(folder: Path) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["export", "--choices", "3"]) == 0
+    return folder / "data/export"
+
+
+def test_loads_with_datasets(exported: Path, here: Path, tmp_path: Path) -> None:
+    import datasets
+
+    loaded = datasets.load_dataset(str(exported), cache_dir=str(tmp_path))
+    assert {name: part.num_rows for name, part in loaded.items()} == {"train": 60, "test": 12}
+    test = loaded["test"]
+    assert isinstance(test.features["image"], datasets.Image)
+    assert test["row_id"] == list(range(60, 72))
+    asked = pd.concat(
+        [pd.read_csv(here / f"data/{n}.csv", keep_default_na=False) for n in ("train", "test")]
+    ).set_index("row_id")
+    with open_archive(here / "data/raw/sample") as archive:
+        for row in [*loaded["train"], *test]:
+            expected = asked.loc[row["row_id"]]
+            assert (row["question"], row["answer"]) == (expected["question"], expected["answer"])
+            assert row["image"].tobytes() == archive.image(expected["image_path"]).tobytes()
+            assert norm(row["choices"][row["answer_index"]]) == norm(row["answer"])
+            assert len(set(row["choices"])) == (2 if row["answer"] in ("yes", "no") else 3)
+    assert "None" in asked["answer"].to_numpy()  # an answer, not a missing one
+    assert "None" in [*loaded["train"]["answer"], *test["answer"]]
+
+
+def test_croissant_validates_and_reads(exported: Path) -> None:
+    import mlcroissant
+
+    loaded = mlcroissant.Dataset(str(exported / "croissant.json"))
+    assert loaded.metadata.ctx.issues.errors == set()
+    rows = list(loaded.records("test"))
+    assert len(rows) == 12
+    assert rows[0]["test/question"] == QUESTIONS[0].encode()
+    assert isinstance(rows[0]["test/image"], Image.Image)
+    assert [c.decode() for c in rows[2]["test/choices"]] in (["yes", "no"], ["no", "yes"])
+    told = json.loads((exported / "croissant.json").read_text())
+    files = {f["@id"]: f for f in told["distribution"] if f["@type"] == "cr:FileObject"}
+    assert set(files) == {str(p.relative_to(exported)) for p in exported.glob("data/*")}
+    for name, file in files.items():
+        data = (exported / name).read_bytes()
+        assert file["sha256"] == hashlib.sha256(data).hexdigest()
+        assert file["contentSize"] == f"{len(data)} B"
+
+
+def test_card_tells_the_runs_numbers(exported: Path) -> None:
+    import yaml
+
+    _, front, text = (exported / "README.md").read_text().split("---\n", 2)
+    told = yaml.safe_load(front)
+    assert told["license"] == "mit"
+    assert told["task_categories"] == ["visual-question-answering", "multiple-choice"]
+    assert [s["num_examples"] for s in told["dataset_info"]["splits"]] == [60, 12]
+    assert "72 questions with one-word answers about 24 pictures" in text
+    assert "3 questions are left out since their picture can't be read." in text
+    assert "| no color | 28 |" in text
+    assert "169 yes, 168 no (50.1% yes)" in text
+    assert "23.0% of all rows can be answered without the picture" in text
+    assert "86.2% of the test rows ask a question that train asks as well" in text
+    assert "most frequent answer to the same question |" in text
+    assert "Drawn by this project" in text
+
+
+def test_again_gives_the_same_bytes(exported: Path, here: Path) -> None:
+    before = {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()}
+    (here / "data/.export.partial").mkdir()  # what a killed run leaves
+    (here / "data/.export.partial/rest").touch()
+    assert main(["export", "--choices", "3"]) == 0
+    assert {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()} == before
+    assert [path.name for path in (here / "data").glob(".export*")] == []
+
+
+def test_a_failure_leaves_the_old_export(
+    exported: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()}
+
+    def broken(*_: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("abo_vqa.commands.export.metadata", broken)
+    with pytest.raises(OSError, match="disk full"):
+        main(["export"])
+    assert {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()} == before
+    assert [path.name for path in (here / "data").glob(".export*")] == []
+
+
+def rows_of(n: int, each: int = 3) -> list[dict[str, Any]]:
+    return [
+        {"row_id": i * each + q, "image_path": f"{i}.jpg", "question": "?", "answer": "a"}
+        for i in range(n) for q in range(each)
+    ]  # fmt: skip
+
+
+class Noise:
+    """An archive of large pictures that don't compress."""
+
+    def read(self, path: str) -> bytes:
+        from random import Random
+
+        return Random(path).randbytes(100_000)
+
+    def image(self, path: str) -> Image.Image:
+        return Image.new("RGB", (1, 1))
+
+
+def test_a_picture_is_stored_once(tmp_path: Path) -> None:
+    split = writing.write_split("train", rows_of(40), Noise(), tmp_path, 1_000_000)  # type: ignore[arg-type]
+    assert split.shards[0].path == "data/train-00000-of-00001.parquet"
+    assert 40 * 100_000 < split.size < 40 * 100_000 * 1.1  # not three times as much
+    assert split.loaded > 3 * 40 * 100_000
+
+
+def test_row_groups_bound_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "GROUP_BYTES", 1_000_000)
+    split = writing.write_split("test", rows_of(40), Noise(), tmp_path, 1_500_000)  # type: ignore[arg-type]
+    files = [parquet.ParquetFile(tmp_path / shard.path) for shard in split.shards]
+    assert len(files) == 4
+    assert [file.num_row_groups for file in files] == [1] * 4
+    assert [shard.rows for shard in split.shards] == [30] * 4
+    ids = [i for file in files for i in file.read(["row_id"])["row_id"].to_pylist()]
+    assert ids == list(range(120))
+    image = files[3].read()["image"][29].as_py()
+    assert image == {"path": "39.jpg", "bytes": Noise().read("39.jpg")}
+
+
+def test_whoever_opens_a_picture_sees_it_upright(tmp_path: Path) -> None:
+    folder = tmp_path / "images/small"
+    folder.mkdir(parents=True)
+    for part in ("listings/metadata", "images/metadata"):
+        (tmp_path / part).mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (20, 30), (200, 0, 0)).save(folder / "0.jpg", exif=exif)
+    Image.new("RGBA", (20, 30), (0, 0, 0, 0)).save(folder / "1.png")
+    Image.new("RGB", (20, 30), (200, 0, 0)).save(folder / "2.jpg")
+    named = ["0.jpg", "1.png", "2.jpg"]
+    rows = [row | {"image_path": named[row["row_id"] // 3]} for row in rows_of(3)]
+    with open_archive(tmp_path) as archive:
+        split = writing.write_split("test", rows, archive, tmp_path, 1_000_000)
+        images = parquet.read_table(tmp_path / split.shards[0].path)["image"].to_pylist()
+        one, two, three = (Image.open(io.BytesIO(images[at]["bytes"])) for at in (0, 3, 6))
+        assert (one.format, one.size) == ("JPEG", (30, 20))
+        assert (two.format, two.convert("RGB").getpixel((0, 0))) == ("PNG", (255, 255, 255))
+        assert images[6]["bytes"] == archive.read("2.jpg")
+        assert three.size == (20, 30)
+
+
+def test_tables_of_other_people(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(here, tmp_path / "p")
+    monkeypatch.chdir(tmp_path / "p")
+    assert main(["export", "--out", "ours"]) == 0
+    assert "other spellings" not in capsys.readouterr().out
+    prefixes = {"train": "/kaggle/input/images/small/", "test": "small\\"}
+    for name, prefix in prefixes.items():
+        table = pd.read_csv(f"data/{name}.csv", dtype=str, keep_default_na=False)
+        table["image_path"] = prefix + table["image_path"]
+        theirs = {"image_path": "Img_Path", "question": "Query", "answer": "my word"}
+        table.rename(columns=theirs).to_csv(f"data/{name}.csv", index=False, sep=";")
+    assert main(["export", "--out", "theirs"]) == 2
+    assert "--columns answer=NAME" in capsys.readouterr().err
+    assert main(["export", "--out", "theirs", "--columns", "answer=my word"]) == 0
+    said = capsys.readouterr().out
+    assert "image_path ← 'Img_Path'" in said
+    assert "24 of 25 pictures found" in said
+    for part in ("train", "test"):
+        one, two = (
+            parquet.read_table(f"{made}/data/{part}-00000-of-00001.parquet").to_pylist()
+            for made in ("ours", "theirs")
+        )
+        assert one == two
+    Path("data/test.csv").write_text("image,question,answer\nx,what?,red\n")
+    Path("data/train.csv").write_text("image,question,answer\nx,what?,red\n")
+    assert main(["export", "--out", "none"]) == 2
+    assert "not one picture of a split can be read" in capsys.readouterr().err
+
+
+def test_without_choices(here: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "export"
+    assert main(["export", "--out", str(out)]) == 0
+    table = parquet.read_table(out / "data/test-00000-of-00001.parquet")
+    assert "choices" not in table.column_names
+    assert Image.open(io.BytesIO(table["image"][0].as_py()["bytes"])).format == "JPEG"
+    assert "Multiple choice" not in (out / "README.md").read_text()
+
+
+def test_card_of_a_table_from_elsewhere(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No path of this machine; longer answers are counted, not called one word."""
+    (tmp_path / "mine.csv").touch()
+    monkeypatch.chdir(shutil.copytree(here, tmp_path / "copy"))
+    table = read_table(Path("data/test.csv"))
+    table.loc[:1, "answer"] = "stainless steel"
+    table.to_csv("data/test.csv", index=False)
+    write_params(Path(), annotator="file", file=str(tmp_path / "mine.csv"))
+    assert main(["export", "--out", "out"]) == 0
+    card, about = Path("out/README.md").read_text(), Path("out/croissant.json").read_text()
+    for text in (card, about):
+        assert "72 questions with short answers, 2 of several words, about 24" in text
+        assert str(tmp_path) not in text
+    assert "- questions and answers: the table mine.csv" in card
+
+
+def test_card_tells_of_this_set_or_says_nothing(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`reports/metrics.json` is in git and params.yaml is edited: dvc.lock knows what is whose."""
+    monkeypatch.chdir(shutil.copytree(here, tmp_path / "copy"))
+    write_json({"blind-ngram": {"accuracy": 0.4321}}, Path("reports/metrics.json"))
+    lines = ("Baselines fitted on train that see no picture answer up to 43.2%", "By image, 20%")
+
+    def card() -> list[bool]:
+        assert main(["export", "--out", "out"]) == 0
+        text = Path("out/README.md").read_text()
+        return [line in text for line in lines]
+
+    def entry(*paths: str) -> list[dict[str, str]]:
+        return [{"path": path, "md5": file_md5(path)} for path in paths]
+
+    assert card() == [False, False]
+    made = {"params.yaml": {"seed": 42, "split": {"group": "image", "test_size": 0.2}}}
+    lock = {
+        "split": {"outs": entry("data/train.csv", "data/test.csv"), "params": made},
+        "evaluate": {"deps": entry("data/test.csv"), "outs": entry("reports/metrics.json")},
+    }
+    write_json({"schema": "2.0", "stages": lock}, Path("dvc.lock"))  # which is YAML, too
+    assert card() == [True, True]
+    Path("data/test.csv").write_text(Path("data/test.csv").read_text().replace("red", "green"))
+    assert card() == [False, False]
+
+
+def test_mistakes(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "thesis.txt").touch()
+    assert main(["export", "--out", str(tmp_path)]) == 2
+    assert "holds thesis.txt, which isn't of an export" in capsys.readouterr().err
+    assert main(["export", "--choices", "1"]) == 2
+    assert "--choices 1: from 2 to 26" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(here / "conf", tmp_path / "conf")
+    shutil.copy(here / "params.yaml", tmp_path)
+    assert main(["export"]) == 2
+    assert "Run `dvc repro split` first" in capsys.readouterr().err

@@ -1,0 +1,664 @@
+"""The stage `baseline`: order, failures, interruptions, memory, several processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from abo_vqa.config import load_config
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.paths import ADAPTER
+from abo_vqa.core.tables import read_table
+from abo_vqa.data.picture_files import ImageError
+from abo_vqa.models.answering import journal, pictures
+from abo_vqa.models.answering.baseline import run_blind, sampled
+from abo_vqa.models.answering.batches import batches
+from abo_vqa.models.answering.finetuned import predict_finetuned
+from abo_vqa.models.answering.journal import Journal, collect
+from abo_vqa.models.answering.runner import answer_rows
+from abo_vqa.models.base import Answer, VQAModel
+from abo_vqa.models.candidates import candidates_for
+from abo_vqa.models.sources import PictureFiles
+from abo_vqa.stages import baseline as stage
+from tests.support import ROOT
+from tests.support import models as tiny
+
+SCRIPT = ROOT / "src/abo_vqa/__main__.py"
+BLIP = Path("reports/baselines/blip/predictions.csv")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("project")
+    return tiny.workspace(root, "blip", "clip", "vilt", images=10, broken=1)
+
+
+@pytest.fixture
+def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/mlflow.db")
+    return project
+
+
+def settings(root: Path, **changes: object):
+    """The configuration with some of params.yaml's lines replaced."""
+    lines = (root / "params.yaml").read_text().splitlines()
+    for key, value in changes.items():
+        lines = [
+            f"{line[: len(line) - len(line.lstrip())]}{key}: {value}"
+            if line.lstrip().startswith(f"{key}:")
+            else line
+            for line in lines
+        ]
+    changed = root / "changed.yaml"
+    changed.write_text("\n".join(lines) + "\n")
+    return load_config(changed)
+
+
+class Echo(VQAModel):
+    """Answers with the question's length and the picture's colour; counts what it is given.
+
+    Raises torch's out-of-memory error for batches larger than `room`, as a GPU would.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, room: int = 10**9) -> None:
+        self.room = room
+        self.sizes: list[int] = []
+        self.prepared: list[int] = []
+        self.seen: list[int] = []
+
+    def prepare(self, pictures):
+        self.prepared += [picture.getpixel((0, 0))[0] for picture in pictures]
+        return list(pictures)
+
+    def see(self, prepared):
+        found = [picture.getpixel((0, 0))[0] for picture in prepared]
+        self.seen += found
+        return found
+
+    def answer_encoded(self, encoded, which, questions):
+        if len(questions) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
+        self.sizes.append(len(questions))
+        return [
+            Answer(f"{len(q)}-{encoded[at]}", 0.5) for at, q in zip(which, questions, strict=True)
+        ]
+
+    def record(self):
+        return {}
+
+
+def rows_of(count: int) -> pd.DataFrame:
+    """Three questions a picture; pictures are numbers."""
+    return pd.DataFrame(
+        {
+            "row_id": range(count),
+            "image_path": [f"{i // 3:03d}" for i in range(count)],
+            "question": ["what?" * (1 + i % 4) for i in range(count)],
+        }
+    )
+
+
+def painted(path: str):
+    from PIL import Image
+
+    if path == "002":
+        raise ImageError(path, "damaged")
+    return Image.new("RGB", (2, 2), (int(path), 0, 0))
+
+
+def painted_any(path: str):
+    """Pictures of which none is damaged, in 256 colours that repeat."""
+    from PIL import Image
+
+    return Image.new("RGB", (2, 2), (int(path) % 256, 0, 0))
+
+
+def expected(rows: pd.DataFrame) -> list[str]:
+    return [
+        "" if path == "002" else f"{len(q)}-{int(path)}"
+        for path, q in zip(rows["image_path"], rows["question"], strict=True)
+    ]
+
+
+# --- rows, batches, order ----------------------------------------------------------------------
+
+
+def test_order_is_the_studys_and_fractions_are_prefixes() -> None:
+    table = pd.DataFrame({"image_path": "p", "question": [f"q{i}" for i in range(1000)]})
+    whole = sampled(table, 42, 1.0)
+    assert sorted(whole["row_id"]) == list(range(1000))
+    assert list(whole["row_id"]) == list(table.sample(frac=1, random_state=42).index)
+    for fraction in (0.02, 0.25, 0.5):
+        part = sampled(table, 42, fraction)
+        assert len(part) == int(1000 * fraction)
+        pd.testing.assert_frame_equal(part, whole.head(len(part)))
+    assert (whole["question"] == [f"q{i}" for i in whole["row_id"]]).all()
+
+
+def test_batches_keep_a_pictures_questions_together() -> None:
+    keys = [f"{i % 7}" for i in range(21)]
+    formed = batches(keys, 8)
+    assert sorted(i for batch in formed for i in batch) == list(range(21))
+    assert max(map(len, formed)) <= 8
+    for key in set(keys):
+        assert sum(any(keys[i] == key for i in batch) for batch in formed) == 1
+
+
+def test_a_group_larger_than_a_batch_is_cut() -> None:
+    formed = batches(["a"] * 5 + ["b"], 2)
+    assert [len(batch) for batch in formed] == [2, 2, 2]
+    assert sorted(i for batch in formed for i in batch) == list(range(6))
+
+
+# --- failures ----------------------------------------------------------------------------------
+
+
+def test_an_unreadable_picture_is_an_error_and_not_an_answer(tmp_path: Path) -> None:
+    rows = rows_of(15)
+    answer_rows(Echo(), rows, PictureFiles(painted), tmp_path, size=6)
+    table = collect(rows, tmp_path)
+    assert table["prediction"].tolist() == expected(rows)
+    assert table["error"].tolist() == ["damaged" if p == "002" else "" for p in rows["image_path"]]
+    assert set(table.loc[table["error"] != "", "confidence"]) == {""}
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_progress_ends_at_the_total(tmp_path: Path, capsys, rank: int) -> None:
+    """The first of two processes has two of three batches, and counts the other's as many."""
+    rows = rows_of(15)
+    answer_rows(Echo(), rows, PictureFiles(painted), tmp_path, size=6, rank=rank, world=2)
+    last = capsys.readouterr().err.rpartition("\r")[2]
+    assert ("15/15" in last and last.endswith("\n")) if rank == 0 else last == ""
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(tmp_path: Path) -> None:
+    rows = rows_of(48)
+    model = Echo(room=5)
+    answer_rows(model, rows, PictureFiles(painted), tmp_path, size=24)
+    assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
+    # 24 fails, 12 fails, 6 may fail, 3 fits: the limit is remembered, not found anew each batch.
+    assert max(model.sizes) <= 5
+    assert len(model.sizes) <= 20
+
+
+def test_a_moments_shortage_doesnt_slow_the_rest(tmp_path: Path) -> None:
+    rows = rows_of(480)
+    model = Echo(room=6)
+    write = model.answer_encoded
+
+    def recovering(*args):
+        if len(model.sizes) == 10:
+            model.room = 24
+        return write(*args)
+
+    model.answer_encoded = recovering
+    answer_rows(model, rows, PictureFiles(painted), tmp_path, size=24)
+    assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
+    assert max(model.sizes[:10]) <= 6
+    assert max(model.sizes) == 24
+
+
+def test_a_card_that_is_too_small_costs_few_lost_batches(tmp_path: Path, capsys) -> None:
+    rows = rows_of(6000)
+    answer_rows(Echo(room=6), rows, PictureFiles(painted_any), tmp_path, size=24)
+    assert capsys.readouterr().err.count("out of memory") <= 10
+
+
+def test_the_rows_of_a_batch_arent_moved_by_a_shortage(tmp_path: Path) -> None:
+    """Whatever memory did before, a batch that fits is answered whole, with the same rows."""
+    rows = rows_of(480)
+
+    class Recording(Echo):
+        def answer_encoded(self, encoded, which, questions):
+            found = super().answer_encoded(encoded, which, questions)
+            together.append([a.text for a in found])
+            return found
+
+    together: list[list[str]] = []
+    answer_rows(Recording(), rows, PictureFiles(painted_any), tmp_path, size=24)
+    usual = list(together)
+    together.clear()
+    (tmp_path / "other").mkdir()
+    model = Recording(room=6)
+    short = model.answer_encoded
+
+    def recovering(*args):
+        if len(together) == 10:
+            model.room = 24
+        return short(*args)
+
+    model.answer_encoded = recovering
+    answer_rows(model, rows, PictureFiles(painted_any), tmp_path / "other", size=24)
+    whole = [batch for batch in together if len(batch) == 24]
+    assert len(whole) >= 5
+    assert all(batch in usual for batch in whole)
+
+
+def test_pictures_arent_read_again_for_every_part(tmp_path: Path) -> None:
+    """Prepared once for the batch; seen once more only where memory ran out on them."""
+    rows = rows_of(24)
+    read = []
+
+    def counted(path: str):
+        read.append(path)
+        return painted_any(path)
+
+    model = Echo(room=6)
+    answer_rows(model, rows, PictureFiles(counted), tmp_path, size=24)
+    assert sorted(read) == sorted(set(rows["image_path"]))
+    assert len(model.prepared) == 8
+    assert len(model.seen) == 8 + 4 + 8  # 24 rows in vain, 12 in vain, then 6 at a time
+
+
+def test_one_pictures_many_questions_see_it_once(tmp_path: Path) -> None:
+    rows = rows_of(24).assign(image_path="005")
+    model = Echo(room=6)
+    answer_rows(model, rows, PictureFiles(painted), tmp_path, size=24)
+    assert len(model.sizes) == 4
+    assert len(model.seen) == 1 + 1 + 1
+
+
+def test_a_card_on_which_nothing_fits_stops_the_stage_at_once(tmp_path: Path) -> None:
+    rows = rows_of(300)
+    model = Echo(room=0)
+    with pytest.raises(
+        UserError, match=r"8 rows, .*for models\.llava in the profile: quantize: 8bit"
+    ):
+        answer_rows(model, rows, PictureFiles(painted_any), tmp_path, 24, weights="llava")
+    assert Journal(tmp_path).read() == {}
+    assert len(set(model.prepared)) <= 16  # of 100: this batch's pictures and the next one's
+
+
+def test_rows_that_dont_fit_arent_journaled_and_the_others_are_kept(tmp_path: Path) -> None:
+    rows = rows_of(60)
+
+    class Small(Echo):
+        small = True
+
+        def answer_encoded(self, encoded, which, questions):
+            if self.small and any(len(q) > 15 for q in questions):
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return super().answer_encoded(encoded, which, questions)
+
+    model = Small()
+    failing = [r for r, q in zip(rows["row_id"], rows["question"], strict=True) if len(q) > 15]
+    failing = [r for r in failing if rows["image_path"][r] != "002"]
+    with pytest.raises(UserError, match=rf"{len(failing)} row\(s\), each alone; the others"):
+        answer_rows(model, rows, PictureFiles(painted), tmp_path, 12)
+    assert sorted(set(rows["row_id"]) - set(Journal(tmp_path).read())) == failing
+    assert collect(rows, tmp_path) is None
+    model.small = False
+    model.sizes.clear()
+    answer_rows(model, rows, PictureFiles(painted), tmp_path, 12)
+    assert sum(model.sizes) == len(failing)
+    assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_memory_that_runs_out_while_reading_ahead_is_survived(tmp_path: Path, error) -> None:
+    """Read in the background it doesn't fit, a part at a time it does."""
+    rows = rows_of(48)
+
+    class Greedy(Echo):
+        def prepare(self, pictures):
+            if len(pictures) > 2:
+                raise error
+            return super().prepare(pictures)
+
+    answer_rows(Greedy(), rows, PictureFiles(painted_any, threads=1), tmp_path, size=24)
+    assert collect(rows, tmp_path)["error"].tolist() == [""] * 48
+
+
+def test_the_stage_fails_where_memory_does(here: Path, monkeypatch) -> None:
+    """It used to end well, with every row "out of memory" and an accuracy of 0."""
+    from abo_vqa.models.vilt import Vilt
+
+    def full(*_):
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`")
+
+    out = Path("reports/baselines/vilt/predictions.csv")
+    out.unlink(missing_ok=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Vilt, "answer_encoded", full)
+        with pytest.raises(UserError, match=r"models\.vilt .*quantize"):
+            stage.run_model("vilt", load_config())
+    assert not out.exists()
+    assert stage.run_model("vilt", load_config()).metrics["failed"] == 3  # the broken picture's
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_any_number_of_threads_prepares_the_same(threads: int) -> None:
+    paths = [f"{i:03d}" for i in range(40)]
+    model = Echo()
+    alone = PictureFiles(painted, threads=1).load(model, paths)
+    shared = PictureFiles(painted, threads=threads).load(model, paths)
+    assert (alone.place, alone.errors) == (shared.place, shared.errors)
+    assert [i.getpixel((0, 0)) for i in alone.values] == [i.getpixel((0, 0)) for i in shared.values]
+
+
+def test_a_bug_isnt_taken_for_a_failed_row(tmp_path: Path) -> None:
+    class Broken(Echo):
+        def answer_encoded(self, encoded, which, questions):
+            raise RuntimeError("shapes don't match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        answer_rows(Broken(), rows_of(3), PictureFiles(painted), tmp_path, size=3)
+
+
+# --- interruptions -----------------------------------------------------------------------------
+
+
+def test_resume_asks_only_what_is_missing(tmp_path: Path) -> None:
+    rows = rows_of(30)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    answer_rows(Echo(), rows, PictureFiles(painted), whole, size=6)
+    lines = (whole / "answers-0.jsonl").read_bytes().splitlines(keepends=True)
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    # Killed in the middle of the third line.
+    (torn / "answers-0.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:20])
+    assert collect(rows, torn) is None
+    model = Echo()
+    answer_rows(model, rows, PictureFiles(painted), torn, size=6)
+    assert sum(model.sizes) == 30 - 12 - 0  # two of five batches were done (one picture is broken)
+    pd.testing.assert_frame_equal(collect(rows, torn), collect(rows, whole))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_shares_make_the_same_whole(tmp_path: Path, world: int) -> None:
+    rows = rows_of(40)
+    for rank in reversed(range(world)):
+        answer_rows(Echo(), rows, PictureFiles(painted), tmp_path, 6, rank, world)
+    assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
+    sizes = [f.stat().st_size for f in tmp_path.glob("answers-*.jsonl")]
+    assert len(sizes) == world
+    assert min(sizes) > 0
+
+
+@pytest.mark.parametrize("line", [b"\0\0\0", b"12", b"[1]", b"[[]]", b'{"a": 1}'])
+def test_a_damaged_line_is_asked_again(tmp_path: Path, line: bytes) -> None:
+    rows = rows_of(12)
+    (tmp_path / "answers-0.jsonl").write_bytes(line + b"\n")
+    answer_rows(Echo(), rows, PictureFiles(painted), tmp_path, size=6)
+    assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
+
+
+def test_line_breaks_dont_reach_the_table(tmp_path: Path) -> None:
+    Journal(tmp_path).writer(0)([0, 1], [Answer("two\nlines", 0.123456789), Answer("", None, "x")])
+    table = collect(pd.DataFrame({"row_id": [1, 0]}), tmp_path)
+    assert table.values.tolist() == [[1, "", "", "x"], [0, "two lines", "0.123457", ""]]
+
+
+# --- the stage ---------------------------------------------------------------------------------
+
+
+def test_stage_writes_every_row_in_order(here: Path) -> None:
+    config = load_config()
+    summary = stage.run_model("blip", config)
+    table = read_table(BLIP, journal.COLUMNS)
+    vqa = read_table("data/vqa.csv")
+    order = vqa.sample(frac=1, random_state=config.seed).index
+    assert table["row_id"].astype(int).tolist() == list(order)
+    failed = vqa.loc[table["row_id"].astype(int), "image_path"].to_numpy() == "00/00000009.jpg"
+    assert (table["error"] != "").tolist() == failed.tolist()
+    assert failed.sum() == 3
+    assert summary.metrics["failed"] == 3
+    assert summary.params["decoding"].startswith("greedy")
+    confidence = table.loc[~failed, "confidence"].astype(float)
+    assert confidence.between(0, 1).all()
+    assert not list(Path(".cache/abo-vqa/baseline-blip").iterdir())
+
+
+def test_stored_vision_gives_the_same_answers(here: Path) -> None:
+    from abo_vqa.stages import embed
+
+    config = load_config()
+    stage.run_model("blip", config)
+    direct = BLIP.read_bytes()
+    embed.run(config)
+    try:
+        assert pictures.fitting_store(config) is not None
+        stage.run_model("blip", config)
+        assert BLIP.read_bytes() == direct
+    finally:
+        import shutil
+
+        shutil.rmtree("data/embeddings")
+
+
+def test_a_smaller_fraction_is_a_prefix(here: Path) -> None:
+    stage.run_model("vilt", load_config())
+    out = Path("reports/baselines/vilt/predictions.csv")
+    whole = read_table(out)
+    stage.run_model("vilt", settings(here, fraction=0.5))
+    part = read_table(out)
+    assert len(part) == len(whole) // 2
+    columns = ["row_id", "prediction", "error"]
+    pd.testing.assert_frame_equal(part[columns], whole[columns].head(len(part)))
+
+
+def test_finetuned_answers_are_the_adapted_librarys(here: Path) -> None:
+    """Base, adapter and stored vision outputs against PEFT on the library's model, one by one."""
+    import shutil
+
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import BlipForQuestionAnswering, BlipProcessor
+
+    from abo_vqa.data.archive import open_archive
+    from abo_vqa.stages import embed
+
+    config = load_config()
+    with pytest.raises(UserError, match="run the stage `finetune`"):
+        predict_finetuned(config, read_table("data/test.csv"))
+    base = BlipForQuestionAnswering.from_pretrained(config.models.blip.path)
+    adapted = get_peft_model(base, LoraConfig(r=4, target_modules=["query", "value"]))
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(1))
+    adapted.save_pretrained(ADAPTER)
+    embed.run(config)
+    try:
+        test = read_table("data/test.csv")
+        table = predict_finetuned(config, test)
+        assert table["row_id"].tolist() == test["row_id"].astype(int).tolist()
+        plain = BlipForQuestionAnswering.from_pretrained(config.models.blip.path)
+        plain = PeftModel.from_pretrained(plain, ADAPTER).eval()
+        processor = BlipProcessor.from_pretrained(config.models.blip.path)
+        expected = []
+        with open_archive(config.data.raw) as archive:
+            for path, question in zip(test["image_path"], test["question"], strict=True):
+                inputs = processor(archive.image(path), question, return_tensors="pt")
+                ids = plain.generate(**inputs, max_new_tokens=10, do_sample=False)[0]
+                expected.append(processor.decode(ids, skip_special_tokens=True).strip())
+        assert table["prediction"].tolist() == expected
+    finally:
+        shutil.rmtree(ADAPTER)
+        shutil.rmtree("data/embeddings")
+
+
+def test_clips_candidates(here: Path) -> None:
+    config = load_config()
+    fixed = candidates_for("clip-fixed", config)
+    assert len(fixed) >= 100
+    assert len(set(fixed)) == len(fixed)
+    assert {"yes", "no", "two", "black", "wood", "round", "left", "chair"} <= set(fixed)
+    train = candidates_for("clip-train", config)
+    everybody = candidates_for("clip-all", config)
+    assert set(train) == set(read_table("data/train.csv")["answer"])
+    assert set(everybody) == set(read_table("data/vqa.csv")["answer"])
+    for name, candidates in (("clip-fixed", fixed), ("clip-train", train)):
+        stage.run_model(name, config)
+        table = read_table(f"reports/baselines/{name}/predictions.csv")
+        assert set(table.loc[table["error"] == "", "prediction"]) <= set(candidates)
+
+
+def test_blind_sees_train_only(here: Path) -> None:
+    config = load_config()
+    run_blind(config)
+    train = read_table("data/train.csv")
+    vqa = read_table("data/vqa.csv")
+    for variant in ("majority", "type", "question", "ngram"):
+        table = read_table(f"reports/baselines/blind/{variant}/predictions.csv")
+        assert len(table) == len(vqa)
+        assert set(table["prediction"]) <= set(train["answer"])
+        assert (table["error"] == "").all()
+    fits = json.loads(Path("reports/baselines/blind/fits.json").read_text())
+    assert all(found["ended"] for found in fits.values())
+
+
+def test_unknown_models_and_missing_weights_are_told_plainly(here: Path, capsys) -> None:
+    from abo_vqa.models.registry import load_model
+
+    config = load_config()
+    with pytest.raises(UserError, match="Did you mean blip2"):
+        load_model("blip-2", config)
+    with pytest.raises(UserError, match="Its variants are clip-fixed, clip-train, clip-all"):
+        load_model("clip", config)
+    with pytest.raises(UserError, match=r"add `smolvlm: \{path"):
+        load_model("smolvlm", config)
+    gone = config.models.vilt.model_copy(update={"path": "models/gone"})
+    models = config.models.model_copy(update={"vilt": gone})
+    with pytest.raises(UserError, match="no folder of that name"):
+        load_model("vilt", config.model_copy(update={"models": models}))
+
+
+# --- the real thing, killed --------------------------------------------------------------------
+
+SABOTAGE = """
+import os, signal
+marker = os.path.join({folder!r}, "died")
+if os.environ.get("RANK", "0") == {rank!r} and "WORLD_SIZE" in os.environ or {alone!r}:
+    real, count = os.fsync, [0]
+    def fsync(handle):
+        count[0] += 1
+        if count[0] == 2 and not os.path.exists(marker):
+            open(marker, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(handle)
+    os.fsync = fsync
+"""
+
+
+def baseline(root: Path, *options: str, saboteur: Path | None = None):
+    """`abo-vqa baseline --model blip` in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(saboteur or "")}
+    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{root}/mlflow.db"
+    command = [sys.executable, str(SCRIPT), "baseline", "--model", "blip", *options]
+    return subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def sabotage(folder: Path, rank: str, alone: bool) -> Path:
+    """A folder for PYTHONPATH: a process kills itself (-9) while it journals its second batch."""
+    folder.mkdir()
+    text = SABOTAGE.format(folder=str(folder), rank=rank, alone=alone)
+    (folder / "sitecustomize.py").write_text(text)
+    return folder
+
+
+def test_killed_and_resumed_is_the_same_file(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from abo_vqa.models.blip.model import Blip
+
+    stage.run_model("blip", load_config())
+    whole = BLIP.read_bytes()
+    BLIP.unlink()
+    killed = baseline(here, saboteur=sabotage(tmp_path / "s", "0", alone=True))
+    assert killed.returncode == -signal.SIGKILL
+    assert not BLIP.exists()
+    journals = list((here / ".cache/abo-vqa/baseline-blip").rglob("answers-*.jsonl"))
+    assert sum(len(f.read_bytes().splitlines()) for f in journals) >= 1
+    asked: list[int] = []
+    say = Blip.answer_encoded
+    monkeypatch.setattr(
+        Blip,
+        "answer_encoded",
+        lambda self, *rows: asked.append(len(rows[1])) or say(self, *rows),
+    )
+    stage.run_model("blip", load_config())
+    assert BLIP.read_bytes() == whole
+    assert 0 < sum(asked) < len(read_table(BLIP))
+
+
+def processes_one_dies(here: Path, tmp_path: Path, world: int) -> None:
+    stage.run_model("blip", load_config())
+    whole = BLIP.read_bytes()
+    BLIP.unlink()
+    saboteur = sabotage(tmp_path / "s", str(world - 1), alone=False)
+    done = baseline(here, "--processes", str(world), saboteur=saboteur)
+    assert done.returncode == 0, done.stderr
+    assert (saboteur / "died").exists()
+    assert BLIP.read_bytes() == whole
+
+
+def test_two_processes_of_which_one_dies(here: Path, tmp_path: Path) -> None:
+    processes_one_dies(here, tmp_path, 2)
+
+
+def test_what_only_the_user_can_mend_is_said_once_by_several_processes(here: Path) -> None:
+    """torchrun starts processes again whatever they ended with."""
+    weights = Path("models/blip/model.safetensors")
+    weights.rename(weights.with_suffix(".away"))
+    try:
+        done = baseline(here, "--processes", "2")
+    finally:
+        weights.with_suffix(".away").rename(weights)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("can't load the checkpoint") == 1
+    assert "Traceback" not in done.stderr
+    assert "abo-vqa baseline: can't load the checkpoint models/blip" in done.stderr
+    assert "one of 2 processes stopped, for the reason above" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_three_processes_of_which_one_dies(here: Path, tmp_path: Path) -> None:
+    processes_one_dies(here, tmp_path, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_write_the_same_bytes(here: Path, world: int) -> None:
+    stage.run_model("blip", load_config())
+    whole = BLIP.read_bytes()
+    BLIP.unlink()
+    done = baseline(here, "--processes", str(world))
+    assert done.returncode == 0, done.stderr
+    assert BLIP.read_bytes() == whole
+
+
+def test_pictures_that_dont_fit_together_are_seen_in_parts() -> None:
+    """CLIP's pictures are seen in blocks, which don't get smaller with the batch of questions."""
+    from abo_vqa.models.sources import PictureCache
+
+    tried: list[int] = []
+
+    class Narrow(Echo):
+        def see(self, prepared):
+            tried.append(len(prepared))
+            if len(prepared) > self.room:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
+            return torch.tensor(super().see(prepared))
+
+    paths = [f"{i:03}" for i in range(20)]
+    model = Narrow(room=3)
+    found = PictureCache(PictureFiles(painted_any), paths, block=8).encode(model, paths)
+    assert found.values.tolist() == [painted_any(p).getpixel((0, 0))[0] for p in paths]
+    assert len(model.prepared) == 20  # none is read twice
+    assert tried[:3] == [8, 4, 2]
+    assert set(tried[3:]) == {2}  # what didn't fit isn't tried again
+    with pytest.raises(UserError, match="out of memory with a single picture"):
+        PictureCache(PictureFiles(painted_any), paths, block=8).encode(Narrow(room=0), paths)

@@ -1,0 +1,224 @@
+"""The report stage on made-up results of a whole run: what it writes, and twice the same."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from abo_vqa.config import load_config
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.fingerprints import file_md5
+from abo_vqa.reporting import style
+from abo_vqa.reporting.figures import FIGURES
+from abo_vqa.reporting.pages import FIGURE_NAMES
+from abo_vqa.stages import report
+from tests.support import ROOT
+from tests.support.reports import SKILL, make
+
+IMAGES, SEED = 60, 3
+RUN = """
+import gc
+gc.set_threshold(100_000, 50, 50)  # as the stage does
+from abo_vqa.stages import report
+from abo_vqa.config import load_config
+from abo_vqa.reporting import style
+style.DPI = 30  # small pictures are drawn faster
+report.run(load_config())
+gc.freeze()
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The same results reported twice: here, and in a process with another folder and hash seed."""
+    here, there = tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("somewhere-else")
+    for folder in (here, there):
+        make(folder, IMAGES, SEED)
+    other = subprocess.Popen(
+        [sys.executable, "-c", RUN], cwd=there, env={**os.environ, "PYTHONHASHSEED": "12345"}
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        patch.setattr(style, "DPI", 30)
+        summary = report.run(load_config())
+    assert other.wait(timeout=300) == 0
+    return here, there, summary
+
+
+@pytest.fixture(scope="module")
+def folder(runs):
+    return runs[0] / "reports"
+
+
+def written(folder):
+    made = ("report.html", "report.md", "browser.html", "figures", "cards", "thumbnails")
+    files = [p for p in (folder / "reports").rglob("*") if p.is_file()]
+    return {
+        p.relative_to(folder).as_posix(): p for p in files if p.parts[len(folder.parts) + 1] in made
+    }
+
+
+def test_two_runs_write_the_same_bytes(runs):
+    here, there = written(runs[0]), written(runs[1])
+    assert len(here) > 2 * len(FIGURES)
+    assert here.keys() == there.keys()
+    different = [name for name in here if here[name].read_bytes() != there[name].read_bytes()]
+    assert different == []
+
+
+def test_nothing_of_a_machine_or_a_day_gets_in(runs):
+    for name, path in written(runs[0]).items():
+        content = path.read_bytes()
+        assert str(runs[0]).encode() not in content, name
+        assert str(Path.home()).encode() + b"/" not in content, name
+        if path.suffix == ".png":
+            assert re.search(rb"tIME|tEXt|iTXt", content) is None, name
+
+
+class Links(HTMLParser):
+    """Every address a page names in an attribute, and the texts of its scripts and styles."""
+
+    def __init__(self):
+        super().__init__()
+        self.loaded, self.linked, self.texts, self.inside = [], [], [], ""
+
+    def handle_starttag(self, tag, attrs):
+        self.inside = tag
+        for name, value in attrs:
+            if name in ("src", "srcset", "poster", "data") or (name == "href" and tag != "a"):
+                self.loaded.append(value)
+            elif name == "href":
+                self.linked.append(value)
+
+    def handle_data(self, data):
+        if self.inside in ("style", "script"):
+            self.texts.append(data)
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+
+def links(page):
+    parser = Links()
+    parser.feed(page.read_text(encoding="utf-8"))
+    return parser
+
+
+@pytest.mark.parametrize("page", ["report.html", "browser.html"])
+def test_pages_load_nothing_from_outside(folder, page):
+    found = links(folder / page)
+    assert found.loaded
+    assert [address[:60] for address in found.loaded if not address.startswith("data:")] == []
+    code = "\n".join(text for text in found.texts if not text.lstrip().startswith("{"))
+    assert re.search(r"@import|url\((?!#)|https?://|fetch\(|XMLHttpRequest|import\(", code) is None
+    for address in found.linked:
+        target = address.split("#")[0]
+        assert target == "" or (folder / target).is_file(), address
+
+
+def test_first_screen_is_the_answer(runs, folder):
+    metrics = json.loads((folder / "metrics.json").read_text())
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    sentence = re.search(r'<p class="answer">(.*?)</p>', html).group(1)
+    accuracy = f"{100 * metrics['finetuned']['accuracy']:.1f}%"
+    assert accuracy in sentence
+    assert "never sees a picture" in sentence
+    assert runs[2].message.startswith("BLIP fine-tuned with LoRA answers " + accuracy)
+    head = html[: html.index("</header>")]
+    rows = re.findall(r'<tr class="(?:finetuned|zero-shot|blind)">', head)
+    assert len(rows) == len(SKILL)
+    for values in metrics.values():
+        assert f"{100 * values['accuracy']:.1f}%" in head
+
+
+def test_every_figure_is_drawn_with_its_data(folder):
+    pictures = {p.stem for p in (folder / "figures").glob("*.png")}
+    tables = {p.stem for p in (folder / "figures" / "data").glob("*.csv")}
+    assert len(pictures) == len(FIGURES)
+    assert pictures == tables
+    for table in tables:
+        assert len(pd.read_csv(folder / "figures" / "data" / f"{table}.csv")) > 0
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    assert {name for name in pictures if f'id="fig-{name}"' in html} == pictures
+
+
+def test_every_figure_is_a_dvc_plot():
+    plots = yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]
+    shown = [plot for plot in plots if isinstance(plot, str)]
+    assert sorted(shown) == sorted(f"reports/figures/{name}.png" for name in FIGURE_NAMES)
+    assert len(FIGURE_NAMES) == len(FIGURES)
+
+
+def test_provenance_names_hashes_that_lead_to_commit_and_runs(folder):
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    md5 = file_md5(folder / "metrics.json")
+    assert f"git log --oneline -S {md5} -- dvc.lock" in html
+    assert f"dvc.out.reports/metrics.json\\` = '{md5}'" in html
+    assert "<dt>lora.r</dt>" in html
+    assert "<dt>torch</dt>" in html
+
+
+def test_cards_and_markdown_carry_the_same_numbers(folder):
+    metrics = json.loads((folder / "metrics.json").read_text())
+    accuracy = f"{100 * metrics['finetuned']['accuracy']:.1f}%"
+    for name in ("report.md", "cards/model.md"):
+        text = (folder / name).read_text(encoding="utf-8")
+        assert text.count(f"| **BLIP + LoRA** | {accuracy} |") == 1
+        assert "![" not in text or all(
+            (folder / link).is_file() for link in re.findall(r"!\[.*?\]\((.*?)\)", text)
+        )
+    assert f"| images | {3 * IMAGES} |" in (folder / "cards" / "data.md").read_text()
+
+
+def test_past_the_limit_thumbnails_lie_beside_the_page(runs, tmp_path, monkeypatch):
+    make(tmp_path, 12, SEED)
+    params = tmp_path / "params.yaml"
+    params.write_text(re.sub(r"embed_thumbnails: \d+", "embed_thumbnails: 1", params.read_text()))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(report, "draw", lambda results: [])
+    report.run(load_config())
+    page = (tmp_path / "reports" / "browser.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
+    thumbs = data["images"]["thumb"]
+    assert thumbs
+    assert all((tmp_path / "reports" / thumb).read_bytes()[8:12] == b"WEBP" for thumb in thumbs)
+
+
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [("reports/metrics.json", "metrics.json"), ("reports/scores/vilt.parquet", "evaluate")],
+)
+def test_a_missing_input_is_named(tmp_path, monkeypatch, lost, said):
+    make(tmp_path, 12, SEED, pictures=False)
+    (tmp_path / lost).unlink()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=said):
+        report.run(load_config())
+
+
+def test_unreadable_pictures_leave_a_gap_not_a_crash(tmp_path, monkeypatch):
+    make(tmp_path, 12, SEED, pictures=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(report, "draw", lambda results: [])
+    report.run(load_config())
+    assert "no picture" in (tmp_path / "reports" / "report.html").read_text(encoding="utf-8")
+
+
+def test_pdf_without_a_browser_says_what_to_do(folder, monkeypatch):
+    from abo_vqa.reporting import pdf
+
+    monkeypatch.delenv("BROWSER_PATH", raising=False)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(pdf, "APPS", ())
+    with pytest.raises(UserError, match="no browser found"):
+        pdf.print_pdf(folder / "report.html", folder / "report.pdf")
+    assert not (folder / "report.pdf").exists()
+    with pytest.raises(UserError, match="make report"):
+        pdf.print_pdf(folder / "nothing.html", folder / "report.pdf")

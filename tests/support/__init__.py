@@ -1,0 +1,6 @@
+"""What tests share: tiny models, archives, workspaces, servers that speak the vendors' protocols."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The repository."""
