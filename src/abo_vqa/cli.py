@@ -44,13 +44,13 @@ COMMANDS = {
     "wordnet": ("abo_vqa.commands.wordnet", "find or fetch WordNet 3.0 and say where it is"),
 }
 
-MORE_MEMORY = (
+_MORE_MEMORY = (
     "Stop what else uses this memory, and run the same command again; "
     "what its journal holds, if it keeps one, is kept."
 )
 
 
-def top_parser() -> argparse.ArgumentParser:
+def _top_parser() -> argparse.ArgumentParser:
     width = max(map(len, COMMANDS)) + 2
     lines = [f"  {name:{width}}{text}" for name, (_, text) in COMMANDS.items()]
     parser = argparse.ArgumentParser(
@@ -68,7 +68,7 @@ def top_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (docs/experiments.md lists them)."""
     with patient_streams():
-        parser = top_parser()
+        parser = _top_parser()
         if not (sys.argv[1:] if argv is None else argv):
             parser.error("which command? They are listed by `abo-vqa --help`.")
         chosen = parser.parse_args(argv)
@@ -112,7 +112,7 @@ def guarded(name: str, work: Callable[[], int]) -> int:
             return stop.exit_code  # `launch` says it, once for all processes
         return stopped(name, str(stop), stop.exit_code)
     except Exception as error:
-        found = explained(error)
+        found = _explained(error)
         if found is None:
             raise
         reason, code = found
@@ -123,7 +123,7 @@ def guarded(name: str, work: Callable[[], int]) -> int:
         return stopped(name, reason, 0) if first else 0
 
 
-def explained(error: Exception) -> tuple[str, int] | None:
+def _explained(error: Exception) -> tuple[str, int] | None:
     """What to tell a user about an error that they can mend, and the exit code; else None."""
     if isinstance(error, UserError):
         return str(error), error.exit_code
@@ -135,7 +135,7 @@ def explained(error: Exception) -> tuple[str, int] | None:
     if out_of_memory(error):
         said = first_line(error)
         reason = f"out of memory ({said})" if said else "out of memory"
-        return f"{reason}. {MORE_MEMORY}", system_errors.EXIT_CODE
+        return f"{reason}. {_MORE_MEMORY}", system_errors.EXIT_CODE
     return None
 
 

@@ -18,19 +18,19 @@ from abo_vqa.core.errors import UserError
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-Fraction = Annotated[float, Field(gt=0, le=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-Dtype = Literal["float32", "float16", "bfloat16"]
+_Fraction = Annotated[float, Field(gt=0, le=1)]
+_Share = Annotated[float, Field(ge=0, lt=1)]
+_Count = Annotated[int, Field(ge=1)]
+_Dtype = Literal["float32", "float16", "bfloat16"]
 
 
-class BaseConfig(BaseModel):
+class _BaseConfig(BaseModel):
     """A frozen group of settings; unknown keys are errors, "2e-05" is a number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DownloadConfig(BaseConfig):
+class DownloadConfig(_BaseConfig):
     """A file to download: its address and, once known, its size in bytes and SHA-256."""
 
     url: str
@@ -38,7 +38,7 @@ class DownloadConfig(BaseConfig):
     sha256: str | None = None
 
 
-class DataConfig(BaseConfig):
+class DataConfig(_BaseConfig):
     raw: Path
     licence: str
     attribution: str
@@ -46,15 +46,15 @@ class DataConfig(BaseConfig):
     images: DownloadConfig | None = None
 
 
-class CheckpointConfig(BaseConfig):
+class CheckpointConfig(_BaseConfig):
     """Weights of one model: a hub id or local folder, a pinned revision, how it is asked."""
 
     path: str
     revision: str | None = None
     prompt: str = "{question}"
-    max_new_tokens: Count = 10
-    batch_size: Count = 64  # the profile's `batch_sizes.<name>`
-    dtype: Dtype | None = None  # null: compute.dtype
+    max_new_tokens: _Count = 10
+    batch_size: _Count = 64  # the profile's `batch_sizes.<name>`
+    dtype: _Dtype | None = None  # null: compute.dtype
     architecture: str | None = None  # open_clip only
     answer: Literal["whole", "last_word"] = "whole"
     quantize: Literal["8bit", "4bit"] | None = None
@@ -66,7 +66,7 @@ class CheckpointConfig(BaseConfig):
         return self.model_dump(exclude={"batch_size", "device_map"})
 
 
-class ModelsConfig(BaseConfig):
+class _ModelsConfig(_BaseConfig):
     """The study's models by name, and any further ones a profile names for `models.FAMILIES`."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -79,22 +79,22 @@ class ModelsConfig(BaseConfig):
     vilt: CheckpointConfig
 
 
-class ScorerConfig(BaseConfig):
+class ScorerConfig(_BaseConfig):
     """A neural metric's model; `layer` (BERTScore) is 1-based, as bert_score counts."""
 
     path: str
     revision: str | None = None
-    layer: Count | None = None
-    batch_size: Count = 64  # the profile's `batch_sizes.<name>`
+    layer: _Count | None = None
+    batch_size: _Count = 64  # the profile's `batch_sizes.<name>`
 
 
-class ScorersConfig(BaseConfig):
+class ScorersConfig(_BaseConfig):
     bertscore: ScorerConfig
     bartscore: ScorerConfig
 
 
-class CurateConfig(BaseConfig):
-    cap: Count
+class CurateConfig(_BaseConfig):
+    cap: _Count
     language: Literal["first_en", "any_en"]
     required: tuple[Literal["name", "product_type", "color", "keywords"], ...]
     excluded_images: tuple[str, ...]
@@ -102,9 +102,9 @@ class CurateConfig(BaseConfig):
     temperature: Annotated[float, Field(gt=0, le=1)]
 
 
-class GenerateConfig(BaseConfig):
+class GenerateConfig(_BaseConfig):
     annotator: Literal["offline", "gemini", "gemini-legacy", "file"]
-    questions: Count
+    questions: _Count
     file: Path | None
     model: str
     temperature: Annotated[float, Field(ge=0, le=2)]
@@ -114,18 +114,18 @@ class GenerateConfig(BaseConfig):
     image_size: Annotated[int, Field(ge=32, le=4096)]
     safety: Literal["BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "default"]
     base_url: Annotated[str, Field(pattern=r"^https?://")] | None
-    requests_per_minute: Count
-    tokens_per_minute: Count
-    requests_per_day: Count
+    requests_per_minute: _Count
+    tokens_per_minute: _Count
+    requests_per_day: _Count
     concurrency: Annotated[int, Field(ge=1, le=100)]  # the SDK's pool has 100 connections
-    attempts: Count
+    attempts: _Count
     timeout_s: Annotated[float, Field(gt=0)]
     patience_s: Annotated[float, Field(gt=0)]
     budget_usd: Annotated[float, Field(gt=0)] | None
     price_input: Annotated[float, Field(ge=0)]  # USD a million tokens
     price_output: Annotated[float, Field(ge=0)]
     batch: bool
-    batch_images: Count
+    batch_images: _Count
     batch_price: Annotated[float, Field(gt=0, le=1)]
     batch_poll_s: Annotated[float, Field(gt=0)]
     yes_share: Annotated[float, Field(ge=0, le=1)] | None
@@ -133,87 +133,87 @@ class GenerateConfig(BaseConfig):
     review: Path | None
 
 
-class SplitConfig(BaseConfig):
+class _SplitConfig(_BaseConfig):
     test_size: Annotated[float, Field(gt=0, lt=1)]
     group: Literal["image", "product", "near-duplicate"]
     phash_distance: Annotated[int, Field(ge=0, le=32)]
     stratify: bool
 
 
-class EmbedConfig(BaseConfig):
-    dtype: Dtype
-    batch_size: Count
+class _EmbedConfig(_BaseConfig):
+    dtype: _Dtype
+    batch_size: _Count
 
 
-class BaselinesConfig(BaseConfig):
+class _BaselinesConfig(_BaseConfig):
     models: tuple[str, ...]
-    fraction: Fraction
+    fraction: _Fraction
     answers: Path
 
 
-class FinetuneConfig(BaseConfig):
-    r: Count
+class FinetuneConfig(_BaseConfig):
+    r: _Count
     alpha: Annotated[float, Field(gt=0)]
-    dropout: Share
+    dropout: _Share
     targets: tuple[str, ...] = Field(min_length=1)
     rslora: bool
     dora: bool
     lr: Annotated[float, Field(gt=0, lt=1)]
     schedule: Literal["linear", "cosine", "constant"]
-    warmup: Share
+    warmup: _Share
     weight_decay: Annotated[float, Field(ge=0)]
-    batch_size: Count
-    accumulate: Count
-    epochs: Count
-    validation: Share
+    batch_size: _Count
+    accumulate: _Count
+    epochs: _Count
+    validation: _Share
     group_pictures: bool
     max_grad_norm: Annotated[float, Field(gt=0)] | None
     checkpoint_minutes: Annotated[float, Field(gt=0)]
-    keep_checkpoints: Count
+    keep_checkpoints: _Count
     compile: bool
-    threads: Count | None = None  # null: the run's
+    threads: _Count | None = None  # null: the run's
 
 
-class EvaluateConfig(BaseConfig):
+class _EvaluateConfig(_BaseConfig):
     resamples: Annotated[int, Field(ge=100)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     aliases: Path
 
 
-class ReportConfig(BaseConfig):
+class _ReportConfig(_BaseConfig):
     title: str
     thumbnail: Annotated[int, Field(ge=16, le=512)]
     embed_thumbnails: int
 
 
-class ComputeConfig(BaseConfig):
+class ComputeConfig(_BaseConfig):
     device: str
-    dtype: Dtype
+    dtype: _Dtype
 
 
-class TrackingConfig(BaseConfig):
+class _TrackingConfig(_BaseConfig):
     experiment: str
     model_name: str
-    log_every: Count | None = None  # null: as many steps as keep a curve under 1,000 points
+    log_every: _Count | None = None  # null: as many steps as keep a curve under 1,000 points
 
 
-class Config(BaseConfig):
+class Config(_BaseConfig):
     profile: str
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    threads: Count
+    threads: _Count
     compute: ComputeConfig
     data: DataConfig
-    models: ModelsConfig
+    models: _ModelsConfig
     scorers: ScorersConfig
     curate: CurateConfig
     generate: GenerateConfig
-    split: SplitConfig
-    embed: EmbedConfig
-    baselines: BaselinesConfig
+    split: _SplitConfig
+    embed: _EmbedConfig
+    baselines: _BaselinesConfig
     lora: FinetuneConfig
-    evaluate: EvaluateConfig
-    report: ReportConfig
-    tracking: TrackingConfig
+    evaluate: _EvaluateConfig
+    report: _ReportConfig
+    tracking: _TrackingConfig
 
     @model_validator(mode="after")
     def consistent(self) -> Config:
@@ -249,7 +249,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return value
 
 
-PROFILE_ONLY = ("batch_sizes", "data", "models", "scorers")
+_PROFILE_ONLY = ("batch_sizes", "data", "models", "scorers")
 
 
 def load_config(params: str | Path = "params.yaml") -> Config:
@@ -268,28 +268,28 @@ def load_config(params: str | Path = "params.yaml") -> Config:
         raise UserError(f"profile: {tuned.get('profile')!r} is unknown; there are: {names}.")
     sources = read_yaml(profile)
     defaults = sources.pop("defaults", {})
-    problems = homeless(tuned, sources, params, profile)
+    problems = _homeless(tuned, sources, params, profile)
     problems += deal_batch_sizes(sources)
     merged = {**fill_nulls(tuned, defaults), **sources}
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
-        problems += [describe(detail, profile) for detail in error.errors()]
+        problems += [_describe(detail, profile) for detail in error.errors()]
     else:
-        problems += missing_files(config)
+        problems += _missing_files(config)
     if problems:
         head = f"{len(problems)} problem(s) in the settings ({params} and {profile}):"
         raise UserError("\n  ".join([head, *problems]))
     return config
 
 
-def homeless(
+def _homeless(
     tuned: dict[str, Any], sources: dict[str, Any], params: Path, profile: Path
 ) -> list[str]:
     """What is wrong with the file that a section is in; such sections are left out of `tuned`."""
     problems = []
-    for key in sorted(set(tuned) & ({*PROFILE_ONLY} | set(sources))):
-        if key in PROFILE_ONLY:
+    for key in sorted(set(tuned) & ({*_PROFILE_ONLY} | set(sources))):
+        if key in _PROFILE_ONLY:
             problems.append(f"{key}: found in {params}; it belongs in {profile}")
             del tuned[key]
         else:
@@ -297,7 +297,7 @@ def homeless(
     return problems
 
 
-def missing_files(config: Config) -> list[str]:
+def _missing_files(config: Config) -> list[str]:
     """Files that settings name and that must exist before anything runs."""
     wanted = {
         "generate.prompt": config.generate.prompt,
@@ -309,11 +309,11 @@ def missing_files(config: Config) -> list[str]:
     return [f"{key}: no file at {p}" for key, p in wanted.items() if p and not p.is_file()]
 
 
-def describe(detail: ErrorDetails, profile: Path) -> str:
+def _describe(detail: ErrorDetails, profile: Path) -> str:
     """One problem in a line: where, what was found, what is allowed."""
     where = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
-        known = known_keys(detail["loc"][:-1])
+        known = _known_keys(detail["loc"][:-1])
         close = get_close_matches(str(detail["loc"][-1]), known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
         return f"{where}: unknown setting; {hint}"
@@ -325,7 +325,7 @@ def describe(detail: ErrorDetails, profile: Path) -> str:
     return f"{where}: found {found!r}; {detail['msg'][0].lower()}{detail['msg'][1:]}"
 
 
-def known_keys(location: tuple[int | str, ...]) -> list[str]:
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """The settings that exist at a place in the configuration."""
     section: Any = Config
     for part in location:

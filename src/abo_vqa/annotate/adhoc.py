@@ -36,8 +36,8 @@ from abo_vqa.remote.keys import api_keys
 if TYPE_CHECKING:
     from abo_vqa.config import Config
 
-OUTPUT_TOKENS = 30  # a pair as JSON, before any reply has been seen
-COUNTED = 5  # images whose tokens the vendor counts
+_OUTPUT_TOKENS = 30  # a pair as JSON, before any reply has been seen
+_COUNTED = 5  # images whose tokens the vendor counts
 
 
 def adhoc(args: argparse.Namespace) -> int:
@@ -61,7 +61,7 @@ def adhoc(args: argparse.Namespace) -> int:
     shard = parse_shard(args.shard) if args.shard else None
     mine = [product for product in products if in_shard(product["path"], shard)]
     if args.dry_run:
-        print(estimate(config, mine, gate, count=args.count_tokens))
+        print(_estimate(config, mine, gate, count=args.count_tokens))
         return 0
     exceptions = Exceptions(args.retry_days, args.retry_refused, args.drop_failing)
     work = annotate(config, products, gate, no_log, shard, exceptions)
@@ -74,7 +74,7 @@ def adhoc(args: argparse.Namespace) -> int:
     return 0
 
 
-def estimate(config: Config, products: Sequence[Product], gate: Gate, *, count: bool) -> str:
+def _estimate(config: Config, products: Sequence[Product], gate: Gate, *, count: bool) -> str:
     """What is left to ask, and what it takes in requests, tokens, money and hours."""
     settings = config.generate
     entries = known_entries(journal_folder(settings))
@@ -83,10 +83,10 @@ def estimate(config: Config, products: Sequence[Product], gate: Gate, *, count: 
     answered = len({(entry.image, entry.key) for entry in entries if not entry.problem})
     replies = sum(not entry.problem for entry in entries) / answered if answered else 1.0
     requests = -(-int(len(left) * replies * 1000) // 1000)
-    per_request, source = tokens_per_request(config, left, entries, gate, count=count)
+    per_request, source = _tokens_per_request(config, left, entries, gate, count=count)
     total = Usage(requests * per_request.input, requests * per_request.output)
     share = settings.batch_price if settings.batch else 1.0
-    keys = number_of_keys()
+    keys = _number_of_keys()
     minutes = max(requests / settings.requests_per_minute, total.input / settings.tokens_per_minute)
     days = -(-requests // (keys * settings.requests_per_day))
     hours = minutes / keys / 60
@@ -109,24 +109,24 @@ def estimate(config: Config, products: Sequence[Product], gate: Gate, *, count: 
     return "\n".join(lines)
 
 
-def number_of_keys() -> int:
+def _number_of_keys() -> int:
     try:
         return len(api_keys())
     except UserError:
         return 1
 
 
-def tokens_per_request(
+def _tokens_per_request(
     config: Config, left: Sequence[Task], entries: Sequence[Entry], gate: Gate, *, count: bool
 ) -> tuple[Usage, str]:
     """Tokens of a typical request, and where the number is from."""
     settings = config.generate
     paid = [entry.usage for entry in entries if entry.usage.input]
-    output = OUTPUT_TOKENS * settings.questions
+    output = _OUTPUT_TOKENS * settings.questions
     if paid:
         output = round(sum(usage.output for usage in paid) / len(paid))
     if count and left:
-        found = vendor_counts(config, left[:COUNTED], gate)
+        found = _vendor_counts(config, left[:_COUNTED], gate)
         return Usage(round(sum(found) / len(found)), output), "input counted by the vendor"
     if paid:
         mean = round(sum(usage.input for usage in paid) / len(paid))
@@ -137,7 +137,7 @@ def tokens_per_request(
     return Usage(round(sum(sizes) / max(1, len(sizes))), output), "estimated"
 
 
-def vendor_counts(config: Config, tasks: Sequence[Task], gate: Gate) -> list[int]:
+def _vendor_counts(config: Config, tasks: Sequence[Task], gate: Gate) -> list[int]:
     """Input tokens of some requests by countTokens, which is free."""
     settings = config.generate
     system = instruction(settings.prompt, settings.questions, settings.allow_brands)
@@ -167,7 +167,7 @@ def merge(config: Config, products: Sequence[Product], gate: Gate, files: Sequen
     with Journal(folder / "main.jsonl", settings_record(settings)):
         for path in files:
             if path.resolve().parent != folder.resolve():
-                take_over(path, folder)
+                _take_over(path, folder)
         entries = known_entries(folder)
         twice = overlap(folder, gate)
     tasks = make_tasks(products, entries, gate, config)
@@ -187,7 +187,7 @@ def merge(config: Config, products: Sequence[Product], gate: Gate, files: Sequen
     return 0
 
 
-def take_over(path: Path, folder: Path) -> None:
+def _take_over(path: Path, folder: Path) -> None:
     """Copy a journal into the folder; a longer copy of the same one replaces a shorter one."""
     data = path.read_bytes()
     contents = read_journal(path)

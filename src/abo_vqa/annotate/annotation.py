@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from abo_vqa.config import Config
 
 
-PROVENANCE = ("image_id", "item_id", "product_type", "image_sha1", "phash")
+_PROVENANCE = ("image_id", "item_id", "product_type", "image_sha1", "phash")
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Annotations:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def add(self, product: Product, pairs: Iterable[Pair], annotator: str) -> None:
-        origin = {name: product.get(name, "") for name in PROVENANCE}
+        origin = {name: product.get(name, "") for name in _PROVENANCE}
         self.rows += [
             {
                 "image_path": product["path"],
@@ -93,7 +93,7 @@ def given(config: Config, products: Sequence[Product], gate: Gate) -> Annotation
     if path is None:
         raise UserError("generate.annotator is 'file' but generate.file names no table")
     with open_archive(config.data.raw) as archive:
-        table = read_given(path, archive, products, PROVENANCE)
+        table = read_given(path, archive, products, _PROVENANCE)
     images = len({row["image_path"] for row in table.rows} | table.lost.keys())
     made = Annotations(images, dropped=list(table.lost.values()), notes=table.notes)
     if table.lost:

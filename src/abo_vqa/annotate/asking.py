@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from abo_vqa.config import GenerateConfig
     from abo_vqa.data.archive import Archive
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between tries, unless the server asks for more
-NAP = 0.5  # a signal has to be noticed soon
+FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds between tries, unless the server asks for more
+_NAP = 0.5  # a signal has to be noticed soon
 
 
 class Asker(Settling):
@@ -81,7 +81,7 @@ class Asker(Settling):
         self.ready.extend(tasks)
         with self.signals(), ThreadPoolExecutor(self.settings.concurrency) as pool:
             while self.flying or ((self.ready or self.later) and not self.stop):
-                pause = min(self.send(pool), NAP)
+                pause = min(self.send(pool), _NAP)
                 if not self.flying:
                     time.sleep(pause)
                     continue
@@ -132,14 +132,14 @@ class Asker(Settling):
             tokens = self.estimator.tokens(text)
             cost = most_expensive(self.estimator.at_most(text), self.settings)
             if self.over_budget(cost):
-                return NAP
+                return _NAP
             permit = self.permit(tokens, cost)
             if isinstance(permit, Wait):
                 return max(0.01, permit.until - time.time())
             self.ready.popleft()
             flight = Flight(task, *permit, text)
             self.flying[pool.submit(self.fly, flight)] = flight
-        return max(0.01, self.later[0].at - moment) if self.later else NAP
+        return max(0.01, self.later[0].at - moment) if self.later else _NAP
 
     @property
     def most_flying(self) -> int:
@@ -227,7 +227,7 @@ class Asker(Settling):
     def backoff(self, times: int) -> float:
         """Seconds to wait after so many failures: doubled each time, with jitter."""
         return float(
-            min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(times - 1, 9)) * self.dice.uniform(0.5, 1.0)
+            min(_LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(times - 1, 9)) * self.dice.uniform(0.5, 1.0)
         )
 
     # When nothing is left to ask
@@ -254,7 +254,7 @@ class Asker(Settling):
                 return False
             permit = self.permit(self.estimator.tokens(text), cost)
             if isinstance(permit, Wait):
-                time.sleep(min(NAP, max(0.01, permit.until - time.time())))
+                time.sleep(min(_NAP, max(0.01, permit.until - time.time())))
         key, call = permit
         try:
             key.annotator.ask(Request(self.system, text.text, control_picture()))

@@ -43,15 +43,15 @@ if TYPE_CHECKING:
     from abo_vqa.config import GenerateConfig
 
 RUNNING = {"JOB_STATE_UNSPECIFIED", "JOB_STATE_QUEUED", "JOB_STATE_PENDING", "JOB_STATE_RUNNING"}
-GOOD = {"JOB_STATE_SUCCEEDED", "JOB_STATE_PARTIALLY_SUCCEEDED"}
-MOST_FAILURES = 3  # jobs that fail one after the other
-NOT_THE_PICTURES = (
+_GOOD = {"JOB_STATE_SUCCEEDED", "JOB_STATE_PARTIALLY_SUCCEEDED"}
+_MOST_FAILURES = 3  # jobs that fail one after the other
+_NOT_THE_PICTURES = (
     "No picture is given up for this. Check the API key, its account, and the settings under "
     "generate; what was collected is saved: run it again to go on."
 )
 
 
-def line_trouble(client: Batches, error: Mapping[str, Any]) -> ServiceError:
+def _line_trouble(client: Batches, error: Mapping[str, Any]) -> ServiceError:
     """The typed error of one line of a job's answers (a google.rpc.Status)."""
     message = redact(str(error.get("message", "")), client.annotator.secrets)
     status, details = str(error.get("status", "")), error.get("details") or []
@@ -216,7 +216,7 @@ class BatchRun:
         if state in RUNNING:
             return
         stop: Exception | None = None
-        if state in GOOD and file:
+        if state in _GOOD and file:
             stop = self.collect(job, client, file)
             self.failed_jobs = 0
         else:
@@ -225,7 +225,7 @@ class BatchRun:
         self.record.save()
         if stop:
             raise stop
-        if self.failed_jobs >= MOST_FAILURES:
+        if self.failed_jobs >= _MOST_FAILURES:
             raise UserError(
                 f"{self.failed_jobs} batch jobs in a row ended as {state}"
                 + (f": {said}" if said else "")
@@ -249,7 +249,7 @@ class BatchRun:
                 continue
             del unseen[path]
             if response is None:
-                failed.append((path, line_trouble(client, error)))
+                failed.append((path, _line_trouble(client, error)))
                 stop = stop or self.failure(*failed[-1])
             else:
                 stop = self.answered(job, path, response) or stop
@@ -257,7 +257,7 @@ class BatchRun:
             failed.append((path, ServiceError("the job's file has no line for it")))
             stop = stop or self.failure(*failed[-1])
         if failed and not stop and not self.drop_failing and not self.failures.good:
-            stop = UserError(f"not one request was answered: {failed[-1][1]}. {NOT_THE_PICTURES}")
+            stop = UserError(f"not one request was answered: {failed[-1][1]}. {_NOT_THE_PICTURES}")
         if not stop:
             self.write_failures(job, failed)
         return stop
@@ -290,13 +290,13 @@ class BatchRun:
         """Count a request without an answer; returns why to stop if it isn't the picture."""
         self.failures.failure(path, gist(str(error)))
         if isinstance(error, InvalidKeyError):
-            return UserError(f"{error}. {NOT_THE_PICTURES}")
+            return UserError(f"{error}. {_NOT_THE_PICTURES}")
         if self.drop_failing or not self.failures.hopeless:
             return None
         said = f"{len(self.failures.kinds)} requests in a row failed: {error}"
         if isinstance(error, RequestRefusedError):
             return UserError(
-                f"{said}. {NOT_THE_PICTURES} If it is those pictures' own fault: abo-vqa generate "
+                f"{said}. {_NOT_THE_PICTURES} If it is those pictures' own fault: abo-vqa generate "
                 "--drop-failing."
             )
         return RetryLaterError(f"{said}. No picture is given up for this: run it again later.")

@@ -9,14 +9,14 @@ from typing import Any
 from abo_vqa.data.normalise import norm
 from abo_vqa.data.questions import question_type
 
-Row = Mapping[str, str]
+_Row = Mapping[str, str]
 
-FOLDS = 5
-NGRAM_ROWS = 5_000  # more rows take minutes, and change the share by less than a point
-YES_TOLERANCE = 0.1
+_FOLDS = 5
+_NGRAM_ROWS = 5_000  # more rows take minutes, and change the share by less than a point
+_YES_TOLERANCE = 0.1
 
 
-def check(rows: Sequence[Row], seed: int, yes_share: float | None) -> dict[str, Any]:
+def check(rows: Sequence[_Row], seed: int, yes_share: float | None) -> dict[str, Any]:
     """Numbers about a set, and warnings in words.
 
     Args:
@@ -30,27 +30,27 @@ def check(rows: Sequence[Row], seed: int, yes_share: float | None) -> dict[str, 
         "duplicate_pairs": repeated(rows),
         "unique_questions": len({norm(row["question"]) for row in rows}),
         "unique_answers": len(set(answers)),
-        "top_10_answers_share": top_share(answers, 10),
+        "top_10_answers_share": _top_share(answers, 10),
         "yes_no": balance(rows, answers),
-        "types": diversity(rows),
+        "types": _diversity(rows),
         "answerable_without_picture": blind(rows, answers, seed),
     }
     found["warnings"] = warnings(found, yes_share)
     return found
 
 
-def repeated(rows: Sequence[Row]) -> int:
+def repeated(rows: Sequence[_Row]) -> int:
     """Rows whose image has the same normalised question earlier in the table."""
     seen = Counter((row["image_path"], norm(row["question"])) for row in rows)
     return sum(n - 1 for n in seen.values())
 
 
-def top_share(answers: Sequence[str], n: int) -> float:
+def _top_share(answers: Sequence[str], n: int) -> float:
     top = sum(count for _, count in Counter(answers).most_common(n))
     return round(top / len(answers), 4) if answers else 0.0
 
 
-def balance(rows: Sequence[Row], answers: Sequence[str]) -> dict[str, Any]:
+def balance(rows: Sequence[_Row], answers: Sequence[str]) -> dict[str, Any]:
     """Yes and no among the answers to yes/no questions."""
     given = Counter(
         answer
@@ -62,7 +62,7 @@ def balance(rows: Sequence[Row], answers: Sequence[str]) -> dict[str, Any]:
     return {"yes": given["yes"], "no": given["no"], "yes_share": share}
 
 
-def diversity(rows: Sequence[Row]) -> dict[str, Any]:
+def _diversity(rows: Sequence[_Row]) -> dict[str, Any]:
     """How varied the questions about one product type are.
 
     A type's diversity is its number of different questions over its number of rows.
@@ -82,7 +82,7 @@ def diversity(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def blind(rows: Sequence[Row], answers: Sequence[str], seed: int) -> dict[str, float]:
+def blind(rows: Sequence[_Row], answers: Sequence[str], seed: int) -> dict[str, float]:
     """Share of the rows that predictors get right without the picture.
 
     Each is fitted on four fifths of the images and asked about the other fifth, in turn.
@@ -94,7 +94,7 @@ def blind(rows: Sequence[Row], answers: Sequence[str], seed: int) -> dict[str, f
     if not folds:
         return {}
     hits = {"question": 0, "ngram": 0}
-    few = len(rows) <= NGRAM_ROWS
+    few = len(rows) <= _NGRAM_ROWS
     for held_out in folds:
         inside = set(held_out)
         fit = [i for i in range(len(rows)) if i not in inside and answers[i]]
@@ -114,7 +114,7 @@ def blind(rows: Sequence[Row], answers: Sequence[str], seed: int) -> dict[str, f
     return {name: round(n / len(rows), 4) for name, n in hits.items()}
 
 
-def image_folds(rows: Sequence[Row], seed: int) -> list[list[int]]:
+def image_folds(rows: Sequence[_Row], seed: int) -> list[list[int]]:
     """Row numbers of each fold, whole images together; [] for fewer images than folds."""
     import random
 
@@ -122,10 +122,10 @@ def image_folds(rows: Sequence[Row], seed: int) -> list[list[int]]:
     for i, row in enumerate(rows):
         by_image[row["image_path"]].append(i)
     images = sorted(by_image)
-    if len(images) < FOLDS:
+    if len(images) < _FOLDS:
         return []
     random.Random(seed).shuffle(images)
-    return [[i for image in images[f::FOLDS] for i in by_image[image]] for f in range(FOLDS)]
+    return [[i for image in images[f::_FOLDS] for i in by_image[image]] for f in range(_FOLDS)]
 
 
 def warnings(found: Mapping[str, Any], yes_share: float | None) -> list[str]:
@@ -135,7 +135,7 @@ def warnings(found: Mapping[str, Any], yes_share: float | None) -> list[str]:
         said.append(f"{found['duplicate_pairs']:,} rows repeat a question about the same image")
     share = found["yes_no"]["yes_share"]
     enough = found["yes_no"]["yes"] + found["yes_no"]["no"] >= 30
-    if yes_share is not None and enough and abs(share - yes_share) > YES_TOLERANCE:
+    if yes_share is not None and enough and abs(share - yes_share) > _YES_TOLERANCE:
         said.append(f"{share:.0%} of the yes/no answers are yes; the target is {yes_share:.0%}")
     blindly = max(found["answerable_without_picture"].values(), default=0)
     if blindly > 0.5:

@@ -41,12 +41,12 @@ def flat(value: dict[str, Any], prefix: str = "") -> dict[str, float]:
     found: dict[str, float] = {}
     for name, item in value.items():
         if isinstance(item, dict):
-            found |= flat(item, f"{prefix}{slashless(name)}/")
+            found |= flat(item, f"{prefix}{_slashless(name)}/")
         elif isinstance(item, (int, float)):
-            found[f"{prefix}{slashless(name)}"] = float(item)
+            found[f"{prefix}{_slashless(name)}"] = float(item)
     return found
 
 
-def slashless(name: str) -> str:
+def _slashless(name: str) -> str:
     """A name that opens no group of its own in MLflow: yes_no for yes/no."""
     return name.replace("/", "_").replace("(", "").replace(")", "")

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from abo_vqa.annotate.tasks import Task
     from abo_vqa.config import GenerateConfig
 
-LONGEST_SAMPLE = 200  # characters of a reply that are shown
+_LONGEST_SAMPLE = 200  # characters of a reply that are shown
 
 
-def remedy(kind: str, settings: GenerateConfig) -> str:
+def _remedy(kind: str, settings: GenerateConfig) -> str:
     """Why a reply of this kind has no pairs, and the settings that may mend it."""
     if "MAX_TOKENS" in kind:
         told = "The model used up its output before it had written a pair"
@@ -57,9 +57,9 @@ def in_a_row(
     n: int, kind: str, settings: GenerateConfig, sample: str = "", way_out: str = "--drop-failing"
 ) -> str:
     """The message that a run ends with whose replies are all without pairs."""
-    shown = " ".join(sample.split())[:LONGEST_SAMPLE]
+    shown = " ".join(sample.split())[:_LONGEST_SAMPLE]
     return (
-        f"{n} pictures in a row got not one good pair: {kind}. {remedy(kind, settings)}"
+        f"{n} pictures in a row got not one good pair: {kind}. {_remedy(kind, settings)}"
         + (f" The last reply: {shown}" if shown else "")
         + " Everything answered is saved, and no picture is given up for this: run it again to go "
         f"on. If it is those pictures' own fault: abo-vqa generate {way_out}."
@@ -70,6 +70,6 @@ def losses(tasks: Iterable[Task], settings: GenerateConfig) -> list[str]:
     """A line for each kind of reply without pairs that cost pictures, the most frequent first."""
     kinds = Counter(task.empty for task in tasks if task.empty and not task.pairs)
     return [
-        f"{n:,} pictures got no pair: {kind}. {remedy(kind, settings)}"
+        f"{n:,} pictures got no pair: {kind}. {_remedy(kind, settings)}"
         for kind, n in kinds.most_common()
     ]

@@ -10,20 +10,20 @@ from abo_vqa.data.normalise import norm
 from abo_vqa.data.pairs import Pair, Product, Reject
 from abo_vqa.data.questions import question_subtype, question_type
 
-LONGEST_QUESTION, LONGEST_ANSWER = 120, 24  # characters
-FEWEST_WORDS, MOST_WORDS = 3, 20
-UNKNOWN = {
+_LONGEST_QUESTION, _LONGEST_ANSWER = 120, 24  # characters
+_FEWEST_WORDS, _MOST_WORDS = 3, 20
+_UNKNOWN = {
     "unknown", "unclear", "unsure", "uncertain", "undetermined", "indeterminate", "unspecified",
     "unidentified", "unavailable", "unanswerable", "invisible", "na", "ambiguous", "indiscernible",
 }  # fmt: skip
-ARTICLES = {"an", "the"}  # no answer; "a" may be the letter
-BRAND_OR_TEXT = re.compile(
+_ARTICLES = {"an", "the"}  # no answer; "a" may be the letter
+_BRAND_OR_TEXT = re.compile(
     r"\b(brand|logo|manufacturer|text|written|writing|says?|inscription|slogan|lettering|letters?"
     r"|spelled|initials?|printed on)\b",
     re.IGNORECASE,
 )
 # An English question has one of these; a question in another language hardly ever does.
-ENGLISH = re.compile(
+_ENGLISH = re.compile(
     r"\b(is|are|was|were|does|do|did|has|have|had|can|could|will|would|should|what|which|who"
     r"|where|when|how|why)\b",
     re.IGNORECASE,
@@ -69,18 +69,18 @@ class Gate:
             return "no_question"
         if not pair.answer.strip():
             return "no_answer"
-        if not (question + pair.answer).isascii() or not ENGLISH.search(question):
+        if not (question + pair.answer).isascii() or not _ENGLISH.search(question):
             return "language"
         if not question.endswith("?"):
             return "no_question_mark"
-        if not FEWEST_WORDS <= len(words) <= MOST_WORDS or len(question) > LONGEST_QUESTION:
+        if not _FEWEST_WORDS <= len(words) <= _MOST_WORDS or len(question) > _LONGEST_QUESTION:
             return "length"
-        if len(answer.split()) != 1 or answer in ARTICLES:
+        if len(answer.split()) != 1 or answer in _ARTICLES:
             return "multi_word"
-        if len(answer) > LONGEST_ANSWER:
+        if len(answer) > _LONGEST_ANSWER:
             return "length"
         # "N/A" is looked at as written: normalisation takes its "a" for an article.
-        if answer in UNKNOWN or pair.answer.strip(" .?_…").lower() in ("", "n/a"):
+        if answer in _UNKNOWN or pair.answer.strip(" .?_…").lower() in ("", "n/a"):
             return "unknown"
         if answer in norm(question).split() and question_type(question) != "yes/no":
             return "in_question"
@@ -89,7 +89,7 @@ class Gate:
         return ""
 
     def gives_brand(self, pair: Pair, product: Product) -> bool:
-        if BRAND_OR_TEXT.search(pair.question):
+        if _BRAND_OR_TEXT.search(pair.question):
             return True
         # "Stone & Beam" leaks as "stone"? A word of the brand counts unless it is the product's
         # own color, type or material: the brand "Amber" may sell amber lamps.

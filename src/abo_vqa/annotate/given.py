@@ -16,11 +16,11 @@ from abo_vqa.data.picture_paths import PictureIndex
 from abo_vqa.data.pictures import phash, sha1
 from abo_vqa.data.questions import question_subtype
 
-COLUMNS = ("image_path", "question", "answer")
+_COLUMNS = ("image_path", "question", "answer")
 
 
 @dataclass
-class Given:
+class _Given:
     """A table of one's own, its pictures as the archive calls them.
 
     Attributes:
@@ -37,7 +37,7 @@ class Given:
 
 def read_given(
     path: Path, archive: Archive, products: Sequence[Product], columns: Sequence[str]
-) -> Given:
+) -> _Given:
     """Rows of a table with at least a picture, a question and an answer, as they are.
 
     Args:
@@ -46,7 +46,7 @@ def read_given(
     Raises:
         UserError: columns are missing, there are no rows, or not one picture is in the archive.
     """
-    table = read_columns(path, COLUMNS)
+    table = read_columns(path, _COLUMNS)
     if table.frame.empty:
         raise UserError(f"{path} has a header and no rows.")
     index = PictureIndex([*(product["path"] for product in products), *archive.pictures()])
@@ -68,19 +68,19 @@ def read_given(
         for row, picture in zip(records, match.paths, strict=True)
         if picture is not None and picture not in bad
     ]
-    rows = with_hashes(with_provenance(kept, products, columns), archive)
+    rows = _with_hashes(_with_provenance(kept, products, columns), archive)
     notes = [table.describe(), *table.blanks(), match.describe(str(archive.raw))]
-    return Given(rows, lost, len(records) - len(kept), notes)
+    return _Given(rows, lost, len(records) - len(kept), notes)
 
 
-def with_provenance(
+def _with_provenance(
     rows: Sequence[Mapping[str, str]], products: Sequence[Product], columns: Sequence[str]
 ) -> list[dict[str, str]]:
     """Add what the balanced table knows about the pictures, where the table doesn't say it."""
     known = {product["path"]: product for product in products}
     return [
         {
-            **{name: row[name] for name in COLUMNS},
+            **{name: row[name] for name in _COLUMNS},
             **{n: row.get(n) or known.get(row["image_path"], {}).get(n, "") for n in columns},
             "question_kind": row.get("question_kind") or question_subtype(row["question"]),
             "annotator": row.get("annotator") or "file",
@@ -89,7 +89,7 @@ def with_provenance(
     ]
 
 
-def with_hashes(rows: Sequence[dict[str, str]], archive: Archive) -> list[dict[str, str]]:
+def _with_hashes(rows: Sequence[dict[str, str]], archive: Archive) -> list[dict[str, str]]:
     """Fill in missing hashes: a picture at hand is never assumed to be unlike the others."""
     empty = {row["image_path"] for row in rows if not (row["image_sha1"] and row["phash"])}
     known: dict[str, dict[str, str]] = {}

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from abo_vqa.config import Config
 
 
-NEEDED = ("path", "name", "product_type", "color", "keywords")
+_NEEDED = ("path", "name", "product_type", "color", "keywords")
 
 
 def read_products() -> list[dict[str, str]]:
     """The balanced table's rows."""
-    rows = read_table(BALANCED, NEEDED).to_dict("records")
+    rows = read_table(BALANCED, _NEEDED).to_dict("records")
     return [{str(name): str(value) for name, value in row.items()} for row in rows]
 
 

@@ -17,24 +17,24 @@ COLORS = (
     "black", "white", "gray", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown",
     "beige", "gold", "silver", "multicolor", "navy", "ivory", "cream", "turquoise", "bronze",
 )  # fmt: skip
-MATERIALS = (
+_MATERIALS = (
     "wood", "metal", "plastic", "glass", "fabric", "leather", "ceramic", "cotton", "steel", "paper",
     "rubber", "silicone", "stone", "marble", "velvet", "wool", "polyester", "linen", "canvas",
 )  # fmt: skip
-PATTERNS = ("solid", "striped", "dotted", "checkered", "floral", "geometric", "plaid", "paisley")
-SHAPES = ("round", "square", "rectangular", "oval", "triangular", "hexagonal", "heart")
-MOST = 10  # a set of more is not counted at a glance
-SPELLINGS = {
+_PATTERNS = ("solid", "striped", "dotted", "checkered", "floral", "geometric", "plaid", "paisley")
+_SHAPES = ("round", "square", "rectangular", "oval", "triangular", "hexagonal", "heart")
+_MOST = 10  # a set of more is not counted at a glance
+_SPELLINGS = {
     "grey": "gray", "multi": "multicolor", "multicolored": "multicolor", "wooden": "wood",
     "rectangle": "rectangular", "circular": "round", "stripes": "striped", "polka": "dotted",
     "checked": "checkered", "plain": "solid", "flowers": "floral",
 }  # fmt: skip
 # Words of a product type that nobody says, and last words that name nothing one could see.
-UNSPOKEN = {"cellular", "home", "accessory", "accessories", "misc", "other", "and", "or"}
-VAGUE = {"", "product", "item", "part", "equipment", "supplies", "supply", "merchandise", "set"}
-COUNT = re.compile(r"\b(?:set|pack) of (\d+)\b|\b(\d+)[- ]?(?:pack|piece|count)\b")
+_UNSPOKEN = {"cellular", "home", "accessory", "accessories", "misc", "other", "and", "or"}
+_VAGUE = {"", "product", "item", "part", "equipment", "supplies", "supply", "merchandise", "set"}
+_COUNT = re.compile(r"\b(?:set|pack) of (\d+)\b|\b(\d+)[- ]?(?:pack|piece|count)\b")
 
-QUESTIONS = {
+_QUESTIONS = {
     "color": (
         "What color is the {noun}?",
         "Which color does this {noun} have?",
@@ -62,7 +62,7 @@ QUESTIONS = {
         "How many {plural} are shown in the picture?",
     ),
 }
-YES_NO = {
+_YES_NO = {
     "color": ("Is the {noun} {value}?", "Is the color of the {noun} {value}?"),
     "type": ("Is this a {value}?", "Is there a {value} in the picture?"),
     "material": ("Is the {noun} made of {value}?", "Is {value} the material of the {noun}?"),
@@ -74,14 +74,14 @@ YES_NO = {
 
 def word(text: str, known: Sequence[str]) -> str:
     """The last of `known` in a catalogue value ("royal blue" → blue), "" if there is none."""
-    words = [SPELLINGS.get(w, w) for w in re.findall(r"[a-z]+", text.lower())]
+    words = [_SPELLINGS.get(w, w) for w in re.findall(r"[a-z]+", text.lower())]
     return next((w for w in reversed(words) if w in known), "")
 
 
 def noun_of(product_type: str) -> str:
     """What people call a product type: "CELLULAR_PHONE_CASE" → "phone case", "SHOES" → "shoe"."""
     words = re.split(r"[^a-z0-9]+", product_type.lower())
-    noun = " ".join(w for w in words if w and w not in UNSPOKEN)
+    noun = " ".join(w for w in words if w and w not in _UNSPOKEN)
     return noun[:-1] if noun.endswith("s") and not noun.endswith(("ss", "us", "is")) else noun
 
 
@@ -95,16 +95,16 @@ def plural_of(noun: str) -> str:
 
 def facts_of(product: Product) -> dict[str, str]:
     """What can be asked about a product: kind of question → one-word answer."""
-    count = COUNT.search(product["name"])
+    count = _COUNT.search(product["name"])
     number = int(next(filter(None, count.groups()))) if count else 1
     last = (noun_of(product["product_type"]).split() or [""])[-1]
     facts = {
         "color": word(product["color"], COLORS),
-        "type": "" if last in VAGUE else last,
-        "material": word(product.get("material", ""), MATERIALS),
-        "pattern": word(product.get("pattern", ""), PATTERNS),
-        "shape": word(product.get("item_shape", ""), SHAPES),
-        "counting": str(number) if 1 <= number <= MOST else "",
+        "type": "" if last in _VAGUE else last,
+        "material": word(product.get("material", ""), _MATERIALS),
+        "pattern": word(product.get("pattern", ""), _PATTERNS),
+        "shape": word(product.get("item_shape", ""), _SHAPES),
+        "counting": str(number) if 1 <= number <= _MOST else "",
     }
     return {kind: answer for kind, answer in facts.items() if answer}
 
@@ -140,7 +140,7 @@ class OfflineAnnotator:
                 if facts:
                     yield self.yes_or_no(facts, noun, chance)
                 continue
-            template = chance.choice(QUESTIONS[kind])
+            template = chance.choice(_QUESTIONS[kind])
             yield Pair(template.format(noun=noun, plural=plural_of(noun)), facts[kind], kind)
 
     def yes_is_due(self) -> bool:
@@ -153,7 +153,7 @@ class OfflineAnnotator:
         False values are drawn by how frequent they are: were they drawn evenly, a rare colour in
         the question would give the "no" away.
         """
-        kind = chance.choice([k for k in YES_NO if k in facts])
+        kind = chance.choice([k for k in _YES_NO if k in facts])
         value, answer = facts[kind], "yes"
         if not self.yes_is_due():
             others = [(v, n) for v, n in sorted(self.values[kind].items()) if v != value]
@@ -161,7 +161,7 @@ class OfflineAnnotator:
                 names, weights = zip(*others, strict=True)
                 value, answer = chance.choices(names, weights)[0], "no"
         self.given[answer] += 1
-        question = chance.choice(YES_NO[kind])
+        question = chance.choice(_YES_NO[kind])
         plural = noun if kind == "counting" and value == "1" else plural_of(noun)
         if kind == "counting" and value == "1":
             question = question.replace("Are there", "Is there")

@@ -20,20 +20,20 @@ from abo_vqa.data.pairs import Pair, Product, schema
 if TYPE_CHECKING:
     from abo_vqa.config import GenerateConfig
 
-FIELDS = ("name", "product_type", "color", "keywords")
-LONGEST = {"name": 300, "product_type": 80, "color": 80, "keywords": 600}  # characters sent
+_FIELDS = ("name", "product_type", "color", "keywords")
+_LONGEST = {"name": 300, "product_type": 80, "color": 80, "keywords": 600}  # characters sent
 
-BRANDS = {
+_BRANDS = {
     False: "- Don't ask about brands, logos, or any text on the product or its package.",
     True: "- Questions about a brand or text are fine where the picture shows it clearly.",
 }
 
-DECODER = json.JSONDecoder(strict=False)  # line ends within strings are harmless
+_DECODER = json.JSONDecoder(strict=False)  # line ends within strings are harmless
 # A comma before a bracket, a brace or another comma; strings are passed over.
-STRAY_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[\]},])', re.DOTALL)
-DEEPEST = 20  # levels of lists and objects that are looked into
+_STRAY_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[\]},])', re.DOTALL)
+_DEEPEST = 20  # levels of lists and objects that are looked into
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def instruction(path: Path, questions: int, allow_brands: bool) -> str:
@@ -46,7 +46,7 @@ def instruction(path: Path, questions: int, allow_brands: bool) -> str:
     if "$questions" not in text and "${questions}" not in text:
         raise UserError(f"{path} doesn't say $questions: the number of questions to write.")
     try:
-        return string.Template(text).substitute(questions=questions, brands=BRANDS[allow_brands])
+        return string.Template(text).substitute(questions=questions, brands=_BRANDS[allow_brands])
     except (KeyError, ValueError) as error:
         raise UserError(
             f"{path}: {error} isn't a placeholder; there are $questions and $brands "
@@ -57,7 +57,7 @@ def instruction(path: Path, questions: int, allow_brands: bool) -> str:
 def cleaned(product: Product) -> dict[str, str]:
     """The fields that are sent, without control characters, cut to a sensible length."""
     return {
-        name: CONTROL.sub(" ", product.get(name, "")).strip()[: LONGEST[name]] for name in FIELDS
+        name: _CONTROL.sub(" ", product.get(name, "")).strip()[: _LONGEST[name]] for name in _FIELDS
     }
 
 
@@ -120,22 +120,22 @@ def parse(text: str) -> list[Pair]:
     found = load(text)
     if isinstance(found, str):  # JSON in a JSON string
         found = load(found)
-    return [pair for item in objects(found) if (pair := to_pair(item))]
+    return [pair for item in objects(found) if (pair := _to_pair(item))]
 
 
 def load(text: str) -> Any:
     """The JSON value that a text is, or a list of the objects in it."""
-    for candidate in (text, STRAY_COMMA.sub(r"\1", text)):
+    for candidate in (text, _STRAY_COMMA.sub(r"\1", text)):
         try:
-            return DECODER.decode(candidate)
+            return _DECODER.decode(candidate)
         except (ValueError, RecursionError):
             continue
-    return embedded(STRAY_COMMA.sub(r"\1", text))
+    return _embedded(_STRAY_COMMA.sub(r"\1", text))
 
 
 def objects(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
     """The objects with a question and an answer in a JSON value, however deep, in order."""
-    if depth > DEEPEST:
+    if depth > _DEEPEST:
         return
     if isinstance(value, dict):
         named = {str(name).strip().lower(): item for name, item in value.items()}
@@ -147,7 +147,7 @@ def objects(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
         yield from objects(item, depth + 1)
 
 
-def to_pair(item: Mapping[str, Any]) -> Pair | None:
+def _to_pair(item: Mapping[str, Any]) -> Pair | None:
     """A pair of an object, if its question and its answer are texts, numbers, true or false."""
     question, answer = item["question"], item["answer"]
     if isinstance(answer, bool):
@@ -160,12 +160,12 @@ def to_pair(item: Mapping[str, Any]) -> Pair | None:
     return Pair(" ".join(question.split()), answer)
 
 
-def embedded(text: str) -> list[Any]:
+def _embedded(text: str) -> list[Any]:
     """The outermost JSON objects that are whole in a text that isn't JSON as a whole."""
     found, start = [], text.find("{")
     while start >= 0:
         try:
-            value, end = DECODER.raw_decode(text, start)
+            value, end = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
             end = start + 1  # the outer object of a torn reply: look inside it
         else:

@@ -10,8 +10,8 @@ from abo_vqa.remote.errors import RequestRefusedError
 from abo_vqa.remote.journal import DROPPED, Entry
 from abo_vqa.remote.streaks import Streak, gist
 
-CONTROL = {"path": "", "name": "plain grey square", "product_type": "control", "color": "grey"}
-SIDE = 64  # pixels of the control's picture
+_CONTROL = {"path": "", "name": "plain grey square", "product_type": "control", "color": "grey"}
+_SIDE = 64  # pixels of the control's picture
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class Refusals:
 
 def control_task() -> Task:
     """A request that any service in order answers: if it is refused, it isn't the pictures."""
-    return Task(dict(CONTROL), "control", "")
+    return Task(dict(_CONTROL), "control", "")
 
 
 def control_picture() -> bytes:
     from PIL import Image
 
     out = io.BytesIO()
-    Image.new("RGB", (SIDE, SIDE), (128, 128, 128)).save(out, "JPEG")
+    Image.new("RGB", (_SIDE, _SIDE), (128, 128, 128)).save(out, "JPEG")
     return out.getvalue()

@@ -31,8 +31,8 @@ from abo_vqa.remote.streaks import excuse, reopened
 if TYPE_CHECKING:
     from abo_vqa.config import Config, GenerateConfig
 
-Shard = tuple[int, int]
-LOG_EVERY = 10.0  # seconds between points of MLflow's histories
+_Shard = tuple[int, int]
+_LOG_EVERY = 10.0  # seconds between points of MLflow's histories
 
 
 def journal_folder(settings: GenerateConfig) -> Path:
@@ -40,7 +40,7 @@ def journal_folder(settings: GenerateConfig) -> Path:
     return scratch("generate", fingerprint(settings_record(settings)))
 
 
-def journal_name(shard: Shard | None) -> str:
+def _journal_name(shard: _Shard | None) -> str:
     return f"shard-{shard[0]}-of-{shard[1]}.jsonl" if shard else "main.jsonl"
 
 
@@ -68,7 +68,7 @@ class Exceptions:
     drop_failing: bool = False
 
 
-def annotator_class(name: str) -> type[Any]:
+def _annotator_class(name: str) -> type[Any]:
     if name == "gemini":
         from abo_vqa.remote.gemini import Gemini
 
@@ -85,13 +85,13 @@ def annotators(settings: GenerateConfig) -> Iterator[list[tuple[str, Annotator]]
     with ExitStack() as stack:
         made = []
         for key in keys:
-            annotator = annotator_class(settings.annotator)(key, settings, keys)
+            annotator = _annotator_class(settings.annotator)(key, settings, keys)
             stack.callback(annotator.close)
             made.append((key_id(key), annotator))
         yield made
 
 
-class Shown:
+class _Shown:
     """The progress bar, and the running cost in MLflow."""
 
     def __init__(self, total: int, left: int, log: Log) -> None:
@@ -108,7 +108,7 @@ class Shown:
     def __call__(self, left: int, cost: float) -> None:
         self.bar.set_postfix_str(f"{cost:.4f} USD", refresh=False)
         self.bar.update(self.total - left - self.bar.n)
-        if time.monotonic() - self.logged > LOG_EVERY:
+        if time.monotonic() - self.logged > _LOG_EVERY:
             self.logged = time.monotonic()
             done = self.total - left
             self.log({"cost_usd": cost, "images_done": done}, done)
@@ -118,7 +118,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Work:
+class _Work:
     """Where an annotation of some products stands."""
 
     tasks: list[Task]
@@ -132,9 +132,9 @@ def annotate(
     products: Sequence[Product],
     gate: Gate,
     log: Log,
-    shard: Shard | None = None,
+    shard: _Shard | None = None,
     exceptions: Exceptions = Exceptions(),
-) -> Work:
+) -> _Work:
     """Ask for whatever the journals don't have yet.
 
     Args:
@@ -144,13 +144,13 @@ def annotate(
     """
     settings = config.generate
     folder = journal_folder(settings)
-    with Journal(folder / journal_name(shard), settings_record(settings), shard) as journal:
+    with Journal(folder / _journal_name(shard), settings_record(settings), shard) as journal:
         if journal.torn:
             print(f"{journal.path.name}: cut off a line that a crash left unfinished")
         mine = [product for product in products if in_shard(product["path"], shard)]
         tasks = make_tasks(mine, known_entries(folder), gate, config)
         if exceptions.retry_refused:
-            reopen(tasks, journal)
+            _reopen(tasks, journal)
             tasks = make_tasks(mine, known_entries(folder), gate, config)
         left = [task for task in tasks if task.left(gate, settings.attempts)]
         if left:
@@ -165,10 +165,10 @@ def annotate(
         "input_tokens": float(sum(entry.usage.input for entry in entries)),
         "output_tokens": float(sum(entry.usage.output for entry in entries)),
     }
-    return Work(tasks, journal.path, spent(entries, settings), usage)
+    return _Work(tasks, journal.path, spent(entries, settings), usage)
 
 
-def reopen(tasks: Sequence[Task], journal: Journal) -> None:
+def _reopen(tasks: Sequence[Task], journal: Journal) -> None:
     """Note that refusals and failures so far don't count."""
     for task in tasks:
         if task.dead.startswith(("refused", DROPPED)) or task.failures:
@@ -195,7 +195,7 @@ def ask(
     """One round of asking, by batch jobs or one request at a time."""
     settings = config.generate
     system = instruction(settings.prompt, settings.questions, settings.allow_brands)
-    shown = Shown(len(left), len(left), log)
+    shown = _Shown(len(left), len(left), log)
     ledger = Ledger(scratch("generate", "quota") / "calls.sqlite")
     try:
         if exceptions.retry_days:
@@ -219,7 +219,7 @@ def ask(
         ledger.close()
 
 
-def parse_shard(text: str) -> Shard:
+def parse_shard(text: str) -> _Shard:
     """ "2/5" → (2, 5).
 
     Raises:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from abo_vqa.config import Config
 
 COLUMNS = ("image_path", "question", "answer", "decision")
-DECISIONS = ("keep", "reject", "")
-TEMPLATES = Path(__file__).parent / "templates"
+_DECISIONS = ("keep", "reject", "")
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def read_decisions(path: Path) -> frozenset[tuple[str, str, str]]:
@@ -32,7 +32,7 @@ def read_decisions(path: Path) -> frozenset[tuple[str, str, str]]:
         UserError: columns are missing, or a decision is neither keep nor reject.
     """
     rows = read_table(path, COLUMNS).to_dict("records")
-    odd = sorted({row["decision"] for row in rows} - set(DECISIONS))
+    odd = sorted({row["decision"] for row in rows} - set(_DECISIONS))
     if odd:
         raise UserError(f"{path}: the decision is keep or reject, found {', '.join(odd)}.")
     return frozenset(
@@ -63,7 +63,9 @@ def write_page(vqa: Path, config: Config, sample: int, page: Path) -> int:
             except ImageError:
                 card["picture"] = ""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
     )
     count = sum(len(card["pairs"]) for card in cards)
     pairs = [[card["image"], *pair] for card in cards for pair in card["pairs"]]

@@ -35,7 +35,7 @@ from abo_vqa.remote.streaks import Streak, fruitless
 if TYPE_CHECKING:
     from abo_vqa.config import GenerateConfig
 
-STILL_THROTTLED = 3  # pauses after which a quota per day that was named, too, is taken for spent
+_STILL_THROTTLED = 3  # pauses after which a quota per day that was named, too, is taken for spent
 
 
 class Settling:
@@ -171,7 +171,7 @@ class Settling:
         moment = time.time()
         if isinstance(error, ThrottledError):
             far = (error.delay or 0) > self.settings.patience_s
-            if not far and not (error.day and key.throttled >= STILL_THROTTLED):
+            if not far and not (error.day and key.throttled >= _STILL_THROTTLED):
                 self.throttle(key, error.delay)
                 self.lose_patience(error)
                 return

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from abo_vqa.data.archive import Archive
 
 ROUNDS = 3  # how often an image may be written down as failed before it is given up
-SAME = 3  # replies without a pair, all for the same reason, before an image is given up
+_SAME = 3  # replies without a pair, all for the same reason, before an image is given up
 # After these the next reply will hardly be better: two are enough.
-STUBBORN = ("MAX_TOKENS", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "LANGUAGE")
+_STUBBORN = ("MAX_TOKENS", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "LANGUAGE")
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Task:
     @property
     def patience(self) -> int:
         """How often the same empty reply is paid for."""
-        return 2 if any(reason in self.empty for reason in STUBBORN) else SAME
+        return 2 if any(reason in self.empty for reason in _STUBBORN) else _SAME
 
     def absorb(self, entry: Entry, gate: Gate) -> None:
         """Take a reply into account, by the gate's present rules."""

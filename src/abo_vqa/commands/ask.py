@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     from abo_vqa.config import Config
     from abo_vqa.models.base import VQAModel
 
-NONE_ANSWERED = 1  # exit code
-USAGE = """abo-vqa ask [--model MODEL] --image FILE --question TEXT [--choices TEXT …]
+_NONE_ANSWERED = 1  # exit code
+_USAGE = """abo-vqa ask [--model MODEL] --image FILE --question TEXT [--choices TEXT …]
        abo-vqa ask [--model MODEL] --images DIR --csv FILE --out FILE [--columns COLUMNS]"""
 
 
-def ask_one(model: VQAModel, seen: Image, question: str, choices: Sequence[str]) -> str:
+def _ask_one(model: VQAModel, seen: Image, question: str, choices: Sequence[str]) -> str:
     """The answer to one question; with choices, these from likely to unlikely."""
     if not choices:
         return model.answer([seen], [question])[0].text
@@ -54,14 +54,14 @@ def ask_one(model: VQAModel, seen: Image, question: str, choices: Sequence[str])
     return "\n".join(f"{score:10.4f}  {choice}" for score, choice in ranked)
 
 
-def ask_table(args: argparse.Namespace, config: Config) -> int:
+def _ask_table(args: argparse.Namespace, config: Config) -> int:
     """Write the table with generated_answer; an interrupted run goes on where it was.
 
     A row that can't be answered gets an empty answer and the reason in the column error; on the
     terminal the reasons are counted.
 
     Returns:
-        the exit code: `NONE_ANSWERED` if every row failed, else 0.
+        the exit code: `_NONE_ANSWERED` if every row failed, else 0.
     """
     refuse_overwriting([args.csv], [args.out])
     refuse_unwritable(args.out, "the answers")
@@ -84,7 +84,7 @@ def ask_table(args: argparse.Namespace, config: Config) -> int:
     print(f"{reasons.count(''):,} answers → {args.out}")
     if failures := asked.failures(reasons):
         print(f"warning: {failures}. The column error has each row's.", file=sys.stderr)
-    return 0 if "" in reasons else NONE_ANSWERED
+    return 0 if "" in reasons else _NONE_ANSWERED
 
 
 def states(asked: QuestionTable) -> list[list[int]]:
@@ -94,7 +94,7 @@ def states(asked: QuestionTable) -> list[list[int]]:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = USAGE
+    parser.usage = _USAGE
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
         "exit code: 0; 1 if not one row of the table was answered (the table is written, with\n"
@@ -144,11 +144,11 @@ def command(args: argparse.Namespace) -> int:
     config = load_config()
     pin_threads(config.threads)
     if many:
-        return ask_table(args, config)
+        return _ask_table(args, config)
     seen = picture(args.image)
     model = load(args.model, config, args.adapter)
     try:
-        print(ask_one(model, seen, args.question, args.choices))
+        print(_ask_one(model, seen, args.question, args.choices))
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise

@@ -25,7 +25,7 @@ from abo_vqa.data.archive import IMAGES_TAR, LISTINGS_TAR
 from abo_vqa.data.download import Patience, download
 
 
-def read_data(profile: str) -> DataConfig:
+def _read_data(profile: str) -> DataConfig:
     """The `data` section of a profile, whatever profile params.yaml names.
 
     Raises:
@@ -41,7 +41,7 @@ def read_data(profile: str) -> DataConfig:
     return data
 
 
-def recorded(remote: DownloadConfig, lock: Mapping[str, Any]) -> DownloadConfig:
+def _recorded(remote: DownloadConfig, lock: Mapping[str, Any]) -> DownloadConfig:
     """The profile's own size and hash, else those of the first good download."""
     known = lock.get(remote.url, {})
     return DownloadConfig(
@@ -59,7 +59,7 @@ def fetch(profile: str, folder: Path | None, patience: Patience) -> list[Path]:
     Returns:
         the two files.
     """
-    data = read_data(profile)
+    data = _read_data(profile)
     folder = folder or data.raw
     lock_path = PROFILES / f"{profile}.lock.json"
     lock = dict(read_json(lock_path)) if lock_path.exists() else {}
@@ -67,7 +67,7 @@ def fetch(profile: str, folder: Path | None, patience: Patience) -> list[Path]:
     files = []
     for name, remote in ((LISTINGS_TAR, data.listings), (IMAGES_TAR, data.images)):
         assert remote is not None  # read_data checked
-        found = download(recorded(remote, lock), folder / name, patience)
+        found = download(_recorded(remote, lock), folder / name, patience)
         known = {"bytes": found.bytes, "sha256": found.sha256}
         if lock.get(remote.url) != known:
             lock[remote.url] = known
@@ -77,7 +77,7 @@ def fetch(profile: str, folder: Path | None, patience: Patience) -> list[Path]:
     return files
 
 
-def pin() -> None:
+def _pin() -> None:
     """Record the downloaded files in data.dvc.
 
     DVC copies them into its cache. Where the file system has reflinks, or `cache.type` is hardlink,
@@ -110,7 +110,7 @@ def command(args: argparse.Namespace) -> int:
     os.chdir(project_root())
     fetch(args.profile, folder, Patience())
     if args.out is None and DATA_DVC.exists():
-        pin()
+        _pin()
         print(f"{DATA_DVC} now pins them; commit it, and {PROFILES / args.profile}.lock.json.")
     print(f"Use them: set `profile: {args.profile}` in params.yaml, then `dvc repro`.")
     return 0

@@ -32,9 +32,9 @@ def merge(adapter: Path, out: Path, base: str | None = None) -> Path:
     from abo_vqa.config import ComputeConfig
     from abo_vqa.models.blip.model import Blip
 
-    checkpoint = base_of(found, base)
+    checkpoint = _base_of(found, base)
     blip = Blip.load(checkpoint, ComputeConfig(device="cpu", dtype="float32"), adapter)
-    processor = processor_of(adapter, blip.processor)
+    processor = _processor_of(adapter, blip.processor)
     staged = out.with_name(f".{out.name}-new")
     shutil.rmtree(staged, ignore_errors=True)
     needed = sum(p.numel() * p.element_size() for p in blip.model.parameters())
@@ -48,7 +48,7 @@ def merge(adapter: Path, out: Path, base: str | None = None) -> Path:
     return out
 
 
-def base_of(adapter: Adapter, named: str | None) -> CheckpointConfig:
+def _base_of(adapter: Adapter, named: str | None) -> CheckpointConfig:
     """The checkpoint that the adapter names, or `named` if it names none."""
     from abo_vqa.config import CheckpointConfig
 
@@ -61,7 +61,7 @@ def base_of(adapter: Adapter, named: str | None) -> CheckpointConfig:
     return CheckpointConfig(path=path, revision=adapter.revision if path == adapter.base else None)
 
 
-def processor_of(adapter: Path, own: Any) -> Any:
+def _processor_of(adapter: Path, own: Any) -> Any:
     """The processor in the adapter's folder, which other tools don't put there; else the base's."""
     from transformers import AutoProcessor
 

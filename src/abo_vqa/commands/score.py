@@ -27,13 +27,13 @@ from abo_vqa.reporting.score_figures import FIGURES, LONGEST_NAME, draw
 if TYPE_CHECKING:
     pass
 
-CHOICES = ("accuracy", *(name for name in METRICS if name != "bertscore_f1_rescaled"))
-REAL = {"bertscore": "roberta-large", "bartscore": "bart-large-cnn"}
+_CHOICES = ("accuracy", *(name for name in METRICS if name != "bertscore_f1_rescaled"))
+_REAL = {"bertscore": "roberta-large", "bartscore": "bart-large-cnn"}
 
 
 def neural(metric: str) -> bool:
     """Whether a metric needs a model."""
-    return metric.startswith(tuple(REAL))
+    return metric.startswith(tuple(_REAL))
 
 
 def encoder(metric: str, config: Config) -> str:
@@ -42,7 +42,7 @@ def encoder(metric: str, config: Config) -> str:
         return ""
     family = "bertscore" if metric.startswith("bertscore") else "bartscore"
     path = str(getattr(config.scorers, family).path)
-    return f"toy encoder {path}, not {REAL[family]}" if toy(path) else path
+    return f"toy encoder {path}, not {_REAL[family]}" if toy(path) else path
 
 
 def toy(path: str) -> bool:
@@ -50,20 +50,20 @@ def toy(path: str) -> bool:
     return Path(path).absolute().is_relative_to(SAMPLE_MODELS.absolute())
 
 
-def chosen_metrics(text: str | None, config: Config) -> list[str]:
+def _chosen_metrics(text: str | None, config: Config) -> list[str]:
     """The metrics named in "a,b"; for None all whose models can be taken seriously.
 
     Raises:
         UserError: one isn't known.
     """
     if text is None:
-        return [name for name in CHOICES if not encoder(name, config).startswith("toy")]
+        return [name for name in _CHOICES if not encoder(name, config).startswith("toy")]
     names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in CHOICES]
+    unknown = [name for name in names if name not in _CHOICES]
     if unknown or not names:
         wrong = f"there is no metric {', '.join(unknown)}" if unknown else "no metric is named"
-        raise UserError(f"--metrics {text!r}: {wrong}. There are: {', '.join(CHOICES)}.")
-    return [name for name in CHOICES if name in names]
+        raise UserError(f"--metrics {text!r}: {wrong}. There are: {', '.join(_CHOICES)}.")
+    return [name for name in _CHOICES if name in names]
 
 
 def prepare(folder: Path) -> None:
@@ -97,10 +97,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--metrics", help="some of those below, with commas (default: all with real models)"
     )
     add_option(parser)
-    parser.epilog = "metrics:\n" + "\n".join(f"  {name}" for name in CHOICES)
+    parser.epilog = "metrics:\n" + "\n".join(f"  {name}" for name in _CHOICES)
 
 
-def score_all(
+def _score_all(
     rows: pd.DataFrame, metrics: Sequence[str], config: Config, asked: bool
 ) -> tuple[pd.DataFrame, dict[str, str], list[str]]:
     """Scores, signatures, and what had to be left out: models that nobody asked for by name."""
@@ -113,7 +113,7 @@ def score_all(
         return *score_table(rows, metrics, config, device), []
     scored, signature = score_table(rows, [m for m in metrics if not neural(m)], config)
     notes = []
-    for family in REAL:
+    for family in _REAL:
         own = [name for name in metrics if name.startswith(family)]
         try:
             found, said = score_table(rows, own, config, device)
@@ -145,7 +145,7 @@ def report(summary: dict[str, Any], notes: Sequence[str], rows: pd.DataFrame, ar
 
 def command(args: argparse.Namespace) -> int:
     config = load_config()
-    metrics = chosen_metrics(args.metrics, config)
+    metrics = _chosen_metrics(args.metrics, config)
     given = read_answers(args.file, args.columns)
     prepare(args.out)  # before any long work
     pin_threads(config.threads)
@@ -154,10 +154,10 @@ def command(args: argparse.Namespace) -> int:
 
         ensure_wordnet()  # before any long work
     rows = given.rows
-    scored, signature, missing = score_all(rows, metrics, config, args.metrics is not None)
+    scored, signature, missing = _score_all(rows, metrics, config, args.metrics is not None)
     print(given.described)
     notes = [*given.notes, resampled(rows, given.taken.get("image_path")), *missing]
-    if args.metrics is None and any(encoder(name, config).startswith("toy") for name in CHOICES):
+    if args.metrics is None and any(encoder(name, config).startswith("toy") for name in _CHOICES):
         notes.append(
             "left out: BERTScore and BARTScore, for which there are only the sample's toy encoders "
             "here (scorers in the profile; or ask for them with --metrics)"

@@ -14,10 +14,10 @@ from abo_vqa.core.paths import BROWSER, EVALUATION, METRICS, REPORT
 from abo_vqa.core.scratch import project_root
 from abo_vqa.reporting.words import label, percent, points, span
 
-PAGES = {"report": REPORT, "browser": BROWSER}
+_PAGES = {"report": REPORT, "browser": BROWSER}
 
 
-def result_lines(
+def _result_lines(
     metrics: Mapping[str, Mapping[str, float]], evaluation: Mapping[str, Any]
 ) -> list[str]:
     """A table of at most 100 columns: every model's accuracy, its interval, its gain over blind.
@@ -59,8 +59,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(args: argparse.Namespace) -> int:
     os.chdir(project_root())
-    print("\n".join(result_lines(read(METRICS), read(EVALUATION))))
-    for name, page in PAGES.items():
+    print("\n".join(_result_lines(read(METRICS), read(EVALUATION))))
+    for name, page in _PAGES.items():
         if page.is_file():
             print(f"{name + ':':9}{page.resolve().as_uri()}")
     return 0

@@ -17,7 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=5000)
 
 
-def check_free(host: str, port: int) -> None:
+def _check_free(host: str, port: int) -> None:
     """Raises UserError if nothing can listen at an address."""
     if not 0 < port < 65536:
         raise UserError(f"--port: found {port}; 1 to 65535.")
@@ -40,7 +40,7 @@ def command(args: argparse.Namespace) -> int:
     if is_server(uri):
         print(f"MLFLOW_TRACKING_URI is a server, which shows its runs itself: open {uri}")
         return 0
-    check_free(args.host, args.port)
+    _check_free(args.host, args.port)
     prepare(load_config().tracking.experiment)
     shown = "127.0.0.1" if args.host in ("0.0.0.0", "::") else args.host
     print(f"open http://{shown}:{args.port} (it answers in about 10 s; Ctrl-C ends it)", flush=True)

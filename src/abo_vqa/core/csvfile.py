@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
-EXCEL = re.compile(r'"?sep=."?\s*$', re.IGNORECASE)  # a first line that Excel writes and hides
-LONGEST_FIELD = 1 << 24  # characters; csv's own limit of 131,072 cuts pictures in base64
-SHOWN = 3  # places named in a message
+_EXCEL = re.compile(r'"?sep=."?\s*$', re.IGNORECASE)  # a first line that Excel writes and hides
+_LONGEST_FIELD = 1 << 24  # characters; csv's own limit of 131,072 cuts pictures in base64
+_SHOWN = 3  # places named in a message
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def read_csv(path: str | Path) -> Parsed:
     import pandas as pd
 
     path = Path(path)
-    lines = list(io.StringIO(read_text(path), newline=""))
-    if lines and EXCEL.match(lines[0]):
+    lines = list(io.StringIO(_read_text(path), newline=""))
+    if lines and _EXCEL.match(lines[0]):
         lines[0] = "\n"  # the header shows the separator itself
     header = next((line for line in lines if line.strip()), None)
     if header is None:
@@ -73,14 +73,14 @@ def read_csv(path: str | Path) -> Parsed:
     separator = max(SEPARATORS, key=lambda mark: len(next(csv.reader([header], delimiter=mark))))
     (_, names), *rows = records(path, lines, separator, blanks=f"{separator} " in header)
     names = [name.strip() for name in names]
-    check_lengths(path, rows, len(names))
-    frame = pd.DataFrame([row for _, row in rows], columns=unique(names), dtype=object)
+    _check_lengths(path, rows, len(names))
+    frame = pd.DataFrame([row for _, row in rows], columns=_unique(names), dtype=object)
     doubled = tuple(name for name, count in Counter(names).items() if count > 1 and name)
     starts = np.asarray([start for start, _ in rows], dtype=np.int64)
     return Parsed(frame, starts, separator, tuple(names), doubled)
 
 
-def read_text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     """A text file's content without a byte order mark.
 
     Raises:
@@ -115,14 +115,14 @@ def records(
     """
     found: list[tuple[int, list[str]]] = []
     reader = csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=blanks)
-    before = csv.field_size_limit(LONGEST_FIELD)
+    before = csv.field_size_limit(_LONGEST_FIELD)
     start = 1
     try:
         for record in reader:
             if any(field.strip() for field in record) or len(record) > 1:
                 if found and reader.line_num > start:
                     inside = lines[start : reader.line_num - 1]
-                    refuse_swallowed(path, start, inside, separator, len(found[0][1]))
+                    _refuse_swallowed(path, start, inside, separator, len(found[0][1]))
                 found.append((start, record))
             start = reader.line_num + 1
     except csv.Error as error:
@@ -135,7 +135,7 @@ def records(
     return found
 
 
-def refuse_swallowed(
+def _refuse_swallowed(
     path: Path, start: int, inside: Sequence[str], separator: str, columns: int
 ) -> None:
     """Raise UserError if the inner lines of a record look like records themselves.
@@ -152,15 +152,15 @@ def refuse_swallowed(
         )
 
 
-def check_lengths(path: Path, rows: Sequence[tuple[int, list[str]]], columns: int) -> None:
+def _check_lengths(path: Path, rows: Sequence[tuple[int, list[str]]], columns: int) -> None:
     """Raise UserError if a row doesn't have one field a column."""
     wrong = [(start, len(row)) for start, row in rows if len(row) != columns]
     if not wrong:
         return
     few, many = (any(test(n, columns) for _, n in wrong) for test in (operator.lt, operator.gt))
     kind = "fewer or more" if few and many else "fewer" if few else "more"
-    places = ", ".join(f"line {start} has {count}" for start, count in wrong[:SHOWN])
-    more = f" and {len(wrong) - SHOWN:,} others" if len(wrong) > SHOWN else ""
+    places = ", ".join(f"line {start} has {count}" for start, count in wrong[:_SHOWN])
+    more = f" and {len(wrong) - _SHOWN:,} others" if len(wrong) > _SHOWN else ""
     raise UserError(
         f"{path}: {len(wrong):,} line(s) have {kind} fields than the header, which has {columns}: "
         f"{places}{more}. {hint(rows, wrong, columns)}"
@@ -186,7 +186,7 @@ def hint(
     return " ".join(hints)
 
 
-def unique(header: Sequence[str]) -> list[str]:
+def _unique(header: Sequence[str]) -> list[str]:
     """Column names without gaps and repetitions, as pandas makes them."""
     names: list[str] = []
     for place, name in enumerate(header):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NODES = ("/dev/nvidia[0-9]*", "/usr/lib/wsl/lib/libcuda.so*")
 DRIVER = Path("/proc/driver/nvidia/version")
 HALF = (8, 0)  # Ampere, the first capability with arithmetic in bfloat16
-ANOTHER_BUILD = (
+_ANOTHER_BUILD = (
     "Update the driver, or install a torch for the one that is there: "
     "`make setup TORCH_BACKEND=auto`"
 )
@@ -106,7 +106,7 @@ def gpu_fault(index: int | None = None) -> str:
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
         return ""  # hidden on purpose
     if torch.cuda.is_available():
-        return card_fault(process_index() if index is None else index)
+        return _card_fault(process_index() if index is None else index)
     if not any(next(Path("/").glob(node[1:]), None) for node in NODES):
         return ""
     if torch.version.cuda is None:
@@ -116,12 +116,12 @@ def gpu_fault(index: int | None = None) -> str:
         )
     return (
         f"this machine has an NVIDIA GPU that torch {torch.__version__} (CUDA "
-        f"{torch.version.cuda}) can't use; the driver is {driver()}. {ANOTHER_BUILD}, or e.g. "
+        f"{torch.version.cuda}) can't use; the driver is {driver()}. {_ANOTHER_BUILD}, or e.g. "
         "TORCH_BACKEND=cu126 for drivers from 525 on."
     )
 
 
-def card_fault(index: int) -> str:
+def _card_fault(index: int) -> str:
     """Why torch's kernels don't run on one of the cards that it sees, or ""."""
     import torch
 
@@ -131,7 +131,7 @@ def card_fault(index: int) -> str:
         capability = torch.cuda.get_device_capability(index)
     except (RuntimeError, torch.cuda.DeferredCudaCallError):
         return ""  # `start_fault` says what is wrong with it
-    return capability_fault(index, capability)
+    return _capability_fault(index, capability)
 
 
 def start_fault(index: int) -> str:
@@ -148,7 +148,7 @@ def start_fault(index: int) -> str:
     return ""
 
 
-def capability_fault(index: int, capability: tuple[int, int]) -> str:
+def _capability_fault(index: int, capability: tuple[int, int]) -> str:
     """Why torch's kernels don't run on a card, or "".
 
     A build holds machine code for some capabilities, which runs on later ones of the same major
@@ -198,7 +198,7 @@ def pick_dtype(
     name = checkpoint.dtype or (compute.dtype if device.type != "cpu" else "float32")
     if name == "bfloat16" and checkpoint.quantize == "8bit":
         name = "float16"
-    if name == "bfloat16" and device.type == "cuda" and not has_bfloat16(device):
+    if name == "bfloat16" and device.type == "cuda" and not _has_bfloat16(device):
         card = torch.cuda.get_device_name(device)
         say_once(f"{card} has no arithmetic in bfloat16: taking float16.")
         name = "float16"
@@ -206,7 +206,7 @@ def pick_dtype(
     return dtype
 
 
-def has_bfloat16(device: torch.device) -> bool:
+def _has_bfloat16(device: torch.device) -> bool:
     """Whether a card computes in bfloat16 itself; torch's own question counts emulation."""
     import torch
 

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-REMOVED = ".removed-"  # in front of the name of a folder that is being removed
+_REMOVED = ".removed-"  # in front of the name of a folder that is being removed
 
 
-def lock_file(folder: Path, part: int | str) -> Path:
+def _lock_file(folder: Path, part: int | str) -> Path:
     """Beside the stages' folders: a folder that is removed doesn't take its lock along."""
     return folder.parent.parent / "locks" / folder.parent.name / f"{folder.name}-{part}.lock"
 
@@ -35,13 +35,13 @@ def locked(folder: Path, part: int = 0) -> Iterator[Path]:
     """
     from filelock import FileLock, Timeout
 
-    file = lock_file(folder, part)
+    file = _lock_file(folder, part)
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(waiting_for(file.with_suffix(".owner"), folder), file=sys.stderr, flush=True)
+        print(_waiting_for(file.with_suffix(".owner"), folder), file=sys.stderr, flush=True)
         lock.acquire(poll_interval=0.2)
     try:
         owner = {"pid": os.getpid(), "host": socket.gethostname()}
@@ -52,7 +52,7 @@ def locked(folder: Path, part: int = 0) -> Iterator[Path]:
         lock.release()
 
 
-def waiting_for(owner: Path, folder: Path) -> str:
+def _waiting_for(owner: Path, folder: Path) -> str:
     """The line for people: which process has the folder, and how to end it."""
     try:
         found = json.loads(owner.read_text(encoding="utf-8"))
@@ -74,7 +74,7 @@ def discard(folder: Path) -> None:
     from filelock import FileLock, Timeout
 
     with ExitStack() as stack:
-        parts = {lock_file(folder, 0), *lock_file(folder, 0).parent.glob(f"{folder.name}-*.lock")}
+        parts = {_lock_file(folder, 0), *_lock_file(folder, 0).parent.glob(f"{folder.name}-*.lock")}
         for file in sorted(parts):
             file.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(file)
@@ -84,6 +84,6 @@ def discard(folder: Path) -> None:
                 return
             stack.callback(lock.release)
         if folder.is_dir():
-            folder.rename(folder.with_name(f"{REMOVED}{folder.name}-{os.getpid()}"))
-    for leftover in folder.parent.glob(f"{REMOVED}*"):  # this one, and what a kill left
+            folder.rename(folder.with_name(f"{_REMOVED}{folder.name}-{os.getpid()}"))
+    for leftover in folder.parent.glob(f"{_REMOVED}*"):  # this one, and what a kill left
         shutil.rmtree(leftover, ignore_errors=True)

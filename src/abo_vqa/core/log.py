@@ -9,7 +9,7 @@ from typing import TextIO
 ROOT = "abo_vqa"
 
 
-class StderrHandler(logging.StreamHandler[TextIO]):
+class _StderrHandler(logging.StreamHandler[TextIO]):
     """Writes to whatever `sys.stderr` is at the moment: progress bars and tests replace it."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class StderrHandler(logging.StreamHandler[TextIO]):
         raise AttributeError("the stream is always sys.stderr")
 
 
-def get_logger(name: str) -> logging.Logger:
+def _get_logger(name: str) -> logging.Logger:
     """Return a module's logger; call it as `log = get_logger(__name__)`.
 
     Args:
@@ -33,7 +33,7 @@ def get_logger(name: str) -> logging.Logger:
     """
     root = logging.getLogger(ROOT)
     if not root.handlers:
-        handler = StderrHandler()
+        handler = _StderrHandler()
         handler.setFormatter(logging.Formatter("%(message)s"))
         root.addHandler(handler)
         root.setLevel(logging.INFO)

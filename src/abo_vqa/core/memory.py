@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # CUDA's libraries have their own words for it, and torch passes most of them on as a plain
 # RuntimeError. A library that can't be initialised has nearly always found the card full.
-OUT_OF_MEMORY = re.compile(
+_OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|"
     r"cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY|"
     r"CU(BLAS|DNN|SOLVER|SPARSE|FFT)_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)|"
@@ -29,7 +29,7 @@ def out_of_memory(error: BaseException) -> bool:
     while found is not None:
         if isinstance(found, MemoryError) or type(found).__name__ == "OutOfMemoryError":  # torch's
             return True
-        if isinstance(found, RuntimeError) and OUT_OF_MEMORY.search(str(found)):
+        if isinstance(found, RuntimeError) and _OUT_OF_MEMORY.search(str(found)):
             return True
         found = found.__cause__
     return False
@@ -115,10 +115,10 @@ def container_memory(root: Path = Path("/")) -> Iterator[int]:
             # A container sees its own group as the top, under whatever name the machine knows it.
             own = top / group.lstrip("/")
             for folder in [own, *(f for f in own.parents if f.is_relative_to(top))]:
-                yield from group_memory(folder, *names[kind])
+                yield from _group_memory(folder, *names[kind])
 
 
-def group_memory(folder: Path, limit: str, usage: str, reclaimable: str) -> Iterator[int]:
+def _group_memory(folder: Path, limit: str, usage: str, reclaimable: str) -> Iterator[int]:
     """Bytes left under one control group's limit, if it has one."""
     try:
         most = (folder / limit).read_text(encoding="utf-8").strip()

@@ -27,11 +27,11 @@ from abo_vqa.core.errors import RetryLaterError, TerminatedError, UserError
 if TYPE_CHECKING:
     import psutil
 
-RESTARTS = 3  # of all processes, after one of them died
+_RESTARTS = 3  # of all processes, after one of them died
 REFUSED = "ABO_VQA_REFUSED"  # names the file of `note_of_refusal`
 # Seconds that torchrun has to end when it is told to: it gives the processes 30 to save their work.
-GRACE = 35.0
-AFTER_THIS_STEP = b"\nsaving after this step; a second Ctrl-C stops at once\n"
+_GRACE = 35.0
+_AFTER_THIS_STEP = b"\nsaving after this step; a second Ctrl-C stops at once\n"
 SCRIPT = Path(__file__).parents[1] / "__main__.py"  # what torchrun runs
 
 
@@ -64,7 +64,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
         KeyboardInterrupt: Ctrl-C came; likewise.
     """
     torchrun = [sys.executable, str(Path(__file__).parent / "torchrun.py"), "--standalone"]
-    torchrun += [f"--nproc-per-node={processes}", f"--max-restarts={RESTARTS}"]
+    torchrun += [f"--nproc-per-node={processes}", f"--max-restarts={_RESTARTS}"]
     # torchrun would choose one thread a process, and warn about it; the stage sets its own.
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     command = [*torchrun, str(SCRIPT), *arguments]
@@ -80,7 +80,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
             raise stop
     if code:
         raise RetryLaterError(
-            f"one of {processes} processes failed more than {RESTARTS} times (see above). "
+            f"one of {processes} processes failed more than {_RESTARTS} times (see above). "
             "The answers so far are kept: run the same command to go on."
         )
     return 0
@@ -102,7 +102,7 @@ def run_to_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
         except (SystemExit, KeyboardInterrupt):  # the first is what `terminable` makes of SIGTERM
             launcher.terminate()  # torchrun passes it on
             try:
-                launcher.wait(GRACE)
+                launcher.wait(_GRACE)
             except (subprocess.TimeoutExpired, SystemExit, KeyboardInterrupt):
                 launcher.kill()
             raise
@@ -147,7 +147,7 @@ def supervised() -> Iterator[None]:
     over = threading.Event()
     watched = callers()
     if watched:
-        threading.Thread(target=stop_with, args=(watched, over), daemon=True).start()
+        threading.Thread(target=_stop_with, args=(watched, over), daemon=True).start()
     try:
         yield
     finally:
@@ -196,7 +196,7 @@ def until_reclaimed() -> Iterator[Callable[[], int]]:
             if rank_and_world()[0] > 0:
                 return
             with suppress(OSError):  # not print: the signal may have come in the midst of one
-                os.write(2, AFTER_THIS_STEP)
+                os.write(2, _AFTER_THIS_STEP)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     # A shell's job in the background ignores Ctrl-C: it is meant for another command.
@@ -253,7 +253,9 @@ def names_dvc(word: str) -> bool:
     return Path(word).name in ("dvc", "dvc.exe")
 
 
-def stop_with(watched: Sequence[psutil.Process], over: threading.Event, every: float = 1.0) -> None:
+def _stop_with(
+    watched: Sequence[psutil.Process], over: threading.Event, every: float = 1.0
+) -> None:
     """Send this process SIGTERM as soon as one of the others has ended.
 
     Args:
@@ -262,7 +264,7 @@ def stop_with(watched: Sequence[psutil.Process], over: threading.Event, every: f
     """
     while not over.wait(every):
         for process in watched:
-            if not alive(process):
+            if not _alive(process):
                 with suppress(OSError):  # the terminal is closed
                     print(f"the process that started this one ({process.pid}) has ended: "
                           "stopping too", file=sys.stderr, flush=True)  # fmt: skip
@@ -270,7 +272,7 @@ def stop_with(watched: Sequence[psutil.Process], over: threading.Event, every: f
                 return
 
 
-def alive(process: psutil.Process) -> bool:
+def _alive(process: psutil.Process) -> bool:
     """Whether a process runs; one that has ended and waits to be collected doesn't."""
     import psutil
 

@@ -17,25 +17,25 @@ from abo_vqa.core.errors import UserError
 EXIT_CODE = 74  # EX_IOERR: mend the machine, not the command
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
-WRONG_KIND = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
-DEVICE = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE}
+_WRONG_KIND = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+_DEVICE = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE}
 # Libraries in C++ and Rust raise exceptions of their own, whose text holds the number:
 # "[Errno 28]", "os error 28", "Os { code: 28".
-NUMBER = re.compile(r"(?:errno|os error|Os \{ code:) ?(\d+)", re.IGNORECASE)
+_NUMBER = re.compile(r"(?:errno|os error|Os \{ code:) ?(\d+)", re.IGNORECASE)
 # sqlite3's result codes.
-DATABASE = {8: errno.EROFS, 10: errno.EIO, 13: errno.ENOSPC, 14: errno.EACCES}
+_DATABASE = {8: errno.EROFS, 10: errno.EIO, 13: errno.ENOSPC, 14: errno.EACCES}
 
 
 def refusal(error: BaseException) -> OSError | None:
     """The system's refusal that is, or is behind, an exception; None for any other exception."""
-    for found in chain(error):
-        if isinstance(found, OSError) and found.errno in FULL | FORBIDDEN | WRONG_KIND | DEVICE:
+    for found in _chain(error):
+        if isinstance(found, OSError) and found.errno in FULL | FORBIDDEN | _WRONG_KIND | _DEVICE:
             return found
         if isinstance(found, sqlite3.Error):
-            code = DATABASE.get((getattr(found, "sqlite_errorcode", None) or 0) & 0xFF)
+            code = _DATABASE.get((getattr(found, "sqlite_errorcode", None) or 0) & 0xFF)
             if code is not None:
                 return OSError(code, str(found), None)
-        for number in map(int, NUMBER.findall(str(found))):
+        for number in map(int, _NUMBER.findall(str(found))):
             if number in FULL | {errno.EROFS}:
                 return OSError(number, os.strerror(number), None)
     return None
@@ -79,7 +79,7 @@ def full_disk(folder: Path) -> OSError | None:
     return None
 
 
-def chain(error: BaseException) -> Iterator[BaseException]:
+def _chain(error: BaseException) -> Iterator[BaseException]:
     """An exception and the ones it was raised from."""
     found: BaseException | None = error
     while found is not None:
@@ -89,7 +89,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 def exit_code(error: OSError) -> int:
     """2 where another path on the command line mends it, else 74."""
-    return UserError.exit_code if error.errno in WRONG_KIND else EXIT_CODE
+    return UserError.exit_code if error.errno in _WRONG_KIND else EXIT_CODE
 
 
 def describe(error: OSError) -> str:
@@ -110,7 +110,7 @@ def describe(error: OSError) -> str:
             f"can't use {place}: {what.lower()}{owner(path)}. Mend that, or choose another place: "
             "an option that names it, or a copy of the checkout in a folder that you may write to."
         )
-    if error.errno in WRONG_KIND:
+    if error.errno in _WRONG_KIND:
         return f"can't use {place}: {what.lower()}. Give another path, or move away what is there."
     return f"can't use {place}: {what.lower()}. Mend that, and run the same command again."
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
-class PatientFile(FileIO):
+class _PatientFile(FileIO):
     """A descriptor whose writes never raise; the first refusal is kept in `failure`."""
 
     failure: OSError | None = None
@@ -30,8 +30,8 @@ class PatientFile(FileIO):
             return memoryview(data).nbytes
 
 
-def patient(stream: TextIO | None) -> TextIO | None:
-    """The stream on a `PatientFile`, with escapes such as `\\u2192` for what it can't encode.
+def _patient(stream: TextIO | None) -> TextIO | None:
+    """The stream on a `_PatientFile`, with escapes such as `\\u2192` for what it can't encode.
 
     None for a stream without a descriptor of its own: a closed one, a notebook's, a test's.
     """
@@ -40,7 +40,7 @@ def patient(stream: TextIO | None) -> TextIO | None:
     raw = getattr(stream.buffer, "raw", stream.buffer)  # unbuffered under PYTHONUNBUFFERED
     if not isinstance(raw, FileIO):
         return None
-    file = PatientFile(raw.fileno(), "w", closefd=False)
+    file = _PatientFile(raw.fileno(), "w", closefd=False)
     return TextIOWrapper(
         BufferedWriter(file),
         encoding=stream.encoding,
@@ -57,7 +57,7 @@ def patient_streams() -> Iterator[None]:
     with ExitStack() as undo:
         for name in ("stdout", "stderr"):
             before: TextIO | None = getattr(sys, name)
-            stream = patient(before)
+            stream = _patient(before)
             if before is not None and stream is not None:
                 before.flush()
                 setattr(sys, name, stream)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 LISTINGS_TAR, IMAGES_TAR = "abo-listings.tar", "abo-images-small.tar"
-SHARD = re.compile(r"listings/metadata/listings_\w+\.json(\.gz)?")
-IMAGES_CSV = "images/metadata/images.csv"
+_SHARD = re.compile(r"listings/metadata/listings_\w+\.json(\.gz)?")
+_IMAGES_CSV = "images/metadata/images.csv"
 PICTURES = "images/small/"
 MAX_TEXT = 1 << 29  # bytes a file may unpack to; ABO's largest has a tenth of that
 CHUNK = 4 << 20  # bytes of JSON decoded at a time: memory stays flat, calls stay few
@@ -72,7 +72,7 @@ class Archive:
             UserError: a shard's gzip is damaged or cut off; there is no shard, or no listing.
         """
         broken = broken if broken is not None else Broken()
-        shards = sorted(filter(SHARD.fullmatch, self._listings.names()))
+        shards = sorted(filter(_SHARD.fullmatch, self._listings.names()))
         if not shards:
             raise UserError(
                 f"{self._listings.path} holds no listings/metadata/listings_*.json.gz. "
@@ -117,13 +117,13 @@ class Archive:
         import pyarrow as pa
         from pyarrow import csv
 
-        for name in (IMAGES_CSV + ".gz", IMAGES_CSV):
+        for name in (_IMAGES_CSV + ".gz", _IMAGES_CSV):
             data = self._images.read(name)
             if data is not None:
                 break
         else:
             raise UserError(
-                f"{self._images.path} holds no {IMAGES_CSV}.gz. "
+                f"{self._images.path} holds no {_IMAGES_CSV}.gz. "
                 "Is it the images archive of Amazon Berkeley Objects?"
             )
         text = b"".join(unzipped(data, name, self._images.path))
@@ -209,16 +209,16 @@ def open_archive(raw: str | Path) -> Archive:
             f"no folder {raw}. For the embedded sample: `dvc pull data/raw/sample`; "
             "for the real archives: `make abo`."
         )
-    listings = open_part(raw, LISTINGS_TAR, "listings")
+    listings = _open_part(raw, LISTINGS_TAR, "listings")
     try:
-        images = open_part(raw, IMAGES_TAR, "images")
+        images = _open_part(raw, IMAGES_TAR, "images")
     except BaseException:
         listings.close()
         raise
     return Archive(raw, listings, images)
 
 
-def open_part(raw: Path, tar: str, folder: str) -> TarMembers | FolderMembers:
+def _open_part(raw: Path, tar: str, folder: str) -> TarMembers | FolderMembers:
     """The tar if it is there, else the folder that comes out of it."""
     if (raw / tar).is_file():
         return TarMembers(raw / tar)
@@ -255,13 +255,13 @@ def unzipped(data: bytes, name: str, where: Path) -> Iterator[bytes]:
                 yield chunk
     except (EOFError, OverflowError, gzip.BadGzipFile, IsalError) as error:  # type: ignore[misc]
         # (isal's stub declares the error an instance)
-        fault = str(error) if isinstance(error, OverflowError) else not_gzip(data) or str(error)
+        fault = str(error) if isinstance(error, OverflowError) else _not_gzip(data) or str(error)
         raise UserError(
             f"{name} in {where} is damaged ({fault}). Delete {where} and fetch it again."
         ) from error
 
 
-def not_gzip(data: bytes) -> str:
+def _not_gzip(data: bytes) -> str:
     """What isn't gzip about some bytes, or "" if they are, but cut off or damaged.
 
     The reader takes whatever follows the last stream for the beginning of another one, cut off.

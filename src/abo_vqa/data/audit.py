@@ -20,12 +20,12 @@ from abo_vqa.data.hashes import close_pairs, hash_bits, hash_graph
 from abo_vqa.data.picture_paths import identities
 
 COLUMNS = ("image_path", "question", "answer")
-EQUAL = {"images": "image_path", "products": "item_id", "identical_pictures": "image_sha1"}
+_EQUAL = {"images": "image_path", "products": "item_id", "identical_pictures": "image_sha1"}
 # A picture whose value is empty can't be compared: it isn't known to be unlike the others.
-UNKNOWN = {name: column for name, column in EQUAL.items() if name != "images"}
-UNKNOWN["near_duplicate_groups"] = "phash"
+_UNKNOWN = {name: column for name, column in _EQUAL.items() if name != "images"}
+_UNKNOWN["near_duplicate_groups"] = "phash"
 # Which findings make a split by this kind of group wrong.
-FORBIDDEN = {
+_FORBIDDEN = {
     "image": ("images",),
     "product": ("images", "products"),
     "near-duplicate": ("images", "products", "identical_pictures", "near_duplicate_groups"),
@@ -62,16 +62,16 @@ def audit(train: pd.DataFrame, test: pd.DataFrame, kind: str, distance: int) -> 
     found: dict[str, Any] = {
         "rows": {"train": len(train), "test": len(test)},
         "images": {"train": train["image_path"].nunique(), "test": test["image_path"].nunique()},
-        "groups": group_sizes(both, group_rows(both, kind, distance, graph)),
+        "groups": _group_sizes(both, group_rows(both, kind, distance, graph)),
         "shared": {
             name: len((set(train[column]) & set(test[column])) - {""})
-            for name, column in EQUAL.items()
+            for name, column in _EQUAL.items()
             if column in train and column in test
         },
     }
     found["unchecked"] = {
         name: len(set(both["image_path"]) - set(both["image_path"][both[column] != ""]))
-        for name, column in UNKNOWN.items()
+        for name, column in _UNKNOWN.items()
         if column in train and column in test
     }
     if hashed:
@@ -89,7 +89,7 @@ def audit(train: pd.DataFrame, test: pd.DataFrame, kind: str, distance: int) -> 
     return found
 
 
-def group_sizes(table: pd.DataFrame, groups: np.ndarray[Any, Any]) -> dict[str, Any]:
+def _group_sizes(table: pd.DataFrame, groups: np.ndarray[Any, Any]) -> dict[str, Any]:
     """How many groups there are, and how large the largest is, in images and in rows."""
     by_group = table.groupby(groups)["image_path"]
     return {
@@ -130,7 +130,7 @@ def overlap(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
 def leaks(found: Mapping[str, Any], kind: str) -> dict[str, int]:
     """The findings that a split by this kind of group must not have, with their counts."""
     shared = found["shared"]
-    return {name: shared[name] for name in FORBIDDEN[kind] if shared.get(name)}
+    return {name: shared[name] for name in _FORBIDDEN[kind] if shared.get(name)}
 
 
 def strictest(columns: pd.Index) -> str:
@@ -144,14 +144,14 @@ def describe(found: Mapping[str, Any], kind: str) -> str:
     lines = [
         f"train {rows['train']:,} rows of {images['train']:,} images, "
         f"test {rows['test']:,} rows of {images['test']:,} images; {groups['count']:,} groups by "
-        f"{kind}, the largest with {counted(groups['largest_images'], 'image')}"
+        f"{kind}, the largest with {_counted(groups['largest_images'], 'image')}"
     ]
-    for name in FORBIDDEN["near-duplicate"]:
+    for name in _FORBIDDEN["near-duplicate"]:
         count = found["shared"].get(name)
         text = "not checked: the column isn't there" if count is None else f"{count:,}"
-        lines.append(f"  shared {name.replace('_', ' '):24}{text}{not_checked(found, name)}")
+        lines.append(f"  shared {name.replace('_', ' '):24}{text}{_not_checked(found, name)}")
     if "near_duplicates" in found:
-        lines += look_alikes_left(found, kind)
+        lines += _look_alikes_left(found, kind)
     seen = found["overlap"]
     lines.append(
         f"  {seen['questions']:.1%} of the test rows ask a question that train asks too; "
@@ -160,22 +160,22 @@ def describe(found: Mapping[str, Any], kind: str) -> str:
     return "\n".join(lines)
 
 
-def counted(n: int, noun: str) -> str:
+def _counted(n: int, noun: str) -> str:
     """ "1 picture", "1,200 pictures"."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def not_checked(found: Mapping[str, Any], name: str) -> str:
+def _not_checked(found: Mapping[str, Any], name: str) -> str:
     """For how many pictures a check could not be made, "" if it was for all."""
     unknown = found["unchecked"].get(name, 0)
-    return f" (not checked for {counted(unknown, 'picture')})" if unknown else ""
+    return f" (not checked for {_counted(unknown, 'picture')})" if unknown else ""
 
 
-def look_alikes_left(found: Mapping[str, Any], kind: str) -> list[str]:
+def _look_alikes_left(found: Mapping[str, Any], kind: str) -> list[str]:
     """Lines about test images with a look-alike in train, and about those nobody can tell of."""
     alike, name = found["near_duplicates"], "near_duplicate_groups"
     unknown = found["unchecked"].get(name, 0)
-    count = f"{alike['test_images']:,}{not_checked(found, name)}"
+    count = f"{alike['test_images']:,}{_not_checked(found, name)}"
     lines = [f"  test images that look like one in train: {count}"]
     if alike["test_images"]:
         why = "groups by near-duplicate keep nearly all such pictures on one side"

@@ -35,10 +35,10 @@ USUAL = {
     "error": ("error",),
 }  # fmt: skip
 # Several names of these may stand side by side: they name one picture in different ways.
-ORDERED = ("image_path",)
-SHOWN = 3  # lines named in a message
-FEWEST = 3  # rows from which 1, 2, 3 … is no coincidence
-UNUSED = "{} (unused)"  # a column whose name another one has been given
+_ORDERED = ("image_path",)
+_SHOWN = 3  # lines named in a message
+_FEWEST = 3  # rows from which 1, 2, 3 … is no coincidence
+_UNUSED = "{} (unused)"  # a column whose name another one has been given
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Columns:
     def names(self) -> dict[str, str]:
         """The frame's name of a column → the file's, where they differ."""
         back = {role: name for role, name in self.taken.items() if role != name}
-        return back | {UNUSED.format(role): role for role in self.taken}
+        return back | {_UNUSED.format(role): role for role in self.taken}
 
     def blanks(self) -> list[str]:
         """Warnings about rows without a question or an answer, with their lines."""
@@ -75,8 +75,8 @@ class Columns:
         for role in ("question", "answer"):
             blank = self.frame[role].str.strip() == "" if role in self.taken else None
             if blank is not None and blank.any():
-                lines = ", ".join(map(str, self.lines[blank][:SHOWN]))
-                more = ", …" if blank.sum() > SHOWN else ""
+                lines = ", ".join(map(str, self.lines[blank][:_SHOWN]))
+                more = ", …" if blank.sum() > _SHOWN else ""
                 said.append(
                     f"warning: {int(blank.sum()):,} row(s) of {self.path} have no {role} "
                     f"(line {lines}{more}): they stay, and no prediction can be right there"
@@ -118,7 +118,7 @@ def read_columns(
     taken: dict[str, str] = {}
     missing = []
     for role in roles:
-        name = named(path, parsed, role, chosen[role]) if role in chosen else found(
+        name = _named(path, parsed, role, chosen[role]) if role in chosen else found(
             path, parsed, role, set(taken.values())
         )  # fmt: skip
         if name:
@@ -126,7 +126,7 @@ def read_columns(
         elif role in required:
             missing.append(role)
     if missing:
-        raise UserError(lacking(path, parsed, missing))
+        raise UserError(_lacking(path, parsed, missing))
     return Columns(path, renamed(parsed.frame, taken), taken, parsed.lines, parsed.separator)
 
 
@@ -135,7 +135,7 @@ def plain(name: str) -> str:
     return "_".join(name.strip().strip("\"'").lower().replace("-", " ").replace("_", " ").split())
 
 
-def named(path: Path, parsed: Parsed, role: str, name: str) -> str:
+def _named(path: Path, parsed: Parsed, role: str, name: str) -> str:
     """The column that the user named, "" if none is wanted.
 
     Raises:
@@ -146,7 +146,7 @@ def named(path: Path, parsed: Parsed, role: str, name: str) -> str:
     columns = [str(column) for column in parsed.frame]
     fits = [c for c in columns if c == name] or [c for c in columns if plain(c) == plain(name)]
     if not fits:
-        raise UserError(f"--columns {role}={name}: {path} has no such column. {listed(parsed)}")
+        raise UserError(f"--columns {role}={name}: {path} has no such column. {_listed(parsed)}")
     if len(fits) > 1 or fits[0] in parsed.doubled:
         raise UserError(f"--columns {role}={name}: {path} has several of that name; rename one.")
     return fits[0]
@@ -165,8 +165,8 @@ def found(path: Path, parsed: Parsed, role: str, used: set[str]) -> str:
     for column in map(str, frame):
         by_name.setdefault(plain(second.get(column, column)), []).append(column)
     usual = [name for name in USUAL[role] if name in by_name]
-    if role in ORDERED:
-        usual = [n for n in usual if not any(running(frame[c]) for c in by_name[n])][:1]
+    if role in _ORDERED:
+        usual = [n for n in usual if not any(_running(frame[c]) for c in by_name[n])][:1]
     fits = [column for name in usual for column in by_name[name] if column not in used]
     if any(not frame[column].equals(frame[fits[0]]) for column in fits[1:]):
         called = [second.get(column, column) for column in fits]
@@ -179,30 +179,30 @@ def found(path: Path, parsed: Parsed, role: str, used: set[str]) -> str:
     return fits[0] if fits else ""
 
 
-def running(column: pd.Series) -> bool:
+def _running(column: pd.Series) -> bool:
     """Whether a column numbers the rows: as pictures' names, each row would be another picture."""
-    if len(column) < FEWEST or not column.str.fullmatch(r"\s*[0-9]{1,15}\s*").all():
+    if len(column) < _FEWEST or not column.str.fullmatch(r"\s*[0-9]{1,15}\s*").all():
         return False
     numbers = column.astype("int64")
     return bool(numbers.is_unique and numbers.max() - numbers.min() == len(numbers) - 1)
 
 
-def lacking(path: Path, parsed: Parsed, missing: Sequence[str]) -> str:
+def _lacking(path: Path, parsed: Parsed, missing: Sequence[str]) -> str:
     """The message about required columns that aren't there."""
     wanted = "; ".join(f"{role} or {', '.join(USUAL[role][1:])}" for role in missing)
     example = ",".join(f"{role}=NAME" for role in missing)
     numbers = [
         repr(str(name)) for name in parsed.frame
-        if set(missing) & set(ORDERED) and plain(str(name)) in USUAL["image_path"]
+        if set(missing) & set(_ORDERED) and plain(str(name)) in USUAL["image_path"]
     ]  # fmt: skip
     only = f" {', '.join(numbers)} only numbers the rows." if numbers else ""
     return (
-        f"{path} lacks the column {wanted}. {listed(parsed)}{only} "
+        f"{path} lacks the column {wanted}. {_listed(parsed)}{only} "
         f"Name it with --columns {example}."
     )
 
 
-def listed(parsed: Parsed) -> str:
+def _listed(parsed: Parsed) -> str:
     """What a table has, each name so that stray blanks show."""
     by = SEPARATORS[parsed.separator]
     names = ", ".join(repr(name) for name in parsed.header)
@@ -216,7 +216,7 @@ def renamed(frame: pd.DataFrame, taken: Mapping[str, str]) -> pd.DataFrame:
     """The table under the usual names; a column whose name is taken from it gets a longer one."""
     names = {column: role for role, column in taken.items()}
     in_the_way = {
-        role: UNUSED.format(role) for role in taken if role in frame and role not in names
+        role: _UNUSED.format(role) for role in taken if role in frame and role not in names
     }
     return frame.rename(columns=names | in_the_way)
 

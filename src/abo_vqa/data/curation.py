@@ -18,7 +18,7 @@ from abo_vqa.data.listings import Broken
 from abo_vqa.data.picture_files import ImageError
 from abo_vqa.data.rules import EXTRAS, FIELDS, clean_table, no_collection
 
-HASHES = ("image_sha1", "phash")
+_HASHES = ("image_sha1", "phash")
 
 
 COLUMNS = ("path", *FIELDS, "image_id", "item_id", "image_sha1", "phash", *EXTRAS)
@@ -37,7 +37,7 @@ STUDY = CurateConfig(
 STUDY_SEED = 42
 
 
-def allowances(sizes: pd.Series, settings: CurateConfig) -> pd.Series:
+def _allowances(sizes: pd.Series, settings: CurateConfig) -> pd.Series:
     """Rows to keep of each product type.
 
     Args:
@@ -55,7 +55,7 @@ def allowances(sizes: pd.Series, settings: CurateConfig) -> pd.Series:
 
 def balanced(table: pd.DataFrame, settings: CurateConfig, seed: int) -> pd.DataFrame:
     """Thin out large product types: of each, `DataFrame.sample(k, random_state=seed)`."""
-    keep = allowances(table["product_type"].value_counts(), settings)
+    keep = _allowances(table["product_type"].value_counts(), settings)
     parts = [
         rows.sample(int(keep[kind]), random_state=seed) if keep[kind] < len(rows) else rows
         for kind, rows in table.groupby("product_type", sort=True)
@@ -65,7 +65,7 @@ def balanced(table: pd.DataFrame, settings: CurateConfig, seed: int) -> pd.DataF
     return pd.concat(parts).sort_values("path", ignore_index=True)
 
 
-def evenness(kinds: pd.Series) -> dict[str, float]:
+def _evenness(kinds: pd.Series) -> dict[str, float]:
     """How even a distribution over product types is.
 
     Returns:
@@ -82,7 +82,7 @@ def evenness(kinds: pd.Series) -> dict[str, float]:
     }
 
 
-def inspect(archive: Archive, path: str) -> tuple[str, str, str]:
+def _inspect(archive: Archive, path: str) -> tuple[str, str, str]:
     """SHA-1 and perceptual hash of a picture, or "", "" and what is wrong with it."""
     from abo_vqa.data.pictures import UnreadablePictureError, phash, sha1
 
@@ -95,17 +95,17 @@ def inspect(archive: Archive, path: str) -> tuple[str, str, str]:
         return "", "", str(error)
 
 
-def with_hashes(table: pd.DataFrame, archive: Archive) -> tuple[pd.DataFrame, Counter[str]]:
+def _with_hashes(table: pd.DataFrame, archive: Archive) -> tuple[pd.DataFrame, Counter[str]]:
     """Add image_sha1 and phash; drop rows whose picture can't be read, counted by reason."""
     paths = progress(table["path"].tolist(), total=len(table), desc="pictures", unit="image")
-    seen = [inspect(archive, path) for path in paths]
-    hashes = pd.DataFrame(seen, columns=[*HASHES, "reason"], dtype=object)
+    seen = [_inspect(archive, path) for path in paths]
+    hashes = pd.DataFrame(seen, columns=[*_HASHES, "reason"], dtype=object)
     fine = (hashes["reason"] == "").to_numpy()
     reasons = Counter(
         "picture_" + reason.split(",")[0].replace(" ", "_").lower()
         for reason in hashes.loc[~fine, "reason"]
     )
-    table = table.assign(**{name: hashes[name].to_numpy() for name in HASHES})[fine]
+    table = table.assign(**{name: hashes[name].to_numpy() for name in _HASHES})[fine]
     return table[list(COLUMNS)].reset_index(drop=True), reasons
 
 
@@ -134,7 +134,7 @@ def curate(raw: Path, settings: CurateConfig, seed: int, *, pictures: bool = Tru
         kept = balanced(table, settings, seed)
         funnel["dropped"]["over_cap"] = len(table) - len(kept)
         if pictures:
-            kept, reasons = with_hashes(kept, archive)
+            kept, reasons = _with_hashes(kept, archive)
             funnel["dropped"].update(reasons)
         else:
             kept = kept.assign(image_sha1="", phash="")[list(COLUMNS)]
@@ -149,12 +149,12 @@ def curate(raw: Path, settings: CurateConfig, seed: int, *, pictures: bool = Tru
     funnel["balance"] = {
         f"{name}_{when}": value
         for when, rows in (("before", table), ("after", kept))
-        for name, value in evenness(rows["product_type"]).items()
+        for name, value in _evenness(rows["product_type"]).items()
     }
-    return Result(kept, type_counts(table, kept), funnel, broken)
+    return Result(kept, _type_counts(table, kept), funnel, broken)
 
 
-def type_counts(table: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+def _type_counts(table: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
     """product_type, clean, balanced: rows a type before and after, the largest first."""
     before, after = (t["product_type"].value_counts() for t in (table, kept))
     counts = pd.DataFrame({"clean": before, "balanced": after.reindex(before.index, fill_value=0)})

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 TOLERANCE = 0.01  # of the asked test rows: what a type, or the whole, may lack without a cut
-TYPES = 1.01  # weight of a type's row beside any row's: what is full is exchanged, not kept
-EXCHANGES = 5  # rounds; two or three do
+_TYPES = 1.01  # weight of a type's row beside any row's: what is full is exchanged, not kept
+_EXCHANGES = 5  # rounds; two or three do
 
 
 def fold_count(test_size: float) -> tuple[int, int]:
@@ -49,7 +49,7 @@ class Bundles:
     clean: NDArray[np.bool_]
 
 
-class Dealer:
+class _Dealer:
     """Fills one side, bundle by bundle.
 
     Args:
@@ -68,7 +68,7 @@ class Dealer:
         """By how many rows taking it (or leaving it again, sign -1) brings the side, and its types,
         nearer to what is wanted."""
         gain = abs(self.missing) - abs(self.missing - sign * float(self.bundles.rows[bundle]))
-        return gain + TYPES * self.type_gain(bundle, sign) if by_type else gain
+        return gain + _TYPES * self.type_gain(bundle, sign) if by_type else gain
 
     def type_gain(self, bundle: int, sign: int = 1) -> float:
         """The same for the types alone."""
@@ -99,7 +99,7 @@ class Dealer:
         Args:
             offered: clean bundles, so that nobody's exposure changes.
         """
-        for _ in range(EXCHANGES):
+        for _ in range(_EXCHANGES):
             surplus = [b for b in offered if self.taken[b] and self.gain(b, True, -1) > 0]
             for bundle in surplus:
                 if self.gain(bundle, True, -1) > 0:
@@ -176,8 +176,8 @@ class Exposure:
         return np.unique(columns_of(self.near, around))
 
 
-def by_exposure(
-    dealer: Dealer, exposure: Exposure, offered: NDArray[np.int64], by_type: bool
+def _by_exposure(
+    dealer: _Dealer, exposure: Exposure, offered: NDArray[np.int64], by_type: bool
 ) -> None:
     """Take bundles that part look-alikes, fewest a row first, while something is lacking."""
     import heapq
@@ -213,8 +213,8 @@ def deal(bundles: Bundles, exposure: Exposure | None, share: float, seed: int) -
         share: of the rows that is wanted in test.
     """
     small = min(share, 1 - share)
-    dealer = Dealer(bundles, small)
-    first, rest = offered_first(bundles, small, seed)
+    dealer = _Dealer(bundles, small)
+    first, rest = _offered_first(bundles, small, seed)
     clean, cut = np.concatenate([first, rest]), np.flatnonzero(~bundles.clean)
     for by_type in (True, False):
         if by_type or dealer.lacks(by_type):
@@ -222,16 +222,16 @@ def deal(bundles: Bundles, exposure: Exposure | None, share: float, seed: int) -
             dealer.offer(rest, by_type)
         if by_type:
             dealer.exchange(clean)
-        for _ in range(EXCHANGES):  # what is left again for the whole's sake may hold a rare type
+        for _ in range(_EXCHANGES):  # what is left again for the whole's sake may hold a rare type
             if exposure is not None and dealer.lacks(by_type):
-                by_exposure(dealer, exposure, cut, by_type)
+                _by_exposure(dealer, exposure, cut, by_type)
                 dealer.exchange(clean)
     dealer.fill(np.concatenate([clean, cut]))
     test: NDArray[np.bool_] = dealer.taken if share <= 0.5 else ~dealer.taken
     return test
 
 
-def offered_first(
+def _offered_first(
     bundles: Bundles, share: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The clean bundles in random order: an even sample of every type, then the others.

@@ -45,7 +45,7 @@ class Patience:
     timeout: float = 30.0
 
 
-class InterruptedDownloadError(AboVqaError):
+class _InterruptedDownloadError(AboVqaError):
     """The connection failed or the server was busy: worth another try after `wait` seconds."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
@@ -119,7 +119,7 @@ def download(remote: DownloadConfig, target: Path, patience: Patience) -> Downlo
         partial.recall()
         if partial.done and not partial.validator and not remote.sha256:
             partial.restart()  # nothing could show that old and new bytes belong together
-        receive_all(partial, remote, patience)
+        _receive_all(partial, remote, patience)
         found = verified(remote, partial.path, target)
         with partial.path.open("rb") as written:
             os.fsync(written.fileno())
@@ -128,21 +128,21 @@ def download(remote: DownloadConfig, target: Path, patience: Patience) -> Downlo
     return found
 
 
-def receive_all(partial: Partial, remote: DownloadConfig, patience: Patience) -> None:
+def _receive_all(partial: Partial, remote: DownloadConfig, patience: Patience) -> None:
     """Connect as often as it takes until every byte is there."""
     failures, answered = 0, partial.done > 0
     while partial.total is None or partial.done < partial.total:
         before = partial.done
         try:
-            receive(partial, remote, patience.timeout)
+            _receive(partial, remote, patience.timeout)
             return
-        except InterruptedDownloadError as stop:
+        except _InterruptedDownloadError as stop:
             answered = answered or partial.done > 0 or partial.total is not None
             if not partial.validator and not remote.sha256:
                 partial.restart()
             failures = 1 if partial.done > before else failures + 1
             if failures >= patience.attempts:
-                then = outlook(partial, answered)
+                then = _outlook(partial, answered)
                 raise RetryLaterError(
                     f"{partial.url}: {stop}, {failures} times in a row. {then}"
                 ) from stop
@@ -152,7 +152,7 @@ def receive_all(partial: Partial, remote: DownloadConfig, patience: Patience) ->
             time.sleep(wait)
 
 
-def outlook(partial: Partial, answered: bool) -> str:
+def _outlook(partial: Partial, answered: bool) -> str:
     """What the next start of the same command will find.
 
     Args:
@@ -169,7 +169,7 @@ def outlook(partial: Partial, answered: bool) -> str:
     )
 
 
-def receive(partial: Partial, remote: DownloadConfig, timeout: float) -> None:
+def _receive(partial: Partial, remote: DownloadConfig, timeout: float) -> None:
     """One connection: append what comes to the partial file.
 
     Raises:
@@ -187,9 +187,9 @@ def receive(partial: Partial, remote: DownloadConfig, timeout: float) -> None:
             headers["If-Range"] = partial.validator
     try:
         with requests.get(remote.url, headers=headers, stream=True, timeout=timeout) as answer:
-            if not accept(answer, partial, start):
+            if not _accept(answer, partial, start):
                 return
-            check_space(partial)
+            _check_space(partial)
             copy(answer, partial)
     except requests.exceptions.SSLError as error:
         raise UserError(
@@ -199,12 +199,12 @@ def receive(partial: Partial, remote: DownloadConfig, timeout: float) -> None:
     except (requests.RequestException, HTTPError, TimeoutError, ConnectionError) as error:
         if isinstance(error, ValueError):  # requests' errors about the address itself
             raise UserError(f"{remote.url!r} isn't an address to download from: {error}") from error
-        raise InterruptedDownloadError(failure(error)) from error
+        raise _InterruptedDownloadError(failure(error)) from error
     if partial.total is not None and partial.done < partial.total:
-        raise InterruptedDownloadError(f"the connection closed after {partial.done:,} bytes")
+        raise _InterruptedDownloadError(f"the connection closed after {partial.done:,} bytes")
 
 
-def accept(answer: Response, partial: Partial, start: int) -> bool:
+def _accept(answer: Response, partial: Partial, start: int) -> bool:
     """Judge the server's answer; make the partial file fit it. False: there is nothing to read."""
     status = answer.status_code
     if status == 416:  # nothing after `start`: complete, or longer than the file is now
@@ -213,9 +213,9 @@ def accept(answer: Response, partial: Partial, start: int) -> bool:
             partial.total = start
             return False
         partial.restart()
-        raise InterruptedDownloadError("the file became shorter; starting over", wait=0.0)
+        raise _InterruptedDownloadError("the file became shorter; starting over", wait=0.0)
     if status in (408, 429) or status >= 500:
-        raise InterruptedDownloadError(f"the server answers {status}", wait=retry_after(answer))
+        raise _InterruptedDownloadError(f"the server answers {status}", wait=_retry_after(answer))
     if status not in (200, 206):
         raise UserError(
             f"{partial.url} answers {status} {answer.reason}. Check the address in the profile "
@@ -229,7 +229,7 @@ def accept(answer: Response, partial: Partial, start: int) -> bool:
         other = partial.validator not in ("", validator) or partial.total not in (None, total)
         if moved or other:
             partial.restart()
-            raise InterruptedDownloadError(
+            raise _InterruptedDownloadError(
                 "the file changed on the server; starting over", wait=0.0
             )
     elif start:
@@ -251,7 +251,7 @@ def identity(answer: Response) -> tuple[str, int | None]:
     return validator, int(length) if length.isdigit() else None
 
 
-def retry_after(answer: Response) -> float | None:
+def _retry_after(answer: Response) -> float | None:
     """Seconds the server asks to wait, at most five minutes; None if it doesn't say."""
     text = answer.headers.get("Retry-After", "")
     return min(300.0, float(text)) if text.isdigit() else None
@@ -269,7 +269,7 @@ def failure(error: Exception) -> str:
     return "the connection broke"
 
 
-def check_space(partial: Partial) -> None:
+def _check_space(partial: Partial) -> None:
     """Refuse a download the disk can't hold, before it fills up."""
     missing = (partial.total or 0) - partial.done
     free = shutil.disk_usage(partial.path.parent).free

@@ -56,7 +56,7 @@ def group_rows(
     """
     require_columns(table, kind)
     equal = [name for name in NEEDS[kind] if name != "phash" and name in table]
-    units = joined([codes(table[name]) for name in equal])
+    units = joined([_codes(table[name]) for name in equal])
     if kind == "near-duplicate":
         units = clusters(units, table["phash"], distance, graph)[units]
     numbers: NDArray[np.int64] = pd.factorize(units)[0].astype(np.int64)
@@ -82,7 +82,7 @@ def possible(kind: str, columns: Iterable[str]) -> bool:
     return set(REQUIRED[kind]) <= set(columns)
 
 
-def codes(values: pd.Series) -> NDArray[np.int64]:
+def _codes(values: pd.Series) -> NDArray[np.int64]:
     """[n] a number for each distinct value; -1 for an empty one."""
     numbers = pd.factorize(values)[0].astype(np.int64)
     numbers[(values == "").to_numpy(dtype=bool)] = -1
@@ -129,7 +129,7 @@ def clusters(
     density = has @ (graph.close @ np.asarray(has.sum(axis=0)).ravel())
     cluster = np.arange(has.shape[0])
     free = density > 0
-    for centre in by_density(density, has):
+    for centre in _by_density(density, has):
         if not free[centre]:
             continue
         near = np.unique(columns_of(graph.close, columns_of(has, np.array([centre]))))
@@ -140,7 +140,7 @@ def clusters(
     return cluster
 
 
-def by_density(density: NDArray[np.int64], has: csr_matrix) -> list[int]:
+def _by_density(density: NDArray[np.int64], has: csr_matrix) -> list[int]:
     """Units from the densest to the sparsest, ties by their hashes, whatever their numbers."""
     own = [
         tuple(sorted(has.indices[start:end]))
@@ -149,7 +149,7 @@ def by_density(density: NDArray[np.int64], has: csr_matrix) -> list[int]:
     return sorted(range(len(own)), key=lambda unit: (-density[unit], own[unit]))
 
 
-def touching_groups(groups: NDArray[np.int64], hashes: pd.Series, graph: HashGraph) -> csr_matrix:
+def _touching_groups(groups: NDArray[np.int64], hashes: pd.Series, graph: HashGraph) -> csr_matrix:
     """[g, g] how many pairs of close hashes two groups have in each other."""
     has = graph.held(groups, hashes)
     touching: csr_matrix = (has @ graph.close @ has.T).tocsr()
@@ -180,13 +180,13 @@ def bundles(
     """
     from scipy.sparse.csgraph import connected_components
 
-    touching = touching_groups(groups, hashes, graph or hash_graph(hashes, distance))
+    touching = _touching_groups(groups, hashes, graph or hash_graph(hashes, distance))
     rows = np.bincount(groups)
     component = connected_components(touching, directed=False)[1]
     weight = np.bincount(component, weights=rows)[component]
     cut = weight > whole
     parent, size = np.arange(len(rows)), rows.copy()
-    for left, right in strongest_first(touching, rows):
+    for left, right in _strongest_first(touching, rows):
         a, b = root(parent, left), root(parent, right)
         if a != b and (not cut[left] or size[a] + size[b] <= limit):
             parent[max(a, b)] = min(a, b)
@@ -196,7 +196,7 @@ def bundles(
     return bundle
 
 
-def strongest_first(touching: csr_matrix, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
+def _strongest_first(touching: csr_matrix, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Pairs of touching groups by how strongly they hold together, ties by their numbers."""
     pairs = touching.tocoo()
     upper = pairs.row < pairs.col

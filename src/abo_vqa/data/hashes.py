@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
-HASH = re.compile("[0-9a-fA-F]{16}")
-TILE = (64, 4096)  # hashes compared at a time: the differences stay in the processor's cache
-MOST_PAIRS = 40_000_000  # of look-alikes: 0.3 GB; past that the distance says nothing any more
+_HASH = re.compile("[0-9a-fA-F]{16}")
+_TILE = (64, 4096)  # hashes compared at a time: the differences stay in the processor's cache
+_MOST_PAIRS = 40_000_000  # of look-alikes: 0.3 GB; past that the distance says nothing any more
 
 
 def hash_bits(values: Sequence[str]) -> NDArray[np.uint64]:
@@ -27,7 +27,7 @@ def hash_bits(values: Sequence[str]) -> NDArray[np.uint64]:
     Raises:
         UserError: a value isn't 16 hex digits.
     """
-    bad = next((value for value in values if not HASH.fullmatch(value)), None)
+    bad = next((value for value in values if not _HASH.fullmatch(value)), None)
     if bad is not None:
         raise UserError(f"phash {bad!r} isn't 16 hex digits (imagehash.phash as text).")
     return np.array([int(value, 16) for value in values], dtype=np.uint64)
@@ -40,7 +40,7 @@ def close_pairs(
 
     All pairs are compared, a tile at a time: 76,000 hashes against themselves take 3 s.
     """
-    height, width = TILE
+    height, width = _TILE
     for top in range(0, len(left), height):
         rows = left[top : top + height, None]
         for start in range(0, len(right), width):
@@ -101,9 +101,9 @@ def hash_graph(hashes: pd.Series, distance: int) -> HashGraph:
     count = 0
     for i, j in close_pairs(bits, bits, distance):
         count += len(i)
-        if count > MOST_PAIRS:
+        if count > _MOST_PAIRS:
             raise UserError(
-                f"at a distance of {distance} bits more than {MOST_PAIRS:,} pairs of the "
+                f"at a distance of {distance} bits more than {_MOST_PAIRS:,} pairs of the "
                 f"{len(bits):,} hashes look alike: that parts nothing. Use a smaller distance."
             )
         ends.append(np.stack([i, j]).astype(np.int32))

@@ -45,13 +45,13 @@ class Listing(msgspec.Struct, gc=False):
         if not self.item_keywords:
             return None
         try:
-            entries: Field = KEYWORDS.decode(self.item_keywords)
+            entries: Field = _KEYWORDS.decode(self.item_keywords)
         except ValueError:
-            entries = mended_field(json.loads(bytes(self.item_keywords)))
+            entries = _mended_field(json.loads(bytes(self.item_keywords)))
         return entries
 
 
-KEYWORDS = msgspec.json.Decoder(Field)
+_KEYWORDS = msgspec.json.Decoder(Field)
 
 
 @dataclass
@@ -82,39 +82,39 @@ def one_by_one(text: bytes, shard: str, before: int, broken: Broken) -> Iterator
             except (ValueError, RecursionError):
                 parsed = None
             if isinstance(parsed, dict):
-                yield mended(parsed)
+                yield _mended(parsed)
             else:
                 broken.add(shard, number, line)
 
 
-def mended(parsed: dict[str, Any]) -> Listing:
+def _mended(parsed: dict[str, Any]) -> Listing:
     """A listing whose fields aren't of the usual types, as far as they can be understood."""
     values: dict[str, Any] = {}
     for name in Listing.__struct_fields__:
         value = parsed.get(name)
         if name in ("main_image_id", "item_id"):
-            values[name] = text_of(value)
+            values[name] = _text_of(value)
         elif name == "item_keywords":
-            values[name] = msgspec.Raw(msgspec.json.encode(mended_field(value)))
+            values[name] = msgspec.Raw(msgspec.json.encode(_mended_field(value)))
         else:
-            values[name] = mended_field(value)
+            values[name] = _mended_field(value)
     return Listing(**values)
 
 
-def mended_field(value: Any) -> Field:
+def _mended_field(value: Any) -> Field:
     """A field of any JSON type as entries, as text, or as nothing."""
     if isinstance(value, list):
-        return [entry_of(item) for item in value]
-    return [entry_of(value)] if isinstance(value, dict) else text_of(value)
+        return [_entry_of(item) for item in value]
+    return [_entry_of(value)] if isinstance(value, dict) else _text_of(value)
 
 
-def entry_of(item: Any) -> Entry:
+def _entry_of(item: Any) -> Entry:
     if isinstance(item, dict):
-        return Entry(text_of(item.get("value")), text_of(item.get("language_tag")))
-    return Entry(text_of(item))
+        return Entry(_text_of(item.get("value")), _text_of(item.get("language_tag")))
+    return Entry(_text_of(item))
 
 
-def text_of(value: Any) -> str | None:
+def _text_of(value: Any) -> str | None:
     """Numbers as text, everything else that isn't text as nothing; half characters as "?"."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()

@@ -6,19 +6,19 @@ import re
 import unicodedata
 from functools import lru_cache
 
-DIGITS = (
+_DIGITS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
 )  # fmt: skip
 # "2.0" and "1.50" with the zeros that add nothing; not in "2.0.1" or "v2.0".
-ZEROS = re.compile(r"(?<![\w.])(\d+)\.(\d*?)0+(?![\w.]*\d)")
-THOUSANDS = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\w,])")
-NO_WHOLE = re.compile(r"(?<![\w.])\.(?=\d)")  # ".5"
-NUMBER = re.compile(r"\b(10|[0-9])\b")
-ARTICLES = re.compile(r"\b(a|an|the)\b")
+_ZEROS = re.compile(r"(?<![\w.])(\d+)\.(\d*?)0+(?![\w.]*\d)")
+_THOUSANDS = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\w,])")
+_NO_WHOLE = re.compile(r"(?<![\w.])\.(?=\d)")  # ".5"
+_NUMBER = re.compile(r"\b(10|[0-9])\b")
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
 # A point between digits stays: "12.25" isn't "1225".
-PUNCTUATION = re.compile(r"[^\w\s.]|(?<!\d)\.|\.(?!\d)")
-NOT_ASCII_DIGIT = re.compile(r"(?![0-9])\d")
-KNOWN = 1 << 16  # short answers repeat: a study has a few thousand distinct ones
+_PUNCTUATION = re.compile(r"[^\w\s.]|(?<!\d)\.|\.(?!\d)")
+_NOT_ASCII_DIGIT = re.compile(r"(?![0-9])\d")
+_KNOWN = 1 << 16  # short answers repeat: a study has a few thousand distinct ones
 
 
 def composed(text: str) -> str:
@@ -26,7 +26,7 @@ def composed(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
-@lru_cache(KNOWN)
+@lru_cache(_KNOWN)
 def bare(text: str) -> str:
     """What the study compares: nothing at all for "A", "the" or "+".
 
@@ -35,11 +35,11 @@ def bare(text: str) -> str:
     """
     text = composed(text.lower())
     if not text.isascii():
-        text = NOT_ASCII_DIGIT.sub(lambda found: str(int(found[0])), text)
-    text = THOUSANDS.sub(lambda found: found[0].replace(",", ""), text)
-    text = ZEROS.sub(shortest, NO_WHOLE.sub("0.", text))
-    text = ARTICLES.sub("", NUMBER.sub(lambda found: DIGITS[int(found[0])], text))
-    return " ".join(PUNCTUATION.sub(mark, text).split())
+        text = _NOT_ASCII_DIGIT.sub(lambda found: str(int(found[0])), text)
+    text = _THOUSANDS.sub(lambda found: found[0].replace(",", ""), text)
+    text = _ZEROS.sub(shortest, _NO_WHOLE.sub("0.", text))
+    text = _ARTICLES.sub("", _NUMBER.sub(lambda found: _DIGITS[int(found[0])], text))
+    return " ".join(_PUNCTUATION.sub(_mark, text).split())
 
 
 def shortest(number: re.Match[str]) -> str:
@@ -48,7 +48,7 @@ def shortest(number: re.Match[str]) -> str:
     return f"{whole}.{fraction}" if fraction else whole
 
 
-def mark(found: re.Match[str]) -> str:
+def _mark(found: re.Match[str]) -> str:
     """A matched character if it is a mark that belongs to the letter before it, else nothing.
 
     Devanagari and Thai write vowels as marks, which to a regular expression are no word
@@ -63,7 +63,7 @@ def mark(found: re.Match[str]) -> str:
     return character if letter and not optional else ""
 
 
-@lru_cache(KNOWN)
+@lru_cache(_KNOWN)
 def norm(text: str) -> str:
     """The normal form in which answers are compared; "" for blank text only.
 
@@ -73,7 +73,7 @@ def norm(text: str) -> str:
     return bare(text) or composed(text.strip().lower())
 
 
-@lru_cache(KNOWN)
+@lru_cache(_KNOWN)
 def words(text: str) -> tuple[str, ...]:
     """The words of the normalised text; what `bare` leaves nothing of is one word."""
     return tuple(bare(text).split()) or ((norm(text),) if norm(text) else ())

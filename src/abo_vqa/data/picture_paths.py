@@ -21,30 +21,30 @@ from urllib.parse import unquote, urlsplit
 
 from abo_vqa.core.errors import UserError
 
-ABO_FOLDER = re.compile(r"[0-9a-fA-F]{2}")
-ABO_STEM = re.compile(r"[0-9a-fA-F]{8}")
-URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-ENDING = re.compile(r"\.[A-Za-z]{3,4}")
+_ABO_FOLDER = re.compile(r"[0-9a-fA-F]{2}")
+_ABO_STEM = re.compile(r"[0-9a-fA-F]{8}")
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_ENDING = re.compile(r"\.[A-Za-z]{3,4}")
 SHOWN = 3  # examples in a message
 
-Parts = tuple[str, ...]
+_Parts = tuple[str, ...]
 
 
 @lru_cache(1 << 18)
-def parts_of(text: str) -> Parts:
+def parts_of(text: str) -> _Parts:
     """A path's parts: no blanks, quotes, drive or empty parts; the ending in lower case."""
     text = text.strip().strip("\"'").strip()
-    if URL.match(text):
+    if _URL.match(text):
         text = unquote(urlsplit(text).path)
     parts = [p for p in text.replace("\\", "/").split("/") if p not in ("", ".")]
     if not parts:
         return ()
     stem, dot, ending = parts[-1].rpartition(".")
-    if dot and ENDING.fullmatch(dot + ending):
+    if dot and _ENDING.fullmatch(dot + ending):
         parts[-1] = f"{stem}.{ending.lower()}"
-    if len(parts) > 1 and ABO_FOLDER.fullmatch(parts[-2]):
+    if len(parts) > 1 and _ABO_FOLDER.fullmatch(parts[-2]):
         folder, name = parts[-2].lower(), parts[-1]
-        if ABO_STEM.fullmatch(stem):
+        if _ABO_STEM.fullmatch(stem):
             name = name.lower()
         return folder, name
     return tuple(parts)
@@ -55,7 +55,7 @@ def picture_key(text: str) -> str:
     return "/".join(parts_of(text))
 
 
-def is_tail(short: Parts, long: Parts) -> bool:
+def _is_tail(short: _Parts, long: _Parts) -> bool:
     """Whether the parts of one path are the last parts of the other."""
     return long[len(long) - len(short) :] == short if len(short) <= len(long) else False
 
@@ -68,13 +68,13 @@ class PictureIndex:
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
-        self.exact: dict[Parts, str] = {}
-        self.by_name: dict[str, list[tuple[Parts, str]]] = {}
+        self.exact: dict[_Parts, str] = {}
+        self.by_name: dict[str, list[tuple[_Parts, str]]] = {}
         for path in paths:
             parts = parts_of(path)
             if parts and parts not in self.exact:
                 self.exact[parts] = path
-                for name in names_of(parts[-1]):
+                for name in _names_of(parts[-1]):
                     self.by_name.setdefault(name, []).append((parts, path))
 
     def __len__(self) -> int:
@@ -93,19 +93,19 @@ class PictureIndex:
         if parts in self.exact:
             return [self.exact[parts]]
         near = self.by_name.get(parts[-1].casefold(), [])
-        for same in (lambda p: p, folded):  # as written first, then in any case
+        for same in (lambda p: p, _folded):  # as written first, then in any case
             wanted = same(parts)
             fits = [
                 (min(len(known), len(wanted)), path)
                 for known, path in ((same(k), p) for k, p in near)
-                if tails(without_ending(known, wanted), wanted)
+                if _tails(_without_ending(known, wanted), wanted)
             ]
             if fits:
                 best = max(length for length, _ in fits)
                 return [path for length, path in fits if length == best]
         return []
 
-    def match(self, paths: Iterable[str]) -> Match:
+    def match(self, paths: Iterable[str]) -> _Match:
         """Find many paths at once."""
         known: dict[str, list[str]] = {}
         for path in paths if isinstance(paths, Sequence) else (paths := list(paths)):
@@ -114,32 +114,32 @@ class PictureIndex:
         found = {path: hits[0] for path, hits in known.items() if len(hits) == 1}
         lost = [path for path, hits in known.items() if not hits]
         unclear = [path for path, hits in known.items() if len(hits) > 1]
-        return Match([found.get(path) for path in paths], found, lost, unclear)
+        return _Match([found.get(path) for path in paths], found, lost, unclear)
 
 
-def names_of(name: str) -> set[str]:
+def _names_of(name: str) -> set[str]:
     """What a file is looked up by: its name, and its name without the ending."""
     name = name.casefold()
     return {name, name.rpartition(".")[0] or name}
 
 
-def folded(parts: Parts) -> Parts:
+def _folded(parts: _Parts) -> _Parts:
     return tuple(part.casefold() for part in parts)
 
 
-def without_ending(known: Parts, wanted: Parts) -> Parts:
+def _without_ending(known: _Parts, wanted: _Parts) -> _Parts:
     """The known path, without its ending if the wanted one has none."""
     name = known[-1]
     stem = name.rpartition(".")[0]
     return (*known[:-1], stem) if stem and stem == wanted[-1] else known
 
 
-def tails(one: Parts, other: Parts) -> bool:
-    return is_tail(one, other) or is_tail(other, one)
+def _tails(one: _Parts, other: _Parts) -> bool:
+    return _is_tail(one, other) or _is_tail(other, one)
 
 
 @dataclass(frozen=True)
-class Match:
+class _Match:
     """Which of a table's pictures are known.
 
     Attributes:
@@ -165,7 +165,7 @@ class Match:
     @property
     def total(self) -> int:
         """How many different pictures were looked for, as far as can be told."""
-        return len(self.pictures) + len(keys(self.lost)) + len(keys(self.unclear))
+        return len(self.pictures) + len(_keys(self.lost)) + len(_keys(self.unclear))
 
     def describe(self, where: str) -> str:
         """How many were found in `where`, and examples of what wasn't."""
@@ -188,7 +188,7 @@ class Match:
         )
 
 
-def keys(paths: Iterable[str]) -> dict[str, str]:
+def _keys(paths: Iterable[str]) -> dict[str, str]:
     """One spelling, the first, of each picture: its key → the path as the table has it."""
     first: dict[str, str] = {}
     for path in paths:
@@ -198,7 +198,7 @@ def keys(paths: Iterable[str]) -> dict[str, str]:
 
 def examples(paths: Sequence[str]) -> str:
     """The first few pictures, as the table spells them, in quotes that show stray blanks."""
-    different = list(keys(paths).values())
+    different = list(_keys(paths).values())
     shown = ", ".join(f"'{path}'" for path in different[:SHOWN])
     return shown + (f" and {len(different) - SHOWN:,} more" if len(different) > SHOWN else "")
 
@@ -214,11 +214,11 @@ def identities(*columns: Iterable[str]) -> list[list[str]]:
     """
     lists = [list(column) for column in columns]
     every = {key for paths in lists for path in paths if (key := parts_of(path))}
-    longest: dict[Parts, str] = {}
-    index: dict[str, list[Parts]] = {}
+    longest: dict[_Parts, str] = {}
+    index: dict[str, list[_Parts]] = {}
     for parts in sorted(every, key=lambda p: (-len(p), p)):
         wholes = [
-            w for w in index.get(parts[-1].casefold(), []) if is_tail(folded(parts), folded(w))
+            w for w in index.get(parts[-1].casefold(), []) if _is_tail(_folded(parts), _folded(w))
         ]
         if len(wholes) == 1:
             longest[parts] = "/".join(wholes[0])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 # ABO's originals reach 5,000 pixels a side; a file that claims more is an attack or damage.
-MAX_PIXELS = 64_000_000
+_MAX_PIXELS = 64_000_000
 # Pillow warns at half of the size at which it refuses; the limit above is lower.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 # Its remarks on damaged metadata help nobody: what matters of it is read below, or left out.
@@ -29,13 +29,13 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 # Pillow's name of a format: ours
 FORMATS = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "GIF": "GIF", "BMP": "BMP"}
-ENDINGS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
-JPEG_START = b"\xff\xd8"
+_ENDINGS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
+_JPEG_START = b"\xff\xd8"
 WEBP = re.compile(rb"RIFF....WEBP", re.DOTALL)
-PROFILED = {"GRAY": "L", "CMYK": "CMYK"}  # colour space of a profile: mode of a picture
-DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError)
-WHITE = (255, 255, 255)
-ORIENTATION = 0x0112  # the EXIF tag; its values say how the stored pixels must be turned
+_PROFILED = {"GRAY": "L", "CMYK": "CMYK"}  # colour space of a profile: mode of a picture
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError)
+_WHITE = (255, 255, 255)
+_ORIENTATION = 0x0112  # the EXIF tag; its values say how the stored pixels must be turned
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -68,13 +68,13 @@ def decode(
     Raises:
         Unreadable: empty, of another format, of absurd dimensions, cut off or damaged.
     """
-    picture = opened(data, (promised(name),) if by_name else tuple(FORMATS))
+    picture = _opened(data, (_promised(name),) if by_name else tuple(FORMATS))
     try:
         if grey_at is not None:
             picture.draft("L", (grey_at, grey_at))
             return picture.convert("L")
-        shown = in_rgb(picture, data)
-    except DAMAGE as error:
+        shown = _in_rgb(picture, data)
+    except _DAMAGE as error:
         raise UnreadablePictureError("cut off or damaged") from error
     turn = TURNS.get(orientation(picture))
     upright = shown if turn is None else shown.transpose(turn)
@@ -82,12 +82,12 @@ def decode(
     return upright
 
 
-def promised(name: str) -> str:
+def _promised(name: str) -> str:
     """The format a name's ending stands for in ABO's archives, where pictures are JPEGs."""
-    return ENDINGS.get(name[name.rfind(".") :].lower(), "JPEG")
+    return _ENDINGS.get(name[name.rfind(".") :].lower(), "JPEG")
 
 
-def opened(data: bytes, formats: Sequence[str]) -> ImageFile.ImageFile:
+def _opened(data: bytes, formats: Sequence[str]) -> ImageFile.ImageFile:
     """A picture of which only the header is read: absurd dimensions cost nothing."""
     if not data:
         raise UnreadablePictureError("empty file")
@@ -95,36 +95,36 @@ def opened(data: bytes, formats: Sequence[str]) -> ImageFile.ImageFile:
         picture = Image.open(io.BytesIO(data), formats=list(formats))
     except Image.DecompressionBombError as error:
         raise UnreadablePictureError("absurd dimensions") from error
-    except DAMAGE as error:
+    except _DAMAGE as error:
         if "WEBP" in formats and WEBP.match(data):  # Pillow reads all of it to open it
             raise UnreadablePictureError("cut off or damaged") from error
         *others, last = [FORMATS[name] for name in formats]
         allowed = f"{', '.join(others)} or {last}" if others else last
         raise UnreadablePictureError(f"not a {allowed}") from error
     width, height = picture.size
-    if width * height > MAX_PIXELS:
+    if width * height > _MAX_PIXELS:
         raise UnreadablePictureError(f"absurd dimensions, {width} x {height}")
     return picture
 
 
-def in_rgb(stored: ImageFile.ImageFile, data: bytes) -> Image.Image:
+def _in_rgb(stored: ImageFile.ImageFile, data: bytes) -> Image.Image:
     """The pixels as they are stored, in RGB."""
     if stored.info.get("default_image"):
         stored.seek(1)  # of an animated PNG whose first picture is for other programs only
     profile = stored.info.get("icc_profile")
     covered = stored.tile[0].extents if stored.format == "GIF" and stored.tile else None
     stored.load()
-    picture = from_16_bits(stored) if stored.mode.startswith("I") else stored
+    picture = _from_16_bits(stored) if stored.mode.startswith("I") else stored
     clear = picture.has_transparency_data
-    shown = on_white(picture, data, profile) if clear else coloured(picture, profile)
+    shown = _on_white(picture, data, profile) if clear else _coloured(picture, profile)
     if covered in (None, (0, 0, *shown.size)):
         return shown
-    page = Image.new("RGB", shown.size, WHITE)  # a GIF's first frame may be smaller than the GIF
+    page = Image.new("RGB", shown.size, _WHITE)  # a GIF's first frame may be smaller than the GIF
     page.paste(shown.crop(covered), covered)
     return page
 
 
-def from_16_bits(picture: Image.Image) -> Image.Image:
+def _from_16_bits(picture: Image.Image) -> Image.Image:
     """Grey of 16 bits in 8: the high byte, as browsers take it; Pillow would cut off at 255."""
     values = np.asarray(picture).clip(0, 65535).astype(np.uint16)
     grey = Image.fromarray((values >> 8).astype(np.uint8))
@@ -135,7 +135,7 @@ def from_16_bits(picture: Image.Image) -> Image.Image:
     return grey
 
 
-def on_white(picture: Image.Image, data: bytes, profile: bytes | None) -> Image.Image:
+def _on_white(picture: Image.Image, data: bytes, profile: bytes | None) -> Image.Image:
     """A picture with an alpha channel or a transparent colour, on a white page."""
     key = picture.info.get("transparency")
     if picture.format == "PNG" and picture.mode in ("L", "RGB") and key is not None:
@@ -146,17 +146,17 @@ def on_white(picture: Image.Image, data: bytes, profile: bytes | None) -> Image.
         picture.info["transparency"] = tuple(scaled) if isinstance(key, tuple) else scaled[0]
     grey = picture.mode in ("1", "L", "LA")
     seen = picture.convert("LA" if grey else "RGBA")
-    page = Image.new("RGB", seen.size, WHITE)
-    page.paste(coloured(seen.convert("L" if grey else "RGB"), profile), mask=seen.getchannel("A"))
+    page = Image.new("RGB", seen.size, _WHITE)
+    page.paste(_coloured(seen.convert("L" if grey else "RGB"), profile), mask=seen.getchannel("A"))
     return page
 
 
-def coloured(picture: Image.Image, profile: bytes | None) -> Image.Image:
+def _coloured(picture: Image.Image, profile: bytes | None) -> Image.Image:
     """In sRGB by the picture's own colour profile; as it is if it has none, or none that works."""
-    own = foreign(profile)
+    own = _foreign(profile)
     space = own.profile.xcolor_space if own else ""
     # Browsers leave out a profile that is for other channels than the picture's.
-    fits = picture.mode != "CMYK" if space == "RGB " else PROFILED.get(space) == picture.mode
+    fits = picture.mode != "CMYK" if space == "RGB " else _PROFILED.get(space) == picture.mode
     if own is None or not fits:
         return picture.convert("RGB")
     channels = picture.convert("RGB") if space == "RGB " else picture
@@ -168,7 +168,7 @@ def coloured(picture: Image.Image, profile: bytes | None) -> Image.Image:
     return picture.convert("RGB") if shown is None else shown
 
 
-def foreign(profile: bytes | None) -> ImageCms.ImageCmsProfile | None:
+def _foreign(profile: bytes | None) -> ImageCms.ImageCmsProfile | None:
     """A colour profile that can be read, and isn't the standard one (sRGB)."""
     if not profile:
         return None
@@ -184,7 +184,7 @@ def orientation(picture: Image.Image) -> int:
     exif = Image.Exif()
     try:
         exif.load(picture.info.get("exif", b""))
-        found = exif.get(ORIENTATION, 1)
+        found = exif.get(_ORIENTATION, 1)
     except Exception:  # damaged EXIF makes Pillow raise almost anything; the pixels are fine
         return 1
     return found if isinstance(found, int) else 1
@@ -193,13 +193,13 @@ def orientation(picture: Image.Image) -> int:
 def plain(data: bytes) -> bool:
     """Whether every program shows a picture that `decode` reads as `decode` does."""
     try:
-        picture = opened(data, tuple(FORMATS))
+        picture = _opened(data, tuple(FORMATS))
     except UnreadablePictureError:
         return True
     return (
         picture.mode in ("1", "L", "P", "RGB")
         and not picture.has_transparency_data
-        and foreign(picture.info.get("icc_profile")) is None
+        and _foreign(picture.info.get("icc_profile")) is None
         and orientation(picture) not in TURNS
     )
 
@@ -217,7 +217,7 @@ def plain_jpeg(data: bytes, name: str, *, by_name: bool = False, side: int | Non
     """
     shown = decode(data, name, by_name=by_name)
     fits = side is None or max(shown.size) <= side
-    if fits and data.startswith(JPEG_START) and plain(data):
+    if fits and data.startswith(_JPEG_START) and plain(data):
         return data
     if side is not None:
         shown.thumbnail((side, side), Image.Resampling.LANCZOS)
@@ -235,7 +235,7 @@ def plain_file(data: bytes, name: str, shown: Image.Image) -> bytes:
     """
     if plain(data):
         return data
-    if promised(name) == "PNG":
+    if _promised(name) == "PNG":
         return compressed(shown, "PNG")
     return compressed(shown, "JPEG", quality=95, subsampling=0)
 
@@ -269,7 +269,7 @@ def phash(data: bytes, name: str, *, by_name: bool = True) -> str:
 
     if by_name:
         return str(imagehash.phash(decode(data, name, by_name=True, grey_at=256)))
-    stored = opened(data, tuple(FORMATS))
+    stored = _opened(data, tuple(FORMATS))
     if stored.format != "JPEG":
         return str(imagehash.phash(decode(data, name)))
     grey = decode(data, name, grey_at=256)

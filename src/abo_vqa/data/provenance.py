@@ -22,11 +22,11 @@ from abo_vqa.data.picture_paths import SHOWN, PictureIndex, parts_of
 from abo_vqa.data.pictures import UnreadablePictureError, phash, sha1
 from abo_vqa.data.tar_index import FolderMembers, TarMembers
 
-HASHES = ("image_sha1", "phash")
-FROM_BALANCED = ("image_id", "item_id", "product_type", *HASHES)
+_HASHES = ("image_sha1", "phash")
+_FROM_BALANCED = ("image_id", "item_id", "product_type", *_HASHES)
 # Values by which pictures belong together: two that nobody knows aren't the same.
-COMPARED = ("item_id", *HASHES)
-BLANK = ("", "nan", "none", "null", "na", "n/a", "<na>", "-")
+_COMPARED = ("item_id", *_HASHES)
+_BLANK = ("", "nan", "none", "null", "na", "n/a", "<na>", "-")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -55,19 +55,19 @@ def completed(
     Raises:
         UserError: a row names no picture; the balanced table, or the folder, has none of them.
     """
-    require_pictures(read)
-    table, notes = tidied(read.frame), [read.describe(), *read.blanks()]
+    _require_pictures(read)
+    table, notes = _tidied(read.frame), [read.describe(), *read.blanks()]
     if balanced:
         known = read_columns(balanced, ("image_path",)).frame
-        table, told = with_provenance(table, tidied(known))
+        table, told = _with_provenance(table, _tidied(known))
         notes.append(told)
     if images:
-        table, told = with_hashes(table, images)
+        table, told = _with_hashes(table, images)
         notes.append(told)
     return table, notes
 
 
-def require_pictures(read: Columns) -> None:
+def _require_pictures(read: Columns) -> None:
     """Raise UserError if a row names no picture: it would belong to none, or to all such rows."""
     blank = [not parts_of(path) for path in read.frame["image_path"]]
     if any(blank):
@@ -79,18 +79,18 @@ def require_pictures(read: Columns) -> None:
         )
 
 
-def tidied(table: pd.DataFrame) -> pd.DataFrame:
+def _tidied(table: pd.DataFrame) -> pd.DataFrame:
     """A table whose unknown ids and hashes are "", and whose hashes have one spelling."""
     tidy = {}
-    for name in COMPARED:
+    for name in _COMPARED:
         if name in table:
             values = table[name].str.strip()
-            known = ~values.str.lower().isin(BLANK)
-            tidy[name] = (values.str.lower() if name in HASHES else values).where(known, "")
+            known = ~values.str.lower().isin(_BLANK)
+            tidy[name] = (values.str.lower() if name in _HASHES else values).where(known, "")
     return table.assign(**tidy)
 
 
-def with_provenance(table: pd.DataFrame, balanced: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def _with_provenance(table: pd.DataFrame, balanced: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Add the columns of the balanced table that a plain VQA table lacks; "" where unknown.
 
     What the table says itself stays; where it says nothing, the balanced table does.
@@ -102,10 +102,10 @@ def with_provenance(table: pd.DataFrame, balanced: pd.DataFrame) -> tuple[pd.Dat
     Raises:
         UserError: it has none of them, or says nothing about them.
     """
-    added = [name for name in FROM_BALANCED if name in balanced]
+    added = [name for name in _FROM_BALANCED if name in balanced]
     if not added:
         raise UserError(
-            f"the balanced table has none of the columns {', '.join(FROM_BALANCED)}: it adds "
+            f"the balanced table has none of the columns {', '.join(_FROM_BALANCED)}: it adds "
             f"nothing. It has {', '.join(map(str, balanced.columns))}."
         )
     known = balanced.drop_duplicates("image_path").set_index("image_path")
@@ -114,17 +114,17 @@ def with_provenance(table: pd.DataFrame, balanced: pd.DataFrame) -> tuple[pd.Dat
     match.require("the balanced table", index)
     values = known.reindex(match.paths)[added].fillna("").set_axis(table.index)
     told = match.describe("the balanced table")
-    joined = table.assign(**{name: filled(table, name, values[name]) for name in added})
+    joined = table.assign(**{name: _filled(table, name, values[name]) for name in added})
     return joined, told if match.complete else f"warning: {told}"
 
 
-def filled(table: pd.DataFrame, name: str, values: pd.Series) -> pd.Series:
+def _filled(table: pd.DataFrame, name: str, values: pd.Series) -> pd.Series:
     """A column, with other values where it has none."""
     return values if name not in table else table[name].where(table[name] != "", values)
 
 
 @contextmanager
-def pictures_in(folder: Path) -> Iterator[tuple[TarMembers | FolderMembers, PictureIndex]]:
+def _pictures_in(folder: Path) -> Iterator[tuple[TarMembers | FolderMembers, PictureIndex]]:
     """A folder's pictures: those of ABO's archive, if it has the archive, or else all its files.
 
     Raises:
@@ -150,7 +150,7 @@ def pictures_in(folder: Path) -> Iterator[tuple[TarMembers | FolderMembers, Pict
 
 
 @dataclass(frozen=True)
-class Hashed:
+class _Hashed:
     """What came of a picture: its hashes, or why it has none."""
 
     image_sha1: str = ""
@@ -158,18 +158,18 @@ class Hashed:
     problem: str = ""
 
 
-def hashed(members: TarMembers | FolderMembers, name: str) -> Hashed:
+def _hashed(members: TarMembers | FolderMembers, name: str) -> _Hashed:
     """Hash a picture; in the archive by its rule, elsewhere whatever format it is in."""
     try:
         data = members.read(name) or b""
-        return Hashed(sha1(data), phash(data, name, by_name=isinstance(members, TarMembers)))
+        return _Hashed(sha1(data), phash(data, name, by_name=isinstance(members, TarMembers)))
     except UnreadablePictureError as error:
-        return Hashed(problem=str(error))
+        return _Hashed(problem=str(error))
     except OSError as error:
-        return Hashed(problem=error.strerror or str(error))
+        return _Hashed(problem=error.strerror or str(error))
 
 
-def with_hashes(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, str]:
+def _with_hashes(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, str]:
     """Hash the pictures of a table that lack a hash and are in a folder.
 
     Returns:
@@ -179,29 +179,29 @@ def with_hashes(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, str]:
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    table = table.assign(**{name: "" for name in HASHES if name not in table})
+    table = table.assign(**{name: "" for name in _HASHES if name not in table})
     unknown = (table["image_sha1"] == "") | (table["phash"] == "")
     lacking = table["image_path"][unknown].tolist()
     if not lacking:
         return table, f"every picture has its hashes already: none was read from {folder}"
-    with pictures_in(folder) as (members, index):
+    with _pictures_in(folder) as (members, index):
         match = index.match(lacking)
         match.require(str(folder), index)
         names = match.pictures
         with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
-            made = pool.map(lambda name: hashed(members, name), names)
+            made = pool.map(lambda name: _hashed(members, name), names)
             bar = progress(made, total=len(names), desc="hashes", unit="picture")
             known = dict(zip(names, bar, strict=True))
-    told = f"{match.describe(str(folder))}; {summed_up(known, folder)}"
-    rows = [known.get(match.found.get(path, ""), Hashed()) for path in table["image_path"]]
-    for name in HASHES:
+    told = f"{match.describe(str(folder))}; {_summed_up(known, folder)}"
+    rows = [known.get(match.found.get(path, ""), _Hashed()) for path in table["image_path"]]
+    for name in _HASHES:
         values = pd.Series([getattr(row, name) for row in rows], index=table.index, dtype=object)
-        table = table.assign(**{name: filled(table, name, values)})
+        table = table.assign(**{name: _filled(table, name, values)})
     complete = match.complete and not any(row.problem for row in known.values())
     return table, told if complete else f"warning: {told}"
 
 
-def summed_up(known: Mapping[str, Hashed], folder: Path) -> str:
+def _summed_up(known: Mapping[str, _Hashed], folder: Path) -> str:
     """How many pictures were hashed, and what was wrong with the others.
 
     Raises:

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     from abo_vqa.data.columns import Columns
 
-ANSWERS = "generated_answer"
-MISSING = "No such file or directory"
+_ANSWERS = "generated_answer"
+_MISSING = "No such file or directory"
 # What an earlier run wrote, by any name that `score` knows: beside new answers it would be a lie.
-STALE = {*USUAL["prediction"], *USUAL["confidence"], *USUAL["error"]}
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+_STALE = {*USUAL["prediction"], *USUAL["confidence"], *USUAL["error"]}
+_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
 class Folder:
@@ -69,16 +69,16 @@ class Folder:
         inside, absolute = self.below(posixpath.normpath(name))
         if ".." in PurePosixPath(inside).parts:
             return "", f"the name leads out of {self.root}"
-        if not absolute and is_file(self.root / inside):
+        if not absolute and _is_file(self.root / inside):
             return inside, ""
         found = self.index.candidates(inside if ".." in PurePosixPath(name).parts else text)
         # Captions and the like often lie beside a picture, under its name.
-        found = [p for p in found if p.lower().endswith(ENDINGS)] or found
+        found = [p for p in found if p.lower().endswith(_ENDINGS)] or found
         if len(found) > 1:
             return "", f"several files could be meant: {examples(found)}"
         if found:
             return found[0], ""
-        return "", f"outside {self.root}" if absolute else MISSING
+        return "", f"outside {self.root}" if absolute else _MISSING
 
     def below(self, name: str) -> tuple[str, bool]:
         """A name relative to the folder where it lies there, and whether it is absolute still."""
@@ -92,7 +92,7 @@ class Folder:
         return name, absolute
 
 
-def is_file(path: Path) -> bool:
+def _is_file(path: Path) -> bool:
     """Whether there is such a file; a name the system wouldn't have is none."""
     try:
         return path.is_file()
@@ -134,7 +134,7 @@ class QuestionTable:
         found = [place[name] for name in table["image_path"]]
         faults = {at: why for at, (_, why) in enumerate(found) if why}
         if len(faults) == len(table):
-            reasons = counted(list(faults.values()), table["image_path"].tolist())
+            reasons = _counted(list(faults.values()), table["image_path"].tolist())
             there = ", ".join(folder.paths[:2]) or "nothing"
             raise UserError(
                 f"not one of {len(place):,} pictures of {path} is in {images}: {reasons}. "
@@ -157,7 +157,7 @@ class QuestionTable:
         used = {"image_path", "question"}  # what --columns may have called by such a name
         names = [str(name) for name in self.columns.frame]
         # The second of two columns called "error" is "error.1" here.
-        return [n for n in names if n not in used and plain(re.sub(r"\.\d+$", "", n)) in STALE]
+        return [n for n in names if n not in used and plain(re.sub(r"\.\d+$", "", n)) in _STALE]
 
     def answered(self, answers: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         """The table with its own column names, `generated_answer`, and `error` if a row failed.
@@ -171,7 +171,7 @@ class QuestionTable:
         errors = dict(zip(answers["row_id"], answers["error"], strict=True)) | dict(self.faults)
         count = range(len(self.columns.frame))
         table = self.columns.frame.drop(columns=self.stale).rename(columns=self.columns.names)
-        table[ANSWERS] = np.array([said.get(at, "") for at in count], dtype=object)
+        table[_ANSWERS] = np.array([said.get(at, "") for at in count], dtype=object)
         reasons = [errors.get(at, "") for at in count]
         if any(reasons):
             table["error"] = np.array(reasons, dtype=object)
@@ -181,11 +181,11 @@ class QuestionTable:
         """How many rows failed and why, with an example each; "" if none did."""
         failed = sum(map(bool, reasons))
         names = self.columns.frame["image_path"].tolist()
-        why = counted(reasons, names)
+        why = _counted(reasons, names)
         return f"{failed:,} of {len(reasons):,} rows have no answer: {why}" if failed else ""
 
 
-def counted(reasons: Sequence[str], names: Sequence[str]) -> str:
+def _counted(reasons: Sequence[str], names: Sequence[str]) -> str:
     """Reasons by frequency, each with the first picture it is true of."""
     groups: dict[str, list[int]] = {}
     for at, reason in enumerate(reasons):

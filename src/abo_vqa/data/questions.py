@@ -8,7 +8,7 @@ YES_NO = re.compile(
     r"^(is|are|was|were|does|do|did|has|have|had|can|could|will|would|should)\b", re.IGNORECASE
 )
 # In this order: the first that matches. "What color is the pattern?" asks for a colour.
-SUBTYPES = {
+_SUBTYPES = {
     "color": re.compile(r"\b(colou?rs?|shade|hue)\b", re.IGNORECASE),
     "material": re.compile(r"\b(materials?|made (of|from|out)|fabric)\b", re.IGNORECASE),
     "pattern": re.compile(r"\b(patterns?|prints?|design)\b", re.IGNORECASE),
@@ -22,7 +22,7 @@ SUBTYPES = {
     ),
 }
 COUNTING = re.compile(r"\b(how many|number of|count)\b", re.IGNORECASE)
-NUMBERS = (
+_NUMBERS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
 )  # fmt: skip
 
@@ -39,13 +39,13 @@ def question_subtype(question: str) -> str:
         return "yes/no"
     if COUNTING.search(question):
         return "counting"
-    return next((name for name, words in SUBTYPES.items() if words.search(question)), "other")
+    return next((name for name, words in _SUBTYPES.items() if words.search(question)), "other")
 
 
 def number(normalised: str) -> int | None:
     """The value of a normalised answer that is a number, else None."""
-    if normalised in NUMBERS:
-        return NUMBERS.index(normalised)
+    if normalised in _NUMBERS:
+        return _NUMBERS.index(normalised)
     return int(normalised) if normalised.isdecimal() else None
 
 

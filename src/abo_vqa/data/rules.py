@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FIELDS = ("name", "product_type", "color", "keywords")
-ASCII = FIELDS[:3]
+_ASCII = FIELDS[:3]
 EXTRAS = ("brand", "material", "pattern", "item_shape", "style", "finish_type")
-COLUMNS = ("path", *FIELDS, "image_id", "item_id", *EXTRAS)
+_COLUMNS = ("path", *FIELDS, "image_id", "item_id", *EXTRAS)
 
-Pick = Callable[[Field], str]
+_Pick = Callable[[Field], str]
 
 
 def first_en(field: Field) -> str:
@@ -61,8 +61,8 @@ def any_en(field: Field) -> str:
     return untagged
 
 
-RULES: dict[str, Pick] = {"first_en": first_en, "any_en": any_en}
-OTHER = {"first_en": "any_en", "any_en": "first_en"}
+RULES: dict[str, _Pick] = {"first_en": first_en, "any_en": any_en}
+_OTHER = {"first_en": "any_en", "any_en": "first_en"}
 
 
 def joined_keywords(field: Field) -> str:
@@ -80,22 +80,22 @@ def joined_keywords(field: Field) -> str:
     return ", ".join(filter(None, dict.fromkeys(map(str.strip, words))))
 
 
-def flaw(values: tuple[str, str, str], required: frozenset[str]) -> str:
+def _flaw(values: tuple[str, str, str], required: frozenset[str]) -> str:
     """Why name, product_type and color can't be used: the first missing, else the first not ASCII;
     "" if they can."""
     if all(values) and "".join(values).isascii():
         return ""
-    for name, value in zip(ASCII, values, strict=True):
+    for name, value in zip(_ASCII, values, strict=True):
         if not value and name in required:
             return f"no_{name}"
-    for name, value in zip(ASCII, values, strict=True):
+    for name, value in zip(_ASCII, values, strict=True):
         if not value.isascii() and name in required:
             return f"non_ascii_{name}"
     return ""
 
 
 @dataclass
-class Collected:
+class _Collected:
     """What the listings say about each picture.
 
     Attributes:
@@ -111,11 +111,11 @@ class Collected:
     overwritten: int = 0
 
 
-def collect(listings: Iterable[Listing], settings: CurateConfig) -> Collected:
+def _collect(listings: Iterable[Listing], settings: CurateConfig) -> _Collected:
     """Go through all listings once; a later one of the same picture overwrites an earlier one."""
-    pick, other = RULES[settings.language], RULES[OTHER[settings.language]]
+    pick, other = RULES[settings.language], RULES[_OTHER[settings.language]]
     required, extras = frozenset(settings.required), attrgetter(*EXTRAS)
-    found = Collected()
+    found = _Collected()
     latest, otherwise = found.latest, found.otherwise
     for listing in listings:
         found.read += 1
@@ -128,8 +128,8 @@ def collect(listings: Iterable[Listing], settings: CurateConfig) -> Collected:
             otherwise.discard(image)
         fields = (listing.item_name, listing.product_type, listing.color)
         values = (pick(fields[0]), pick(fields[1]), pick(fields[2]))
-        reason = flaw(values, required)
-        usable_otherwise = not flaw(
+        reason = _flaw(values, required)
+        usable_otherwise = not _flaw(
             (other(fields[0]), other(fields[1]), other(fields[2])), required
         )
         if not reason or usable_otherwise:
@@ -159,7 +159,7 @@ def no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def is_in(values: pd.Series, known: list[str]) -> NDArray[np.bool_]:
+def _is_in(values: pd.Series, known: list[str]) -> NDArray[np.bool_]:
     """[n] which of some strings are known: ten times faster than pandas' `isin` on them."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -169,7 +169,7 @@ def is_in(values: pd.Series, known: list[str]) -> NDArray[np.bool_]:
     return mask
 
 
-BAD_IMAGES: tuple[tuple[str, Callable[[pd.DataFrame], pd.Series]], ...] = (
+_BAD_IMAGES: tuple[tuple[str, Callable[[pd.DataFrame], pd.Series]], ...] = (
     ("no_image_id_or_path", lambda images: (images["image_id"] == "") | (images["path"] == "")),
     ("duplicate_image_id", lambda images: images["image_id"].duplicated()),
     ("duplicate_path", lambda images: images["path"].duplicated()),
@@ -185,17 +185,17 @@ def clean_table(
         rows sorted by path (COLUMNS), the funnel so far, and the lines that didn't parse.
     """
     broken = Broken()
-    found = collect(archive.listings(broken), settings)
+    found = _collect(archive.listings(broken), settings)
     images = archive.images()
     total, dropped = len(images), Counter[str]()
-    for reason, test in BAD_IMAGES:
+    for reason, test in _BAD_IMAGES:
         bad = test(images)
         dropped[reason] = int(bad.sum())
         images = images[~bad]
-    known = is_in(images["image_id"], list(found.latest))
+    known = _is_in(images["image_id"], list(found.latest))
     dropped["no_metadata"] = int((~known).sum())
     images = images[known]
-    excluded = is_in(images["image_id"], list(settings.excluded_images))
+    excluded = _is_in(images["image_id"], list(settings.excluded_images))
     dropped["excluded"] = int(excluded.sum())
     rows, otherwise = [], 0
     for image, path in zip(
@@ -210,8 +210,8 @@ def clean_table(
         else:
             rows.append((path, *values[:4], image, *values[4:]))
     rows.sort()  # by path, which is unique
-    table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
-    clean = {settings.language: len(table), OTHER[settings.language]: otherwise}
+    table = pd.DataFrame(rows, columns=list(_COLUMNS), dtype=object)
+    clean = {settings.language: len(table), _OTHER[settings.language]: otherwise}
     funnel = {
         "images": total,
         "with_metadata": len(images),

@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 
-WHOLE = 0.5  # of the smaller side: a component of look-alikes with more rows is cut
+_WHOLE = 0.5  # of the smaller side: a component of look-alikes with more rows is cut
 
 
-BUNDLE = 0.02  # of all rows, what it is cut into: ten bundles fill a test set of a fifth
+_BUNDLE = 0.02  # of all rows, what it is cut into: ten bundles fill a test set of a fifth
 
 
 STUDY_TEST_SIZE, STUDY_SEED = 0.2, 42
 
 
-Positions = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
+_Positions = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
 
 
 def split_rows(
     table: pd.DataFrame, kind: str, test_size: float, seed: int, *, distance: int, stratify: bool
-) -> Positions:
+) -> _Positions:
     """Choose the rows of train and test.
 
     Args:
@@ -51,9 +51,9 @@ def split_rows(
         raise UserError("the VQA table has no rows: nothing to split.")
     table = table.assign(image_path=identities(table["image_path"])[0])
     if kind == "image":
-        sides = study_split(table, test_size, seed)
+        sides = _study_split(table, test_size, seed)
     else:
-        sides = grouped_split(table, kind, test_size, seed, distance=distance, stratify=stratify)
+        sides = _grouped_split(table, kind, test_size, seed, distance=distance, stratify=stratify)
     if not all(map(len, sides)):
         raise UserError(
             f"the table's groups by {kind} are too few or too large for a test set of "
@@ -62,7 +62,7 @@ def split_rows(
     return sides
 
 
-def study_split(table: pd.DataFrame, test_size: float, seed: int) -> Positions:
+def _study_split(table: pd.DataFrame, test_size: float, seed: int) -> _Positions:
     """The study's split: whole images drawn by scikit-learn, written in the order drawn."""
     from sklearn.model_selection import train_test_split
 
@@ -78,9 +78,9 @@ def study_split(table: pd.DataFrame, test_size: float, seed: int) -> Positions:
     return np.concatenate(train), np.concatenate(test)
 
 
-def grouped_split(
+def _grouped_split(
     table: pd.DataFrame, kind: str, test_size: float, seed: int, *, distance: int, stratify: bool
-) -> Positions:
+) -> _Positions:
     """Whole groups dealt to the sides (see `dealing`); rows keep their order."""
     require_columns(table, kind)
     graph = hash_graph(table["phash"], distance) if kind == "near-duplicate" else None
@@ -92,8 +92,8 @@ def grouped_split(
         )
     exposure = None
     if graph is not None:
-        whole = WHOLE * min(test_size, 1 - test_size) * len(table)
-        limit = max(1, round(BUNDLE * len(table)))
+        whole = _WHOLE * min(test_size, 1 - test_size) * len(table)
+        limit = max(1, round(_BUNDLE * len(table)))
         groups = bundles(groups, table["phash"], distance, limit, int(whole), graph)
         groups = np.unique(groups, return_inverse=True)[1]
         # A picture's hash may stand in some of its rows only: "" is last in this order.
@@ -103,7 +103,7 @@ def grouped_split(
     rows = np.bincount(groups)
     clean = np.ones(len(rows), dtype=bool) if exposure is None else exposure.clean()
     kinds = table["product_type"] if stratify and "product_type" in table else None
-    dealt = Bundles(rows, rows_by_kind(groups, kinds), clean)
+    dealt = Bundles(rows, _rows_by_kind(groups, kinds), clean)
     test = deal(dealt, exposure, test_size, seed)[groups]
     return np.flatnonzero(~test), np.flatnonzero(test)
 
@@ -116,7 +116,7 @@ def by_name(groups: NDArray[np.int64], pictures: pd.Series) -> NDArray[np.int64]
     return rank[groups]
 
 
-def rows_by_kind(groups: NDArray[np.int64], kinds: pd.Series | None) -> csr_matrix:
+def _rows_by_kind(groups: NDArray[np.int64], kinds: pd.Series | None) -> csr_matrix:
     """[g, k] rows of each group by product type, one type where none are told apart."""
     from scipy.sparse import coo_matrix
 
@@ -128,7 +128,7 @@ def rows_by_kind(groups: NDArray[np.int64], kinds: pd.Series | None) -> csr_matr
 
 
 def write_split(
-    table: pd.DataFrame, sides: Positions, train: Path, test: Path
+    table: pd.DataFrame, sides: _Positions, train: Path, test: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Write both sides with `row_id`, the row's position in the whole table."""
     numbered = table.assign(row_id=np.arange(len(table)))

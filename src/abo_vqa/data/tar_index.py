@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 BLOCK = 512
 # Walking fewer headers takes milliseconds: no file beside the archive for that.
 WORTH_KEEPING = 10_000
-ADVICE = "Delete it and download it again (`make abo`)."
+_ADVICE = "Delete it and download it again (`make abo`)."
 
 
-Places: TypeAlias = "NDArray[np.int64]"
+_Places: TypeAlias = "NDArray[np.int64]"
 
 
 class UnsupportedTarError(AboVqaError):
@@ -70,7 +70,7 @@ class TarMembers:
         self.path = path
         self.file = os.open(path, os.O_RDONLY)
         try:
-            self.index = load_or_build(path, self.file)
+            self.index = _load_or_build(path, self.file)
         except BaseException:
             os.close(self.file)
             raise
@@ -113,9 +113,9 @@ def index_path(tar: Path) -> Path:
     return tar.with_name(tar.name + ".index.npz")
 
 
-def load_or_build(path: Path, file: int) -> Index:
+def _load_or_build(path: Path, file: int) -> Index:
     """The kept index if it belongs to exactly this archive, else a new one, kept if it is big."""
-    key = archive_key(file)
+    key = _archive_key(file)
     kept = index_path(path)
     try:
         with np.load(kept, allow_pickle=False) as saved:
@@ -139,7 +139,7 @@ def load_or_build(path: Path, file: int) -> Index:
     return index
 
 
-def archive_key(file: int) -> str:
+def _archive_key(file: int) -> str:
     """What ties an index to its archive: size, time of change, SHA-256 of 64 blocks spread over it.
 
     Hashing all 3 GB would cost more than building the index; single members that were exchanged
@@ -160,14 +160,14 @@ def build_index(path: Path) -> Index:
         UserError: the file isn't a whole tar, or holds something other than files and folders.
     """
     if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty (0 bytes). {ADVICE}")
+        raise UserError(f"{path} is empty (0 bytes). {_ADVICE}")
     try:
         return fast_walk(path)
     except UnsupportedTarError:
         return slow_walk(path)
 
 
-def as_index(names: NDArray[np.bytes_], offsets: Places, sizes: Places) -> Index:
+def _as_index(names: NDArray[np.bytes_], offsets: _Places, sizes: _Places) -> Index:
     """Sort by name, keep the last of equal names."""
     order = np.argsort(names, kind="stable")
     names = names[order]
@@ -192,15 +192,15 @@ def fast_walk(path: Path) -> Index:
     blocks = blocks.reshape(-1, BLOCK)
     # Some thousand headers at a time: copying all of them would take 200 MB.
     parts = [
-        names_of(blocks[headers[start : start + 8192] // BLOCK], path)
+        _names_of(blocks[headers[start : start + 8192] // BLOCK], path)
         for start in range(0, len(headers), 8192)
     ]
     names = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, dtype="S1")
     files = np.concatenate([part[1] for part in parts]) if parts else np.empty(0, dtype=bool)
-    return as_index(names[files], headers[files] + BLOCK, sizes[files])
+    return _as_index(names[files], headers[files] + BLOCK, sizes[files])
 
 
-def jump(data: mmap.mmap, path: Path) -> tuple[Places, Places]:
+def jump(data: mmap.mmap, path: Path) -> tuple[_Places, _Places]:
     """[m] positions of all headers, [m] sizes of their members, in bytes."""
     headers, sizes, position, end = [], [], 0, len(data)
     while position + BLOCK <= end and data[position]:
@@ -215,13 +215,13 @@ def jump(data: mmap.mmap, path: Path) -> tuple[Places, Places]:
     if position + BLOCK > end:
         if not headers:
             raise UnsupportedTarError
-        raise UserError(f"{path} is cut off after {end:,} bytes, before its end. {ADVICE}")
+        raise UserError(f"{path} is cut off after {end:,} bytes, before its end. {_ADVICE}")
     if any(data[position : position + BLOCK]):
         raise UnsupportedTarError
     return np.array(headers, dtype=np.int64), np.array(sizes, dtype=np.int64)
 
 
-def names_of(rows: NDArray[np.uint8], path: Path) -> tuple[NDArray[np.bytes_], NDArray[np.bool_]]:
+def _names_of(rows: NDArray[np.uint8], path: Path) -> tuple[NDArray[np.bytes_], NDArray[np.bool_]]:
     """Check headers and read them: [m] names, [m] whether the member is a regular file.
 
     Args:
@@ -266,17 +266,17 @@ def slow_walk(path: Path) -> Index:
                     refuse(name, path, "a link, a device or the like")
             end = tar.offset
     except (tarfile.TarError, EOFError) as error:
-        raise UserError(f"{path} isn't a tar archive, or is damaged: {error}. {ADVICE}") from error
+        raise UserError(f"{path} isn't a tar archive, or is damaged: {error}. {_ADVICE}") from error
     # `tarfile` takes a damaged header for the end of the archive; the true end is a block of zeros.
     with path.open("rb") as file:
         file.seek(end)
         block = file.read(BLOCK)
     if len(block) < BLOCK:
-        raise UserError(f"{path} is cut off, before its end. {ADVICE}")
+        raise UserError(f"{path} is cut off, before its end. {_ADVICE}")
     if any(block):
-        raise UserError(f"{path} is damaged at byte {end:,}. {ADVICE}")
+        raise UserError(f"{path} is damaged at byte {end:,}. {_ADVICE}")
     table = np.array(places, dtype=np.int64).reshape(-1, 2)
-    return as_index(np.array(names, dtype=np.bytes_), table[:, 0], table[:, 1])
+    return _as_index(np.array(names, dtype=np.bytes_), table[:, 0], table[:, 1])
 
 
 def checked(name: bytes, path: Path) -> bytes:
@@ -291,7 +291,7 @@ def checked(name: bytes, path: Path) -> bytes:
 def refuse(name: bytes, path: Path, what: str) -> None:
     raise UserError(
         f"{path} holds {name.decode(errors='replace')!r}, {what}: refused. "
-        f"The real archives hold only files and folders. {ADVICE}"
+        f"The real archives hold only files and folders. {_ADVICE}"
     )
 
 

@@ -9,10 +9,10 @@ from abo_vqa.core.tables import read_table
 from abo_vqa.data.normalise import norm, same_answer, words
 from abo_vqa.evaluation.meaning import lemma
 
-Aliases = Mapping[str, frozenset[str]]
+_Aliases = Mapping[str, frozenset[str]]
 
 
-def read_aliases(path: Path) -> Aliases:
+def read_aliases(path: Path) -> _Aliases:
     """Normalised answer → what is accepted for it.
 
     Each line of the table holds both ways round; lines aren't chained (circle, circular and
@@ -26,7 +26,7 @@ def read_aliases(path: Path) -> Aliases:
     return {answer: frozenset(accepted) for answer, accepted in found.items()}
 
 
-def accepted(prediction: str, reference: str, aliases: Aliases) -> float:
+def accepted(prediction: str, reference: str, aliases: _Aliases) -> float:
     """1 if equal after normalisation, an alias, or equal in base forms word by word.
 
     A blank prediction is wrong.

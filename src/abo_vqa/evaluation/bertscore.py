@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from abo_vqa.config import ScorerConfig
 
-Three = tuple[float, float, float]
-NOTHING: Three = (0.0, 0.0, 0.0)
+_Three = tuple[float, float, float]
+_NOTHING: _Three = (0.0, 0.0, 0.0)
 
 
 class BertScore:
@@ -50,14 +50,14 @@ class BertScore:
 
         config = load_part(AutoConfig, scorer)
         self.scorer, self.device = scorer, device
-        self.layer = chosen_layer(scorer, config.num_hidden_layers)
+        self.layer = _chosen_layer(scorer, config.num_hidden_layers)
         spaced = {"add_prefix_space": True} if config.model_type in ("roberta", "gpt2") else {}
         # RoBERTa's positions start after its padding token: two of them are never used.
         self.tokenizer = load_tokenizer(scorer, config.max_position_embeddings - 2, **spaced)
         self.model = load_model(AutoModel, scorer, device, num_hidden_layers=self.layer)
         self.bare = len(self.tokenizer("")["input_ids"])  # the special tokens of every text
 
-    def score(self, pairs: Sequence[Pair]) -> dict[Pair, Three]:
+    def score(self, pairs: Sequence[Pair]) -> dict[Pair, _Three]:
         """(precision, recall, F1) of each distinct (prediction, reference)."""
         keyed = {pair: (bare(pair[0]), bare(pair[1])) for pair in pairs}
         distinct = list(dict.fromkeys(keyed.values()))
@@ -66,17 +66,17 @@ class BertScore:
         filled = [p for p in distinct if size[p[0]] > self.bare and size[p[1]] > self.bare]
         with counted(len(filled), "BERTScore") as bar:
 
-            def score_part(part: list[Pair]) -> list[Three]:
+            def score_part(part: list[Pair]) -> list[_Three]:
                 vectors = self.encode(tokens, (text for pair in part for text in pair))
                 match = partial(self.match, tokens=tokens, vectors=vectors)
-                scores: dict[Pair, Three] = {}
+                scores: dict[Pair, _Three] = {}
                 for batch in batches(part, lambda p: (size[p[0]], size[p[1]]), 4096):
                     scores.update(zip(batch, computed(batch, match), strict=True))
                     bar.update(len(batch))
                 return [scores[pair] for pair in part]
 
             found = scored(filled, lambda pair: size[pair[0]] + size[pair[1]], score_part)
-        return {pair: found.get(key, NOTHING) for pair, key in keyed.items()}
+        return {pair: found.get(key, _NOTHING) for pair, key in keyed.items()}
 
     def encode(self, tokens: dict[str, list[int]], texts: Iterable[str]) -> dict[str, torch.Tensor]:
         """Each distinct text's token vectors [T, D] after the chosen layer."""
@@ -96,7 +96,7 @@ class BertScore:
 
     def match(
         self, batch: list[Pair], tokens: dict[str, list[int]], vectors: dict[str, torch.Tensor]
-    ) -> list[Three]:
+    ) -> list[_Three]:
         """Greedy matching by cosine (equations 1 to 3 of the paper), by the library's function."""
         import torch
         from bert_score.utils import greedy_cos_idf
@@ -109,7 +109,7 @@ class BertScore:
             weights = (~torch.isin(ids, special)).float()
             states = torch.stack([vectors[pair[side]] for pair in batch])  # [B, T, D]
             sides += [states, torch.ones_like(ids).to(self.device), weights]
-        rows: list[Three] = torch.stack(greedy_cos_idf(*sides), dim=1).tolist()
+        rows: list[_Three] = torch.stack(greedy_cos_idf(*sides), dim=1).tolist()
         return [(p, r, f) for p, r, f in rows]
 
     def baseline(self, references: Iterable[str], seed: int = 0, draws: int = 1000) -> float:
@@ -154,7 +154,7 @@ class BertScore:
         )
 
 
-def chosen_layer(scorer: ScorerConfig, available: int) -> int:
+def _chosen_layer(scorer: ScorerConfig, available: int) -> int:
     """The layer from the settings, else the one bert_score recommends, else the last.
 
     Raises:

@@ -16,13 +16,13 @@ from abo_vqa.data.columns import read_columns
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-NO_ERROR = frozenset({"", "false", "nan", "none", "null", "na", "n/a", "nil", "0", "0.0", "[]"})
-SUMMARY = frozenset({"average", "avg", "mean", "median", "overall", "std", "sum", "total"})
-SHOWN = 5  # lines named in a message
+_NO_ERROR = frozenset({"", "false", "nan", "none", "null", "na", "n/a", "nil", "0", "0.0", "[]"})
+_SUMMARY = frozenset({"average", "avg", "mean", "median", "overall", "std", "sum", "total"})
+_SHOWN = 5  # lines named in a message
 
 
 @dataclass(frozen=True)
-class GivenAnswers:
+class _GivenAnswers:
     """A table's rows that are scored.
 
     Attributes:
@@ -43,7 +43,7 @@ class GivenAnswers:
     notes: tuple[str, ...]
 
 
-def read_answers(path: Path, chosen: Mapping[str, str] | None = None) -> GivenAnswers:
+def read_answers(path: Path, chosen: Mapping[str, str] | None = None) -> _GivenAnswers:
     """Read a table with references and predictions under any of their usual names.
 
     Args:
@@ -60,16 +60,16 @@ def read_answers(path: Path, chosen: Mapping[str, str] | None = None) -> GivenAn
         raise UserError(f"{path} has no rows to score.")
     rows = frame[list(taken)].copy()
     rows["error"] = errors(frame["error"]) if "error" in taken else ""
-    contradictions(path, rows, lines)
-    kept = ~summary_rows(rows)
+    _contradictions(path, rows, lines)
+    kept = ~_summary_rows(rows)
     if not kept.any():
         raise UserError(
             f"{path} has no row to score: {taken['answer']} is empty in all {len(rows):,}. "
             "Name the column of the right answers with --columns answer=…"
         )
     own = frame.rename(columns=columns.names)
-    notes = tuple(remarks(rows, kept, lines))
-    return GivenAnswers(
+    notes = tuple(_remarks(rows, kept, lines))
+    return _GivenAnswers(
         own, rows[kept].reset_index(drop=True), kept, taken, columns.describe(), notes
     )
 
@@ -77,10 +77,10 @@ def read_answers(path: Path, chosen: Mapping[str, str] | None = None) -> GivenAn
 def errors(column: pd.Series) -> pd.Series:
     """A column of errors with "" for every way of saying that there was none."""
     said = column.str.strip()
-    return said.where(~said.str.lower().isin(NO_ERROR), "")
+    return said.where(~said.str.lower().isin(_NO_ERROR), "")
 
 
-def contradictions(path: Path, rows: pd.DataFrame, lines: NDArray[np.int64]) -> None:
+def _contradictions(path: Path, rows: pd.DataFrame, lines: NDArray[np.int64]) -> None:
     """Raise UserError if a row has an error and a prediction: one of the two is out of date."""
     both = (rows["error"] != "") & (rows["prediction"].str.strip() != "")
     if both.any():
@@ -93,17 +93,17 @@ def contradictions(path: Path, rows: pd.DataFrame, lines: NDArray[np.int64]) -> 
         )
 
 
-def summary_rows(rows: pd.DataFrame) -> NDArray[np.bool_]:
+def _summary_rows(rows: pd.DataFrame) -> NDArray[np.bool_]:
     """[n] rows that are no question: no reference, and none asked ("AVERAGE" at a table's end)."""
     blank = rows["answer"].str.strip() == ""
     subject = next((name for name in ("question", "image_path") if name in rows), None)
     if subject is None:
         return np.asarray(blank, dtype=np.bool_)
     named = rows[subject].str.strip().str.lower()
-    return np.asarray(blank & ((named == "") | named.isin(SUMMARY)), dtype=np.bool_)
+    return np.asarray(blank & ((named == "") | named.isin(_SUMMARY)), dtype=np.bool_)
 
 
-def remarks(rows: pd.DataFrame, kept: NDArray[np.bool_], lines: NDArray[np.int64]) -> list[str]:
+def _remarks(rows: pd.DataFrame, kept: NDArray[np.bool_], lines: NDArray[np.int64]) -> list[str]:
     """Rows left out, and rows that can't be right, with their lines."""
     said = []
     if not kept.all():
@@ -122,6 +122,6 @@ def remarks(rows: pd.DataFrame, kept: NDArray[np.bool_], lines: NDArray[np.int64
 
 def places(lines: NDArray[np.int64]) -> str:
     """ "line 3", or "lines 3, 4, 9 and 12 more"."""
-    named = ", ".join(str(line) for line in lines[:SHOWN])
-    more = f" and {len(lines) - SHOWN:,} more" if len(lines) > SHOWN else ""
+    named = ", ".join(str(line) for line in lines[:_SHOWN])
+    more = f" and {len(lines) - _SHOWN:,} more" if len(lines) > _SHOWN else ""
     return f"line{'s' if len(lines) > 1 else ''} {named}{more}"

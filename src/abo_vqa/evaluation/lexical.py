@@ -47,7 +47,7 @@ def word_overlap_f1(prediction: str, reference: str) -> float:
 
 
 @cache
-def rouge_scorer() -> Any:
+def _rouge_scorer() -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
     return RougeScorer(["rouge1", "rougeL"], use_stemmer=True)
@@ -56,7 +56,7 @@ def rouge_scorer() -> Any:
 @lru_cache(1 << 12)
 def rouge(prediction: str, reference: str) -> dict[str, Any]:
     """Both ROUGE scores: the library splits and stems once for the two."""
-    found: dict[str, Any] = rouge_scorer().score(composed(reference), composed(prediction))
+    found: dict[str, Any] = _rouge_scorer().score(composed(reference), composed(prediction))
     return found
 
 

@@ -25,7 +25,7 @@ VERBS = frozenset(
 )
 
 
-class Lookup:
+class _Lookup:
     """WordNet and Porter's stemmer as METEOR asks for them, each word looked up once."""
 
     def __init__(self) -> None:
@@ -43,8 +43,8 @@ class Lookup:
 
 
 @cache
-def lookup() -> Lookup:
-    return Lookup()
+def lookup() -> _Lookup:
+    return _Lookup()
 
 
 @cache
@@ -69,7 +69,7 @@ def meteor(prediction: str, reference: str) -> float:
 
 
 @cache
-def senses(word: str) -> tuple[Any, ...]:
+def _senses(word: str) -> tuple[Any, ...]:
     """Synsets of a word in the part of speech it has on its own; of any if it has none there."""
     find = lookup().synsets
     pos = "a" if word in ADJECTIVES else "v" if word in VERBS else "n"
@@ -77,10 +77,10 @@ def senses(word: str) -> tuple[Any, ...]:
 
 
 @cache
-def word_similarity(said: str, wanted: str) -> float | None:
+def _word_similarity(said: str, wanted: str) -> float | None:
     """Best Wu-Palmer similarity over the two words' synsets, None if there is none."""
     similarity = lookup().similarity
-    found = (similarity(a, b) for a in senses(said) for b in senses(wanted))
+    found = (similarity(a, b) for a in _senses(said) for b in _senses(wanted))
     return max((value for value in found if value is not None), default=None)
 
 
@@ -93,7 +93,7 @@ def wup(prediction: str, reference: str) -> float:
     wanted = bare(reference).split()
     best = []
     for word in bare(prediction).split():
-        found = [s for w in wanted if (s := word_similarity(word, w)) is not None]
+        found = [s for w in wanted if (s := _word_similarity(word, w)) is not None]
         if found:
             best.append(max(found))
     return sum(best) / len(best) if best else 0.0

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from abo_vqa.config import Config
 
 
-COLUMNS = ("row_id", "image_path", "question", "answer", "choices", "answer_index")
+_COLUMNS = ("row_id", "image_path", "question", "answer", "choices", "answer_index")
 
 
 class Chooser(VQAModel):
@@ -95,7 +95,7 @@ def packed(question: str, choices: Sequence[str]) -> str:
     return json.dumps([question, *choices], ensure_ascii=False)
 
 
-def files_of(source: Path, split: str) -> list[Path]:
+def _files_of(source: Path, split: str) -> list[Path]:
     """The Parquet files of a split.
 
     Args:
@@ -109,7 +109,7 @@ def files_of(source: Path, split: str) -> list[Path]:
     return files
 
 
-def read_set(files: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, bytes]]:
+def _read_set(files: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, bytes]]:
     """The rows of a split's files, and the bytes of its pictures by path.
 
     Raises:
@@ -120,15 +120,15 @@ def read_set(files: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, bytes]]:
     parts, pictures = [], {}
     for file in files:
         opened = parquet.ParquetFile(file)
-        missing = [name for name in (*COLUMNS, "image") if name not in opened.schema_arrow.names]
+        missing = [name for name in (*_COLUMNS, "image") if name not in opened.schema_arrow.names]
         if missing:
             raise UserError(
                 f"{file} lacks the column(s) {', '.join(missing)}. "
                 "Run `abo-vqa export --choices 4`: choices aren't made without it."
             )
         for group in range(opened.num_row_groups):  # JPEGs: a hundred thousand take under 1 GB
-            table = opened.read_row_group(group, [*COLUMNS, "image"])
-            parts.append(table.select(list(COLUMNS)).to_pandas())
+            table = opened.read_row_group(group, [*_COLUMNS, "image"])
+            parts.append(table.select(list(_COLUMNS)).to_pandas())
             paths, images = table["image_path"].to_pylist(), table["image"]
             for at, path in enumerate(paths):
                 if path not in pictures:
@@ -148,8 +148,8 @@ def score(rows: pd.DataFrame, answers: pd.DataFrame, config: Config) -> dict[str
 
 def choose(args: argparse.Namespace, config: Config) -> str:
     """Write the predictions; an interrupted run goes on where it was."""
-    files = files_of(args.data, args.split)
-    table, pictures = read_set(files)
+    files = _files_of(args.data, args.split)
+    table, pictures = _read_set(files)
     table["answer_text"] = [
         choices[int(at)]
         for choices, at in zip(table["choices"], table["answer_index"], strict=True)

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from abo_vqa.config import CheckpointConfig, ScorerConfig
 
 T = TypeVar("T")
-R = TypeVar("R")
+_R = TypeVar("_R")
 Pair = tuple[str, str]
-TOKENS_AT_ONCE = 200_000  # bounds memory: 800 MB of vectors of width 1,024
-NO_MAXIMUM = 1_000_000  # tokenizers without a maximum length say 10^30
+_TOKENS_AT_ONCE = 200_000  # bounds memory: 800 MB of vectors of width 1,024
+_NO_MAXIMUM = 1_000_000  # tokenizers without a maximum length say 10^30
 
 
 def load_model(loader: Any, scorer: ScorerConfig, device: str, **options: Any) -> Any:
@@ -38,7 +38,7 @@ def load_model(loader: Any, scorer: ScorerConfig, device: str, **options: Any) -
         options["device_map"] = {"": place}
     # Encoders are published without the pooler, which classifies, or before it was trained.
     model = load_whole(
-        loader, checkpoint_of(scorer), place, options, optional=("pooler",), smaller=()
+        loader, _checkpoint_of(scorer), place, options, optional=("pooler",), smaller=()
     )
     return model.eval().requires_grad_(False)
 
@@ -48,17 +48,17 @@ def load_tokenizer(scorer: ScorerConfig, longest: int, **options: Any) -> Any:
     from transformers import AutoTokenizer
 
     tokenizer = load_part(AutoTokenizer, scorer, **options)
-    if tokenizer.model_max_length > NO_MAXIMUM:
+    if tokenizer.model_max_length > _NO_MAXIMUM:
         tokenizer.model_max_length = longest
     return tokenizer
 
 
 def load_part(loader: Any, scorer: ScorerConfig, **options: Any) -> Any:
     """A scorer's tokenizer or configuration; a missing one is a UserError."""
-    return load_processor(loader, checkpoint_of(scorer), **options)
+    return load_processor(loader, _checkpoint_of(scorer), **options)
 
 
-def checkpoint_of(scorer: ScorerConfig) -> CheckpointConfig:
+def _checkpoint_of(scorer: ScorerConfig) -> CheckpointConfig:
     from abo_vqa.config import CheckpointConfig
 
     return CheckpointConfig(path=scorer.path, revision=scorer.revision)
@@ -82,7 +82,7 @@ def batches(items: Iterable[T], key: Callable[[T], Hashable], size: int) -> Iter
             yield group[start : start + size]
 
 
-def computed(batch: list[T], compute: Callable[[list[T]], Iterable[R]]) -> list[R]:
+def computed(batch: list[T], compute: Callable[[list[T]], Iterable[_R]]) -> list[_R]:
     """What `compute` makes of a batch's items, in halves from where memory isn't enough.
 
     Raises:
@@ -99,9 +99,9 @@ def computed(batch: list[T], compute: Callable[[list[T]], Iterable[R]]) -> list[
 
 
 def scored(
-    pairs: Sequence[Pair], tokens: Callable[[Pair], int], score: Callable[[list[Pair]], list[R]]
-) -> dict[Pair, R]:
-    """Scores of distinct pairs, in runs of at most `TOKENS_AT_ONCE` tokens.
+    pairs: Sequence[Pair], tokens: Callable[[Pair], int], score: Callable[[list[Pair]], list[_R]]
+) -> dict[Pair, _R]:
+    """Scores of distinct pairs, in runs of at most `_TOKENS_AT_ONCE` tokens.
 
     A run's vectors stay in memory until all its pairs are scored: where that isn't enough, runs are
     halved, too.
@@ -109,7 +109,7 @@ def scored(
     Raises:
         UserError: memory isn't enough for one pair.
     """
-    found: dict[Pair, R] = {}
+    found: dict[Pair, _R] = {}
     for part in parts(pairs, tokens):
         try:
             found.update(zip(part, computed(part, score), strict=True))
@@ -124,11 +124,11 @@ def scored(
 
 
 def parts(pairs: Sequence[Pair], tokens: Callable[[Pair], int]) -> Iterator[list[Pair]]:
-    """The pairs in runs of at most `TOKENS_AT_ONCE` tokens."""
+    """The pairs in runs of at most `_TOKENS_AT_ONCE` tokens."""
     part: list[Pair] = []
     total = 0
     for pair in pairs:
-        if part and total + tokens(pair) > TOKENS_AT_ONCE:
+        if part and total + tokens(pair) > _TOKENS_AT_ONCE:
             yield part
             part, total = [], 0
         part.append(pair)

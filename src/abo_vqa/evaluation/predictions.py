@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     pass
 from abo_vqa.core.paths import BLIND, VQA, predictions_of
 
-BLIND_VARIANTS = ("majority", "type", "question", "ngram")
+_BLIND_VARIANTS = ("majority", "type", "question", "ngram")
 
 
 COLUMNS = ("row_id", "prediction", "confidence", "error")
@@ -26,7 +26,7 @@ def prediction_files(models: Sequence[str]) -> dict[str, Path]:
     """Model → its predictions; the stage `baseline@blind` holds one model a variant."""
     files: dict[str, Path] = {}
     for model in models:
-        names = [f"blind-{variant}" for variant in BLIND_VARIANTS] if model == "blind" else [model]
+        names = [f"blind-{variant}" for variant in _BLIND_VARIANTS] if model == "blind" else [model]
         files |= {name: predictions_of(name) for name in names}
     return files
 

@@ -38,7 +38,7 @@ class Tables:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class _Evaluation:
     """The result.
 
     Attributes:
@@ -51,7 +51,7 @@ class Evaluation:
     details: dict[str, Any]
 
 
-def evaluate(tables: Tables, config: Config, device: str = "cpu") -> Evaluation:
+def evaluate(tables: Tables, config: Config, device: str = "cpu") -> _Evaluation:
     """Score all models on the same test rows.
 
     Raises:
@@ -84,4 +84,4 @@ def evaluate(tables: Tables, config: Config, device: str = "cpu") -> Evaluation:
         "fractions": score_all_rows(zero_shot, tables.vqa, config, device),
         "study": {model: study_variants(table) for model, table in scored.items()},
     }
-    return Evaluation(scored, summarise(scored, blind), details)
+    return _Evaluation(scored, summarise(scored, blind), details)

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 OVER_ALL_ROWS = ("exact_match", "f1", "bertscore_f1")  # what the study prints for its samples
 
 
-def answered_pairs(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str]]:
+def _answered_pairs(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str]]:
     """(prediction, answer) of every row that didn't fail."""
     answered = (table[table["error"] == ""] for table in tables.values())
     return [p for t in answered for p in zip(t["prediction"], t["answer"], strict=True)]
 
 
-def add_scores(table: pd.DataFrame, scores: Scores) -> pd.DataFrame:
+def _add_scores(table: pd.DataFrame, scores: Scores) -> pd.DataFrame:
     """The table with accuracy and a column a metric.
 
     A failed row has no score in any metric; only the accuracies count it, as wrong.
@@ -50,7 +50,7 @@ def score_test_rows(
     """
     references = sorted({answer for table in tables.values() for answer in table["answer"]})
     scores = score_pairs(
-        answered_pairs(tables),
+        _answered_pairs(tables),
         ("alias_accuracy", *METRICS),
         references=references,
         scorers=config.scorers,
@@ -63,7 +63,7 @@ def score_test_rows(
         "intervals": f"percentile bootstrap over images, {config.evaluate.resamples} resamples, "
         f"{config.evaluate.confidence:.0%}, seed {config.seed}",
     }
-    return {model: add_scores(table, scores) for model, table in tables.items()}, signature
+    return {model: _add_scores(table, scores) for model, table in tables.items()}, signature
 
 
 def score_all_rows(
@@ -74,10 +74,10 @@ def score_all_rows(
         model: found.assign(answer=vqa["answer"].to_numpy()[found.index])
         for model, found in predictions.items()
     }
-    pairs = answered_pairs(tables)
+    pairs = _answered_pairs(tables)
     scores = score_pairs(pairs, OVER_ALL_ROWS, scorers=config.scorers, device=device)
     return {
-        model: fractions(add_scores(table, scores), len(vqa), OVER_ALL_ROWS[1:])
+        model: fractions(_add_scores(table, scores), len(vqa), OVER_ALL_ROWS[1:])
         for model, table in tables.items()
     }
 

@@ -20,12 +20,12 @@ SLICES = (
     "question_type", "question_subtype", "answer_type", "answer_words", "answer_frequency",
     "image_rows", "product_type", "seen_question", "seen_pair",
 )  # fmt: skip
-STUDY_FRACTIONS = (0.02, 0.05, 0.10, 0.25, 0.50, 1.00)
-FEW = 20  # rows under which a slice isn't called the worst: its interval says nothing
-BINS = 10
+_STUDY_FRACTIONS = (0.02, 0.05, 0.10, 0.25, 0.50, 1.00)
+_FEW = 20  # rows under which a slice isn't called the worst: its interval says nothing
+_BINS = 10
 PARTS = 32  # slices' values that are resampled at once
 
-Cut = dict[str, list[dict[str, Any]]]
+_Cut = dict[str, list[dict[str, Any]]]
 
 
 def slices(
@@ -33,7 +33,7 @@ def slices(
     clusters: NDArray[np.int64],
     config: Config,
     names: Sequence[str] = SLICES,
-) -> dict[str, Cut]:
+) -> dict[str, _Cut]:
     """Each model's accuracy within each value of each slice, largest first.
 
     The models' tables have the same rows. Intervals are bootstrapped over images; where a model
@@ -45,9 +45,9 @@ def slices(
     """
     right = np.column_stack([t["accuracy"].to_numpy(dtype=float) for t in scored.values()])
     places = parts(next(iter(scored.values())), names)
-    bounds = part_intervals(right, list(places.values()), clusters, config)
+    bounds = _part_intervals(right, list(places.values()), clusters, config)
     confidence = config.evaluate.confidence
-    found: dict[str, Cut] = {model: {name: [] for name in names} for model in scored}
+    found: dict[str, _Cut] = {model: {name: [] for name in names} for model in scored}
     for k, ((name, value), rows) in enumerate(places.items()):
         images = len(np.unique(clusters[rows]))
         for m, model in enumerate(scored):
@@ -62,7 +62,7 @@ def slices(
     return found
 
 
-def part_intervals(
+def _part_intervals(
     right: NDArray[np.float64],
     inside: Sequence[NDArray[np.bool_]],
     clusters: NDArray[np.int64],
@@ -92,7 +92,7 @@ def parts(rows: pd.DataFrame, names: Sequence[str]) -> dict[tuple[str, str], NDA
     return found
 
 
-def worst(cut: Cut, table: pd.DataFrame) -> list[dict[str, Any]]:
+def worst(cut: _Cut, table: pd.DataFrame) -> list[dict[str, Any]]:
     """The slices whose whole interval is below the model's accuracy, in words, worst first."""
     overall = float(table["accuracy"].mean())
     found = [
@@ -104,7 +104,7 @@ def worst(cut: Cut, table: pd.DataFrame) -> list[dict[str, Any]]:
         }
         for name, rows in cut.items()
         for row in rows
-        if row["n"] >= FEW and row["high"] < overall
+        if row["n"] >= _FEW and row["high"] < overall
     ]
     return sorted(found, key=lambda row: (row["accuracy"], row["slice"], row["value"]))[:10]
 
@@ -157,16 +157,16 @@ def calibration(table: pd.DataFrame) -> dict[str, Any]:
         return {}
     sure = known["confidence"].to_numpy(dtype=float)
     right = known["accuracy"].to_numpy(dtype=float)
-    place = np.clip((sure * BINS).astype(int), 0, BINS - 1)
+    place = np.clip((sure * _BINS).astype(int), 0, _BINS - 1)
     bins = [
         {
-            "low": b / BINS,
-            "high": (b + 1) / BINS,
+            "low": b / _BINS,
+            "high": (b + 1) / _BINS,
             "n": int((place == b).sum()),
             "confidence": float(sure[place == b].mean()),
             "accuracy": float(right[place == b].mean()),
         }
-        for b in range(BINS)
+        for b in range(_BINS)
         if (place == b).any()
     ]
     error = sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in bins) / len(known)
@@ -202,9 +202,9 @@ def fractions(table: pd.DataFrame, rows: int, metrics: Sequence[str]) -> list[di
         [{"fraction", "n", "accuracy", "accuracy_lower_case_only", metric…}]; the second accuracy
         is the study's own for its baselines, without normalisation.
     """
-    plain = lower_case_only(table)
+    plain = _lower_case_only(table)
     found = []
-    for fraction in STUDY_FRACTIONS:
+    for fraction in _STUDY_FRACTIONS:
         n = int(rows * fraction)
         if 0 < n <= len(table):
             part = table.iloc[:n]
@@ -221,7 +221,7 @@ def fractions(table: pd.DataFrame, rows: int, metrics: Sequence[str]) -> list[di
     return found
 
 
-def lower_case_only(table: pd.DataFrame) -> NDArray[np.float64]:
+def _lower_case_only(table: pd.DataFrame) -> NDArray[np.float64]:
     """[n] 1 where the lower-cased strings are equal: how the study scored its baselines."""
     same = table["prediction"].str.lower() == table["answer"].str.lower()
     return np.asarray(same & (table["error"] == ""), dtype=np.float64)
@@ -233,6 +233,6 @@ def study_variants(table: pd.DataFrame) -> dict[str, float]:
     Lower-cased strings for the baselines; for the fine-tuned model F1, under the name of accuracy.
     """
     return {
-        "accuracy_lower_case_only": float(lower_case_only(table).mean()),
+        "accuracy_lower_case_only": float(_lower_case_only(table).mean()),
         "f1_as_accuracy": float(table["f1"].fillna(0.0).mean()),
     }

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     Whole = NDArray[np.int64]
 
 BLOCK = 1000  # resamples at a time: bounds memory, doesn't change results
-CELLS = 1_000_000  # and so many draws: several arrays of this size are made
+_CELLS = 1_000_000  # and so many draws: several arrays of this size are made
 
 
-def per_cluster(values: Floats, clusters: Whole) -> tuple[Floats, Floats]:
+def _per_cluster(values: Floats, clusters: Whole) -> tuple[Floats, Floats]:
     """Sums [G, M] and counts [G, M] of values [n, M] within clusters; NaN isn't counted."""
     groups = int(clusters.max()) + 1 if len(clusters) else 0
     known = ~np.isnan(values)
@@ -31,15 +31,15 @@ def per_cluster(values: Floats, clusters: Whole) -> tuple[Floats, Floats]:
     return sums, counts
 
 
-def block_size(groups: int) -> int:
+def _block_size(groups: int) -> int:
     """Resamples of so many clusters at a time."""
-    return max(1, min(BLOCK, CELLS // max(1, groups)))
+    return max(1, min(BLOCK, _CELLS // max(1, groups)))
 
 
-def draws(groups: int, resamples: int, seed: int) -> Iterator[tuple[slice, Floats]]:
+def _draws(groups: int, resamples: int, seed: int) -> Iterator[tuple[slice, Floats]]:
     """How often each of G clusters is drawn in resamples with replacement: blocks of [rows, G]."""
     rng = np.random.default_rng(seed)
-    size = block_size(groups)
+    size = _block_size(groups)
     for start in range(0, resamples, size):
         rows = min(size, resamples - start)
         drawn = rng.integers(0, groups, size=(rows, groups))
@@ -60,12 +60,12 @@ def bootstrap(values: Floats, clusters: Whole, resamples: int, seed: int) -> Flo
     Returns:
         [R, M] resampled means; NaN where a resample has no score at all.
     """
-    sums, counts = per_cluster(values, clusters)
+    sums, counts = _per_cluster(values, clusters)
     if (counts == counts[:, :1]).all():  # nothing missing: one column of counts will do
         counts = counts[:, :1]
     means = np.empty((values.shape[1], resamples)).T  # columns in one piece: they are sorted later
     with np.errstate(invalid="ignore"):
-        for block, weights in draws(len(sums), resamples, seed):
+        for block, weights in _draws(len(sums), resamples, seed):
             means[block] = (weights @ sums) / (weights @ counts)
     return means
 
@@ -82,11 +82,11 @@ def bootstrap_slices(
     """
     parts, models = inside.shape[1], values.shape[1]
     cells = (inside[:, :, None] * values[:, None, :]).reshape(len(values), -1)  # [n, K * M]
-    sums, _ = per_cluster(cells, clusters)
-    counts, _ = per_cluster(inside.astype(np.float64), clusters)
+    sums, _ = _per_cluster(cells, clusters)
+    counts, _ = _per_cluster(inside.astype(np.float64), clusters)
     means = np.empty((parts * models, resamples)).T
     with np.errstate(invalid="ignore"):
-        for block, weights in draws(len(sums), resamples, seed):
+        for block, weights in _draws(len(sums), resamples, seed):
             drawn = (weights @ sums).reshape(-1, parts, models) / (weights @ counts)[:, :, None]
             means[block] = drawn.reshape(len(drawn), -1)
     return means
@@ -132,11 +132,11 @@ def permutation_p(differences: Floats, clusters: Whole, resamples: int, seed: in
     once (Good, 2005, ch. 3). p = (1 + hits) / (1 + resamples) (Phipson & Smyth, 2010), a hit being
     |sum of s_g D_g| >= |sum of D_g| with D_g the sum within an image and s_g = ±1 at random.
     """
-    sums, _ = per_cluster(differences, clusters)
+    sums, _ = _per_cluster(differences, clusters)
     rng = np.random.default_rng(seed)
     observed = np.abs(sums.sum(0))
     hits = np.zeros(differences.shape[1])
-    size = block_size(len(sums))
+    size = _block_size(len(sums))
     for start in range(0, resamples, size):
         rows = min(size, resamples - start)
         signs = rng.integers(0, 2, size=(rows, len(sums))) * 2.0 - 1.0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from abo_vqa.config import ScorersConfig
 
-Pair = tuple[str, str]
+_Pair = tuple[str, str]
 BERTSCORE = ("bertscore_precision", "bertscore_recall", "bertscore_f1", "bertscore_f1_rescaled")
 WORDNET = ("meteor", "wup", "alias_accuracy")
 LEXICAL: dict[str, lexical.Score] = {
@@ -46,12 +46,12 @@ class Scores:
         signature: metric → how it was computed.
     """
 
-    place: Mapping[Pair, int]
+    place: Mapping[_Pair, int]
     values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     signature: dict[str, str] = field(default_factory=dict)
 
     def rows(
-        self, pairs: Sequence[Pair], failed: NDArray[np.bool_]
+        self, pairs: Sequence[_Pair], failed: NDArray[np.bool_]
     ) -> dict[str, NDArray[np.float64]]:
         """metric → [n] scores of these rows; NaN where a row failed and so has none."""
         places = [self.place[p] for p, bad in zip(pairs, failed, strict=True) if not bad]
@@ -63,7 +63,7 @@ class Scores:
 
 
 def score_pairs(
-    pairs: Iterable[Pair],
+    pairs: Iterable[_Pair],
     metrics: Sequence[str],
     *,
     references: Iterable[str] = (),
@@ -88,18 +88,18 @@ def score_pairs(
         if name in functions:
             values = [functions[name](*pair) for pair in distinct]
             scores.values[name] = np.array(values, dtype=np.float64)
-            scores.signature[name] = lexical_signature(name, alias_table)
+            scores.signature[name] = _lexical_signature(name, alias_table)
     if scorers is not None:
         if set(metrics) & set(BERTSCORE):
-            add_bertscore(scores, distinct, metrics, references, scorers, device)
+            _add_bertscore(scores, distinct, metrics, references, scorers, device)
         if "bartscore" in metrics:
-            add_bartscore(scores, distinct, scorers, device)
+            _add_bartscore(scores, distinct, scorers, device)
     return scores
 
 
-def add_bertscore(
+def _add_bertscore(
     scores: Scores,
-    distinct: Sequence[Pair],
+    distinct: Sequence[_Pair],
     metrics: Sequence[str],
     references: Iterable[str],
     scorers: ScorersConfig,
@@ -123,8 +123,8 @@ def add_bertscore(
     scores.signature.update({name: made[name] for name in BERTSCORE if name in metrics})
 
 
-def add_bartscore(
-    scores: Scores, distinct: Sequence[Pair], scorers: ScorersConfig, device: str
+def _add_bartscore(
+    scores: Scores, distinct: Sequence[_Pair], scorers: ScorersConfig, device: str
 ) -> None:
     from abo_vqa.evaluation.bartscore import BartScore
 
@@ -134,7 +134,7 @@ def add_bartscore(
     scores.signature["bartscore"] = scorer.signature()
 
 
-def lexical_signature(name: str, alias_table: Path | None) -> str:
+def _lexical_signature(name: str, alias_table: Path | None) -> str:
     """How a metric without a neural model is computed, with the versions that decide its value."""
     if name in ("meteor", "wup", "bleu"):
         nltk = f"NLTK {version('nltk')}"

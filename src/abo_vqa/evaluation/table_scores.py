@@ -60,7 +60,7 @@ def summarise(rows: pd.DataFrame, scored: pd.DataFrame, config: Config) -> dict[
     ):
         known = ~np.isnan(column)
         if known.any():
-            low, high = sure(column[known], clusters[known], bounds, settings.confidence)
+            low, high = _sure(column[known], clusters[known], bounds, settings.confidence)
             found[str(name)] = {"mean": float(column[known].mean()), "low": low, "high": high}
     answered = int((rows["error"] == "").sum())
     summary: dict[str, Any] = {"rows": len(rows), "answered": answered}
@@ -71,7 +71,7 @@ def summarise(rows: pd.DataFrame, scored: pd.DataFrame, config: Config) -> dict[
     return {**summary, "resampled": resampled, "metrics": found}
 
 
-def sure(
+def _sure(
     values: NDArray[np.float64],
     clusters: NDArray[np.int64],
     bounds: tuple[float, float],

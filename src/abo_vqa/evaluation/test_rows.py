@@ -26,7 +26,7 @@ def describe_rows(test: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
     rows["answer_type"] = [questions.answer_type(answer) for answer in answers]
     rows["answer_words"] = [str(len(answer.split())) for answer in answers]
     known = Counter(norm(answer) for answer in train["answer"])
-    rows["answer_frequency"] = [frequency(known[answer]) for answer in answers]
+    rows["answer_frequency"] = [_frequency(known[answer]) for answer in answers]
     rows["image_rows"] = rows.groupby("image_path")["row_id"].transform("size")
     rows["product_type"] = test["product_type"].to_numpy() if "product_type" in test else ""
     asked = {question.lower() for question in train["question"]}
@@ -38,7 +38,7 @@ def describe_rows(test: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def frequency(n: int) -> str:
+def _frequency(n: int) -> str:
     """How often train has an answer, in powers of ten: "0", "1-9", "10-99", …"""
     if n == 0:
         return "0"

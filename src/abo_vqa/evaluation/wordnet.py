@@ -16,15 +16,15 @@ from typing import Any
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.scratch import cache, cache_folders
 
-PACKAGE = "wordnet-base"
-SECONDS = 20  # without an answer before a server counts as unreachable
+_PACKAGE = "wordnet-base"
+_SECONDS = 20  # without an answer before a server counts as unreachable
 # The 45 lexicographer files with their part of speech (1 noun, 2 verb, 3 adjective, 4 adverb), as
 # the manual page lexnames(5WN) lists them. The package leaves the file out, NLTK's reader wants it.
 FILES = ("lexnames", *(f"{kind}.{part}" for kind in ("index", "data") for part in (
     "noun", "verb", "adj", "adv")))  # what METEOR and WUP can't do without  # fmt: skip
 ADJECTIVES = ("all", "pert")
-ADVERBS = ("all",)
-NOUNS = (
+_ADVERBS = ("all",)
+_NOUNS = (
     "Tops", "act", "animal", "artifact", "attribute", "body", "cognition", "communication", "event",
     "feeling", "food", "group", "location", "motive", "object", "person", "phenomenon", "plant",
     "possession", "process", "quantity", "relation", "shape", "state", "substance", "time",
@@ -59,11 +59,11 @@ def find() -> Any:
             if reason := damage(path):
                 print(f"WordNet: {reason}; going on with the next source.", file=sys.stderr)
                 continue
-            return pointer(path)
+            return _pointer(path)
     return None
 
 
-def pointer(path: Path) -> Any:
+def _pointer(path: Path) -> Any:
     """NLTK's pointer to the WordNet in a folder or an archive."""
     import nltk
 
@@ -75,7 +75,7 @@ def damage(path: Path) -> str:
     """Which file of a WordNet is missing or cut off; "" if it is whole."""
     try:
         if path.suffix != ".zip":
-            broken = next((f for n in FILES if not ends_in_a_line(f := path / n)), None)
+            broken = next((f for n in FILES if not _ends_in_a_line(f := path / n)), None)
             return "" if broken is None else f"{broken} is missing or cut off"
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
@@ -87,7 +87,7 @@ def damage(path: Path) -> str:
         return f"{path} can't be read ({error.strerror})"
 
 
-def ends_in_a_line(file: Path) -> bool:
+def _ends_in_a_line(file: Path) -> bool:
     """Whether a text file is there and its last line is complete."""
     if not file.is_file() or not file.stat().st_size:
         return False
@@ -112,7 +112,7 @@ def ensure_wordnet() -> Any:
                 return place
     raise UserError(
         "METEOR and WUP need WordNet 3.0, and there is none: it isn't in NLTK's data folders "
-        f"({data_folder()} is one), NLTK's download failed, and so did Debian's package {PACKAGE}. "
+        f"({data_folder()} is one), NLTK's download failed, and so did Debian's package {_PACKAGE}. "
         "On a machine with network run `python -m nltk.downloader wordnet`, and copy its "
         f"nltk_data/corpora/wordnet.zip to {data_folder() / 'corpora'} here."
     )
@@ -125,7 +125,7 @@ def download() -> Any:
     import nltk
 
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SECONDS)
+    socket.setdefaulttimeout(_SECONDS)
     try:
         # Elsewhere first: a download that stops half-way must not look like a WordNet.
         with tempfile.TemporaryDirectory(dir=data_folder()) as name:
@@ -151,7 +151,7 @@ def unpack_debian() -> Any:
         folder = Path(name)
         (folder / "lists" / "partial").mkdir(parents=True)
         (folder / "archives" / "partial").mkdir(parents=True)
-        patience = ["-o", f"Acquire::http::Timeout={SECONDS}", "-o", "Acquire::Retries=1"]
+        patience = ["-o", f"Acquire::http::Timeout={_SECONDS}", "-o", "Acquire::Retries=1"]
         own = [
             "-o", f"Dir::State::Lists={folder / 'lists'}",
             "-o", f"Dir::Cache={folder}",
@@ -159,10 +159,10 @@ def unpack_debian() -> Any:
             "-o", "APT::Sandbox::User=",
         ]  # fmt: skip
         # The system's lists of packages, if it has any; else lists of our own.
-        for arguments in (["download", PACKAGE], [*own, "update"], [*own, "download", PACKAGE]):
+        for arguments in (["download", _PACKAGE], [*own, "update"], [*own, "download", _PACKAGE]):
             command = ["apt-get", "-qq", *patience, *arguments]
             subprocess.run(command, cwd=folder, capture_output=True, check=False)
-            if package := next(folder.glob(f"{PACKAGE}_*.deb"), None):
+            if package := next(folder.glob(f"{_PACKAGE}_*.deb"), None):
                 return unpack(package, folder / "tree")
     return None
 
@@ -180,12 +180,12 @@ def unpack(package: Path, tree: Path) -> Any:
     shutil.copytree(source, staged)
     shutil.rmtree(target, ignore_errors=True)  # a broken one
     staged.rename(target)
-    return pointer(target)
+    return _pointer(target)
 
 
 def lexnames() -> str:
     """The lexnames file: number, name and part of speech, tab-separated, in WordNet's order."""
-    groups = (("adj", 3, ADJECTIVES), ("adv", 4, ADVERBS), ("noun", 1, NOUNS), ("verb", 2, VERBS))
+    groups = (("adj", 3, ADJECTIVES), ("adv", 4, _ADVERBS), ("noun", 1, _NOUNS), ("verb", 2, VERBS))
     names = [(f"{kind}.{name}", part) for kind, part, group in groups for name in group]
     names.append(("adj.ppl", 3))
     return "".join(f"{i:02d}\t{name}\t{part}\n" for i, (name, part) in enumerate(names))

@@ -22,9 +22,9 @@ from abo_vqa.core.memory import out_of_memory
 if TYPE_CHECKING:
     from abo_vqa.config import CheckpointConfig
 
-DESCRIPTION = "adapter_config.json"
-WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-POINTER = b"version https://git-lfs"  # how a file begins that Git LFS hasn't fetched
+_DESCRIPTION = "adapter_config.json"
+_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+_POINTER = b"version https://git-lfs"  # how a file begins that Git LFS hasn't fetched
 
 
 @dataclass(frozen=True)
@@ -48,25 +48,25 @@ class Adapter:
         Raises:
             UserError: a file is missing or isn't what its name says.
         """
-        described = folder / DESCRIPTION
+        described = folder / _DESCRIPTION
         if not described.is_file():
             raise UserError(
-                f"no adapter in {folder} ({DESCRIPTION} is missing): "
+                f"no adapter in {folder} ({_DESCRIPTION} is missing): "
                 "run the stage `finetune`, or name another with --adapter."
             )
-        refuse_pointer(described)
+        _refuse_pointer(described)
         try:
             settings = json.loads(described.read_text(encoding="utf-8"))
             base, revision = settings.get("base_model_name_or_path"), settings.get("revision")
         except (ValueError, AttributeError) as error:
             raise UserError(f"{described} isn't a PEFT adapter's description: {error}") from error
-        weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+        weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
         if weights is None:
             raise UserError(
-                f"the adapter in {folder} has no weights ({' or '.join(WEIGHTS)}): only its "
+                f"the adapter in {folder} has no weights ({' or '.join(_WEIGHTS)}): only its "
                 "description is there. Fetch or copy the whole folder."
             )
-        return cls(folder, base or None, revision or None, tensor_names(weights))
+        return cls(folder, base or None, revision or None, _tensor_names(weights))
 
     @property
     def changes_vision(self) -> bool:
@@ -90,7 +90,7 @@ class Adapter:
                 f"the adapter in {self.folder} was made for {self.base}, but models.blip.path is "
                 f"{checkpoint.path}: on another base its answers mean nothing. Set "
                 "models.blip.path in the profile to the adapter's base, or, if both are the same "
-                f"weights, base_model_name_or_path in {self.folder / DESCRIPTION}."
+                f"weights, base_model_name_or_path in {self.folder / _DESCRIPTION}."
             )
         elif self.revision and checkpoint.revision and self.revision != checkpoint.revision:
             print(
@@ -109,7 +109,7 @@ class Adapter:
             whole = model.float()
         adapted = self.adapted(whole)
         with self.refusals():
-            untie(adapted)
+            _untie(adapted)
             return adapted.merge_and_unload()
 
     def attach(self, model: Any) -> Any:
@@ -180,17 +180,17 @@ class Adapter:
             ) from error
 
 
-def refuse_pointer(file: Path) -> None:
+def _refuse_pointer(file: Path) -> None:
     """Refuse what Git LFS left in a file's place."""
     with file.open("rb") as handle:
-        if handle.read(len(POINTER)) == POINTER:
+        if handle.read(len(_POINTER)) == _POINTER:
             raise UserError(
                 f"{file} is a Git LFS pointer, not the file itself. Run `git lfs pull` where it "
                 "comes from, and copy it again."
             )
 
 
-def tensor_names(weights: Path) -> tuple[str, ...]:
+def _tensor_names(weights: Path) -> tuple[str, ...]:
     """The names of the tensors in a file of weights.
 
     Raises:
@@ -199,7 +199,7 @@ def tensor_names(weights: Path) -> tuple[str, ...]:
     import torch
     from safetensors import SafetensorError, safe_open
 
-    refuse_pointer(weights)
+    _refuse_pointer(weights)
     try:
         if weights.suffix == ".safetensors":
             with safe_open(weights, "pt") as opened:
@@ -235,7 +235,7 @@ def same_checkpoint(one: str, other: str) -> bool:
     return first == second
 
 
-def untie(model: Any) -> None:
+def _untie(model: Any) -> None:
     """Give each layer weights of its own if one with an adapter shares some with others.
 
     The model's configuration says so, so that it is saved and loaded with all of them: it ties all

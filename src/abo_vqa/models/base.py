@@ -148,9 +148,9 @@ class VQAModel(ABC):
         Raises:
             UserError: a question is empty or too long, or a picture can't be encoded.
         """
-        refuse(self.faults(questions))
+        _refuse(self.faults(questions))
         pictures, which = distinct(images)
-        refuse([self.picture_fault(picture) for picture in pictures])
+        _refuse([self.picture_fault(picture) for picture in pictures])
         return self.answer_encoded(self.encode(pictures), which, questions) if pictures else []
 
     def rank(
@@ -165,15 +165,15 @@ class VQAModel(ABC):
             UserError: the family gives no likelihood to a text of one's choosing; a question is
                 empty, or a text too long; a picture can't be encoded.
         """
-        refuse(self.faults(questions, choices))
+        _refuse(self.faults(questions, choices))
         pictures, which = distinct(images)
-        refuse([self.picture_fault(picture) for picture in pictures])
+        _refuse([self.picture_fault(picture) for picture in pictures])
         return (
             self.rank_encoded(self.encode(pictures), which, questions, choices) if pictures else []
         )
 
 
-def refuse(faults: Sequence[str]) -> None:
+def _refuse(faults: Sequence[str]) -> None:
     """Raise the first fault as a `UserError`."""
     if fault := next(filter(None, faults), ""):
         raise UserError(f"{fault}.")

@@ -137,7 +137,7 @@ class ImagePrompted(VQAModel):
         """
         import torch
 
-        common = shared_start(prompts, self.model.config.image_token_id, keep)
+        common = _shared_start(prompts, self.model.config.image_token_id, keep)
         cache = None
         if common:
             pictures = sorted(set(which))
@@ -235,7 +235,7 @@ class ImagePrompted(VQAModel):
         }
 
 
-def shared_start(prompts: Sequence[Sequence[int]], image: int, keep: int) -> int:
+def _shared_start(prompts: Sequence[Sequence[int]], image: int, keep: int) -> int:
     """How many tokens all prompts begin with alike, the picture's among them.
 
     0 if a prompt goes on to more of the picture behind that; at least `keep` tokens stay outside.

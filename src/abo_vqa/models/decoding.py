@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-Step = Callable[["torch.Tensor"], "torch.Tensor"]
+_Step = Callable[["torch.Tensor"], "torch.Tensor"]
 """Takes the last tokens [B, 1], gives the next logits [B, V]."""
 
 
 def greedy(
-    logits: torch.Tensor, step: Step, ends: Collection[int], longest: int
+    logits: torch.Tensor, step: _Step, ends: Collection[int], longest: int
 ) -> list[tuple[list[int], float]]:
     """Take the most probable token until every row has ended.
 

@@ -13,10 +13,10 @@ from typing import Any
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.system_errors import nearest
 
-PROBE_S = 5.0  # as good as never: the hub's own retries take minutes a model
-RESERVE = 1 << 30  # bytes that a download shouldn't take from a disk
+_PROBE_S = 5.0  # as good as never: the hub's own retries take minutes a model
+_RESERVE = 1 << 30  # bytes that a download shouldn't take from a disk
 # What the loaders fetch, the first kind that a repository has.
-WEIGHTS = ("model*.safetensors", "open_clip_model.safetensors", "pytorch_model*.bin")
+_WEIGHTS = ("model*.safetensors", "open_clip_model.safetensors", "pytorch_model*.bin")
 
 
 def quiet() -> None:
@@ -65,7 +65,7 @@ def reachable() -> bool:
     if constants.HF_HUB_OFFLINE:
         return False
     try:
-        requests.head(constants.ENDPOINT, timeout=PROBE_S)
+        requests.head(constants.ENDPOINT, timeout=_PROBE_S)
     except requests.RequestException:
         print(
             "the model hub can't be reached: using what is in its cache here "
@@ -86,13 +86,13 @@ def require_room(path: str, revision: str | None) -> None:
 
     if not is_repository(path) or not reachable():
         return
-    needed = to_fetch(path, revision)
+    needed = _to_fetch(path, revision)
     if not needed:
         return
     folder = Path(constants.HF_HUB_CACHE)
     free = shutil.disk_usage(nearest(folder)).free
     what = f"{path}: {needed / 1e9:,.1f} GB of weights are to be fetched into {folder}"
-    if needed + RESERVE > free:
+    if needed + _RESERVE > free:
         raise UserError(
             f"{what}, where {free / 1e9:,.1f} GB are free. "
             "Make room, or set HF_HOME to a folder on another disk."
@@ -100,18 +100,18 @@ def require_room(path: str, revision: str | None) -> None:
     print(what, file=sys.stderr)  # the hub's bars show on a terminal only
 
 
-def to_fetch(path: str, revision: str | None) -> int:
+def _to_fetch(path: str, revision: str | None) -> int:
     """Bytes of a repository's weights that aren't in the cache; 0 where the hub doesn't say."""
     from huggingface_hub import HfApi, try_to_load_from_cache
 
     try:
-        found = HfApi().model_info(path, revision=revision, files_metadata=True, timeout=PROBE_S)
+        found = HfApi().model_info(path, revision=revision, files_metadata=True, timeout=_PROBE_S)
     except (
         Exception
     ):  # whatever the hub's client of this version raises: loading says what is wrong
         return 0
     sizes = {file.rfilename: file.size or 0 for file in found.siblings or ()}
-    for kind in WEIGHTS:
+    for kind in _WEIGHTS:
         if names := fnmatch.filter(sizes, kind):
             cached = [try_to_load_from_cache(path, name, revision=revision) for name in names]
             left = [n for n, file in zip(names, cached, strict=True) if not isinstance(file, str)]

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
     from abo_vqa.config import CheckpointConfig, ComputeConfig
 
-BYTES = {"8bit": 1.0, "4bit": 0.5}  # a weight, quantised
+_BYTES = {"8bit": 1.0, "4bit": 0.5}  # a weight, quantised
 # What libraries raise of a folder that isn't a checkpoint of theirs, or is damaged.
-UNREADABLE = (
+_UNREADABLE = (
     OSError, ValueError, RuntimeError, MemoryError, AttributeError, KeyError, TypeError,
 )  # fmt: skip
-LONGEST = 300  # characters of what a library says
+_LONGEST = 300  # characters of what a library says
 # How libraries say that weights don't fit the model they are put into.
-MISFIT = re.compile(r"state_dict|mismatch|PytorchStreamReader|pretrained", re.IGNORECASE)
+_MISFIT = re.compile(r"state_dict|mismatch|PytorchStreamReader|pretrained", re.IGNORECASE)
 
 
 def load_options(
@@ -57,11 +57,11 @@ def load_options(
         # own memory would take as much of that.
         options["device_map"] = {"": device}
     if checkpoint.quantize:
-        options["quantization_config"] = quantisation(checkpoint, device, options["dtype"])
+        options["quantization_config"] = _quantisation(checkpoint, device, options["dtype"])
     return options, device
 
 
-def quantisation(checkpoint: CheckpointConfig, device: torch.device, dtype: torch.dtype) -> Any:
+def _quantisation(checkpoint: CheckpointConfig, device: torch.device, dtype: torch.dtype) -> Any:
     """The bitsandbytes configuration for 8 or 4 bits; computation in `dtype`."""
     if find_spec("bitsandbytes") is None:
         raise UserError(
@@ -136,11 +136,11 @@ def load_whole(
     )
     mismatched = sorted(key for key, *_ in found["mismatched_keys"])
     if missing or mismatched:
-        raise incomplete(path, [*missing, *mismatched], sorted(found["unexpected_keys"]))
+        raise _incomplete(path, [*missing, *mismatched], sorted(found["unexpected_keys"]))
     return model
 
 
-def incomplete(path: str, missing: list[str], left: list[str]) -> UserError:
+def _incomplete(path: str, missing: list[str], left: list[str]) -> UserError:
     """The refusal of a checkpoint that would be filled up with random numbers."""
     from transformers import __version__
 
@@ -217,7 +217,7 @@ def weight_bytes(loader: Any, checkpoint: CheckpointConfig, options: dict[str, A
     make = getattr(loader, "from_config", None) or loader
     with torch.device("meta"):
         model = make(config)
-    each = BYTES.get(checkpoint.quantize or "", options["dtype"].itemsize)
+    each = _BYTES.get(checkpoint.quantize or "", options["dtype"].itemsize)
     return float(sum(parameter.numel() for parameter in model.parameters()) * each)
 
 
@@ -241,15 +241,15 @@ def refusals(checkpoint: CheckpointConfig, advice: str = "") -> Iterator[None]:
     path = checkpoint.path
     try:
         yield
-    except (*UNREADABLE, SafetensorError, UnpicklingError) as e:
-        reason = f"{type(e).__name__}: {' '.join(str(e).split())[:LONGEST]}".rstrip(": ")
+    except (*_UNREADABLE, SafetensorError, UnpicklingError) as e:
+        reason = f"{type(e).__name__}: {' '.join(str(e).split())[:_LONGEST]}".rstrip(": ")
         if out_of_memory(e):
             raise UserError(
                 " ".join(
                     [f"{path}: out of memory while loading the weights.", advice, f"({reason})"]
                 )
             ) from e
-        if refusal(e) or (isinstance(e, RuntimeError) and not MISFIT.search(str(e))):
+        if refusal(e) or (isinstance(e, RuntimeError) and not _MISFIT.search(str(e))):
             raise
         raise UserError(f"can't load the checkpoint {path}: {hint(path)}. ({reason})") from e
 

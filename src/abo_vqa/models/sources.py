@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from abo_vqa.models.embeddings.store import EmbeddingStore
 
 CHUNK = 8  # pictures that a thread prepares at a time
-MOST_THREADS = 8  # more would feed a GPU no faster than it takes
+_MOST_THREADS = 8  # more would feed a GPU no faster than it takes
 
-Item = TypeVar("Item")
-Loaded = TypeVar("Loaded")
+_Item = TypeVar("_Item")
+_Loaded = TypeVar("_Loaded")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class PictureBatch:
         errors = {path: self.errors[path] for path in paths if path in self.errors}
         places = [self.place[path] for path in good]
         everything = places == list(range(len(self.place)))
-        values = self.values if everything else entries(self.values, places)
+        values = self.values if everything else _entries(self.values, places)
         return PictureBatch(values, {path: at for at, path in enumerate(good)}, errors)
 
 
@@ -228,14 +228,14 @@ class PictureCache:
 
 
 def ahead(
-    items: Sequence[Item], load: Callable[[Item], Loaded]
-) -> Iterator[tuple[Item, Loaded | None]]:
+    items: Sequence[_Item], load: Callable[[_Item], _Loaded]
+) -> Iterator[tuple[_Item, _Loaded | None]]:
     """Each item with what `load` gives for it, the next one loading meanwhile.
 
     Two are in memory at a time; where that is one too many, an item comes with None.
     """
 
-    def guarded(item: Item) -> Loaded | None:
+    def guarded(item: _Item) -> _Loaded | None:
         try:
             return load(item)
         except (MemoryError, RuntimeError) as error:
@@ -256,10 +256,10 @@ def ahead(
 def usual_threads() -> int:
     """Threads that prepare pictures: the cores of this process's share, but for its main thread."""
     share = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(MOST_THREADS, share - 1))
+    return max(1, min(_MOST_THREADS, share - 1))
 
 
-def entries(values: Any, places: Sequence[int]) -> Any:
+def _entries(values: Any, places: Sequence[int]) -> Any:
     """Some entries of a tensor [P, ...] or a list of P."""
     import torch
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from abo_vqa.config import CheckpointConfig, ComputeConfig
 
-LONGEST = 1333 / 800  # of the shortest edge, as the image processor has it
+_LONGEST = 1333 / 800  # of the shortest edge, as the image processor has it
 
 
 class Vilt(VQAModel):
@@ -72,7 +72,7 @@ class Vilt(VQAModel):
         whole patches; of a narrow enough picture not one is left."""
         processor = self.processor.image_processor
         narrow, wide = sorted(picture.size)
-        longest = int(LONGEST * processor.size["shortest_edge"])
+        longest = int(_LONGEST * processor.size["shortest_edge"])
         if int(longest * narrow / wide + 0.5) >= processor.size_divisor:
             return ""
         most = longest / processor.size_divisor

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from abo_vqa.config import GenerateConfig
     from abo_vqa.remote.journal import Entry
 
-TILE_TOKENS = 258  # Gemini's count for a picture up to 384 pixels a side, and for each tile above
-LETTERS = 3  # a token of English has about four: three leaves room
+_TILE_TOKENS = 258  # Gemini's count for a picture up to 384 pixels a side, and for each tile above
+_LETTERS = 3  # a token of English has about four: three leaves room
 # What bounds the first request's price. The current models count up to 1,120 tokens for a picture
 # (at their default resolution), and the schema of the answer is paid for like text.
-MOST_PICTURE, MOST_SCHEMA = 1120, 400
+_MOST_PICTURE, _MOST_SCHEMA = 1120, 400
 
 
 def usd(usage: Usage, settings: GenerateConfig, share: float = 1.0) -> float:
@@ -29,9 +29,9 @@ def spent(entries: Iterable[Entry], settings: GenerateConfig) -> float:
     return sum(usd(entry.usage, settings, entry.price) for entry in entries)
 
 
-def picture_tokens(size: int) -> int:
+def _picture_tokens(size: int) -> int:
     """Input tokens of a picture of `size` pixels a side."""
-    return TILE_TOKENS * (1 if size <= 384 else (-(-size // 768)) ** 2)
+    return _TILE_TOKENS * (1 if size <= 384 else (-(-size // 768)) ** 2)
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Estimator:
     def tokens(self, request: Request) -> int:
         """An estimate that has not been exceeded so far."""
         letters = len(request.system) + len(request.text)
-        return int(self.ratio * (picture_tokens(self.size) + letters / LETTERS)) + 1
+        return int(self.ratio * (_picture_tokens(self.size) + letters / _LETTERS)) + 1
 
     def at_most(self, request: Request) -> int:
         """A bound that no request exceeds, for what must not cost more than it reserves.
@@ -67,9 +67,9 @@ class Estimator:
         """
         text = len(request.text.encode())
         if self.largest:
-            return self.largest + text + picture_tokens(self.size) - TILE_TOKENS
-        picture = max(MOST_PICTURE, picture_tokens(self.size))
-        return len(request.system.encode()) + text + picture + MOST_SCHEMA
+            return self.largest + text + _picture_tokens(self.size) - _TILE_TOKENS
+        picture = max(_MOST_PICTURE, _picture_tokens(self.size))
+        return len(request.system.encode()) + text + picture + _MOST_SCHEMA
 
     def learn(self, request: Request, counted: int) -> None:
         """Raise the ratio if a request turned out larger than estimated."""

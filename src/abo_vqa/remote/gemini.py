@@ -41,7 +41,7 @@ class Gemini:
             timeout=int(settings.timeout_s * 1000),
         )
         self.client: genai.Client = genai.Client(api_key=key, vertexai=False, http_options=options)
-        self.config = request_config(settings)
+        self.config = _request_config(settings)
 
     def ask(self, request: Request) -> Reply:
         config = self.config.model_copy(update={"system_instruction": request.system})
@@ -73,7 +73,7 @@ class Gemini:
             return trouble(
                 error.code, error.status or "", message, body.get("details") or [], headers
             )
-        if is_connection_trouble(error):
+        if _is_connection_trouble(error):
             return ServiceError(redact(f"{type(error).__name__}: {error}", self.secrets))
         raise error
 
@@ -81,7 +81,7 @@ class Gemini:
         self.client.close()
 
 
-def is_connection_trouble(error: Exception) -> bool:
+def _is_connection_trouble(error: Exception) -> bool:
     """Timeouts, dropped connections, bodies that break off or aren't JSON."""
     # The SDK uses httpx or its fork httpx2, whichever is installed: go by the class's name.
     by_name = any(cls.__name__ == "RequestError" for cls in type(error).__mro__)
@@ -94,7 +94,7 @@ def contents(request: Request) -> list[Any]:
     return [types.Part.from_bytes(data=request.picture, mime_type=request.mime), request.text]
 
 
-def request_config(settings: GenerateConfig) -> types.GenerateContentConfig:
+def _request_config(settings: GenerateConfig) -> types.GenerateContentConfig:
     """Decoding, structured output and safety, without the system instruction."""
     from google.genai import types
 

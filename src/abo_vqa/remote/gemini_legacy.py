@@ -22,7 +22,7 @@ from abo_vqa.remote.keys import redact
 if TYPE_CHECKING:
     from abo_vqa.config import GenerateConfig
 
-CONFIGURE = threading.Lock()
+_CONFIGURE = threading.Lock()
 
 
 class GeminiLegacy:
@@ -49,7 +49,7 @@ class GeminiLegacy:
         self.sdk = sdk
         options = {"api_endpoint": settings.base_url} if settings.base_url else None
         # The SDK has one global configuration; a client made under it keeps its key.
-        with CONFIGURE:
+        with _CONFIGURE:
             sdk.configure(api_key=key, transport="rest", client_options=options)
             self.client = get_default_generative_client()
 
@@ -80,7 +80,7 @@ class GeminiLegacy:
             answer = self.model(request).generate_content(parts, request_options=options)
         except Exception as error:
             raise self.translated(error) from None  # the original holds the request's headers
-        return to_reply(answer)
+        return _to_reply(answer)
 
     def count_tokens(self, request: Request) -> int:
         parts = [{"mime_type": request.mime, "data": request.picture}, request.text]
@@ -99,7 +99,7 @@ class GeminiLegacy:
         text = redact(str(error), self.secrets)
         if isinstance(error, GoogleAPICallError):
             headers = getattr(error.response, "headers", None)
-            status = status_of(error)
+            status = _status_of(error)
             message = re.sub(r"^[A-Z]+ \S+: ", "", redact(str(error.message), self.secrets))
             return trouble(int(error.code or 0), status, message, error.details, headers)
         if isinstance(error, (RequestException, RetryError, ConnectionError, TimeoutError)):
@@ -112,7 +112,7 @@ class GeminiLegacy:
         self.client.transport.close()
 
 
-def status_of(error: Any) -> str:
+def _status_of(error: Any) -> str:
     """The google.rpc status: the error's class knows only what belongs to its HTTP code."""
     try:
         return str(error.response.json()["error"]["status"])
@@ -120,7 +120,7 @@ def status_of(error: Any) -> str:
         return str(getattr(error.grpc_status_code, "name", "") or "")
 
 
-def to_reply(answer: Any) -> Reply:
+def _to_reply(answer: Any) -> Reply:
     """Text, finish reason, block reason and tokens of a response, whatever it lacks."""
     candidate = answer.candidates[0] if answer.candidates else None
     parts = candidate.content.parts if candidate else []
@@ -128,12 +128,12 @@ def to_reply(answer: Any) -> Reply:
     counted = answer.usage_metadata
     return Reply(
         text="".join(part.text for part in parts),
-        finish=name_of(candidate.finish_reason) if candidate else "NO_CANDIDATE",
-        blocked=name_of(reason) if reason else "",
+        finish=_name_of(candidate.finish_reason) if candidate else "NO_CANDIDATE",
+        blocked=_name_of(reason) if reason else "",
         usage=Usage(counted.prompt_token_count, counted.candidates_token_count),
     )
 
 
-def name_of(value: Any) -> str:
+def _name_of(value: Any) -> str:
     """An enumeration's name; newer values than the SDK knows come as bare numbers."""
     return str(getattr(value, "name", value))

@@ -17,37 +17,37 @@ from abo_vqa.remote.errors import (
     UnknownModelError,
 )
 
-PER_DAY = re.compile(r"per\s*day|daily|PerDay", re.IGNORECASE)
-PER_MINUTE = re.compile(r"per\s*(minute|second|hour)", re.IGNORECASE)
-DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
-SAID_DELAY = re.compile(r"retry in (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(m?s))?")
+_PER_DAY = re.compile(r"per\s*day|daily|PerDay", re.IGNORECASE)
+_PER_MINUTE = re.compile(r"per\s*(minute|second|hour)", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
+_SAID_DELAY = re.compile(r"retry in (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(m?s))?")
 # "* Quota exceeded for metric: generativelanguage.googleapis.com/…_requests, limit: 20, model: …"
-EXCEEDED = re.compile(r"metric: *(\S+?), *limit: *(\d+)")
-NO_QUOTA = re.compile(
+_EXCEEDED = re.compile(r"metric: *(\S+?), *limit: *(\d+)")
+_NO_QUOTA = re.compile(
     r"limit: *0+(?![\d.,]*\d)|(doesn't|does not) have a free quota", re.IGNORECASE
 )
 # What is about who asks and what they pay, never about a picture. The text that comes with every
 # spent quota ("check your plan and billing details") is none of it, hence the second expression.
-ACCOUNT = re.compile(
+_ACCOUNT = re.compile(
     r"FAILED_PRECONDITION|PERMISSION_DENIED|PAYMENT_REQUIRED|UNAUTHENTICATED|user location"
     r"|not (available|supported) in your (country|region|location)|billing|prepay|credits?\b"
     r"|spend(ing)? (cap|limit)|payment|suspended|deactivated|your (account|project|plan)"
     r"|this (account|project)",
     re.IGNORECASE,
 )
-SPENT_ACCOUNT = re.compile(
+_SPENT_ACCOUNT = re.compile(
     r"prepay|credits?\b[^.]*(deplet|exhaust|used up|run out|insufficient)|spend(ing)? (cap|limit)"
     r"|billing[^.]*(disabled|not (enabled|active)|closed|suspended)|suspended",
     re.IGNORECASE,
 )
 # Statuses by google.rpc's own numbers, which single answers of a batch job carry.
-RPC = {
+_RPC = {
     1: (499, "CANCELLED"), 3: (400, "INVALID_ARGUMENT"), 4: (504, "DEADLINE_EXCEEDED"),
     5: (404, "NOT_FOUND"), 7: (403, "PERMISSION_DENIED"), 8: (429, "RESOURCE_EXHAUSTED"),
     9: (400, "FAILED_PRECONDITION"), 10: (409, "ABORTED"), 11: (400, "OUT_OF_RANGE"),
     13: (500, "INTERNAL"), 14: (503, "UNAVAILABLE"), 16: (401, "UNAUTHENTICATED"),
 }  # fmt: skip
-PASSING = (408, 409, 425, 499)  # client errors that another try may not meet
+_PASSING = (408, 409, 425, 499)  # client errors that another try may not meet
 SAFETY_CATEGORIES = (
     "HARM_CATEGORY_HARASSMENT",
     "HARM_CATEGORY_HATE_SPEECH",
@@ -56,7 +56,7 @@ SAFETY_CATEGORIES = (
 )
 
 
-def of_type(details: Sequence[Any], name: str) -> list[Mapping[str, Any]]:
+def _of_type(details: Sequence[Any], name: str) -> list[Mapping[str, Any]]:
     """The google.rpc messages of one type among an error's details."""
     return [
         detail
@@ -65,17 +65,17 @@ def of_type(details: Sequence[Any], name: str) -> list[Mapping[str, Any]]:
     ]
 
 
-def retry_delay(
+def _retry_delay(
     details: Sequence[Any], headers: Mapping[str, str] | None = None, message: str = ""
 ) -> float | None:
     """Seconds that the server asks to wait: google.rpc.RetryInfo, Retry-After, or its words."""
-    for info in of_type(details, "RetryInfo"):
-        if match := DURATION.fullmatch(str(info.get("retryDelay", ""))):
+    for info in _of_type(details, "RetryInfo"):
+        if match := _DURATION.fullmatch(str(info.get("retryDelay", ""))):
             return float(match[1])
     after = (headers or {}).get("retry-after", "")
     if after.isdecimal():
         return float(after)
-    said = SAID_DELAY.search(message)
+    said = _SAID_DELAY.search(message)
     if not said or not any(said.groups()):
         return None
     hours, minutes, number, unit = said.groups()
@@ -91,38 +91,38 @@ def violations(details: Sequence[Any], message: str) -> list[Mapping[str, Any]]:
     """
     named = [
         violation
-        for failure in of_type(details, "QuotaFailure")
+        for failure in _of_type(details, "QuotaFailure")
         for violation in failure.get("violations", [])
         if isinstance(violation, Mapping)
     ]
-    exceeded = set(EXCEEDED.findall(message))
+    exceeded = set(_EXCEEDED.findall(message))
     return [
         v for v in named if (str(v.get("quotaMetric")), str(v.get("quotaValue"))) in exceeded
     ] or named
 
 
-def quota_trouble(
+def _quota_trouble(
     said: str, message: str, details: Sequence[Any], delay: float | None
 ) -> ServiceError:
     """What a 429 means: wait, come back tomorrow, or never."""
     found = violations(details, message)
-    if NO_QUOTA.search(message) or any(str(v.get("quotaValue", "")) == "0" for v in found):
+    if _NO_QUOTA.search(message) or any(str(v.get("quotaValue", "")) == "0" for v in found):
         return NoQuotaError(said)
-    if SPENT_ACCOUNT.search(message):
+    if _SPENT_ACCOUNT.search(message):
         return AccountError(said)
     names = [f"{v.get('quotaId', '')} {v.get('quotaMetric', '')}" for v in found] or [message]
-    day = any(PER_DAY.search(name) for name in names)
-    if day and not any(PER_MINUTE.search(name) for name in names):
+    day = any(_PER_DAY.search(name) for name in names)
+    if day and not any(_PER_MINUTE.search(name) for name in names):
         return DailyQuotaError(said)
     return ThrottledError(said, delay, day)
 
 
 def about_account(message: str) -> bool:
     """Whether a refusal's words are about the account, not about what was asked."""
-    return bool(ACCOUNT.search(message))
+    return bool(_ACCOUNT.search(message))
 
 
-def has_reason(details: Iterable[Any], reasons: set[str]) -> bool:
+def _has_reason(details: Iterable[Any], reasons: set[str]) -> bool:
     return any(isinstance(d, Mapping) and d.get("reason") in reasons for d in details)
 
 
@@ -138,15 +138,15 @@ def trouble(
     Args:
         message: already free of keys. details: google.rpc messages of the error's body.
     """
-    if code in RPC:
-        code, status = RPC[code][0], status or RPC[code][1]
+    if code in _RPC:
+        code, status = _RPC[code][0], status or _RPC[code][1]
     said = " ".join(f"HTTP {code} {status}: {message}".split()).rstrip(".:")
-    delay = retry_delay(details, headers, message)
+    delay = _retry_delay(details, headers, message)
     if code == 429:
-        return quota_trouble(said, message, details, delay)
+        return _quota_trouble(said, message, details, delay)
     if code == 404:
         return UnknownModelError(said)
-    if has_reason(details, {"API_KEY_INVALID", "API_KEY_EXPIRED"}):
+    if _has_reason(details, {"API_KEY_INVALID", "API_KEY_EXPIRED"}):
         return InvalidKeyError(said)
     if code == 400 and "api key" in message.lower():
         return InvalidKeyError(said)
@@ -154,6 +154,6 @@ def trouble(
         return AccountError(said)
     if code in (401, 403, 407):
         return InvalidKeyError(said)
-    if 400 <= code < 500 and code not in PASSING:
+    if 400 <= code < 500 and code not in _PASSING:
         return RequestRefusedError(said)
     return ServiceError(said, delay)

@@ -20,7 +20,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.data.pairs import Pair, Reject
 from abo_vqa.remote.contract import Usage
 
-VERSION = 1
+_VERSION = 1
 EXCUSED = "excused"  # what a reader marks an entry with that isn't held against its picture
 REOPENED = "reopened"  # the entry that takes back an image's refusals and failures before it
 DROPPED = "dropped"  # left out by the user's choice
@@ -76,11 +76,11 @@ def no_pairs(entry: Entry) -> str:
     return f"no_pairs ({entry.finish or 'unreadable'})"
 
 
-def to_line(entry: Entry) -> str:
+def _to_line(entry: Entry) -> str:
     return json.dumps(asdict(entry), ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-def from_record(record: Mapping[str, Any]) -> Entry:
+def _from_record(record: Mapping[str, Any]) -> Entry:
     """An entry from a parsed line; raises KeyError or TypeError if it isn't one."""
     known = dict(record)
     known["pairs"] = tuple(Pair(**pair) for pair in record["pairs"])
@@ -114,15 +114,15 @@ def read_journal(path: Path) -> Contents:
             if number == 0:
                 contents.header = {"version": record["abo_vqa_journal"], **record}
             else:
-                contents.entries.append(from_record(record))
+                contents.entries.append(_from_record(record))
         except (ValueError, KeyError, TypeError):
             contents.broken += 1
     if whole and not contents.header:
         raise UserError(f"{path} isn't a journal of abo-vqa: its first line isn't the header.")
-    if whole and contents.header["version"] != VERSION:
+    if whole and contents.header["version"] != _VERSION:
         raise UserError(
             f"{path} is a journal of version {contents.header['version']}; this abo-vqa "
-            f"reads version {VERSION}."
+            f"reads version {_VERSION}."
         )
     return contents
 
@@ -163,7 +163,7 @@ class Journal:
             self.handle.truncate(contents.whole)
             self.handle.seek(0, os.SEEK_END)
         if not contents.header:
-            header = {"abo_vqa_journal": VERSION, "shard": shard, "settings": dict(settings)}
+            header = {"abo_vqa_journal": _VERSION, "shard": shard, "settings": dict(settings)}
             self.write(json.dumps(header, ensure_ascii=False) + "\n")
         self.entries, self.broken = contents.entries, contents.broken
 
@@ -175,7 +175,7 @@ class Journal:
 
     def append(self, entry: Entry) -> None:
         """Put an entry on disk. When this returns, no crash can lose it."""
-        self.write(to_line(entry))
+        self.write(_to_line(entry))
 
     def close(self) -> None:
         self.handle.close()

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from abo_vqa.core.errors import UserError
 
 ONE, MANY = "GEMINI_API_KEY", "GEMINI_API_KEYS"
-HIDDEN = "<api key>"
+_HIDDEN = "<api key>"
 # Google's keys by their shape, in case a message quotes one that we never had.
-SHAPE = re.compile(r"AIza[0-9A-Za-z_\-]{10,}")
+_SHAPE = re.compile(r"AIza[0-9A-Za-z_\-]{10,}")
 
 
 def api_keys() -> list[str]:
@@ -39,5 +39,5 @@ def key_id(key: str) -> str:
 def redact(text: str, keys: Iterable[str]) -> str:
     """`text` without any of the keys; servers do quote them in error messages."""
     for key in keys:
-        text = text.replace(key, HIDDEN)
-    return SHAPE.sub(HIDDEN, text)
+        text = text.replace(key, _HIDDEN)
+    return _SHAPE.sub(_HIDDEN, text)

@@ -21,11 +21,11 @@ from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-MINUTE = 60.0
-DAY = 86_400.0
-VENDOR_ZONE = "America/Los_Angeles"  # daily quotas are reset at midnight Pacific time
+_MINUTE = 60.0
+_DAY = 86_400.0
+_VENDOR_ZONE = "America/Los_Angeles"  # daily quotas are reset at midnight Pacific time
 
-TABLES = """
+_TABLES = """
 CREATE TABLE IF NOT EXISTS calls (
     id INTEGER PRIMARY KEY, key TEXT, model TEXT, journal TEXT, pid INTEGER, started REAL,
     sent REAL, done REAL, tokens INTEGER, cost REAL);
@@ -56,28 +56,28 @@ class Wait:
 
 
 @cache
-def vendor_zone() -> tzinfo:
+def _vendor_zone() -> tzinfo:
     """The vendor's time zone; without a database of zones its winter time (an hour late)."""
     try:
-        return ZoneInfo(VENDOR_ZONE)
+        return ZoneInfo(_VENDOR_ZONE)
     except ZoneInfoNotFoundError:
         return timezone(timedelta(hours=-8))
 
 
 def day_start(now: float) -> float:
     """The vendor's last midnight before `now`."""
-    local = datetime.fromtimestamp(now, vendor_zone())
+    local = datetime.fromtimestamp(now, _vendor_zone())
     return local.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
 
 
 def next_day(now: float) -> float:
     """The vendor's next midnight after `now` (days with a clock change included)."""
-    local = datetime.fromtimestamp(now, vendor_zone())
+    local = datetime.fromtimestamp(now, _vendor_zone())
     midnight = (local + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     return midnight.timestamp()
 
 
-def alive(pid: int, started: float) -> bool:
+def _alive(pid: int, started: float) -> bool:
     """Whether the process that wrote a row still runs (a process id may have been given anew)."""
     import psutil
 
@@ -90,7 +90,7 @@ def alive(pid: int, started: float) -> bool:
 class Ledger:
     """The record of requests sent. Thread-safe; any number of processes may share the file."""
 
-    def __init__(self, path: Path, window: float = MINUTE) -> None:
+    def __init__(self, path: Path, window: float = _MINUTE) -> None:
         import psutil
 
         self.window = window
@@ -100,7 +100,7 @@ class Ledger:
         self.db.execute("PRAGMA journal_mode=WAL")
         # A killed process loses nothing; a power cut may lose the last rows, and a minute of quota.
         self.db.execute("PRAGMA synchronous=NORMAL")
-        self.db.executescript(TABLES)
+        self.db.executescript(_TABLES)
         self.bury_the_dead()
 
     def bury_the_dead(self) -> None:
@@ -108,14 +108,14 @@ class Ledger:
         now = time.time()
         with self.lock, self.db:
             self.db.execute("BEGIN IMMEDIATE")
-            self.db.execute("DELETE FROM calls WHERE done < ? AND cost IS NULL", (now - 3 * DAY,))
-            self.db.execute("DELETE FROM days WHERE day < ?", (now - 3 * DAY,))
+            self.db.execute("DELETE FROM calls WHERE done < ? AND cost IS NULL", (now - 3 * _DAY,))
+            self.db.execute("DELETE FROM days WHERE day < ?", (now - 3 * _DAY,))
             self.db.execute("DELETE FROM pauses WHERE until < ?", (now,))
             open_rows = self.db.execute(
                 "SELECT DISTINCT pid, started FROM calls WHERE done IS NULL"
             ).fetchall()
             for pid, started in open_rows:
-                if not alive(pid, started):
+                if not _alive(pid, started):
                     self.db.execute(
                         "UPDATE calls SET done = ? WHERE done IS NULL AND pid = ? AND started = ?",
                         (now, pid, started),

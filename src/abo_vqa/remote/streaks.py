@@ -18,11 +18,11 @@ from abo_vqa.remote.google_errors import about_account
 from abo_vqa.remote.journal import DROPPED, EXCUSED, REOPENED, Entry, no_pairs
 
 ALIKE = 5  # pictures in a row that fail alike before a run stops
-SAMPLE = 50  # pictures before a share of single failures is believed
-MOST_SHARE = 0.9  # of failures before a streak that are believed to be the pictures' own
-RARE = 1e-6  # how probable a streak by chance may be
+_SAMPLE = 50  # pictures before a share of single failures is believed
+_MOST_SHARE = 0.9  # of failures before a streak that are believed to be the pictures' own
+_RARE = 1e-6  # how probable a streak by chance may be
 
-VARIABLE = re.compile(r"\S*[\d/\\]\S*")
+_VARIABLE = re.compile(r"\S*[\d/\\]\S*")
 
 
 @dataclass
@@ -56,10 +56,10 @@ class Streak:
     @property
     def enough(self) -> int:
         """Failures in a row that can't be chance; more where single failures are frequent."""
-        if not self.bad or self.good + self.bad < SAMPLE:
+        if not self.bad or self.good + self.bad < _SAMPLE:
             return ALIKE
-        share = min(MOST_SHARE, self.bad / (self.good + self.bad))
-        return max(ALIKE, math.ceil(math.log(RARE) / math.log(share)))
+        share = min(_MOST_SHARE, self.bad / (self.good + self.bad))
+        return max(ALIKE, math.ceil(math.log(_RARE) / math.log(share)))
 
     @property
     def hopeless(self) -> bool:
@@ -70,7 +70,7 @@ class Streak:
 def gist(message: str) -> str:
     """An error's message without what differs from request to request: numbers, names, paths."""
     head, colon, rest = message.partition(":")
-    return f"{head}{colon}{VARIABLE.sub('#', rest)}".lower()
+    return f"{head}{colon}{_VARIABLE.sub('#', rest)}".lower()
 
 
 def fruitless(entry: Entry) -> str:
@@ -92,7 +92,7 @@ def refusal(entry: Entry) -> str | None:
     return None if entry.problem and not entry.problem.startswith("blocked") else ""
 
 
-def emptiness(entry: Entry) -> str | None:
+def _emptiness(entry: Entry) -> str | None:
     """How an entry counts in the streak of replies without pairs."""
     if entry.problem and not entry.problem.startswith("blocked"):
         return None
@@ -106,8 +106,8 @@ def excuse(entries: Sequence[Entry]) -> list[Entry]:
     counts, and so do pairs that the gate turned down: its rules may change.
     """
     order = sorted(range(len(entries)), key=lambda i: entries[i].time)
-    excused = {i for i, entry in enumerate(entries) if of_account(entry)}
-    for counts in (refusal, emptiness):
+    excused = {i for i, entry in enumerate(entries) if _of_account(entry)}
+    for counts in (refusal, _emptiness):
         excused |= streaks(entries, order, counts)
     return [
         replace(entry, problem=f"{EXCUSED}: {entry.problem or no_pairs(entry)}")
@@ -129,7 +129,7 @@ def reopened(entries: Sequence[Entry]) -> list[Entry]:
     ]
 
 
-def of_account(entry: Entry) -> bool:
+def _of_account(entry: Entry) -> bool:
     return entry.problem.startswith("refused:") and about_account(entry.problem)
 
 

@@ -14,7 +14,7 @@ from abo_vqa.reporting.pages import css, environment, script
 from abo_vqa.reporting.words import kind, label, metric_label
 
 
-class Strings:
+class _Strings:
     """Texts stored once: `add` gives a text's index."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ def payload(results: Results, pictures: Mapping[str, str | None]) -> dict[str, A
     Args:
         pictures: picture path → address of its thumbnail (a data URI or a relative path).
     """
-    strings = Strings()
+    strings = _Strings()
     models = [results.focus, *(m for m in results.ranking if m != results.focus)]
     base = results.scores[models[0]]
     images = {path: i for i, path in enumerate(dict.fromkeys(base["image_path"]))}
@@ -72,7 +72,7 @@ def payload(results: Results, pictures: Mapping[str, str | None]) -> dict[str, A
 def predicted(
     scores: pd.DataFrame,
     metrics: Sequence[str],
-    strings: Strings,
+    strings: _Strings,
     vectors: dict[tuple[float | None, ...], int],
 ) -> dict[str, Any]:
     """One model's columns; `vectors` collects the distinct rows of metric values."""

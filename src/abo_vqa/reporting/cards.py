@@ -15,10 +15,10 @@ from abo_vqa.reporting.words import count, percent
 if TYPE_CHECKING:
     from abo_vqa.config import GenerateConfig
 
-TOP = 10
+_TOP = 10
 
 
-WRITERS = {
+_WRITERS = {
     "offline": "a program that reads catalogue attributes",
     "gemini": "a vision-language model ({model})",
     "gemini-legacy": "a vision-language model ({model})",
@@ -29,7 +29,7 @@ WRITERS = {
 def writer(settings: GenerateConfig) -> str:
     """What wrote the questions. Of a table, what others may know: not where it lies on a disk."""
     file = settings.file and shown_path(settings.file)
-    return WRITERS[settings.annotator].format(model=settings.model, file=file)
+    return _WRITERS[settings.annotator].format(model=settings.model, file=file)
 
 
 def shown_path(path: Path) -> str:
@@ -43,7 +43,7 @@ def kind_of_answers(answers: Iterable[str]) -> str:
     return f"short answers, {count(longer)} of several words," if longer else "one-word answers"
 
 
-def describe(results: Results) -> dict[str, Any]:
+def _describe(results: Results) -> dict[str, Any]:
     """What the VQA set holds: sizes of both sides, kinds of questions, frequent answers."""
     both = pd.concat([results.train, results.test], ignore_index=True)
     sides = [
@@ -53,20 +53,20 @@ def describe(results: Results) -> dict[str, Any]:
           for name, column in (("pictures", "image_path"), ("questions", "question"),
                                ("answers", "answer"))),
     ]  # fmt: skip
-    answers = frequent(both["answer"])[:TOP]
+    answers = _frequent(both["answer"])[:_TOP]
     kinds = both["question_kind"] if "question_kind" in both else pd.Series(dtype=object)
     return {
         "images": both["image_path"].nunique(),
         "product_types": results.balanced["product_type"].nunique(),
         "sides": sides,
-        "kinds": frequent(kinds[kinds != ""]),
+        "kinds": _frequent(kinds[kinds != ""]),
         "answers": [(name or "(empty)", n) for name, n in answers],
         "top_ten": sum(n for _, n in answers) / max(1, len(both)),
         "writer": writer(results.config.generate),
     }
 
 
-def model_facts(results: Results) -> list[tuple[str, Any]]:
+def _model_facts(results: Results) -> list[tuple[str, Any]]:
     """Base, adapter and training of the fine-tuned model, as configured."""
     config = results.config
     base, lora = config.models.blip, config.lora
@@ -84,7 +84,7 @@ def model_facts(results: Results) -> list[tuple[str, Any]]:
     ]  # fmt: skip
 
 
-def frequent(values: pd.Series) -> list[tuple[str, int]]:
+def _frequent(values: pd.Series) -> list[tuple[str, int]]:
     """Values by frequency, equal ones alphabetically."""
     counts = values.value_counts()
     return sorted(((str(k), int(n)) for k, n in counts.items()), key=lambda item: (-item[1], item))
@@ -99,9 +99,9 @@ def render_cards(results: Results, values: Mapping[str, Any]) -> dict[str, str]:
     templates = environment()
     return {
         "model.md": templates.get_template("model_card.md.j2").render(
-            **values, model=model_facts(results)
+            **values, model=_model_facts(results)
         ),
         "data.md": templates.get_template("data_card.md.j2").render(
-            **values, data=describe(results)
+            **values, data=_describe(results)
         ),
     }

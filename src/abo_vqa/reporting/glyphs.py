@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIRST = "DejaVu Sans"  # matplotlib's own: its characters look the same on every machine
-PLACEHOLDERS = "Last Resort"  # a font that has a box for everything
-SPELT = 4  # characters of a word given as code points; the rest is an ellipsis
+_PLACEHOLDERS = "Last Resort"  # a font that has a box for everything
+_SPELT = 4  # characters of a word given as code points; the rest is an ellipsis
 
 
 @cache
@@ -34,7 +34,7 @@ def installed() -> tuple[tuple[str, str], ...]:
     found = {
         (font.name, font.fname)
         for font in fontManager.ttflist
-        if font.style == "normal" and PLACEHOLDERS not in font.name
+        if font.style == "normal" and _PLACEHOLDERS not in font.name
     }
     return tuple(sorted(found, key=lambda font: (font[0] != FIRST, font)))
 
@@ -62,7 +62,7 @@ def spelt(text: str) -> str:
             codes.append(f"U+{ord(character):04X}")
             continue
         if codes:
-            shown.append(" ".join(codes[:SPELT]) + ("…" if len(codes) > SPELT else ""))
+            shown.append(" ".join(codes[:_SPELT]) + ("…" if len(codes) > _SPELT else ""))
             codes = []
         shown.append(character)
     return "".join(shown)

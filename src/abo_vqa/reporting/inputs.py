@@ -103,7 +103,7 @@ def load(config: Config, reports: Path = REPORTS, data: Path = DATA) -> Results:
     if not metrics:
         raise UserError(f"{reports / 'metrics.json'} names no model. Run `dvc repro evaluate`.")
     types = read_table(data / "types.csv", ("product_type", "clean", "balanced"))
-    scores = {model: read_scores(reports / "scores" / f"{model}.parquet") for model in metrics}
+    scores = {model: _read_scores(reports / "scores" / f"{model}.parquet") for model in metrics}
     return Results(
         config=config,
         metrics=metrics,
@@ -125,7 +125,7 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
-def read_scores(path: Path) -> pd.DataFrame:
+def _read_scores(path: Path) -> pd.DataFrame:
     """One model's scores, row by row."""
     if not path.is_file():
         raise UserError(f"no scores at {path}. Run `dvc repro evaluate`.")

@@ -15,8 +15,8 @@ from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.provenance import provenance
 from abo_vqa.reporting.style import Drawing
 
-TEMPLATES = Path(__file__).parent / "templates"
-CONTENTS = (
+_TEMPLATES = Path(__file__).parent / "templates"
+_CONTENTS = (
     ("answer", "The answer"),
     ("study", "Beside the study"),
     ("models", "Models against each other"),
@@ -63,14 +63,14 @@ def environment() -> Environment:
 
 
 def css(*names: str) -> str:
-    return "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
+    return "\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in names)
 
 
 def script(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def svg_uri(svg: str) -> str:
+def _svg_uri(svg: str) -> str:
     """An SVG as an image address: its styles and ids stay its own."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
 
@@ -89,7 +89,7 @@ def context(
         errors: the error cards (`tables.errors`).
     """
     figures: dict[str, Any] = {
-        name: {"uri": svg_uri(svg), "title": d.title, "note": d.note, "caption": d.caption}
+        name: {"uri": _svg_uri(svg), "title": d.title, "note": d.note, "caption": d.caption}
         for name, (d, svg) in drawings.items()
     }
     made = provenance(results.config)
@@ -98,7 +98,7 @@ def context(
     return {
         "title": results.config.report.title,
         "config": results.config,
-        "contents": [entry for entry in CONTENTS if entry[0] not in missing_sections],
+        "contents": [entry for entry in _CONTENTS if entry[0] not in missing_sections],
         "conclusion": sentences.conclusion(results),
         "findings": sentences.findings(results),
         "headline": tables.headline(results),

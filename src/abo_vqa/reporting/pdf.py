@@ -11,31 +11,31 @@ from pathlib import Path
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import atomic_write
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome",
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome",
             "msedge", "microsoft-edge")  # fmt: skip
 APPS = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
 )
 # A browser that minds its own business: no first run, updates, telemetry or shared profile.
-QUIET = ("--headless", "--disable-gpu", "--no-first-run", "--no-default-browser-check",
+_QUIET = ("--headless", "--disable-gpu", "--no-first-run", "--no-default-browser-check",
          "--disable-background-networking", "--disable-sync", "--disable-extensions",
          "--disable-component-update", "--hide-scrollbars")  # fmt: skip
-TIMEOUT_S = 120
+_TIMEOUT_S = 120
 
 
 def find_browser() -> str | None:
     """A Chromium-like browser: `$BROWSER_PATH`, else one on the path, else an app."""
     if named := os.environ.get("BROWSER_PATH"):
         return named
-    on_path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    on_path = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
     return on_path or next((app for app in APPS if Path(app).is_file()), None)
 
 
 def quiet_browser(browser: str, profile: Path) -> list[str]:
     """The command that starts it with a fresh profile; root needs the sandbox off."""
     sandbox = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    return [browser, *QUIET, *sandbox, f"--user-data-dir={profile}"]
+    return [browser, *_QUIET, *sandbox, f"--user-data-dir={profile}"]
 
 
 def print_pdf(page: Path, target: Path) -> Path:
@@ -49,7 +49,7 @@ def print_pdf(page: Path, target: Path) -> Path:
     browser = find_browser()
     if browser is None:
         raise UserError(
-            f"no browser found to print the PDF with (looked for {', '.join(BROWSERS)}). Install "
+            f"no browser found to print the PDF with (looked for {', '.join(_BROWSERS)}). Install "
             "Chromium or set BROWSER_PATH; or open the report and print it from your browser."
         )
     with tempfile.TemporaryDirectory() as profile, atomic_write(target) as temporary:
@@ -57,7 +57,7 @@ def print_pdf(page: Path, target: Path) -> Path:
         command += ["--no-pdf-header-footer", f"--print-to-pdf={temporary}"]
         command += [page.resolve().as_uri()]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise UserError(f"{browser} couldn't print the report: {error}") from error
         if done.returncode or not temporary.stat().st_size:

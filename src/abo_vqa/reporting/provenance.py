@@ -15,10 +15,10 @@ from abo_vqa.config import Config
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.paths import BALANCED, EVALUATION, METRICS, TEST, TRAIN, TRAINING, VQA
 
-FILES = (BALANCED, VQA, TRAIN, TEST, TRAINING, EVALUATION, METRICS)
+_FILES = (BALANCED, VQA, TRAIN, TEST, TRAINING, EVALUATION, METRICS)
 # What fits this machine, and no result depends on but for rounding.
-MACHINE = re.compile(r"(embed|models\..*|scorers\..*)\.batch_size|compute\.device")
-PACKAGES = (
+_MACHINE = re.compile(r"(embed|models\..*|scorers\..*)\.batch_size|compute\.device")
+_PACKAGES = (
     "abo-vqa", "torch", "transformers", "peft", "open_clip_torch", "bert-score", "nltk",
     "rouge-score", "scikit-learn", "numpy", "pandas", "pillow", "matplotlib", "dvc", "mlflow",
 )  # fmt: skip
@@ -31,7 +31,7 @@ def provenance(config: Config) -> dict[str, Any]:
         "params": [
             (name, value)
             for name, value in settings(config.model_dump(mode="json"))
-            if not MACHINE.fullmatch(name)
+            if not _MACHINE.fullmatch(name)
         ],
         "versions": versions(),
     }
@@ -39,18 +39,18 @@ def provenance(config: Config) -> dict[str, Any]:
 
 def hashes() -> list[tuple[str, str]]:
     """MD5 of the tables and results as DVC records them; folders' hashes come from dvc.lock."""
-    found = [(file.as_posix(), file_md5(file)) for file in FILES if file.is_file()]
+    found = [(file.as_posix(), file_md5(file)) for file in _FILES if file.is_file()]
     folders = {
         path: md5
-        for name, stage in locked_stages().items()
+        for name, stage in _locked_stages().items()
         if name != "report"
-        for path, md5 in files_of(stage).items()
+        for path, md5 in _files_of(stage).items()
         if md5.endswith(".dir") and not path.startswith("src/")
     }
     return sorted([*found, *folders.items()])
 
 
-def locked_stages() -> dict[str, dict[str, Any]]:
+def _locked_stages() -> dict[str, dict[str, Any]]:
     """The stages in dvc.lock, {} if there is none."""
     lock = Path("dvc.lock")
     if not lock.is_file():
@@ -61,7 +61,7 @@ def locked_stages() -> dict[str, dict[str, Any]]:
     return stages
 
 
-def files_of(stage: Mapping[str, Any]) -> dict[str, str]:
+def _files_of(stage: Mapping[str, Any]) -> dict[str, str]:
     """What a stage of dvc.lock read and wrote: path → MD5 ("" for what has none)."""
     items = [*stage.get("deps", []), *stage.get("outs", [])]
     return {item["path"]: str(item.get("md5", "")) for item in items}
@@ -69,10 +69,10 @@ def files_of(stage: Mapping[str, Any]) -> dict[str, str]:
 
 def recorded(stage: str, *files: str | Path) -> dict[str, Any] | None:
     """A stage's entry in dvc.lock if all these files are as it read or wrote them, else None."""
-    entry = locked_stages().get(stage)
+    entry = _locked_stages().get(stage)
     if entry is None:
         return None
-    known = files_of(entry)
+    known = _files_of(entry)
     same = all(
         Path(file).is_file() and known.get(Path(file).as_posix()) == file_md5(file)
         for file in files
@@ -95,7 +95,7 @@ def settings(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
 def versions() -> list[tuple[str, str]]:
     """Versions of Python and of the libraries that results depend on."""
     found = [("python", platform.python_version())]
-    for name in PACKAGES:
+    for name in _PACKAGES:
         try:
             found.append((name, version(name)))
         except PackageNotFoundError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.words import count, kind, label, listing, part, percent, points, span
 
-WEAK = 3  # slices named in words
+_WEAK = 3  # slices named in words
 
 
 def conclusion(results: Results) -> str:
@@ -20,14 +20,14 @@ def conclusion(results: Results) -> str:
     compared = []
     if results.best_zero_shot and model == "finetuned":
         name = f"{label(results.best_zero_shot)}, the best zero-shot model,"
-        compared.append(versus(results, model, results.best_zero_shot, name))
+        compared.append(_versus(results, model, results.best_zero_shot, name))
     if results.best_blind and model != results.best_blind:
         name = "the best baseline that never sees a picture"
-        compared.append(versus(results, model, results.best_blind, name))
+        compared.append(_versus(results, model, results.best_blind, name))
     return f"{sentence}: {listing(compared).removesuffix(',')}." if compared else f"{sentence}."
 
 
-def versus(results: Results, a: str, b: str, name: str) -> str:
+def _versus(results: Results, a: str, b: str, name: str) -> str:
     """`24.1 points more than X`, or that the difference isn't significant."""
     difference = results.metrics[a]["accuracy"] - results.metrics[b]["accuracy"]
     pair = results.pair(a, b)
@@ -44,10 +44,10 @@ def findings(results: Results) -> list[str]:
     if blind is not None:
         floor = results.metrics[blind]["accuracy"]
         zero_shot = [m for m in results.ranking if kind(m) == "zero-shot"]
-        beaten = [m for m in zero_shot if not clears(results, m, blind)]
+        beaten = [m for m in zero_shot if not _clears(results, m, blind)]
         said.append(
             f"The floor is {percent(floor)}: {label(blind)} reaches it without the picture. "
-            + beyond_chance(zero_shot, beaten, len(results.evaluation.get("pairs", [])))
+            + _beyond_chance(zero_shot, beaten, len(results.evaluation.get("pairs", [])))
         )
         unfinished = [label(m) for m in results.evaluation.get("unfinished_fits", [])]
         if unfinished:
@@ -55,7 +55,7 @@ def findings(results: Results) -> list[str]:
                 f"The fit of {listing(unfinished)} was stopped before its end: the floor may be "
                 "higher than it is here."
             )
-        types = gains_by_type(results, results.focus)
+        types = _gains_by_type(results, results.focus)
         better = [f"{name} ({points(gain)})" for name, gain in types if gain > 0]
         if better:
             said.append(
@@ -65,7 +65,7 @@ def findings(results: Results) -> list[str]:
     weak = [
         f"{part(found['slice'], found['value'])} ({percent(found['accuracy'])} of "
         f"{count(found['n'])})"
-        for found in results.evaluation.get("worst_slices", [])[:WEAK]
+        for found in results.evaluation.get("worst_slices", [])[:_WEAK]
     ]
     if weak:
         overall = percent(results.metrics[results.focus]["accuracy"])
@@ -81,7 +81,7 @@ def findings(results: Results) -> list[str]:
     return said
 
 
-def beyond_chance(models: list[str], beaten: list[str], pairs: int) -> str:
+def _beyond_chance(models: list[str], beaten: list[str], pairs: int) -> str:
     """How many of `models` clear the floor, given those that don't, after correction for `pairs`.
 
     A single interval may leave out 0 where the corrected test doesn't call a difference real.
@@ -100,7 +100,7 @@ def beyond_chance(models: list[str], beaten: list[str], pairs: int) -> str:
     )
 
 
-def clears(results: Results, model: str, blind: str) -> bool:
+def _clears(results: Results, model: str, blind: str) -> bool:
     """Whether a model is better than blind beyond chance."""
     pair = results.pair(model, blind)
     if pair is None:
@@ -108,7 +108,7 @@ def clears(results: Results, model: str, blind: str) -> bool:
     return bool(pair["difference"] > 0 and pair.get("significant", pair["low"] > 0))
 
 
-def gains_by_type(results: Results, model: str) -> list[tuple[str, float]]:
+def _gains_by_type(results: Results, model: str) -> list[tuple[str, float]]:
     """Accuracy minus the best blind baseline's, within each question type."""
     blind = [m for m in results.metrics if kind(m) == "blind"]
     gains = []

@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe & Ito (2008), "Color Universal Design": told apart with any common colour blindness.
-BLUE, SKY, GREEN, ORANGE = "#0072B2", "#56B4E9", "#009E73", "#E69F00"
-VERMILION, PURPLE, YELLOW, BLACK = "#D55E00", "#CC79A7", "#F0E442", "#000000"
-CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK)
+BLUE, SKY, _GREEN, ORANGE = "#0072B2", "#56B4E9", "#009E73", "#E69F00"
+VERMILION, _PURPLE, _YELLOW, _BLACK = "#D55E00", "#CC79A7", "#F0E442", "#000000"
+CYCLE = (BLUE, ORANGE, _GREEN, _PURPLE, SKY, VERMILION, _BLACK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-INK, MUTED, RULE, BLIND = "#22272e", "#5c6570", "#d8dde3", "#9aa3ad"
-KIND = {"finetuned": VERMILION, "zero-shot": BLUE, "blind": BLIND}
-KIND_NAMES = {"finetuned": "fine-tuned", "zero-shot": "zero-shot", "blind": "blind (no picture)"}
-WIDTH = 7.4  # inches: the report's text column
+INK, MUTED, RULE, _BLIND = "#22272e", "#5c6570", "#d8dde3", "#9aa3ad"
+KIND = {"finetuned": VERMILION, "zero-shot": BLUE, "blind": _BLIND}
+_KIND_NAMES = {"finetuned": "fine-tuned", "zero-shot": "zero-shot", "blind": "blind (no picture)"}
+_WIDTH = 7.4  # inches: the report's text column
 DPI = 150
 # Vector figures take the page's font; PNGs the one matplotlib ships, equal on every machine.
-FONT = re.compile(r"(font(?:-family)?: *(?:[\w.]+ )*)'DejaVu Sans'[^;\"]*")
-PAGE_FONT = r"\g<1>system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+_FONT = re.compile(r"(font(?:-family)?: *(?:[\w.]+ )*)'DejaVu Sans'[^;\"]*")
+_PAGE_FONT = r"\g<1>system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
-RC = {
+_RC = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
@@ -86,7 +86,7 @@ def styled() -> Iterator[None]:
 
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(RC)
+        mpl.rcParams.update(_RC)
         yield
 
 
@@ -100,7 +100,7 @@ def canvas(height: float, columns: int = 1, rows: int = 1, **kwargs: Any) -> tup
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout=layout)
+    figure = Figure(figsize=(_WIDTH, height), dpi=DPI, layout=layout)
     return figure, figure.subplots(rows, columns, squeeze=False, **kwargs)
 
 
@@ -140,7 +140,7 @@ def svg(figure: Figure, name: str) -> str:
         FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
     text = buffer.getvalue().decode()
     text = text[text.index("<svg") :]
-    return FONT.sub(PAGE_FONT, re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL))
+    return _FONT.sub(_PAGE_FONT, re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL))
 
 
 def percent_axis(axis: Any, digits: int = 0) -> None:
@@ -182,6 +182,6 @@ def kind_legend(target: Any, kinds: list[str], **kwargs: Any) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], marker="o", linestyle="", color=KIND[k], label=KIND_NAMES[k]) for k in kinds
+        Line2D([], [], marker="o", linestyle="", color=KIND[k], label=_KIND_NAMES[k]) for k in kinds
     ]
     target.legend(handles=handles, **kwargs)

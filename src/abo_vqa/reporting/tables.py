@@ -17,12 +17,12 @@ from abo_vqa.reporting.words import (
     percent,
 )
 
-Column = tuple[str, str, Callable[[float | None], str]]
+_Column = tuple[str, str, Callable[[float | None], str]]
 ERRORS = 24
-PAIRS = 12
+_PAIRS = 12
 LARGEST = 12  # values of a slice
-VALUES = {"True": "yes", "False": "no"}
-SLICES = (
+_VALUES = {"True": "yes", "False": "no"}
+_SLICES = (
     ("question_type", "Question type"),
     ("question_subtype", "Question type, finer"),
     ("answer_type", "Answer type"),
@@ -33,7 +33,7 @@ SLICES = (
     ("answer_frequency", "How often train has the answer"),
     ("image_rows", "Test questions about the picture"),
 )
-ORDINAL = ("answer_words", "answer_frequency", "image_rows")  # from small to large, not by size
+_ORDINAL = ("answer_words", "answer_frequency", "image_rows")  # from small to large, not by size
 
 
 def headline(results: Results) -> list[dict[str, Any]]:
@@ -118,14 +118,14 @@ def slice_tables(results: Results) -> list[dict[str, Any]]:
     chosen = [results.focus, results.best_zero_shot, results.best_blind]
     models = [m for m in dict.fromkeys(chosen) if m is not None]
     tables = []
-    for name, title in SLICES:
+    for name, title in _SLICES:
         values = {m: {str(p["value"]): p for p in results.slices(m, name)} for m in models}
         order = list(values[models[0]])
-        if name in ORDINAL:
+        if name in _ORDINAL:
             order.sort(key=lambda value: int(value.split("-")[0]))
         if len(order) > 1:
             rows = [
-                {"value": VALUES.get(value, value.replace("_", " ")),
+                {"value": _VALUES.get(value, value.replace("_", " ")),
                  "n": values[models[0]][value]["n"],
                  "cells": [values[m].get(value) for m in models]}
                 for value in order[:LARGEST]
@@ -140,7 +140,7 @@ def confused_pairs(results: Results) -> list[dict[str, Any]]:
     wrong = scores[scores["accuracy"].astype(float) < 1]
     counts = wrong.groupby(["answer", "prediction"]).size().rename("n").reset_index()
     counts = counts.sort_values(["n", "answer", "prediction"], ascending=[False, True, True])
-    return records(counts.head(PAIRS))
+    return records(counts.head(_PAIRS))
 
 
 def errors(results: Results) -> list[dict[str, Any]]:
@@ -171,7 +171,7 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]
     return leaves
 
 
-def by_model(results: Results, part: str, columns: Sequence[Column]) -> dict[str, Any] | None:
+def by_model(results: Results, part: str, columns: Sequence[_Column]) -> dict[str, Any] | None:
     """A table of one part of the evaluation (yes_no, counting, calibration), a row a model.
 
     Args:
@@ -186,20 +186,20 @@ def by_model(results: Results, part: str, columns: Sequence[Column]) -> dict[str
     return {"names": [name for _, name, _ in columns], "rows": rows} if rows else None
 
 
-YES_NO: tuple[Column, ...] = (
+YES_NO: tuple[_Column, ...] = (
     ("yes_recall", "Recall on yes", percent),
     ("yes_n", "n", count),
     ("no_recall", "Recall on no", percent),
     ("no_n", "n", count),
 )
-COUNTING: tuple[Column, ...] = (
+COUNTING: tuple[_Column, ...] = (
     ("n", "n", count),
     ("exact", "Exact", percent),
     ("within_one", "Within one", percent),
     ("mean_absolute_error", "Mean absolute error", number),
     ("not_a_number", "Not a number", count),
 )
-CALIBRATION: tuple[Column, ...] = (
+CALIBRATION: tuple[_Column, ...] = (
     ("n", "n", count),
     ("expected_calibration_error", "Expected calibration error", percent),
     ("area_under_risk_coverage", "Area under risk-coverage", number),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     from abo_vqa.data.archive import Archive
 
-QUALITY = 82  # WebP; no visible loss at this size
+_QUALITY = 82  # WebP; no visible loss at this size
 
 
 def thumbnail(archive: Archive, path: str, side: int) -> bytes | None:
@@ -34,7 +34,7 @@ def thumbnail(archive: Archive, path: str, side: int) -> bytes | None:
         return None
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = BytesIO()
-    image.save(buffer, "WEBP", quality=QUALITY, method=4)
+    image.save(buffer, "WEBP", quality=_QUALITY, method=4)
     return buffer.getvalue()
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-MINUS = "\N{MINUS SIGN}"
-LABELS = {
+_MINUS = "\N{MINUS SIGN}"
+_LABELS = {
     "blip": "BLIP",
     "blip2": "BLIP-2",
     "clip-fixed": "CLIP (fixed list)",
@@ -47,7 +47,7 @@ FOR_COMPARISON = ("meteor", "wup", "bleu")
 
 def label(model: str) -> str:
     """A model's name in tables and figures; an unknown one keeps its own."""
-    return LABELS.get(model, model)
+    return _LABELS.get(model, model)
 
 
 def kind(model: str) -> str:
@@ -80,14 +80,14 @@ def points(value: float | None, digits: int = 1) -> str:
     if value is None or math.isnan(value):
         return "–"
     text = f"{100 * value:+.{digits}f}"
-    return text.replace("-", MINUS) if float(text) else f"{0:.{digits}f}"
+    return text.replace("-", _MINUS) if float(text) else f"{0:.{digits}f}"
 
 
 def number(value: float | None, digits: int = 3) -> str:
     """0.98553 → 0.986; the minus sign is a real one."""
     if value is None or math.isnan(value):
         return "–"
-    return f"{value:.{digits}f}".replace("-", MINUS)
+    return f"{value:.{digits}f}".replace("-", _MINUS)
 
 
 def span(bounds: Sequence[float] | None, digits: int = 1, signed: bool = False) -> str:

@@ -41,7 +41,7 @@ def command(args: argparse.Namespace) -> int:
         Job.of(args.model, load_config())  # a mistake is told once, not by every process
         return launch(args.processes, ["baseline", "--model", args.model])
     if rank_and_world()[0] > 0:
-        return help_out(args.model)
+        return _help_out(args.model)
 
     def run(config: Config, log: Log = no_log) -> Summary:
         return run_blind(config) if args.model == "blind" else answer_all(args.model, config)
@@ -49,7 +49,7 @@ def command(args: argparse.Namespace) -> int:
     return execute(f"baseline@{args.model}", run, load_config())
 
 
-def help_out(name: str) -> int:
+def _help_out(name: str) -> int:
     """What processes other than the first do: their share, and no more."""
     config = load_config()
     pin_threads(config.threads)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DIGITS = dict.fromkeys((*BERTSCORE, "bartscore", "confidence", "expected_calibration_error"), ".4f")
 
 
-def read_tables(config: Config) -> Tables:
+def _read_tables(config: Config) -> Tables:
     """All that is evaluated, read before any long work.
 
     Raises:
@@ -49,7 +49,7 @@ def read_tables(config: Config) -> Tables:
 def run(config: Config, log: Log = no_log) -> Summary:
     """Write reports/metrics.json, reports/evaluation.json and reports/scores/*.parquet."""
     ensure_wordnet()  # before any long work
-    tables = read_tables(config)
+    tables = _read_tables(config)
     found = evaluate(tables, config, str(pick_device(config.compute.device)))
     shutil.rmtree(SCORES, ignore_errors=True)
     for model, table in found.scored.items():

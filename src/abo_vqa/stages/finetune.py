@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     pass
 
 # A loss differs in the sixth digit between processors; a rate is exact, and may be small.
-DIGITS = {"loss": ".3f", "validation_loss": ".3f", "lr": ".6g"}
+_DIGITS = {"loss": ".3f", "validation_loss": ".3f", "lr": ".6g"}
 
 
 def run(config: Config, log: Log = no_log) -> Summary:
@@ -72,7 +72,7 @@ def finish(config: Config, trained: TrainingResult) -> None:
         (staged / "README.md").write_text(card, encoding="utf-8")
         shutil.rmtree(ADAPTER, ignore_errors=True)
         shutil.copytree(staged, ADAPTER)
-    write_results({**trained.found, "matched": trained.matched, **history}, TRAINING, DIGITS)
+    write_results({**trained.found, "matched": trained.matched, **history}, TRAINING, _DIGITS)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

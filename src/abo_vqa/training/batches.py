@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 IGNORED = -100  # torch's label for positions that the loss leaves out
-WINDOW = 8  # batches whose rows are sorted by length: more pad less, but mix less too
+_WINDOW = 8  # batches whose rows are sorted by length: more pad less, but mix less too
 
 
 class Pictures(Protocol):
@@ -131,7 +131,7 @@ def epoch_plan(
 ) -> list[list[int]]:
     """The batches of one epoch: `rows` in a random order that seed and epoch alone decide.
 
-    Questions of like lengths meet in a batch: of every `WINDOW` batches' worth of the random order,
+    Questions of like lengths meet in a batch: of every `_WINDOW` batches' worth of the random order,
     the rows are sorted by length before they are cut; then the batches are shuffled.
 
     Args:
@@ -147,15 +147,15 @@ def epoch_plan(
     chance.shuffle(order)
     alike = [
         unit
-        for window in filled(order, WINDOW * size)
+        for window in _filled(order, _WINDOW * size)
         for unit in sorted(window, key=lambda unit: max(lengths[row] for row in unit))
     ]
-    plan = [[row for unit in batch for row in unit] for batch in filled(alike, size)]
+    plan = [[row for unit in batch for row in unit] for batch in _filled(alike, size)]
     chance.shuffle(plan)
     return plan
 
 
-def filled(units: Sequence[list[int]], size: int) -> list[list[list[int]]]:
+def _filled(units: Sequence[list[int]], size: int) -> list[list[list[int]]]:
     """Units in a row, cut wherever `size` rows are reached."""
     cut: list[list[list[int]]] = [[]]
     count = 0

@@ -6,7 +6,7 @@ from typing import Any
 
 from abo_vqa.config import Config
 
-CARD = """---
+_CARD = """---
 base_model: {base}
 library_name: peft
 pipeline_tag: visual-question-answering
@@ -45,7 +45,7 @@ anything else is outside what it was trained for. Test results are in the report
 def model_card(config: Config, found: dict[str, Any]) -> str:
     """The card's text from the configuration and what training found."""
     settings, source = config.lora, config.models.blip
-    return CARD.format(
+    return _CARD.format(
         base=source.path,
         revision=f', revision="{source.revision}"' if source.revision else "",
         r=settings.r,

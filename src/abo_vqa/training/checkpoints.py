@@ -14,7 +14,7 @@ from abo_vqa.core.memory import out_of_memory
 from abo_vqa.core.system_errors import storing
 
 # What a damaged file or a state that isn't one makes of reading it.
-DAMAGED = (
+_DAMAGED = (
     OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError,
     UnpicklingError,
 )  # fmt: skip
@@ -69,7 +69,7 @@ class Checkpoints:
                 if fits(state):
                     return state
                 why = "it isn't a state of this training"
-            except DAMAGED as error:
+            except _DAMAGED as error:
                 if out_of_memory(error):
                     raise
                 why = str(error).strip().partition("\n")[0] or type(error).__name__

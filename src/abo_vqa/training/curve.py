@@ -9,7 +9,7 @@ from abo_vqa.core.memory import peak_memory
 if TYPE_CHECKING:
     from abo_vqa.core.summary import Log
 
-POINTS = 1000  # of a curve; a chart in the browser shows a few hundred
+_POINTS = 1000  # of a curve; a chart in the browser shows a few hundred
 
 
 class Curve:
@@ -17,13 +17,13 @@ class Curve:
 
     Args:
         steps: how many there are in all.
-        every: None: so that there are at most `POINTS` points.
+        every: None: so that there are at most `_POINTS` points.
         device: whose memory is told.
     """
 
     def __init__(self, log: Log, steps: int, every: int | None, device: Any) -> None:
         self.log, self.device = log, device
-        self.every = every or -(-steps // POINTS)
+        self.every = every or -(-steps // _POINTS)
         self.clear()
 
     def clear(self) -> None:

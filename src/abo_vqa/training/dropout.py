@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import torch
 
-CHANCES = 2**16  # a mask's number takes 16 random bits
+_CHANCES = 2**16  # a mask's number takes 16 random bits
 
 
 class Dropout(torch.nn.Dropout):
     """`torch.nn.Dropout` with p rounded to 1/65,536; what is kept is scaled by the rounded p."""
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        threshold = round(self.p * CHANCES)
-        if not self.training or states.device.type != "cpu" or threshold in (0, CHANCES):
+        threshold = round(self.p * _CHANCES)
+        if not self.training or states.device.type != "cpu" or threshold in (0, _CHANCES):
             return super().forward(states)
         whole = torch.empty(-(-states.numel() // 4), dtype=torch.int64)
         whole.random_(-(2**63), None)  # all 64 bits; four numbers each
         drawn = whole.view(torch.int16)[: states.numel()].view(states.shape)
-        scale = states.new_tensor(CHANCES / (CHANCES - threshold))
-        kept = torch.where(drawn >= threshold - CHANCES // 2, scale, states.new_zeros(()))
+        scale = states.new_tensor(_CHANCES / (_CHANCES - threshold))
+        kept = torch.where(drawn >= threshold - _CHANCES // 2, scale, states.new_zeros(()))
         return states * kept
 
 

@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from abo_vqa.config import FinetuneConfig
     from abo_vqa.training.checkpoints import Checkpoints
 
-Validate = Callable[[int, int], list[float]]
+_Validate = Callable[[int, int], list[float]]
 """(process, processes) → this process's right answers, rows, summed loss, answer tokens."""
 
-STATE = {"step", "micro", "history", "trainable", "best", "optimizer", "scheduler", "scaler"}
+_STATE = {"step", "micro", "history", "trainable", "best", "optimizer", "scheduler", "scaler"}
 
-NO_ROOM = "Use a smaller lora.r, fewer lora.targets, compute.dtype: bfloat16, or a larger GPU."
+_NO_ROOM = "Use a smaller lora.r, fewer lora.targets, compute.dtype: bfloat16, or a larger GPU."
 
 
 class NonFiniteLossError(UserError):
@@ -145,7 +145,7 @@ class Trainer:
         wanted = [p.shape for p in self.trainable]
         epochs = state["history"]["epochs"]
         return (
-            set(state) == STATE
+            set(state) == _STATE
             and [t.shape for t in state["trainable"]] == wanted
             and (not epochs or [t.shape for t in state["best"]] == wanted)
         )
@@ -157,7 +157,7 @@ class Trainer:
 
     # ---- the loop
 
-    def train(self, validate: Validate, log: Log, log_every: int | None = None) -> History:
+    def train(self, validate: _Validate, log: Log, log_every: int | None = None) -> History:
         """Go through the epochs that are left; the model ends as it was after the best one.
 
         Args:
@@ -173,9 +173,9 @@ class Trainer:
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            raise UserError(f"out of memory after step {self.step}. {NO_ROOM}") from error
+            raise UserError(f"out of memory after step {self.step}. {_NO_ROOM}") from error
 
-    def go_on(self, validate: Validate, log: Log, log_every: int | None) -> History:
+    def go_on(self, validate: _Validate, log: Log, log_every: int | None) -> History:
         self.resume()
         curve = Curve(log, sum(map(len, self.plans)), log_every, self.device)
         with until_reclaimed() as reclaimed, self.bar() as bar:
@@ -247,7 +247,7 @@ class Trainer:
                 self.save()
                 saved = now
 
-    def close_epoch(self, epoch: int, validate: Validate, log: Log) -> None:
+    def close_epoch(self, epoch: int, validate: _Validate, log: Log) -> None:
         """Validate, keep what was trained if it is the best, save."""
         self.model.eval()
         right, rows, loss, tokens = self.team.total(validate(self.process, self.team.processes))
@@ -331,7 +331,9 @@ class Trainer:
         """Cut batches into twice as many parts from now on, after memory was too small."""
         self.optimizer.zero_grad(set_to_none=True)
         if not self.feed.halve(batch):
-            raise UserError(f"out of memory with a single picture's questions at a time. {NO_ROOM}")
+            raise UserError(
+                f"out of memory with a single picture's questions at a time. {_NO_ROOM}"
+            )
         if self.process == 0:
             print(f"out of memory: batches in {self.feed.micro} parts from now on", file=sys.stderr)
         release_memory()

@@ -15,7 +15,7 @@ from abo_vqa.core.errors import UserError
 if TYPE_CHECKING:
     from abo_vqa.config import CheckpointConfig, FinetuneConfig
 
-VISION = "vision_model."
+_VISION = "vision_model."
 
 
 def add_lora(
@@ -77,7 +77,7 @@ def outline(matched: list[str]) -> str:
 
 def reaches_vision(matched: list[str]) -> bool:
     """Whether the vision tower learns, so that its outputs can't be kept."""
-    return any(name.startswith(VISION) for name in matched)
+    return any(name.startswith(_VISION) for name in matched)
 
 
 def save(model: Any, processor: Any, folder: Path) -> None:

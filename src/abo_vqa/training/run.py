@@ -121,7 +121,7 @@ def readable_rows(store: EmbeddingStore) -> pd.DataFrame:
     return table[~unreadable].reset_index(drop=True)
 
 
-def pictures_for(
+def _pictures_for(
     config: Config, blip: Blip, store: EmbeddingStore, table: pd.DataFrame, stack: ExitStack,
     live: bool,
 ) -> Pictures:  # fmt: skip
@@ -171,7 +171,7 @@ def train(config: Config, log: Log = no_log) -> TrainingResult:
     folder = journal_folder(config)
     with ExitStack() as stack:
         live = reaches_vision(matched)
-        pictures = pictures_for(config, blip, store, table, stack, live)
+        pictures = _pictures_for(config, blip, store, table, stack, live)
         text = blip.model.config.text_config
         examples = Examples(
             table, blip.processor.tokenizer, text.bos_token_id, text.sep_token_id, pictures

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     import optuna
 
 
-WIDE = 10.0  # the learning rate is searched from lora.lr / WIDE to lora.lr * WIDE
+_WIDE = 10.0  # the learning rate is searched from lora.lr / WIDE to lora.lr * WIDE
 
 
 def suggest(trial: optuna.trial.BaseTrial, config: Config) -> dict[str, Any]:
     """The space that is searched, as settings of params.yaml."""
     rank = trial.suggest_categorical("r", [4, 8, 16, 32])
-    low, high = config.lora.lr / WIDE, min(config.lora.lr * WIDE, 0.5)
+    low, high = config.lora.lr / _WIDE, min(config.lora.lr * _WIDE, 0.5)
     return {
         "lora.r": rank,
         "lora.alpha": rank * trial.suggest_categorical("alpha_by_r", [1, 2]),
@@ -36,14 +36,14 @@ def suggest(trial: optuna.trial.BaseTrial, config: Config) -> dict[str, Any]:
     }
 
 
-def with_settings(config: Config, chosen: Mapping[str, Any]) -> Config:
+def _with_settings(config: Config, chosen: Mapping[str, Any]) -> Config:
     """The configuration with some of `lora`'s settings replaced."""
     changed = {name.removeprefix("lora."): value for name, value in chosen.items()}
     lora = type(config.lora).model_validate(config.lora.model_dump() | changed)
     return config.model_copy(update={"lora": lora})
 
 
-def run_trial(trial: optuna.Trial, config: Config, name: str) -> float:
+def _run_trial(trial: optuna.Trial, config: Config, name: str) -> float:
     """Train once with suggested settings; returns the best held-out accuracy.
 
     Raises:
@@ -67,7 +67,7 @@ def run_trial(trial: optuna.Trial, config: Config, name: str) -> float:
                 if trial.should_prune():
                     raise optuna.TrialPruned
 
-        tried = with_settings(config, chosen)
+        tried = _with_settings(config, chosen)
         try:
             with run.journal(tried):
                 trained = run.train(tried, watch)
@@ -80,13 +80,13 @@ def run_trial(trial: optuna.Trial, config: Config, name: str) -> float:
             raise
         else:
             best = float(trained.history.best_accuracy)
-            record_trial(tracker, trial, chosen, best)
+            _record_trial(tracker, trial, chosen, best)
     if stopped is not None:
         raise optuna.TrialPruned(str(stopped)) from stopped
     return best
 
 
-def record_trial(
+def _record_trial(
     tracker: Tracker, trial: optuna.Trial, chosen: Mapping[str, Any], accuracy: float
 ) -> None:
     """Log a trial's result; the best so far is told on the search's own run as well."""
@@ -102,11 +102,11 @@ def record_trial(
         tracker.finish(Summary(f"{accuracy:.3f}", metrics=found))
 
 
-def forget(study: optuna.Study, trial: optuna.trial.FrozenTrial, config: Config) -> None:
+def _forget(study: optuna.Study, trial: optuna.trial.FrozenTrial, config: Config) -> None:
     """Remove a trial's checkpoints once the study holds its result."""
     from abo_vqa.training.run import journal_folder
 
-    discard(journal_folder(with_settings(config, suggest(trial, config))))
+    discard(journal_folder(_with_settings(config, suggest(trial, config))))
 
 
 def open_study(config: Config, name: str, folder: Path) -> optuna.Study:
@@ -148,9 +148,9 @@ def search(config: Config, trials: int) -> tuple[float, dict[str, Any], int]:
             left = trials - len(study.get_trials(states=ended))
             if left > 0:
                 study.optimize(
-                    lambda trial: run_trial(trial, config, name),
+                    lambda trial: _run_trial(trial, config, name),
                     n_trials=left,
-                    callbacks=[partial(forget, config=config)],
+                    callbacks=[partial(_forget, config=config)],
                 )
     except Timeout as error:
         raise UserError(f"another search with these settings is running ({folder}).") from error

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from abo_vqa.models.blip.model import Blip
     from abo_vqa.training.batches import Examples
 
-BATCH = 256
+_BATCH = 256
 
 
 def hold_out(table: pd.DataFrame, config: Config) -> tuple[list[int], list[int]]:
@@ -52,7 +52,7 @@ class Validator:
         self.blip, self.examples, self.dtype = blip, examples, dtype
         self.questions, self.answers = table["question"].tolist(), table["answer"].tolist()
         self.limit: int | None = None  # rows that memory is large enough for, once it wasn't
-        self.parts = [list(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH)]
+        self.parts = [list(rows[i : i + _BATCH]) for i in range(0, len(rows), _BATCH)]
 
     def __call__(self, process: int = 0, processes: int = 1) -> list[float]:
         """This process's share: right answers, rows, summed loss, answer tokens.

@@ -25,7 +25,7 @@ class Bound:
 
 # Several times what half precision was seen to cost on a CPU (docs/doctor.md). float32 on a card
 # isn't exact either: convolutions there round their inputs to TF32.
-BOUNDS = {
+_BOUNDS = {
     "float32": Bound(answers=5e-3, gradients=1e-2),
     "float16": Bound(answers=2e-2, gradients=3e-2),
     "bfloat16": Bound(answers=8e-2, gradients=1e-1),
@@ -34,7 +34,7 @@ BOUNDS = {
 
 def bound(dtype: str) -> Bound:
     """What is allowed in a number format."""
-    return BOUNDS[dtype]
+    return _BOUNDS[dtype]
 
 
 def difference(found: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> float:

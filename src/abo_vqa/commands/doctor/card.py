@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from abo_vqa.config import Config
 
 GB = 1e9
-SLOW = (
+_SLOW = (
     "Models of real size take days on a CPU for what a GPU of 16 GB (24 GB for LLaVA) does in "
     "hours. Try parts: baselines.fraction, fewer baselines.models (docs/real-abo.md)."
 )
@@ -83,7 +83,7 @@ def device(case: Case) -> Iterator[Finding]:
     if picked:
         said = f"{picked} (compute.device: {wanted})"
         alone = picked == "cpu" and case.real and wanted == "auto"
-        yield warning("device", f"{said}; no GPU", SLOW) if alone else ok("device", said)
+        yield warning("device", f"{said}; no GPU", _SLOW) if alone else ok("device", said)
     else:
         found, _, remedy = fault.partition(". ")
         made = problem if case.real else warning

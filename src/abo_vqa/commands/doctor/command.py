@@ -27,8 +27,8 @@ from abo_vqa.core.scratch import project_root
 if TYPE_CHECKING:
     from abo_vqa.config import Config
 
-UNWELL = UserError.exit_code  # exit code: there is something to mend
-GROUPS: dict[str, list[tuple[str, Check]]] = {
+_UNWELL = UserError.exit_code  # exit code: there is something to mend
+_GROUPS: dict[str, list[tuple[str, Check]]] = {
     "machine": [
         ("python", machine.python),
         ("libraries", machine.libraries),
@@ -64,17 +64,17 @@ GROUPS: dict[str, list[tuple[str, Check]]] = {
 
 def findings(case: Case, quick: bool) -> Iterator[tuple[str, Finding]]:
     """Every finding with its group, as soon as it is made."""
-    for group, listed in GROUPS.items():
+    for group, listed in _GROUPS.items():
         for name, check in listed:
             for found in examine(name, check, case):
                 yield group, found
     if quick:
         return
-    for found in tried(case):
+    for found in _tried(case):
         yield "models", found
 
 
-def tried(case: Case) -> Iterator[Finding]:
+def _tried(case: Case) -> Iterator[Finding]:
     """The findings about models."""
     made: list[tuple[str, Check]] = []
 
@@ -89,7 +89,7 @@ def tried(case: Case) -> Iterator[Finding]:
         yield from examine(name, check, case)
 
 
-def diagnose(names: Sequence[str]) -> Case:
+def _diagnose(names: Sequence[str]) -> Case:
     """What is to be looked at: the checkout in the current folder."""
     from abo_vqa.config import load_config
     from abo_vqa.core.stage import pin_threads
@@ -148,9 +148,9 @@ def command(args: argparse.Namespace) -> int:
         raise UserError("--quick tries no model; leave out --model.")
     file = None if args.json in (None, "-") else Path(args.json).absolute()
     if file is not None:
-        require_place(Path(args.json))
+        _require_place(Path(args.json))
     os.chdir(project_root())
-    case = diagnose(args.model)
+    case = _diagnose(args.model)
     found: list[tuple[str, Finding]] = []
     group = ""
     for group_now, one in findings(case, args.quick):
@@ -168,10 +168,10 @@ def command(args: argparse.Namespace) -> int:
         print(f"\n{summary(states)}")
     if file is not None:
         write_json(report(found, states), file)
-    return UNWELL if states["problem"] else 0
+    return _UNWELL if states["problem"] else 0
 
 
-def require_place(file: Path) -> None:
+def _require_place(file: Path) -> None:
     """Find out before the checks that the findings can't be written; makes no folder.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 from abo_vqa.commands.doctor.findings import Case, Finding, ok, problem, size, warning
 from abo_vqa.data.archive import IMAGES_TAR, LISTINGS_TAR
 
-BACK = "`dvc checkout --force {}` brings the pinned files back; `dvc commit` pins what is here."
+_BACK = "`dvc checkout --force {}` brings the pinned files back; `dvc commit` pins what is here."
 
 
 def settings(case: Case) -> Iterator[Finding]:
@@ -69,7 +69,7 @@ def agreement(name: str, case: Case, path: Path) -> Finding:
         return warning(
             name, f"{pin} pins no files yet", f"`dvc commit --force {out.stage.relpath}` pins them."
         )
-    return warning(name, f"{path} isn't what {pin} pins: {found}", BACK.format(path))
+    return warning(name, f"{path} isn't what {pin} pins: {found}", _BACK.format(path))
 
 
 def pinned(root: Path, path: Path, within: bool = False) -> Any:

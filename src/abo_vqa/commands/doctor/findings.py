@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from abo_vqa.config import Config
 
 State = Literal["ok", "warning", "problem"]
-LONGEST = 600  # characters of what is found: libraries can be wordy
-REPORT = "Not foreseen. Please report it with this whole output."
+_LONGEST = 600  # characters of what is found: libraries can be wordy
+_REPORT = "Not foreseen. Please report it with this whole output."
 
 
 @dataclass(frozen=True)
@@ -118,20 +118,20 @@ def examine(name: str, check: Check, case: Case) -> Iterator[Finding]:
     except ModuleNotFoundError as error:
         yield plain(problem(name, f"{error.name} isn't installed", interpreter.REMEDY))
     except Exception as error:
-        yield plain(unforeseen(name, error))
+        yield plain(_unforeseen(name, error))
 
 
-def unforeseen(name: str, error: Exception) -> Finding:
+def _unforeseen(name: str, error: Exception) -> Finding:
     """The finding for an exception that no check foresees."""
     if refused := system_errors.refusal(error):
         return problem(name, system_errors.describe(refused), "")
-    return problem(name, f"{type(error).__name__}: {error}", REPORT)
+    return problem(name, f"{type(error).__name__}: {error}", _REPORT)
 
 
 def plain(found: Finding) -> Finding:
     """A finding whose texts are one line each, and hold no secret."""
-    return replace(found, found=one_line(found.found)[:LONGEST], advice=one_line(found.advice))
+    return replace(found, found=_one_line(found.found)[:_LONGEST], advice=_one_line(found.advice))
 
 
-def one_line(text: str) -> str:
+def _one_line(text: str) -> str:
     return " ".join(mask(text).split())

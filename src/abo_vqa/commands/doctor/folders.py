@@ -30,10 +30,10 @@ def absent(
     if path.startswith("~"):
         said = f'there is no folder {path}: "~" isn\'t expanded'
         return problem(name, said, f"Write {setting}.path in {profile} out: {home(path)}.")
-    found = lacking(path, missing)
+    found = _lacking(path, missing)
     if SAMPLE_MODELS in Path(path).parents:
         return problem(name, found, f"`dvc pull {path}`, or `make sample`.")
-    if tracked(case.root, path):
+    if _tracked(case.root, path):
         return problem(name, found, f"`dvc pull {path}`.")
     if Path(path).is_dir():
         return problem(name, found, f"Put them there, or correct {setting}.path in {profile}.")
@@ -43,7 +43,7 @@ def absent(
     return problem(name, found, f"{advice}.")
 
 
-def lacking(path: str, missing: Sequence[str]) -> str:
+def _lacking(path: str, missing: Sequence[str]) -> str:
     """What isn't there, in words."""
     if missing:
         return f"{path} lacks {len(missing)} file(s) that its index names, e.g. {missing[0]}"
@@ -58,7 +58,7 @@ def home(path: str) -> str:
         return "the whole path"
 
 
-def tracked(root: Path, path: str) -> bool:
+def _tracked(root: Path, path: str) -> bool:
     """Whether DVC can bring a folder; what is wrong with DVC's own files is another finding."""
     try:
         return pinned(root, Path(path), within=True) is not None

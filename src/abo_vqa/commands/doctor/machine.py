@@ -16,17 +16,17 @@ from abo_vqa.core.processes import cores
 from abo_vqa.core.system_errors import nearest
 from abo_vqa.core.tracking.origin import LIBRARIES
 
-LOCK = Path("requirements.lock")
+_LOCK = Path("requirements.lock")
 GB = 1e9
-ENOUGH = {False: 1.5 * GB, True: 6 * GB}  # bytes of memory: the sample's stages, the real ones
-ROOM = 0.5 * GB  # of disk, for the sample's outputs and a few experiments
+_ENOUGH = {False: 1.5 * GB, True: 6 * GB}  # bytes of memory: the sample's stages, the real ones
+_ROOM = 0.5 * GB  # of disk, for the sample's outputs and a few experiments
 # The real archives (conf/profiles/abo.lock.json has the exact sizes once they are fetched), and the
 # pictures that curation leaves of them with the study's cap.
-ARCHIVES, PICTURES = 3.1 * GB, 14_798
+_ARCHIVES, PICTURES = 3.1 * GB, 14_798
 # BLIP-base's vision output of a picture: 24 x 24 patches and the class token, 768 wide.
-VALUES = 577 * 768
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-RELINK = "`dvc config --local cache.type hardlink,copy` (docs/real-abo.md) stores them once"
+_VALUES = 577 * 768
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_RELINK = "`dvc config --local cache.type hardlink,copy` (docs/real-abo.md) stores them once"
 
 
 def python(case: Case) -> Iterator[Finding]:
@@ -41,7 +41,7 @@ def libraries(case: Case) -> Iterator[Finding]:
         yield problem("packages", f"not installed: {', '.join(missing)}", interpreter.REMEDY)
     here = {name: version for name in LIBRARIES if (version := installed(name))}
     said = ", ".join(f"{name} {version}" for name, version in here.items())
-    tested = locked(case.root / LOCK)
+    tested = locked(case.root / _LOCK)
     # What stands behind "+" is the build, which another card may need.
     other = [
         f"{name} {tested[name]}"
@@ -92,10 +92,10 @@ def memory(case: Case) -> Iterator[Finding]:
     total, free = psutil.virtual_memory().total, available_memory()
     said = f"{free / GB:.1f} GB free for a process, the machine has {total / GB:.1f} GB"
     numbers = {"free_bytes": float(free), "total_bytes": float(total)}
-    if case.config is None or free >= ENOUGH[case.real]:
+    if case.config is None or free >= _ENOUGH[case.real]:
         yield ok("memory", said, numbers)
         return
-    need = f"{ENOUGH[case.real] / GB:.1f} GB"
+    need = f"{_ENOUGH[case.real] / GB:.1f} GB"
     advice = f"Stages of this profile take up to {need}: close other programs, or raise the limit."
     yield warning("memory", said, advice, numbers)
 
@@ -110,7 +110,7 @@ def disk(case: Case) -> Iterator[Finding]:
         yield ok("disk", said, numbers)
     else:
         advice = f"Make {(needed - free) / GB:.0f} GB of room."
-        yield problem("disk", said, f"{advice} {RELINK}." if case.real else advice, numbers)
+        yield problem("disk", said, f"{advice} {_RELINK}." if case.real else advice, numbers)
 
 
 def need(case: Case) -> tuple[str, float]:
@@ -118,19 +118,19 @@ def need(case: Case) -> tuple[str, float]:
     from abo_vqa.data.archive import IMAGES_TAR
 
     if not case.real:
-        return f"about {ROOM / GB:.1f} GB", ROOM
+        return f"about {_ROOM / GB:.1f} GB", _ROOM
     config = case.settings
     copies = 1 if stored_once(case.root) else 2
-    archives = 0.0 if (case.root / config.data.raw / IMAGES_TAR).is_file() else ARCHIVES
+    archives = 0.0 if (case.root / config.data.raw / IMAGES_TAR).is_file() else _ARCHIVES
     store = case.root / "data" / "embeddings" / "vectors.npy"
-    outputs = 0.0 if store.is_file() else float(PICTURES * VALUES * BYTES[config.embed.dtype])
-    total = copies * (archives + outputs) + ROOM
+    outputs = 0.0 if store.is_file() else float(PICTURES * _VALUES * _BYTES[config.embed.dtype])
+    total = copies * (archives + outputs) + _ROOM
     parts = [
         f"archives {archives / GB:.1f} GB",
         f"vision outputs {outputs / GB:.1f} GB ({config.embed.dtype})",
     ]
     twice = ", twice, since DVC's cache keeps copies on this file system" if copies > 1 else ""
-    return f"{total / GB:.1f} GB ({' + '.join(parts)}{twice}; the rest {ROOM / GB:.1f} GB)", total
+    return f"{total / GB:.1f} GB ({' + '.join(parts)}{twice}; the rest {_ROOM / GB:.1f} GB)", total
 
 
 def stored_once(root: Path) -> bool:

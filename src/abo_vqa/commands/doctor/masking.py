@@ -9,45 +9,45 @@ from urllib.parse import unquote
 
 from abo_vqa.remote.keys import redact
 
-HIDDEN = "***"
-WORDS = "TOKENS?|KEYS?|SECRETS?|PASS|PASSWORD|PASSWD|PWD|CREDENTIALS?|AUTH|SIG|SIGNATURE"
+_HIDDEN = "***"
+_WORDS = "TOKENS?|KEYS?|SECRETS?|PASS|PASSWORD|PASSWD|PWD|CREDENTIALS?|AUTH|SIG|SIGNATURE"
 # Variables whose values are secrets, by their names.
-NAMES = re.compile(rf"(?:^|[_-])(?:API)?(?:{WORDS})(?:$|[_-])", re.IGNORECASE)
+_NAMES = re.compile(rf"(?:^|[_-])(?:API)?(?:{_WORDS})(?:$|[_-])", re.IGNORECASE)
 PARTED = re.compile(r"[\s,;]+")  # several keys in one variable
-SHORTEST = 6  # characters: "1" and "true" are no secrets, and would be hidden everywhere
+_SHORTEST = 6  # characters: "1" and "true" are no secrets, and would be hidden everywhere
 # user:password@ of an address, up to the last "@" of the word: not everybody escapes passwords.
-LOGIN = re.compile(r"([a-z][a-z0-9+.\-]*://)([^\s\"'<>]*)@", re.IGNORECASE)
+_LOGIN = re.compile(r"([a-z][a-z0-9+.\-]*://)([^\s\"'<>]*)@", re.IGNORECASE)
 # name=value in an address or a connection string, "name": "value" in JSON.
-SETTING = re.compile(
-    rf"((?:\b|[\w.-]*[_.-]|[a-z]*)(?:{WORDS})(?:[\"']?\s*:\s*[\"']|\s*=\s*[\"']?))[^\s&;,\"']+",
+_SETTING = re.compile(
+    rf"((?:\b|[\w.-]*[_.-]|[a-z]*)(?:{_WORDS})(?:[\"']?\s*:\s*[\"']|\s*=\s*[\"']?))[^\s&;,\"']+",
     re.IGNORECASE,
 )
-HUB = re.compile(r"\bhf_[A-Za-z0-9]{8,}")  # the model hub's tokens by their shape
+_HUB = re.compile(r"\bhf_[A-Za-z0-9]{8,}")  # the model hub's tokens by their shape
 
 
 def mask(text: str, environment: Mapping[str, str] = os.environ) -> str:
     """`text` without logins in addresses, keys, tokens, and the environment's secrets."""
     # The longest first: one secret may begin as another does.
-    for value in sorted(secrets(environment), key=len, reverse=True):
-        text = text.replace(value, HIDDEN)
-    text = LOGIN.sub(rf"\1{HIDDEN}@", text)
-    text = SETTING.sub(rf"\1{HIDDEN}", text)
-    return HUB.sub(HIDDEN, redact(text, ()))
+    for value in sorted(_secrets(environment), key=len, reverse=True):
+        text = text.replace(value, _HIDDEN)
+    text = _LOGIN.sub(rf"\1{_HIDDEN}@", text)
+    text = _SETTING.sub(rf"\1{_HIDDEN}", text)
+    return _HUB.sub(_HIDDEN, redact(text, ()))
 
 
-def secrets(environment: Mapping[str, str]) -> set[str]:
+def _secrets(environment: Mapping[str, str]) -> set[str]:
     """The secrets that an environment holds: values of variables called so, passwords in URLs."""
     found: set[str] = set()
     for name, value in environment.items():
-        if NAMES.search(name):
+        if _NAMES.search(name):
             found.update({value, *PARTED.split(value)})
-        for secret in passwords(value):
+        for secret in _passwords(value):
             found.update({secret, unquote(secret)})
-    return {value for value in found if len(value) >= SHORTEST and not os.path.exists(value)}  # noqa: PTH110
+    return {value for value in found if len(value) >= _SHORTEST and not os.path.exists(value)}  # noqa: PTH110
 
 
-def passwords(value: str) -> Iterator[str]:
+def _passwords(value: str) -> Iterator[str]:
     """The passwords of the addresses in a value; a user without one is a token."""
-    for _, login in LOGIN.findall(value):
+    for _, login in _LOGIN.findall(value):
         user, _, password = login.partition(":")
         yield password or user

@@ -24,7 +24,7 @@ def model_settings(case: Case) -> Iterator[Finding]:
     used = sources(config)
     models = [(key, checkpoint) for key, checkpoint in config.models if key in used]
     for key, checkpoint in models:
-        found += quantised(key, checkpoint, config)
+        found += _quantised(key, checkpoint, config)
         found += spread(key, checkpoint, config)
     if not found:
         of = ", ".join(key for key, _ in models)
@@ -49,7 +49,7 @@ def names(config: Config) -> Iterator[Finding]:
             yield problem("baselines.models", str(error), "")
 
 
-def quantised(key: str, checkpoint: CheckpointConfig, config: Config) -> Iterator[Finding]:
+def _quantised(key: str, checkpoint: CheckpointConfig, config: Config) -> Iterator[Finding]:
     """`quantize`, where the family, the packages or the device don't have it."""
     wanted, name = checkpoint.quantize, f"models.{key}"
     if not wanted:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from abo_vqa.models.base import Answer, VQAModel
 
 GB = 1e9
-QUESTION = "What color is it?"
-CHOICES = ("red", "black", "white", "yes", "two")
+_QUESTION = "What color is it?"
+_CHOICES = ("red", "black", "white", "yes", "two")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Trial:
     """What a model made of the picture and the question.
 
     Attributes:
-        encoded: the picture's encoding, flat. likelihoods: log-likelihoods of `CHOICES`, those
+        encoded: the picture's encoding, flat. likelihoods: log-likelihoods of `_CHOICES`, those
             that the model has one for; both in float32 on the CPU.
         dtype: of the weights. load_s, answer_s: seconds. peak: bytes of memory.
     """
@@ -111,14 +111,14 @@ def check(name: str, case: Case) -> Iterator[Finding]:
         advice = f"Try models.{key}.dtype: float32 in the profile."
         yield problem(name, f"{wrong}; {found.dtype} on {device}", advice, numbers)
         return
-    said = f"{spoken(found.answer)}; {found.dtype} on {device}, {costs(found)}"
+    said = f"{_spoken(found.answer)}; {found.dtype} on {device}, {_costs(found)}"
     if device.type == "cpu":
         yield ok(name, said, numbers)
     elif reason := beyond(checkpoint, found.parameters):
         yield ok(name, f"{said}; not compared with the CPU: {reason}", numbers)
     else:
         reference = attempt(name, on_cpu(key, config), seen, None)
-        yield compared(name, said, found, reference, numbers)
+        yield _compared(name, said, found, reference, numbers)
 
 
 def attempt(name: str, config: Config, seen: Image, device: torch.device | None) -> Trial:
@@ -138,7 +138,7 @@ def attempt(name: str, config: Config, seen: Image, device: torch.device | None)
     began = time.perf_counter()
     model = load(name, config)
     loaded = time.perf_counter()
-    answer = model.answer([seen], [QUESTION])[0]
+    answer = model.answer([seen], [_QUESTION])[0]
     answered = time.perf_counter()
     encoded = flat(model.encode([seen]))
     parts = list(vars(model)["model"].parameters())
@@ -168,12 +168,12 @@ def load(name: str, config: Config) -> VQAModel:
 
 
 def likelihoods(model: VQAModel, seen: Image) -> torch.Tensor:
-    """Log-likelihoods of `CHOICES`, empty for a family that has none."""
+    """Log-likelihoods of `_CHOICES`, empty for a family that has none."""
     import torch
 
     scores: Sequence[float] = ()
     with suppress(UserError):  # said by a family that can't rank
-        scores = model.rank([seen], [QUESTION], [CHOICES])[0]
+        scores = model.rank([seen], [_QUESTION], [_CHOICES])[0]
     return torch.tensor([s for s in scores if s != float("-inf")], dtype=torch.float32)
 
 
@@ -187,7 +187,7 @@ def flat(encoded: Any) -> torch.Tensor:
     return torch.cat(moved) if moved else torch.zeros(0)
 
 
-def compared(
+def _compared(
     name: str, said: str, found: Trial, reference: Trial, numbers: dict[str, float]
 ) -> Finding:
     """The device's results against the CPU's in float32."""
@@ -198,7 +198,7 @@ def compared(
     }
     numbers = {**numbers, **{f"{key}_difference": value for key, value in off.items()}}
     said = (
-        f"{said}; CPU {spoken(reference.answer)}, largest difference of encoding "
+        f"{said}; CPU {_spoken(reference.answer)}, largest difference of encoding "
         f"{off['encoding']:.1e}, of log-likelihoods {off['likelihoods']:.1e} "
         f"(at most {limit.answers:.0e} of the largest)"
     )
@@ -214,12 +214,12 @@ def compared(
     return ok(name, said, numbers)
 
 
-def spoken(answer: Answer) -> str:
+def _spoken(answer: Answer) -> str:
     sure = "" if answer.confidence is None else f" ({answer.confidence:.3f})"
     return f'"{answer.text}"{sure}'
 
 
-def costs(found: Trial) -> str:
+def _costs(found: Trial) -> str:
     return (
         f"loaded in {found.load_s:.1f} s, answered in {found.answer_s:.2f} s, "
         f"peak {found.peak / GB:.2f} GB"

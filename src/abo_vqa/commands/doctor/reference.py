@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from abo_vqa.config import CheckpointConfig, Config
 
 LARGEST = 4.5e9  # parameters: LLaVA-7B isn't answered within a minute by a few cores
-BYTES = 1.3 * 4  # of memory a parameter, in float32 and with what is computed from it
+_BYTES = 1.3 * 4  # of memory a parameter, in float32 and with what is computed from it
 
 
 def beyond(checkpoint: CheckpointConfig, parameters: int) -> str:
@@ -21,7 +21,7 @@ def beyond(checkpoint: CheckpointConfig, parameters: int) -> str:
     count = f"{parameters / 1e9:.1f} billion parameters"
     if parameters > LARGEST:
         return f"{count} take too long there"
-    needed, free = BYTES * parameters, available_memory()
+    needed, free = _BYTES * parameters, available_memory()
     if needed > free:
         return f"{count} take {needed / 1e9:.0f} GB there, {free / 1e9:.0f} GB are free"
     return ""

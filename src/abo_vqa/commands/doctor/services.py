@@ -23,7 +23,7 @@ WAIT_S = 5.0  # for an answer from anywhere
 OPTIONAL = ("HF_TOKEN", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "HTTPS_PROXY")
 
 
-class NoAnswerError(UserError):
+class _NoAnswerError(UserError):
     """No answer in time."""
 
 
@@ -49,7 +49,7 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     if failed:
         raise failed[0]
     if not done:
-        raise NoAnswerError(f"no answer within {seconds:.0f} s")
+        raise _NoAnswerError(f"no answer within {seconds:.0f} s")
     return done[0]
 
 
@@ -184,7 +184,7 @@ def hub(case: Case) -> Iterator[Finding]:
 
     try:
         within(WAIT_S, lambda: requests.head(constants.ENDPOINT, timeout=WAIT_S))
-    except (requests.RequestException, NoAnswerError) as error:
+    except (requests.RequestException, _NoAnswerError) as error:
         yield problem("model hub", f"{constants.ENDPOINT} doesn't answer: {error}", advice)
     else:
         yield ok("model hub", f"{constants.ENDPOINT} answers")

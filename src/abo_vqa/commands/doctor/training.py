@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 GB = 1e9
 NAME = "training step"
 ROWS = (("What color is it?", "red"), ("How many are there?", "two"), ("Is it round?", "no"))
-NOISE = 0.02  # on what is trained: LoRA starts with zeros, behind which gradients are zero too
-HALVINGS = 20  # of the scaler at most, which meets infinite gradients by design
+_NOISE = 0.02  # on what is trained: LoRA starts with zeros, behind which gradients are zero too
+_HALVINGS = 20  # of the scaler at most, which meets infinite gradients by design
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def take(config: Config, seen: Image, start: Sequence[torch.Tensor] | None = Non
         trainer = prepare(config, seen, Path(folder))
         drawn = torch.Generator().manual_seed(config.seed)
         first = [p.detach().to("cpu", torch.float32) for p in trainer.trainable]
-        start = start or [p + NOISE * torch.randn(p.shape, generator=drawn) for p in first]
+        start = start or [p + _NOISE * torch.randn(p.shape, generator=drawn) for p in first]
         trainer.put(start)
         began = time.perf_counter()
         loss, gradients = backward(trainer)
@@ -168,7 +168,7 @@ def backward(trainer: Trainer) -> tuple[float, list[torch.Tensor]]:
     import torch
 
     batch = list(range(len(ROWS)))
-    for _ in range(HALVINGS):
+    for _ in range(_HALVINGS):
         ready = trainer.feed.prepare(batch)
         loss, full = (0.0, True) if ready is None else trainer.gradients(batch, ready)
         if full:

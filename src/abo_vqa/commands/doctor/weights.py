@@ -48,7 +48,7 @@ SIZES = {
 
 
 @dataclass(frozen=True)
-class Held:
+class _Held:
     """What is here of some weights.
 
     Attributes:
@@ -67,21 +67,21 @@ class Held:
         return sum(file.stat().st_size for file in self.files)
 
 
-def held(source: CheckpointConfig | ScorerConfig) -> Held:
+def held(source: CheckpointConfig | ScorerConfig) -> _Held:
     """The weights' files in a local folder, or in the hub's cache at the pinned revision."""
     places = {name: place(source, name) for name in KINDS}
     for name, file in places.items():
         if file is None:
             continue
         if not name.endswith(".index.json"):
-            return Held((file,))
+            return _Held((file,))
         shards = set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values())
         parts = {shard: place(source, shard) for shard in sorted(shards)}
-        return Held(
+        return _Held(
             tuple(part for part in parts.values() if part is not None),
             tuple(shard for shard, part in parts.items() if part is None),
         )
-    return Held(())
+    return _Held(())
 
 
 def place(source: CheckpointConfig | ScorerConfig, name: str) -> Path | None:
@@ -122,7 +122,7 @@ def weights(case: Case) -> Iterator[Finding]:
             revision = f" at {source.revision[:12]}" if source.revision else ""
             yield ok(name, f"{source.path}{revision}, {size(here.bytes)}")
         elif from_hub(source):
-            yield to_fetch(name, source, here, case.offline)
+            yield _to_fetch(name, source, here, case.offline)
         else:
             yield absent(name, source, here.missing, case)
         if here.complete and Path(source.path).is_dir():
@@ -149,8 +149,8 @@ def require(source: CheckpointConfig | ScorerConfig, case: Case) -> None:
     )
 
 
-def to_fetch(
-    name: str, source: CheckpointConfig | ScorerConfig, here: Held, offline: bool
+def _to_fetch(
+    name: str, source: CheckpointConfig | ScorerConfig, here: _Held, offline: bool
 ) -> Finding:
     """The warning about weights of the hub that the first use will fetch."""
     needed = SIZES.get(source.path)
@@ -182,7 +182,7 @@ def room(missing: list[CheckpointConfig | ScorerConfig], case: Case) -> Finding:
     needed = sum(SIZES.get(s.path, 0.0) for s in missing)
     said = f"{free / GB:.1f} GB free in {folder}, {needed / GB:.1f} GB to be fetched"
     numbers = {"free_bytes": float(free), "needed_bytes": needed}
-    if same_disk(folder, case.root) and (beside := in_checkout(case)):
+    if same_disk(folder, case.root) and (beside := _in_checkout(case)):
         needed += beside
         said += (
             f"; the checkout, on the same disk, needs {beside / GB:.1f} GB: "
@@ -202,7 +202,7 @@ def same_disk(one: Path, other: Path) -> bool:
     return device_of(one) == device_of(other)
 
 
-def in_checkout(case: Case) -> float:
+def _in_checkout(case: Case) -> float:
     """Bytes that the stages will yet write; 0 if that can't be told, as `machine.disk` says."""
     try:
         return need(case)[1]

@@ -22,7 +22,7 @@ from abo_vqa.core.scratch import cache, project_root
 from abo_vqa.core.tracking.relocate import relocate
 
 # Read by MLflow at each request, or when it is imported. What the user has set stays.
-QUIET = {
+_QUIET = {
     # By default MLflow reports its use to its makers: not from a pipeline that runs offline.
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -31,11 +31,11 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
 }
-for _name, _value in QUIET.items():
+for _name, _value in _QUIET.items():
     os.environ.setdefault(_name, _value)
 
 CONNECT_S = 5.0  # for a server to accept a connection, or a database to be free
-EXPERIMENT_NOTE = """\
+_EXPERIMENT_NOTE = """\
 Visual question answering on Amazon Berkeley Objects. A parent run is one `dvc repro` or one
 experiment, and holds its settings and headline results; its children are the stages that ran.
 See docs/experiments.md.
@@ -100,12 +100,12 @@ def check(uri: str) -> None:
             "runs along."
         )
     if scheme in ("http", "https"):
-        check_server(uri)
+        _check_server(uri)
     elif (file := sqlite_file(uri)) is not None:
         check_database(file)
 
 
-def check_server(uri: str) -> None:
+def _check_server(uri: str) -> None:
     """Connect to a server's port; see `check`."""
     parts = urlsplit(uri)
     if getproxies().get(parts.scheme) and not proxy_bypass(parts.hostname or ""):
@@ -191,7 +191,7 @@ def prepare(experiment: str) -> str:
         with FileLock(lock_file(), timeout=60):
             if (file := sqlite_file(uri)) is not None and artifacts is not None:
                 relocate(file, artifacts)
-            return find_or_create(experiment, uri, artifacts)
+            return _find_or_create(experiment, uri, artifacts)
     except Timeout as error:
         raise StoreBusyError(f"another process is preparing {uri}") from error
     except PermissionError as error:
@@ -203,7 +203,7 @@ def lock_file() -> Path:
     return cache() / "mlflow.lock"
 
 
-def find_or_create(experiment: str, uri: str, artifacts: str | None) -> str:
+def _find_or_create(experiment: str, uri: str, artifacts: str | None) -> str:
     """The experiment's id; see `prepare`."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -215,7 +215,7 @@ def find_or_create(experiment: str, uri: str, artifacts: str | None) -> str:
             tags = {
                 # Else the browser opens the experiment in its view for generative applications.
                 "mlflow.experimentKind": "custom_model_development",
-                "mlflow.note.content": EXPERIMENT_NOTE,
+                "mlflow.note.content": _EXPERIMENT_NOTE,
             }
             return str(client.create_experiment(experiment, artifacts, tags))
     except (MlflowException, SQLAlchemyError) as error:

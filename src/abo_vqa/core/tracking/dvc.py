@@ -45,7 +45,7 @@ def hashes(stage: str, outputs: Iterable[str | Path] = ()) -> tuple[dict[str, st
         except (StageNotFound, StageFileDoesNotExistError):
             return {}, {}
         tags = {
-            f"dvc.{kind}.{item.def_path}": content_hash(repo, item.fs_path, item.fs)
+            f"dvc.{kind}.{item.def_path}": _content_hash(repo, item.fs_path, item.fs)
             for kind, items in (("dep", found.deps), ("out", found.outs))
             for item in items
             # The hash of a whole params.yaml is in no dvc.lock.
@@ -53,14 +53,14 @@ def hashes(stage: str, outputs: Iterable[str | Path] = ()) -> tuple[dict[str, st
         }
         fs = found.outs[0].fs
         known = {
-            str(path): content_hash(repo, str(Path.cwd() / path), fs)
+            str(path): _content_hash(repo, str(Path.cwd() / path), fs)
             for path in outputs
             if Path(path).exists()
         }
     return tags, known
 
 
-def content_hash(repo: Any, path: str, fs: Any) -> str:
+def _content_hash(repo: Any, path: str, fs: Any) -> str:
     """DVC's hash of a file, or of a folder (it ends in ".dir")."""
     from dvc_data.hashfile.build import build
 

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from abo_vqa.config import Config
 
 # Sections of the configuration that concern a stage; every other stage logs its namesake.
-SECTIONS = {"baseline": "baselines", "finetune": "lora"}
+_SECTIONS = {"baseline": "baselines", "finetune": "lora"}
 # What invocations are compared by: everything tuned that changes a result.
-COMPARED = ("compute", "curate", "generate", "split", "embed", "baselines", "lora", "evaluate")
-LONG = 100  # characters: a longer text is a file of the run, not a cell of a table
-DENSE = 1280  # points of a history that are all kept; the chart in the browser shows 320
+_COMPARED = ("compute", "curate", "generate", "split", "embed", "baselines", "lora", "evaluate")
+_LONG = 100  # characters: a longer text is a file of the run, not a cell of a table
+_DENSE = 1280  # points of a history that are all kept; the chart in the browser shows 320
 
 
 def flat(settings: Any, prefix: str = "") -> dict[str, Any]:
@@ -40,7 +40,7 @@ def checkpoint_name(stage: str) -> str | None:
 def stage_settings(stage: str, config: Config) -> dict[str, Any]:
     """The settings that concern a stage, flat: {"lora.r": 16, …}; unset ones are left out."""
     name = stage.partition("@")[0]
-    section = SECTIONS.get(name, name)
+    section = _SECTIONS.get(name, name)
     found = {"profile": config.profile, "seed": config.seed, "threads": config.threads}
     settings = getattr(config, section, None)
     if settings is not None:
@@ -57,7 +57,7 @@ def compared_settings(config: Config) -> dict[str, Any]:
     """The settings that an invocation is compared by with others."""
     found: dict[str, Any] = {"profile": config.profile, "seed": config.seed}
     found["threads"] = config.threads
-    for section in COMPARED:
+    for section in _COMPARED:
         found |= flat({section: getattr(config, section).model_dump(mode="json")})
     return {key: value for key, value in found.items() if value is not None}
 
@@ -65,7 +65,7 @@ def compared_settings(config: Config) -> dict[str, Any]:
 def texts(values: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
     """Values as texts: those short enough for a parameter, and the long ones."""
     said = {key: str(value) for key, value in values.items() if str(value) != ""}
-    short = {key: text for key, text in said.items() if len(text) <= LONG}
+    short = {key: text for key, text in said.items() if len(text) <= _LONG}
     return short, {key: text for key, text in said.items() if key not in short}
 
 
@@ -94,4 +94,4 @@ class Thinner:
         """Count a point; whether it is kept."""
         at = self.seen[name]
         self.seen[name] += 1
-        return at % (1 << (at // DENSE).bit_length()) == 0
+        return at % (1 << (at // _DENSE).bit_length()) == 0

@@ -50,12 +50,12 @@ def git(*arguments: str) -> str | None:
     try:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     except OSError:
-        no_git("git isn't installed")
+        _no_git("git isn't installed")
         return None
     if done.returncode == 0:
         return done.stdout.strip()
     said = done.stderr.strip().splitlines()
-    no_git(
+    _no_git(
         said[0].removeprefix("fatal: ").partition(" (")[0]
         if said
         else f"exit status {done.returncode}"
@@ -68,7 +68,7 @@ def warn_once(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def no_git(reason: str) -> None:
+def _no_git(reason: str) -> None:
     warn_once(f"MLflow's runs are recorded without a commit: {reason}")
 
 
@@ -101,7 +101,7 @@ def changed_settings() -> dict[str, str]:
     }
 
 
-def dvc_process() -> psutil.Process | None:
+def _dvc_process() -> psutil.Process | None:
     """The DVC process that runs this stage, if one does."""
     import psutil
 
@@ -111,7 +111,7 @@ def dvc_process() -> psutil.Process | None:
 def invocation(profile: str) -> Invocation:
     """What the user started; see `Invocation`."""
     head, began = commit(), time.time()
-    process = dvc_process()
+    process = _dvc_process()
     number = f"process:{os.getpid()}:{began:.0f}"
     command = "abo-vqa " + shlex.join(sys.argv[1:])
     if process is not None:
@@ -166,7 +166,7 @@ def machine(stage: str, config: Config) -> dict[str, str]:
 
     Device and number format are told where torch was used: those really taken for "auto".
     """
-    found = {"python": platform.python_version(), "cpu": cpu_name()}
+    found = {"python": platform.python_version(), "cpu": _cpu_name()}
     found["cpu_cores"] = str(os.cpu_count())
     for library in LIBRARIES:
         if library in sys.modules or (library == "pillow" and "PIL" in sys.modules):
@@ -196,7 +196,7 @@ def device(stage: str, config: Config) -> dict[str, str]:
 
 
 @cache
-def cpu_name() -> str:
+def _cpu_name() -> str:
     """The processor's model as the system calls it."""
     info = Path("/proc/cpuinfo")
     if info.is_file():

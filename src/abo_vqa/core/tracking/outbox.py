@@ -21,21 +21,21 @@ from abo_vqa.core.tracking.backend import sqlite_file, store
 from abo_vqa.core.tracking.records import Opening, Record, Runs, StoreChangedError, from_json
 
 PATIENCE_S = 15.0  # after the work is done: how long nothing may get through before it is left
-LONGEST_S = 30.0  # between two attempts while the work goes on
+_LONGEST_S = 30.0  # between two attempts while the work goes on
 # MLflow's answers that another attempt won't change.
-FINAL = {
+_FINAL = {
     "INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST",
     "RESOURCE_ALREADY_EXISTS", "PERMISSION_DENIED", "FEATURE_DISABLED", "ENDPOINT_NOT_FOUND",
 }  # fmt: skip
 
 
-def is_final(error: Exception) -> bool:
+def _is_final(error: Exception) -> bool:
     """Whether a record failed for a reason of its own, not for the store's state."""
     from mlflow.exceptions import MlflowException
 
     if isinstance(error, MlflowException):
         text = str(error)
-        return error.error_code in FINAL and "locked" not in text
+        return error.error_code in _FINAL and "locked" not in text
     return isinstance(error, StoreChangedError | KeyError | TypeError | ValueError | UnicodeError)
 
 
@@ -89,7 +89,7 @@ class Outbox:
                 pause *= 2
             elif self.waiting:  # the store can't be used: not all the time
                 self.closing.wait(pause)
-                pause = min(2 * pause, LONGEST_S)
+                pause = min(2 * pause, _LONGEST_S)
             else:
                 self.news.wait()
                 self.news.clear()
@@ -132,7 +132,7 @@ class Outbox:
         try:
             record.deliver(self.runs)
         except Exception as error:
-            if is_final(error):
+            if _is_final(error):
                 self.lost.append(f"{record.what}: {reason(error)}")
                 return True
             self.problem = reason(error)
@@ -156,7 +156,7 @@ class Outbox:
             say(f"not recorded: {line}")
         if not self.waiting:
             return
-        listed = ", ".join(count_points(self.waiting))
+        listed = ", ".join(_count_points(self.waiting))
         try:
             file = keep(self.waiting, self.runs)
         except OSError as error:
@@ -172,7 +172,7 @@ def say(line: str) -> None:
     print(f"MLflow: {line}", file=sys.stderr)
 
 
-def count_points(records: Iterable[Record]) -> list[str]:
+def _count_points(records: Iterable[Record]) -> list[str]:
     """What waits, by kind: ["280 metrics", "the registered model"]."""
     count: Counter[str] = Counter()
     for record in records:
@@ -184,11 +184,11 @@ def count_points(records: Iterable[Record]) -> list[str]:
 # What waits for the next process
 
 
-def pending_folder() -> Path:
+def _pending_folder() -> Path:
     return cache("mlflow")
 
 
-def store_name() -> str:
+def _store_name() -> str:
     """The store's address; a database's in a checkout that may be moved is relative to that."""
     uri, root = store()[0], project_root().resolve()
     file = sqlite_file(uri)
@@ -199,9 +199,9 @@ def store_name() -> str:
 
 def keep(records: list[Record], runs: Runs) -> Path:
     """Write records that wait, with the runs they belong to, into a file of their own."""
-    file = pending_folder() / f"{records[0].run}.json"
+    file = _pending_folder() / f"{records[0].run}.json"
     content = {
-        "store": store_name(),
+        "store": _store_name(),
         "ids": runs.ids,
         "records": [record.as_json() for record in records],
     }
@@ -218,10 +218,10 @@ def deliver_pending() -> bool:
     """
     from filelock import FileLock, Timeout
 
-    for file in sorted(pending_folder().glob("*.json")):
+    for file in sorted(_pending_folder().glob("*.json")):
         try:
             with FileLock(f"{file}.lock", timeout=0):
-                done = deliver_file(file)
+                done = _deliver_file(file)
         except Timeout:  # another process is at it
             continue
         Path(f"{file}.lock").unlink(missing_ok=True)
@@ -230,23 +230,23 @@ def deliver_pending() -> bool:
     return True
 
 
-def deliver_file(file: Path) -> bool:
+def _deliver_file(file: Path) -> bool:
     """Write the records of one file, and delete it once nothing is left."""
     if not file.is_file():
         return True
     content = json.loads(file.read_text(encoding="utf-8"))
-    if content["store"] != store_name():
+    if content["store"] != _store_name():
         return True  # another store's, for which it goes on waiting
     outbox = Outbox(Runs({handle: tuple(ids) for handle, ids in content["ids"].items()}))
     outbox.waiting = [from_json(value) for value in content["records"]]
-    everything = count_points(outbox.waiting)
+    everything = _count_points(outbox.waiting)
     while outbox.waiting and outbox.round():
         pass
     for line in dict.fromkeys(outbox.lost):
         say(f"not recorded: {line}")
     if outbox.waiting:
         keep(outbox.waiting, outbox.runs)
-        say(f"still waiting: {', '.join(count_points(outbox.waiting))}: {outbox.problem}")
+        say(f"still waiting: {', '.join(_count_points(outbox.waiting))}: {outbox.problem}")
         return False
     file.unlink()
     say(f"what an earlier run left is recorded now: {', '.join(everything)}")

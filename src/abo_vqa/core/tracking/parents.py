@@ -9,8 +9,8 @@ from typing import Any
 from abo_vqa.core.tracking.backend import connect, lock_file, prepare
 from abo_vqa.core.tracking.origin import is_gone
 
-NOTE = "mlflow.note.content"
-STOPPED = ("KILLED", "FAILED")
+_NOTE = "mlflow.note.content"
+_STOPPED = ("KILLED", "FAILED")
 
 
 @dataclass(frozen=True)
@@ -45,21 +45,21 @@ def open_run(origin: Origin, handle: str) -> tuple[str, str, str]:
     """
     experiment = prepare(origin.experiment)
     client = connect()
-    bury(client, experiment)
-    parent = parent_run(client, experiment, origin)
+    _bury(client, experiment)
+    parent = _parent_run(client, experiment, origin)
     found = search(client, experiment, {"abo_vqa.handle": handle})
     if found:  # it was created by an attempt that failed afterwards
         return str(found[0].info.run_id), parent, experiment
     tags = {"mlflow.parentRunId": parent, "abo_vqa.handle": handle, **origin.tags}
     if origin.work:
         tags["abo_vqa.work"] = origin.work
-        if before := stopped_run(client, experiment, origin.work):
+        if before := _stopped_run(client, experiment, origin.work):
             tags["abo_vqa.continues"] = before
     run = client.create_run(experiment, start_time=origin.at, tags=tags, run_name=origin.name)
     return str(run.info.run_id), parent, experiment
 
 
-def parent_run(client: Any, experiment: str, origin: Origin) -> str:
+def _parent_run(client: Any, experiment: str, origin: Origin) -> str:
     """Find the invocation's parent run by its tag, or create it; return its id."""
     from filelock import FileLock
 
@@ -74,7 +74,7 @@ def parent_run(client: Any, experiment: str, origin: Origin) -> str:
             return parent
         tags = {**origin.parent_tags, "abo_vqa.invocation": origin.key}
         if origin.note:
-            tags[NOTE] = origin.note
+            tags[_NOTE] = origin.note
         run = client.create_run(
             experiment, start_time=origin.at, tags=tags, run_name=origin.parent_name
         )
@@ -83,24 +83,24 @@ def parent_run(client: Any, experiment: str, origin: Origin) -> str:
 
 def search(client: Any, experiment: str, tags: Mapping[str, str], most: int = 1) -> list[Any]:
     """The newest runs that have all these tags."""
-    said = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in tags.items())
+    said = " and ".join(f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items())
     return list(client.search_runs([experiment], filter_string=said, max_results=most))
 
 
-def quoted(text: str) -> str:
+def _quoted(text: str) -> str:
     """A text in a filter of MLflow's, which knows two kinds of quotes and no escapes."""
     return f'"{text}"' if "'" in text else f"'{text}'"
 
 
-def stopped_run(client: Any, experiment: str, work: str) -> str | None:
+def _stopped_run(client: Any, experiment: str, work: str) -> str | None:
     """The run that did the same work last, if it was stopped before its end."""
     found = search(client, experiment, {"abo_vqa.work": work})
-    if found and found[0].info.status in STOPPED:
+    if found and found[0].info.status in _STOPPED:
         return str(found[0].info.run_id)
     return None
 
 
-def bury(client: Any, experiment: str) -> None:
+def _bury(client: Any, experiment: str) -> None:
     """Close runs whose process on this machine has ended without doing so: it was killed."""
     for run in client.search_runs([experiment], "attributes.status = 'RUNNING'", max_results=200):
         if is_gone(run.data.tags):
@@ -115,9 +115,9 @@ def close_run(
 
     client.set_terminated(run, status=status, end_time=at)
     told = client.get_run(parent).data
-    lines = told.tags.get(NOTE, "").splitlines()
+    lines = told.tags.get(_NOTE, "").splitlines()
     if f"- {line}" not in lines:  # else an attempt failed only after this
         total = Metric("seconds", told.metrics.get("seconds", 0.0) + seconds, at, 0)
-        note = RunTag(NOTE, "\n".join([*lines, f"- {line}"]))
+        note = RunTag(_NOTE, "\n".join([*lines, f"- {line}"]))
         client.log_batch(parent, metrics=[total], tags=[note])
     client.set_terminated(parent, status=status, end_time=at)

@@ -17,7 +17,7 @@ from abo_vqa.core.tracking import parents, registry
 from abo_vqa.core.tracking.backend import connect
 
 # Of each a request: MLflow's limits, but of metrics half of it.
-MOST = {"metrics": 500, "params": 100, "tags": 100}
+_MOST = {"metrics": 500, "params": 100, "tags": 100}
 
 
 @dataclass
@@ -33,8 +33,8 @@ class Runs:
 
     def log(self, record: Record, kind: str, entities: Sequence[Any]) -> None:
         """Write many metrics, params or tags (`kind`) of a record's run."""
-        for start in range(0, len(entities), MOST[kind]):
-            batch = entities[start : start + MOST[kind]]
+        for start in range(0, len(entities), _MOST[kind]):
+            batch = entities[start : start + _MOST[kind]]
             self.client.log_batch(self.of(record), **{kind: batch})
 
     def of(self, record: Record) -> str:
@@ -131,7 +131,7 @@ class StoreChangedError(AboVqaError):
 
 
 @dataclass(frozen=True)
-class FileRecord(Record):
+class _FileRecord(Record):
     """A record about a file or folder; `digest` is that of its content, once it has to wait."""
 
     path: str
@@ -153,7 +153,7 @@ class FileRecord(Record):
 
 
 @dataclass(frozen=True)
-class Artifact(FileRecord):
+class Artifact(_FileRecord):
     what: ClassVar[str] = "artifacts"
     channel: ClassVar[str] = "files"
 
@@ -166,7 +166,7 @@ class Artifact(FileRecord):
 
 
 @dataclass(frozen=True)
-class Dataset(FileRecord):
+class Dataset(_FileRecord):
     """A table with DVC's MD5 as its digest, so that a run leads to the exact file."""
 
     what: ClassVar[str] = "datasets"
@@ -192,7 +192,7 @@ class Dataset(FileRecord):
 
 
 @dataclass(frozen=True)
-class Model(FileRecord):
+class Model(_FileRecord):
     """An adapter to register; see `registry.register`."""
 
     what: ClassVar[str] = "the registered model"
@@ -234,7 +234,7 @@ class Ending(Record):
         parents.close_run(runs.client, run, parent, self.status, self.line, self.seconds, self.at)
 
 
-KINDS = {
+_KINDS = {
     kind.__name__: kind
     for kind in (Opening, Metrics, Params, Tags, Text, Artifact, Dataset, Model, Result, Ending)
 }
@@ -243,4 +243,4 @@ KINDS = {
 def from_json(value: Mapping[str, Any]) -> Record:
     """The record that `as_json` wrote."""
     fields = dict(value)
-    return KINDS[fields.pop("record")](**fields)
+    return _KINDS[fields.pop("record")](**fields)

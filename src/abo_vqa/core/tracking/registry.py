@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from abo_vqa.config import Config
     from abo_vqa.core.summary import Summary
 
-PACKAGE = Path(__file__).parents[2]
-NEEDED = ("mlflow", "torch", "transformers", "peft", "pillow", "pandas")
+_PACKAGE = Path(__file__).parents[2]
+_NEEDED = ("mlflow", "torch", "transformers", "peft", "pillow", "pandas")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def register(client: Any, run: str, experiment: str, adapter: Path, about: About
     """Log the adapter as a pyfunc model that answers questions, and register a version of it.
 
     The version has the aliases `latest-<profile>` and, if no version that was validated on the
-    same rows is better, `champion-<profile>`. The base isn't copied into it: see `stored_base`.
+    same rows is better, `champion-<profile>`. The base isn't copied into it: see `_stored_base`.
     """
     import mlflow
     from mlflow.models import Model
@@ -83,7 +83,7 @@ def register(client: Any, run: str, experiment: str, adapter: Path, about: About
         base = described["base_model_name_or_path"]
         settings: dict[str, Any] = dict(about.settings)
         if Path(base).is_dir():
-            settings["base"] = stored_base(client, experiment, Path(base))
+            settings["base"] = _stored_base(client, experiment, Path(base))
         logged = client.create_logged_model(
             experiment, name="model", source_run_id=run, tags=dict(about.tags)
         )
@@ -98,12 +98,12 @@ def register(client: Any, run: str, experiment: str, adapter: Path, about: About
                 run_id=run,
                 model_id=logged.model_id,
                 registered_model_name=about.name,
-                python_model=str(PACKAGE / "core/registered_model.py"),
-                code_paths=[str(PACKAGE / "data/pictures.py")],
+                python_model=str(_PACKAGE / "core/registered_model.py"),
+                code_paths=[str(_PACKAGE / "data/pictures.py")],
                 artifacts={"adapter": str(adapter)},
                 model_config=settings,
                 signature=signature(),
-                pip_requirements=[f"{name}=={release(name)}" for name in NEEDED],
+                pip_requirements=[f"{name}=={release(name)}" for name in _NEEDED],
             )
         found = client.search_model_versions(f"run_id = '{run}'")
     describe(client, run, found[0].version, about)
@@ -124,7 +124,7 @@ def signature() -> Any:
     return ModelSignature(asked, said)
 
 
-def stored_base(client: Any, experiment: str, base: Path) -> str:
+def _stored_base(client: Any, experiment: str, base: Path) -> str:
     """Where the store keeps a base checkpoint that is a local folder; put there once.
 
     Returns:
@@ -156,7 +156,7 @@ def describe(client: Any, run: str, version: str, about: About) -> None:
     for key, value in tags.items():
         client.set_model_version_tag(about.name, version, key, value)
     client.set_registered_model_alias(about.name, f"latest-{about.profile}", version)
-    if is_champion(client, about):
+    if _is_champion(client, about):
         client.set_registered_model_alias(about.name, f"champion-{about.profile}", version)
 
 
@@ -167,7 +167,7 @@ def parent_name(client: Any, run: str) -> str:
     return str(client.get_run(parent or run).info.run_name)
 
 
-def is_champion(client: Any, about: About) -> bool:
+def _is_champion(client: Any, about: About) -> bool:
     """Whether no version that was validated on the same rows is better."""
     aliases = client.get_registered_model(about.name).aliases
     version = aliases.get(f"champion-{about.profile}")

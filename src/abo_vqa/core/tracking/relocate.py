@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 # Where MLflow keeps locations; a column that a version of MLflow lacks is passed over.
-COLUMNS = (
+_COLUMNS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
     ("logged_models", "artifact_location"),
@@ -32,7 +32,7 @@ def relocate(database: Path, location: str) -> int:
     if not database.is_file():
         return 0
     with closing(sqlite3.connect(database, timeout=5)) as connection:
-        columns = [pair for pair in COLUMNS if has_column(connection, *pair)]
+        columns = [pair for pair in _COLUMNS if _has_column(connection, *pair)]
         if ("experiments", "artifact_location") not in columns:
             return 0  # a database without tables
         said = connection.execute("SELECT DISTINCT artifact_location FROM experiments")
@@ -54,7 +54,7 @@ def relocate(database: Path, location: str) -> int:
     return changed
 
 
-def has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
+def _has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
     found = connection.execute("SELECT 1 FROM pragma_table_info(?) WHERE name = ?", (table, column))
     return found.fetchone() is not None
 

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from abo_vqa.config import Config
     from abo_vqa.core.summary import Summary
 
-FLUSH_S = 5.0  # a point of a history reaches the browser after so long
-POINTS = 500  # … or with so many others
-STOPS = (KeyboardInterrupt, SystemExit, TerminatedError, RetryLaterError)
+_FLUSH_S = 5.0  # a point of a history reaches the browser after so long
+_POINTS = 500  # … or with so many others
+_STOPS = (KeyboardInterrupt, SystemExit, TerminatedError, RetryLaterError)
 
 
 class Tracker:
@@ -68,7 +68,7 @@ class Tracker:
         for name, value in metrics.items():
             if self.thinner.keeps(name):
                 self.points.append((naming.metric_name(name), float(value), now, step))
-        if len(self.points) >= POINTS or time.monotonic() - self.sent > FLUSH_S:
+        if len(self.points) >= _POINTS or time.monotonic() - self.sent > _FLUSH_S:
             self.flush()
 
     def flush(self) -> None:
@@ -99,7 +99,7 @@ class Tracker:
     def finish(self, summary: Summary) -> None:
         """Write down what the stage returned; its outputs are there whatever goes wrong here."""
         self.flush()
-        with attempt("what the stage returned"):
+        with _attempt("what the stage returned"):
             self.record(summary)
 
     def record(self, summary: Summary) -> None:
@@ -128,7 +128,7 @@ class Tracker:
 
 
 @contextmanager
-def attempt(what: str) -> Iterator[None]:
+def _attempt(what: str) -> Iterator[None]:
     """Work beside the stage's: whatever goes wrong in it is said in a line, and no more."""
     try:
         yield
@@ -136,7 +136,7 @@ def attempt(what: str) -> Iterator[None]:
         say(f"not recorded: {what}: {reason(error)}")
 
 
-def opened(start: Origin, handle: str) -> Outbox:
+def _opened(start: Origin, handle: str) -> Outbox:
     """An outbox whose run is open, or will be as soon as a locked database is free.
 
     Raises:
@@ -164,19 +164,19 @@ def opened(start: Origin, handle: str) -> Outbox:
 
 
 @contextmanager
-def open_run(start: Origin, config: Config) -> Iterator[Tracker]:
+def _open_run(start: Origin, config: Config) -> Iterator[Tracker]:
     """A child run of the parent with the origin's key.
 
     Both end FINISHED, KILLED where the user or the system stopped them, or FAILED.
     """
     began, handle = time.monotonic(), uuid.uuid4().hex
-    outbox = opened(start, handle)
+    outbox = _opened(start, handle)
     tracker = Tracker(handle, outbox, config, start.name)
     status, why = "FINISHED", ""
     try:
         yield tracker
     except BaseException as error:
-        status = "KILLED" if isinstance(error, STOPS) else "FAILED"
+        status = "KILLED" if isinstance(error, _STOPS) else "FAILED"
         why = reason(error) if isinstance(error, Exception) else "stopped"
         raise
     finally:
@@ -203,11 +203,11 @@ def track(name: str, config: Config) -> Iterator[Tracker]:
         name=name,
         at=int(time.time() * 1000),
         work=fingerprint([name, settings, git]),
-        note="\n".join(parent_note(config, started, git, changed)),
-        tags={"dvc.stage": stage, **source_tags(name), **owner, **git},
-        parent_tags={**source_tags(started.command), **owner, **git, **changed_tag(changed)},
+        note="\n".join(_parent_note(config, started, git, changed)),
+        tags={"dvc.stage": stage, **_source_tags(name), **owner, **git},
+        parent_tags={**_source_tags(started.command), **owner, **git, **_changed_tag(changed)},
     )
-    with open_run(start, config) as tracker:
+    with _open_run(start, config) as tracker:
         tracker.settings = settings
         tracker.params(settings)
         tracker.params(naming.compared_settings(config), to_parent=True)
@@ -216,25 +216,25 @@ def track(name: str, config: Config) -> Iterator[Tracker]:
             yield tracker
         finally:
             tracker.metrics({"stage_seconds": time.monotonic() - began})
-            with attempt("the machine"):
+            with _attempt("the machine"):
                 tracker.params(origin.machine(name, config))
-        with attempt("the hashes of the stage's files"):
+        with _attempt("the hashes of the stage's files"):
             tracker.link_files(stage)
-        with attempt("what an earlier run left"):
+        with _attempt("what an earlier run left"):
             if not tracker.outbox.problem:
                 deliver_pending()
 
 
-def source_tags(command: str) -> dict[str, str]:
+def _source_tags(command: str) -> dict[str, str]:
     """What MLflow's table shows as a run's source."""
     return {"mlflow.source.name": command, "mlflow.source.type": "LOCAL"}
 
 
-def changed_tag(changed: Mapping[str, str]) -> dict[str, str]:
+def _changed_tag(changed: Mapping[str, str]) -> dict[str, str]:
     return {"abo_vqa.changed": ", ".join(f"{k}={v}" for k, v in changed.items())} if changed else {}
 
 
-def parent_note(
+def _parent_note(
     config: Config, started: origin.Invocation, git: Mapping[str, str], changed: Mapping[str, str]
 ) -> Iterator[str]:
     """The first lines of an invocation's description; each stage adds what came out."""
@@ -262,13 +262,13 @@ def track_trial(
         name="trial" if number is None else f"trial {number}",
         at=int(time.time() * 1000),
         work=fingerprint([name, params]),
-        tags={**source_tags(command), **owner, **git},
-        parent_tags={**source_tags(command), **owner, **git},
+        tags={**_source_tags(command), **owner, **git},
+        parent_tags={**_source_tags(command), **owner, **git},
     )
-    with open_run(start, config) as tracker:
+    with _open_run(start, config) as tracker:
         tracker.params(naming.stage_settings("finetune", config) | dict(params))
         tracker.params(naming.compared_settings(config), to_parent=True)
         tracker.settings = dict(params)
         yield tracker
-        with attempt("the machine"):
+        with _attempt("the machine"):
             tracker.params(origin.machine("trial", config))

@@ -17,7 +17,7 @@ from abo_vqa.core.memory import out_of_memory, release_memory
 from abo_vqa.models.base import Answer, VQAModel
 from abo_vqa.models.sources import PictureBatch, Pictures
 
-PATIENCE = 16  # parts that must fit before larger ones are tried again
+_PATIENCE = 16  # parts that must fit before larger ones are tried again
 HOPELESS = 8  # rows in succession that don't fit alone
 
 
@@ -42,7 +42,7 @@ def batches(keys: Sequence[str], size: int) -> list[list[int]]:
     return [batch for batch in formed if batch]
 
 
-class Limit:
+class _Limit:
     """How many rows may be answered together: halved when memory runs out, doubled after a while.
 
     Memory may be short for a moment only. Where larger parts fail again they are tried less and
@@ -55,7 +55,7 @@ class Limit:
     def __init__(self) -> None:
         self.rows: int | None = None
         self.fitted = 0
-        self.patience = PATIENCE
+        self.patience = _PATIENCE
         self.tried = 0  # the limit that was doubled and hasn't been confirmed yet
 
     def allows(self, count: int) -> bool:
@@ -90,7 +90,7 @@ class BatchHalver:
     def __init__(self, model: VQAModel, pictures: Pictures) -> None:
         self.model = model
         self.pictures = pictures
-        self.limit = Limit()
+        self.limit = _Limit()
         self.alone = 0  # rows in succession that didn't fit, each alone
 
     @property
@@ -106,7 +106,7 @@ class BatchHalver:
         answers: list[Answer | None] = [None] * len(rows)
         keys = rows["image_path"].tolist()
         todo = deque([list(range(len(rows)))] if keys else [])
-        part = Part(self.model, self.pictures, loaded)
+        part = _Part(self.model, self.pictures, loaded)
         while todo and not self.hopeless:
             which = todo.popleft()
             if not self.limit.allows(len(which)):
@@ -129,7 +129,7 @@ class BatchHalver:
         return answers
 
 
-class Part:
+class _Part:
     """The parts of one batch, one after another, as far as they can share what was computed.
 
     Pictures that were loaded for the whole batch aren't read again, and a picture whose questions

@@ -82,7 +82,7 @@ def collect(rows: pd.DataFrame, journal_folder: Path) -> pd.DataFrame | None:
     return pd.DataFrame(
         {
             "row_id": row_ids,
-            "prediction": [one_line(a.text) for a in answers],
+            "prediction": [_one_line(a.text) for a in answers],
             "confidence": ["" if a.confidence is None else f"{a.confidence:.6f}" for a in answers],
             "error": [a.error for a in answers],
         },
@@ -90,7 +90,7 @@ def collect(rows: pd.DataFrame, journal_folder: Path) -> pd.DataFrame | None:
     )
 
 
-def one_line(text: str) -> str:
+def _one_line(text: str) -> str:
     """An answer without line breaks and other control characters, which break tables."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 

@@ -56,7 +56,7 @@ def answer_rows(
     halving = BatchHalver(model, pictures)
     failed = 0
     with progress_bar(len(rows), len(rows) - sum(map(len, mine)) * world, rank) as bar:
-        for batch, loaded in ahead(mine, lambda b: pictures.load(model, paths_of(rows, b))):
+        for batch, loaded in ahead(mine, lambda b: pictures.load(model, _paths_of(rows, b))):
             answers = halving.answer(rows.iloc[batch], loaded)
             answered = {
                 row_ids[i]: answer
@@ -70,11 +70,11 @@ def answer_rows(
                 break
             bar.update(min(len(batch) * world, bar.total - bar.n))  # the others' may be smaller
     if failed:
-        what = unanswered(failed, halving.hopeless)
+        what = _unanswered(failed, halving.hopeless)
         raise UserError(f"out of memory: {what}. {model.remedy(weights)}")
 
 
-def unanswered(failed: int, hopeless: bool) -> str:
+def _unanswered(failed: int, hopeless: bool) -> str:
     """What memory wasn't enough for, and what has become of the rest."""
     if hopeless:
         return f"{HOPELESS} rows, one after another and each alone, and so the rest wasn't tried"
@@ -84,7 +84,7 @@ def unanswered(failed: int, hopeless: bool) -> str:
     )
 
 
-def paths_of(rows: pd.DataFrame, batch: Sequence[int]) -> list[str]:
+def _paths_of(rows: pd.DataFrame, batch: Sequence[int]) -> list[str]:
     return list(dict.fromkeys(rows["image_path"].iloc[list(batch)]))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from abo_vqa.data.normalise import norm
 from abo_vqa.data.questions import question_type
 
-Predictor = Callable[[Sequence[str]], tuple[list[str], list[float]]]
+_Predictor = Callable[[Sequence[str]], tuple[list[str], list[float]]]
 """Questions → answers and the probability that the fitted model gives to each."""
 
 
@@ -41,20 +41,20 @@ def grouped(keys: Sequence[str], answers: Sequence[str]) -> dict[str, tuple[str,
     return {key: most_common(group) for key, group in groups.items()}
 
 
-def majority(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
+def majority(questions: Sequence[str], answers: Sequence[str]) -> _Predictor:
     """The same answer always: the most frequent one."""
     best = most_common(answers)
     return lambda asked: unzip([best for _ in asked])
 
 
-def by_type(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
+def by_type(questions: Sequence[str], answers: Sequence[str]) -> _Predictor:
     """The most frequent answer to questions of the same type; unseen type: of all."""
     table = grouped([question_type(q) for q in questions], answers)
     overall = most_common(answers)
     return lambda asked: unzip([table.get(question_type(q), overall) for q in asked])
 
 
-def by_question(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
+def by_question(questions: Sequence[str], answers: Sequence[str]) -> _Predictor:
     """The most frequent answer to the same question; unseen question: to its type."""
     table = grouped([q.strip().lower() for q in questions], answers)
     back_off = by_type(questions, answers)
@@ -68,7 +68,7 @@ def by_question(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
     return predict
 
 
-def by_ngrams(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
+def by_ngrams(questions: Sequence[str], answers: Sequence[str]) -> _Predictor:
     """Logistic regression on the question's words and pairs of words.
 
     Answers given only once are left out of the classes: they can't be learnt from words that
@@ -89,7 +89,7 @@ def by_ngrams(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
         return by_question(questions, answers)
 
 
-def ended(predictor: Predictor) -> bool:
+def ended(predictor: _Predictor) -> bool:
     """Whether a predictor's fit came to its end; those that only count always have."""
     return getattr(predictor, "ended", True)
 
@@ -99,7 +99,7 @@ def unzip(pairs: Sequence[tuple[str, float]]) -> tuple[list[str], list[float]]:
 
 
 # name: how it is fitted on the train split's questions and answers
-VARIANTS: dict[str, Callable[[Sequence[str], Sequence[str]], Predictor]] = {
+VARIANTS: dict[str, Callable[[Sequence[str], Sequence[str]], _Predictor]] = {
     "majority": majority,
     "type": by_type,
     "question": by_question,

@@ -25,7 +25,7 @@ STRENGTH = 2.0  # inverse of the penalty's weight, scikit-learn's C; chosen on h
 # Largest entry of the mean loss's gradient. The last hundredth of the loss takes most of the time
 # and changes no answer.
 TOLERANCE = 5e-4
-ASKED_AT_ONCE = 4096  # bounds memory: their probabilities of every answer
+_ASKED_AT_ONCE = 4096  # bounds memory: their probabilities of every answer
 
 
 class Softmax:
@@ -194,8 +194,8 @@ class Ngrams:
     def __call__(self, asked: Sequence[str]) -> tuple[list[str], list[float]]:
         answers: list[str] = []
         sure: list[float] = []
-        for start in range(0, len(asked), ASKED_AT_ONCE):
-            part = self.vectorizer.transform(asked[start : start + ASKED_AT_ONCE]) @ self.merged
+        for start in range(0, len(asked), _ASKED_AT_ONCE):
+            part = self.vectorizer.transform(asked[start : start + _ASKED_AT_ONCE]) @ self.merged
             scores = part @ self.weights[:-1] + self.weights[-1]  # [asked, answers]
             best = scores.argmax(axis=1)
             scores -= scores.max(axis=1, keepdims=True)

@@ -61,7 +61,7 @@ def visible_tokens(mask: Tensor, device: Any) -> Tensor | None:
     return mask.bool()[:, None, None, :].to(device, non_blocking=True)
 
 
-def questions_a_picture(which: Tensor, pictures: int) -> int:
+def _questions_a_picture(which: Tensor, pictures: int) -> int:
     """How many questions each picture has if all have equally many and they come in the pictures'
     order; else 0.
 
@@ -84,7 +84,7 @@ def look(attention: Any, hidden: Tensor, pictures: Tensor, which: Tensor, count:
     look. Where pictures have different numbers of questions, there are empty seats in it.
 
     Args:
-        count: see `questions_a_picture`.
+        count: see `_questions_a_picture`.
     """
     keys, values = keys_and_values(attention, pictures)  # [P, H, T, D]
     length, width = hidden.shape[1:]
@@ -118,7 +118,7 @@ def read_questions(
     """
     hidden: Tensor = encoder.embeddings(input_ids=ids)
     visible = visible_tokens(mask, ids.device)
-    count = questions_a_picture(which, len(pictures))
+    count = _questions_a_picture(which, len(pictures))
     for layer in encoder.encoder.layer:
         keys, values = keys_and_values(layer.attention, hidden)
         hidden = attend(layer.attention, hidden, keys, values, visible)

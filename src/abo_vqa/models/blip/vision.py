@@ -18,13 +18,13 @@ def see(vision: Any, pixels: Tensor) -> Tensor:
     """The output of a `BlipVisionModel`: pixels [P, 3, S, S] → states [P, T, W]."""
     hidden = vision.embeddings(pixels)  # [P, T, W]
     for layer in vision.encoder.layers:
-        hidden = hidden + attend(layer.self_attn, layer.layer_norm1(hidden))
+        hidden = hidden + _attend(layer.self_attn, layer.layer_norm1(hidden))
         hidden = hidden + layer.mlp(layer.layer_norm2(hidden))
     seen: Tensor = vision.post_layernorm(hidden)
     return seen
 
 
-def attend(attention: Any, hidden: Tensor) -> Tensor:
+def _attend(attention: Any, hidden: Tensor) -> Tensor:
     """One `BlipAttention`: hidden [P, T, W] → [P, T, W]."""
     import torch.nn.functional as F
 

@@ -65,7 +65,7 @@ class Clip(VQAModel):
         device = pick_device(compute.device)
         dtype = pick_dtype(checkpoint, compute, device)
         with refusals(checkpoint, too_large(checkpoint, device, dtype, cls.smaller)):
-            name, options = open_clip_name(checkpoint)
+            name, options = _open_clip_name(checkpoint)
             # Unlike its other functions, this one refuses a model without weights.
             model, preprocess = open_clip.create_model_from_pretrained(
                 name, device=device, **options
@@ -185,7 +185,7 @@ class Clip(VQAModel):
         }
 
 
-def open_clip_name(checkpoint: CheckpointConfig) -> tuple[str, dict[str, Any]]:
+def _open_clip_name(checkpoint: CheckpointConfig) -> tuple[str, dict[str, Any]]:
     """The name and options by which open_clip finds the weights.
 
     A local folder; an architecture with weights from a hub repository (at its revision) or with

@@ -16,7 +16,7 @@ from abo_vqa.models.base import by_length
 if TYPE_CHECKING:
     import torch
 
-KeysValues = list[tuple["torch.Tensor", "torch.Tensor"]]
+_KeysValues = list[tuple["torch.Tensor", "torch.Tensor"]]
 
 
 class TextTower:
@@ -40,7 +40,7 @@ class TextTower:
         self.tokenizer = tokenizer
         on_cpu = next(model.parameters()).device.type == "cpu"
         self.room = room or (2048 if on_cpu else 16384)
-        self.causal = is_plain_causal(model) if causal is None else causal
+        self.causal = _is_plain_causal(model) if causal is None else causal
 
     def encode(self, texts: Sequence[str]) -> torch.Tensor:
         """Features of unit length, each sentence cut to its length: [texts, width]."""
@@ -162,7 +162,7 @@ class TextTower:
         """States at the end token [..., width] → unit features [..., features]."""
         return unit(self.model.ln_final(states) @ self.model.text_projection)
 
-    def read_starts(self, tokens: torch.Tensor) -> KeysValues:
+    def read_starts(self, tokens: torch.Tensor) -> _KeysValues:
         """Keys and values [Q, heads, L, width / heads] of Q starts of L tokens, a pair a layer."""
         import torch
 
@@ -178,7 +178,7 @@ class TextTower:
             x = rest(block, x, mixed.transpose(1, 2).flatten(-2))
         return kept
 
-    def read_tails(self, tokens: torch.Tensor, past: KeysValues) -> torch.Tensor:
+    def read_tails(self, tokens: torch.Tensor, past: _KeysValues) -> torch.Tensor:
         """States at the last of S tokens of C candidates behind each of Q starts: [Q, C, width].
 
         Args:
@@ -219,7 +219,7 @@ def unit(features: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(features.float(), dim=-1)
 
 
-def is_plain_causal(model: Any) -> bool:
+def _is_plain_causal(model: Any) -> bool:
     """Whether the text tower is CLIP's own: causal, pooled at the end token, ordinary blocks."""
     import torch
 

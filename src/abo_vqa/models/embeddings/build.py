@@ -44,7 +44,7 @@ def to_array(encoded: torch.Tensor, dtype: str) -> np.ndarray:
     return np.asarray((cast.view(torch.uint16) if dtype == "bfloat16" else cast).numpy())
 
 
-class BuildResult(NamedTuple):
+class _BuildResult(NamedTuple):
     """What encoding left.
 
     Attributes:
@@ -60,7 +60,7 @@ class BuildResult(NamedTuple):
     peak: int
 
 
-def build(config: Config, paths: Sequence[str], folder: Path) -> BuildResult:
+def build(config: Config, paths: Sequence[str], folder: Path) -> _BuildResult:
     """Encode all pictures into folder/vectors.npy, going on where an earlier run stopped.
 
     Raises:
@@ -95,7 +95,7 @@ def build(config: Config, paths: Sequence[str], folder: Path) -> BuildResult:
                     vectors[place[path]] = to_array(encoded.values[at], config.embed.dtype)
             builder.add(vectors, errors)
     peak = peak_memory(model.device)
-    return BuildResult(builder.file, dict(builder.errors), builder.digest, peak)
+    return _BuildResult(builder.file, dict(builder.errors), builder.digest, peak)
 
 
 def journal_key(config: Config, paths: Sequence[str], meta: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from abo_vqa.core.files import atomic_write
 from abo_vqa.core.system_errors import NoSpaceError, nearest, storing
 
 # numpy has no bfloat16: its bits are kept as integers.
-STORED = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
+_STORED = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
 
 
 class Builder:
@@ -72,12 +72,12 @@ class Builder:
         """
         self.file.unlink(missing_ok=True)
         self.state.unlink(missing_ok=True)
-        vectors = np.lib.format.open_memmap(self.file, "w+", STORED[dtype], shape)
+        vectors = np.lib.format.open_memmap(self.file, "w+", _STORED[dtype], shape)
         size = self.file.stat().st_size
         try:
             if device_of(self.out) != device_of(self.folder):
-                require_room(self.out / self.file.name, size)
-            require_room(self.file, size)
+                _require_room(self.out / self.file.name, size)
+            _require_room(self.file, size)
             with storing(self.file, size), self.file.open("r+b") as file:
                 if hasattr(os, "posix_fallocate"):  # sees quotas, too
                     os.posix_fallocate(file.fileno(), 0, size)
@@ -107,7 +107,7 @@ def device_of(path: Path) -> int:
     return nearest(path).stat().st_dev
 
 
-def require_room(file: Path, size: int) -> None:
+def _require_room(file: Path, size: int) -> None:
     """Refuse before the work what the disk has no room for.
 
     Raises:

@@ -30,8 +30,8 @@ from abo_vqa.reporting.style import (
 )
 from abo_vqa.reporting.words import count, label
 
-LENGTHS = (("1–3", 0, 3), ("4–5", 4, 5), ("6–7", 6, 7), ("8–9", 8, 9), ("10+", 10, 10**6))
-TOP_ANSWERS = 14
+_LENGTHS = (("1–3", 0, 3), ("4–5", 4, 5), ("6–7", 6, 7), ("8–9", 8, 9), ("10+", 10, 10**6))
+_TOP_ANSWERS = 14
 
 
 def question_types(results: Results) -> Drawing | None:
@@ -74,10 +74,10 @@ def answer_length(results: Results) -> Drawing | None:
     """F1 by the length of the expected answer, as in the study, for three telling models."""
     chosen = [results.focus, results.best_zero_shot, results.best_blind]
     models = [m for m in dict.fromkeys(chosen) if m and "f1" in results.scores[m]]
-    data = f1_by_length(results, models)
+    data = _f1_by_length(results, models)
     if data.empty:
         return None
-    groups = [name for name, _, _ in LENGTHS if name in set(data["characters"])]
+    groups = [name for name, _, _ in _LENGTHS if name in set(data["characters"])]
     figure, axes = canvas(3.0)
     ax = axes[0][0]
     for i, model in enumerate(models):
@@ -104,13 +104,13 @@ def answer_length(results: Results) -> Drawing | None:
     )
 
 
-def f1_by_length(results: Results, models: list[str]) -> pd.DataFrame:
+def _f1_by_length(results: Results, models: list[str]) -> pd.DataFrame:
     """Mean F1 by length of the expected answer: model, characters, n, f1, low, high."""
     parts, columns = [], []
     for model in models:
         scores = results.scores[model]
         lengths, f1 = scores["answer"].str.len(), scores["f1"].astype(float)
-        for name, low, high in LENGTHS:
+        for name, low, high in _LENGTHS:
             inside = (lengths >= low) & (lengths <= high)
             if f1[inside].notna().any():
                 columns.append(f1.where(inside).to_numpy())
@@ -131,7 +131,7 @@ def confusions(results: Results) -> Drawing | None:
     # As they are compared: "2" is on the diagonal with "two".
     truth = scores["answer"].map(norm)
     given = scores["prediction"].map(norm).replace("", "(empty)")
-    top = sorted(truth.value_counts().head(TOP_ANSWERS).index)
+    top = sorted(truth.value_counts().head(_TOP_ANSWERS).index)
     if len(top) < 2:
         return None
     other = "(other)"
@@ -175,7 +175,7 @@ def counting(results: Results) -> Drawing | None:
     for model in models:
         scores = results.scores[model]
         part = scores[scores["question_type"] == "counting"]
-        truth, given = part["answer"].map(as_number), part["prediction"].map(as_number)
+        truth, given = part["answer"].map(_as_number), part["prediction"].map(_as_number)
         known = truth.notna()
         error = (given - truth)[known].clip(-4, 4)
         for distance, n in error.value_counts(dropna=False).sort_index().items():
@@ -211,7 +211,7 @@ def counting(results: Results) -> Drawing | None:
     )
 
 
-def as_number(text: str) -> float:
+def _as_number(text: str) -> float:
     """The number an answer names; NaN if it names none."""
     value = number(norm(text))
     return float("nan") if value is None else float(value)

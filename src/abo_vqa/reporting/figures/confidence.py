@@ -9,14 +9,14 @@ from abo_vqa.reporting.intervals import wilson
 from abo_vqa.reporting.style import CYCLE, MARKERS, MUTED, RULE, Drawing, bare, canvas, percent_axis
 from abo_vqa.reporting.words import count, kind, label
 
-SHOWN = 6
-LEAST = 0.05  # a rate over fewer rows says nothing
+_SHOWN = 6
+_LEAST = 0.05  # a rate over fewer rows says nothing
 
 
-def confident(results: Results) -> list[str]:
+def _confident(results: Results) -> list[str]:
     """Models that see the picture and give a confidence, best first."""
     known = results.evaluation.get("calibration", {})
-    return [m for m in results.ranking if m in known and kind(m) != "blind"][:SHOWN]
+    return [m for m in results.ranking if m in known and kind(m) != "blind"][:_SHOWN]
 
 
 def answered(results: Results, models: list[str]) -> str:
@@ -28,7 +28,7 @@ def answered(results: Results, models: list[str]) -> str:
 
 def calibration(results: Results) -> Drawing | None:
     """Accuracy within bins of confidence; the diagonal is perfect calibration."""
-    models = confident(results)
+    models = _confident(results)
     if not models:
         return None
     table = []
@@ -72,14 +72,14 @@ def calibration(results: Results) -> Drawing | None:
 
 def risk_coverage(results: Results) -> Drawing | None:
     """Error rate when only the most confident share of the questions is answered."""
-    models = confident(results)
+    models = _confident(results)
     if not models:
         return None
     data = pd.DataFrame(
         {"model": model, **point}
         for model in models
         for point in results.evaluation["calibration"][model]["risk_coverage"]
-        if point["coverage"] >= LEAST
+        if point["coverage"] >= _LEAST
     )
     sizes = data["model"].map(lambda m: results.evaluation["calibration"][m]["n"])
     answered_rows = (data["coverage"] * sizes).round()

@@ -14,7 +14,7 @@ STEPS = (
     ("clean", "with all fields, clean"),
     ("balanced", "balanced"),
 )
-TOP_TYPES = 24
+_TOP_TYPES = 24
 
 
 def steps(results: Results) -> pd.DataFrame:
@@ -64,7 +64,7 @@ def product_types(results: Results) -> Drawing | None:
     )
     if table.empty:
         return None
-    shown = table.head(TOP_TYPES)
+    shown = table.head(_TOP_TYPES)
     figure, axes = canvas(0.2 * len(shown) + 0.8)
     ax = axes[0][0]
     positions = range(len(shown))

@@ -21,9 +21,9 @@ from abo_vqa.reporting.style import (
 )
 from abo_vqa.reporting.words import count, label, metric_label, number
 
-BINS = 20
+_BINS = 20
 # Exact and token match, ROUGE-1 and word overlap look like F1 when answers are one word.
-SHOWN = ("f1", "rougeL", "meteor", "wup", "bleu", "bertscore_f1", "bertscore_f1_rescaled",
+_SHOWN = ("f1", "rougeL", "meteor", "wup", "bleu", "bertscore_f1", "bertscore_f1_rescaled",
          "bartscore")  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def correlation(results: Results) -> Drawing | None:
 
 def distributions(results: Results) -> Drawing | None:
     """Histogram of each metric, right and wrong answers apart."""
-    names = [name for name in SHOWN if name in results.metric_names]
+    names = [name for name in _SHOWN if name in results.metric_names]
     if not names:
         return None
     scores = results.scores[results.focus]
@@ -78,7 +78,7 @@ def distributions(results: Results) -> Drawing | None:
         values = scores[name].astype(float)
         known = values.notna()
         low, high = values.min(), values.max()
-        edges = np.linspace(min(low, 0), max(high, 1 if low >= 0 else 0), BINS + 1)
+        edges = np.linspace(min(low, 0), max(high, 1 if low >= 0 else 0), _BINS + 1)
         n_right, _ = np.histogram(values[known & right], edges)
         n_wrong, _ = np.histogram(values[known & ~right], edges)
         ax.stairs(n_right, edges, fill=True, color=BLUE, label="right")

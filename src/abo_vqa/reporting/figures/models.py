@@ -30,7 +30,7 @@ from abo_vqa.reporting.words import count, kind, label, metric_label, points
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PANELS = ("accuracy", "f1", "wup", "bertscore_f1_rescaled")
+_PANELS = ("accuracy", "f1", "wup", "bertscore_f1_rescaled")
 
 
 def rows(results: Results, metric: str, models: list[str]) -> pd.DataFrame:
@@ -71,7 +71,7 @@ def kinds(models: list[str]) -> list[str]:
 def per_model(results: Results) -> Drawing:
     """The study's bars per model, with intervals: accuracy, F1, WUP and BERTScore."""
     models = results.ranking
-    shown = [m for m in PANELS if m in results.metrics[models[0]]]
+    shown = [m for m in _PANELS if m in results.metrics[models[0]]]
     figure, axes = canvas(0.26 * len(models) + 1.1, len(shown), sharey=True)
     tables = []
     for ax, metric in zip(axes[0], shown, strict=True):

@@ -9,7 +9,7 @@ from abo_vqa.reporting.intervals import wilson
 from abo_vqa.reporting.style import BLUE, SKY, VERMILION, Drawing, bare, canvas, percent_axis
 from abo_vqa.reporting.words import count
 
-WINDOWS = 40  # the moving mean is over 1/40 of all steps
+_WINDOWS = 40  # the moving mean is over 1/40 of all steps
 
 
 def loss(results: Results) -> Drawing | None:
@@ -17,7 +17,7 @@ def loss(results: Results) -> Drawing | None:
     steps = pd.DataFrame(results.training.get("steps", []))
     if steps.empty:
         return None
-    window = max(1, len(steps) // WINDOWS)
+    window = max(1, len(steps) // _WINDOWS)
     steps["moving_mean"] = steps["loss"].rolling(window, min_periods=1).mean()
     figure, axes = canvas(2.6)
     ax = axes[0][0]

@@ -14,12 +14,12 @@ from abo_vqa.reporting.publish.parquet import Row, Split, kind_of
 if TYPE_CHECKING:
     from abo_vqa.config import Config
 
-LICENCES = {
+_LICENCES = {
     "CC BY 4.0": ("cc-by-4.0", "https://creativecommons.org/licenses/by/4.0/"),
     "MIT": ("mit", "https://opensource.org/license/mit"),
 }
-SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
-TOP = 10
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
+_TOP = 10
 BLIND = {
     "question": "most frequent answer to the same question",
     "type": "most frequent answer to its type of question",
@@ -29,15 +29,15 @@ BLIND = {
 
 def licence(config: Config) -> tuple[str, str]:
     """(identifier on a model hub, address) of the data's licence; an unknown one keeps its name."""
-    return LICENCES.get(config.data.licence, ("other", config.data.licence))
+    return _LICENCES.get(config.data.licence, ("other", config.data.licence))
 
 
-def front_matter(config: Config, splits: Sequence[Split], columns: Sequence[str]) -> str:
+def _front_matter(config: Config, splits: Sequence[Split], columns: Sequence[str]) -> str:
     """What hubs and `datasets` read: YAML between two lines of dashes."""
     import yaml
 
     rows = sum(split.rows for split in splits)
-    size = next((name for most, name in SIZES if rows < most), "n>1M")
+    size = next((name for most, name in _SIZES if rows < most), "n>1M")
     features = [
         {"name": name, "list": "string"}
         if kind_of(name) == "choices"
@@ -77,7 +77,7 @@ def front_matter(config: Config, splits: Sequence[Split], columns: Sequence[str]
     return f"---\n{text}---\n"
 
 
-def blind_on_test() -> dict[str, float]:
+def _blind_on_test() -> dict[str, float]:
     """Accuracy of the baselines that see no picture, where this test set has been evaluated.
 
     `reports/metrics.json` is in git, and may be of another set: dvc.lock knows.
@@ -90,7 +90,7 @@ def blind_on_test() -> dict[str, float]:
     return {name: scores["accuracy"] for name, scores in found.items() if name.startswith("blind-")}
 
 
-def split_settings(config: Config) -> dict[str, Any]:
+def _split_settings(config: Config) -> dict[str, Any]:
     """How the two sides were made: as dvc.lock has it, or params.yaml where it doesn't know them.
 
     Returns:
@@ -149,16 +149,16 @@ def render(
         kinds=sorted(generated["kinds"].items(), key=lambda item: (-item[1], item[0])),
         corpus=generated["corpus"],
         audit=audit,
-        split=split_settings(config),
+        split=_split_settings(config),
         audit_table=[(AUDIT.get(name, name), value) for name, value in flatten(audit)],
-        answers=sorted(answers.items(), key=lambda item: (-item[1], item[0]))[:TOP],
+        answers=sorted(answers.items(), key=lambda item: (-item[1], item[0]))[:_TOP],
         kind_of_answers=kind_of_answers(row["answer"] for row in rows),
         raw=shown_path(config.data.raw),
         writer=writer(config.generate),
-        blind=sorted(blind_on_test().items()),
+        blind=sorted(_blind_on_test().items()),
         blind_choices=blind_choices,
         blind_table=[(BLIND[name], value) for name, value in blind_choices.items()],
         options=max((len(row["choices"]) for row in rows), default=0) if blind_choices else 0,
         licence_url=licence(config)[1],
     )
-    return front_matter(config, splits, columns) + text
+    return _front_matter(config, splits, columns) + text

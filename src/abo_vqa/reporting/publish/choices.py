@@ -28,16 +28,16 @@ from abo_vqa.data.questions import answer_type, question_subtype
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TRIES = 20  # sets drawn before all answers are looked through
-ROUNDS = 200  # of the fit below; it converges geometrically
-SURE = 0.98  # an inclusion probability of 1 would need an infinite weight
-ENOUGH_ROWS, ENOUGH_ANSWERS = 50, 3  # a question of its own right: so many rows, k times so many
+_TRIES = 20  # sets drawn before all answers are looked through
+_ROUNDS = 200  # of the fit below; it converges geometrically
+_SURE = 0.98  # an inclusion probability of 1 would need an infinite weight
+_ENOUGH_ROWS, _ENOUGH_ANSWERS = 50, 3  # a question of its own right: so many rows, k times so many
 
 Same = Callable[[str, str], bool]
 
 
 @dataclass(frozen=True)
-class Choices:
+class _Choices:
     """The options of one row, in the order shown, and the number of the right one."""
 
     options: list[str]
@@ -52,7 +52,7 @@ def same_meaning(aliases: Path, words: Iterable[str]) -> Same:
     """
     table = read_table(aliases, ("answer", "alias")).to_dict("records")
     pairs = {frozenset((norm(row["answer"]), norm(row["alias"]))) for row in table}
-    senses = synsets(set(words))
+    senses = _synsets(set(words))
 
     def same(one: str, other: str) -> bool:
         # Two numbers never mean the same, whatever senses they share.
@@ -68,7 +68,7 @@ def same_meaning(aliases: Path, words: Iterable[str]) -> Same:
     return same
 
 
-def synsets(words: set[str]) -> dict[str, set[str]]:
+def _synsets(words: set[str]) -> dict[str, set[str]]:
     """WordNet's synsets (part of speech and offset) of each word, from its index files.
 
     A line of an index is: lemma, part of speech, number of synsets, number of pointer symbols,
@@ -132,14 +132,14 @@ def fit_weights(shares: NDArray[np.float64], k: int) -> NDArray[np.float64]:
         return np.ones(len(shares))
     wanted = k * shares / shares.sum()
     for _ in range(len(shares)):
-        over = wanted > SURE
-        free = k - SURE * over.sum()
+        over = wanted > _SURE
+        free = k - _SURE * over.sum()
         rest = wanted[~over].sum()
-        wanted = np.where(over, SURE, wanted * free / rest if rest else wanted)
-        if not (wanted > SURE + 1e-12).any():
+        wanted = np.where(over, _SURE, wanted * free / rest if rest else wanted)
+        if not (wanted > _SURE + 1e-12).any():
             break
     weights: NDArray[np.float64] = wanted.copy()
-    for _ in range(ROUNDS):
+    for _ in range(_ROUNDS):
         weights *= wanted / np.maximum(inclusion(weights, k), 1e-12)
         weights /= weights.mean()
     return weights
@@ -184,7 +184,7 @@ class Chooser:
         if not 2 <= k <= 26:
             raise UserError(f"--choices {k}: from 2 to 26.")
         self.k, self.seed, self.same = k, seed, same
-        self.forms = forms_of(rows, k)
+        self.forms = _forms_of(rows, k)
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         for row, form in zip(rows, self.forms, strict=True):
             counts[form][norm(row["answer"])] += 1
@@ -210,7 +210,7 @@ class Chooser:
         for row in rows:
             self.right[row["image_path"], norm(row["question"])].add(norm(row["answer"]))
 
-    def choose(self, number: int, row: Mapping[str, str]) -> Choices:
+    def choose(self, number: int, row: Mapping[str, str]) -> _Choices:
         """The choices of row `number`."""
         chance = random.Random(f"{self.seed}:{row['image_path']}:{row['question']}")
         answer = norm(row["answer"])
@@ -221,7 +221,7 @@ class Chooser:
         options = [*wrong, answer]
         chance.shuffle(options)
         spelt = [self.spelling.get(option, option) for option in options]
-        return Choices(spelt, options.index(answer))
+        return _Choices(spelt, options.index(answer))
 
     def distractors(
         self, form: str, row: Mapping[str, str], answer: str, chance: random.Random
@@ -272,7 +272,7 @@ class Chooser:
     ) -> list[str]:
         """A set whose answers all fit, or the largest part of one that was met."""
         best: list[str] = []
-        for _ in range(TRIES):
+        for _ in range(_TRIES):
             kept: list[str] = []
             for i in sets.draw(chance):
                 if fits(names[i], kept):
@@ -283,7 +283,7 @@ class Chooser:
         return best
 
 
-def forms_of(rows: Sequence[Mapping[str, str]], k: int) -> list[str]:
+def _forms_of(rows: Sequence[Mapping[str, str]], k: int) -> list[str]:
     """The form of each row's question: the question itself if it is frequent, else its type."""
     asked: dict[str, list[str]] = defaultdict(list)
     for row in rows:
@@ -291,7 +291,7 @@ def forms_of(rows: Sequence[Mapping[str, str]], k: int) -> list[str]:
     own = {
         question
         for question, answers in asked.items()
-        if len(answers) >= ENOUGH_ROWS and len(set(answers)) >= ENOUGH_ANSWERS * k
+        if len(answers) >= _ENOUGH_ROWS and len(set(answers)) >= _ENOUGH_ANSWERS * k
     }
     forms = []
     for row in rows:
@@ -302,7 +302,7 @@ def forms_of(rows: Sequence[Mapping[str, str]], k: int) -> list[str]:
 
 
 def blind_accuracy(
-    rows: Sequence[Mapping[str, str]], choices: Sequence[Choices], seed: int
+    rows: Sequence[Mapping[str, str]], choices: Sequence[_Choices], seed: int
 ) -> dict[str, float]:
     """How well frequency does on the choices: cross-fitted over images, without the picture.
 

@@ -7,15 +7,15 @@ from typing import Any
 
 from abo_vqa.reporting.publish.parquet import Split, kind_of
 
-FORMAT = "http://mlcommons.org/croissant/1.0"
+_FORMAT = "http://mlcommons.org/croissant/1.0"
 # The specification's own JSON-LD context: short names for its vocabulary.
-SAME_NAME = (
+_SAME_NAME = (
     "citeAs", "column", "equivalentProperty", "extract", "field", "fileProperty", "fileObject",
     "fileSet", "format", "includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField",
     "path", "recordSet", "references", "regex", "repeated", "replace", "samplingRate",
     "separator", "source", "subField", "transform",
 )  # fmt: skip
-CONTEXT: dict[str, Any] = {
+_CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
     "cr": "http://mlcommons.org/croissant/",
@@ -26,7 +26,7 @@ CONTEXT: dict[str, Any] = {
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "examples": {"@id": "cr:examples", "@type": "@json"},
-    **{name: f"cr:{name}" for name in SAME_NAME},
+    **{name: f"cr:{name}" for name in _SAME_NAME},
 }
 DESCRIPTIONS = {
     "row_id": "Position of the row in the whole VQA table.",
@@ -61,23 +61,23 @@ def metadata(
     Args:
         licence: an address or a name. version: of the set, as in semantic versioning.
     """
-    files = [file_object(shard) for split in splits for shard in split.shards]
+    files = [_file_object(shard) for split in splits for shard in split.shards]
     return {
-        "@context": CONTEXT,
+        "@context": _CONTEXT,
         "@type": "sc:Dataset",
-        "conformsTo": FORMAT,
+        "conformsTo": _FORMAT,
         "name": name,
         "description": description,
         "license": licence,
         "creditText": attribution,
         "citeAs": attribution,
         "version": version,
-        "distribution": [*files, *(file_set(split) for split in splits)],
-        "recordSet": [record_set(split, columns) for split in splits],
+        "distribution": [*files, *(_file_set(split) for split in splits)],
+        "recordSet": [_record_set(split, columns) for split in splits],
     }
 
 
-def file_object(shard: Any) -> dict[str, Any]:
+def _file_object(shard: Any) -> dict[str, Any]:
     return {
         "@type": "cr:FileObject",
         "@id": shard.path,
@@ -89,7 +89,7 @@ def file_object(shard: Any) -> dict[str, Any]:
     }
 
 
-def file_set(split: Split) -> dict[str, Any]:
+def _file_set(split: Split) -> dict[str, Any]:
     """A split's files; in no container, so they are looked for beside croissant.json."""
     return {
         "@type": "cr:FileSet",
@@ -100,7 +100,7 @@ def file_set(split: Split) -> dict[str, Any]:
     }
 
 
-def record_set(split: Split, columns: Sequence[str]) -> dict[str, Any]:
+def _record_set(split: Split, columns: Sequence[str]) -> dict[str, Any]:
     return {
         "@type": "cr:RecordSet",
         "@id": split.name,

@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from abo_vqa.data.archive import Archive
 
 
-SPLITS = ("train", "test")
+_SPLITS = ("train", "test")
 
 
-INPUTS = (FUNNEL, GENERATION, AUDIT)
+_INPUTS = (FUNNEL, GENERATION, AUDIT)
 
 
-OURS = ("README.md", "croissant.json", "data")  # what an export consists of
+_OURS = ("README.md", "croissant.json", "data")  # what an export consists of
 
 
-Rows = dict[str, list[dict[str, Any]]]
+_Rows = dict[str, list[dict[str, Any]]]
 
 
-def read_rows(chosen: Mapping[str, str] | None = None) -> tuple[Rows, list[str]]:
+def _read_rows(chosen: Mapping[str, str] | None = None) -> tuple[_Rows, list[str]]:
     """Both sides of the split, a dict a row, and what was taken for what where that isn't plain.
 
     Args:
@@ -46,14 +46,14 @@ def read_rows(chosen: Mapping[str, str] | None = None) -> tuple[Rows, list[str]]
     Raises:
         UserError: the pipeline hasn't been run, or one side is empty.
     """
-    tables = {name: DATA / f"{name}.csv" for name in SPLITS}
-    missing = [str(path) for path in (*tables.values(), *INPUTS) if not path.is_file()]
+    tables = {name: DATA / f"{name}.csv" for name in _SPLITS}
+    missing = [str(path) for path in (*tables.values(), *_INPUTS) if not path.is_file()]
     if missing:
         raise UserError(
             f"nothing to export: no {', '.join(missing)}. Run `dvc repro split` first "
             "(it makes the VQA set and splits it)."
         )
-    rows: Rows = {}
+    rows: _Rows = {}
     notes = []
     for name, path in tables.items():
         columns = read_columns(path, ("image_path", "question", "answer"), chosen=chosen)
@@ -73,7 +73,7 @@ def read_rows(chosen: Mapping[str, str] | None = None) -> tuple[Rows, list[str]]
     return rows, notes
 
 
-def find_pictures(rows: Rows, archive: Archive) -> str:
+def _find_pictures(rows: _Rows, archive: Archive) -> str:
     """Give every row the archive's own spelling of its picture's path, where it has one.
 
     Returns:
@@ -88,7 +88,7 @@ def find_pictures(rows: Rows, archive: Archive) -> str:
     return f"other spellings: {match.describe(str(archive.raw))}" if match.found else ""
 
 
-def add_choices(rows: Rows, k: int, config: Config) -> dict[str, float]:
+def _add_choices(rows: _Rows, k: int, config: Config) -> dict[str, float]:
     """Add `choices` and `answer_index` to all rows; returns what frequency alone gets right.
 
     Both sides are drawn from together, in the order of the VQA table: which wrong answers a
@@ -107,13 +107,13 @@ def add_choices(rows: Rows, k: int, config: Config) -> dict[str, float]:
 
 
 @contextmanager
-def replaced(out: Path) -> Iterator[Path]:
+def _replaced(out: Path) -> Iterator[Path]:
     """A new folder that takes the place of `out` when the block succeeds.
 
     Raises:
         UserError: `out` holds something that isn't an export.
     """
-    strange = sorted(p.name for p in out.iterdir() if p.name not in OURS) if out.is_dir() else []
+    strange = sorted(p.name for p in out.iterdir() if p.name not in _OURS) if out.is_dir() else []
     if strange or out.is_file():
         raise UserError(
             f"--out {out} holds {strange[0] if strange else 'a file'}, which isn't of an export: "
@@ -140,19 +140,19 @@ def export(
 
     Args:
         k: choices a question, None for none.
-        chosen: see `read_rows`.
+        chosen: see `_read_rows`.
     Returns:
         what was written, for people.
     """
     from abo_vqa.reporting.cards import kind_of_answers
 
-    rows, notes = read_rows(chosen)
-    blind = add_choices(rows, k, config) if k else {}
+    rows, notes = _read_rows(chosen)
+    blind = _add_choices(rows, k, config) if k else {}
     every = [row for part in rows.values() for row in part]
     columns = columns_of(every[0])
-    with replaced(out) as folder:
+    with _replaced(out) as folder:
         with open_archive(config.data.raw) as archive:
-            notes.append(find_pictures(rows, archive))
+            notes.append(_find_pictures(rows, archive))
             splits = [write_split(name, part, archive, folder) for name, part in rows.items()]
         if not all(split.rows for split in splits):
             raise UserError(f"not one picture of a split can be read from {config.data.raw}.")

@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 # Readers hold a row group at a time; hubs advise files below half a gigabyte.
-GROUP_BYTES, GROUP_ROWS = 16 << 20, 2_000
-SHARD_BYTES = 256 << 20
+GROUP_BYTES, _GROUP_ROWS = 16 << 20, 2_000
+_SHARD_BYTES = 256 << 20
 FIRST = ("row_id", "image", "image_path", "question", "answer")
-MORE = (
+_MORE = (
     "choices", "answer_index", "question_type", "question_kind", "annotator",
     "image_id", "item_id", "product_type", "image_sha1", "phash",
 )  # fmt: skip
-WHOLE_NUMBERS = ("row_id", "answer_index")
+_WHOLE_NUMBERS = ("row_id", "answer_index")
 
 
 @dataclass(frozen=True)
-class Shard:
+class _Shard:
     """A file: its path within the export, its size in bytes, its SHA-256 (hex), its rows."""
 
     path: str
@@ -59,7 +59,7 @@ class Split:
     pictures: int
     loaded: int
     unreadable: int
-    shards: tuple[Shard, ...]
+    shards: tuple[_Shard, ...]
 
     @property
     def size(self) -> int:
@@ -70,12 +70,12 @@ def kind_of(column: str) -> str:
     """ "image", "choices", "int64" or "string"."""
     if column in ("image", "choices"):
         return column
-    return "int64" if column in WHOLE_NUMBERS else "string"
+    return "int64" if column in _WHOLE_NUMBERS else "string"
 
 
 def columns_of(row: Row) -> list[str]:
     """The columns that a set has, in the order of the files."""
-    return [name for name in (*FIRST, *MORE) if name in row or name in FIRST]
+    return [name for name in (*FIRST, *_MORE) if name in row or name in FIRST]
 
 
 def schema(columns: Sequence[str]) -> pa.Schema:
@@ -101,12 +101,12 @@ def schema(columns: Sequence[str]) -> pa.Schema:
 
 
 def write_split(
-    name: str, rows: Sequence[Row], archive: Archive, folder: Path, shard_bytes: int = SHARD_BYTES
+    name: str, rows: Sequence[Row], archive: Archive, folder: Path, shard_bytes: int = _SHARD_BYTES
 ) -> Split:
     """Write data/<name>-00000-of-….parquet into a folder.
 
     Args:
-        rows: with row_id, image_path, question, answer; more of `MORE` where known.
+        rows: with row_id, image_path, question, answer; more of `_MORE` where known.
         shard_bytes: of pictures a file, about.
     """
     from pyarrow import parquet
@@ -136,7 +136,7 @@ def write_split(
         if writer is not None:
             writer.close()
     shards = tuple(
-        named(path, f"{name}-{number:05}-of-{len(written):05}.parquet", count)
+        _named(path, f"{name}-{number:05}-of-{len(written):05}.parquet", count)
         for number, (path, count) in enumerate(written)
     )
     return Split(name, total, pictures, loaded, len(rows) - total, shards)
@@ -174,7 +174,7 @@ def groups(
         image = {"bytes": data, "path": path}
         group += [{**row, "image": image} for row in same]
         count, size = count + 1, size + len(data)
-        if size >= GROUP_BYTES or len(group) >= GROUP_ROWS:
+        if size >= GROUP_BYTES or len(group) >= _GROUP_ROWS:
             yield group, count, size
             group, count, size = [], 0, 0
     if group:
@@ -185,7 +185,7 @@ def table(group: Sequence[Row], columns: Sequence[str]) -> pa.Table:
     import pyarrow as pa
 
     def value(row: Row, column: str) -> Any:
-        return int(row[column]) if column in WHOLE_NUMBERS else row[column]
+        return int(row[column]) if column in _WHOLE_NUMBERS else row[column]
 
     wanted = schema(columns)
     arrays = [
@@ -194,9 +194,9 @@ def table(group: Sequence[Row], columns: Sequence[str]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=wanted)
 
 
-def named(path: Path, name: str, rows: int) -> Shard:
+def _named(path: Path, name: str, rows: int) -> _Shard:
     """Give a file its final name, now that the number of files is known."""
     final = path.rename(path.with_name(name))
     with final.open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    return Shard(f"data/{name}", final.stat().st_size, digest, rows)
+    return _Shard(f"data/{name}", final.stat().st_size, digest, rows)
