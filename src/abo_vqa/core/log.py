@@ -25,7 +25,7 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
         raise AttributeError("the stream is always sys.stderr")
 
 
-def _get_logger(name: str) -> logging.Logger:
+def get_logger(name: str) -> logging.Logger:
     """Return a module's logger; call it as `log = get_logger(__name__)`.
 
     Args:
