@@ -23,7 +23,7 @@ import numpy as np
 from helpers import study_questions
 
 from abo_vqa.core.tables import read_table
-from abo_vqa.data.normalise import norm
+from abo_vqa.data.normalise import normalise
 from abo_vqa.models.blind import baselines as blind
 from abo_vqa.models.blind import ngrams
 
@@ -73,7 +73,7 @@ def main() -> None:
     held_out = table["image_path"].isin(set(pictures[: len(pictures) // 5]))
     train, test = table[~held_out], table[held_out]
     known = blind.one_spelling(list(train["question"]), list(train["answer"]))
-    wanted = [norm(answer) for answer in test["answer"]]
+    wanted = [normalise(answer) for answer in test["answer"]]
     others = {"majority": blind.majority, "type": blind.by_type, "question": blind.by_question}
     fits = {} if args.library else others
     fits["ngram"] = Library if args.library else blind.by_ngrams
@@ -82,7 +82,7 @@ def main() -> None:
         fitted = fit(*known)
         said, _ = fitted(list(test["question"]))
         used = time.process_time() - start
-        right = np.mean([norm(s) == w for s, w in zip(said, wanted, strict=True)])
+        right = np.mean([normalise(s) == w for s, w in zip(said, wanted, strict=True)])
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(
             f"{name:9} {len(known[0]):,} rows: accuracy {right:.4f} of {len(test):,}, ended: "

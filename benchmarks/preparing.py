@@ -21,7 +21,7 @@ import torch
 from helpers.real_size import photographs
 
 from abo_vqa.config import CheckpointConfig
-from abo_vqa.data.pictures import decode
+from abo_vqa.data.image_decoding import decode
 from abo_vqa.models.base import VQAModel
 from abo_vqa.models.blip.model import Blip
 from abo_vqa.models.blip2 import Blip2

@@ -21,7 +21,7 @@ import pandas as pd
 from scipy.sparse.csgraph import connected_components
 
 from abo_vqa.core.tables import read_table
-from abo_vqa.data.audit import audit
+from abo_vqa.data.audit import audit_split
 from abo_vqa.data.hashes import hash_graph
 from abo_vqa.data.splitting import split_rows
 
@@ -87,7 +87,7 @@ def measured(table: pd.DataFrame, distance: int) -> list[float]:
         spent.append(time.process_time() - start)
         start = time.process_time()
         train, test = (which.iloc[rows] for rows in sides)
-        found.append(audit(train, test, "near-duplicate", distance))
+        found.append(audit_split(train, test, "near-duplicate", distance))
         spent.append(time.process_time() - start)
     plain, cut = found
     share = plain["rows"]["test"] / len(table)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from abo_vqa.config import ScorerConfig
-from abo_vqa.data.normalise import norm, words
+from abo_vqa.data.normalise import normalise, normalised_words
 from abo_vqa.evaluation import lexical, meaning
 from abo_vqa.evaluation.bartscore import BartScore
 from abo_vqa.evaluation.bertscore import BertScore
@@ -70,7 +70,7 @@ def plain_functions() -> dict[str, Callable[[str, str], float]]:
     wordnet.synsets("red")
 
     def meteor(said: str, wanted: str) -> float:
-        a, b = (word_tokenize(norm(s), preserve_line=True) for s in (said, wanted))
+        a, b = (word_tokenize(normalise(s), preserve_line=True) for s in (said, wanted))
         return float(meteor_score([b], a)) if a and b else 0.0
 
     def find(word: str) -> list:
@@ -79,8 +79,8 @@ def plain_functions() -> dict[str, Callable[[str, str], float]]:
 
     def wup(said: str, wanted: str) -> float:
         best = []
-        for word in norm(said).split():
-            scores = [a.wup_similarity(b) for other in norm(wanted).split()
+        for word in normalise(said).split():
+            scores = [a.wup_similarity(b) for other in normalise(wanted).split()
                       for a in find(word) for b in find(other)]  # fmt: skip
             known = [s for s in scores if s is not None]
             best += [max(known)] if known else []
@@ -96,7 +96,7 @@ def plain_functions() -> dict[str, Callable[[str, str], float]]:
 
 
 def forget() -> None:
-    for cached in (norm, words, lexical.rouge):
+    for cached in (normalise, normalised_words, lexical.rouge):
         cached.cache_clear()
 
 
@@ -179,11 +179,13 @@ def compare_neural(pairs: list[Pair], part: int, folder: Path, layers: int) -> N
     found_bert = ours_scorer.score(pairs)
     ours = time.perf_counter() - start
     start = time.perf_counter()
-    f1 = library.score([norm(a) for a, _ in pairs], [norm(b) for _, b in pairs])[2].tolist()
+    f1 = library.score([normalise(a) for a, _ in pairs], [normalise(b) for _, b in pairs])[
+        2
+    ].tolist()
     theirs = time.perf_counter() - start
     padded = [abs(found_bert[p][2] - f) > 1e-5 for p, f in zip(pairs, f1, strict=True)]
     # A pair alone has no padding, which the library's one call counts as similarity 0.
-    rows = [library.score([norm(a)], [norm(b)])[2].item() for a, b in pairs[:part]]
+    rows = [library.score([normalise(a)], [normalise(b)])[2].item() for a, b in pairs[:part]]
     off = max(abs(found_bert[p][2] - f) for p, f in zip(pairs, rows, strict=False))
     print(f"BERTScore {ours:.2f} s, the library's one call {theirs:.2f} s: {theirs / ours:.1f}×; "
           f"difference from the library row by row {off:.1e} ({part} rows); its one call differs "

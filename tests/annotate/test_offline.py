@@ -8,7 +8,7 @@ import pytest
 
 from abo_vqa.annotate.offline import COLORS, OfflineAnnotator, facts_of, noun_of, plural_of, word
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.normalise import norm
+from abo_vqa.data.normalise import normalise
 from abo_vqa.stages.generate import run
 from tests.support.annotation import configure, make, products, vqa, write_balanced
 
@@ -52,11 +52,11 @@ def test_three_distinct_pairs_an_image(here: Path) -> None:
     run(configure(here, annotator="offline"))
     table = vqa(here)
     assert Counter(row["image_path"] for row in table) == {row["path"]: 3 for row in rows}
-    assert len({(row["image_path"], norm(row["question"])) for row in table}) == 360
-    assert all(len(norm(row["answer"]).split()) == 1 for row in table)
+    assert len({(row["image_path"], normalise(row["question"])) for row in table}) == 360
+    assert all(len(normalise(row["answer"]).split()) == 1 for row in table)
     for row in table:
         if row["question_kind"] != "yes/no":
-            assert row["answer"] not in norm(row["question"]).split()
+            assert row["answer"] not in normalise(row["question"]).split()
     answers = Counter(r["answer"] for r in table if r["question_kind"] == "yes/no")
     assert abs(answers["yes"] - answers["no"]) <= 1
     kinds = Counter(row["question_kind"] for row in table)
@@ -75,12 +75,12 @@ def test_every_answer_is_true(here: Path) -> None:
         if row["question_kind"] != "yes/no":
             assert row["answer"] == facts[row["question_kind"]]
             continue
-        said = set(norm(row["question"]).split())
+        said = set(normalise(row["question"]).split())
         noun = noun_of(rows[row["image_path"]]["product_type"])
         if "type" in facts and row["question"].startswith(("Is this a", "Is there a")):
             assert (row["answer"] == "yes") == (noun in row["question"])
         else:
-            true = {norm(v) for kind, v in facts.items() if kind != "type"}
+            true = {normalise(v) for kind, v in facts.items() if kind != "type"}
             assert (row["answer"] == "yes") == bool(said & true)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from abo_vqa.annotate.prompt import instruction, parse, user_text, yes_or_no
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.pairs import Pair, schema
+from abo_vqa.data.pairs import Pair, reply_schema
 
 ONE = '{"question": "What color is it?", "answer": "Red."}'
 PAIR = Pair("What color is it?", "red")
@@ -108,6 +108,6 @@ def test_wanted_yes_share() -> None:
 
 def test_schema_cannot_be_spoilt() -> None:
     """google-genai adds to the dict it gets; the journal's identity must not notice."""
-    before = schema()
+    before = reply_schema()
     before["items"]["propertyOrdering"] = []
-    assert "propertyOrdering" not in schema()["items"]
+    assert "propertyOrdering" not in reply_schema()["items"]

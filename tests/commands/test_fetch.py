@@ -18,11 +18,17 @@ from abo_vqa.cli import main
 from abo_vqa.config import DownloadConfig
 from abo_vqa.core import system_errors
 from abo_vqa.core.errors import RetryLaterError, UserError
-from abo_vqa.data.download import Partial, Patience, copy, download, locked
+from abo_vqa.data.download import (
+    PartialDownload,
+    RetryPolicy,
+    append_body,
+    download_archive,
+    lock_folder,
+)
 from tests.support import ROOT
 from tests.support.servers.files import Fault, FileServer
 
-QUICK = Patience(attempts=3, wait=0.01, timeout=0.5)
+QUICK = RetryPolicy(attempts=3, wait=0.01, timeout=0.5)
 
 
 def tar_of(seed: int, members: int = 40) -> bytes:
@@ -41,7 +47,7 @@ SHA = hashlib.sha256(OLD).hexdigest()
 
 
 def get(server, folder, patience=QUICK, **known):
-    return download(DownloadConfig(url=server.url, **known), folder / "abo.tar", patience)
+    return download_archive(DownloadConfig(url=server.url, **known), folder / "abo.tar", patience)
 
 
 def leftovers(folder):
@@ -201,14 +207,14 @@ def test_a_wrong_address_is_not_tried_again(tmp_path, status):
 @pytest.mark.parametrize("url", ["ftp://x/y", "nonsense", "http://"])
 def test_an_address_that_is_none(tmp_path, url):
     with pytest.raises(UserError, match="isn't an address to download from"):
-        download(DownloadConfig(url=url), tmp_path / "abo.tar", QUICK)
+        download_archive(DownloadConfig(url=url), tmp_path / "abo.tar", QUICK)
 
 
 def test_nobody_there(tmp_path):
     with pytest.raises(
         RetryLaterError, match=r"refuses the connection, 3 times in a row. Nothing has come"
     ):
-        download(DownloadConfig(url="http://127.0.0.1:9/x"), tmp_path / "abo.tar", QUICK)
+        download_archive(DownloadConfig(url="http://127.0.0.1:9/x"), tmp_path / "abo.tar", QUICK)
 
 
 def test_a_disk_that_is_too_small_is_noticed_before_it_is_full(tmp_path, monkeypatch):
@@ -221,7 +227,7 @@ def test_a_disk_that_is_too_small_is_noticed_before_it_is_full(tmp_path, monkeyp
 def test_two_at_once_do_not_mix(tmp_path):
     with (
         FileServer(OLD) as server,
-        locked(tmp_path),
+        lock_folder(tmp_path),
         pytest.raises(UserError, match="another process"),
     ):
         get(server, tmp_path)
@@ -260,10 +266,10 @@ def test_disk_that_takes_a_part_of_a_piece_makes_no_hole(tmp_path):
         return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
 
     answer = Chunks((limit(90_000), OLD[:100_000]), (limit(soft), OLD[100_000:]))
-    partial = Partial(tmp_path / ".abo.tar.part", "http://127.0.0.1")
+    partial = PartialDownload(tmp_path / ".abo.tar.part", "http://127.0.0.1")
     try:
         with pytest.raises(OSError, match=r"\.abo\.tar\.part") as refused:
-            copy(answer, partial)
+            append_body(answer, partial)
     finally:
         limit(soft)()
     assert refused.value.errno in system_errors.FULL

@@ -18,7 +18,7 @@ from abo_vqa.cli import main
 from abo_vqa.core.tables import read_table
 from abo_vqa.core.tracking.backend import connect
 from abo_vqa.data.archive import open_archive
-from abo_vqa.data.pictures import decode
+from abo_vqa.data.image_decoding import decode
 from abo_vqa.models.answering import finetuned
 from abo_vqa.stages import finetune
 from tests.data.test_colours import corpus

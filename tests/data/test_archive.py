@@ -11,15 +11,15 @@ from PIL import Image
 from abo_vqa.core.errors import UserError
 from abo_vqa.data import archive as archive_module
 from abo_vqa.data.archive import open_archive
-from abo_vqa.data.listings import Broken, Entry
-from abo_vqa.data.picture_files import ImageError
+from abo_vqa.data.image_files import ImageError
+from abo_vqa.data.listings import BrokenLines, FieldValue
 from tests.support.archives import english, images_csv, jpeg, lines, listing, write_shop, write_tar
 
 IMAGES = {"61a": "00/00000001.jpg", "61b": "0a/0a000002.jpg"}
 
 
 def read(raw):
-    broken = Broken()
+    broken = BrokenLines()
     with open_archive(raw) as archive:
         return list(archive.listings(broken)), broken
 
@@ -28,9 +28,9 @@ def test_listings_come_shard_by_shard_whatever_the_order_in_the_tar(tmp_path):
     shards = {"b": [listing("3")], "0": [listing("1"), listing("2")], "f": [listing("4")]}
     found, broken = read(write_shop(tmp_path, shards, IMAGES))
     assert [item.main_image_id for item in found] == ["1", "2", "3", "4"]
-    assert found[0].item_name == [Entry("Name of 1", "en_US")]
-    assert found[0].keywords() == [Entry("Light", "en_US"), Entry("bulb", "en_US")]
-    assert found[0].product_type == [Entry("LAMP", None)]
+    assert found[0].item_name == [FieldValue("Name of 1", "en_US")]
+    assert found[0].keywords() == [FieldValue("Light", "en_US"), FieldValue("bulb", "en_US")]
+    assert found[0].product_type == [FieldValue("LAMP", None)]
     assert broken.count == 0
 
 
@@ -66,18 +66,27 @@ def test_fields_of_other_types_are_understood_as_far_as_possible(tmp_path):
     assert (found.item_id, found.item_name, found.brand, found.material) == (
         "7", "plain text", "12.5", None,
     )  # fmt: skip
-    assert found.product_type == [Entry("LAMP"), Entry("SHOE")]
-    assert found.color == [Entry("Red", "en_US")]
-    assert found.keywords() == [Entry("a", "en_US"), Entry("b"), Entry("3"), *[Entry()] * 3]
-    assert found.pattern == [Entry("6", "5")]
+    assert found.product_type == [FieldValue("LAMP"), FieldValue("SHOE")]
+    assert found.color == [FieldValue("Red", "en_US")]
+    assert found.keywords() == [
+        FieldValue("a", "en_US"),
+        FieldValue("b"),
+        FieldValue("3"),
+        *[FieldValue()] * 3,
+    ]
+    assert found.pattern == [FieldValue("6", "5")]
     assert found.style == []
 
 
 def test_keywords_of_another_type_do_not_spoil_a_listing_that_is_fine_otherwise(tmp_path):
     items = [listing("1", item_keywords=k) for k in ("plain", 5, [english("x")[0], 7])]
     found, broken = read(write_shop(tmp_path, items, IMAGES))
-    assert [item.keywords() for item in found] == ["plain", "5", [Entry("x", "en_US"), Entry("7")]]
-    assert found[0].color == [Entry("Red", "en_US")]
+    assert [item.keywords() for item in found] == [
+        "plain",
+        "5",
+        [FieldValue("x", "en_US"), FieldValue("7")],
+    ]
+    assert found[0].color == [FieldValue("Red", "en_US")]
     assert broken.count == 0
 
 
@@ -91,7 +100,7 @@ def test_half_of_a_character_becomes_a_question_mark(tmp_path):
 def test_lines_across_chunks_stay_whole(tmp_path, monkeypatch, chunk):
     items = [listing(str(i)) for i in range(20)]
     raw = write_shop(tmp_path, [*items[:9], "broken", *items[9:]], IMAGES)
-    monkeypatch.setattr(archive_module, "CHUNK", chunk)
+    monkeypatch.setattr(archive_module, "CHUNK_SIZE", chunk)
     found, broken = read(raw)
     assert [item.main_image_id for item in found] == [str(i) for i in range(20)]
     assert broken.first == ["listings_0.json.gz line 10: broken"]
@@ -125,7 +134,7 @@ def test_a_gzip_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
     raw = write_shop(tmp_path, [listing("1")], IMAGES)
     bomb = gzip.compress(b"[" * 5_000_000)
     write_tar(raw / "abo-listings.tar", {"listings/metadata/listings_0.json.gz": bomb})
-    monkeypatch.setattr(archive_module, "MAX_TEXT", 1_000_000)
+    monkeypatch.setattr(archive_module, "MAX_UNPACKED_SIZE", 1_000_000)
     with pytest.raises(UserError, match="unpacks to more than 1,000,000 bytes"):
         read(raw)
 
@@ -272,7 +281,7 @@ def test_a_truncated_tar(tmp_path):
 def test_what_follows_a_gzip_stream_is_told_apart_from_a_cut(tmp_path, change, told):
     text = b"line\n" * 5000
     data = change(gzip.compress(text))
-    chunks = archive_module.unzipped(data, "a.json.gz", tmp_path)
+    chunks = archive_module.iter_decompressed(data, "a.json.gz", tmp_path)
     if told:
         with pytest.raises(UserError, match=told):
             b"".join(chunks)

@@ -8,7 +8,13 @@ import pytest
 from abo_vqa.cli import main
 from abo_vqa.core.tables import write_table
 from abo_vqa.data import audit as audit_module
-from abo_vqa.data.audit import audit, describe, leaks, overlap, strictest
+from abo_vqa.data.audit import (
+    audit_split,
+    describe_audit,
+    find_leaks,
+    strictest_group,
+    text_overlap,
+)
 from tests.data.test_splitting import catalogue, chosen, hexed, vqa
 
 
@@ -23,7 +29,7 @@ def sides():
 
 
 def found(train, test, kind="near-duplicate"):
-    return audit(train, test, kind, 4)
+    return audit_split(train, test, kind, 4)
 
 
 def plant(train, test, **changes):
@@ -36,7 +42,7 @@ def plant(train, test, **changes):
 def test_a_clean_split_has_no_leaks(sides):
     result = found(*sides)
     assert set(result["shared"].values()) == {0}
-    assert leaks(result, "near-duplicate") == {}
+    assert find_leaks(result, "near-duplicate") == {}
     json.dumps(result, allow_nan=False)
 
 
@@ -52,7 +58,7 @@ def test_each_kind_of_planted_leak_is_found(sides):
     ):
         result = found(train, plant(train, test, **changes))
         assert result["shared"][name] == 1, name
-        assert leaks(result, "near-duplicate")[name] == 1
+        assert find_leaks(result, "near-duplicate")[name] == 1
     assert result["near_duplicates"]["test_images"] >= 1
 
 
@@ -105,7 +111,7 @@ def test_the_stage_fails_when_a_group_straddles(sides, tmp_path, monkeypatch):
 
 def test_a_plain_table_is_audited_as_far_as_its_columns_go(sides, tmp_path, capsys):
     train, test = (side[["image_path", "question", "answer"]] for side in sides)
-    assert strictest(train.columns) == "image"
+    assert strictest_group(train.columns) == "image"
     write_table(train, tmp_path / "train.csv")
     write_table(test, tmp_path / "test.csv")
     command = [
@@ -138,7 +144,7 @@ def test_questions_and_answers_seen_in_training_are_measured():
         [("c", "what color? ", "Red"), ("d", "What color?", "blue"), ("e", "Why?", "2")],
         columns=columns,
     )
-    assert audit_module.overlap(train, test) == {"questions": 0.666667, "pairs": 0.333333}
+    assert audit_module.text_overlap(train, test) == {"questions": 0.666667, "pairs": 0.333333}
 
 
 def test_empty_values_are_shared_by_nobody():
@@ -161,10 +167,10 @@ def test_pictures_that_could_not_be_checked_are_counted(sides):
     pictures = len(set(train["image_path"]) | set(test["image_path"]))
     assert report["unchecked"]["near_duplicate_groups"] == pictures
     assert report["unchecked"]["products"] == 0
-    assert f"(not checked for {pictures:,} pictures)" in describe(report, "near-duplicate")
+    assert f"(not checked for {pictures:,} pictures)" in describe_audit(report, "near-duplicate")
 
 
 def test_rows_without_a_question_overlap_with_none():
     train = pd.DataFrame({"question": ["", "a?", "b?"], "answer": ["red", "x", "y"]})
     test = pd.DataFrame({"question": ["", " ", "a?", "c?"], "answer": ["red", "red", "x", "y"]})
-    assert overlap(train, test) == {"questions": 0.5, "pairs": 0.5}
+    assert text_overlap(train, test) == {"questions": 0.5, "pairs": 0.5}

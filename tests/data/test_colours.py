@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from abo_vqa.data.pictures import UnreadablePictureError, decode, phash, plain_file, plain_jpeg
+from abo_vqa.data.image_decoding import (
+    UnreadableImageError,
+    decode,
+    phash,
+    plain_file,
+    plain_jpeg,
+)
 from abo_vqa.reporting.pdf import find_browser
 from tests.data.test_shown import (
     BLUE,
@@ -199,7 +205,7 @@ def test_what_a_gifs_first_frame_leaves_free_is_white():
 
 def test_a_webp_that_is_cut_off_isnt_called_another_format():
     data = saved(flag(), "WEBP")
-    with pytest.raises(UnreadablePictureError, match=r"^cut off or damaged$"):
+    with pytest.raises(UnreadableImageError, match=r"^cut off or damaged$"):
         decode(data[:-20], "a.webp")
 
 
@@ -230,7 +236,7 @@ def test_damage_of_any_kind_is_a_reason_and_never_half_a_picture():
         for end in chance.sample(range(len(data)), 12):
             try:
                 assert decode(data[:end], "a").tobytes() == whole
-            except UnreadablePictureError:
+            except UnreadableImageError:
                 continue
         for _ in range(12):
             odd = bytearray(data)
@@ -239,7 +245,7 @@ def test_damage_of_any_kind_is_a_reason_and_never_half_a_picture():
             for read in (decode, phash, plain_jpeg):
                 try:
                     read(bytes(odd), "a.jpg")
-                except UnreadablePictureError:
+                except UnreadableImageError:
                     continue
 
 

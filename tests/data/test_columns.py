@@ -3,7 +3,7 @@ import argparse
 import pytest
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.columns import pairs, read_columns
+from abo_vqa.data.columns import parse_columns_option, read_columns
 
 
 def read(tmp_path, text, required=("answer", "prediction"), **more):
@@ -70,14 +70,14 @@ def test_wrong_choices_are_refused(tmp_path, chosen):
 
 
 def test_the_option_is_parsed():
-    assert pairs("image_path=img, answer=gt,error=") == {
+    assert parse_columns_option("image_path=img, answer=gt,error=") == {
         "image_path": "img",
         "answer": "gt",
         "error": "",
     }
     for wrong in ("answer", "answer=a,answer=b", "=x"):
         with pytest.raises(argparse.ArgumentTypeError):
-            pairs(wrong)
+            parse_columns_option(wrong)
 
 
 def test_a_running_number_is_no_picture_unless_named_so(tmp_path):

@@ -15,7 +15,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.curation import COLUMNS, STUDY, curate
-from abo_vqa.data.listings import Entry
+from abo_vqa.data.listings import FieldValue
 from abo_vqa.data.rules import any_en, first_en, joined_keywords
 from abo_vqa.stages import curate as curate_module
 from tests.support import ROOT
@@ -63,7 +63,7 @@ def names(result):
 )
 def test_which_entry_of_a_field_counts(field, first, any_):
     if isinstance(field, list):
-        field = [Entry(*entry) for entry in field]
+        field = [FieldValue(*entry) for entry in field]
     assert (first_en(field), any_en(field)) == (first, any_)
 
 
@@ -81,7 +81,7 @@ def test_which_entry_of_a_field_counts(field, first, any_):
     ],
 )
 def test_keywords(values, joined):
-    assert joined_keywords([Entry(*v) for v in values]) == joined
+    assert joined_keywords([FieldValue(*v) for v in values]) == joined
 
 
 def test_keywords_that_are_text_or_missing():

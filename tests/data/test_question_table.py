@@ -13,8 +13,8 @@ from PIL import Image
 from abo_vqa.cli import main
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.columns import read_columns
-from abo_vqa.data.picture_files import picture
-from abo_vqa.data.question_table import Folder
+from abo_vqa.data.image_files import load_image
+from abo_vqa.data.question_table import ImageFolder
 from tests.support import models as tiny
 
 ASK = ["ask", "--model", "blip", "--images", "pictures", "--csv", "asked.csv"]
@@ -65,7 +65,7 @@ def ask(text: str, *more: str) -> int:
     ],
 )
 def test_spellings_of_one_picture(here: Path, name: str) -> None:
-    assert Folder(Path("pictures")).find(name.replace("{root}", str(here))) == ("fa/a.jpg", "")
+    assert ImageFolder(Path("pictures")).find(name.replace("{root}", str(here))) == ("fa/a.jpg", "")
 
 
 @pytest.mark.parametrize(
@@ -84,14 +84,14 @@ def test_spellings_of_one_picture(here: Path, name: str) -> None:
     ],
 )
 def test_names_that_are_no_picture_of_the_folder(here: Path, name: str, reason: str) -> None:
-    assert Folder(Path("pictures")).find(name.replace("{root}", str(here))) == ("", reason)
+    assert ImageFolder(Path("pictures")).find(name.replace("{root}", str(here))) == ("", reason)
 
 
 def test_a_name_that_several_files_have(tmp_path: Path) -> None:
     for name in ("x/1.jpg", "y/1.jpg", "2.jpg", "2.json", "3.webp", "3.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    folder = Folder(tmp_path)
+    folder = ImageFolder(tmp_path)
     assert folder.find("1.jpg") == ("", "several files could be meant: 'x/1.jpg', 'y/1.jpg'")
     assert folder.find("data/y/1.jpg") == ("y/1.jpg", "")
     assert folder.find("2") == ("2.jpg", "")  # not its caption
@@ -211,9 +211,9 @@ def test_a_picture_is_seen_as_browsers_show_it(here: Path) -> None:
     exif[0x0112] = 6
     upright = Image.new("RGB", (30, 20), (200, 0, 0))
     upright.transpose(Image.Transpose.ROTATE_90).save(here / "turned.jpg", exif=exif)
-    assert picture(here / "turned.jpg").size == (30, 20)
+    assert load_image(here / "turned.jpg").size == (30, 20)
     upright.save(here / "called.jpg", "WEBP")
-    assert picture(here / "called.jpg").size == (30, 20)
+    assert load_image(here / "called.jpg").size == (30, 20)
 
 
 # Without this right, root obeys the permissions of files as everybody does.

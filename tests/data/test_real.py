@@ -16,8 +16,8 @@ from abo_vqa.config import Config
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import open_archive
+from abo_vqa.data.image_decoding import decode
 from abo_vqa.data.normalise import same_answer
-from abo_vqa.data.pictures import decode
 from abo_vqa.reporting.publish.choices import Chooser, same_meaning
 from abo_vqa.stages import curate
 from abo_vqa.stages import generate as generate

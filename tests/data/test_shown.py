@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from abo_vqa.data.pictures import FORMATS, TURNS, UnreadablePictureError, decode, phash, plain_jpeg
+from abo_vqa.data.image_decoding import (
+    FORMATS,
+    TRANSPOSES,
+    UnreadableImageError,
+    decode,
+    phash,
+    plain_jpeg,
+)
 from tests.support.archives import jpeg
 
 ORIENTATION = 0x0112
@@ -60,7 +67,7 @@ def stored(image, value):
     """How a camera held otherwise would have stored an upright picture."""
     if value == 1:
         return image
-    back = {6: TURNS[8], 8: TURNS[6]}.get(value, TURNS[value])
+    back = {6: TRANSPOSES[8], 8: TRANSPOSES[6]}.get(value, TRANSPOSES[value])
     return image.transpose(back)
 
 
@@ -116,7 +123,7 @@ def test_pillows_remarks_stay_off_the_terminal(tmp_path):
     palette = saved(flag().quantize(4), "PNG", transparency=bytes([0, 128, 255, 255]))
     (tmp_path / "b.png").write_bytes(palette)
     code = (
-        "import sys, pathlib; from abo_vqa.data.pictures import decode\n"
+        "import sys, pathlib; from abo_vqa.data.image_decoding import decode\n"
         "for name in sys.argv[1:]: decode(pathlib.Path(name).read_bytes(), name)"
     )
     names = [str(tmp_path / "a.jpg"), str(tmp_path / "b.png")]
@@ -224,7 +231,7 @@ def test_of_an_animation_the_first_frame(form):
 
 @pytest.mark.parametrize("data", [b"text", b"GIF89a" + b"\0" * 50, saved(flag(), "TIFF")])
 def test_another_format_is_told_which_are_read(data):
-    with pytest.raises(UnreadablePictureError, match=r"^not a JPEG, PNG, WebP, GIF or BMP$"):
+    with pytest.raises(UnreadableImageError, match=r"^not a JPEG, PNG, WebP, GIF or BMP$"):
         decode(data, "a.jpg")
 
 
@@ -232,7 +239,7 @@ def test_another_format_is_told_which_are_read(data):
 def test_cut_off_files(form):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
     data = saved(noise, form)
-    with pytest.raises(UnreadablePictureError):
+    with pytest.raises(UnreadableImageError):
         decode(data[: len(data) // 2], "a")
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.audit import audit, describe, leaks, missed_share
+from abo_vqa.data.audit import audit_split, describe_audit, find_leaks, share_warnings
 from abo_vqa.data.splitting import split_rows
 
 COLUMNS = [
@@ -37,10 +37,10 @@ def side_of_test(table, kind, size, distance, seed):
         return str(error)
     assert sorted([*sides[0], *sides[1]]) == list(range(len(table)))
     train, test = (table.iloc[rows] for rows in sides)
-    found = audit(train, test, kind, distance)
-    assert leaks(found, kind) == {}
-    assert describe(found, kind)
-    missed_share(found, kind, size)
+    found = audit_split(train, test, kind, distance)
+    assert find_leaks(found, kind) == {}
+    assert describe_audit(found, kind)
+    share_warnings(found, kind, size)
     return sorted(test.index)
 
 

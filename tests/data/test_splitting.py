@@ -16,9 +16,9 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.tables import read_table, write_table
 from abo_vqa.data import splitting
-from abo_vqa.data.audit import audit, leaks, look_alikes
-from abo_vqa.data.dealing import fold_count
-from abo_vqa.data.groups import bundles, clusters, group_rows, joined
+from abo_vqa.data.assignment import fold_ratio
+from abo_vqa.data.audit import audit_split, count_near_duplicates, find_leaks
+from abo_vqa.data.groups import bundle_groups, connected_rows, group_rows, leader_clusters
 from abo_vqa.data.splitting import split_rows
 from abo_vqa.stages import split as split_module
 from tests.support import ROOT
@@ -163,9 +163,9 @@ def test_a_short_chain_stays_on_one_side_and_a_long_one_is_cut_seldom():
     table = vqa([(f"{i:04d}.jpg", f"B{i}", "A", f"s{i}", hexed(b)) for i, b in enumerate(bits)], 1)
     for seed in range(5):
         train, test = chosen(table, "near-duplicate", seed=seed)
-        assert look_alikes(table.iloc[train], table.iloc[test], 4) == 0
+        assert count_near_duplicates(table.iloc[train], table.iloc[test], 4) == 0
     groups = group_rows(table, "near-duplicate", 4)
-    small = bundles(groups, table["phash"], 4, limit=6)
+    small = bundle_groups(groups, table["phash"], 4, limit=6)
     assert np.bincount(small).max() <= 6
     assert pd.Series(small).groupby(groups).nunique().max() == 1  # bundles are whole groups
     assert len(set(small[table["image_path"] < "0012"])) <= 4
@@ -202,7 +202,7 @@ def test_clusters_by_definition(bits, owners, distance):
     """Each unit is close to its cluster's centre, and centres are far from each other."""
     units = pd.factorize(np.array(owners[: len(bits)]))[0]
     hashes = pd.Series([hexed(b) for b in bits], dtype=object)
-    cluster = clusters(units, hashes, distance)
+    cluster = leader_clusters(units, hashes, distance)
 
     def close(u, v):
         return any(
@@ -218,7 +218,7 @@ def test_clusters_by_definition(bits, owners, distance):
 
 
 def test_joined_follows_shared_values_and_ignores_unknown_ones():
-    assert joined([np.array([0, 1, 2, 3, -1, -1]), np.array([5, -1, 5, 1, 1, -1])]).tolist() == [
+    assert connected_rows([np.array([0, 1, 2, 3, -1, -1]), np.array([5, -1, 5, 1, 1, -1])]).tolist() == [
         0, 1, 0, 2, 2, 3,
     ]  # fmt: skip
 
@@ -251,7 +251,7 @@ def test_ten_thousand_pictures_that_look_the_same_are_one_group():
     ],
 )
 def test_a_share_as_folds(share, folds):
-    assert fold_count(share) == folds
+    assert fold_ratio(share) == folds
 
 
 def test_the_stage_writes_both_sides_and_the_audit(tmp_path, monkeypatch):
@@ -359,7 +359,7 @@ def test_the_audit_never_refuses_a_split_by_near_duplicates(bits, seed):
     if len(set(group_rows(table, "near-duplicate", 2).tolist())) == 1:
         return
     train, test = (table.iloc[rows] for rows in chosen(table, "near-duplicate", distance=2))
-    assert leaks(audit(train, test, "near-duplicate", 2), "near-duplicate") == {}
+    assert find_leaks(audit_split(train, test, "near-duplicate", 2), "near-duplicate") == {}
 
 
 def cloud(n, seed):
@@ -378,13 +378,13 @@ def test_few_pictures_of_test_look_like_one_of_train_and_types_keep_their_shares
     rows = zip(bits, types, strict=True)
     table = vqa([(f"{i:04d}.jpg", "", t, "", hexed(b)) for i, (b, t) in enumerate(rows)], 1)
     train, test = (table.iloc[rows] for rows in chosen(table, "near-duplicate", seed=seed))
-    found = audit(train, test, "near-duplicate", 4)
+    found = audit_split(train, test, "near-duplicate", 4)
     assert abs(len(test) / len(table) - 0.2) < 0.01
     assert found["types"]["largest_difference"] < 0.02
     assert found["near_duplicates"]["share"] < 0.04  # 0.12 to 0.16 if pieces are dealt at random
     _, test = chosen(table, "near-duplicate", stratify=False)  # nothing asks for a cut
     train = np.setdiff1d(np.arange(len(table)), test)
-    assert look_alikes(table.iloc[train], table.iloc[test], 4) == 0
+    assert count_near_duplicates(table.iloc[train], table.iloc[test], 4) == 0
 
 
 def test_a_group_of_most_rows_leaves_the_asked_share_where_the_others_suffice():
@@ -449,8 +449,8 @@ def test_a_default_split_of_real_pictures_succeeds_and_keeps_look_alikes_togethe
 ):
     table = real_hashes.sample(n, random_state=seed).reset_index(drop=True)
     train, test = (table.iloc[rows] for rows in chosen(table, "near-duplicate"))
-    found = audit(train, test, "near-duplicate", 4)
-    assert leaks(found, "near-duplicate") == {}
+    found = audit_split(train, test, "near-duplicate", 4)
+    assert find_leaks(found, "near-duplicate") == {}
     assert abs(len(test) / n - 0.2) < 0.01
     assert found["near_duplicates"]["share"] <= 0.01
 
@@ -462,7 +462,7 @@ def test_real_product_types_keep_their_shares_without_parting_look_alikes(real, 
     files = ["--vqa", str(real / "vqa.csv"), "--balanced", str(balanced), "--images", str(real)]
     assert main(["split", *files, "--out", str(tmp_path), "--seed", str(seed)]) == 0
     train, test = (read_table(tmp_path / f"{side}.csv") for side in ("train", "test"))
-    found = audit(train, test, "near-duplicate", 4)
+    found = audit_split(train, test, "near-duplicate", 4)
     assert abs(len(test) / 20_000 - 0.2) < 0.01
     assert found["unchecked"]["near_duplicate_groups"] == 0
     assert found["types"]["largest_difference"] < 0.02

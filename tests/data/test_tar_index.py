@@ -170,7 +170,7 @@ def test_an_empty_archive_has_no_members(tmp_path):
 
 
 def test_a_large_archives_index_is_kept_and_used(tmp_path, files, monkeypatch):
-    monkeypatch.setattr(tar_index, "WORTH_KEEPING", 10)
+    monkeypatch.setattr(tar_index, "MIN_KEPT_MEMBERS", 10)
     path = write_tar(tmp_path / "a.tar", files)
     TarMembers(path).close()
     assert index_path(path).exists()
@@ -182,7 +182,7 @@ def test_a_large_archives_index_is_kept_and_used(tmp_path, files, monkeypatch):
 
 
 def test_a_stale_or_broken_index_is_rebuilt(tmp_path, files, monkeypatch):
-    monkeypatch.setattr(tar_index, "WORTH_KEEPING", 1)
+    monkeypatch.setattr(tar_index, "MIN_KEPT_MEMBERS", 1)
     path = write_tar(tmp_path / "a.tar", files)
     TarMembers(path).close()
     status = path.stat()
@@ -212,7 +212,7 @@ def test_an_archive_that_changes_under_its_index_is_noticed_when_read(tmp_path, 
 
 
 def test_without_permission_to_write_the_index_lives_in_memory(tmp_path, files, monkeypatch):
-    monkeypatch.setattr(tar_index, "WORTH_KEEPING", 1)
+    monkeypatch.setattr(tar_index, "MIN_KEPT_MEMBERS", 1)
     path = write_tar(tmp_path / "a.tar", files)
     index_path(path).mkdir()  # can't be replaced by a file, whoever runs this test
     members = TarMembers(path)

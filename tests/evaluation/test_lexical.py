@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abo_vqa.data.normalise import norm
+from abo_vqa.data.normalise import normalise
 from abo_vqa.evaluation import aliases, lexical, meaning
 from abo_vqa.evaluation.table import LEXICAL, METRICS, score_pairs
 
@@ -44,7 +44,7 @@ def test_values_of_the_study(prediction, reference, f1, meteor, wup):
      ("A-line", "line"), ("1.5", "onefive"), ("  ", ""), ("another", "another")],
 )  # fmt: skip
 def test_norm(text, expected):
-    assert norm(text) == expected
+    assert normalise(text) == expected
 
 
 @pytest.mark.parametrize("name", BOUNDED)

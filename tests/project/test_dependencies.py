@@ -98,7 +98,7 @@ def test_a_stage_is_a_file_of_its_name(stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_journal_is_tied_to_the_code_that_dvc_watches(stage: str) -> None:
     found = stage_code(stage)
-    assert {f"abo_vqa/stages/{stage}.py", "abo_vqa/data/pictures.py"} & set(found)
+    assert {f"abo_vqa/stages/{stage}.py", "abo_vqa/data/image_decoding.py"} & set(found)
     for name, digest in found.items():
         assert listed(ROOT / "src" / name, code_of(stage))
         assert digest == file_md5(ROOT / "src" / name)

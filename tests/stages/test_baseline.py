@@ -15,7 +15,7 @@ from abo_vqa.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.paths import ADAPTER
 from abo_vqa.core.tables import read_table
-from abo_vqa.data.picture_files import ImageError
+from abo_vqa.data.image_files import ImageError
 from abo_vqa.models.answering import journal, pictures
 from abo_vqa.models.answering.baseline import run_blind, sampled
 from abo_vqa.models.answering.batches import batches

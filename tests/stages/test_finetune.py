@@ -90,14 +90,16 @@ def test_validation_sees_the_adapter_as_it_will_be_merged(here):
     """Accuracy while training, with LoRA beside the weights, is the finished model's."""
     config = project.set_lora({"epochs": 6, "r": 16, "lr": 0.03})
     finetune.run(config)
-    from abo_vqa.data.normalise import norm
+    from abo_vqa.data.normalise import normalise
     from abo_vqa.models.embeddings.store import EmbeddingStore
     from abo_vqa.training.validation import hold_out
 
     table = run.readable_rows(EmbeddingStore.open(finetune.EMBEDDINGS))
     _, held = hold_out(table, config)
     said = finetuned.predict_finetuned(config, table.iloc[held])["prediction"]
-    right = [norm(a) == norm(t) for a, t in zip(said, table["answer"].iloc[held], strict=True)]
+    right = [
+        normalise(a) == normalise(t) for a, t in zip(said, table["answer"].iloc[held], strict=True)
+    ]
     accuracy = read_json("reports/training.json")["best_validation_accuracy"]
     assert sum(right) / len(right) == accuracy
 

@@ -23,7 +23,7 @@ from abo_vqa.annotate.refusals import control_picture, control_task
 from abo_vqa.annotate.settling import Settling
 from abo_vqa.annotate.tasks import Task, picture, request_for
 from abo_vqa.core.errors import RetryLaterError, TerminatedError, UserError
-from abo_vqa.data.picture_files import ImageError
+from abo_vqa.data.image_files import ImageError
 from abo_vqa.remote.budget import most_expensive, spent, usd
 from abo_vqa.remote.contract import Request
 from abo_vqa.remote.errors import InvalidKeyError, RequestRefusedError, ServiceError

@@ -21,8 +21,8 @@ from abo_vqa.annotate.tasks import Task, picture, request_for
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.core.files import atomic_write
 from abo_vqa.data.archive import Archive
+from abo_vqa.data.image_files import ImageError
 from abo_vqa.data.pairs import Reject
-from abo_vqa.data.picture_files import ImageError
 from abo_vqa.remote.batch_jobs import Batches, Job, Record, rest_request
 from abo_vqa.remote.budget import Estimator, most_expensive, spent, usd
 from abo_vqa.remote.contract import Annotator, Request

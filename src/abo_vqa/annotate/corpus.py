@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from abo_vqa.data.normalise import norm
+from abo_vqa.data.normalise import normalise
 from abo_vqa.data.questions import question_type
 
 _Row = Mapping[str, str]
@@ -25,10 +25,10 @@ def check(rows: Sequence[_Row], seed: int, yes_share: float | None) -> dict[str,
     Returns:
         counts and shares, deterministic for the same rows and seed.
     """
-    answers = [norm(row["answer"]) for row in rows]
+    answers = [normalise(row["answer"]) for row in rows]
     found: dict[str, Any] = {
         "duplicate_pairs": repeated(rows),
-        "unique_questions": len({norm(row["question"]) for row in rows}),
+        "unique_questions": len({normalise(row["question"]) for row in rows}),
         "unique_answers": len(set(answers)),
         "top_10_answers_share": _top_share(answers, 10),
         "yes_no": balance(rows, answers),
@@ -41,7 +41,7 @@ def check(rows: Sequence[_Row], seed: int, yes_share: float | None) -> dict[str,
 
 def repeated(rows: Sequence[_Row]) -> int:
     """Rows whose image has the same normalised question earlier in the table."""
-    seen = Counter((row["image_path"], norm(row["question"])) for row in rows)
+    seen = Counter((row["image_path"], normalise(row["question"])) for row in rows)
     return sum(n - 1 for n in seen.values())
 
 
@@ -69,7 +69,7 @@ def _diversity(rows: Sequence[_Row]) -> dict[str, Any]:
     """
     questions: dict[str, list[str]] = defaultdict(list)
     for row in rows:
-        questions[row.get("product_type", "")].append(norm(row["question"]))
+        questions[row.get("product_type", "")].append(normalise(row["question"]))
     shares = {t: len(set(asked)) / len(asked) for t, asked in questions.items() if len(asked) >= 10}
     if not shares:
         return {"types": len(questions)}

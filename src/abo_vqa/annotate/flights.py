@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from abo_vqa.annotate.gate import Gate
 from abo_vqa.annotate.prompt import parse
 from abo_vqa.annotate.tasks import Task
-from abo_vqa.data.picture_files import ImageError
+from abo_vqa.data.image_files import ImageError
 from abo_vqa.remote.contract import Annotator, Reply, Request
 from abo_vqa.remote.errors import ServiceError
 from abo_vqa.remote.journal import Entry, now

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from abo_vqa.data.normalise import norm
+from abo_vqa.data.normalise import normalise
 from abo_vqa.data.pairs import Pair, Product, Reject
 from abo_vqa.data.questions import question_subtype, question_type
 
@@ -60,7 +60,7 @@ class Gate:
 
     def fault(self, pair: Pair, product: Product) -> str:
         """Why a pair can't be in the set whatever else is in it, or ""."""
-        question, answer = pair.question, norm(pair.answer)
+        question, answer = pair.question, normalise(pair.answer)
         words = question.split()
         # First: a table of one's own keeps pairs with other faults, but not what people rejected.
         if (product.get("path", ""), question, pair.answer) in self.rejected:
@@ -82,7 +82,7 @@ class Gate:
         # "N/A" is looked at as written: normalisation takes its "a" for an article.
         if answer in _UNKNOWN or pair.answer.strip(" .?_…").lower() in ("", "n/a"):
             return "unknown"
-        if answer in norm(question).split() and question_type(question) != "yes/no":
+        if answer in normalise(question).split() and question_type(question) != "yes/no":
             return "in_question"
         if not self.allow_brands and self.gives_brand(pair, product):
             return "brand_or_text"
@@ -94,9 +94,9 @@ class Gate:
         # "Stone & Beam" leaks as "stone"? A word of the brand counts unless it is the product's
         # own color, type or material: the brand "Amber" may sell amber lamps.
         shown = " ".join(product.get(c, "") for c in ("color", "product_type", "material"))
-        brand = set(norm(product.get("brand", "")).split()) - set(norm(shown).split())
-        said = set(norm(pair.question).split()) | set(norm(pair.answer).split())
-        return norm(pair.answer) in brand or (bool(brand) and brand <= said)
+        brand = set(normalise(product.get("brand", "")).split()) - set(normalise(shown).split())
+        said = set(normalise(pair.question).split()) | set(normalise(pair.answer).split())
+        return normalise(pair.answer) in brand or (bool(brand) and brand <= said)
 
     def sift(
         self, offered: Iterable[Pair], product: Product, taken: Sequence[Pair] = ()
@@ -110,17 +110,17 @@ class Gate:
         """
         accepted: list[Pair] = []
         rejects: list[Reject] = []
-        asked = {norm(pair.question) for pair in taken}
+        asked = {normalise(pair.question) for pair in taken}
         for pair in offered:
             reason = self.fault(pair, product)
-            if not reason and norm(pair.question) in asked:
+            if not reason and normalise(pair.question) in asked:
                 reason = "duplicate"
             if not reason and len(taken) + len(accepted) >= self.questions:
                 reason = "surplus"
             if reason:
                 rejects.append(Reject(pair.question, pair.answer, reason))
                 continue
-            asked.add(norm(pair.question))
+            asked.add(normalise(pair.question))
             kind = pair.kind or question_subtype(pair.question)
             accepted.append(Pair(pair.question, pair.answer, kind))
         return accepted, rejects

@@ -10,10 +10,10 @@ from typing import Any
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.archive import Archive
 from abo_vqa.data.columns import read_columns
+from abo_vqa.data.image_decoding import phash, sha1
+from abo_vqa.data.image_files import ImageError
+from abo_vqa.data.image_paths import ImageIndex
 from abo_vqa.data.pairs import Product
-from abo_vqa.data.picture_files import ImageError
-from abo_vqa.data.picture_paths import PictureIndex
-from abo_vqa.data.pictures import phash, sha1
 from abo_vqa.data.questions import question_subtype
 
 _COLUMNS = ("image_path", "question", "answer")
@@ -49,7 +49,7 @@ def read_given(
     table = read_columns(path, _COLUMNS)
     if table.frame.empty:
         raise UserError(f"{path} has a header and no rows.")
-    index = PictureIndex([*(product["path"] for product in products), *archive.pictures()])
+    index = ImageIndex([*(product["path"] for product in products), *archive.pictures()])
     match = index.match(table.frame["image_path"].tolist())
     match.require(str(archive.raw), index)
     bad = unreadable(archive, match.pictures)

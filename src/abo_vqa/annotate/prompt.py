@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.pairs import Pair, Product, schema
+from abo_vqa.data.pairs import Pair, Product, reply_schema
 
 if TYPE_CHECKING:
     from abo_vqa.config import GenerateConfig
@@ -101,7 +101,7 @@ def settings_record(settings: GenerateConfig) -> dict[str, Any]:
         "max_output_tokens": settings.max_output_tokens,
         "thinking": settings.thinking,
         "instruction": instruction(settings.prompt, settings.questions, settings.allow_brands),
-        "schema": schema(),
+        "schema": reply_schema(),
         "questions": settings.questions,
         "image_size": settings.image_size,
         "safety": settings.safety,

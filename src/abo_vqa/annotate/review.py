@@ -12,7 +12,7 @@ from abo_vqa.core.files import atomic_write
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import open_archive
-from abo_vqa.data.picture_files import ImageError
+from abo_vqa.data.image_files import ImageError
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config

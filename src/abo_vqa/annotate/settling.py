@@ -16,7 +16,7 @@ from abo_vqa.annotate.gate import Gate
 from abo_vqa.annotate.refusals import Refusal, Refusals
 from abo_vqa.annotate.tasks import Task
 from abo_vqa.core.errors import RetryLaterError, UserError
-from abo_vqa.data.picture_files import ImageError
+from abo_vqa.data.image_files import ImageError
 from abo_vqa.remote.budget import Estimator
 from abo_vqa.remote.errors import (
     AccountError,

@@ -25,8 +25,8 @@ from abo_vqa.core.paths import ADAPTER
 from abo_vqa.core.scratch import scratch
 from abo_vqa.core.stage import pin_threads
 from abo_vqa.core.tables import write_table
-from abo_vqa.data.columns import add_option
-from abo_vqa.data.picture_files import picture
+from abo_vqa.data.columns import add_columns_option
+from abo_vqa.data.image_files import load_image
 from abo_vqa.data.question_table import QuestionTable
 from abo_vqa.models.answering.finetuned import FINETUNED, load
 from abo_vqa.models.answering.journal import journal_key
@@ -74,7 +74,7 @@ def _ask_table(args: argparse.Namespace, config: Config) -> int:
     with locked(scratch("ask", key)) as folder:
         model = load(args.model, config, args.adapter)
         answers = predict_rows(
-            model, asked.rows, PictureFiles(picture), folder, size, weights_key(name)
+            model, asked.rows, PictureFiles(load_image), folder, size, weights_key(name)
         )
     table, reasons = asked.answered(answers)
     write_table(table, args.out)
@@ -130,7 +130,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="a picture (image_name, image_path, …) and a question a row",
     )
     many.add_argument("--out", type=Path, metavar="FILE", help="where the table with answers goes")
-    add_option(parser)
+    add_columns_option(parser)
 
 
 def command(args: argparse.Namespace) -> int:
@@ -145,7 +145,7 @@ def command(args: argparse.Namespace) -> int:
     pin_threads(config.threads)
     if many:
         return _ask_table(args, config)
-    seen = picture(args.image)
+    seen = load_image(args.image)
     model = load(args.model, config, args.adapter)
     try:
         print(_ask_one(model, seen, args.question, args.choices))

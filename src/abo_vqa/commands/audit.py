@@ -6,10 +6,17 @@ import argparse
 from pathlib import Path
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.audit import COLUMNS, PHASH_DISTANCE, audit, describe, refuse_leaks, strictest
-from abo_vqa.data.columns import add_option, read_columns
-from abo_vqa.data.groups import NEEDS
-from abo_vqa.data.provenance import add_options, completed
+from abo_vqa.data.audit import (
+    PHASH_DISTANCE,
+    VQA_COLUMNS,
+    audit_split,
+    describe_audit,
+    refuse_leaks,
+    strictest_group,
+)
+from abo_vqa.data.columns import add_columns_option, read_columns
+from abo_vqa.data.groups import GROUP_COLUMNS
+from abo_vqa.data.provenance import add_provenance_options, complete_table
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", type=Path, required=True, metavar="FILE")
     parser.add_argument(
         "--group",
-        choices=list(NEEDS),
+        choices=list(GROUP_COLUMNS),
         help="what may not be on both sides (default: the strictest the columns allow)",
     )
     parser.add_argument(
@@ -26,18 +33,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=PHASH_DISTANCE,
         help="bits of 64 within which pictures are near-duplicates (%(default)s)",
     )
-    add_options(parser)
-    add_option(parser)
+    add_provenance_options(parser)
+    add_columns_option(parser)
 
 
 def command(args: argparse.Namespace) -> int:
     if not 0 <= args.distance <= 32:
         raise UserError(f"--distance {args.distance}: 0 to 32 of 64 bits.")
-    read = [read_columns(p, COLUMNS, chosen=args.columns) for p in (args.train, args.test)]
-    (train, told), (test, said) = (completed(c, args.balanced, args.images) for c in read)
+    read = [read_columns(p, VQA_COLUMNS, chosen=args.columns) for p in (args.train, args.test)]
+    (train, told), (test, said) = (complete_table(c, args.balanced, args.images) for c in read)
     print("\n".join([*told, *said]))
-    kind = args.group or strictest(train.columns.intersection(test.columns))
-    found = audit(train, test, kind, args.distance)
-    print(describe(found, kind))
+    kind = args.group or strictest_group(train.columns.intersection(test.columns))
+    found = audit_split(train, test, kind, args.distance)
+    print(describe_audit(found, kind))
     refuse_leaks(found, kind, args.distance)
     return 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from abo_vqa.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.paths import EXPORT
-from abo_vqa.data.columns import add_option
+from abo_vqa.data.columns import add_columns_option
 from abo_vqa.reporting.publish.export import export
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--choices", type=int, metavar="K", help="add K choices a question, one of them right"
     )
-    add_option(parser)
+    add_columns_option(parser)
 
 
 def command(args: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ from abo_vqa.core.json_files import read_json, write_json
 from abo_vqa.core.paths import DATA_DVC, PROFILES
 from abo_vqa.core.scratch import project_root
 from abo_vqa.data.archive import IMAGES_TAR, LISTINGS_TAR
-from abo_vqa.data.download import Patience, download
+from abo_vqa.data.download import RetryPolicy, download_archive
 
 
 def _read_data(profile: str) -> DataConfig:
@@ -51,7 +51,7 @@ def _recorded(remote: DownloadConfig, lock: Mapping[str, Any]) -> DownloadConfig
     )
 
 
-def fetch(profile: str, folder: Path | None, patience: Patience) -> list[Path]:
+def fetch(profile: str, folder: Path | None, patience: RetryPolicy) -> list[Path]:
     """Download both archives of a profile and record their hashes.
 
     Args:
@@ -67,7 +67,7 @@ def fetch(profile: str, folder: Path | None, patience: Patience) -> list[Path]:
     files = []
     for name, remote in ((LISTINGS_TAR, data.listings), (IMAGES_TAR, data.images)):
         assert remote is not None  # read_data checked
-        found = download(_recorded(remote, lock), folder / name, patience)
+        found = download_archive(_recorded(remote, lock), folder / name, patience)
         known = {"bytes": found.bytes, "sha256": found.sha256}
         if lock.get(remote.url) != known:
             lock[remote.url] = known
@@ -108,7 +108,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def command(args: argparse.Namespace) -> int:
     folder = args.out.resolve() if args.out else None
     os.chdir(project_root())
-    fetch(args.profile, folder, Patience())
+    fetch(args.profile, folder, RetryPolicy())
     if args.out is None and DATA_DVC.exists():
         _pin()
         print(f"{DATA_DVC} now pins them; commit it, and {PROFILES / args.profile}.lock.json.")

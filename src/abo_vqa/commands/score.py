@@ -18,7 +18,7 @@ from abo_vqa.core.json_files import write_json
 from abo_vqa.core.paths import SAMPLE_MODELS
 from abo_vqa.core.stage import pin_threads
 from abo_vqa.core.tables import write_table
-from abo_vqa.data.columns import add_option
+from abo_vqa.data.columns import add_columns_option
 from abo_vqa.evaluation.given_answers import read_answers
 from abo_vqa.evaluation.table import METRICS, WORDNET
 from abo_vqa.evaluation.table_scores import resampled, score_table, summarise
@@ -96,7 +96,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics", help="some of those below, with commas (default: all with real models)"
     )
-    add_option(parser)
+    add_columns_option(parser)
     parser.epilog = "metrics:\n" + "\n".join(f"  {name}" for name in _CHOICES)
 
 

@@ -1,6 +1,6 @@
 """The registered model: an MLflow pyfunc "model from code" that answers questions about pictures.
 
-MLflow copies this file beside the adapter and runs it to load the model, with `pictures.py` as the
+MLflow copies this file beside the adapter and runs it to load the model, with `image_decoding.py` as the
 only other module of the package: the model answers wherever torch, transformers and peft are
 installed.
 
@@ -88,12 +88,12 @@ def fetched(url: str) -> bytes:
 
 
 def open_picture(data: bytes) -> Any:
-    """The picture as a browser shows it, in RGB; see the package's `pictures`.
+    """The picture as a browser shows it, in RGB; see `abo_vqa.data.image_decoding`.
 
     Raises:
         ValueError: why it can't be read.
     """
-    from pictures import decode  # type: ignore[import-not-found]  # copied beside this file
+    from image_decoding import decode  # type: ignore[import-not-found]  # copied beside this file
 
     try:
         return decode(data, "")

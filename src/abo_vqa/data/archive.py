@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.listings import Broken, Listing, one_by_one
-from abo_vqa.data.picture_files import ImageError
+from abo_vqa.data.image_files import ImageError
+from abo_vqa.data.listings import BrokenLines, Listing, parse_lines
 from abo_vqa.data.tar_index import FolderMembers, TarMembers
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 LISTINGS_TAR, IMAGES_TAR = "abo-listings.tar", "abo-images-small.tar"
 _SHARD = re.compile(r"listings/metadata/listings_\w+\.json(\.gz)?")
 _IMAGES_CSV = "images/metadata/images.csv"
-PICTURES = "images/small/"
-MAX_TEXT = 1 << 29  # bytes a file may unpack to; ABO's largest has a tenth of that
-CHUNK = 4 << 20  # bytes of JSON decoded at a time: memory stays flat, calls stay few
+IMAGE_PREFIX = "images/small/"
+MAX_UNPACKED_SIZE = 1 << 29  # bytes a file may unpack to; ABO's largest has a tenth of that
+CHUNK_SIZE = 4 << 20  # bytes of JSON decoded at a time: memory stays flat, calls stay few
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class Archive:
@@ -63,7 +63,7 @@ class Archive:
         self._listings.close()
         self._images.close()
 
-    def listings(self, broken: Broken | None = None) -> Iterator[Listing]:
+    def listings(self, broken: BrokenLines | None = None) -> Iterator[Listing]:
         """All listings, shard by shard in the order of their names.
 
         Args:
@@ -71,7 +71,7 @@ class Archive:
         Raises:
             UserError: a shard's gzip is damaged or cut off; there is no shard, or no listing.
         """
-        broken = broken if broken is not None else Broken()
+        broken = broken if broken is not None else BrokenLines()
         shards = sorted(filter(_SHARD.fullmatch, self._listings.names()))
         if not shards:
             raise UserError(
@@ -89,11 +89,13 @@ class Archive:
                 f"listing in them ({broken.count:,} broken lines)."
             )
 
-    def _shard(self, shard: str, broken: Broken) -> Iterator[Listing]:
+    def _shard(self, shard: str, broken: BrokenLines) -> Iterator[Listing]:
         """Listings of one shard; only a chunk of its text is in memory at a time."""
         decoder = msgspec.json.Decoder(Listing)
         before, rest = 0, b""  # lines handed out already; the start of an unfinished line
-        for chunk in unzipped(self._listings.read(shard) or b"", shard, self._listings.path):
+        for chunk in iter_decompressed(
+            self._listings.read(shard) or b"", shard, self._listings.path
+        ):
             cut = chunk.rfind(b"\n") + 1
             if not cut:
                 rest += chunk
@@ -102,9 +104,9 @@ class Archive:
             try:
                 yield from decoder.decode_lines(text)
             except (ValueError, RecursionError):  # some line is odd: take the chunk line by line
-                yield from one_by_one(text, shard, before, broken)
+                yield from parse_lines(text, shard, before, broken)
             before += text.count(b"\n")
-        yield from one_by_one(rest, shard, before, broken)
+        yield from parse_lines(rest, shard, before, broken)
 
     def images(self) -> pd.DataFrame:
         """The table of pictures: image_id, height, width, path, in the archive's order.
@@ -126,7 +128,7 @@ class Archive:
                 f"{self._images.path} holds no {_IMAGES_CSV}.gz. "
                 "Is it the images archive of Amazon Berkeley Objects?"
             )
-        text = b"".join(unzipped(data, name, self._images.path))
+        text = b"".join(iter_decompressed(data, name, self._images.path))
         types = {"image_id": pa.string(), "height": pa.int64(), "width": pa.int64()}
         types["path"] = pa.string()
         try:
@@ -149,12 +151,12 @@ class Archive:
     def pictures(self) -> list[str]:
         """Paths of all pictures, as `read` takes them, sorted."""
         names = self._images.names()
-        return [name.removeprefix(PICTURES) for name in names if name.startswith(PICTURES)]
+        return [name.removeprefix(IMAGE_PREFIX) for name in names if name.startswith(IMAGE_PREFIX)]
 
     def sizes(self, paths: Iterable[str]) -> list[int | None]:
         """Bytes of each picture, None for what isn't there: other pictures under the same names
         hardly have the same sizes, and a copy of an archive keeps them."""
-        return [self._images.size(PICTURES + path) for path in paths]
+        return [self._images.size(IMAGE_PREFIX + path) for path in paths]
 
     def read(self, path: str) -> bytes:
         """A picture's bytes, e.g. of "14/14fe8812.jpg".
@@ -162,18 +164,18 @@ class Archive:
         Raises:
             ImageError: there is no such picture.
         """
-        data = self._images.read(PICTURES + path)
+        data = self._images.read(IMAGE_PREFIX + path)
         if data is None:
             raise ImageError(path, "not in the archive")
         return data
 
     def image(self, path: str) -> Image.Image:
-        """A picture, decoded completely, as RGB; see `abo_vqa.data.pictures.decode`.
+        """A picture, decoded completely, as RGB; see `abo_vqa.data.image_decoding.decode`.
 
         Raises:
             ImageError: missing, empty, not a JPEG, of absurd dimensions, or damaged.
         """
-        from abo_vqa.data.pictures import decode
+        from abo_vqa.data.image_decoding import decode
 
         return self._as(path, partial(decode, by_name=True))
 
@@ -183,17 +185,17 @@ class Archive:
         Raises:
             ImageError: see `image`.
         """
-        from abo_vqa.data.pictures import plain_jpeg
+        from abo_vqa.data.image_decoding import plain_jpeg
 
         return self._as(path, partial(plain_jpeg, by_name=True, side=side))
 
-    def _as(self, path: str, make: Callable[[bytes, str], T]) -> T:
+    def _as(self, path: str, make: Callable[[bytes, str], _T]) -> _T:
         """What `make` makes of a picture's bytes and path."""
-        from abo_vqa.data.pictures import UnreadablePictureError
+        from abo_vqa.data.image_decoding import UnreadableImageError
 
         try:
             return make(self.read(path), path)
-        except UnreadablePictureError as error:
+        except UnreadableImageError as error:
             raise ImageError(path, str(error)) from error
 
 
@@ -231,7 +233,7 @@ def _open_part(raw: Path, tar: str, folder: str) -> TarMembers | FolderMembers:
     )
 
 
-def unzipped(data: bytes, name: str, where: Path) -> Iterator[bytes]:
+def iter_decompressed(data: bytes, name: str, where: Path) -> Iterator[bytes]:
     """Chunks of a file's text; `data` is gzipped if the name ends in .gz.
 
     Raises:
@@ -248,10 +250,10 @@ def unzipped(data: bytes, name: str, where: Path) -> Iterator[bytes]:
             raise EOFError("the file is empty")
         size = 0
         with igzip_threaded.open(io.BytesIO(data), "rb") as stream:
-            while chunk := stream.read(CHUNK):
+            while chunk := stream.read(CHUNK_SIZE):
                 size += len(chunk)
-                if size > MAX_TEXT:
-                    raise OverflowError(f"it unpacks to more than {MAX_TEXT:,} bytes")
+                if size > MAX_UNPACKED_SIZE:
+                    raise OverflowError(f"it unpacks to more than {MAX_UNPACKED_SIZE:,} bytes")
                 yield chunk
     except (EOFError, OverflowError, gzip.BadGzipFile, IsalError) as error:  # type: ignore[misc]
         # (isal's stub declares the error an instance)
@@ -274,7 +276,7 @@ def _not_gzip(data: bytes) -> str:
         left = rest
         try:
             while left and not stream.eof:
-                stream.decompress(left, CHUNK)
+                stream.decompress(left, CHUNK_SIZE)
                 left = stream.unconsumed_tail
         except zlib.error:
             break

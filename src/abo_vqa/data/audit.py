@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.groups import NEEDS, group_rows, possible
+from abo_vqa.data.groups import GROUP_COLUMNS, group_rows, has_columns
 from abo_vqa.data.hashes import close_pairs, hash_bits, hash_graph
-from abo_vqa.data.picture_paths import identities
+from abo_vqa.data.image_paths import unify_image_paths
 
-COLUMNS = ("image_path", "question", "answer")
+VQA_COLUMNS = ("image_path", "question", "answer")
 _EQUAL = {"images": "image_path", "products": "item_id", "identical_pictures": "image_sha1"}
 # A picture whose value is empty can't be compared: it isn't known to be unlike the others.
 _UNKNOWN = {name: column for name, column in _EQUAL.items() if name != "images"}
@@ -33,16 +33,18 @@ _FORBIDDEN = {
 PHASH_DISTANCE = 4
 
 
-def audit(train: pd.DataFrame, test: pd.DataFrame, kind: str, distance: int) -> dict[str, Any]:
+def audit_split(
+    train: pd.DataFrame, test: pd.DataFrame, kind: str, distance: int
+) -> dict[str, Any]:
     """Measure what two sides of a split share.
 
     Args:
-        train, test: VQA tables. kind: the group the split is made by (see `groups.NEEDS`).
+        train, test: VQA tables. kind: the group the split is made by (see `groups.GROUP_COLUMNS`).
         distance: bits of 64 up to which two pictures count as look-alikes.
     Returns:
         rows, images: by side; groups: how many of that kind, the largest's images and rows;
         shared: distinct values on both sides, `near_duplicate_groups` with the same clusters as
-        `groups.clusters`; near_duplicates: test images with any look-alike in train, cluster or
+        `groups.leader_clusters`; near_duplicates: test images with any look-alike in train, cluster or
         not; overlap: shares of test rows whose question, or question and answer, is in train;
         unchecked: pictures without a value, for which a check could not be made;
         types: the largest difference in a product type's share. A check whose column is missing is
@@ -53,7 +55,7 @@ def audit(train: pd.DataFrame, test: pd.DataFrame, kind: str, distance: int) -> 
     for side, table in (("train", train), ("test", test)):
         if table.empty:
             raise UserError(f"the {side} table has no rows: nothing to compare.")
-    names = identities(train["image_path"], test["image_path"])
+    names = unify_image_paths(train["image_path"], test["image_path"])
     train, test = (t.assign(image_path=n) for t, n in zip((train, test), names, strict=True))
     both = pd.concat([train, test], ignore_index=True)
     hashed = "phash" in train and "phash" in test
@@ -77,10 +79,10 @@ def audit(train: pd.DataFrame, test: pd.DataFrame, kind: str, distance: int) -> 
     if hashed:
         groups = pd.Series(in_test).groupby(group_rows(both, "near-duplicate", distance, graph))
         found["shared"]["near_duplicate_groups"] = int((groups.nunique() > 1).sum())
-        alike = look_alikes(train, test, distance)
+        alike = count_near_duplicates(train, test, distance)
         share = alike / max(1, found["images"]["test"])
         found["near_duplicates"] = {"test_images": alike, "share": round(share, 6)}
-    found["overlap"] = overlap(train, test)
+    found["overlap"] = text_overlap(train, test)
     if "product_type" in train and "product_type" in test:
         left, right = (t["product_type"].value_counts(normalize=True) for t in (train, test))
         found["types"] = {
@@ -100,7 +102,7 @@ def _group_sizes(table: pd.DataFrame, groups: np.ndarray[Any, Any]) -> dict[str,
     }
 
 
-def look_alikes(train: pd.DataFrame, test: pd.DataFrame, distance: int) -> int:
+def count_near_duplicates(train: pd.DataFrame, test: pd.DataFrame, distance: int) -> int:
     """Test images with a picture in train within the distance."""
     pictures = test.loc[test["phash"] != "", ["image_path", "phash"]].drop_duplicates()
     known = sorted(set(train["phash"]) - {""})
@@ -111,7 +113,7 @@ def look_alikes(train: pd.DataFrame, test: pd.DataFrame, distance: int) -> int:
     return int(pictures["image_path"].iloc[places].nunique())
 
 
-def overlap(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
+def text_overlap(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
     """Shares of test rows whose question, or question and answer, occurs in train (any case).
 
     Rows without a question have none that could.
@@ -127,18 +129,18 @@ def overlap(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
     return seen
 
 
-def leaks(found: Mapping[str, Any], kind: str) -> dict[str, int]:
+def find_leaks(found: Mapping[str, Any], kind: str) -> dict[str, int]:
     """The findings that a split by this kind of group must not have, with their counts."""
     shared = found["shared"]
     return {name: shared[name] for name in _FORBIDDEN[kind] if shared.get(name)}
 
 
-def strictest(columns: pd.Index) -> str:
+def strictest_group(columns: pd.Index) -> str:
     """The strictest kind of group that a table's columns allow."""
-    return [kind for kind in NEEDS if possible(kind, columns)][-1]
+    return [kind for kind in GROUP_COLUMNS if has_columns(kind, columns)][-1]
 
 
-def describe(found: Mapping[str, Any], kind: str) -> str:
+def describe_audit(found: Mapping[str, Any], kind: str) -> str:
     """The audit for the terminal."""
     rows, images, groups = found["rows"], found["images"], found["groups"]
     lines = [
@@ -190,7 +192,7 @@ def _look_alikes_left(found: Mapping[str, Any], kind: str) -> list[str]:
     return lines
 
 
-def missed_share(found: Mapping[str, Any], kind: str, test_size: float) -> list[str]:
+def share_warnings(found: Mapping[str, Any], kind: str, test_size: float) -> list[str]:
     """A line, where the test set's share is a point, and a picture, from what was asked for."""
     unit = "images" if kind == "image" else "rows"
     sizes = found[unit]
@@ -206,7 +208,7 @@ def missed_share(found: Mapping[str, Any], kind: str, test_size: float) -> list[
 
 def refuse_leaks(found: Mapping[str, Any], kind: str, distance: int = PHASH_DISTANCE) -> None:
     """Raise UserError if a group of this kind, at this distance, straddles the split."""
-    bad = leaks(found, kind)
+    bad = find_leaks(found, kind)
     if bad:
         what = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in bad.items())
         usual = kind != "near-duplicate" or distance == PHASH_DISTANCE

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # The usual names, the likeliest first: where a table has a path and an id, the path is the picture.
-USUAL = {
+COLUMN_ALIASES = {
     "image_path": (
         "image_path", "full_image_path", "img_path", "path", "image", "image_name", "file_name",
         "filename", "image_file", "img", "image_url", "img_url", "image_id", "id",
@@ -101,7 +101,7 @@ def read_columns(
     """Read a CSV and find the columns in any case, with stray blanks, under any usual name.
 
     Args:
-        required, optional: keys of `USUAL`.
+        required, optional: keys of `COLUMN_ALIASES`.
         chosen: usual name → the file's name for it, or "" for a column that isn't to be used
             (`--columns`).
     Raises:
@@ -118,7 +118,7 @@ def read_columns(
     taken: dict[str, str] = {}
     missing = []
     for role in roles:
-        name = _named(path, parsed, role, chosen[role]) if role in chosen else found(
+        name = _named(path, parsed, role, chosen[role]) if role in chosen else _find_column(
             path, parsed, role, set(taken.values())
         )  # fmt: skip
         if name:
@@ -127,10 +127,10 @@ def read_columns(
             missing.append(role)
     if missing:
         raise UserError(_lacking(path, parsed, missing))
-    return Columns(path, renamed(parsed.frame, taken), taken, parsed.lines, parsed.separator)
+    return Columns(path, _rename(parsed.frame, taken), taken, parsed.lines, parsed.separator)
 
 
-def plain(name: str) -> str:
+def canonical_name(name: str) -> str:
     """A header cell without case, blanks and the marks that stand for blanks."""
     return "_".join(name.strip().strip("\"'").lower().replace("-", " ").replace("_", " ").split())
 
@@ -144,7 +144,9 @@ def _named(path: Path, parsed: Parsed, role: str, name: str) -> str:
     if not name:
         return ""
     columns = [str(column) for column in parsed.frame]
-    fits = [c for c in columns if c == name] or [c for c in columns if plain(c) == plain(name)]
+    fits = [c for c in columns if c == name] or [
+        c for c in columns if canonical_name(c) == canonical_name(name)
+    ]
     if not fits:
         raise UserError(f"--columns {role}={name}: {path} has no such column. {_listed(parsed)}")
     if len(fits) > 1 or fits[0] in parsed.doubled:
@@ -152,7 +154,7 @@ def _named(path: Path, parsed: Parsed, role: str, name: str) -> str:
     return fits[0]
 
 
-def found(path: Path, parsed: Parsed, role: str, used: set[str]) -> str:
+def _find_column(path: Path, parsed: Parsed, role: str, used: set[str]) -> str:
     """The column under one of its usual names, "" if there is none.
 
     Raises:
@@ -163,8 +165,8 @@ def found(path: Path, parsed: Parsed, role: str, used: set[str]) -> str:
     second = {f"{name}.{i}": name for name in parsed.doubled for i in range(1, frame.shape[1])}
     by_name: dict[str, list[str]] = {}
     for column in map(str, frame):
-        by_name.setdefault(plain(second.get(column, column)), []).append(column)
-    usual = [name for name in USUAL[role] if name in by_name]
+        by_name.setdefault(canonical_name(second.get(column, column)), []).append(column)
+    usual = [name for name in COLUMN_ALIASES[role] if name in by_name]
     if role in _ORDERED:
         usual = [n for n in usual if not any(_running(frame[c]) for c in by_name[n])][:1]
     fits = [column for name in usual for column in by_name[name] if column not in used]
@@ -189,11 +191,11 @@ def _running(column: pd.Series) -> bool:
 
 def _lacking(path: Path, parsed: Parsed, missing: Sequence[str]) -> str:
     """The message about required columns that aren't there."""
-    wanted = "; ".join(f"{role} or {', '.join(USUAL[role][1:])}" for role in missing)
+    wanted = "; ".join(f"{role} or {', '.join(COLUMN_ALIASES[role][1:])}" for role in missing)
     example = ",".join(f"{role}=NAME" for role in missing)
     numbers = [
         repr(str(name)) for name in parsed.frame
-        if set(missing) & set(_ORDERED) and plain(str(name)) in USUAL["image_path"]
+        if set(missing) & set(_ORDERED) and canonical_name(str(name)) in COLUMN_ALIASES["image_path"]
     ]  # fmt: skip
     only = f" {', '.join(numbers)} only numbers the rows." if numbers else ""
     return (
@@ -212,7 +214,7 @@ def _listed(parsed: Parsed) -> str:
     )
 
 
-def renamed(frame: pd.DataFrame, taken: Mapping[str, str]) -> pd.DataFrame:
+def _rename(frame: pd.DataFrame, taken: Mapping[str, str]) -> pd.DataFrame:
     """The table under the usual names; a column whose name is taken from it gets a longer one."""
     names = {column: role for role, column in taken.items()}
     in_the_way = {
@@ -221,11 +223,11 @@ def renamed(frame: pd.DataFrame, taken: Mapping[str, str]) -> pd.DataFrame:
     return frame.rename(columns=names | in_the_way)
 
 
-def add_option(parser: argparse.ArgumentParser) -> None:
+def add_columns_option(parser: argparse.ArgumentParser) -> None:
     """Add `--columns image_path=img,answer=gt`; `args.columns` is a dict."""
     parser.add_argument(
         "--columns",
-        type=pairs,
+        type=parse_columns_option,
         default={},
         metavar="NAME=COLUMN,…",
         help="the table's own names, e.g. image_path=img,answer=gt; NAME= leaves a column unused "
@@ -233,7 +235,7 @@ def add_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def pairs(text: str) -> dict[str, str]:
+def parse_columns_option(text: str) -> dict[str, str]:
     """Parse "image_path=img,answer=gt".
 
     Raises:

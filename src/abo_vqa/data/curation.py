@@ -14,9 +14,9 @@ from abo_vqa.config import CurateConfig
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.progress import progress
 from abo_vqa.data.archive import Archive, open_archive
-from abo_vqa.data.listings import Broken
-from abo_vqa.data.picture_files import ImageError
-from abo_vqa.data.rules import EXTRAS, FIELDS, clean_table, no_collection
+from abo_vqa.data.image_files import ImageError
+from abo_vqa.data.listings import BrokenLines
+from abo_vqa.data.rules import EXTRAS, FIELDS, clean_table, paused_gc
 
 _HASHES = ("image_sha1", "phash")
 
@@ -84,14 +84,14 @@ def _evenness(kinds: pd.Series) -> dict[str, float]:
 
 def _inspect(archive: Archive, path: str) -> tuple[str, str, str]:
     """SHA-1 and perceptual hash of a picture, or "", "" and what is wrong with it."""
-    from abo_vqa.data.pictures import UnreadablePictureError, phash, sha1
+    from abo_vqa.data.image_decoding import UnreadableImageError, phash, sha1
 
     try:
         data = archive.read(path)
         return sha1(data), phash(data, path), ""
     except ImageError as error:
         return "", "", error.reason
-    except UnreadablePictureError as error:
+    except UnreadableImageError as error:
         return "", "", str(error)
 
 
@@ -116,7 +116,7 @@ class Result:
     balanced: pd.DataFrame
     types: pd.DataFrame
     funnel: dict[str, Any]
-    broken: Broken
+    broken: BrokenLines
 
 
 def curate(raw: Path, settings: CurateConfig, seed: int, *, pictures: bool = True) -> Result:
@@ -129,7 +129,7 @@ def curate(raw: Path, settings: CurateConfig, seed: int, *, pictures: bool = Tru
         UserError: the archives are missing or damaged, or no row is left.
     """
     with open_archive(raw) as archive:
-        with no_collection():
+        with paused_gc():
             table, funnel, broken = clean_table(archive, settings)
         kept = balanced(table, settings, seed)
         funnel["dropped"]["over_cap"] = len(table) - len(kept)

@@ -23,16 +23,16 @@ from abo_vqa.config import DownloadConfig
 from abo_vqa.core.errors import AboVqaError, RetryLaterError, UserError
 from abo_vqa.core.json_files import read_json, write_json
 from abo_vqa.core.system_errors import storing
-from abo_vqa.data.verify import verified
+from abo_vqa.data.verify import verify_archive
 
 if TYPE_CHECKING:
     from requests import Response
 
-CHUNK = 1 << 20  # bytes between writes: progress moves, a kill loses little
+_CHUNK_SIZE = 1 << 20  # bytes between writes: progress moves, a kill loses little
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """When to give up.
 
     Attributes:
@@ -54,7 +54,7 @@ class _InterruptedDownloadError(AboVqaError):
 
 
 @dataclass
-class Partial:
+class PartialDownload:
     """A download under way: the bytes so far, and what tells whether they are still good.
 
     Attributes:
@@ -100,7 +100,7 @@ class Partial:
         self.notes.unlink(missing_ok=True)
 
 
-def download(remote: DownloadConfig, target: Path, patience: Patience) -> DownloadConfig:
+def download_archive(remote: DownloadConfig, target: Path, patience: RetryPolicy) -> DownloadConfig:
     """Bring one file to `target`, or make sure that what is there is right.
 
     Args:
@@ -112,15 +112,15 @@ def download(remote: DownloadConfig, target: Path, patience: Patience) -> Downlo
         ComeBackLater: the connection kept failing; the same command resumes.
     """
     if target.exists():
-        return verified(remote, target, target)
+        return verify_archive(remote, target, target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Partial(target.with_name(f".{target.name}.part"), remote.url)
-    with locked(target.parent):
+    partial = PartialDownload(target.with_name(f".{target.name}.part"), remote.url)
+    with lock_folder(target.parent):
         partial.recall()
         if partial.done and not partial.validator and not remote.sha256:
             partial.restart()  # nothing could show that old and new bytes belong together
         _receive_all(partial, remote, patience)
-        found = verified(remote, partial.path, target)
+        found = verify_archive(remote, partial.path, target)
         with partial.path.open("rb") as written:
             os.fsync(written.fileno())
         partial.path.replace(target)
@@ -128,7 +128,7 @@ def download(remote: DownloadConfig, target: Path, patience: Patience) -> Downlo
     return found
 
 
-def _receive_all(partial: Partial, remote: DownloadConfig, patience: Patience) -> None:
+def _receive_all(partial: PartialDownload, remote: DownloadConfig, patience: RetryPolicy) -> None:
     """Connect as often as it takes until every byte is there."""
     failures, answered = 0, partial.done > 0
     while partial.total is None or partial.done < partial.total:
@@ -152,7 +152,7 @@ def _receive_all(partial: Partial, remote: DownloadConfig, patience: Patience) -
             time.sleep(wait)
 
 
-def _outlook(partial: Partial, answered: bool) -> str:
+def _outlook(partial: PartialDownload, answered: bool) -> str:
     """What the next start of the same command will find.
 
     Args:
@@ -169,7 +169,7 @@ def _outlook(partial: Partial, answered: bool) -> str:
     )
 
 
-def _receive(partial: Partial, remote: DownloadConfig, timeout: float) -> None:
+def _receive(partial: PartialDownload, remote: DownloadConfig, timeout: float) -> None:
     """One connection: append what comes to the partial file.
 
     Raises:
@@ -179,7 +179,7 @@ def _receive(partial: Partial, remote: DownloadConfig, timeout: float) -> None:
     from urllib3.exceptions import HTTPError
 
     start = partial.done
-    # Without `identity` a proxy may compress, and lengths and ranges mean something else.
+    # Without "identity" a proxy may compress, and lengths and ranges mean something else.
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -190,7 +190,7 @@ def _receive(partial: Partial, remote: DownloadConfig, timeout: float) -> None:
             if not _accept(answer, partial, start):
                 return
             _check_space(partial)
-            copy(answer, partial)
+            append_body(answer, partial)
     except requests.exceptions.SSLError as error:
         raise UserError(
             f"{remote.url}: the server's certificate isn't trusted ({error}). Behind a proxy that "
@@ -199,12 +199,12 @@ def _receive(partial: Partial, remote: DownloadConfig, timeout: float) -> None:
     except (requests.RequestException, HTTPError, TimeoutError, ConnectionError) as error:
         if isinstance(error, ValueError):  # requests' errors about the address itself
             raise UserError(f"{remote.url!r} isn't an address to download from: {error}") from error
-        raise _InterruptedDownloadError(failure(error)) from error
+        raise _InterruptedDownloadError(_describe_failure(error)) from error
     if partial.total is not None and partial.done < partial.total:
         raise _InterruptedDownloadError(f"the connection closed after {partial.done:,} bytes")
 
 
-def _accept(answer: Response, partial: Partial, start: int) -> bool:
+def _accept(answer: Response, partial: PartialDownload, start: int) -> bool:
     """Judge the server's answer; make the partial file fit it. False: there is nothing to read."""
     status = answer.status_code
     if status == 416:  # nothing after `start`: complete, or longer than the file is now
@@ -221,7 +221,7 @@ def _accept(answer: Response, partial: Partial, start: int) -> bool:
             f"{partial.url} answers {status} {answer.reason}. Check the address in the profile "
             "(conf/profiles), and https://amazon-berkeley-objects.s3.amazonaws.com/index.html."
         )
-    validator, total = identity(answer)
+    validator, total = _validator_and_length(answer)
     if status == 206:
         moved = not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
         # What this answer leaves out stays what it was: If-Range has vouched for it.
@@ -240,7 +240,7 @@ def _accept(answer: Response, partial: Partial, start: int) -> bool:
     return True
 
 
-def identity(answer: Response) -> tuple[str, int | None]:
+def _validator_and_length(answer: Response) -> tuple[str, int | None]:
     """What names this version of the file (for If-Range, so not a weak ETag), and its length."""
     etag = answer.headers.get("ETag", "")
     validator = answer.headers.get("Last-Modified", "") if etag.startswith("W/") else etag
@@ -257,7 +257,7 @@ def _retry_after(answer: Response) -> float | None:
     return min(300.0, float(text)) if text.isdigit() else None
 
 
-def failure(error: Exception) -> str:
+def _describe_failure(error: Exception) -> str:
     """A connection's end in a few words instead of a library's chain of reasons."""
     text = str(error).lower()
     if "timed out" in text:
@@ -269,7 +269,7 @@ def failure(error: Exception) -> str:
     return "the connection broke"
 
 
-def _check_space(partial: Partial) -> None:
+def _check_space(partial: PartialDownload) -> None:
     """Refuse a download the disk can't hold, before it fills up."""
     missing = (partial.total or 0) - partial.done
     free = shutil.disk_usage(partial.path.parent).free
@@ -280,7 +280,7 @@ def _check_space(partial: Partial) -> None:
         )
 
 
-def copy(answer: Response, partial: Partial) -> None:
+def append_body(answer: Response, partial: PartialDownload) -> None:
     """Append the answer's bytes, with a progress bar."""
     from tqdm import tqdm
 
@@ -295,14 +295,14 @@ def copy(answer: Response, partial: Partial) -> None:
     )
     with storing(partial.path), bar, partial.path.open("ab") as out:
         # read1 hands over what has arrived, so a connection that breaks loses nothing.
-        while chunk := answer.raw.read1(CHUNK):
+        while chunk := answer.raw.read1(_CHUNK_SIZE):
             out.write(chunk)
             out.flush()  # all of it, or an error: an unbuffered file may take a part in silence
             bar.update(len(chunk))
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Keep a second process from downloading into the same folder.
 
     Raises:

@@ -18,20 +18,20 @@ import numpy as np
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.hashes import HashGraph, columns_of, hash_graph
+from abo_vqa.data.hashes import HashGraph, csr_columns, hash_graph
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
 # What each kind of group reads; rows with an empty value share nothing with others.
-NEEDS = {
+GROUP_COLUMNS = {
     "image": ("image_path",),
     "product": ("image_path", "item_id"),
     "near-duplicate": ("image_path", "item_id", "image_sha1", "phash"),
 }
 # Without which it would be another kind. What else is missing, the audit says.
-REQUIRED = {
+REQUIRED_COLUMNS = {
     "image": ("image_path",),
     "product": ("image_path", "item_id"),
     "near-duplicate": ("image_path", "phash"),
@@ -55,19 +55,19 @@ def group_rows(
         UserError: a column is missing, or a perceptual hash isn't 16 hex digits.
     """
     require_columns(table, kind)
-    equal = [name for name in NEEDS[kind] if name != "phash" and name in table]
-    units = joined([_codes(table[name]) for name in equal])
+    equal = [name for name in GROUP_COLUMNS[kind] if name != "phash" and name in table]
+    units = connected_rows([_codes(table[name]) for name in equal])
     if kind == "near-duplicate":
-        units = clusters(units, table["phash"], distance, graph)[units]
+        units = leader_clusters(units, table["phash"], distance, graph)[units]
     numbers: NDArray[np.int64] = pd.factorize(units)[0].astype(np.int64)
     return numbers
 
 
 def require_columns(table: pd.DataFrame, kind: str) -> None:
     """Raise UserError if a kind of group can't be made of a table's columns."""
-    if possible(kind, table.columns):
+    if has_columns(kind, table.columns):
         return
-    missing = [name for name in NEEDS[kind] if name not in table.columns]
+    missing = [name for name in GROUP_COLUMNS[kind] if name not in table.columns]
     remedy = "Add them with --balanced FILE"
     if "item_id" not in missing:
         remedy += " or, for pictures at hand, --images DIR"
@@ -77,9 +77,9 @@ def require_columns(table: pd.DataFrame, kind: str) -> None:
     )
 
 
-def possible(kind: str, columns: Iterable[str]) -> bool:
+def has_columns(kind: str, columns: Iterable[str]) -> bool:
     """Whether a table has the columns without which there are no groups of a kind."""
-    return set(REQUIRED[kind]) <= set(columns)
+    return set(REQUIRED_COLUMNS[kind]) <= set(columns)
 
 
 def _codes(values: pd.Series) -> NDArray[np.int64]:
@@ -89,7 +89,7 @@ def _codes(values: pd.Series) -> NDArray[np.int64]:
     return numbers
 
 
-def joined(columns: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+def connected_rows(columns: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     """[n] connected components of rows that share a value (not -1) in any column."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -107,7 +107,7 @@ def joined(columns: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     return pd.factorize(labels)[0].astype(np.int64)
 
 
-def clusters(
+def leader_clusters(
     units: NDArray[np.int64], hashes: pd.Series, distance: int, graph: HashGraph | None = None
 ) -> NDArray[np.int64]:
     """Put units (sets of rows that belong together anyway) around centres.
@@ -132,8 +132,8 @@ def clusters(
     for centre in _by_density(density, has):
         if not free[centre]:
             continue
-        near = np.unique(columns_of(graph.close, columns_of(has, np.array([centre]))))
-        taken = columns_of(owners, near)
+        near = np.unique(csr_columns(graph.close, csr_columns(has, np.array([centre]))))
+        taken = csr_columns(owners, near)
         taken = taken[free[taken]]
         cluster[taken] = centre
         free[taken] = False
@@ -156,7 +156,7 @@ def _touching_groups(groups: NDArray[np.int64], hashes: pd.Series, graph: HashGr
     return touching
 
 
-def bundles(
+def bundle_groups(
     groups: NDArray[np.int64],
     hashes: pd.Series,
     distance: int,
@@ -187,11 +187,13 @@ def bundles(
     cut = weight > whole
     parent, size = np.arange(len(rows)), rows.copy()
     for left, right in _strongest_first(touching, rows):
-        a, b = root(parent, left), root(parent, right)
+        a, b = _find_root(parent, left), _find_root(parent, right)
         if a != b and (not cut[left] or size[a] + size[b] <= limit):
             parent[max(a, b)] = min(a, b)
             size[min(a, b)] += size[max(a, b)]
-    whole_bundles = np.array([root(parent, group) for group in range(len(rows))], dtype=np.int64)
+    whole_bundles = np.array(
+        [_find_root(parent, group) for group in range(len(rows))], dtype=np.int64
+    )
     bundle: NDArray[np.int64] = whole_bundles[groups]
     return bundle
 
@@ -207,7 +209,7 @@ def _strongest_first(touching: csr_matrix, rows: NDArray[np.int64]) -> list[tupl
     return list(zip(left[order].tolist(), right[order].tolist(), strict=True))
 
 
-def root(parent: NDArray[np.int64], item: int) -> int:
+def _find_root(parent: NDArray[np.int64], item: int) -> int:
     """The representative of an item's set in a forest of sets; paths to it are halved."""
     while parent[item] != item:
         parent[item] = parent[parent[item]]

@@ -112,7 +112,7 @@ def hash_graph(hashes: pd.Series, distance: int) -> HashGraph:
     return HashGraph(bits, graph.tocsr(), distance)
 
 
-def columns_of(matrix: csr_matrix, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def csr_columns(matrix: csr_matrix, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """The columns of some rows' entries, row after row; ten times faster than scipy's indexing."""
     starts = matrix.indptr[rows]
     counts = matrix.indptr[rows + 1] - starts

@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 
 
-class Entry(msgspec.Struct, gc=False):
+class FieldValue(msgspec.Struct, gc=False):
     """One value of a listing's field, with the language it is in."""
 
     value: str | None = None
     language_tag: str | None = None
 
 
-Field = list[Entry] | str | None
+Field = list[FieldValue] | str | None
 
 
 class Listing(msgspec.Struct, gc=False):
@@ -55,7 +55,7 @@ _KEYWORDS = msgspec.json.Decoder(Field)
 
 
 @dataclass
-class Broken:
+class BrokenLines:
     """Lines that aren't JSON objects: how many, and the first three with their place."""
 
     count: int = 0
@@ -68,7 +68,7 @@ class Broken:
             self.first.append(f"{shard.rsplit('/', 1)[-1]} line {number}: {start}")
 
 
-def one_by_one(text: bytes, shard: str, before: int, broken: Broken) -> Iterator[Listing]:
+def parse_lines(text: bytes, shard: str, before: int, broken: BrokenLines) -> Iterator[Listing]:
     """Parse lines one at a time: odd fields are mended, broken lines noted."""
     decoder = msgspec.json.Decoder(Listing)
     for number, line in enumerate(text.split(b"\n"), before + 1):
@@ -108,10 +108,10 @@ def _mended_field(value: Any) -> Field:
     return [_entry_of(value)] if isinstance(value, dict) else _text_of(value)
 
 
-def _entry_of(item: Any) -> Entry:
+def _entry_of(item: Any) -> FieldValue:
     if isinstance(item, dict):
-        return Entry(_text_of(item.get("value")), _text_of(item.get("language_tag")))
-    return Entry(_text_of(item))
+        return FieldValue(_text_of(item.get("value")), _text_of(item.get("language_tag")))
+    return FieldValue(_text_of(item))
 
 
 def _text_of(value: Any) -> str | None:

@@ -21,28 +21,28 @@ _NOT_ASCII_DIGIT = re.compile(r"(?![0-9])\d")
 _KNOWN = 1 << 16  # short answers repeat: a study has a few thousand distinct ones
 
 
-def composed(text: str) -> str:
+def to_nfc(text: str) -> str:
     """The text with letters and their accents as one character where there is one (NFC)."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 @lru_cache(_KNOWN)
-def bare(text: str) -> str:
+def normalise_lossy(text: str) -> str:
     """What the study compares: nothing at all for "A", "the" or "+".
 
     Lower case, numbers in their shortest form, digits 0 to 10 as words, no articles, no
     punctuation, single spaces; in this order, so that "A-line" becomes "line" and "1.5" "onefive".
     """
-    text = composed(text.lower())
+    text = to_nfc(text.lower())
     if not text.isascii():
         text = _NOT_ASCII_DIGIT.sub(lambda found: str(int(found[0])), text)
     text = _THOUSANDS.sub(lambda found: found[0].replace(",", ""), text)
-    text = _ZEROS.sub(shortest, _NO_WHOLE.sub("0.", text))
+    text = _ZEROS.sub(strip_zeros, _NO_WHOLE.sub("0.", text))
     text = _ARTICLES.sub("", _NUMBER.sub(lambda found: _DIGITS[int(found[0])], text))
     return " ".join(_PUNCTUATION.sub(_mark, text).split())
 
 
-def shortest(number: re.Match[str]) -> str:
+def strip_zeros(number: re.Match[str]) -> str:
     """The matched number without zeros at its end: "2.0" → "2", "1.50" → "1.5"."""
     whole, fraction = number[1], number[2]
     return f"{whole}.{fraction}" if fraction else whole
@@ -64,19 +64,19 @@ def _mark(found: re.Match[str]) -> str:
 
 
 @lru_cache(_KNOWN)
-def norm(text: str) -> str:
+def normalise(text: str) -> str:
     """The normal form in which answers are compared; "" for blank text only.
 
-    That is `bare`, or where it leaves nothing ("A", "A++", "+", "The") the stripped text in lower
+    That is `normalise_lossy`, or where it leaves nothing ("A", "A++", "+", "The") the stripped text in lower
     case: these are answers, and different ones.
     """
-    return bare(text) or composed(text.strip().lower())
+    return normalise_lossy(text) or to_nfc(text.strip().lower())
 
 
 @lru_cache(_KNOWN)
-def words(text: str) -> tuple[str, ...]:
-    """The words of the normalised text; what `bare` leaves nothing of is one word."""
-    return tuple(bare(text).split()) or ((norm(text),) if norm(text) else ())
+def normalised_words(text: str) -> tuple[str, ...]:
+    """The words of the normalised text; what `normalise_lossy` leaves nothing of is one word."""
+    return tuple(normalise_lossy(text).split()) or ((normalise(text),) if normalise(text) else ())
 
 
 def same_answer(prediction: str, reference: str) -> bool:
@@ -85,5 +85,5 @@ def same_answer(prediction: str, reference: str) -> bool:
     Texts are equal in their normal forms. A blank prediction is never right, not even where the
     reference is blank too.
     """
-    said = norm(prediction)
-    return bool(said) and said == norm(reference)
+    said = normalise(prediction)
+    return bool(said) and said == normalise(reference)

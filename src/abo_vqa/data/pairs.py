@@ -31,7 +31,7 @@ class Reject:
     reason: str
 
 
-def schema() -> dict[str, Any]:
+def reply_schema() -> dict[str, Any]:
     """What a reply looks like, in the OpenAPI subset that both SDKs take; anew each time, since
     google-genai adds to the one it gets."""
     pair = {"question": {"type": "STRING"}, "answer": {"type": "STRING"}}

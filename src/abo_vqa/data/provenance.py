@@ -16,10 +16,10 @@ import pandas as pd
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.progress import progress
-from abo_vqa.data.archive import IMAGES_TAR, PICTURES
+from abo_vqa.data.archive import IMAGE_PREFIX, IMAGES_TAR
 from abo_vqa.data.columns import Columns, read_columns
-from abo_vqa.data.picture_paths import SHOWN, PictureIndex, parts_of
-from abo_vqa.data.pictures import UnreadablePictureError, phash, sha1
+from abo_vqa.data.image_decoding import UnreadableImageError, phash, sha1
+from abo_vqa.data.image_paths import MAX_EXAMPLES, ImageIndex, path_parts
 from abo_vqa.data.tar_index import FolderMembers, TarMembers
 
 _HASHES = ("image_sha1", "phash")
@@ -29,7 +29,7 @@ _COMPARED = ("item_id", *_HASHES)
 _BLANK = ("", "nan", "none", "null", "na", "n/a", "<na>", "-")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_provenance_options(parser: argparse.ArgumentParser) -> None:
     """Add `--balanced` and `--images`."""
     parser.add_argument(
         "--balanced",
@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def completed(
+def complete_table(
     read: Columns, balanced: Path | None, images: Path | None
 ) -> tuple[pd.DataFrame, list[str]]:
     """A table with what can be found out about its pictures, and what to tell the user.
@@ -69,10 +69,12 @@ def completed(
 
 def _require_pictures(read: Columns) -> None:
     """Raise UserError if a row names no picture: it would belong to none, or to all such rows."""
-    blank = [not parts_of(path) for path in read.frame["image_path"]]
+    blank = [not path_parts(path) for path in read.frame["image_path"]]
     if any(blank):
         lines = read.lines[blank]
-        shown = ", ".join(map(str, lines[:SHOWN])) + (" …" if len(lines) > SHOWN else "")
+        shown = ", ".join(map(str, lines[:MAX_EXAMPLES])) + (
+            " …" if len(lines) > MAX_EXAMPLES else ""
+        )
         raise UserError(
             f"{read.path}: {len(lines):,} row(s) name no picture (line {shown}). Fill in "
             f"{read.taken['image_path']!r}, or remove them."
@@ -109,7 +111,7 @@ def _with_provenance(table: pd.DataFrame, balanced: pd.DataFrame) -> tuple[pd.Da
             f"nothing. It has {', '.join(map(str, balanced.columns))}."
         )
     known = balanced.drop_duplicates("image_path").set_index("image_path")
-    index = PictureIndex(known.index)
+    index = ImageIndex(known.index)
     match = index.match(table["image_path"].tolist())
     match.require("the balanced table", index)
     values = known.reindex(match.paths)[added].fillna("").set_axis(table.index)
@@ -124,7 +126,7 @@ def _filled(table: pd.DataFrame, name: str, values: pd.Series) -> pd.Series:
 
 
 @contextmanager
-def _pictures_in(folder: Path) -> Iterator[tuple[TarMembers | FolderMembers, PictureIndex]]:
+def _pictures_in(folder: Path) -> Iterator[tuple[TarMembers | FolderMembers, ImageIndex]]:
     """A folder's pictures: those of ABO's archive, if it has the archive, or else all its files.
 
     Raises:
@@ -139,10 +141,10 @@ def _pictures_in(folder: Path) -> Iterator[tuple[TarMembers | FolderMembers, Pic
     try:
         yield (
             members,
-            PictureIndex(
+            ImageIndex(
                 name
                 for name in members.names()
-                if isinstance(members, FolderMembers) or name.startswith(PICTURES)
+                if isinstance(members, FolderMembers) or name.startswith(IMAGE_PREFIX)
             ),
         )
     finally:
@@ -163,7 +165,7 @@ def _hashed(members: TarMembers | FolderMembers, name: str) -> _Hashed:
     try:
         data = members.read(name) or b""
         return _Hashed(sha1(data), phash(data, name, by_name=isinstance(members, TarMembers)))
-    except UnreadablePictureError as error:
+    except UnreadableImageError as error:
         return _Hashed(problem=str(error))
     except OSError as error:
         return _Hashed(problem=error.strerror or str(error))
@@ -208,7 +210,7 @@ def _summed_up(known: Mapping[str, _Hashed], folder: Path) -> str:
         UserError: something was wrong with all of them.
     """
     bad = [f"{name}: {row.problem}" for name, row in known.items() if row.problem]
-    shown = ", ".join(bad[:SHOWN]) + (" …" if len(bad) > SHOWN else "")
+    shown = ", ".join(bad[:MAX_EXAMPLES]) + (" …" if len(bad) > MAX_EXAMPLES else "")
     if len(bad) == len(known):
         raise UserError(f"none of {len(bad):,} pictures in {folder} can be read ({shown}).")
     told = f"{len(known) - len(bad):,} hashed"

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.columns import USUAL, plain, read_columns
-from abo_vqa.data.picture_paths import PictureIndex, examples
+from abo_vqa.data.columns import COLUMN_ALIASES, canonical_name, read_columns
+from abo_vqa.data.image_paths import ImageIndex, format_examples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 _ANSWERS = "generated_answer"
 _MISSING = "No such file or directory"
 # What an earlier run wrote, by any name that `score` knows: beside new answers it would be a lie.
-_STALE = {*USUAL["prediction"], *USUAL["confidence"], *USUAL["error"]}
+_STALE = {*COLUMN_ALIASES["prediction"], *COLUMN_ALIASES["confidence"], *COLUMN_ALIASES["error"]}
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
-class Folder:
+class ImageFolder:
     """A folder of pictures, which no name in a table leads out of.
 
     Raises:
@@ -55,13 +55,13 @@ class Folder:
         return sorted(found)
 
     @cached_property
-    def index(self) -> PictureIndex:
-        return PictureIndex(self.paths)
+    def index(self) -> ImageIndex:
+        return ImageIndex(self.paths)
 
     def find(self, text: str) -> tuple[str, str]:
         """The file a name in a table stands for, and "", or "" and why there is none.
 
-        The name itself comes first; then the spellings of a path that `PictureIndex` knows.
+        The name itself comes first; then the spellings of a path that `ImageIndex` knows.
         """
         name = text.strip().replace("\\", "/")
         if not name:
@@ -75,7 +75,7 @@ class Folder:
         # Captions and the like often lie beside a picture, under its name.
         found = [p for p in found if p.lower().endswith(_ENDINGS)] or found
         if len(found) > 1:
-            return "", f"several files could be meant: {examples(found)}"
+            return "", f"several files could be meant: {format_examples(found)}"
         if found:
             return found[0], ""
         return "", f"outside {self.root}" if absolute else _MISSING
@@ -125,7 +125,7 @@ class QuestionTable:
         """
         import pandas as pd
 
-        folder = Folder(images)
+        folder = ImageFolder(images)
         columns = read_columns(path, ("image_path", "question"), chosen=dict(chosen))
         table = columns.frame
         if table.empty:
@@ -157,7 +157,9 @@ class QuestionTable:
         used = {"image_path", "question"}  # what --columns may have called by such a name
         names = [str(name) for name in self.columns.frame]
         # The second of two columns called "error" is "error.1" here.
-        return [n for n in names if n not in used and plain(re.sub(r"\.\d+$", "", n)) in _STALE]
+        return [
+            n for n in names if n not in used and canonical_name(re.sub(r"\.\d+$", "", n)) in _STALE
+        ]
 
     def answered(self, answers: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         """The table with its own column names, `generated_answer`, and `error` if a row failed.

@@ -42,7 +42,7 @@ def question_subtype(question: str) -> str:
     return next((name for name, words in _SUBTYPES.items() if words.search(question)), "other")
 
 
-def number(normalised: str) -> int | None:
+def parse_number(normalised: str) -> int | None:
     """The value of a normalised answer that is a number, else None."""
     if normalised in _NUMBERS:
         return _NUMBERS.index(normalised)
@@ -53,4 +53,4 @@ def answer_type(normalised: str) -> str:
     """ "yes/no", "number" or "word"."""
     if normalised in ("yes", "no"):
         return "yes/no"
-    return "word" if number(normalised) is None else "number"
+    return "word" if parse_number(normalised) is None else "number"

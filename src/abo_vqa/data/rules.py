@@ -20,7 +20,7 @@ import pandas as pd
 
 from abo_vqa.config import CurateConfig
 from abo_vqa.data.archive import Archive
-from abo_vqa.data.listings import Broken, Entry, Field, Listing
+from abo_vqa.data.listings import BrokenLines, Field, FieldValue, Listing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +61,7 @@ def any_en(field: Field) -> str:
     return untagged
 
 
-RULES: dict[str, _Pick] = {"first_en": first_en, "any_en": any_en}
+LANGUAGE_RULES: dict[str, _Pick] = {"first_en": first_en, "any_en": any_en}
 _OTHER = {"first_en": "any_en", "any_en": "first_en"}
 
 
@@ -69,7 +69,7 @@ def joined_keywords(field: Field) -> str:
     """English and untagged values: stripped, lower-cased, each once, in order, joined by ", "."""
     if field is None:
         return ""
-    entries = [Entry(field)] if isinstance(field, str) else field
+    entries = [FieldValue(field)] if isinstance(field, str) else field
     values = [
         entry.value
         for entry in entries
@@ -113,7 +113,7 @@ class _Collected:
 
 def _collect(listings: Iterable[Listing], settings: CurateConfig) -> _Collected:
     """Go through all listings once; a later one of the same picture overwrites an earlier one."""
-    pick, other = RULES[settings.language], RULES[_OTHER[settings.language]]
+    pick, other = LANGUAGE_RULES[settings.language], LANGUAGE_RULES[_OTHER[settings.language]]
     required, extras = frozenset(settings.required), attrgetter(*EXTRAS)
     found = _Collected()
     latest, otherwise = found.latest, found.otherwise
@@ -148,7 +148,7 @@ def _collect(listings: Iterable[Listing], settings: CurateConfig) -> _Collected:
 
 
 @contextmanager
-def no_collection() -> Iterator[None]:
+def paused_gc() -> Iterator[None]:
     """Pause Python's cycle collector, which would look at millions of values that form no cycle."""
     was = gc.isenabled()
     gc.disable()
@@ -178,13 +178,13 @@ _BAD_IMAGES: tuple[tuple[str, Callable[[pd.DataFrame], pd.Series]], ...] = (
 
 def clean_table(
     archive: Archive, settings: CurateConfig
-) -> tuple[pd.DataFrame, dict[str, Any], Broken]:
+) -> tuple[pd.DataFrame, dict[str, Any], BrokenLines]:
     """Join listings and pictures; keep the rows that the rules allow.
 
     Returns:
         rows sorted by path (COLUMNS), the funnel so far, and the lines that didn't parse.
     """
-    broken = Broken()
+    broken = BrokenLines()
     found = _collect(archive.listings(broken), settings)
     images = archive.images()
     total, dropped = len(images), Counter[str]()
@@ -224,7 +224,7 @@ def clean_table(
             "unknown_image": len(found.latest) - len(images),
             "overwritten": found.overwritten,
         },
-        "language": {name: clean[name] for name in RULES}
+        "language": {name: clean[name] for name in LANGUAGE_RULES}
         | {"gained_by_any_en": clean["any_en"] - clean["first_en"]},
     }
     return table, funnel, broken

@@ -11,10 +11,10 @@ import pandas as pd
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.tables import write_table
-from abo_vqa.data.dealing import Bundles, Exposure, deal
-from abo_vqa.data.groups import bundles, group_rows, require_columns
+from abo_vqa.data.assignment import Bundles, Exposure, assign_bundles
+from abo_vqa.data.groups import bundle_groups, group_rows, require_columns
 from abo_vqa.data.hashes import hash_graph
-from abo_vqa.data.picture_paths import identities
+from abo_vqa.data.image_paths import unify_image_paths
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +39,7 @@ def split_rows(
     """Choose the rows of train and test.
 
     Args:
-        table: a VQA table with the columns `groups.REQUIRED[kind]`.
+        table: a VQA table with the columns `groups.REQUIRED_COLUMNS[kind]`.
         test_size: share of the groups (image) or of the rows (else) that goes to test.
         distance: bits of 64 for look-alikes. stratify: keep product types' shares (not for image).
     Returns:
@@ -49,7 +49,7 @@ def split_rows(
     """
     if table.empty:
         raise UserError("the VQA table has no rows: nothing to split.")
-    table = table.assign(image_path=identities(table["image_path"])[0])
+    table = table.assign(image_path=unify_image_paths(table["image_path"])[0])
     if kind == "image":
         sides = _study_split(table, test_size, seed)
     else:
@@ -84,7 +84,7 @@ def _grouped_split(
     """Whole groups dealt to the sides (see `dealing`); rows keep their order."""
     require_columns(table, kind)
     graph = hash_graph(table["phash"], distance) if kind == "near-duplicate" else None
-    groups = by_name(group_rows(table, kind, distance, graph), table["image_path"])
+    groups = _renumber_by_image(group_rows(table, kind, distance, graph), table["image_path"])
     if groups.max() == 0:
         raise UserError(
             f"all rows are one group by {kind}: there is nothing to put into the test set. Use "
@@ -94,7 +94,7 @@ def _grouped_split(
     if graph is not None:
         whole = _WHOLE * min(test_size, 1 - test_size) * len(table)
         limit = max(1, round(_BUNDLE * len(table)))
-        groups = bundles(groups, table["phash"], distance, limit, int(whole), graph)
+        groups = bundle_groups(groups, table["phash"], distance, limit, int(whole), graph)
         groups = np.unique(groups, return_inverse=True)[1]
         # A picture's hash may stand in some of its rows only: "" is last in this order.
         pictures = table.assign(bundle=groups).sort_values("phash", ascending=False, kind="stable")
@@ -104,11 +104,11 @@ def _grouped_split(
     clean = np.ones(len(rows), dtype=bool) if exposure is None else exposure.clean()
     kinds = table["product_type"] if stratify and "product_type" in table else None
     dealt = Bundles(rows, _rows_by_kind(groups, kinds), clean)
-    test = deal(dealt, exposure, test_size, seed)[groups]
+    test = assign_bundles(dealt, exposure, test_size, seed)[groups]
     return np.flatnonzero(~test), np.flatnonzero(test)
 
 
-def by_name(groups: NDArray[np.int64], pictures: pd.Series) -> NDArray[np.int64]:
+def _renumber_by_image(groups: NDArray[np.int64], pictures: pd.Series) -> NDArray[np.int64]:
     """Groups renumbered by their first picture's name: then the order of rows doesn't matter."""
     first = pictures.groupby(groups).min()
     rank = np.empty(len(first), dtype=np.int64)

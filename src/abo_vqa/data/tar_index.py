@@ -26,9 +26,9 @@ from abo_vqa.core.files import atomic_write
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BLOCK = 512
+_BLOCK_SIZE = 512
 # Walking fewer headers takes milliseconds: no file beside the archive for that.
-WORTH_KEEPING = 10_000
+MIN_KEPT_MEMBERS = 10_000
 _ADVICE = "Delete it and download it again (`make abo`)."
 
 
@@ -40,7 +40,7 @@ class UnsupportedTarError(AboVqaError):
 
 
 @dataclass(frozen=True)
-class Index:
+class TarIndex:
     """Regular members of a tar, sorted by name.
 
     Attributes:
@@ -95,14 +95,14 @@ class TarMembers:
             return None
         offset, size = found
         # The member's header lies before its data: reading both shows that the index still fits.
-        data = os.pread(self.file, size + BLOCK, offset - BLOCK)
+        data = os.pread(self.file, size + _BLOCK_SIZE, offset - _BLOCK_SIZE)
         field = data[:100].split(b"\0", 1)[0].removeprefix(b"./")
         key = name.encode()
         fits = bool(field) and (field[:90] in key or not key.isascii())  # pax: "?" for the others
-        if len(data) != size + BLOCK or not fits:
+        if len(data) != size + _BLOCK_SIZE or not fits:
             index_path(self.path).unlink(missing_ok=True)
             raise UserError(f"{self.path} was changed while it was in use. Run this again.")
-        return data[BLOCK:]
+        return data[_BLOCK_SIZE:]
 
     def close(self) -> None:
         os.close(self.file)
@@ -113,18 +113,18 @@ def index_path(tar: Path) -> Path:
     return tar.with_name(tar.name + ".index.npz")
 
 
-def _load_or_build(path: Path, file: int) -> Index:
+def _load_or_build(path: Path, file: int) -> TarIndex:
     """The kept index if it belongs to exactly this archive, else a new one, kept if it is big."""
     key = _archive_key(file)
     kept = index_path(path)
     try:
         with np.load(kept, allow_pickle=False) as saved:
             if saved["key"].item() == key:
-                return Index(saved["names"], saved["offsets"], saved["sizes"])
+                return TarIndex(saved["names"], saved["offsets"], saved["sizes"])
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         pass  # absent, cut short, or of another version: building it anew is always right
     index = build_index(path)
-    if len(index) >= WORTH_KEEPING:
+    if len(index) >= MIN_KEPT_MEMBERS:
         try:
             with atomic_write(kept) as temporary:
                 np.savez(
@@ -153,7 +153,7 @@ def _archive_key(file: int) -> str:
     return digest.hexdigest()
 
 
-def build_index(path: Path) -> Index:
+def build_index(path: Path) -> TarIndex:
     """Walk the archive once; of members with the same name the last counts, as when extracting.
 
     Raises:
@@ -167,16 +167,16 @@ def build_index(path: Path) -> Index:
         return slow_walk(path)
 
 
-def _as_index(names: NDArray[np.bytes_], offsets: _Places, sizes: _Places) -> Index:
+def _as_index(names: NDArray[np.bytes_], offsets: _Places, sizes: _Places) -> TarIndex:
     """Sort by name, keep the last of equal names."""
     order = np.argsort(names, kind="stable")
     names = names[order]
     last = np.ones(len(names), dtype=bool)
     last[:-1] = names[1:] != names[:-1]
-    return Index(names[last], offsets[order][last], sizes[order][last])
+    return TarIndex(names[last], offsets[order][last], sizes[order][last])
 
 
-def fast_walk(path: Path) -> Index:
+def fast_walk(path: Path) -> TarIndex:
     """Index of a plain archive: jump from header to header, then check all headers at once.
 
     Raises:
@@ -187,23 +187,23 @@ def fast_walk(path: Path) -> Index:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # goes with its last user
     if hasattr(data, "madvise"):
         data.madvise(mmap.MADV_SEQUENTIAL)
-    headers, sizes = jump(data, path)
-    blocks = np.frombuffer(data, dtype=np.uint8, count=len(data) // BLOCK * BLOCK)
-    blocks = blocks.reshape(-1, BLOCK)
+    headers, sizes = _walk_headers(data, path)
+    blocks = np.frombuffer(data, dtype=np.uint8, count=len(data) // _BLOCK_SIZE * _BLOCK_SIZE)
+    blocks = blocks.reshape(-1, _BLOCK_SIZE)
     # Some thousand headers at a time: copying all of them would take 200 MB.
     parts = [
-        _names_of(blocks[headers[start : start + 8192] // BLOCK], path)
+        _names_of(blocks[headers[start : start + 8192] // _BLOCK_SIZE], path)
         for start in range(0, len(headers), 8192)
     ]
     names = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, dtype="S1")
     files = np.concatenate([part[1] for part in parts]) if parts else np.empty(0, dtype=bool)
-    return _as_index(names[files], headers[files] + BLOCK, sizes[files])
+    return _as_index(names[files], headers[files] + _BLOCK_SIZE, sizes[files])
 
 
-def jump(data: mmap.mmap, path: Path) -> tuple[_Places, _Places]:
+def _walk_headers(data: mmap.mmap, path: Path) -> tuple[_Places, _Places]:
     """[m] positions of all headers, [m] sizes of their members, in bytes."""
     headers, sizes, position, end = [], [], 0, len(data)
-    while position + BLOCK <= end and data[position]:
+    while position + _BLOCK_SIZE <= end and data[position]:
         try:
             # 11 octal digits; anything else (over 8 GB, other writers) is for `tarfile`.
             size = int(data[position + 124 : position + 135], 8)
@@ -211,12 +211,12 @@ def jump(data: mmap.mmap, path: Path) -> tuple[_Places, _Places]:
             raise UnsupportedTarError from None
         headers.append(position)
         sizes.append(size)
-        position += BLOCK + (size + BLOCK - 1) // BLOCK * BLOCK
-    if position + BLOCK > end:
+        position += _BLOCK_SIZE + (size + _BLOCK_SIZE - 1) // _BLOCK_SIZE * _BLOCK_SIZE
+    if position + _BLOCK_SIZE > end:
         if not headers:
             raise UnsupportedTarError
         raise UserError(f"{path} is cut off after {end:,} bytes, before its end. {_ADVICE}")
-    if any(data[position : position + BLOCK]):
+    if any(data[position : position + _BLOCK_SIZE]):
         raise UnsupportedTarError
     return np.array(headers, dtype=np.int64), np.array(sizes, dtype=np.int64)
 
@@ -242,12 +242,12 @@ def _names_of(rows: NDArray[np.uint8], path: Path) -> tuple[NDArray[np.bytes_], 
     odd = np.char.startswith(names, b"/") | np.char.startswith(names, b"./")
     odd |= np.char.find(names, b"..") >= 0
     for place in np.flatnonzero(odd):
-        names[place] = checked(bytes(names[place]), path)
+        names[place] = _safe_name(bytes(names[place]), path)
     width = max(1, int(np.char.str_len(names).max()))
     return names.astype(f"S{width}"), regular
 
 
-def slow_walk(path: Path) -> Index:
+def slow_walk(path: Path) -> TarIndex:
     """Index of any archive that Python's `tarfile` reads, some ten times slower.
 
     Raises:
@@ -260,18 +260,18 @@ def slow_walk(path: Path) -> Index:
                 vars(tar)["members"] = []  # it would keep all 398,212
                 name = member.name.encode(errors="surrogateescape")
                 if member.isreg() and not member.issparse():
-                    names.append(checked(name, path))
+                    names.append(_safe_name(name, path))
                     places.append((member.offset_data, member.size))
                 elif not member.isdir():
-                    refuse(name, path, "a link, a device or the like")
+                    _refuse_member(name, path, "a link, a device or the like")
             end = tar.offset
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"{path} isn't a tar archive, or is damaged: {error}. {_ADVICE}") from error
     # `tarfile` takes a damaged header for the end of the archive; the true end is a block of zeros.
     with path.open("rb") as file:
         file.seek(end)
-        block = file.read(BLOCK)
-    if len(block) < BLOCK:
+        block = file.read(_BLOCK_SIZE)
+    if len(block) < _BLOCK_SIZE:
         raise UserError(f"{path} is cut off, before its end. {_ADVICE}")
     if any(block):
         raise UserError(f"{path} is damaged at byte {end:,}. {_ADVICE}")
@@ -279,16 +279,16 @@ def slow_walk(path: Path) -> Index:
     return _as_index(np.array(names, dtype=np.bytes_), table[:, 0], table[:, 1])
 
 
-def checked(name: bytes, path: Path) -> bytes:
+def _safe_name(name: bytes, path: Path) -> bytes:
     """A member's name without a leading "./"; names that leave the folder are refused."""
     if name.startswith(b"./"):
         name = name[2:]
     if name.startswith(b"/") or (b".." in name and b".." in name.split(b"/")):
-        refuse(name, path, "outside its own folder")
+        _refuse_member(name, path, "outside its own folder")
     return name
 
 
-def refuse(name: bytes, path: Path, what: str) -> None:
+def _refuse_member(name: bytes, path: Path, what: str) -> None:
     raise UserError(
         f"{path} holds {name.decode(errors='replace')!r}, {what}: refused. "
         f"The real archives hold only files and folders. {_ADVICE}"

@@ -12,7 +12,7 @@ from abo_vqa.core.progress import progress
 from abo_vqa.data.tar_index import build_index
 
 
-def verified(remote: DownloadConfig, path: Path, target: Path) -> DownloadConfig:
+def verify_archive(remote: DownloadConfig, path: Path, target: Path) -> DownloadConfig:
     """Check a complete file; returns the address with its size and SHA-256.
 
     Raises:
@@ -25,7 +25,7 @@ def verified(remote: DownloadConfig, path: Path, target: Path) -> DownloadConfig
     if remote.bytes is not None and size != remote.bytes:
         problem = f"has {size:,} bytes, {remote.bytes:,} are recorded"
     else:
-        digest = sha256(path, size)
+        digest = _sha256(path, size)
         if remote.sha256 and digest != remote.sha256:
             problem = f"has the SHA-256 {digest}, {remote.sha256} is recorded"
     if not problem:
@@ -46,7 +46,7 @@ def verified(remote: DownloadConfig, path: Path, target: Path) -> DownloadConfig
     return DownloadConfig(url=remote.url, bytes=size, sha256=digest)
 
 
-def sha256(path: Path, size: int) -> str:
+def _sha256(path: Path, size: int) -> str:
     """SHA-256 of a file, with a progress bar."""
     digest = hashlib.sha256()
     with path.open("rb") as file:

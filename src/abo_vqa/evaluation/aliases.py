@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from abo_vqa.core.tables import read_table
-from abo_vqa.data.normalise import norm, same_answer, words
+from abo_vqa.data.normalise import normalise, normalised_words, same_answer
 from abo_vqa.evaluation.meaning import lemma
 
 _Aliases = Mapping[str, frozenset[str]]
@@ -21,8 +21,8 @@ def read_aliases(path: Path) -> _Aliases:
     table = read_table(path, ("answer", "alias"))
     found: dict[str, set[str]] = {}
     for answer, alias in zip(table["answer"], table["alias"], strict=True):
-        found.setdefault(norm(answer), set()).add(norm(alias))
-        found.setdefault(norm(alias), set()).add(norm(answer))
+        found.setdefault(normalise(answer), set()).add(normalise(alias))
+        found.setdefault(normalise(alias), set()).add(normalise(answer))
     return {answer: frozenset(accepted) for answer, accepted in found.items()}
 
 
@@ -31,9 +31,12 @@ def accepted(prediction: str, reference: str, aliases: _Aliases) -> float:
 
     A blank prediction is wrong.
     """
-    said = norm(prediction)
+    said = normalise(prediction)
     if not said:
         return 0.0
-    if same_answer(prediction, reference) or said in aliases.get(norm(reference), ()):
+    if same_answer(prediction, reference) or said in aliases.get(normalise(reference), ()):
         return 1.0
-    return float([lemma(w) for w in words(prediction)] == [lemma(w) for w in words(reference)])
+    return float(
+        [lemma(w) for w in normalised_words(prediction)]
+        == [lemma(w) for w in normalised_words(reference)]
+    )

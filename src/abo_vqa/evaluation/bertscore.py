@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.normalise import bare
+from abo_vqa.data.normalise import normalise_lossy
 from abo_vqa.evaluation.neural import (
     Pair,
     batches,
@@ -59,7 +59,7 @@ class BertScore:
 
     def score(self, pairs: Sequence[Pair]) -> dict[Pair, _Three]:
         """(precision, recall, F1) of each distinct (prediction, reference)."""
-        keyed = {pair: (bare(pair[0]), bare(pair[1])) for pair in pairs}
+        keyed = {pair: (normalise_lossy(pair[0]), normalise_lossy(pair[1])) for pair in pairs}
         distinct = list(dict.fromkeys(keyed.values()))
         tokens = tokenise(self.tokenizer, (text for pair in distinct for text in pair))
         size = {text: len(ids) for text, ids in tokens.items()}
@@ -121,7 +121,7 @@ class BertScore:
         published = self.published_baseline()
         if published is not None:
             return published
-        answers = sorted({bare(reference) for reference in references} - {""})
+        answers = sorted({normalise_lossy(reference) for reference in references} - {""})
         if len(answers) < 2:
             return 0.0
         rng = np.random.default_rng(seed)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any
 
-from abo_vqa.data.normalise import bare, composed, same_answer, words
+from abo_vqa.data.normalise import normalise_lossy, normalised_words, same_answer, to_nfc
 
 Score = Callable[[str, str], float]
 
@@ -22,13 +22,13 @@ def exact_match(prediction: str, reference: str) -> float:
 
 def token_match(prediction: str, reference: str) -> float:
     """1 if the normalised strings have the same words equally often, in any order."""
-    said = words(prediction)
-    return float(bool(said) and Counter(said) == Counter(words(reference)))
+    said = normalised_words(prediction)
+    return float(bool(said) and Counter(said) == Counter(normalised_words(reference)))
 
 
 def f1(prediction: str, reference: str) -> float:
     """F1 over the sets of normalised words; 0 for a blank prediction."""
-    said, wanted = set(words(prediction)), set(words(reference))
+    said, wanted = set(normalised_words(prediction)), set(normalised_words(reference))
     common = len(said & wanted)
     if not common:
         return 0.0
@@ -38,7 +38,7 @@ def f1(prediction: str, reference: str) -> float:
 
 def word_overlap_f1(prediction: str, reference: str) -> float:
     """F1 of lower-cased words: distinct common ones over each side's number of words."""
-    said, wanted = (composed(text.lower()).split() for text in (prediction, reference))
+    said, wanted = (to_nfc(text.lower()).split() for text in (prediction, reference))
     common = len(set(said) & set(wanted))
     if not common:
         return 0.0
@@ -56,7 +56,7 @@ def _rouge_scorer() -> Any:
 @lru_cache(1 << 12)
 def rouge(prediction: str, reference: str) -> dict[str, Any]:
     """Both ROUGE scores: the library splits and stems once for the two."""
-    found: dict[str, Any] = _rouge_scorer().score(composed(reference), composed(prediction))
+    found: dict[str, Any] = _rouge_scorer().score(to_nfc(reference), to_nfc(prediction))
     return found
 
 
@@ -77,7 +77,7 @@ def bleu(prediction: str, reference: str) -> float:
     """
     from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-    said, wanted = bare(prediction).split(), bare(reference).split()
+    said, wanted = normalise_lossy(prediction).split(), normalise_lossy(reference).split()
     if not said or not wanted:
         return 0.0
     return float(sentence_bleu([wanted], said, smoothing_function=SmoothingFunction().method1))

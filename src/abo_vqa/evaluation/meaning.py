@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from abo_vqa.data.normalise import bare
+from abo_vqa.data.normalise import normalise_lossy
 
 # Part of speech of single words, as NLTK's tagger gives it, for words it doesn't tag as nouns. The
 # tagger's data can't be fetched everywhere; this table gives the study's rows exactly.
@@ -52,7 +52,9 @@ def split(text: str) -> tuple[str, ...]:
     """The normalised text in the words of the Penn Treebank, which METEOR is computed on."""
     from nltk.tokenize import word_tokenize
 
-    return tuple(word_tokenize(bare(text), preserve_line=True))  # needs no data; sentences do
+    return tuple(
+        word_tokenize(normalise_lossy(text), preserve_line=True)
+    )  # needs no data; sentences do
 
 
 def meteor(prediction: str, reference: str) -> float:
@@ -90,9 +92,9 @@ def wup(prediction: str, reference: str) -> float:
     For each predicted word the best similarity to any word of the reference; words without one are
     left out; 0 if none has one. It gives some exact matches 0 and wrong answers 1: for comparison.
     """
-    wanted = bare(reference).split()
+    wanted = normalise_lossy(reference).split()
     best = []
-    for word in bare(prediction).split():
+    for word in normalise_lossy(prediction).split():
         found = [s for w in wanted if (s := _word_similarity(word, w)) is not None]
         if found:
             best.append(max(found))

@@ -18,8 +18,8 @@ from abo_vqa.core.locks import discard, locked
 from abo_vqa.core.paths import CHOICES
 from abo_vqa.core.scratch import scratch
 from abo_vqa.core.tables import write_table
-from abo_vqa.data.picture_files import ImageError
-from abo_vqa.data.pictures import UnreadablePictureError, decode
+from abo_vqa.data.image_decoding import UnreadableImageError, decode
+from abo_vqa.data.image_files import ImageError
 from abo_vqa.evaluation.statistics import bootstrap, interval
 from abo_vqa.evaluation.table_scores import clusters_of
 from abo_vqa.models.answering.finetuned import FINETUNED, load
@@ -163,7 +163,7 @@ def choose(args: argparse.Namespace, config: Config) -> str:
     def picture(path: str) -> Image:
         try:
             return decode(pictures[path], path)
-        except UnreadablePictureError as error:
+        except UnreadableImageError as error:
             raise ImageError(path, str(error)) from error
 
     name = "blip" if args.model == FINETUNED else args.model

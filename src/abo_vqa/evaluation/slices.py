@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from abo_vqa.config import Config
-from abo_vqa.data.normalise import norm
-from abo_vqa.data.questions import number
+from abo_vqa.data.normalise import normalise
+from abo_vqa.data.questions import parse_number
 from abo_vqa.evaluation.statistics import bootstrap_slices, interval, wilson
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def worst(cut: _Cut, table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def yes_no(table: pd.DataFrame) -> dict[str, float]:
     """Recall on "yes" and on "no": a model that always agrees has 1 and 0."""
-    answers = np.array([norm(a) for a in table["answer"]])
+    answers = np.array([normalise(a) for a in table["answer"]])
     right = table["accuracy"].to_numpy(dtype=float)
     found: dict[str, float] = {}
     for value in ("yes", "no"):
@@ -121,7 +121,7 @@ def yes_no(table: pd.DataFrame) -> dict[str, float]:
             found[f"{value}_recall"] = float(right[mask].mean())
     if {"yes_recall", "no_recall"} <= set(found):
         found["balanced_accuracy"] = (found["yes_recall"] + found["no_recall"]) / 2
-        said = np.array([norm(p) for p in table["prediction"]])
+        said = np.array([normalise(p) for p in table["prediction"]])
         found["yes_share"] = float((said[np.isin(answers, ("yes", "no"))] == "yes").mean())
     return found
 
@@ -130,7 +130,7 @@ def counting(table: pd.DataFrame) -> dict[str, float]:
     """How far off counts are: share exact, within one, mean absolute error; not a number: apart."""
     rows = table[(table["question_type"] == "counting") & (table["error"] == "")]
     pairs = [
-        (number(norm(p)), number(norm(a)))
+        (parse_number(normalise(p)), parse_number(normalise(a)))
         for p, a in zip(rows["prediction"], rows["answer"], strict=True)
     ]
     off = np.array([abs(p - a) for p, a in pairs if p is not None and a is not None])

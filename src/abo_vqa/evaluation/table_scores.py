@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from abo_vqa.config import Config
-from abo_vqa.data.picture_paths import identities
+from abo_vqa.data.image_paths import unify_image_paths
 from abo_vqa.evaluation.statistics import bootstrap, interval, wilson
 from abo_vqa.evaluation.table import score_pairs
 
@@ -44,7 +44,7 @@ def clusters_of(rows: pd.DataFrame) -> NDArray[np.int64]:
     """
     if "image_path" not in rows:
         return np.arange(len(rows))
-    keys = [name or number for number, name in enumerate(identities(rows["image_path"])[0])]
+    keys = [name or number for number, name in enumerate(unify_image_paths(rows["image_path"])[0])]
     return pd.factorize(np.array(keys, dtype=object))[0].astype(np.int64)
 
 
@@ -97,7 +97,7 @@ def resampled(rows: pd.DataFrame, taken: str | None) -> str:
     """What the intervals resample, in words."""
     if "image_path" not in rows:
         return "resampled: rows (no picture column found; name one with --columns image_path=…)"
-    names = identities(rows["image_path"])[0]
+    names = unify_image_paths(rows["image_path"])[0]
     unnamed, groups = names.count(""), len({*names} - {""})
     noun = "picture" if groups == 1 else "pictures"
     alone = f", and {unnamed:,} row(s) that name none, each by itself" if unnamed else ""

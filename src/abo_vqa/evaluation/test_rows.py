@@ -9,7 +9,7 @@ import pandas as pd
 
 from abo_vqa.core.tables import read_table
 from abo_vqa.data import questions
-from abo_vqa.data.normalise import norm
+from abo_vqa.data.normalise import normalise
 
 if TYPE_CHECKING:
     pass
@@ -22,16 +22,18 @@ def describe_rows(test: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
     rows["row_id"] = rows["row_id"].astype(int)
     rows["question_type"] = [questions.question_type(q) for q in rows["question"]]
     rows["question_subtype"] = [questions.question_subtype(q) for q in rows["question"]]
-    answers = [norm(answer) for answer in rows["answer"]]
+    answers = [normalise(answer) for answer in rows["answer"]]
     rows["answer_type"] = [questions.answer_type(answer) for answer in answers]
     rows["answer_words"] = [str(len(answer.split())) for answer in answers]
-    known = Counter(norm(answer) for answer in train["answer"])
+    known = Counter(normalise(answer) for answer in train["answer"])
     rows["answer_frequency"] = [_frequency(known[answer]) for answer in answers]
     rows["image_rows"] = rows.groupby("image_path")["row_id"].transform("size")
     rows["product_type"] = test["product_type"].to_numpy() if "product_type" in test else ""
     asked = {question.lower() for question in train["question"]}
     rows["seen_question"] = [q.lower() in asked for q in rows["question"]]
-    pairs = {(q.lower(), norm(a)) for q, a in zip(train["question"], train["answer"], strict=True)}
+    pairs = {
+        (q.lower(), normalise(a)) for q, a in zip(train["question"], train["answer"], strict=True)
+    }
     rows["seen_pair"] = [
         (q.lower(), a) in pairs for q, a in zip(rows["question"], answers, strict=True)
     ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.memory import out_of_memory, release_memory
 from abo_vqa.core.processes import cores
-from abo_vqa.data.picture_files import ImageError
+from abo_vqa.data.image_files import ImageError
 from abo_vqa.models.base import VQAModel
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.data.pairs import schema
+from abo_vqa.data.pairs import reply_schema
 from abo_vqa.remote.contract import Reply, Request, Usage
 from abo_vqa.remote.errors import ServiceError
 from abo_vqa.remote.google_errors import SAFETY_CATEGORIES, trouble
@@ -113,7 +113,7 @@ def _request_config(settings: GenerateConfig) -> types.GenerateContentConfig:
         temperature=settings.temperature,
         max_output_tokens=settings.max_output_tokens,
         response_mime_type="application/json",
-        response_schema=schema(),
+        response_schema=reply_schema(),
         safety_settings=safety,
         thinking_config=thinking,
         automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),

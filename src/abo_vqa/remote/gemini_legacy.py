@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.pairs import schema
+from abo_vqa.data.pairs import reply_schema
 from abo_vqa.remote.contract import Reply, Request, Usage
 from abo_vqa.remote.errors import ServiceError
 from abo_vqa.remote.google_errors import SAFETY_CATEGORIES, trouble
@@ -66,7 +66,7 @@ class GeminiLegacy:
                 "temperature": settings.temperature,
                 "max_output_tokens": settings.max_output_tokens,
                 "response_mime_type": "application/json",
-                "response_schema": schema(),
+                "response_schema": reply_schema(),
             },
         )
         made._client = self.client  # else it would take the key configured last

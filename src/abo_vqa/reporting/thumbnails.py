@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from abo_vqa.core.files import atomic_write
 from abo_vqa.core.paths import REPORTS, THUMBNAILS
 from abo_vqa.data.archive import open_archive
-from abo_vqa.data.picture_files import ImageError
+from abo_vqa.data.image_files import ImageError
 from abo_vqa.reporting.inputs import Results
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import write_table
 from abo_vqa.data.curation import STUDY, STUDY_SEED, Result, curate
-from abo_vqa.data.rules import RULES
+from abo_vqa.data.rules import LANGUAGE_RULES
 
 
 def describe(result: Result) -> str:
@@ -67,7 +67,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cap", type=int, default=STUDY.cap, help="rows a type (%(default)s)")
     parser.add_argument("--seed", type=int, default=STUDY_SEED, help="(%(default)s)")
     parser.add_argument(
-        "--language", choices=sorted(RULES), default=STUDY.language, help="(%(default)s)"
+        "--language", choices=sorted(LANGUAGE_RULES), default=STUDY.language, help="(%(default)s)"
     )
     parser.add_argument(
         "--temperature", type=float, help="flatten by this exponent, above 0, at most 1"

@@ -22,9 +22,9 @@ from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table
 from abo_vqa.data import audit
-from abo_vqa.data.columns import add_option, read_columns
-from abo_vqa.data.groups import NEEDS
-from abo_vqa.data.provenance import add_options, completed
+from abo_vqa.data.columns import add_columns_option, read_columns
+from abo_vqa.data.groups import GROUP_COLUMNS
+from abo_vqa.data.provenance import add_provenance_options, complete_table
 from abo_vqa.data.splitting import STUDY_SEED, STUDY_TEST_SIZE, split_rows, write_split
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def run(config: Config, log: Log = no_log) -> Summary:
     """Write data/train.csv, data/test.csv and data/audit.json; fail if a group straddles."""
     settings = config.split
-    table = read_table(VQA, audit.COLUMNS)
+    table = read_table(VQA, audit.VQA_COLUMNS)
     sides = split_rows(
         table,
         settings.group,
@@ -44,13 +44,13 @@ def run(config: Config, log: Log = no_log) -> Summary:
         stratify=settings.stratify,
     )
     train, test = write_split(table, sides, TRAIN, TEST)
-    found = audit.audit(train, test, settings.group, settings.phash_distance)
+    found = audit.audit_split(train, test, settings.group, settings.phash_distance)
     write_results(found, AUDIT)
     audit.refuse_leaks(found, settings.group, settings.phash_distance)
-    missed = audit.missed_share(found, settings.group, settings.test_size)
+    missed = audit.share_warnings(found, settings.group, settings.test_size)
     numbers = pd.json_normalize(found, sep="/").iloc[0].to_dict()
     return Summary(
-        message="\n".join([audit.describe(found, settings.group), *missed]),
+        message="\n".join([audit.describe_audit(found, settings.group), *missed]),
         metrics={str(name): float(value) for name, value in numbers.items()},
         datasets={"training": TRAIN, "testing": TEST},
         artifacts=(AUDIT,),
@@ -65,16 +65,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vqa", type=Path, metavar="FILE", help="table to split")
     parser.add_argument("--out", type=Path, metavar="DIR", help="for train.csv and test.csv")
     parser.add_argument(
-        "--group", choices=list(NEEDS), default="near-duplicate", help="(%(default)s)"
+        "--group", choices=list(GROUP_COLUMNS), default="near-duplicate", help="(%(default)s)"
     )
-    add_options(parser)
+    add_provenance_options(parser)
     parser.add_argument("--test-size", type=float, default=STUDY_TEST_SIZE, help="(%(default)s)")
     parser.add_argument("--seed", type=int, default=STUDY_SEED, help="(%(default)s)")
     parser.add_argument(
         "--distance", type=int, default=audit.PHASH_DISTANCE, help="bits of 64 (%(default)s)"
     )
     parser.add_argument("--no-stratify", action="store_true", help="ignore product types")
-    add_option(parser)
+    add_columns_option(parser)
 
 
 def command(args: argparse.Namespace) -> int:
@@ -93,8 +93,8 @@ def command(args: argparse.Namespace) -> int:
         raise UserError(f"--seed {args.seed}: 0 to {2**32 - 1:,}.")
     outputs = (args.out / "train.csv", args.out / "test.csv")
     refuse_overwriting(filter(None, (args.vqa, args.balanced)), outputs)
-    read = read_columns(args.vqa, audit.COLUMNS, chosen=args.columns)
-    table, notes = completed(read, args.balanced, args.images)
+    read = read_columns(args.vqa, audit.VQA_COLUMNS, chosen=args.columns)
+    table, notes = complete_table(read, args.balanced, args.images)
     print("\n".join(notes))
     sides = split_rows(
         table,
@@ -105,8 +105,8 @@ def command(args: argparse.Namespace) -> int:
         stratify=not args.no_stratify,
     )
     train, test = write_split(table, sides, *outputs)
-    found = audit.audit(train, test, args.group, args.distance)
-    missed = audit.missed_share(found, args.group, args.test_size)
-    print("\n".join([audit.describe(found, args.group), *missed]))
+    found = audit.audit_split(train, test, args.group, args.distance)
+    missed = audit.share_warnings(found, args.group, args.test_size)
+    print("\n".join([audit.describe_audit(found, args.group), *missed]))
     audit.refuse_leaks(found, args.group, args.distance)
     return 0

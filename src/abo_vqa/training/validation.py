@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.memory import out_of_memory, release_memory
-from abo_vqa.data.groups import NEEDS, group_rows
+from abo_vqa.data.groups import GROUP_COLUMNS, group_rows
 from abo_vqa.data.normalise import same_answer
 from abo_vqa.training.batches import parts
 from abo_vqa.training.loss import seen, summed_loss
@@ -31,7 +31,11 @@ def hold_out(table: pd.DataFrame, config: Config) -> tuple[list[int], list[int]]
     share = config.lora.validation
     if share == 0:
         return list(range(len(table))), []
-    kind = config.split.group if set(NEEDS[config.split.group]) <= set(table.columns) else "image"
+    kind = (
+        config.split.group
+        if set(GROUP_COLUMNS[config.split.group]) <= set(table.columns)
+        else "image"
+    )
     groups = group_rows(table, kind, config.split.phash_distance)
     splitter = GroupShuffleSplit(n_splits=1, test_size=share, random_state=config.seed)
     train, validation = next(splitter.split(table, groups=groups))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.normalise import norm
+from abo_vqa.data.normalise import normalise
 from abo_vqa.reporting.publish.choices import (
     Chooser,
     Same,
@@ -138,7 +138,7 @@ def test_types_stay_together_and_spelling_is_one() -> None:
             assert all(option.isdigit() for option in made.options)
         else:
             assert set(made.options) <= set(COLORS)
-        assert norm(made.options[made.answer]) == norm(row["answer"])
+        assert normalise(made.options[made.answer]) == normalise(row["answer"])
 
 
 def test_other_right_answers_and_words_of_the_question_are_no_distractors() -> None:
@@ -186,7 +186,7 @@ def test_no_synonym_among_the_choices(same: Same) -> None:
     chooser = Chooser(rows, 4, 42, same)
     for i, row in enumerate(rows):
         options = chooser.choose(i, row).options
-        assert not any(same(a, b) for a, b in itertools.combinations(map(norm, options), 2))
+        assert not any(same(a, b) for a, b in itertools.combinations(map(normalise, options), 2))
 
 
 def test_too_few_answers() -> None:
@@ -203,7 +203,7 @@ def test_letters_symbols_and_blank_answers_are_choices_like_others() -> None:
         {"image_path": f"{i}.jpg", "question": "What is on the cap?", "answer": answer}
         for i, answer in enumerate(answers * 3)
     ]
-    same = same_meaning(Path("conf/aliases.csv"), {norm(answer) for answer in answers})
+    same = same_meaning(Path("conf/aliases.csv"), {normalise(answer) for answer in answers})
     assert not any((same("s", "ss"), same("a", ""), same("a", "a++")))
     chooser = Chooser(rows, 3, 42, same)
     for i, row in enumerate(rows):

@@ -19,7 +19,7 @@ from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.json_files import write_json
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import open_archive
-from abo_vqa.data.normalise import norm
+from abo_vqa.data.normalise import normalise
 from abo_vqa.reporting.publish import parquet as writing
 from tests.support import ROOT
 from tests.support.annotation import make, write_params
@@ -86,7 +86,7 @@ def test_loads_with_datasets(exported: Path, here: Path, tmp_path: Path) -> None
             expected = asked.loc[row["row_id"]]
             assert (row["question"], row["answer"]) == (expected["question"], expected["answer"])
             assert row["image"].tobytes() == archive.image(expected["image_path"]).tobytes()
-            assert norm(row["choices"][row["answer_index"]]) == norm(row["answer"])
+            assert normalise(row["choices"][row["answer_index"]]) == normalise(row["answer"])
             assert len(set(row["choices"])) == (2 if row["answer"] in ("yes", "no") else 3)
     assert "None" in asked["answer"].to_numpy()  # an answer, not a missing one
     assert "None" in [*loaded["train"]["answer"], *test["answer"]]

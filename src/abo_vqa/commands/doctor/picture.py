@@ -18,7 +18,7 @@ _TRIES = 20  # pictures: archives have broken ones
 def picture(case: Case) -> tuple[str, Image]:
     """Where it is from, and the picture."""
     from abo_vqa.data.archive import open_archive
-    from abo_vqa.data.picture_files import ImageError
+    from abo_vqa.data.image_files import ImageError
 
     for raw in dict.fromkeys((case.settings.data.raw, SAMPLE_DATA)):
         # What is wrong with archives is another check's finding.

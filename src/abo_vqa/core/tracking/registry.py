@@ -99,7 +99,7 @@ def register(client: Any, run: str, experiment: str, adapter: Path, about: About
                 model_id=logged.model_id,
                 registered_model_name=about.name,
                 python_model=str(_PACKAGE / "core/registered_model.py"),
-                code_paths=[str(_PACKAGE / "data/pictures.py")],
+                code_paths=[str(_PACKAGE / "data/image_decoding.py")],
                 artifacts={"adapter": str(adapter)},
                 model_config=settings,
                 signature=signature(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from abo_vqa.data.normalise import norm
+from abo_vqa.data.normalise import normalise
 from abo_vqa.data.questions import question_type
 
 _Predictor = Callable[[Sequence[str]], tuple[list[str], list[float]]]
@@ -20,9 +20,11 @@ def one_spelling(questions: Sequence[str], answers: Sequence[str]) -> tuple[list
     """
     spelt: dict[str, Counter[str]] = {}
     for answer in answers:
-        spelt.setdefault(norm(answer), Counter())[answer.strip().lower()] += 1
+        spelt.setdefault(normalise(answer), Counter())[answer.strip().lower()] += 1
     best = {key: most_common(list(found.elements()))[0] for key, found in spelt.items()}
-    kept = [(q, best[norm(a)]) for q, a in zip(questions, answers, strict=True) if norm(a)]
+    kept = [
+        (q, best[normalise(a)]) for q, a in zip(questions, answers, strict=True) if normalise(a)
+    ]
     return [q for q, _ in kept], [a for _, a in kept]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from abo_vqa.data.normalise import norm
-from abo_vqa.data.questions import number
+from abo_vqa.data.normalise import normalise
+from abo_vqa.data.questions import parse_number
 from abo_vqa.evaluation.statistics import bootstrap, interval
 from abo_vqa.reporting.figures.models import forest, kinds
 from abo_vqa.reporting.inputs import Results
@@ -129,8 +129,8 @@ def confusions(results: Results) -> Drawing | None:
     """What is answered instead: expected answers against predictions, for the focus model."""
     scores = results.scores[results.focus]
     # As they are compared: "2" is on the diagonal with "two".
-    truth = scores["answer"].map(norm)
-    given = scores["prediction"].map(norm).replace("", "(empty)")
+    truth = scores["answer"].map(normalise)
+    given = scores["prediction"].map(normalise).replace("", "(empty)")
     top = sorted(truth.value_counts().head(_TOP_ANSWERS).index)
     if len(top) < 2:
         return None
@@ -213,5 +213,5 @@ def counting(results: Results) -> Drawing | None:
 
 def _as_number(text: str) -> float:
     """The number an answer names; NaN if it names none."""
-    value = number(norm(text))
+    value = parse_number(normalise(text))
     return float("nan") if value is None else float(value)

@@ -22,7 +22,7 @@ import numpy as np
 from abo_vqa.annotate.corpus import image_folds
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.tables import read_table
-from abo_vqa.data.normalise import norm
+from abo_vqa.data.normalise import normalise
 from abo_vqa.data.questions import answer_type, question_subtype
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def same_meaning(aliases: Path, words: Iterable[str]) -> Same:
         words: the answers that will be compared.
     """
     table = read_table(aliases, ("answer", "alias")).to_dict("records")
-    pairs = {frozenset((norm(row["answer"]), norm(row["alias"]))) for row in table}
+    pairs = {frozenset((normalise(row["answer"]), normalise(row["alias"]))) for row in table}
     senses = _synsets(set(words))
 
     def same(one: str, other: str) -> bool:
@@ -187,7 +187,7 @@ class Chooser:
         self.forms = _forms_of(rows, k)
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         for row, form in zip(rows, self.forms, strict=True):
-            counts[form][norm(row["answer"])] += 1
+            counts[form][normalise(row["answer"])] += 1
         self.overall: Counter[str] = Counter()
         for found in counts.values():
             self.overall.update(found)
@@ -200,7 +200,7 @@ class Chooser:
         # One spelling an answer, the most frequent: "3" among "one", "two" would stand out.
         spelt: dict[str, Counter[str]] = defaultdict(Counter)
         for row in rows:
-            spelt[norm(row["answer"])][row["answer"]] += 1
+            spelt[normalise(row["answer"])][row["answer"]] += 1
         self.spelling = {
             answer: min(found, key=lambda text: (-found[text], text))
             for answer, found in spelt.items()
@@ -208,12 +208,12 @@ class Chooser:
         # Another right answer to the same question about the same image is no distractor.
         self.right: dict[tuple[str, str], set[str]] = defaultdict(set)
         for row in rows:
-            self.right[row["image_path"], norm(row["question"])].add(norm(row["answer"]))
+            self.right[row["image_path"], normalise(row["question"])].add(normalise(row["answer"]))
 
     def choose(self, number: int, row: Mapping[str, str]) -> _Choices:
         """The choices of row `number`."""
         chance = random.Random(f"{self.seed}:{row['image_path']}:{row['question']}")
-        answer = norm(row["answer"])
+        answer = normalise(row["answer"])
         if answer in ("yes", "no"):  # whatever the question looks like: there is no third
             wrong = ["no" if answer == "yes" else "yes"]
         else:
@@ -227,8 +227,8 @@ class Chooser:
         self, form: str, row: Mapping[str, str], answer: str, chance: random.Random
     ) -> list[str]:
         """k - 1 wrong answers, of the same type, from the same form of question if it has them."""
-        asked = set(norm(row["question"]).split())
-        right = self.right[row["image_path"], norm(row["question"])]
+        asked = set(normalise(row["question"]).split())
+        right = self.right[row["image_path"], normalise(row["question"])]
 
         def fits(other: str, chosen: Sequence[str] = ()) -> bool:
             return (
@@ -287,7 +287,7 @@ def _forms_of(rows: Sequence[Mapping[str, str]], k: int) -> list[str]:
     """The form of each row's question: the question itself if it is frequent, else its type."""
     asked: dict[str, list[str]] = defaultdict(list)
     for row in rows:
-        asked[norm(row["question"])].append(norm(row["answer"]))
+        asked[normalise(row["question"])].append(normalise(row["answer"]))
     own = {
         question
         for question, answers in asked.items()
@@ -295,8 +295,8 @@ def _forms_of(rows: Sequence[Mapping[str, str]], k: int) -> list[str]:
     }
     forms = []
     for row in rows:
-        question = norm(row["question"])
-        kind = f"{question_subtype(row['question'])}/{answer_type(norm(row['answer']))}"
+        question = normalise(row["question"])
+        kind = f"{question_subtype(row['question'])}/{answer_type(normalise(row['answer']))}"
         forms.append(question if question in own else kind)
     return forms
 
@@ -310,9 +310,9 @@ def blind_accuracy(
         `question`: the choice given most often to the same question, else to its type;
         `type`: the choice given most often to questions of its type; `chance`: by luck.
     """
-    questions = [norm(row["question"]) for row in rows]
+    questions = [normalise(row["question"]) for row in rows]
     kinds = [question_subtype(row["question"]) for row in rows]
-    answers = [norm(row["answer"]) for row in rows]
+    answers = [normalise(row["answer"]) for row in rows]
     hits = {"question": 0, "type": 0}
     folds = image_folds(rows, seed)
     for held_out in folds:
@@ -324,7 +324,7 @@ def blind_accuracy(
                 by_question[questions[i], answers[i]] += 1
                 by_type[kinds[i], answers[i]] += 1
         for i in held_out:
-            options = [norm(option) for option in choices[i].options]
+            options = [normalise(option) for option in choices[i].options]
             general = [by_type[kinds[i], option] for option in options]
             special = [
                 (by_question[questions[i], o], g) for o, g in zip(options, general, strict=True)

@@ -15,7 +15,7 @@ from abo_vqa.core.json_files import write_json
 from abo_vqa.core.paths import AUDIT, DATA, FUNNEL, GENERATION
 from abo_vqa.data.archive import open_archive
 from abo_vqa.data.columns import read_columns
-from abo_vqa.data.picture_paths import PictureIndex
+from abo_vqa.data.image_paths import ImageIndex
 from abo_vqa.data.questions import question_type
 from abo_vqa.reporting.publish.card import BLIND, licence, render
 from abo_vqa.reporting.publish.croissant import metadata
@@ -82,7 +82,7 @@ def _find_pictures(rows: _Rows, archive: Archive) -> str:
     there = set(archive.pictures())
     every = [row for part in rows.values() for row in part]
     strange = [row for row in every if row["image_path"] not in there]
-    match = PictureIndex(there if strange else ()).match([row["image_path"] for row in strange])
+    match = ImageIndex(there if strange else ()).match([row["image_path"] for row in strange])
     for row, path in zip(strange, match.paths, strict=True):
         row["image_path"] = path or row["image_path"]
     return f"other spellings: {match.describe(str(archive.raw))}" if match.found else ""
@@ -94,11 +94,11 @@ def _add_choices(rows: _Rows, k: int, config: Config) -> dict[str, float]:
     Both sides are drawn from together, in the order of the VQA table: which wrong answers a
     question gets doesn't depend on the side it fell on.
     """
-    from abo_vqa.data.normalise import norm
+    from abo_vqa.data.normalise import normalise
     from abo_vqa.reporting.publish.choices import Chooser, blind_accuracy, same_meaning
 
     every = sorted((row for part in rows.values() for row in part), key=lambda r: int(r["row_id"]))
-    answers = {norm(row["answer"]) for row in every}
+    answers = {normalise(row["answer"]) for row in every}
     chooser = Chooser(every, k, config.seed, same_meaning(config.evaluate.aliases, answers))
     chosen = [chooser.choose(number, row) for number, row in enumerate(every)]
     for row, choices in zip(every, chosen, strict=True):

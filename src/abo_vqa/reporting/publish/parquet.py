@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.core.progress import progress
-from abo_vqa.data.picture_files import ImageError
-from abo_vqa.data.pictures import plain_file
+from abo_vqa.data.image_decoding import plain_file
+from abo_vqa.data.image_files import ImageError
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -31,12 +31,12 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 FORMATS = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "GIF": "GIF", "BMP": "BMP"}
 _ENDINGS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 _JPEG_START = b"\xff\xd8"
-WEBP = re.compile(rb"RIFF....WEBP", re.DOTALL)
+_WEBP = re.compile(rb"RIFF....WEBP", re.DOTALL)
 _PROFILED = {"GRAY": "L", "CMYK": "CMYK"}  # colour space of a profile: mode of a picture
 _DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError)
 _WHITE = (255, 255, 255)
 _ORIENTATION = 0x0112  # the EXIF tag; its values say how the stored pixels must be turned
-TURNS = {
+TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -47,7 +47,7 @@ TURNS = {
 }
 
 
-class UnreadablePictureError(ValueError):
+class UnreadableImageError(ValueError):
     """Why some bytes aren't a picture; the message is a short phrase."""
 
 
@@ -75,8 +75,8 @@ def decode(
             return picture.convert("L")
         shown = _in_rgb(picture, data)
     except _DAMAGE as error:
-        raise UnreadablePictureError("cut off or damaged") from error
-    turn = TURNS.get(orientation(picture))
+        raise UnreadableImageError("cut off or damaged") from error
+    turn = TRANSPOSES.get(_orientation(picture))
     upright = shown if turn is None else shown.transpose(turn)
     upright.info = {}  # what is done already: whoever finds the tags would turn the picture again
     return upright
@@ -90,20 +90,20 @@ def _promised(name: str) -> str:
 def _opened(data: bytes, formats: Sequence[str]) -> ImageFile.ImageFile:
     """A picture of which only the header is read: absurd dimensions cost nothing."""
     if not data:
-        raise UnreadablePictureError("empty file")
+        raise UnreadableImageError("empty file")
     try:
         picture = Image.open(io.BytesIO(data), formats=list(formats))
     except Image.DecompressionBombError as error:
-        raise UnreadablePictureError("absurd dimensions") from error
+        raise UnreadableImageError("absurd dimensions") from error
     except _DAMAGE as error:
-        if "WEBP" in formats and WEBP.match(data):  # Pillow reads all of it to open it
-            raise UnreadablePictureError("cut off or damaged") from error
+        if "WEBP" in formats and _WEBP.match(data):  # Pillow reads all of it to open it
+            raise UnreadableImageError("cut off or damaged") from error
         *others, last = [FORMATS[name] for name in formats]
         allowed = f"{', '.join(others)} or {last}" if others else last
-        raise UnreadablePictureError(f"not a {allowed}") from error
+        raise UnreadableImageError(f"not a {allowed}") from error
     width, height = picture.size
     if width * height > _MAX_PIXELS:
-        raise UnreadablePictureError(f"absurd dimensions, {width} x {height}")
+        raise UnreadableImageError(f"absurd dimensions, {width} x {height}")
     return picture
 
 
@@ -179,7 +179,7 @@ def _foreign(profile: bytes | None) -> ImageCms.ImageCmsProfile | None:
         return None
 
 
-def orientation(picture: Image.Image) -> int:
+def _orientation(picture: Image.Image) -> int:
     """The EXIF orientation of a picture, 1 to 8; 1, upright, where there is none to read."""
     exif = Image.Exif()
     try:
@@ -190,17 +190,17 @@ def orientation(picture: Image.Image) -> int:
     return found if isinstance(found, int) else 1
 
 
-def plain(data: bytes) -> bool:
+def _is_plain(data: bytes) -> bool:
     """Whether every program shows a picture that `decode` reads as `decode` does."""
     try:
         picture = _opened(data, tuple(FORMATS))
-    except UnreadablePictureError:
+    except UnreadableImageError:
         return True
     return (
         picture.mode in ("1", "L", "P", "RGB")
         and not picture.has_transparency_data
         and _foreign(picture.info.get("icc_profile")) is None
-        and orientation(picture) not in TURNS
+        and _orientation(picture) not in TRANSPOSES
     )
 
 
@@ -217,11 +217,11 @@ def plain_jpeg(data: bytes, name: str, *, by_name: bool = False, side: int | Non
     """
     shown = decode(data, name, by_name=by_name)
     fits = side is None or max(shown.size) <= side
-    if fits and data.startswith(_JPEG_START) and plain(data):
+    if fits and data.startswith(_JPEG_START) and _is_plain(data):
         return data
     if side is not None:
         shown.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return compressed(shown, "JPEG", quality=92)
+    return _encode(shown, "JPEG", quality=92)
 
 
 def plain_file(data: bytes, name: str, shown: Image.Image) -> bytes:
@@ -233,14 +233,14 @@ def plain_file(data: bytes, name: str, shown: Image.Image) -> bytes:
         the bytes as they are if they will do, else the decoded picture, compressed anew: without
         loss as PNG, nearly without as JPEG.
     """
-    if plain(data):
+    if _is_plain(data):
         return data
     if _promised(name) == "PNG":
-        return compressed(shown, "PNG")
-    return compressed(shown, "JPEG", quality=95, subsampling=0)
+        return _encode(shown, "PNG")
+    return _encode(shown, "JPEG", quality=95, subsampling=0)
 
 
-def compressed(picture: Image.Image, form: str, **options: Any) -> bytes:
+def _encode(picture: Image.Image, form: str, **options: Any) -> bytes:
     out = io.BytesIO()
     picture.save(out, form, **options)
     return out.getvalue()
@@ -273,5 +273,5 @@ def phash(data: bytes, name: str, *, by_name: bool = True) -> str:
     if stored.format != "JPEG":
         return str(imagehash.phash(decode(data, name)))
     grey = decode(data, name, grey_at=256)
-    turn = TURNS.get(orientation(stored))
+    turn = TRANSPOSES.get(_orientation(stored))
     return str(imagehash.phash(grey if turn is None else grey.transpose(turn)))

@@ -9,7 +9,7 @@ import imagehash
 import pytest
 from PIL import Image
 
-from abo_vqa.data.pictures import UnreadablePictureError, decode, phash, sha1
+from abo_vqa.data.image_decoding import UnreadableImageError, decode, phash, sha1
 from tests.support.archives import jpeg
 
 
@@ -30,7 +30,7 @@ def huge_jpeg(width, height):
 def test_absurd_dimensions_are_refused_before_decoding(width, height):
     data = huge_jpeg(width, height)
     start = time.process_time()
-    with pytest.raises(UnreadablePictureError, match="absurd dimensions"):
+    with pytest.raises(UnreadableImageError, match="absurd dimensions"):
         decode(data, "a.jpg")
     assert time.process_time() - start < 0.5
 
@@ -44,7 +44,7 @@ def test_a_small_png_that_unpacks_to_gigabytes_is_refused():
     bomb = (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 999))
     )
-    with pytest.raises(UnreadablePictureError, match="absurd dimensions"):
+    with pytest.raises(UnreadableImageError, match="absurd dimensions"):
         decode(bomb, "a.png")
 
 
@@ -59,7 +59,7 @@ def test_a_small_png_that_unpacks_to_gigabytes_is_refused():
 )
 @pytest.mark.parametrize("grey_at", [None, 256])
 def test_what_is_no_picture(data, reason, grey_at):
-    with pytest.raises(UnreadablePictureError) as error:
+    with pytest.raises(UnreadableImageError) as error:
         decode(data, "a.jpg", by_name=True, grey_at=grey_at)
     assert str(error.value) == reason
 
@@ -68,9 +68,9 @@ def test_in_the_archives_the_ending_says_which_format_is_accepted():
     out = io.BytesIO()
     Image.new("RGBA", (9, 7)).save(out, "PNG")
     assert decode(out.getvalue(), "a.PNG", by_name=True).mode == "RGB"
-    with pytest.raises(UnreadablePictureError, match="not a JPEG"):
+    with pytest.raises(UnreadableImageError, match="not a JPEG"):
         decode(out.getvalue(), "a.jpg", by_name=True)
-    with pytest.raises(UnreadablePictureError, match="not a PNG"):
+    with pytest.raises(UnreadableImageError, match="not a PNG"):
         decode(jpeg(0), "a.png", by_name=True)
 
 

@@ -11,11 +11,11 @@ from abo_vqa.core.errors import UserError
 
 if TYPE_CHECKING:
     from PIL import Image
-from abo_vqa.data.pictures import UnreadablePictureError, decode
+from abo_vqa.data.image_decoding import UnreadableImageError, decode
 
 
-def picture(path: str | Path) -> Image.Image:
-    """A picture file of any format that `abo_vqa.data.pictures` reads, as RGB.
+def load_image(path: str | Path) -> Image.Image:
+    """A picture file of any format that `abo_vqa.data.image_decoding` reads, as RGB.
 
     Raises:
         ImageError: missing or unreadable.
@@ -25,7 +25,7 @@ def picture(path: str | Path) -> Image.Image:
         return decode(path.read_bytes(), path.name)
     except OSError as error:
         raise ImageError(str(path), error.strerror or "can't be opened") from error
-    except UnreadablePictureError as error:
+    except UnreadableImageError as error:
         raise ImageError(str(path), str(error)) from error
 
 

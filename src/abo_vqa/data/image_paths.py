@@ -25,13 +25,13 @@ _ABO_FOLDER = re.compile(r"[0-9a-fA-F]{2}")
 _ABO_STEM = re.compile(r"[0-9a-fA-F]{8}")
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _ENDING = re.compile(r"\.[A-Za-z]{3,4}")
-SHOWN = 3  # examples in a message
+MAX_EXAMPLES = 3  # examples in a message
 
 _Parts = tuple[str, ...]
 
 
 @lru_cache(1 << 18)
-def parts_of(text: str) -> _Parts:
+def path_parts(text: str) -> _Parts:
     """A path's parts: no blanks, quotes, drive or empty parts; the ending in lower case."""
     text = text.strip().strip("\"'").strip()
     if _URL.match(text):
@@ -50,9 +50,9 @@ def parts_of(text: str) -> _Parts:
     return tuple(parts)
 
 
-def picture_key(text: str) -> str:
+def image_key(text: str) -> str:
     """The one spelling of a path, e.g. "fa/fa12345b.jpg"; "" for a blank one."""
-    return "/".join(parts_of(text))
+    return "/".join(path_parts(text))
 
 
 def _is_tail(short: _Parts, long: _Parts) -> bool:
@@ -60,7 +60,7 @@ def _is_tail(short: _Parts, long: _Parts) -> bool:
     return long[len(long) - len(short) :] == short if len(short) <= len(long) else False
 
 
-class PictureIndex:
+class ImageIndex:
     """Pictures that are known, to be found by any spelling of their paths.
 
     Args:
@@ -71,7 +71,7 @@ class PictureIndex:
         self.exact: dict[_Parts, str] = {}
         self.by_name: dict[str, list[tuple[_Parts, str]]] = {}
         for path in paths:
-            parts = parts_of(path)
+            parts = path_parts(path)
             if parts and parts not in self.exact:
                 self.exact[parts] = path
                 for name in _names_of(parts[-1]):
@@ -87,7 +87,7 @@ class PictureIndex:
 
     def candidates(self, text: str) -> list[str]:
         """The known pictures that a path could name; several where it is too short to tell."""
-        parts = parts_of(text)
+        parts = path_parts(text)
         if not parts:
             return []
         if parts in self.exact:
@@ -171,19 +171,19 @@ class _Match:
         """How many were found in `where`, and examples of what wasn't."""
         said = f"{len(self.pictures):,} of {self.total:,} pictures found in {where}"
         if self.lost:
-            said += f"; not there: {examples(self.lost)}"
+            said += f"; not there: {format_examples(self.lost)}"
         if self.unclear:
-            said += f"; several could be meant: {examples(self.unclear)}"
+            said += f"; several could be meant: {format_examples(self.unclear)}"
         return said
 
-    def require(self, where: str, known: PictureIndex) -> None:
+    def require(self, where: str, known: ImageIndex) -> None:
         """Raise UserError if not one picture was found."""
         if self.found or not self.total:
             return
         there = next(iter(known.exact.values()), "none at all")
         raise UserError(
             f"not one of {self.total:,} pictures was found in {where}: the table has "
-            f"{examples([*self.lost, *self.unclear])}, {where} has e.g. {there!r}. Are they the "
+            f"{format_examples([*self.lost, *self.unclear])}, {where} has e.g. {there!r}. Are they the "
             "same pictures?"
         )
 
@@ -192,18 +192,20 @@ def _keys(paths: Iterable[str]) -> dict[str, str]:
     """One spelling, the first, of each picture: its key → the path as the table has it."""
     first: dict[str, str] = {}
     for path in paths:
-        first.setdefault(picture_key(path), path)
+        first.setdefault(image_key(path), path)
     return first
 
 
-def examples(paths: Sequence[str]) -> str:
+def format_examples(paths: Sequence[str]) -> str:
     """The first few pictures, as the table spells them, in quotes that show stray blanks."""
     different = list(_keys(paths).values())
-    shown = ", ".join(f"'{path}'" for path in different[:SHOWN])
-    return shown + (f" and {len(different) - SHOWN:,} more" if len(different) > SHOWN else "")
+    shown = ", ".join(f"'{path}'" for path in different[:MAX_EXAMPLES])
+    return shown + (
+        f" and {len(different) - MAX_EXAMPLES:,} more" if len(different) > MAX_EXAMPLES else ""
+    )
 
 
-def identities(*columns: Iterable[str]) -> list[list[str]]:
+def unify_image_paths(*columns: Iterable[str]) -> list[list[str]]:
     """Columns of paths in which each picture has one name, across all of them.
 
     Args:
@@ -213,7 +215,7 @@ def identities(*columns: Iterable[str]) -> list[list[str]]:
         names the same picture (`fa12345b.jpg` and `fa/fa12345b.jpg`); "" for a blank path.
     """
     lists = [list(column) for column in columns]
-    every = {key for paths in lists for path in paths if (key := parts_of(path))}
+    every = {key for paths in lists for path in paths if (key := path_parts(path))}
     longest: dict[_Parts, str] = {}
     index: dict[str, list[_Parts]] = {}
     for parts in sorted(every, key=lambda p: (-len(p), p)):
@@ -225,4 +227,4 @@ def identities(*columns: Iterable[str]) -> list[list[str]]:
         else:
             longest[parts] = "/".join(parts)
             index.setdefault(parts[-1].casefold(), []).append(parts)
-    return [[longest.get(parts_of(path), "") for path in paths] for paths in lists]
+    return [[longest.get(path_parts(path), "") for path in paths] for paths in lists]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from abo_vqa.data.hashes import HashGraph, columns_of
+from abo_vqa.data.hashes import HashGraph, csr_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +27,7 @@ _TYPES = 1.01  # weight of a type's row beside any row's: what is full is exchan
 _EXCHANGES = 5  # rounds; two or three do
 
 
-def fold_count(test_size: float) -> tuple[int, int]:
+def fold_ratio(test_size: float) -> tuple[int, int]:
     """A test share as (parts for test, parts in all), to the nearest fraction below 1/20."""
     share = Fraction(test_size).limit_denominator(20)
     if share in (0, 1):
@@ -163,17 +163,17 @@ class Exposure:
         """Pictures with look-alikes on the other side that taking a bundle adds (or saves)."""
         span = slice(self.own.indptr[bundle], self.own.indptr[bundle + 1])
         added = self.own.data[span][self.others[self.own.indices[span]] > 1].sum()
-        around = columns_of(self.around, np.array([bundle]))
+        around = csr_columns(self.around, np.array([bundle]))
         return int(added - self.inside[around[self.others[around] == 1]].sum())
 
     def take(self, bundle: int) -> NDArray[np.int64]:
         """Take a bundle; returns those whose cost this changes."""
         span = slice(self.own.indptr[bundle], self.own.indptr[bundle + 1])
-        around = columns_of(self.around, np.array([bundle]))
+        around = csr_columns(self.around, np.array([bundle]))
         self.inside[self.own.indices[span]] += self.own.data[span]
         self.others[around] -= 1
         self.taken[bundle] = True
-        return np.unique(columns_of(self.near, around))
+        return np.unique(csr_columns(self.near, around))
 
 
 def _by_exposure(
@@ -204,7 +204,9 @@ def _by_exposure(
             heapq.heappush(heap, (price[other], other))
 
 
-def deal(bundles: Bundles, exposure: Exposure | None, share: float, seed: int) -> NDArray[np.bool_]:
+def assign_bundles(
+    bundles: Bundles, exposure: Exposure | None, share: float, seed: int
+) -> NDArray[np.bool_]:
     """[b] which bundles go to test.
 
     Args:
@@ -242,7 +244,7 @@ def _offered_first(
     drawn = np.random.RandomState(seed).permutation(len(bundles.rows))
     drawn = drawn[bundles.clean[drawn]]
     main = np.asarray(bundles.kinds.argmax(axis=1)).ravel()[drawn]
-    wanted, parts = fold_count(share)
+    wanted, parts = fold_ratio(share)
     chosen = np.zeros(len(drawn), dtype=bool)
     chosen[np.argsort(main, kind="stable")] = np.arange(len(drawn)) % parts < wanted
     return drawn[chosen], drawn[~chosen]

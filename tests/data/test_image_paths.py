@@ -1,7 +1,7 @@
 import pytest
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.picture_paths import PictureIndex, identities, picture_key
+from abo_vqa.data.image_paths import ImageIndex, image_key, unify_image_paths
 
 KNOWN = ["fa/x.jpg", "14/14fe8812.jpg", "aa/z.jpg", "bb/z.jpg", "sofas/1.jpg", "lamps/1.jpg"]
 
@@ -16,21 +16,21 @@ KNOWN = ["fa/x.jpg", "14/14fe8812.jpg", "aa/z.jpg", "bb/z.jpg", "sofas/1.jpg", "
     ],
 )  # fmt: skip
 def test_one_picture_has_one_identity(spelling):
-    assert PictureIndex(KNOWN).find(spelling) == "fa/x.jpg"
+    assert ImageIndex(KNOWN).find(spelling) == "fa/x.jpg"
 
 
 @pytest.mark.parametrize("path", ["z.jpg", "1.jpg", "fb/x.jpg", "chairs/1.jpg", "y.jpg", "", " "])
 def test_what_could_be_several_or_none_is_not_guessed(path):
-    assert PictureIndex(KNOWN).find(path) is None
+    assert ImageIndex(KNOWN).find(path) is None
 
 
 def test_keys_need_no_index():
-    keys = {picture_key(p) for p in ("fa/x.jpg", "a/small/fa/x.JPG", "small\\fa\\x.jpg")}
+    keys = {image_key(p) for p in ("fa/x.jpg", "a/small/fa/x.JPG", "small\\fa\\x.jpg")}
     assert keys == {"fa/x.jpg"}
 
 
 def test_match_counts_pictures_and_names_what_is_lost():
-    index = PictureIndex(KNOWN)
+    index = ImageIndex(KNOWN)
     match = index.match(["fa/x.jpg", "small/fa/x.jpg", "nope.jpg", "z.jpg"])
     assert match.paths == ["fa/x.jpg", "fa/x.jpg", None, None]
     said = match.describe("balanced.csv")
@@ -44,7 +44,7 @@ def test_match_counts_pictures_and_names_what_is_lost():
 
 def test_spellings_of_what_is_lost_are_one_picture_and_shown_as_they_are():
     lost = ["small\\fb\\y.jpg", "fb/y.jpg", " fb/y.JPG", "fc/w.jpg"]
-    match = PictureIndex(KNOWN).match(["fa/x.jpg", *lost])
+    match = ImageIndex(KNOWN).match(["fa/x.jpg", *lost])
     assert not match.complete
     said = match.describe("balanced.csv")
     assert "1 of 3 pictures" in said
@@ -52,7 +52,7 @@ def test_spellings_of_what_is_lost_are_one_picture_and_shown_as_they_are():
 
 
 def test_tables_that_spell_paths_differently_name_the_same_pictures():
-    train, test = identities(
+    train, test = unify_image_paths(
         ["fa/x.jpg", "x.jpg", "a/1.jpg", "b/1.jpg"],
         ["/d/small/fa/x.jpg", "a/1.jpg", "1.jpg", ""],
     )
