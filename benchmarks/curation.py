@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from helpers.abo_shaped import EXCLUDED, IMAGES, LISTINGS, image_ids, write_images, write_listings
 
 CACHE = Path(__file__).parent.parent / ".cache" / "abo-vqa" / "benchmarks"
-COLUMNS = ["path", "name", "product_type", "color", "keywords"]
+COLUMNS = ["image_path", "name", "product_type", "color", "keywords"]
 CAP, SEED = 5000, 42
 
 
@@ -75,17 +75,17 @@ def study(raw: Path, out: Path) -> None:
     for _, image in images.iterrows():
         found = metadata.get(image["image_id"])
         if found is not None and image["image_id"] not in EXCLUDED:
-            rows.append({"path": image["path"], **found})
+            rows.append({"image_path": image["path"], **found})
     kept = []
     for row in rows:
         if all(row.values()) and all(row[c].isascii() for c in COLUMNS[1:4]):
-            kept.append({c: row[c] if c == "path" else row[c].lower() for c in COLUMNS})
-    table = pd.DataFrame(kept, columns=COLUMNS).sort_values("path")
+            kept.append({c: row[c] if c == "image_path" else row[c].lower() for c in COLUMNS})
+    table = pd.DataFrame(kept, columns=COLUMNS).sort_values("image_path")
     parts = [
         rows.sample(CAP, random_state=SEED) if len(rows) > CAP else rows
         for _, rows in table.groupby("product_type")
     ]
-    pd.concat(parts).sort_values("path").to_csv(out, index=False)
+    pd.concat(parts).sort_values("image_path").to_csv(out, index=False)
 
 
 def ours(raw: Path, out: Path) -> None:

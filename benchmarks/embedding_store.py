@@ -32,7 +32,7 @@ def write(folder: Path, count: int) -> None:
     """A store of `count` pictures without any data."""
     shape = (count, TOKENS, WIDTH)
     np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float16, shape)
-    table = pd.DataFrame({"path": [f"{i}.jpg" for i in range(count)], "error": ""})
+    table = pd.DataFrame({"image_path": [f"{i}.jpg" for i in range(count)], "error": ""})
     table.to_csv(folder / "paths.csv", index=False)
     (folder / "meta.json").write_text(json.dumps({"dtype": "float16"}), encoding="utf-8")
 

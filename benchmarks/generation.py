@@ -61,8 +61,8 @@ def project(images: int) -> Iterator[Path]:
         folder = Path(name)
         rows = products(images)
         made = [jpeg(i, side=SIDE) for i in range(DISTINCT)]
-        pictures = {row["path"]: made[i % DISTINCT] for i, row in enumerate(rows)}
-        paths = {row["image_id"]: row["path"] for row in rows}
+        pictures = {row["image_path"]: made[i % DISTINCT] for i, row in enumerate(rows)}
+        paths = {row["image_id"]: row["image_path"] for row in rows}
         write_shop(folder / "data/raw/sample", [listing("image0")], paths, pictures)
         write_balanced(folder, rows)
         (folder / "conf").symlink_to(ROOT / "conf")

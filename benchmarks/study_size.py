@@ -91,7 +91,7 @@ def workspace(folder: Path, rows: int, seed: int = 0) -> None:
     share = 1 / np.arange(1, TYPES + 1)
     products = pd.DataFrame(
         {
-            "path": paths,
+            "image_path": paths,
             "name": [f"product {i}" for i in range(len(paths))],
             "product_type": [
                 f"type{i}" for i in rng.choice(TYPES, len(paths), p=share / share.sum())
@@ -103,7 +103,7 @@ def workspace(folder: Path, rows: int, seed: int = 0) -> None:
             "phash": [rng.bytes(8).hex() for _ in paths],
         }
     )
-    shown = products.set_index("path").loc[vqa["image_path"]].reset_index(drop=True)
+    shown = products.set_index("image_path").loc[vqa["image_path"]].reset_index(drop=True)
     vqa = vqa.join(shown[["item_id", "image_sha1", "phash", "product_type"]])
     vqa["row_id"] = range(len(vqa))
     held_out = vqa["image_path"].isin(set(rng.permutation(paths)[: len(paths) // 5]))

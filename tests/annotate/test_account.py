@@ -142,7 +142,7 @@ def test_journals_of_former_versions(here: Path, server: GeminiServer) -> None:
     """They hold an account's refusals for good; a single one with an answer after it stays."""
     rows = make(here, 12)
     config = configure(here, annotator="gemini", base_url=server.url)
-    images = [(row["path"], task_key(row)) for row in rows]
+    images = [(row["image_path"], task_key(row)) for row in rows]
     refused = "refused: HTTP 400 INVALID_ARGUMENT: No."
     found = [Entry(*images[0], problem=refused, time=1.0)]
     found.append(Entry(*images[1], (Pair("Is it red or blue?", "red"),), time=2.0))

@@ -47,7 +47,7 @@ def strike(server: GeminiServer, dice: random.Random, images: int, kills: int) -
 
 def chaos(here: Path, images: int, kills: int, seed: int) -> None:
     rows = make(here, images)
-    names = {row["name"].partition(",")[0]: row["path"] for row in rows}
+    names = {row["name"].partition(",")[0]: row["image_path"] for row in rows}
     with GeminiServer() as server:
         run(configure(here, annotator="gemini", base_url=server.url, image_size=200))
         clean = [row | {"annotator": ""} for row in vqa(here)]

@@ -54,7 +54,7 @@ def test_three_pairs_an_image(here: Path, server: GeminiServer, annotator: str) 
     summary = run(config)
     table = vqa(here)
     assert len(table) == 12
-    assert [row["image_path"] for row in table[::3]] == [row["path"] for row in rows]
+    assert [row["image_path"] for row in table[::3]] == [row["image_path"] for row in rows]
     assert {row["annotator"] for row in table} == {"gemini-3.5-flash-lite"}
     assert {row["question_kind"] for row in table} == {"color", "counting", "material"}
     assert table[0]["phash"] == rows[0]["phash"]
@@ -81,7 +81,7 @@ def test_request_as_sent(here: Path, server: GeminiServer, annotator: str) -> No
     sent = product_of(call.body)
     assert sent == {name: rows[0][name] for name in ("name", "product_type", "color", "keywords")}
     with open_archive(here / "data/raw/sample") as archive:
-        assert picture_of(call.body) == archive.read(rows[0]["path"])
+        assert picture_of(call.body) == archive.read(rows[0]["image_path"])
     assert len(call.body["safetySettings"]) == 4
 
 
@@ -159,7 +159,7 @@ def test_faults_are_overcome(here: Path, server: GeminiServer, annotator: str) -
     for row, (fault, (requests, replies)) in zip(rows, RECOVERED.items(), strict=True):
         name = row["name"].partition(",")[0]
         asked = [call for call in server.generated() if call.product == name]
-        found = [entry for entry in entries if entry.image == row["path"]]
+        found = [entry for entry in entries if entry.image == row["image_path"]]
         assert (fault, len(asked), len(found)) == (fault, requests, replies)
         assert sum(len(entry.pairs) for entry in found) == 3
 
@@ -427,7 +427,7 @@ def test_changed_table_reuses_what_applies(here: Path, server: GeminiServer) -> 
 
 def test_unreadable_picture_is_counted(here: Path, server: GeminiServer) -> None:
     rows = make(here, 3)
-    write_balanced(here, [*rows, rows[0] | {"path": "ff/ffffffff.jpg", "name": "lost"}])
+    write_balanced(here, [*rows, rows[0] | {"image_path": "ff/ffffffff.jpg", "name": "lost"}])
     run(configure(here, annotator="gemini", base_url=server.url))
     counts = json.loads((here / "data/generate.json").read_text())
     assert (counts["images"], counts["annotated_images"]) == (4, 3)

@@ -6,7 +6,7 @@ from abo_vqa.annotate.gate import REASONS, Gate
 from abo_vqa.data.pairs import Pair
 
 MUG = {
-    "path": "00/0000.jpg",
+    "image_path": "00/0000.jpg",
     "name": "rivington red mug",
     "product_type": "mug",
     "color": "red",
@@ -98,4 +98,4 @@ def test_what_people_reject() -> None:
     accepted, rejects = gate.sift(offered, MUG)
     assert [p.answer for p in accepted] == ["no"]
     assert [r.reason for r in rejects] == ["review"]
-    assert gate.sift(offered, MUG | {"path": "00/0001.jpg"})[0][0].answer == "yes"
+    assert gate.sift(offered, MUG | {"image_path": "00/0001.jpg"})[0][0].answer == "yes"

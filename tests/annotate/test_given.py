@@ -21,7 +21,7 @@ def write(path: Path, rows: list[tuple[str, ...]], header: str) -> None:
 
 def test_the_studys_table_is_taken_as_it_is(here: Path) -> None:
     products = make(here, 3)
-    paths = [row["path"] for row in products]
+    paths = [row["image_path"] for row in products]
     given = [
         (paths[1], "What color is it?", "None"),
         (paths[1], "What is it?", ""),
@@ -42,7 +42,7 @@ def test_the_studys_table_is_taken_as_it_is(here: Path) -> None:
 
 
 def test_pictures_that_are_not_there(here: Path) -> None:
-    path = make(here, 1)[0]["path"]
+    path = make(here, 1)[0]["image_path"]
     rows = [(path, "What color is it?", "red"), ("ff/none.jpg", "What color is it?", "red")]
     write(here / "mine.csv", rows, "image_path,question,answer")
     run(configure(here, annotator="file", file="mine.csv"))
@@ -78,7 +78,7 @@ def test_pictures_by_any_spelling_are_hashed_where_the_balanced_table_lacks_them
         rows = list(csv.reader(source))
     with balanced.open("w", newline="") as out:
         csv.writer(out).writerows(rows[:-1])
-    paths = [product["path"] for product in products]
+    paths = [product["image_path"] for product in products]
     given = [(prefix + path, "What color is it?", "red") for path in paths]
     write(here / "mine.csv", given, "img_path,Query,gt_answer")
     summary = run(configure(here, annotator="file", file="mine.csv"))

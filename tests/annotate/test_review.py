@@ -33,11 +33,13 @@ def reviewed(here: Path) -> list[tuple[str, str, str]]:
     with (here / "own.csv").open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
         writer.writerow(["image_path", "question", "answer"])
-        writer.writerows([row["path"], *pair] for row in rows for pair in PAIRS)
+        writer.writerows([row["image_path"], *pair] for row in rows for pair in PAIRS)
     run(configure(here, annotator="file", file="own.csv"))
     assert main(["generate", "--review", "page.html"]) == 0
     text = (here / "page.html").read_text(encoding="utf-8")
-    paths = sorted((row["path"] for row in rows), key=lambda path: text.index(f'alt="{path}"'))
+    paths = sorted(
+        (row["image_path"] for row in rows), key=lambda path: text.index(f'alt="{path}"')
+    )
     return [(path, *pair) for path in paths for pair in PAIRS]
 
 

@@ -21,7 +21,7 @@ from abo_vqa.stages import curate as curate_module
 from tests.support import ROOT
 from tests.support.archives import english, jpeg, listing, write_shop
 
-FIVE = ["path", "name", "product_type", "color", "keywords"]
+FIVE = ["image_path", "name", "product_type", "color", "keywords"]
 
 
 def shop(tmp_path, listings, images=None, **kwargs):
@@ -138,7 +138,7 @@ def reference(shards, images, cap):
     for kind in sorted(set(table["product_type"])):
         group = table[table["product_type"] == kind]
         parts.append(group.sample(cap, random_state=42) if len(group) > cap else group)
-    kept = pd.concat(parts).sort_values("path") if parts else table
+    kept = pd.concat(parts).sort_values("image_path") if parts else table
     return table, kept.reset_index(drop=True)
 
 
@@ -202,7 +202,7 @@ def test_only_images_in_the_table_count_and_each_once(tmp_path):
         "3,9,9,a/2.jpg\n4,9,9,d/4.jpg\n,9,9,e/5.jpg\n6,9,9,\n6,9,9,f/6.jpg\n"
     )
     result = curated(write_shop(tmp_path / "raw", listings, table, pictures={}))
-    assert result.balanced["path"].tolist() == ["a/2.jpg", "b/1.jpg", "f/6.jpg"]
+    assert result.balanced["image_path"].tolist() == ["a/2.jpg", "b/1.jpg", "f/6.jpg"]
     assert result.funnel["images"] == 8
     assert result.funnel["dropped"] == {
         "duplicate_image_id": 1, "duplicate_path": 1, "no_image_id_or_path": 2, "no_metadata": 1,
@@ -284,8 +284,8 @@ def test_the_cap_samples_each_large_type_as_the_study_does(tmp_path):
     assert result.types.to_numpy().tolist() == [["a", 50, 7], ["b", 7, 7], ["c", 1, 1]]
     a = whole[whole["product_type"] == "a"].sample(7, random_state=42)
     kept = result.balanced[result.balanced["product_type"] == "a"]
-    assert sorted(a["path"]) == kept["path"].tolist()
-    assert result.balanced["path"].is_monotonic_increasing
+    assert sorted(a["image_path"]) == kept["image_path"].tolist()
+    assert result.balanced["image_path"].is_monotonic_increasing
     assert result.funnel["dropped"] == {"over_cap": 43}
     assert names(curated(raw, cap=7, seed=1)) != names(result)
 
@@ -321,7 +321,7 @@ def test_pictures_that_cannot_be_read_are_dropped_and_counted(tmp_path):
     }
     raw = shop(tmp_path, [listing(i) for i in images], images, pictures=pictures)
     result = curated(raw, pictures=True)
-    assert result.balanced["path"].tolist() == ["00/0.jpg", "00/1.jpg"]
+    assert result.balanced["image_path"].tolist() == ["00/0.jpg", "00/1.jpg"]
     assert result.funnel["dropped"] == {
         "picture_cut_off_or_damaged": 1, "picture_empty_file": 1, "picture_not_a_jpeg": 1,
         "picture_not_in_the_archive": 1,

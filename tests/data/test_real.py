@@ -58,7 +58,7 @@ def test_curation_counts_every_picture_and_hashes_as_before(curated: Path, real:
     assert funnel["dropped"] == {"no_keywords": 18}
     table = read_table(curated / "data" / "balanced.csv")
     assert len(table) == funnel["balanced"] == 3982
-    known = read_table(real / "hashes.csv").merge(table, left_on="image_path", right_on="path")
+    known = read_table(real / "hashes.csv").merge(table, on="image_path")
     assert len(known) > 1000
     assert known["image_sha1_x"].tolist() == known["image_sha1_y"].tolist()
     assert known["phash_x"].tolist() == known["phash_y"].tolist()

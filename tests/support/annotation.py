@@ -20,7 +20,7 @@ from tests.support.archives import jpeg, listing, write_shop
 REPOSITORY = ROOT
 KEY = "AIzaSyTestKeyThatMustNeverBeWritten00000"
 COLUMNS = (
-    "path", "name", "product_type", "color", "keywords", "image_id", "item_id", "image_sha1",
+    "image_path", "name", "product_type", "color", "keywords", "image_id", "item_id", "image_sha1",
     "phash", "brand", "material", "pattern", "item_shape", "style", "finish_type",
 )  # fmt: skip
 TYPES = ("chair", "mug", "cellular_phone_case", "rug", "lamp")
@@ -34,7 +34,7 @@ def products(n: int) -> list[dict[str, str]]:
     return [
         dict.fromkeys(COLUMNS, "")
         | {
-            "path": f"{i % 256:02x}/{i:08x}.jpg",
+            "image_path": f"{i % 256:02x}/{i:08x}.jpg",
             "name": f"product {i}" + (f", set of {i % 4 + 1}" if i % 4 else ""),
             "product_type": TYPES[i % len(TYPES)],
             "color": COLORS[i % len(COLORS)],
@@ -83,9 +83,9 @@ def write_params(folder: Path, **generate: Any) -> None:
 def make(folder: Path, n: int = 6, **generate: Any) -> list[dict[str, str]]:
     """Fill a folder so that `abo-vqa generate` runs in it; returns the products."""
     rows = products(n)
-    paths = [row["path"] for row in rows]
+    paths = [row["image_path"] for row in rows]
     pictures = {path: jpeg(i, side=48) for i, path in enumerate(paths)}
-    images = {row["image_id"]: row["path"] for row in rows}
+    images = {row["image_id"]: row["image_path"] for row in rows}
     write_shop(folder / "data" / "raw" / "sample", [listing("image0")], images, pictures)
     write_balanced(folder, rows)
     shutil.copytree(REPOSITORY / "conf", folder / "conf", dirs_exist_ok=True)

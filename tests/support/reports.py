@@ -109,7 +109,7 @@ def make(folder: Path, images: int = 200, seed: int = 0, pictures: bool = True) 
     train, test = vqa[~cut], vqa[cut]
     pd.DataFrame(
         balanced,
-        columns=["path", "name", "product_type", "color", "keywords", "image_id", "item_id"],
+        columns=["image_path", "name", "product_type", "color", "keywords", "image_id", "item_id"],
     ).to_csv(folder / "data" / "balanced.csv", index=False)
     clean = Counter(kind for _, _, kind, *_ in balanced)
     pd.DataFrame(

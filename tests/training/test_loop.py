@@ -165,7 +165,7 @@ def finetune_rows(config):
 
 def spoil(path: str) -> None:
     """Make one picture's vision outputs not-a-number."""
-    place = read_table("data/embeddings/paths.csv")["path"].tolist().index(path)
+    place = read_table("data/embeddings/paths.csv")["image_path"].tolist().index(path)
     vectors = np.load("data/embeddings/vectors.npy", mmap_mode="r+")
     vectors[place] = np.nan
     vectors.flush()

@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 def store_of(count: int, dtype: str = "float32", shape: tuple[int, int] = (5, 8)) -> EmbeddingStore:
     values = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
     vectors = build.to_array(values, dtype)
-    paths = pd.DataFrame({"path": [str(i) for i in range(count)], "error": ""})
+    paths = pd.DataFrame({"image_path": [str(i) for i in range(count)], "error": ""})
     return EmbeddingStore(vectors, paths, {"dtype": dtype})
 
 
@@ -31,10 +31,20 @@ def store_of(count: int, dtype: str = "float32", shape: tuple[int, int] = (5, 8)
 def test_slices_are_the_whole(monkeypatch, dtype: str, room: int) -> None:
     """Any order, with repeats, in slices that don't divide the number."""
     store = store_of(10, dtype)
-    monkeypatch.setattr(store, "SLICE", room * store.picture_bytes)
+    monkeypatch.setattr("abo_vqa.models.embeddings.store.SLICE", room * store.picture_bytes)
     whole = torch.from_numpy(store.vectors).view(store.dtype)
     asked = [7, 2, 9, 2, 0, 5, 1]
     assert torch.equal(store.get([str(i) for i in asked]), whole[asked])
+
+
+@pytest.mark.parametrize("column", ["image_path", "path"])  # the second until 0.2
+def test_a_store_on_disk_is_opened(tmp_path: Path, column: str) -> None:
+    np.save(tmp_path / "vectors.npy", np.ones((2, 5, 8), np.float32))
+    (tmp_path / "paths.csv").write_text(f"{column},error\na.jpg,\nb.jpg,empty file\n")
+    (tmp_path / "meta.json").write_text('{"dtype": "float32"}')
+    store = EmbeddingStore.open(tmp_path)
+    assert store.place == {"a.jpg": 0, "b.jpg": 1}
+    assert store.errors == {"b.jpg": "empty file"}
 
 
 MEMORY = """
@@ -72,7 +82,7 @@ def large(tmp_path_factory) -> Path:
     vectors = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float32, shape)
     vectors[:] = 1.0
     vectors.flush()
-    table = pd.DataFrame({"path": [f"{i}.jpg" for i in range(shape[0])], "error": ""})
+    table = pd.DataFrame({"image_path": [f"{i}.jpg" for i in range(shape[0])], "error": ""})
     table.to_csv(folder / "paths.csv", index=False)
     (folder / "meta.json").write_text('{"dtype": "float32"}')
     return folder

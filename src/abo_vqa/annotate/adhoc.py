@@ -59,7 +59,7 @@ def adhoc(args: argparse.Namespace) -> int:
     if args.merge:
         return merge(config, products, gate, args.merge)
     shard = parse_shard(args.shard) if args.shard else None
-    mine = [product for product in products if in_shard(product["path"], shard)]
+    mine = [product for product in products if in_shard(product["image_path"], shard)]
     if args.dry_run:
         print(_estimate(config, mine, gate, count=args.count_tokens))
         return 0

@@ -42,7 +42,7 @@ class Annotations:
         origin = {name: product.get(name, "") for name in _PROVENANCE}
         self.rows += [
             {
-                "image_path": product["path"],
+                "image_path": product["image_path"],
                 "question": pair.question,
                 "answer": pair.answer,
                 **origin,
@@ -66,10 +66,10 @@ def offline(config: Config, products: Sequence[Product], gate: Gate) -> Annotati
     share = 0.5 if config.generate.yes_share is None else config.generate.yes_share
     annotator = OfflineAnnotator(products, share, config.seed)
     with open_archive(config.data.raw) as archive:
-        bad = unreadable(archive, [product["path"] for product in products])
+        bad = unreadable(archive, [product["image_path"] for product in products])
     made = Annotations(len(products))
     for product in products:
-        if product["path"] in bad:
+        if product["image_path"] in bad:
             made.dropped.append("unreadable")
             continue
         pairs: list[Pair] = []
@@ -79,7 +79,7 @@ def offline(config: Config, products: Sequence[Product], gate: Gate) -> Annotati
             if len(pairs) == gate.questions:
                 break
             # A repeated draw is no fault of the set's.
-            made.reject(product["path"], (r for r in rejects if r.reason != "duplicate"))
+            made.reject(product["image_path"], (r for r in rejects if r.reason != "duplicate"))
         if len(pairs) < gate.questions:
             made.dropped.append("too_few_good_pairs")
             continue
@@ -100,11 +100,11 @@ def given(config: Config, products: Sequence[Product], gate: Gate) -> Annotation
         made.notes.append(
             f"warning: {table.lost_rows:,} rows are left out with {len(table.lost):,} pictures"
         )
-    known = {product["path"]: product for product in products}
+    known = {product["image_path"]: product for product in products}
     for row in table.rows:
         image = row["image_path"]
         pair = Pair(row["question"], row["answer"])
-        reason = gate.fault(pair, known.get(image, {"path": image}))
+        reason = gate.fault(pair, known.get(image, {"image_path": image}))
         if reason == "review":
             made.reject(image, [Reject(pair.question, pair.answer, reason)])
             continue

@@ -63,7 +63,7 @@ class Gate:
         question, answer = pair.question, normalise(pair.answer)
         words = question.split()
         # First: a table of one's own keeps pairs with other faults, but not what people rejected.
-        if (product.get("path", ""), question, pair.answer) in self.rejected:
+        if (product.get("image_path", ""), question, pair.answer) in self.rejected:
             return "review"
         if not question.strip():
             return "no_question"

@@ -49,7 +49,7 @@ def read_given(
     table = read_columns(path, _COLUMNS)
     if table.frame.empty:
         raise UserError(f"{path} has a header and no rows.")
-    index = ImageIndex([*(product["path"] for product in products), *archive.pictures()])
+    index = ImageIndex([*(product["image_path"] for product in products), *archive.pictures()])
     match = index.match(table.frame["image_path"].tolist())
     match.require(str(archive.raw), index)
     bad = unreadable(archive, match.pictures)
@@ -77,7 +77,7 @@ def _with_provenance(
     rows: Sequence[Mapping[str, str]], products: Sequence[Product], columns: Sequence[str]
 ) -> list[dict[str, str]]:
     """Add what the balanced table knows about the pictures, where the table doesn't say it."""
-    known = {product["path"]: product for product in products}
+    known = {product["image_path"]: product for product in products}
     return [
         {
             **{name: row[name] for name in _COLUMNS},

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from abo_vqa.annotate.gate import Gate
 from abo_vqa.annotate.review import read_decisions
 from abo_vqa.core.paths import BALANCED
-from abo_vqa.core.tables import read_table
+from abo_vqa.core.tables import STUDY_COLUMNS, read_table
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config
 
 
-_NEEDED = ("path", "name", "product_type", "color", "keywords")
+_NEEDED = ("image_path", "name", "product_type", "color", "keywords")
 
 
 def read_products() -> list[dict[str, str]]:
     """The balanced table's rows."""
-    rows = read_table(BALANCED, _NEEDED).to_dict("records")
+    rows = read_table(BALANCED, _NEEDED, STUDY_COLUMNS).to_dict("records")
     return [{str(name): str(value) for name, value in row.items()} for row in rows]
 
 

@@ -10,7 +10,12 @@ from abo_vqa.remote.errors import RequestRefusedError
 from abo_vqa.remote.journal import DROPPED, Entry
 from abo_vqa.remote.streaks import Streak, gist
 
-_CONTROL = {"path": "", "name": "plain grey square", "product_type": "control", "color": "grey"}
+_CONTROL = {
+    "image_path": "",
+    "name": "plain grey square",
+    "product_type": "control",
+    "color": "grey",
+}
 _SIDE = 64  # pixels of the control's picture
 
 

@@ -147,7 +147,7 @@ def annotate(
     with Journal(folder / _journal_name(shard), settings_record(settings), shard) as journal:
         if journal.torn:
             print(f"{journal.path.name}: cut off a line that a crash left unfinished")
-        mine = [product for product in products if in_shard(product["path"], shard)]
+        mine = [product for product in products if in_shard(product["image_path"], shard)]
         tasks = make_tasks(mine, known_entries(folder), gate, config)
         if exceptions.retry_refused:
             _reopen(tasks, journal)

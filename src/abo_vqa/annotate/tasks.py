@@ -52,7 +52,7 @@ class Task:
 
     @property
     def path(self) -> str:
-        return self.product["path"]
+        return self.product["image_path"]
 
     def complete(self, gate: Gate) -> bool:
         return len(self.pairs) >= gate.questions
@@ -119,7 +119,7 @@ def make_tasks(
     known: Mapping[tuple[str, str], list[Entry]] = by_image(entries)
     tasks = []
     for product in products:
-        hint = yes_or_no(product["path"], config.seed, config.generate.yes_share)
+        hint = yes_or_no(product["image_path"], config.seed, config.generate.yes_share)
         task = Task(product, task_key(product), hint)
         for entry in known.get((task.path, task.key), ()):
             task.absorb(entry, gate)

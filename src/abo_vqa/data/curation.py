@@ -21,7 +21,7 @@ from abo_vqa.data.rules import EXTRAS, FIELDS, clean_table, paused_gc
 _HASHES = ("image_sha1", "phash")
 
 
-COLUMNS = ("path", *FIELDS, "image_id", "item_id", "image_sha1", "phash", *EXTRAS)
+COLUMNS = ("image_path", *FIELDS, "image_id", "item_id", "image_sha1", "phash", *EXTRAS)
 
 
 STUDY = CurateConfig(
@@ -62,7 +62,7 @@ def balanced(table: pd.DataFrame, settings: CurateConfig, seed: int) -> pd.DataF
     ]
     if not parts:
         return table
-    return pd.concat(parts).sort_values("path", ignore_index=True)
+    return pd.concat(parts).sort_values("image_path", ignore_index=True)
 
 
 def _evenness(kinds: pd.Series) -> dict[str, float]:
@@ -97,7 +97,7 @@ def _inspect(archive: Archive, path: str) -> tuple[str, str, str]:
 
 def _with_hashes(table: pd.DataFrame, archive: Archive) -> tuple[pd.DataFrame, Counter[str]]:
     """Add image_sha1 and phash; drop rows whose picture can't be read, counted by reason."""
-    paths = progress(table["path"].tolist(), total=len(table), desc="pictures", unit="image")
+    paths = progress(table["image_path"].tolist(), total=len(table), desc="pictures", unit="image")
     seen = [_inspect(archive, path) for path in paths]
     hashes = pd.DataFrame(seen, columns=[*_HASHES, "reason"], dtype=object)
     fine = (hashes["reason"] == "").to_numpy()

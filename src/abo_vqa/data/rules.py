@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FIELDS = ("name", "product_type", "color", "keywords")
 _ASCII = FIELDS[:3]
 EXTRAS = ("brand", "material", "pattern", "item_shape", "style", "finish_type")
-_COLUMNS = ("path", *FIELDS, "image_id", "item_id", *EXTRAS)
+_COLUMNS = ("image_path", *FIELDS, "image_id", "item_id", *EXTRAS)
 
 _Pick = Callable[[Field], str]
 

@@ -14,7 +14,7 @@ from abo_vqa.config import Config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.paths import DATA, REPORTS
-from abo_vqa.core.tables import read_table
+from abo_vqa.core.tables import STUDY_COLUMNS, read_table
 from abo_vqa.reporting.words import kind
 
 
@@ -114,7 +114,7 @@ def load(config: Config, reports: Path = REPORTS, data: Path = DATA) -> Results:
         generate=read_json(data / "generate.json"),
         audit=read_json(data / "audit.json"),
         types=types.astype({"clean": int, "balanced": int}),
-        balanced=read_table(data / "balanced.csv", ("path", "product_type")),
+        balanced=read_table(data / "balanced.csv", ("image_path", "product_type"), STUDY_COLUMNS),
         train=read_table(data / "train.csv", ("image_path", "question", "answer")),
         test=read_table(data / "test.csv", ("image_path", "question", "answer")),
     )

@@ -48,7 +48,7 @@ def work(config: Config, log: Log = no_log) -> Summary:
         shape = np.load(built.file, mmap_mode="r").shape
         put(built.file, EMBEDDINGS / "vectors.npy")
     reasons = [built.errors.get(path, "") for path in paths]
-    write_table(pd.DataFrame({"path": paths, "error": reasons}), EMBEDDINGS / "paths.csv")
+    write_table(pd.DataFrame({"image_path": paths, "error": reasons}), EMBEDDINGS / "paths.csv")
     shown = {"images": shape[0], "tokens": shape[1], "width": shape[2], "digest": built.digest}
     write_json({**meta, **shown}, EMBEDDINGS / "meta.json")
     size = (EMBEDDINGS / "vectors.npy").stat().st_size

@@ -32,7 +32,7 @@ QUESTIONS = ("What color is it?", "What is it made of?", "Is it striped?")
 def fill(folder: Path) -> None:
     """What the pipeline leaves behind: both sides of the split, and the counts."""
     rows = make(folder, IMAGES)
-    paths = [row["path"] for row in rows] + [LOST]
+    paths = [row["image_path"] for row in rows] + [LOST]
     table = pd.DataFrame(
         {"image_path": path, "question": question,
          "answer": ANSWERS[q][(i + i // 4) % len(ANSWERS[q])],

@@ -13,7 +13,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.paths import EMBEDDINGS
-from abo_vqa.core.tables import read_table
+from abo_vqa.core.tables import STUDY_COLUMNS, read_table
 
 if TYPE_CHECKING:
     import torch
@@ -35,8 +35,8 @@ class EmbeddingStore:
     def __init__(self, vectors: np.ndarray, paths: pd.DataFrame, meta: Mapping[str, Any]) -> None:
         self.vectors = vectors
         self.meta = meta
-        self.place = {path: at for at, path in enumerate(paths["path"])}
-        self.errors = {p: e for p, e in zip(paths["path"], paths["error"], strict=True) if e}
+        self.place = {path: at for at, path in enumerate(paths["image_path"])}
+        self.errors = {p: e for p, e in zip(paths["image_path"], paths["error"], strict=True) if e}
 
     @classmethod
     def open(cls, folder: str | Path = EMBEDDINGS) -> EmbeddingStore:
@@ -49,7 +49,8 @@ class EmbeddingStore:
         if not (folder / "vectors.npy").is_file():
             raise UserError(f"no vision outputs in {folder}; run the stage `embed`.")
         vectors = np.load(folder / "vectors.npy", mmap_mode="r")
-        return cls(vectors, read_table(folder / "paths.csv"), read_json(folder / "meta.json"))
+        paths = read_table(folder / "paths.csv", ("image_path", "error"), STUDY_COLUMNS)
+        return cls(vectors, paths, read_json(folder / "meta.json"))
 
     def get(self, paths: Sequence[str]) -> torch.Tensor:
         """Vision outputs of pictures: [paths, tokens, width], in the dtype they are stored in.
