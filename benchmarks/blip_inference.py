@@ -27,7 +27,7 @@ def main() -> None:
     pictures = photographs(args.pictures)
     images = [picture for picture in pictures for _ in range(3)]
     questions = [QUESTIONS[(i * 5 + i // 3) % len(QUESTIONS)] for i in range(len(images))]
-    stored = blip.encode(pictures)
+    stored = blip.encode_images(pictures)
     which = [i // 3 for i in range(len(images))]
 
     def study() -> list[str]:
@@ -41,7 +41,7 @@ def main() -> None:
     ways = {
         "the study's loop": study,
         "vision once a picture": lambda: [a.text for a in blip.answer(images, questions)],
-        "cached vision": lambda: [a.text for a in blip.answer_encoded(stored, which, questions)],
+        "cached vision": lambda: [a.text for a in blip.predict_answers(stored, which, questions)],
     }
     counted = {name: operations(run) for name, run in ways.items()}
     rate = peak_rate()

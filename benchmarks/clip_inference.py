@@ -69,7 +69,7 @@ def main() -> None:
     def shared() -> dict[int, torch.Tensor]:
         found: dict[int, torch.Tensor] = {}
         with torch.no_grad():
-            for some, features in tower.pairs(starts, candidates):
+            for some, features in tower.encode_pairs(starts, candidates):
                 found |= dict(zip(some, features, strict=True))
         return found
 

@@ -55,13 +55,13 @@ def main() -> None:
         print(f"{name:12}{shares[0]:10.1%}{shares[1]:10.1%}")
     blip = load_model("blip", config)
     paths = sorted(pictures)
-    encoded = blip.encode([pictures[path] for path in paths])
+    encoded = blip.encode_images([pictures[path] for path in paths])
     which = [paths.index(path) for path in test["image_path"]]
-    exact = [a.text for a in blip.answer_encoded(encoded, which, questions)]
+    exact = [a.text for a in blip.predict_answers(encoded, which, questions)]
     shares = []
     for dtype in ("bfloat16", "float16"):
         stored = torch.from_numpy(to_array(encoded, dtype)).view(getattr(torch, dtype))
-        answers = [a.text for a in blip.answer_encoded(stored, which, questions)]
+        answers = [a.text for a in blip.predict_answers(stored, which, questions)]
         shares.append(sum(a == b for a, b in zip(answers, exact, strict=True)) / len(test))
     print(f"{'blip, stored':12}{shares[0]:10.1%}{shares[1]:10.1%}  (float32 weights)")
 

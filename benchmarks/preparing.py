@@ -4,8 +4,8 @@
 
 The families' own processors at the real sizes, on JPEGs of 256 x 256 pixels; the tower takes no
 time. "On the main thread" decodes ahead and resizes when the batch is due, as `embed` and the
-baselines once did; "ahead" is `PictureFiles.load`, as they do now. Seconds are the threads' processor
-time; the pixels of both ways must be equal to the bit.
+baselines once did; "ahead" is `PictureFiles.load`, as they do now. Seconds are the threads'
+processor time; the pixels of both ways must be equal to the bit.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def families() -> dict[str, VQAModel]:
 
     clip = object.__new__(Clip)
     clip.model = SimpleNamespace(visual=patches)
-    clip.preprocess = image_transform(224, is_train=False)
+    clip.transform = image_transform(224, is_train=False)
     crop = {"height": 336, "width": 336}
     return {
         "blip": made(Blip, BlipImageProcessor(size={"height": 384, "width": 384})),
@@ -89,7 +89,7 @@ def main() -> None:
 
         def before(model: VQAModel = model) -> list[Any]:
             loading = ahead(batches, lambda batch: [files.open_image(path) for path in batch])
-            return [model.prepare(images or []) for _, images in loading]
+            return [model.preprocess(images or []) for _, images in loading]
 
         def now(model: VQAModel = model) -> list[Any]:
             loading = ahead(batches, lambda batch: files.load(model, batch))

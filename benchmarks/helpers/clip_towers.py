@@ -1,8 +1,8 @@
 """CLIP's two towers under open_clip's names, from torch alone, and the same in transformers.
 
-`abo_vqa.models.clip.model` works on open_clip's model, which a machine with a card may lack. These have
-its structure (`tests/test_gpu_benchmark.py` loads their weights into open_clip's own model and
-compares), so that ours runs on them; the plain library call is transformers' `CLIPModel`.
+`abo_vqa.models.clip.model` works on open_clip's model, which a machine with a GPU may lack. These
+have its structure (`tests/project/test_gpu_benchmark.py` loads their weights into open_clip's own
+model and compares), so that ours runs on them; the plain library call is transformers' `CLIPModel`.
 """
 
 from __future__ import annotations

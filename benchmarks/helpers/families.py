@@ -287,7 +287,7 @@ def clip_inputs(ours: Any, image: Image.Image, question: str) -> Any:
     """The picture and every candidate's sentence, padded to the full length as the study did."""
     sentences = [ours.checkpoint.prompt.format(question=question, candidate=candidate)
                  for candidate in ours.candidates]  # fmt: skip
-    return {"input_ids": ours.tokenizer(sentences), "pixel_values": ours.preprocess(image)[None]}
+    return {"input_ids": ours.tokenizer(sentences), "pixel_values": ours.transform(image)[None]}
 
 
 def clip_says(ours: Any, inputs: Any) -> str:

@@ -208,7 +208,7 @@ def speed(family: Family, model: Any, bench: Bench, save: Callable[[dict[str, An
     ways = study_ways(family, model, bench, share, asked(8, distinct=False))
     save({"ways": ways})
     made = photographs(8)
-    kept = model.encode(made)
+    kept = model.encode_images(made)
     if family.name == "blip":  # as the stage `embed` keeps them
         kept = kept.to("cpu", torch.float16)
     wanted = model.checkpoint.batch_size if bench.size == "real" else 6
@@ -216,7 +216,7 @@ def speed(family: Family, model: Any, bench: Bench, save: Callable[[dict[str, An
     def answering(rows: int) -> Step:
         which = [i // 3 for i in range(rows)]
         stored = repeated(kept, which[-1] + 1)
-        return partial(model.answer_encoded, stored, which, asked(rows, distinct=False))
+        return partial(model.predict_answers, stored, which, asked(rows, distinct=False))
 
     batch = wanted
     while not fits(answering(batch), bench.device) and batch > 1:
@@ -239,18 +239,18 @@ def speed(family: Family, model: Any, bench: Bench, save: Callable[[dict[str, An
 
 def ahead(model: Any, pictures: Sequence[Any], rows: int) -> Step:
     """What the stage does once its other thread has prepared the pictures."""
-    prepared = model.prepare(pictures)
+    prepared = model.preprocess(pictures)
     which = [i // 3 for i in range(rows)]
     questions = asked(rows, distinct=False)
-    return lambda: model.answer_encoded(model.see(prepared), which, questions)
+    return lambda: model.predict_answers(model.encode(prepared), which, questions)
 
 
 def encoding(model: Any, pictures: Sequence[Any]) -> dict[str, tuple[Step, int]]:
     """The two parts of encoding pictures: one on the processor, one on the device."""
-    prepared = model.prepare(pictures)
+    prepared = model.preprocess(pictures)
     return {
-        PREPARING: (partial(model.prepare, pictures), len(pictures)),
-        ENCODING: (partial(model.see, prepared), len(pictures)),
+        PREPARING: (partial(model.preprocess, pictures), len(pictures)),
+        ENCODING: (partial(model.encode, prepared), len(pictures)),
     }
 
 
@@ -272,7 +272,7 @@ def clip_speed(
         ways.append(bench.way(name, step, rows, share, bench.dtype))
         save({"ways": ratios(ways, family.name), "hours": hours(ways, family.name)})
     # What a pass reads is bounded, so more rows take no more memory.
-    save({"largest": [{"way": TOGETHER, "tokens": model.text.room, "ended_by": "passes"}]})
+    save({"largest": [{"way": TOGETHER, "tokens": model.text.max_tokens, "ended_by": "passes"}]})
 
 
 def ratios(ways: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:

@@ -95,7 +95,9 @@ class LoraSteps:
 
     def outputs(self, pictures: int, kept: torch.dtype) -> torch.Tensor:
         """Vision outputs of all pictures, where production has them: in the device's memory."""
-        seen = [self.blip.encode(self.drawn[i : i + 8]) for i in range(0, len(self.drawn), 8)]
+        seen = [
+            self.blip.encode_images(self.drawn[i : i + 8]) for i in range(0, len(self.drawn), 8)
+        ]
         with torch.no_grad():
             some = torch.cat(seen).to(kept, copy=True)
             again = torch.arange(pictures, device=self.device) % len(some)
@@ -170,12 +172,12 @@ class LoraSteps:
 
     def encode(self, pictures: int) -> Callable[[], Any]:
         """What the stage `embed` does for some pictures."""
-        return lambda: self.blip.encode(self.drawn[:pictures]).shape
+        return lambda: self.blip.encode_images(self.drawn[:pictures]).shape
 
     def see(self, pictures: int) -> Callable[[], Any]:
         """`encode` of pictures that another thread has prepared."""
-        prepared = self.blip.prepare(self.drawn[:pictures])
-        return lambda: self.blip.see(prepared).shape
+        prepared = self.blip.preprocess(self.drawn[:pictures])
+        return lambda: self.blip.encode(prepared).shape
 
     # ---- exactness
 

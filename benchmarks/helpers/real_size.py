@@ -48,7 +48,7 @@ def bert_tokenizer() -> Any:
 
 
 def blip_base(longest: int) -> Any:
-    """`abo_vqa.models.blip.model.Blip` with BLIP-VQA-base's sizes; answers of exactly `longest` tokens.
+    """`Blip` with BLIP-VQA-base's sizes, whose answers have exactly `longest` tokens.
 
     The end token is made impossible: how soon random weights end an answer means nothing.
     """

@@ -99,10 +99,10 @@ def test_choices_outside_a_models_vocabulary() -> None:
 class Mute(VQAModel):
     """A family that gives no likelihoods."""
 
-    def see(self, prepared: Any) -> Any:
+    def encode(self, prepared: Any) -> Any:
         return prepared
 
-    def answer_encoded(self, encoded: Any, which: Any, questions: Any) -> list[Answer]:
+    def predict_answers(self, encoded: Any, which: Any, questions: Any) -> list[Answer]:
         return [Answer("red")] * len(questions)
 
     def record(self) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def test_memory_that_runs_out_is_told_with_the_models_own_settings(project, monk
         raise RuntimeError("CUDA error: out of memory")
 
     monkeypatch.chdir(project)
-    monkeypatch.setattr(Blip, "rank_encoded", full)
+    monkeypatch.setattr(Blip, "score_choices", full)
     assert main(["choose", "--model", "blip"]) == 2
     said = capsys.readouterr().err
     assert "for models.blip in the profile: dtype: bfloat16; quantize: 8bit." in said

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from abo_vqa.models.blip import absorbed
-from abo_vqa.models.blip.attention import look
-from abo_vqa.models.blip.vision import see
+from abo_vqa.models.blip.attention import cross_attention
+from abo_vqa.models.blip.vision import vision_forward
 from tests.support import models as tiny
 
 
@@ -36,7 +36,7 @@ def test_fused_vision_equals_the_librarys(model, rows) -> None:
     )
     with torch.no_grad():
         wanted = model.model.vision_model(pixels["pixel_values"]).last_hidden_state
-        seen = see(model.model.vision_model, pixels["pixel_values"])
+        seen = vision_forward(model.model.vision_model, pixels["pixel_values"])
     torch.testing.assert_close(seen, wanted, rtol=1e-5, atol=1e-6)
     assert (seen[0] - seen[1]).abs().max() > 1e-2  # pictures matter
 
@@ -63,8 +63,8 @@ def test_absorbed_equals_projected(count: int, length: int) -> None:
     hidden = torch.randn(5 * count, length, 32)
     which = torch.arange(5).repeat_interleave(count)
     with torch.no_grad():
-        projected = look(attention, hidden, pictures, which, count)
-        form = absorbed.look_absorbed(attention, hidden, pictures, count)
+        projected = cross_attention(attention, hidden, pictures, which, count)
+        form = absorbed.absorbed_cross_attention(attention, hidden, pictures, count)
     torch.testing.assert_close(form, projected, rtol=1e-4, atol=1e-5)
 
 
@@ -72,13 +72,13 @@ def test_the_cheaper_order_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """BLIP-base: absorbed for three short questions, projected for many long ones."""
     attention = attention_of(heads=12, width=768, wide=768)
     taken = []
-    monkeypatch.setattr(absorbed, "look", lambda *_: taken.append("projected"))
-    monkeypatch.setattr(absorbed, "look_absorbed", lambda *_: taken.append("absorbed"))
+    monkeypatch.setattr(absorbed, "cross_attention", lambda *_: taken.append("projected"))
+    monkeypatch.setattr(absorbed, "absorbed_cross_attention", lambda *_: taken.append("absorbed"))
     for count, length in ((3, 10), (1, 12), (12, 12)):
         hidden = torch.empty(2 * count, length, 768, device="meta")
         which = torch.arange(2).repeat_interleave(count)
         pictures = torch.empty(2, 577, 768, device="meta")
-        absorbed.look_cheaply(attention, hidden, pictures, which, count)
+        absorbed.cheapest_cross_attention(attention, hidden, pictures, which, count)
     assert taken == ["absorbed", "absorbed", "projected"]
 
 
@@ -86,11 +86,11 @@ def test_the_cheaper_order_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_both_orders_answer_alike(model, rows, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = model.answer(rows.images, rows.questions)
     if way == "projected":
-        monkeypatch.setattr("abo_vqa.models.blip.model.look_cheaply", look)
+        monkeypatch.setattr("abo_vqa.models.blip.model.cheapest_cross_attention", cross_attention)
     else:
         monkeypatch.setattr(
-            "abo_vqa.models.blip.model.look_cheaply",
-            lambda a, h, p, w, n: absorbed.look_absorbed(a, h, p, n),
+            "abo_vqa.models.blip.model.cheapest_cross_attention",
+            lambda a, h, p, w, n: absorbed.absorbed_cross_attention(a, h, p, n),
         )
     answers = model.answer(rows.images, rows.questions)
     assert [a.text for a in answers] == [a.text for a in expected]

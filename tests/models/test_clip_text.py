@@ -17,7 +17,7 @@ def features(model, tokenizer, texts: list[str]) -> torch.Tensor:
 def check(tower: TextTower, starts: list[str], candidates: list[str]) -> None:
     with torch.no_grad():
         seen = dict[int, torch.Tensor]()
-        for some, texts in tower.pairs(starts, candidates):
+        for some, texts in tower.encode_pairs(starts, candidates):
             seen |= dict(zip(some, texts, strict=True))
     assert sorted(seen) == list(range(len(starts)))
     for i, start in enumerate(starts):
@@ -63,7 +63,7 @@ def test_openais_tokenizer_with_words_of_several_tokens(openai) -> None:
 
 
 def test_small_passes_give_the_same(clip) -> None:
-    tower = TextTower(clip.model, clip.text.tokenizer, room=7)
+    tower = TextTower(clip.model, clip.text.tokenizer, max_tokens=7)
     check(tower, STARTS[:3], tiny.ANSWERS[:9])
 
 
@@ -90,8 +90,8 @@ def test_work_is_shared_and_not_only_equal(openai, monkeypatch: pytest.MonkeyPat
         openai.model.token_embedding, "forward", lambda ids: seen.append(ids.numel()) or embed(ids)
     )
     with torch.no_grad():
-        list(openai.pairs(STARTS, ["red", "blue", "green"]))
-    heads, tails, odd = openai.split(STARTS, ["red", "blue", "green"])
+        list(openai.encode_pairs(STARTS, ["red", "blue", "green"]))
+    heads, tails, odd = openai.split_tokens(STARTS, ["red", "blue", "green"])
     assert not odd
     lengths = {len(head) for head in heads}
     assert sum(seen) == sum(map(len, heads)) + len(lengths) * sum(map(len, tails))
@@ -100,7 +100,7 @@ def test_work_is_shared_and_not_only_equal(openai, monkeypatch: pytest.MonkeyPat
 def test_a_start_that_runs_into_the_candidate_is_read_whole(openai) -> None:
     """Without the space, "Answer:" and the candidate would be spelled together."""
     starts = ["a pho", "Answer: "]
-    _, _, odd = openai.split(starts, ["to", "red"])
+    _, _, odd = openai.split_tokens(starts, ["to", "red"])
     assert odd == {0}
     check(openai, starts, ["to", "red"])
 
@@ -118,7 +118,7 @@ def test_rank_is_the_softmax_over_the_choices(clip, rows) -> None:
         rows.images, rows.questions, choices, ranked, strict=False
     ):
         with torch.no_grad():
-            seen = clip.model.encode_image(clip.preprocess(image)[None], normalize=True)
+            seen = clip.model.encode_image(clip.transform(image)[None], normalize=True)
             sentences = [f"Question: {question} Answer: {c}" for c in options]
             texts = features(clip.model, clip.text.tokenizer, sentences)
             expected = (clip.model.logit_scale.exp() * seen @ texts.T)[0].log_softmax(-1)
@@ -134,6 +134,6 @@ def test_a_prompt_that_goes_on_behind_the_candidate(load, rows) -> None:
     answer = clip.answer(rows.images[:1], rows.questions[:1])[0]
     sentences = [f"{rows.questions[0]} the answer is {c} ." for c in tiny.ANSWERS]
     with torch.no_grad():
-        seen = clip.model.encode_image(clip.preprocess(rows.images[0])[None], normalize=True)
+        seen = clip.model.encode_image(clip.transform(rows.images[0])[None], normalize=True)
         scores = seen @ features(clip.model, clip.text.tokenizer, sentences).T
     assert answer.text == tiny.ANSWERS[int(scores.argmax())]

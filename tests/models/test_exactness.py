@@ -193,8 +193,10 @@ def test_order_and_company_dont_matter(family, rows) -> None:
 def test_a_picture_is_encoded_once(family, rows, monkeypatch: pytest.MonkeyPatch) -> None:
     _, model, _ = family
     seen = []
-    encode = model.encode
-    monkeypatch.setattr(model, "encode", lambda pictures: seen.append(pictures) or encode(pictures))
+    encode = model.encode_images
+    monkeypatch.setattr(
+        model, "encode_images", lambda pictures: seen.append(pictures) or encode(pictures)
+    )
     model.answer(rows.images, rows.questions)
     assert [len(pictures) for pictures in seen] == [len(rows.pictures)]
 

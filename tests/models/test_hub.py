@@ -23,7 +23,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.evaluation.bartscore import BartScore
 from abo_vqa.evaluation.bertscore import BertScore
 from abo_vqa.models.adapters import Adapter
-from abo_vqa.models.decoding import end_tokens, greedy
+from abo_vqa.models.decoding import end_tokens_of, greedy
 from abo_vqa.models.registry import load_model
 from abo_vqa.training import lora
 from tests.support.models import pictures
@@ -152,11 +152,11 @@ def test_a_renamed_part_is_refused(name, tower, config, profile, cache, tmp_path
 def test_blip2_reads_the_picture_then_the_start_token(config, home, cache):
     cache(home)
     model = load("blip2", config)
-    prompt = model.prompts(QUESTIONS[:1], model.picture_tokens)[0]
+    prompt = model.build_prompts(QUESTIONS[:1], model.num_image_tokens)[0]
     assert prompt[:33] == [50_265] * 32 + [2]
     words = model.processor.tokenizer.convert_ids_to_tokens(prompt[33:36])
     assert words == ["Question", ":", "Ġwhat"]
-    assert end_tokens(model.decoder) == {50_118}
+    assert end_tokens_of(model.decoder) == {50_118}
 
 
 def test_blip2_without_the_start_token_is_refused(config, profile, cache, tmp_path):
@@ -187,10 +187,10 @@ def test_saving_an_adapter_asks_the_hub_nothing(config, home, cache, monkeypatch
 def test_llava_reads_its_patches_and_ends(config, home, cache):
     cache(home)
     model = load("llava", config)
-    prompt = model.prompts(QUESTIONS[:1], model.picture_tokens)[0]
+    prompt = model.build_prompts(QUESTIONS[:1], model.num_image_tokens)[0]
     assert prompt[:6] == [1, 32_000, 32_000, 32_000, 32_000, *prompt[5:6]]
     assert 32_000 not in prompt[5:]
-    assert end_tokens(model.decoder) == {2}  # the repository has no generation_config.json
+    assert end_tokens_of(model.decoder) == {2}  # the repository has no generation_config.json
 
 
 def test_without_an_end_token_an_answer_is_as_long_as_it_may_be():

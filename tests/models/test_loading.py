@@ -189,17 +189,19 @@ def test_advice_is_what_helps() -> None:
     from abo_vqa.models.loading import too_large
     from abo_vqa.models.vilt import Vilt
 
-    def said(smaller, device: str, dtype=torch.float32, **now: str) -> str:
-        return too_large(CheckpointConfig(path="x", **now), torch.device(device), dtype, smaller)
+    def said(supported_settings, device: str, dtype=torch.float32, **now: str) -> str:
+        return too_large(
+            CheckpointConfig(path="x", **now), torch.device(device), dtype, supported_settings
+        )
 
-    everything = said(Vilt.smaller, "cuda")
+    everything = said(Vilt.supported_settings, "cuda")
     assert "dtype: bfloat16; quantize: 8bit (or 4bit); device_map: auto" in everything
-    assert said(Vilt.smaller, "cpu").endswith("dtype: bfloat16; quantize: 8bit.")
-    assert "device_map" not in said(Blip.smaller, "cuda")
-    assert said(Clip.smaller, "cuda").endswith("in the profile: dtype: bfloat16.")
-    half = said(Vilt.smaller, "cuda", torch.bfloat16, quantize="8bit", device_map="auto")
+    assert said(Vilt.supported_settings, "cpu").endswith("dtype: bfloat16; quantize: 8bit.")
+    assert "device_map" not in said(Blip.supported_settings, "cuda")
+    assert said(Clip.supported_settings, "cuda").endswith("in the profile: dtype: bfloat16.")
+    half = said(Vilt.supported_settings, "cuda", torch.bfloat16, quantize="8bit", device_map="auto")
     assert half.endswith("in the profile: quantize: 4bit.")
-    for nothing in ((), Clip.smaller):  # a scorer; half precision already
+    for nothing in ((), Clip.supported_settings):  # a scorer; half precision already
         told = said(nothing, "cuda", torch.bfloat16)
         assert told.endswith("or take a larger GPU, or compute.device: cpu.")
     assert said((), "cpu").endswith("or take a machine with more of it.")
@@ -209,8 +211,8 @@ def test_what_an_adapter_forces_isnt_advised(folders, load, tmp_path) -> None:
     from tests.models.test_adapters import adapter_for
 
     adapter = adapter_for(folders["blip"], tmp_path, ["query"])
-    assert "dtype" not in load("blip", adapter=adapter).remedy("blip")
-    assert "dtype: bfloat16; quantize: 8bit." in load("blip").remedy("blip")
+    assert "dtype" not in load("blip", adapter=adapter).memory_advice("blip")
+    assert "dtype: bfloat16; quantize: 8bit." in load("blip").memory_advice("blip")
 
 
 def test_memory_that_torch_keeps_for_itself_counts_as_free(folders, load, monkeypatch) -> None:

@@ -36,7 +36,7 @@ def test_vilt_refuses_what_its_processor_cannot_scale_and_nothing_else(load):
     refused = set()
     for long in range(1, 300):
         for size in ((long, 7), (7, long), (long, 31)):
-            fault = model.picture_fault(picture(size))
+            fault = model.image_error(picture(size))
             if fault:
                 refused.add(size)
                 with pytest.raises(ValueError, match="Size must contain"):
@@ -47,4 +47,4 @@ def test_vilt_refuses_what_its_processor_cannot_scale_and_nothing_else(load):
                 model.processor.image_processor(images=picture(size))
     assert {(100, 7), (7, 100), (250, 31), (1, 31)} <= refused
     assert not {(20, 7), (7, 20), (99, 31)} & refused
-    assert Chooser(model).picture_fault(picture((100, 7))) == model.picture_fault(picture((100, 7)))
+    assert Chooser(model).image_error(picture((100, 7))) == model.image_error(picture((100, 7)))

@@ -36,11 +36,11 @@ def equal(one, other) -> bool:
 def test_any_number_of_threads_gives_the_same_bits(load, pictures, name) -> None:
     model = load(name, **OPTIONS.get(name, {}))
     paths = [str(i) for i in range(len(pictures))]
-    together = model.prepare(pictures)
+    together = model.preprocess(pictures)
     for threads in (1, 3):
         found = PictureFiles(lambda path: pictures[int(path)], threads).load(model, paths)
         assert equal(found.values, together)
-    alone = [entry for picture in pictures for entry in model.prepare([picture])]
+    alone = [entry for picture in pictures for entry in model.preprocess([picture])]
     assert equal(alone, together)
 
 
@@ -50,7 +50,7 @@ def test_preparing_leaves_device_and_generator_alone(load, pictures, name) -> No
     model.device = None  # whoever uses it here, fails
     state = torch.random.get_rng_state()
     with ThreadPoolExecutor(1) as pool:
-        prepared = pool.submit(model.prepare, pictures).result()
+        prepared = pool.submit(model.preprocess, pictures).result()
     assert torch.equal(torch.random.get_rng_state(), state)
     assert len(prepared) == len(pictures)
 
@@ -62,7 +62,7 @@ def test_a_part_of_what_was_prepared_is_seen_the_same(load, pictures, name) -> N
     loaded = files.load(model, [str(i) for i in range(len(pictures))])
     part = files.encode(model, files.part(loaded, ["4", "2"]))
     assert dict(part.place) == {"4": 0, "2": 1}
-    assert equal(part.values, model.encode([pictures[4], pictures[2]]))
+    assert equal(part.values, model.encode_images([pictures[4], pictures[2]]))
 
 
 @pytest.mark.parametrize("name", ["blip", "blip2", "llava", "vilt", "clip"])
@@ -73,7 +73,7 @@ def test_pixels_have_the_patch_embeddings_format(load, pictures, name, dtype) ->
     first = next(iter(model.model.parameters()))
     first.data = first.data.float()
     assert pixel_dtype(model.model) == getattr(torch, dtype)
-    assert model.prepare(pictures[:1])[0].dtype == getattr(torch, dtype)
+    assert model.preprocess(pictures[:1])[0].dtype == getattr(torch, dtype)
 
 
 def test_integers_are_no_number_format_of_pixels() -> None:

@@ -31,7 +31,7 @@ def test_a_scale_of_100_and_3000_candidates(clip, spread) -> None:
     noise = torch.randn(PICTURES, WIDTH, generator=draw)
     pictures = unit(0.25 * unit(common)[None] * WIDTH**0.5 + 0.9 * noise + 0.1 * shared)
     exact = (100 * pictures.bfloat16().float() @ texts.bfloat16().float().T).argmax(-1)
-    found = clip.scores(pictures.bfloat16(), range(PICTURES), texts.bfloat16()).argmax(-1)
+    found = clip.similarities(pictures.bfloat16(), range(PICTURES), texts.bfloat16()).argmax(-1)
     assert (found == exact).float().mean() >= 0.99
 
 
@@ -49,15 +49,15 @@ def test_of_two_near_equal_candidates_the_closer_one_wins(clip) -> None:
     texts = torch.zeros(2, WIDTH)
     texts[:, 0] = torch.tensor([0.25, 0.2505])
     texts[:, 1] = (1 - texts[:, 0] ** 2).sqrt()
-    scores = clip.scores(seen, [0], texts)
+    scores = clip.similarities(seen, [0], texts)
     assert scores.dtype == torch.float32
     assert scores.argmax().item() == 1
     torch.testing.assert_close(scores, torch.tensor([[25.0, 25.05]]), rtol=0, atol=2e-3)
 
 
 def test_clips_features_are_of_unit_length_in_float32(clip) -> None:
-    seen = clip.encode(tiny.pictures(3))
-    (_, texts), *_ = clip.sentences(["is it red?"], tiny.ANSWERS)
+    seen = clip.encode_images(tiny.pictures(3))
+    (_, texts), *_ = clip.encode_texts(["is it red?"], tiny.ANSWERS)
     for features in (seen, texts):
         assert features.dtype == torch.float32
         lengths = features.norm(dim=-1)
@@ -74,7 +74,7 @@ def test_clips_answers_and_ranking_agree(clip, rows) -> None:
 
 def test_vilts_3000_labels_keep_their_order(load) -> None:
     """A classifier in bfloat16 whose last product isn't rounded before the best is taken."""
-    from abo_vqa.models.vilt import scores_of
+    from abo_vqa.models.vilt import classifier_scores
 
     torch.manual_seed(0)
     classifier = torch.nn.Sequential(
@@ -85,7 +85,7 @@ def test_vilts_3000_labels_keep_their_order(load) -> None:
     with torch.inference_mode():
         hidden = classifier[:-1](states).float()
         exact = hidden @ classifier[-1].weight.float().T + classifier[-1].bias.float()
-        found = scores_of(classifier, states)
+        found = classifier_scores(classifier, states)
     assert found.dtype == torch.float32
     assert (found.argmax(-1) == exact.argmax(-1)).float().mean() >= 0.99
 
@@ -95,6 +95,6 @@ def test_vilt_isnt_blinded_by_the_sigmoid(load, rows, monkeypatch) -> None:
     model = load("vilt")
     scores = torch.full((1, len(tiny.ANSWERS)), 20.0)
     scores[0, 7] = 25.0
-    monkeypatch.setattr(model, "logits", lambda *_: scores)
+    monkeypatch.setattr(model, "_logits", lambda *_: scores)
     (answer,) = model.answer(rows.images[:1], ["is it red?"])
     assert answer.text == tiny.ANSWERS[7]

@@ -23,7 +23,7 @@ def asked(words):
 
 def most_words(model, choices=None):
     """How many words a question may have."""
-    fits = [n for n in range(1, 400) if not model.faults([asked(n)], choices)[0]]
+    fits = [n for n in range(1, 400) if not model.question_errors([asked(n)], choices)[0]]
     assert fits == list(range(1, len(fits) + 1))
     assert len(fits) < 399
     return len(fits)
@@ -33,7 +33,7 @@ def test_what_fits_is_answered_to_the_last_word(model, rows):
     most = most_words(model)
     # A chat's picture isn't counted: only what the picture's tokens leave can be relied on.
     assert model.answer(rows.images[:1], [asked(most)])[0].error == ""
-    (fault,) = model.faults([asked(most + 1)])
+    (fault,) = model.question_errors([asked(most + 1)])
     assert fault.startswith("the question is too long: ")
     with pytest.raises(UserError, match="the question is too long: "):
         model.answer(rows.images[:1], [asked(most + 1)])
@@ -60,12 +60,12 @@ def test_a_row_that_cannot_be_asked_leaves_its_batch_alone(model, rows):
 def test_choices_count_too(model, rows):
     choices = ["red", asked(200)]
     if type(model).__name__ == "Vilt":  # its choices are labels, never read
-        assert model.faults(["what?"], [choices]) == [""]
+        assert model.question_errors(["what?"], [choices]) == [""]
         return
     with pytest.raises(UserError, match="the question or a choice is too long"):
         model.rank(rows.images[:1], ["what?"], [choices])
     chooser = Chooser(model)
-    faults = chooser.faults([packed("what?", choices), packed("what?", ["red", "blue"])])
+    faults = chooser.question_errors([packed("what?", choices), packed("what?", ["red", "blue"])])
     assert [bool(fault) for fault in faults] == [True, False]
 
 

@@ -75,16 +75,16 @@ class Echo(VQAModel):
         self.prepared: list[int] = []
         self.seen: list[int] = []
 
-    def prepare(self, pictures):
+    def preprocess(self, pictures):
         self.prepared += [picture.getpixel((0, 0))[0] for picture in pictures]
         return list(pictures)
 
-    def see(self, prepared):
+    def encode(self, prepared):
         found = [picture.getpixel((0, 0))[0] for picture in prepared]
         self.seen += found
         return found
 
-    def answer_encoded(self, encoded, which, questions):
+    def predict_answers(self, encoded, which, questions):
         if len(questions) > self.room:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
         self.sizes.append(len(questions))
@@ -193,14 +193,14 @@ def test_out_of_memory_halves_the_batch_and_goes_on(tmp_path: Path) -> None:
 def test_a_moments_shortage_doesnt_slow_the_rest(tmp_path: Path) -> None:
     rows = rows_of(480)
     model = Echo(room=6)
-    write = model.answer_encoded
+    write = model.predict_answers
 
     def recovering(*args):
         if len(model.sizes) == 10:
             model.room = 24
         return write(*args)
 
-    model.answer_encoded = recovering
+    model.predict_answers = recovering
     answer_rows(model, rows, PictureFiles(painted), tmp_path, size=24)
     assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
     assert max(model.sizes[:10]) <= 6
@@ -218,8 +218,8 @@ def test_the_rows_of_a_batch_arent_moved_by_a_shortage(tmp_path: Path) -> None:
     rows = rows_of(480)
 
     class Recording(Echo):
-        def answer_encoded(self, encoded, which, questions):
-            found = super().answer_encoded(encoded, which, questions)
+        def predict_answers(self, encoded, which, questions):
+            found = super().predict_answers(encoded, which, questions)
             together.append([a.text for a in found])
             return found
 
@@ -229,14 +229,14 @@ def test_the_rows_of_a_batch_arent_moved_by_a_shortage(tmp_path: Path) -> None:
     together.clear()
     (tmp_path / "other").mkdir()
     model = Recording(room=6)
-    short = model.answer_encoded
+    short = model.predict_answers
 
     def recovering(*args):
         if len(together) == 10:
             model.room = 24
         return short(*args)
 
-    model.answer_encoded = recovering
+    model.predict_answers = recovering
     answer_rows(model, rows, PictureFiles(painted_any), tmp_path / "other", size=24)
     whole = [batch for batch in together if len(batch) == 24]
     assert len(whole) >= 5
@@ -284,10 +284,10 @@ def test_rows_that_dont_fit_arent_journaled_and_the_others_are_kept(tmp_path: Pa
     class Small(Echo):
         small = True
 
-        def answer_encoded(self, encoded, which, questions):
+        def predict_answers(self, encoded, which, questions):
             if self.small and any(len(q) > 15 for q in questions):
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-            return super().answer_encoded(encoded, which, questions)
+            return super().predict_answers(encoded, which, questions)
 
     model = Small()
     failing = [r for r, q in zip(rows["row_id"], rows["question"], strict=True) if len(q) > 15]
@@ -311,10 +311,10 @@ def test_memory_that_runs_out_while_reading_ahead_is_survived(tmp_path: Path, er
     rows = rows_of(48)
 
     class Greedy(Echo):
-        def prepare(self, pictures):
+        def preprocess(self, pictures):
             if len(pictures) > 2:
                 raise error
-            return super().prepare(pictures)
+            return super().preprocess(pictures)
 
     answer_rows(Greedy(), rows, PictureFiles(painted_any, threads=1), tmp_path, size=24)
     assert collect(rows, tmp_path)["error"].tolist() == [""] * 48
@@ -330,7 +330,7 @@ def test_the_stage_fails_where_memory_does(here: Path, monkeypatch) -> None:
     out = Path("reports/baselines/vilt/predictions.csv")
     out.unlink(missing_ok=True)
     with monkeypatch.context() as patch:
-        patch.setattr(Vilt, "answer_encoded", full)
+        patch.setattr(Vilt, "predict_answers", full)
         with pytest.raises(UserError, match=r"models\.vilt .*quantize"):
             stage.run_model("vilt", load_config())
     assert not out.exists()
@@ -349,7 +349,7 @@ def test_any_number_of_threads_prepares_the_same(threads: int) -> None:
 
 def test_a_bug_isnt_taken_for_a_failed_row(tmp_path: Path) -> None:
     class Broken(Echo):
-        def answer_encoded(self, encoded, which, questions):
+        def predict_answers(self, encoded, which, questions):
             raise RuntimeError("shapes don't match")
 
     with pytest.raises(RuntimeError, match="shapes"):
@@ -583,10 +583,10 @@ def test_killed_and_resumed_is_the_same_file(
     journals = list((here / ".cache/abo-vqa/baseline-blip").rglob("answers-*.jsonl"))
     assert sum(len(f.read_bytes().splitlines()) for f in journals) >= 1
     asked: list[int] = []
-    say = Blip.answer_encoded
+    say = Blip.predict_answers
     monkeypatch.setattr(
         Blip,
-        "answer_encoded",
+        "predict_answers",
         lambda self, *rows: asked.append(len(rows[1])) or say(self, *rows),
     )
     stage.run_model("blip", load_config())
@@ -647,11 +647,11 @@ def test_pictures_that_dont_fit_together_are_seen_in_parts() -> None:
     tried: list[int] = []
 
     class Narrow(Echo):
-        def see(self, prepared):
+        def encode(self, prepared):
             tried.append(len(prepared))
             if len(prepared) > self.room:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
-            return torch.tensor(super().see(prepared))
+            return torch.tensor(super().encode(prepared))
 
     paths = [f"{i:03}" for i in range(20)]
     model = Narrow(room=3)

@@ -112,7 +112,7 @@ def test_killed_after_some_blocks_and_resumed(here: Path, monkeypatch: pytest.Mo
     config = with_embed(load_config(), batch_size=3)
     embed.run(config)
     whole = {p.name: p.read_bytes() for p in EMBEDDINGS.iterdir()}
-    see, calls = Blip.see, []
+    see, calls = Blip.encode, []
 
     def dies(self, prepared):
         calls.append(len(prepared))
@@ -120,7 +120,7 @@ def test_killed_after_some_blocks_and_resumed(here: Path, monkeypatch: pytest.Mo
             raise KeyboardInterrupt
         return see(self, prepared)
 
-    monkeypatch.setattr(Blip, "see", dies)
+    monkeypatch.setattr(Blip, "encode", dies)
     with pytest.raises(KeyboardInterrupt):
         embed.run(config)
     embed.run(config)
@@ -153,7 +153,7 @@ def test_what_is_embedded_is_kept_until_the_stage_has_ended(here: Path, monkeypa
     whole = {p.name: p.read_bytes() for p in EMBEDDINGS.iterdir()}
     for file in EMBEDDINGS.iterdir():
         file.unlink()
-    monkeypatch.setattr(Blip, "see", None)  # nothing is left to do
+    monkeypatch.setattr(Blip, "encode", None)  # nothing is left to do
     embed.run(load_config())
     assert {p.name: p.read_bytes() for p in EMBEDDINGS.iterdir()} == whole
     assert not list(Path(".cache/abo-vqa/embed").iterdir())
@@ -169,7 +169,7 @@ def test_a_disk_without_room_is_one_message_before_the_work(here: Path, monkeypa
     from abo_vqa.models.embeddings.builder import Builder
 
     monkeypatch.delattr("os.posix_fallocate", raising=False)
-    monkeypatch.setattr(Blip, "see", None)  # nothing is encoded
+    monkeypatch.setattr(Blip, "encode", None)  # nothing is encoded
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=7000))
     with pytest.raises(NoSpaceError) as refused:
         embed.run(with_embed(load_config(), batch_size=5))
@@ -205,7 +205,7 @@ def test_memory_too_short_for_a_picture_is_told_and_nothing_lost(here: Path, mon
     from abo_vqa.models.blip.model import Blip
 
     config = with_embed(load_config(), batch_size=3)
-    see, prepare = Blip.see, Blip.prepare
+    see, prepare = Blip.encode, Blip.preprocess
     calls: list[str] = []
 
     def prepared(self, pictures):
@@ -221,12 +221,12 @@ def test_memory_too_short_for_a_picture_is_told_and_nothing_lost(here: Path, mon
         return see(self, pixels)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Blip, "prepare", prepared)
-        patch.setattr(Blip, "see", seen)
+        patch.setattr(Blip, "preprocess", prepared)
+        patch.setattr(Blip, "encode", seen)
         with pytest.raises(UserError, match="out of memory with a single picture"):
             embed.run(config)
     counted: list[int] = []
-    monkeypatch.setattr(Blip, "see", lambda self, p: counted.append(len(p)) or see(self, p))
+    monkeypatch.setattr(Blip, "encode", lambda self, p: counted.append(len(p)) or see(self, p))
     embed.run(config)
     assert sum(counted) == 10 - 6  # two blocks of three were kept; one picture is broken
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from abo_vqa.models.blip import absorbed
-from abo_vqa.models.blip.attention import answer_logits, look, read_questions
+from abo_vqa.models.blip.attention import answer_logits, cross_attention, encode_questions
 from abo_vqa.training.batches import IGNORED, epoch_plan, padded, parts
 
 
@@ -61,7 +61,7 @@ def shared(model, pictures, which):
     ids, mask = padded(QUESTIONS, 0)
     answers, known = padded(ANSWERS, 0)
     labels = answers[:, 1:].masked_fill(known[:, 1:] == 0, IGNORED)
-    states = read_questions(blip.text_encoder, ids, mask, pictures, torch.tensor(which))
+    states = encode_questions(blip.text_encoder, ids, mask, pictures, torch.tensor(which))
     logits = answer_logits(blip.text_decoder, answers[:, :-1], states, mask)
     return torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED
@@ -96,9 +96,9 @@ def test_the_picture_and_the_padding_mask_matter(lora):
     ids, mask = padded(QUESTIONS[:2], 0)
     which = torch.tensor([0, 1])
     with torch.no_grad():
-        states = read_questions(blip.text_encoder, ids, mask, pictures, which)
-        swapped = read_questions(blip.text_encoder, ids, mask, pictures.flip(0), which)
-        unmasked = read_questions(blip.text_encoder, ids, torch.ones_like(mask), pictures, which)
+        states = encode_questions(blip.text_encoder, ids, mask, pictures, which)
+        swapped = encode_questions(blip.text_encoder, ids, mask, pictures.flip(0), which)
+        unmasked = encode_questions(blip.text_encoder, ids, torch.ones_like(mask), pictures, which)
     assert float((states - swapped).abs().max()) > 1e-3
     assert float((states - unmasked)[0, :3].abs().max()) > 1e-3
 
@@ -151,8 +151,8 @@ def test_parts_share_a_batch_by_whole_pictures():
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_absorbed_attention_where_it_is_cheaper(count, monkeypatch):
-    """257 tokens a picture and few words: `look_cheaply` takes the other order of the sums, which
-    gives what the plain order and the library give."""
+    """257 tokens a picture and few words: `cheapest_cross_attention` takes the other order
+    of the sums, which gives what the plain order and the library give."""
     from transformers import BlipConfig, BlipForQuestionAnswering
 
     torch.manual_seed(3)
@@ -169,17 +169,19 @@ def test_absorbed_attention_where_it_is_cheaper(count, monkeypatch):
     ids, mask = padded(asked, 0)
     which = torch.arange(2).repeat_interleave(count)
     taken = []
-    form = absorbed.look_absorbed
+    form = absorbed.absorbed_cross_attention
 
     def counted(*given):
         taken.append(given)
         return form(*given)
 
-    monkeypatch.setattr(absorbed, "look_absorbed", counted)
+    monkeypatch.setattr(absorbed, "absorbed_cross_attention", counted)
     with torch.no_grad():
-        cheap = read_questions(encoder, ids, mask, pictures, which, absorbed.look_cheaply)
+        cheap = encode_questions(
+            encoder, ids, mask, pictures, which, absorbed.cheapest_cross_attention
+        )
         assert len(taken) == 2  # once a layer
-        plain = read_questions(encoder, ids, mask, pictures, which, look)
+        plain = encode_questions(encoder, ids, mask, pictures, which, cross_attention)
         assert len(taken) == 2
         for row, (question, place) in enumerate(zip(asked, which, strict=True)):
             library = encoder(
@@ -192,10 +194,10 @@ def test_absorbed_attention_where_it_is_cheaper(count, monkeypatch):
 
 def test_a_mask_on_the_cpu_saves_a_gpu_the_wait(gpu):
     """Whether anything is padding is decided without asking the card."""
-    from abo_vqa.models.blip.attention import visible_tokens
+    from abo_vqa.models.blip.attention import padding_mask
 
     card = torch.device("cuda", 0)
-    assert visible_tokens(torch.ones(2, 3), card) is None
-    visible = visible_tokens(padded(QUESTIONS[:2], 0)[1], card)
+    assert padding_mask(torch.ones(2, 3), card) is None
+    visible = padding_mask(padded(QUESTIONS[:2], 0)[1], card)
     assert visible.device == card
     assert visible[:, 0, 0].tolist() == [[True] * 3 + [False] * 2, [True] * 5]

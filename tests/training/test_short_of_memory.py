@@ -116,13 +116,13 @@ def test_validation_of_one_picture_is_the_users_problem(here, monkeypatch):
 
 def test_embedding_goes_on_in_halves(here, monkeypatch, capsys):
     whole = {file.name: file.read_bytes() for file in EMBEDDINGS.iterdir()}
-    see, sizes = Blip.see, []
+    see, sizes = Blip.encode, []
 
     def small(self, prepared):
         sizes.append(len(prepared))
         return no_room() if len(prepared) > 3 else see(self, prepared)
 
-    monkeypatch.setattr(Blip, "see", small)
+    monkeypatch.setattr(Blip, "encode", small)
     summary = embed.run(project.load_config())
     assert sizes[0] > 3
     assert max(sizes[3:]) <= 3
@@ -132,7 +132,7 @@ def test_embedding_goes_on_in_halves(here, monkeypatch, capsys):
 
 
 def test_embedding_of_one_picture_is_the_users_problem(here, monkeypatch):
-    monkeypatch.setattr(Blip, "see", no_room)
+    monkeypatch.setattr(Blip, "encode", no_room)
     with pytest.raises(UserError, match="out of memory with a single picture"):
         embed.run(project.load_config())
 

@@ -153,5 +153,5 @@ def command(args: argparse.Namespace) -> int:
         if not out_of_memory(error):
             raise
         name = "blip" if args.model == FINETUNED else weights_key(args.model)
-        raise UserError(f"out of memory: one question. {model.remedy(name)}") from error
+        raise UserError(f"out of memory: one question. {model.memory_advice(name)}") from error
     return 0

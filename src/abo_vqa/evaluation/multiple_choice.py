@@ -47,33 +47,33 @@ class Chooser(VQAModel):
     """
 
     def __init__(self, model: VQAModel) -> None:
-        if type(model).rank_encoded is VQAModel.rank_encoded:
+        if type(model).score_choices is VQAModel.score_choices:
             raise UserError(f"{type(model).__name__} can't rank choices by their likelihood.")
         self.model = model
-        self.device, self.smaller = model.device, model.smaller
+        self.device, self.supported_settings = model.device, model.supported_settings
 
-    def prepare(self, pictures: Sequence[Image]) -> Any:
-        return self.model.prepare(pictures)
+    def preprocess(self, images: Sequence[Image]) -> Any:
+        return self.model.preprocess(images)
 
-    def see(self, prepared: Any) -> Any:
-        return self.model.see(prepared)
+    def encode(self, pixel_values: Any) -> Any:
+        return self.model.encode(pixel_values)
 
-    def picture_fault(self, picture: Image) -> str:
-        return self.model.picture_fault(picture)
+    def image_error(self, image: Image) -> str:
+        return self.model.image_error(image)
 
-    def answer_encoded(
-        self, encoded: Any, which: Sequence[int], questions: Sequence[str]
+    def predict_answers(
+        self, encoded: Any, image_index: Sequence[int], questions: Sequence[str]
     ) -> list[Answer]:
         rows = [json.loads(question) for question in questions]
         choices = [row[1:] for row in rows]
-        ranked = self.model.rank_encoded(encoded, which, [row[0] for row in rows], choices)
+        ranked = self.model.score_choices(encoded, image_index, [row[0] for row in rows], choices)
         return [best(*pair) for pair in zip(choices, ranked, strict=True)]
 
-    def faults(
+    def question_errors(
         self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
     ) -> list[str]:
         rows = [json.loads(question) for question in questions]
-        return self.model.faults([row[0] for row in rows], [row[1:] for row in rows])
+        return self.model.question_errors([row[0] for row in rows], [row[1:] for row in rows])
 
     def record(self) -> dict[str, Any]:
         return {**self.model.record(), "decoding": "likeliest choice"}

@@ -38,7 +38,7 @@ def load_model(loader: Any, scorer: ScorerConfig, device: str, **options: Any) -
         options["device_map"] = {"": place}
     # Encoders are published without the pooler, which classifies, or before it was trained.
     model = load_whole(
-        loader, _checkpoint_of(scorer), place, options, optional=("pooler",), smaller=()
+        loader, _checkpoint_of(scorer), place, options, optional=("pooler",), supported_settings=()
     )
     return model.eval().requires_grad_(False)
 

@@ -1,27 +1,31 @@
-"""The contract of every model: pictures and questions in, answers out, a picture seen once."""
+"""The contract that every model implements: images and questions in, answers out."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.memory import remedy
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+
+    from abo_vqa.config import CheckpointConfig
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer.
+    """A model's answer to one question.
 
     Attributes:
-        text: the answer; may be empty, which is an answer (and a wrong one).
-        confidence: probability the model gives to `text`, or None where it has none to give.
-        error: why there is no answer; empty if there is one.
+        text: the answer; it may be empty, which counts as a wrong answer.
+        confidence: the probability that the model assigns to `text`, or None if it has none.
+        error: why the question couldn't be answered; empty if it was.
     """
 
     text: str
@@ -30,128 +34,179 @@ class Answer:
 
 
 class VQAModel(ABC):
-    """A model that answers questions about pictures.
+    """A model that answers questions about images.
 
-    The work is in parts, so that a picture with several questions is seen once, and the device
-    needn't wait for a processor: `prepare` turns pictures into numbers, `see` does the rest that
-    depends on the picture alone, `answer_encoded` what depends on the question.
+    The work is split into three steps. `preprocess` runs on the CPU, in background threads, while
+    the device is busy with another batch. `encode` is the part of the forward pass that doesn't
+    depend on the question, so it runs once per image. `predict_answers` and `score_choices` do the
+    rest, for any number of questions about each encoded image.
 
     Attributes:
-        groups_by: what rows should share a batch, "picture" or "question": whichever carries the
-            work that they can share.
-        smaller: the settings of its weights that make it take less memory.
-        device: where the inputs of its arithmetic go, a `torch.device`.
+        device: the device that inputs are moved to.
+        batch_by: what rows of a batch should have in common: the image, or for models whose work
+            is mostly in the text, the question.
+        supported_settings: which of the checkpoint settings `dtype`, `quantize` and `device_map`
+            the family supports; all of them reduce the memory that the weights take.
     """
 
-    device: Any
-    groups_by: ClassVar[str] = "picture"
-    smaller: tuple[str, ...] = ("dtype", "quantize", "device_map")
+    device: torch.device
+    batch_by: ClassVar[Literal["image", "question"]] = "image"
+    supported_settings: tuple[str, ...] = ("dtype", "quantize", "device_map")
 
-    def prepare(self, pictures: Sequence[Image]) -> Any:
-        """Pictures as `see` takes them: resized and normalised, on the CPU.
+    def preprocess(self, images: Sequence[Image]) -> Any:
+        """Resize and normalise images on the CPU.
 
-        It runs beside the model, in any number of threads: it touches neither weights nor device
-        nor torch's generator. A picture's numbers don't depend on those that it is prepared with.
-
-        Returns:
-            P entries, a tensor [P, ...] or a list; a part of them is what `see` takes as well.
-        """
-        return list(pictures)
-
-    @abstractmethod
-    def see(self, prepared: Any) -> Any:
-        """What the model needs of each picture, whatever the question: P pictures in, P rows out.
+        This is called from several threads at once: it must not touch the weights, the device or
+        torch's random generator, and an image's result must not depend on the other images.
 
         Args:
-            prepared: what `prepare` gave, or some of its entries.
-        Returns:
-            P entries, a tensor [P, ...] or a list.
-        """
+            images: N images in RGB.
 
-    def encode(self, pictures: Sequence[Image]) -> Any:
-        """`see` of pictures that aren't prepared yet."""
-        return self.see(self.prepare(pictures))
+        Returns:
+            N entries, as a tensor [N, ...] or as a list; `encode` accepts any subset of them.
+        """
+        return list(images)
 
     @abstractmethod
-    def answer_encoded(
-        self, encoded: Any, which: Sequence[int], questions: Sequence[str]
-    ) -> list[Answer]:
-        """Answer `questions[i]` about the picture `encoded[which[i]]`.
+    def encode(self, pixel_values: Any) -> Any:
+        """Compute everything that depends on the images alone, usually the vision forward pass.
 
-        An answer depends on its own picture and question only, up to the rounding of the batch.
+        Args:
+            pixel_values: the result of `preprocess`, or a subset of its N entries.
+
+        Returns:
+            N entries, as a tensor [N, ...] or as a list.
         """
 
-    def rank_encoded(
+    def encode_images(self, images: Sequence[Image]) -> Any:
+        """Return `encode(preprocess(images))`."""
+        return self.encode(self.preprocess(images))
+
+    @abstractmethod
+    def predict_answers(
+        self, encoded: Any, image_index: Sequence[int], questions: Sequence[str]
+    ) -> list[Answer]:
+        """Answer a batch of questions about encoded images.
+
+        Up to rounding, an answer doesn't depend on the other rows of the batch.
+
+        Args:
+            encoded: the result of `encode`.
+            image_index: for each of the B questions, its image's position in `encoded`.
+            questions: B questions.
+
+        Returns:
+            B answers.
+        """
+
+    def score_choices(
         self,
         encoded: Any,
-        which: Sequence[int],
+        image_index: Sequence[int],
         questions: Sequence[str],
         choices: Sequence[Sequence[str]],
     ) -> list[list[float]]:
-        """Log-likelihood of each of `choices[i]` as the answer to row i."""
+        """Compute the log-likelihood of each choice as the answer to its question.
+
+        Args:
+            encoded: the result of `encode`.
+            image_index: for each of the B questions, its image's position in `encoded`.
+            questions: B questions.
+            choices: the possible answers to each question.
+
+        Returns:
+            For each question the log-likelihoods of its choices.
+
+        Raises:
+            UserError: the family doesn't give likelihoods to arbitrary texts.
+        """
         raise UserError(f"{type(self).__name__} can't rank choices by their likelihood.")
 
     def text_lengths(
         self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
     ) -> tuple[list[int], int | None]:
-        """How long a row's text is in tokens, and how many the model can read; None: any number.
+        """Count the tokens of each row's text.
 
         Args:
-            choices: for each question what is to be ranked as its answer; None to let the model
-                answer freely.
+            questions: the questions.
+            choices: the choices that are to be scored for each question; None for free answers.
+
+        Returns:
+            The lengths, and the maximum that the model accepts (None: no maximum).
         """
         return [0] * len(questions), None
 
-    def faults(
+    def question_errors(
         self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
     ) -> list[str]:
-        """For each question why it can't be asked, or "".
+        """Check that the questions can be asked.
 
-        A text that doesn't fit would end the batch in some families, and in others be cut where
-        nobody sees it; so no family is given one.
+        Some families fail on a text that is too long, and with it the whole batch; others truncate
+        it silently. So no family is given one.
+
+        Args:
+            questions: the questions.
+            choices: see `text_lengths`.
+
+        Returns:
+            For each question an error message, or "".
         """
         if not questions:
             return []
-        lengths, room = self.text_lengths(questions, choices)
-        what = "the question" if choices is None else "the question or a choice"
-        found = []
+        lengths, maximum = self.text_lengths(questions, choices)
+        subject = "the question" if choices is None else "the question or a choice"
+        errors = []
         for question, length in zip(questions, lengths, strict=True):
             if not question.strip():
-                found.append("the question is empty")
-            elif room is not None and length > room:
-                found.append(f"{what} is too long: {length:,} tokens, room for {room:,}")
+                errors.append("the question is empty")
+            elif maximum is not None and length > maximum:
+                errors.append(f"{subject} is too long: {length:,} tokens, room for {maximum:,}")
             else:
-                found.append("")
-        return found
+                errors.append("")
+        return errors
 
-    def picture_fault(self, picture: Image) -> str:
-        """Why a picture can't be encoded, or "": a picture must not end the batch it is in."""
+    def image_error(self, image: Image) -> str:
+        """Return why an image can't be encoded, or "": one image must not fail a whole batch."""
         return ""
 
-    def remedy(self, weights: str) -> str:
-        """What to do where memory isn't enough.
+    def memory_advice(self, checkpoint_key: str) -> str:
+        """Return what the user can do if memory isn't sufficient.
 
         Args:
-            weights: the model's key under `models`.
+            checkpoint_key: the checkpoint's key under `models` in the profile.
         """
-        found = self.record()
-        now = {key: str(found.get(key, "")) for key in ("dtype", "quantize", "device_map")}
-        return remedy(self.smaller, f"models.{weights}", cuda=self.device.type == "cuda", **now)
+        record = self.record()
+        current = {key: str(record.get(key, "")) for key in ("dtype", "quantize", "device_map")}
+        return remedy(
+            self.supported_settings,
+            f"models.{checkpoint_key}",
+            cuda=self.device.type == "cuda",
+            **current,
+        )
 
     @abstractmethod
     def record(self) -> dict[str, Any]:
-        """What the answers depend on: weights, revision, prompt, decoding, dtype."""
+        """Return what the answers depend on: weights, revision, prompt, decoding, dtype."""
 
     def answer(self, images: Sequence[Image], questions: Sequence[str]) -> list[Answer]:
-        """Answer one question an image; an image object that repeats is encoded once.
+        """Answer one question per image.
+
+        Args:
+            images: the images; the same object repeated is encoded only once.
+            questions: one question for each image.
+
+        Returns:
+            The answers.
 
         Raises:
-            UserError: a question is empty or too long, or a picture can't be encoded.
+            UserError: a question is empty or too long, or an image can't be encoded.
         """
-        _refuse(self.faults(questions))
-        pictures, which = distinct(images)
-        _refuse([self.picture_fault(picture) for picture in pictures])
-        return self.answer_encoded(self.encode(pictures), which, questions) if pictures else []
+        _raise_first(self.question_errors(questions))
+        unique, image_index = _unique_images(images)
+        _raise_first([self.image_error(image) for image in unique])
+        if not unique:
+            return []
+        return self.predict_answers(self.encode_images(unique), image_index, questions)
 
     def rank(
         self,
@@ -159,45 +214,74 @@ class VQAModel(ABC):
         questions: Sequence[str],
         choices: Sequence[Sequence[str]],
     ) -> list[list[float]]:
-        """Log-likelihood of each choice, in the order given, for one question an image.
+        """Compute the log-likelihoods of choices for one question per image.
+
+        Args:
+            images: the images; the same object repeated is encoded only once.
+            questions: one question for each image.
+            choices: the possible answers to each question.
+
+        Returns:
+            For each question the log-likelihoods of its choices, in their order.
 
         Raises:
-            UserError: the family gives no likelihood to a text of one's choosing; a question is
-                empty, or a text too long; a picture can't be encoded.
+            UserError: the family doesn't give likelihoods to arbitrary texts; a question is empty;
+                a text is too long; an image can't be encoded.
         """
-        _refuse(self.faults(questions, choices))
-        pictures, which = distinct(images)
-        _refuse([self.picture_fault(picture) for picture in pictures])
-        return (
-            self.rank_encoded(self.encode(pictures), which, questions, choices) if pictures else []
-        )
+        _raise_first(self.question_errors(questions, choices))
+        unique, image_index = _unique_images(images)
+        _raise_first([self.image_error(image) for image in unique])
+        if not unique:
+            return []
+        return self.score_choices(self.encode_images(unique), image_index, questions, choices)
 
 
-def _refuse(faults: Sequence[str]) -> None:
-    """Raise the first fault as a `UserError`."""
-    if fault := next(filter(None, faults), ""):
-        raise UserError(f"{fault}.")
+class PretrainedVQAModel(VQAModel):
+    """A model of transformers and its processor.
+
+    Attributes:
+        model: the model, in evaluation mode.
+        processor: the image processor and the tokenizer.
+        checkpoint: the checkpoint's settings.
+        device: the device that inputs are moved to.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        checkpoint: CheckpointConfig,
+        device: torch.device,
+    ) -> None:
+        self.model = model
+        self.processor = processor
+        self.checkpoint = checkpoint
+        self.device = device
 
 
-def distinct(images: Sequence[Image]) -> tuple[list[Image], list[int]]:
-    """Images without repeats (the same object), and for each image its place among them."""
-    place: dict[int, int] = {}
-    which = [place.setdefault(id(image), len(place)) for image in images]
-    pictures: list[Any] = [None] * len(place)
-    for image, at in zip(images, which, strict=True):
-        pictures[at] = image
-    return pictures, which
+def _raise_first(errors: Sequence[str]) -> None:
+    """Raise the first error that isn't empty as a `UserError`."""
+    if error := next(filter(None, errors), ""):
+        raise UserError(f"{error}.")
 
 
-def longest(tokenizer: Any, texts: Sequence[str]) -> int:
-    """Tokens of the longest of some texts that continue another one; 0 if there are none."""
+def _unique_images(images: Sequence[Image]) -> tuple[list[Image], list[int]]:
+    """Return the distinct image objects, and for each image its position among them."""
+    positions: dict[int, int] = {}
+    image_index = [positions.setdefault(id(image), len(positions)) for image in images]
+    by_id = {id(image): image for image in images}
+    return [by_id[key] for key in positions], image_index
+
+
+def max_token_count(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> int:
+    """Return the number of tokens of the longest text, without special tokens; 0 if none."""
     if not texts:
         return 0
     return max(map(len, tokenizer(list(texts), add_special_tokens=False)["input_ids"]))
 
 
-def by_length(lengths: Sequence[int]) -> list[list[int]]:
-    """Positions grouped by equal length, shortest first: batches that need no padding."""
+def group_by_length(lengths: Sequence[int]) -> list[list[int]]:
+    """Group positions of equal length, shortest first, so that batches need no padding."""
     groups: dict[int, list[int]] = {}
     for position, length in enumerate(lengths):
         groups.setdefault(length, []).append(position)

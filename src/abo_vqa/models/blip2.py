@@ -3,65 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.models.causal import ImagePrompted
+from abo_vqa.models.causal import CausalVQAModel
 from abo_vqa.models.loading import load_pretrained, load_processor
 
 if TYPE_CHECKING:
-    import torch
+    from transformers import PreTrainedModel
 
     from abo_vqa.config import CheckpointConfig, ComputeConfig
 
 
-class Blip2(ImagePrompted):
-    """ViT → Q-Former → 32 tokens in front of an OPT prompt."""
+class Blip2(CausalVQAModel):
+    """A ViT, the Q-Former, and its 32 tokens in front of a prompt for OPT."""
 
     @classmethod
     def load(cls, checkpoint: CheckpointConfig, compute: ComputeConfig) -> Blip2:
-        from transformers import Blip2ForConditionalGeneration, Blip2Processor
+        """Load the weights and the processor.
 
-        model, device = load_pretrained(Blip2ForConditionalGeneration, checkpoint, compute)
-        loaded = cls(model, load_processor(Blip2Processor, checkpoint), checkpoint, device)
-        loaded.require_start()
-        return loaded
+        Args:
+            checkpoint: the checkpoint's settings.
+            compute: the device and the default dtype.
 
-    def require_start(self) -> None:
-        """Refuse a tokenizer that leaves out the start token which the language model expects.
-
-        Nothing would fail: the model would answer, worse, to prompts unlike those it knows.
+        Returns:
+            The model in evaluation mode.
 
         Raises:
-            UserError: see above.
+            UserError: they can't be loaded, or the tokenizer leaves out the start token.
+        """
+        model, device = load_pretrained(Blip2ForConditionalGeneration, checkpoint, compute)
+        loaded = cls(model, load_processor(Blip2Processor, checkpoint), checkpoint, device)
+        loaded._require_start_token()
+        return loaded
+
+    def _require_start_token(self) -> None:
+        """Refuse a tokenizer that leaves out the start token which the language model expects.
+
+        Nothing would fail: the model would give worse answers to prompts unlike those of its
+        training.
+
+        Raises:
+            UserError: the token after the image's isn't the start token.
         """
         start = self.decoder.config.bos_token_id
-        prompt = self.prompt_tokens(["a question"], self.picture_tokens)[0]
-        found = prompt[self.picture_tokens]
-        if start is not None and found != start:
-            wanted, got = self.processor.tokenizer.convert_ids_to_tokens([start, found])
+        prompt = self.tokenize_prompts(["a question"], self.num_image_tokens)[0]
+        actual = prompt[self.num_image_tokens]
+        if start is not None and actual != start:
+            expected, found = self.processor.tokenizer.convert_ids_to_tokens([start, actual])
             raise UserError(
-                f"{self.checkpoint.path}: behind the picture's {self.picture_tokens} tokens a "
-                f"prompt has to go on with {wanted!r}, and its tokenizer makes it go on with "
-                f"{got!r}. The post_processor of its tokenizer.json should put the start token "
+                f"{self.checkpoint.path}: behind the picture's {self.num_image_tokens} tokens a "
+                f"prompt has to go on with {expected!r}, and its tokenizer makes it go on with "
+                f"{found!r}. The post_processor of its tokenizer.json should put the start token "
                 "there (`add_bos_token` in tokenizer_config.json is no longer read): use the "
                 "file of the pinned revision."
             )
 
     @property
-    def decoder(self) -> Any:
+    def decoder(self) -> PreTrainedModel:
+        """The language model."""
         return self.model.language_model
 
-    def image_tokens(self, pixels: torch.Tensor) -> torch.Tensor:
-        tokens: torch.Tensor = self.model.get_image_features(pixels).pooler_output
-        return tokens
-
     @property
-    def picture_tokens(self) -> int:
+    def num_image_tokens(self) -> int:
+        """The number of the Q-Former's queries."""
         return int(self.model.config.num_query_tokens)
 
-    def prompt_tokens(self, prompts: Sequence[str], count: int) -> list[list[int]]:
-        """The image comes first, even before the start token."""
-        image = [self.model.config.image_token_id] * count
-        words = self.processor.tokenizer(list(prompts))["input_ids"]
-        return [image + ids for ids in words]
+    def image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Return the projected queries [N, T, W] for pixel values [N, 3, side, side]."""
+        tokens: torch.Tensor = self.model.get_image_features(pixel_values).pooler_output
+        return tokens
+
+    def tokenize_prompts(self, prompts: Sequence[str], num_image_tokens: int) -> list[list[int]]:
+        """Tokenize prompts after the image's placeholders, which precede even the start token."""
+        placeholders = [self.model.config.image_token_id] * num_image_tokens
+        tokens = self.processor.tokenizer(list(prompts))["input_ids"]
+        return [placeholders + ids for ids in tokens]

@@ -1,4 +1,11 @@
-"""What BLIP-2 and LLaVA share: image tokens before a prompt, continued by a language model."""
+"""What BLIP-2 and LLaVA share: a language model that continues a prompt starting with the image.
+
+Prefill and decoding are this project's own instead of `generate` of transformers, so that the image
+and what precedes the question are prefilled once per image, and their KV cache is shared by all of
+its questions (docs/benchmarks.md, "On a GPU").
+
+Shapes: B questions about N images of T tokens; prompts of L tokens; width W of the language model.
+"""
 
 from __future__ import annotations
 
@@ -7,226 +14,121 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.models.base import Answer, VQAModel, longest
-from abo_vqa.models.decoding import end_tokens, greedy
+import torch
+from torch import Tensor
+
+from abo_vqa.models.base import Answer, PretrainedVQAModel, max_token_count
+from abo_vqa.models.decoding import end_tokens_of, greedy
 from abo_vqa.models.loading import describe
-from abo_vqa.models.pixels import pixel_dtype, pixel_values
+from abo_vqa.models.pixels import pixel_dtype, process_images
 
 if TYPE_CHECKING:
-    import torch
     from PIL.Image import Image
+    from transformers import Cache, PreTrainedModel
+    from transformers.modeling_outputs import CausalLMOutputWithPast
 
-    from abo_vqa.config import CheckpointConfig
 
-
-class ImagePrompted(VQAModel):
-    """A decoder-only language model whose prompt starts with the picture.
-
-    The image tokens and what precedes the question are read once a picture, and their keys and
-    values are shared by all its questions.
-    """
-
-    def __init__(
-        self, model: Any, processor: Any, checkpoint: CheckpointConfig, device: Any
-    ) -> None:
-        self.model = model
-        self.processor = processor
-        self.checkpoint = checkpoint
-        self.device = device
+class CausalVQAModel(PretrainedVQAModel):
+    """A decoder-only language model whose prompt starts with the image's tokens."""
 
     @property
     @abstractmethod
-    def decoder(self) -> Any:
-        """The part that takes embeddings and gives logits."""
-
-    @abstractmethod
-    def image_tokens(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels [P, 3, height, width] → tokens for the language model [P, N, width]."""
-
-    @abstractmethod
-    def prompt_tokens(self, prompts: Sequence[str], count: int) -> list[list[int]]:
-        """Token ids of each prompt, with `count` image placeholders where the library puts them."""
-
-    def prepare(self, pictures: Sequence[Image]) -> torch.Tensor:
-        """Pixels [P, 3, height, width]."""
-        return pixel_values(self.processor, pictures, pixel_dtype(self.model))
-
-    def see(self, prepared: torch.Tensor) -> torch.Tensor:
-        """Image tokens in the language model's space: [P, N, width]."""
-        import torch
-
-        with torch.inference_mode():
-            return self.image_tokens(prepared.to(self.device))
-
-    def answer_encoded(
-        self, encoded: Any, which: Sequence[int], questions: Sequence[str]
-    ) -> list[Answer]:
-        import torch
-
-        prompts = self.prompts(questions, encoded.shape[1])
-        with torch.inference_mode():
-            said = self.say(encoded, which, prompts)
-        answers = []
-        for ids, probability in said:
-            text = self.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
-            answers.append(Answer(self.cut(text), probability))
-        return answers
-
-    def prompts(self, questions: Sequence[str], count: int) -> list[list[int]]:
-        """Token ids of each question's prompt with `count` tokens of a picture."""
-        texts = [self.checkpoint.prompt.format(question=q) for q in questions]
-        return self.prompt_tokens(texts, count)
+    def decoder(self) -> PreTrainedModel:
+        """The module that turns embeddings into logits."""
 
     @property
     @abstractmethod
-    def picture_tokens(self) -> int:
-        """How many tokens a picture takes in the prompt."""
+    def num_image_tokens(self) -> int:
+        """T, the number of prompt tokens that an image takes."""
+
+    @abstractmethod
+    def image_features(self, pixel_values: Tensor) -> Tensor:
+        """Project pixel values [N, 3, height, width] into the language model's space [N, T, W]."""
+
+    @abstractmethod
+    def tokenize_prompts(self, prompts: Sequence[str], num_image_tokens: int) -> list[list[int]]:
+        """Tokenize prompts, with image placeholders where the library puts them.
+
+        Args:
+            prompts: B prompts.
+            num_image_tokens: T, the number of placeholders in each prompt.
+
+        Returns:
+            The token ids of each prompt.
+        """
+
+    def preprocess(self, images: Sequence[Image]) -> Tensor:
+        """Return pixel values [N, 3, height, width]."""
+        return process_images(self.processor, images, pixel_dtype(self.model))
+
+    def encode(self, pixel_values: Tensor) -> Tensor:
+        """Return image tokens in the language model's space, [N, T, W]."""
+        with torch.inference_mode():
+            return self.image_features(pixel_values.to(self.device))
 
     def text_lengths(
         self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
     ) -> tuple[list[int], int]:
-        """Lengths of the prompts, the picture and what is said behind it included."""
-        lengths = [len(ids) for ids in self.prompts(questions, self.picture_tokens)]
+        """Count the tokens of the prompts, including the image's and those of the answer."""
+        lengths = [len(ids) for ids in self.build_prompts(questions, self.num_image_tokens)]
         if choices is None:
-            said = [self.checkpoint.max_new_tokens - 1] * len(lengths)  # the last isn't read again
+            # The last new token isn't fed back.
+            answers = [self.checkpoint.max_new_tokens - 1] * len(lengths)
         else:
             tokenizer = self.processor.tokenizer
-            said = [longest(tokenizer, [f" {c}" for c in options]) for options in choices]
-        room: int = self.decoder.config.get_text_config().max_position_embeddings
-        return [prompt + more for prompt, more in zip(lengths, said, strict=True)], room
+            answers = [
+                max_token_count(tokenizer, [f" {c}" for c in options]) for options in choices
+            ]
+        maximum: int = self.decoder.config.get_text_config().max_position_embeddings
+        return [prompt + answer for prompt, answer in zip(lengths, answers, strict=True)], maximum
 
-    def cut(self, text: str) -> str:
-        """The answer within what was said: all of it, or its last word without punctuation."""
-        if self.checkpoint.answer == "whole":
-            return text
-        words = text.split()
-        return words[-1].strip(string.punctuation) if words else ""
+    def predict_answers(
+        self, encoded: Tensor, image_index: Sequence[int], questions: Sequence[str]
+    ) -> list[Answer]:
+        """Continue the prompts greedily; `encoded` is [N, T, W]."""
+        prompts = self.build_prompts(questions, encoded.shape[1])
+        with torch.inference_mode():
+            decoded = self._generate(encoded, image_index, prompts)
+        answers = []
+        for ids, probability in decoded:
+            text = self.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+            answers.append(Answer(self.extract_answer(text), probability))
+        return answers
 
-    def say(
-        self, encoded: Any, which: Sequence[int], prompts: Sequence[Sequence[int]]
-    ) -> list[tuple[list[int], float]]:
-        """Continue each prompt greedily; tokens and their probability."""
-        import torch
-
-        logits, cache, mask = self.read(encoded, which, prompts)
-
-        def step(ids: torch.Tensor) -> torch.Tensor:
-            nonlocal cache, mask
-            places = mask.sum(1, keepdim=True)
-            mask = torch.cat([mask, mask.new_ones(len(ids), 1)], dim=1)
-            embeds = self.decoder.get_input_embeddings()(ids)
-            out = self.run(embeds, mask, places, cache)
-            cache = out.past_key_values
-            return out.logits[:, -1]  # type: ignore[no-any-return]
-
-        ends = end_tokens(self.decoder)
-        return greedy(logits[:, -1], step, ends, self.checkpoint.max_new_tokens)
-
-    def read(
+    def score_choices(
         self,
-        encoded: Any,
-        which: Sequence[int],
-        prompts: Sequence[Sequence[int]],
-        keep: int = 1,
-    ) -> tuple[torch.Tensor, Any, torch.Tensor]:
-        """Read B prompts, what they have in common only once a picture.
-
-        Returns:
-            Logits [B, keep, V] at the last `keep` tokens, the cache of keys and values, and the
-            mask [B, L] of what it holds: the common start, padding, the rest of each prompt.
-        """
-        import torch
-
-        common = _shared_start(prompts, self.model.config.image_token_id, keep)
-        cache = None
-        if common:
-            pictures = sorted(set(which))
-            embeds, mask = self.embed(encoded, pictures, [prompts[0][:common]] * len(pictures))
-            cache = self.run(embeds, mask, mask.cumsum(1) - 1, None).past_key_values
-            at = {place: n for n, place in enumerate(pictures)}
-            # On the CPU: the layers, hence their keys, may lie on several cards.
-            cache.batch_select_indices(torch.tensor([at[place] for place in which]))
-        embeds, mask = self.embed(encoded, which, [prompt[common:] for prompt in prompts])
-        mask = torch.cat([mask.new_ones(len(mask), common), mask], dim=1)  # [B, L]
-        places = (mask.cumsum(1) - 1).clamp(min=0)[:, common:]
-        out = self.run(embeds, mask, places, cache, keep)
-        return out.logits[:, -keep:], out.past_key_values, mask
-
-    def run(
-        self,
-        embeds: torch.Tensor,
-        mask: torch.Tensor,
-        places: torch.Tensor,
-        cache: Any,
-        keep: int = 1,
-    ) -> Any:
-        """The language model on embeddings [B, S, width] at `places` [B, S], behind the cache."""
-        return self.decoder(
-            inputs_embeds=embeds,
-            attention_mask=mask,
-            position_ids=places,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=keep,
-        )
-
-    def embed(
-        self, encoded: Any, which: Sequence[int], prompts: Sequence[Sequence[int]]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embedded prompts, padded on the left, and their mask: [B, L, width] and [B, L].
-
-        Both are where the word embeddings are: on another card than the pictures, perhaps.
-        """
-        import torch
-
-        longest = max(map(len, prompts))
-        image = self.model.config.image_token_id
-        pad = int(image == 0)  # masked: any id but the picture's will do
-        ids = torch.tensor(
-            [[pad] * (longest - len(p)) + list(p) for p in prompts], device=self.device
-        )
-        embeds = self.decoder.get_input_embeddings()(ids)  # [B, L, width]
-        mask = torch.tensor(
-            [[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=embeds.device
-        )
-        if any(image in p for p in prompts):
-            seen = encoded[torch.as_tensor(which)].to(embeds)  # [B, N, width]
-            holes = (ids == image).to(embeds.device)
-            embeds = embeds.masked_scatter(holes[..., None], seen)
-        return embeds, mask
-
-    def rank_encoded(
-        self,
-        encoded: Any,
-        which: Sequence[int],
+        encoded: Tensor,
+        image_index: Sequence[int],
         questions: Sequence[str],
         choices: Sequence[Sequence[str]],
     ) -> list[list[float]]:
-        """Sum of the log-probabilities of a choice's tokens after the prompt.
+        """Sum the log-probabilities of each choice's tokens after the prompt.
 
         The end token isn't counted: these models weren't trained to stop after a word.
         """
-        import torch
-
-        ranked = []
-        prompts = self.prompts(questions, encoded.shape[1])
-        for place, prompt, options in zip(which, prompts, choices, strict=True):
-            spelled = self.processor.tokenizer([f" {c}" for c in options], add_special_tokens=False)
-            words: list[list[int]] = spelled["input_ids"]
-            longest = max(map(len, words))
+        scores = []
+        prompts = self.build_prompts(questions, encoded.shape[1])
+        for image, prompt, options in zip(image_index, prompts, choices, strict=True):
+            tokens: list[list[int]] = self.processor.tokenizer(
+                [f" {c}" for c in options], add_special_tokens=False
+            )["input_ids"]
+            longest = max(map(len, tokens))
             with torch.inference_mode():
-                rows = [[*prompt, *word] for word in words]
-                logits, _, _ = self.read(encoded, [place] * len(rows), rows, longest + 1)
-                log_p = logits.float().log_softmax(-1).double()  # [choices, longest + 1, V]
-            ranked.append(
+                rows = [[*prompt, *ids] for ids in tokens]
+                logits, _, _ = self._prefill(encoded, [image] * len(rows), rows, longest + 1)
+                log_probs = logits.float().log_softmax(-1).double()  # [C, longest + 1, vocabulary]
+            # Rows are padded on the left: a choice of n tokens is predicted by the last n + 1
+            # positions but one.
+            scores.append(
                 [
-                    sum(float(row[at - len(word) - 1, token]) for at, token in enumerate(word))
-                    for row, word in zip(log_p, words, strict=True)
+                    sum(float(row[i - len(ids) - 1, token]) for i, token in enumerate(ids))
+                    for row, ids in zip(log_probs, tokens, strict=True)
                 ]
             )
-        return ranked
+        return scores
 
     def record(self) -> dict[str, Any]:
+        """Return the checkpoint, the prompt and the way of decoding."""
         longest = self.checkpoint.max_new_tokens
         return {
             **describe(self.checkpoint, self.model),
@@ -234,17 +136,155 @@ class ImagePrompted(VQAModel):
             "decoding": f"greedy, at most {longest} tokens, answer: {self.checkpoint.answer}",
         }
 
+    def build_prompts(self, questions: Sequence[str], num_image_tokens: int) -> list[list[int]]:
+        """Put the questions into the checkpoint's prompt and tokenize them."""
+        prompts = [self.checkpoint.prompt.format(question=question) for question in questions]
+        return self.tokenize_prompts(prompts, num_image_tokens)
 
-def _shared_start(prompts: Sequence[Sequence[int]], image: int, keep: int) -> int:
-    """How many tokens all prompts begin with alike, the picture's among them.
+    def extract_answer(self, text: str) -> str:
+        """Return all of the generated text, or its last word without punctuation."""
+        if self.checkpoint.answer == "whole":
+            return text
+        words = text.split()
+        return words[-1].strip(string.punctuation) if words else ""
 
-    0 if a prompt goes on to more of the picture behind that; at least `keep` tokens stay outside.
+    def _generate(
+        self, encoded: Tensor, image_index: Sequence[int], prompts: Sequence[Sequence[int]]
+    ) -> list[tuple[list[int], float]]:
+        """Continue each prompt greedily.
+
+        Args:
+            encoded: [N, T, W], the image tokens.
+            image_index: each prompt's image.
+            prompts: B prompts' token ids.
+
+        Returns:
+            For each prompt the new tokens and their probability.
+        """
+        logits, cache, mask = self._prefill(encoded, image_index, prompts)
+
+        def decode_step(input_ids: Tensor) -> Tensor:
+            nonlocal cache, mask
+            position_ids = mask.sum(1, keepdim=True)  # [B, 1]
+            mask = torch.cat([mask, mask.new_ones(len(input_ids), 1)], dim=1)
+            embeds = self.decoder.get_input_embeddings()(input_ids)  # [B, 1, W]
+            output = self._forward(embeds, mask, position_ids, cache)
+            cache = output.past_key_values
+            last: Tensor = output.logits[:, -1]
+            return last
+
+        ends = end_tokens_of(self.decoder)
+        return greedy(logits[:, -1], decode_step, ends, self.checkpoint.max_new_tokens)
+
+    def _prefill(
+        self,
+        encoded: Tensor,
+        image_index: Sequence[int],
+        prompts: Sequence[Sequence[int]],
+        logits_to_keep: int = 1,
+    ) -> tuple[Tensor, Cache, Tensor]:
+        """Run the prompts through the language model, their common prefix once per image.
+
+        Args:
+            encoded: [N, T, W], the image tokens.
+            image_index: each prompt's image.
+            prompts: B prompts' token ids.
+            logits_to_keep: K, the number of last positions whose logits are returned.
+
+        Returns:
+            Logits [B, K, vocabulary], the KV cache, and the mask [B, L] of its positions: the
+            common prefix, padding, the rest of each prompt.
+        """
+        prefix = _shared_prefix_length(prompts, self.model.config.image_token_id, logits_to_keep)
+        cache = None
+        if prefix:
+            images = sorted(set(image_index))
+            embeds, mask = self._embed(encoded, images, [prompts[0][:prefix]] * len(images))
+            cache = self._forward(embeds, mask, mask.cumsum(1) - 1, None).past_key_values
+            position = {image: i for i, image in enumerate(images)}
+            # Indices on the CPU: layers, and so their keys, may be on several GPUs.
+            cache.batch_select_indices(torch.tensor([position[image] for image in image_index]))
+        embeds, mask = self._embed(encoded, image_index, [prompt[prefix:] for prompt in prompts])
+        mask = torch.cat([mask.new_ones(len(mask), prefix), mask], dim=1)  # [B, L]
+        position_ids = (mask.cumsum(1) - 1).clamp(min=0)[:, prefix:]
+        output = self._forward(embeds, mask, position_ids, cache, logits_to_keep)
+        return output.logits[:, -logits_to_keep:], output.past_key_values, mask
+
+    def _forward(
+        self,
+        embeds: Tensor,
+        mask: Tensor,
+        position_ids: Tensor,
+        cache: Cache | None,
+        logits_to_keep: int = 1,
+    ) -> CausalLMOutputWithPast:
+        """Run the language model on S tokens after the cached ones.
+
+        Args:
+            embeds: [B, S, W].
+            mask: [B, cached + S], nonzero where positions aren't padding.
+            position_ids: [B, S].
+            cache: the KV cache of the positions before; None: there are none.
+            logits_to_keep: the number of last positions whose logits are needed.
+        """
+        return self.decoder(
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            position_ids=position_ids,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=logits_to_keep,
+        )
+
+    def _embed(
+        self, encoded: Tensor, image_index: Sequence[int], prompts: Sequence[Sequence[int]]
+    ) -> tuple[Tensor, Tensor]:
+        """Embed prompts, padded on the left, with the image tokens at their placeholders.
+
+        Args:
+            encoded: [N, T, W], the image tokens.
+            image_index: each prompt's image.
+            prompts: B prompts' token ids.
+
+        Returns:
+            Embeddings [B, L, W] and mask [B, L], on the device of the word embeddings, which may be
+            another one than the images'.
+        """
+        longest = max(map(len, prompts))
+        image_token = self.model.config.image_token_id
+        pad = int(image_token == 0)  # masked: any token but the image's will do
+        input_ids = torch.tensor(
+            [[pad] * (longest - len(p)) + list(p) for p in prompts], device=self.device
+        )
+        embeds = self.decoder.get_input_embeddings()(input_ids)  # [B, L, W]
+        mask = torch.tensor(
+            [[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=embeds.device
+        )
+        if any(image_token in p for p in prompts):
+            images = encoded[torch.as_tensor(image_index)].to(embeds)  # [B, T, W]
+            placeholders = (input_ids == image_token).to(embeds.device)
+            embeds = embeds.masked_scatter(placeholders[..., None], images)
+        return embeds, mask
+
+
+def _shared_prefix_length(
+    prompts: Sequence[Sequence[int]], image_token: int, logits_to_keep: int
+) -> int:
+    """Return how many tokens all prompts begin with, the image's tokens included.
+
+    Args:
+        prompts: token ids.
+        image_token: the id of the image's placeholders.
+        logits_to_keep: so many tokens of each prompt stay out of the prefix.
+
+    Returns:
+        The length, or 0 if a prompt has more image tokens after it.
     """
-    least = min(map(len, prompts)) - keep
+    limit = min(map(len, prompts)) - logits_to_keep
     first = prompts[0]
-    common = 0
-    while common < least and all(prompt[common] == first[common] for prompt in prompts):
-        common += 1
-    if common <= 0 or any(image in prompt[common:] for prompt in prompts):
+    length = 0
+    while length < limit and all(prompt[length] == first[length] for prompt in prompts):
+        length += 1
+    if length <= 0 or any(image_token in prompt[length:] for prompt in prompts):
         return 0
-    return common
+    return length

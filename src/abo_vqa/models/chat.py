@@ -1,72 +1,134 @@
-"""Any image-text-to-text chat model of transformers: SmolVLM, Qwen-VL, Idefics and their kin."""
+"""Any image-text-to-text chat model of transformers: SmolVLM, Qwen-VL, Idefics and others."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.models.base import Answer, VQAModel, longest
-from abo_vqa.models.decoding import end_tokens, until
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from abo_vqa.models.base import Answer, PretrainedVQAModel, max_token_count
+from abo_vqa.models.decoding import end_tokens_of, truncate
 from abo_vqa.models.loading import describe, load_pretrained, load_processor
 from abo_vqa.models.pixels import pixel_dtype
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from transformers import BatchFeature
 
     from abo_vqa.config import CheckpointConfig, ComputeConfig
 
 
-class Chat(VQAModel):
-    """A user's message with the picture and the prompt, in the checkpoint's own chat template."""
-
-    def __init__(
-        self, model: Any, processor: Any, checkpoint: CheckpointConfig, device: Any
-    ) -> None:
-        self.model = model
-        self.processor = processor
-        self.checkpoint = checkpoint
-        self.device = device
+class Chat(PretrainedVQAModel):
+    """A user's message with the image and the prompt, in the checkpoint's own chat template."""
 
     @classmethod
     def load(cls, checkpoint: CheckpointConfig, compute: ComputeConfig) -> Chat:
-        from transformers import AutoModelForImageTextToText, AutoProcessor
+        """Load the weights and the processor.
 
+        Args:
+            checkpoint: the checkpoint's settings.
+            compute: the device and the default dtype.
+
+        Returns:
+            The model in evaluation mode.
+
+        Raises:
+            UserError: they can't be loaded.
+        """
         model, device = load_pretrained(AutoModelForImageTextToText, checkpoint, compute)
         processor = load_processor(AutoProcessor, checkpoint)
         processor.tokenizer.padding_side = "left"  # an answer continues its prompt
         return cls(model, processor, checkpoint, device)
 
-    def see(self, prepared: Sequence[Image]) -> list[Image]:
-        """The pictures: how a chat model lays one out in its prompt is its own affair."""
-        return list(prepared)
+    def encode(self, pixel_values: Sequence[Image]) -> list[Image]:
+        """Return the images as they are: each chat model lays them out in its prompt in its way."""
+        return list(pixel_values)
 
     def text_lengths(
         self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
     ) -> tuple[list[int], int | None]:
-        """Without the picture, whose tokens depend on its size: a text that fits may just not."""
-        tokenizer = self.processor.tokenizer
-        texts = [self.checkpoint.prompt.format(question=question) for question in questions]
-        lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
-        if choices is None:
-            said = [self.checkpoint.max_new_tokens] * len(lengths)
-        else:
-            said = [longest(tokenizer, [f" {c}" for c in options]) for options in choices]
-        room = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        return [text + more for text, more in zip(lengths, said, strict=True)], room
+        """Count the tokens of the prompt and the answer.
 
-    def inputs(self, encoded: Any, which: Sequence[int], questions: Sequence[str]) -> Any:
-        """Padded model inputs of one message a row."""
+        The image's tokens depend on its size and aren't counted, so a text of nearly the maximum
+        length may still be too long.
+        """
+        tokenizer = self.processor.tokenizer
+        prompts = [self.checkpoint.prompt.format(question=question) for question in questions]
+        lengths = [len(ids) for ids in tokenizer(prompts)["input_ids"]]
+        if choices is None:
+            answers = [self.checkpoint.max_new_tokens] * len(lengths)
+        else:
+            answers = [
+                max_token_count(tokenizer, [f" {c}" for c in options]) for options in choices
+            ]
+        maximum = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return [prompt + answer for prompt, answer in zip(lengths, answers, strict=True)], maximum
+
+    def predict_answers(
+        self, encoded: Sequence[Image], image_index: Sequence[int], questions: Sequence[str]
+    ) -> list[Answer]:
+        """Answer greedily, with transformers' `generate`."""
+        inputs = self.build_inputs(encoded, image_index, questions)
+        with torch.inference_mode():
+            output = self.model.generate(
+                **inputs,
+                do_sample=False,
+                max_new_tokens=self.checkpoint.max_new_tokens,
+                return_dict_in_generate=True,
+                output_logits=True,
+            )
+        new_tokens = output.sequences[:, inputs["input_ids"].shape[1] :]  # [B, A]
+        log_probs = torch.stack(output.logits, dim=1).float().log_softmax(-1)  # [B, A, vocabulary]
+        log_probs = log_probs.gather(2, new_tokens[..., None])[..., 0].double()  # [B, A]
+        end_tokens = end_tokens_of(self.model)
+        answers = []
+        for row, log_prob in zip(new_tokens.tolist(), log_probs, strict=True):
+            ids = truncate(row, end_tokens)
+            text = self.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+            answers.append(Answer(text, float(log_prob[: len(ids) + 1].sum().exp())))
+        return answers
+
+    def score_choices(
+        self,
+        encoded: Sequence[Image],
+        image_index: Sequence[int],
+        questions: Sequence[str],
+        choices: Sequence[Sequence[str]],
+    ) -> list[list[float]]:
+        """Sum the log-probabilities of each choice's tokens after the prompt, without an end."""
+        return [
+            self._log_likelihoods(self.build_inputs(encoded, [image], [question]), options)
+            for image, question, options in zip(image_index, questions, choices, strict=True)
+        ]
+
+    def build_inputs(
+        self, encoded: Sequence[Image], image_index: Sequence[int], questions: Sequence[str]
+    ) -> BatchFeature:
+        """Build the model's inputs, padded on the left.
+
+        Args:
+            encoded: N images.
+            image_index: each question's image.
+            questions: B questions.
+
+        Returns:
+            The processor's output for B messages: `input_ids` [B, L], `attention_mask` [B, L],
+            `pixel_values` and whatever else the model takes.
+        """
         chats = [
             [
                 {
                     "role": "user",
                     "content": [
-                        {"type": "image", "image": encoded[place]},
+                        {"type": "image", "image": encoded[image]},
                         {"type": "text", "text": self.checkpoint.prompt.format(question=question)},
                     ],
                 }
             ]
-            for place, question in zip(which, questions, strict=True)
+            for image, question in zip(image_index, questions, strict=True)
         ]
         return self.processor.apply_chat_template(
             chats,
@@ -77,66 +139,36 @@ class Chat(VQAModel):
             padding=True,
         ).to(self.device, pixel_dtype(self.model))
 
-    def answer_encoded(
-        self, encoded: Any, which: Sequence[int], questions: Sequence[str]
-    ) -> list[Answer]:
-        import torch
+    def _log_likelihoods(self, inputs: BatchFeature, choices: Sequence[str]) -> list[float]:
+        """Compute the log-probabilities that a prompt continues with each of the choices.
 
-        inputs = self.inputs(encoded, which, questions)
-        with torch.inference_mode():
-            out = self.model.generate(
-                **inputs,
-                do_sample=False,
-                max_new_tokens=self.checkpoint.max_new_tokens,
-                return_dict_in_generate=True,
-                output_logits=True,
-            )
-        said = out.sequences[:, inputs["input_ids"].shape[1] :]  # [B, answer]
-        scores = torch.stack(out.logits, dim=1).float().log_softmax(-1)  # [B, answer, V]
-        chosen = scores.gather(2, said[..., None])[..., 0].double()  # [B, answer]
-        ends = end_tokens(self.model)
-        answers = []
-        for ids, log_p in zip(said.tolist(), chosen, strict=True):
-            words = until(ids, ends)
-            text = self.processor.tokenizer.decode(words, skip_special_tokens=True).strip()
-            answers.append(Answer(text, float(log_p[: len(words) + 1].sum().exp())))
-        return answers
+        Args:
+            inputs: the inputs of one prompt of L tokens, see `build_inputs`.
+            choices: C possible answers.
 
-    def rank_encoded(
-        self,
-        encoded: Any,
-        which: Sequence[int],
-        questions: Sequence[str],
-        choices: Sequence[Sequence[str]],
-    ) -> list[list[float]]:
-        """Sum of the log-probabilities of a choice's tokens after the prompt, without an end."""
-        return [
-            self.log_likelihoods(self.inputs(encoded, [place], [question]), options)
-            for place, question, options in zip(which, questions, choices, strict=True)
-        ]
-
-    def log_likelihoods(self, inputs: Any, choices: Sequence[str]) -> list[float]:
-        """Log-probability that one prompt's inputs go on with each of the choices."""
-        import torch
-        from torch.nn.utils.rnn import pad_sequence
-
-        spelled = self.processor.tokenizer([f" {c}" for c in choices], add_special_tokens=False)
-        words = [torch.tensor(ids) for ids in spelled["input_ids"]]
-        said = pad_sequence(words, batch_first=True).to(self.device)  # [C, A], padded behind
+        Returns:
+            C log-probabilities.
+        """
+        tokens = self.processor.tokenizer([f" {c}" for c in choices], add_special_tokens=False)
+        answers = [torch.tensor(ids) for ids in tokens["input_ids"]]
+        padded = pad_sequence(answers, batch_first=True).to(self.device)  # [C, A], on the right
         length, count = inputs["input_ids"].shape[1], len(choices)
         batch = {}
         for name, value in inputs.items():
             batch[name] = value.repeat(count, *[1] * (value.ndim - 1))
-            if value.shape == inputs["input_ids"].shape:  # something for each token
-                fill = {"input_ids": said, "attention_mask": torch.ones_like(said)}
-                more = fill.get(name, torch.zeros_like(said))
-                batch[name] = torch.cat([batch[name], more], dim=1)
+            if value.shape == inputs["input_ids"].shape:  # one value per token
+                appended = {"input_ids": padded, "attention_mask": torch.ones_like(padded)}
+                more = appended.get(name, torch.zeros_like(padded))
+                batch[name] = torch.cat([batch[name], more], dim=1)  # [C, L + A]
         with torch.inference_mode():
-            logits = self.model(**batch).logits[:, length - 1 : -1]  # [C, A, V]
-        log_p = logits.float().log_softmax(-1).gather(2, said[..., None])[..., 0].double()
-        return [float(row[: len(word)].sum()) for row, word in zip(log_p, words, strict=True)]
+            logits = self.model(**batch).logits[:, length - 1 : -1]  # [C, A, vocabulary]
+        log_probs = logits.float().log_softmax(-1).gather(2, padded[..., None])[..., 0].double()
+        return [
+            float(row[: len(answer)].sum()) for row, answer in zip(log_probs, answers, strict=True)
+        ]
 
     def record(self) -> dict[str, Any]:
+        """Return the checkpoint, the prompt and the way of decoding."""
         return {
             **describe(self.checkpoint, self.model),
             "prompt": self.checkpoint.prompt,

@@ -1,62 +1,79 @@
-"""Greedy decoding as long as needed, with the probability of what was said."""
+"""Greedy decoding that also gives the probability of what was decoded.
+
+Its own loop instead of `generate` of transformers: it drives any decode step, among them the one
+that shares an image's KV cache between its questions and the one with BLIP's masks, and it sums the
+probabilities without keeping the logits of all steps (docs/benchmarks.md, "Baselines").
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
-    import torch
+    from transformers import PreTrainedModel
 
-_Step = Callable[["torch.Tensor"], "torch.Tensor"]
-"""Takes the last tokens [B, 1], gives the next logits [B, V]."""
+_Step = Callable[[Tensor], Tensor]
+"""The last tokens [B, 1] → the next logits [B, vocabulary]."""
 
 
 def greedy(
-    logits: torch.Tensor, step: _Step, ends: Collection[int], longest: int
+    logits: Tensor, step: _Step, end_tokens: Collection[int], max_new_tokens: int
 ) -> list[tuple[list[int], float]]:
-    """Take the most probable token until every row has ended.
+    """Take the most probable token until all rows have ended.
 
     Args:
-        logits: [B, V], for the first token.
-        step: the model, which remembers what it was given.
-        ends: tokens that end an answer.
-        longest: tokens at most, the end token included.
-    Returns:
-        For each row its tokens without the end token, and their joint probability (the end
-        token's included): what the model gives to saying just that.
-    """
-    import torch
+        logits: [B, vocabulary], for the first token.
+        step: the model, with its KV cache.
+        end_tokens: the tokens that end an answer.
+        max_new_tokens: maximum number of tokens, the end token included.
 
-    end = torch.tensor(sorted(ends), dtype=torch.long, device=logits.device)
-    filler = min(ends, default=0)  # behind an end, where nobody looks
-    rows = len(logits)
-    ended = torch.zeros(rows, dtype=torch.bool, device=logits.device)
-    total = torch.zeros(rows, dtype=torch.float64, device=logits.device)
-    said = []
-    for count in range(1, longest + 1):
+    Returns:
+        For each row its tokens without the end token, and their joint probability, the end token
+        included: the probability of this answer and no other.
+    """
+    ends = torch.tensor(sorted(end_tokens), dtype=torch.long, device=logits.device)
+    filler = min(end_tokens, default=0)  # after an end token; never used
+    batch = len(logits)
+    finished = torch.zeros(batch, dtype=torch.bool, device=logits.device)
+    log_prob = torch.zeros(batch, dtype=torch.float64, device=logits.device)
+    decoded = []  # for each step, the tokens [B]
+    for count in range(1, max_new_tokens + 1):
         best, token = logits.float().log_softmax(-1).max(-1)  # [B], [B]
-        total += torch.where(ended, 0.0, best.double())
-        said.append(torch.where(ended, filler, token))
-        ended |= torch.isin(token, end)
-        if count == longest or bool(ended.all()):
+        log_prob += torch.where(finished, 0.0, best.double())
+        decoded.append(torch.where(finished, filler, token))
+        finished |= torch.isin(token, ends)
+        if count == max_new_tokens or bool(finished.all()):
             break
         logits = step(token[:, None])
-    tokens = torch.stack(said, dim=1).tolist()  # [B, answer]
-    return [(until(row, ends), p) for row, p in zip(tokens, total.exp().tolist(), strict=True)]
+    rows = torch.stack(decoded, dim=1).tolist()  # [B, tokens]
+    return [
+        (truncate(row, end_tokens), probability)
+        for row, probability in zip(rows, log_prob.exp().tolist(), strict=True)
+    ]
 
 
-def until(tokens: Sequence[int], ends: Collection[int]) -> list[int]:
-    """Tokens up to the first end token."""
-    return list(tokens[: next((i for i, t in enumerate(tokens) if t in ends), len(tokens))])
+def truncate(tokens: Sequence[int], end_tokens: Collection[int]) -> list[int]:
+    """Return the tokens before the first end token."""
+    end = next((i for i, token in enumerate(tokens) if token in end_tokens), len(tokens))
+    return list(tokens[:end])
 
 
-def end_tokens(model: Any) -> set[int]:
-    """The end tokens, one or several, of a model's generation settings or else its language
-    model's: a repository without generation_config.json leaves them out of the former."""
-    found = model.generation_config.eos_token_id
-    if found is None:
-        found = model.config.get_text_config().eos_token_id
-    if found is None:
+def end_tokens_of(model: PreTrainedModel) -> set[int]:
+    """Return the tokens that end a model's answers.
+
+    They are in the generation settings or, for a repository without generation_config.json, in the
+    language model's configuration.
+
+    Args:
+        model: a generative model of transformers.
+    """
+    tokens = model.generation_config.eos_token_id
+    if tokens is None:
+        tokens = model.config.get_text_config().eos_token_id
+    if tokens is None:
         return set()
-    return {found} if isinstance(found, int) else set(found)
+    return {tokens} if isinstance(tokens, int) else set(tokens)

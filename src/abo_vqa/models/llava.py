@@ -3,46 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from abo_vqa.models.causal import ImagePrompted
+import torch
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+from abo_vqa.models.causal import CausalVQAModel
 from abo_vqa.models.loading import load_pretrained, load_processor
 
 if TYPE_CHECKING:
-    import torch
-
     from abo_vqa.config import CheckpointConfig, ComputeConfig
 
 
-class Llava(ImagePrompted):
-    """CLIP's vision tower → projector → image tokens where the prompt says <image>."""
+class Llava(CausalVQAModel):
+    """CLIP's vision tower, a projector, and image tokens where the prompt has <image>."""
 
     @classmethod
     def load(cls, checkpoint: CheckpointConfig, compute: ComputeConfig) -> Llava:
-        from transformers import LlavaForConditionalGeneration, LlavaProcessor
+        """Load the weights and the processor.
 
+        Args:
+            checkpoint: the checkpoint's settings.
+            compute: the device and the default dtype.
+
+        Returns:
+            The model in evaluation mode.
+
+        Raises:
+            UserError: they can't be loaded.
+        """
         model, device = load_pretrained(LlavaForConditionalGeneration, checkpoint, compute)
         return cls(model, load_processor(LlavaProcessor, checkpoint), checkpoint, device)
 
     @property
-    def decoder(self) -> Any:
+    def decoder(self) -> LlavaForConditionalGeneration:
+        """The whole model: without pixel values it is its language model."""
         return self.model
 
-    def image_tokens(self, pixels: torch.Tensor) -> torch.Tensor:
-        import torch
-
-        return torch.stack(list(self.model.get_image_features(pixels).pooler_output))
-
     @property
-    def picture_tokens(self) -> int:
+    def num_image_tokens(self) -> int:
+        """The patches, with the class token or, as in the study, without it."""
         vision = self.model.config.vision_config
         patches: int = (vision.image_size // vision.patch_size) ** 2
         # "default" leaves the class token out.
         return patches + int(self.model.config.vision_feature_select_strategy == "full")
 
-    def prompt_tokens(self, prompts: Sequence[str], count: int) -> list[list[int]]:
-        """Each image token of the prompt stands for all tokens of the picture."""
-        image = self.processor.image_token
-        expanded = [prompt.replace(image, image * count) for prompt in prompts]
+    def image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Return the projected patches [N, T, W] for pixel values [N, 3, side, side]."""
+        return torch.stack(list(self.model.get_image_features(pixel_values).pooler_output))
+
+    def tokenize_prompts(self, prompts: Sequence[str], num_image_tokens: int) -> list[list[int]]:
+        """Tokenize prompts whose image token is repeated for each token of the image."""
+        image_token = self.processor.image_token
+        expanded = [p.replace(image_token, image_token * num_image_tokens) for p in prompts]
         tokens: list[list[int]] = self.processor.tokenizer(expanded)["input_ids"]
         return tokens

@@ -87,13 +87,13 @@ def load_pretrained(
     checkpoint: CheckpointConfig,
     compute: ComputeConfig,
     dtype: torch.dtype | None = None,
-    smaller: Collection[str] = VQAModel.smaller,
+    supported_settings: Collection[str] = VQAModel.supported_settings,
 ) -> tuple[Any, Any]:
     """Load weights with `loader.from_pretrained`, in evaluation mode on their device.
 
     Args:
         dtype: of the weights, whatever the settings say.
-        smaller: see `VQAModel.smaller`.
+        memory_settings: see `VQAModel.supported_settings`.
     Returns:
         The model, and the device its inputs go to.
     Raises:
@@ -102,7 +102,7 @@ def load_pretrained(
     """
     quiet()
     options, device = load_options(checkpoint, compute, dtype)
-    model = load_whole(loader, checkpoint, device, options, smaller=smaller)
+    model = load_whole(loader, checkpoint, device, options, supported_settings=supported_settings)
     return model.eval().requires_grad_(False), device
 
 
@@ -112,7 +112,7 @@ def load_whole(
     device: torch.device,
     options: dict[str, Any],
     optional: Collection[str] = (),
-    smaller: Collection[str] = VQAModel.smaller,
+    supported_settings: Collection[str] = VQAModel.supported_settings,
 ) -> Any:
     """`loader.from_pretrained`, refusing to go on with weights that aren't there.
 
@@ -120,14 +120,14 @@ def load_whole(
         device: where the weights go, unless `options` spread them.
         options: further arguments of `from_pretrained`.
         optional: modules that nothing here uses, whose weights may be missing.
-        smaller: see `VQAModel.smaller`.
+        memory_settings: see `VQAModel.supported_settings`.
     Raises:
         UserError: see `load_pretrained`.
     """
     path = checkpoint.path
     require_room(path, checkpoint.revision)
     options = {**options, **hub_options(path)}
-    advice = too_large(checkpoint, device, options["dtype"], smaller)
+    advice = too_large(checkpoint, device, options["dtype"], supported_settings)
     with refusals(checkpoint, advice):
         require_memory(loader, checkpoint, device, options, advice)
         model, found = loader.from_pretrained(path, output_loading_info=True, **options)
@@ -184,11 +184,14 @@ def require_memory(
 
 
 def too_large(
-    checkpoint: CheckpointConfig, device: torch.device, dtype: torch.dtype, smaller: Collection[str]
+    checkpoint: CheckpointConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    supported_settings: Collection[str],
 ) -> str:
     """What to do about weights that don't fit into a device's memory."""
     return remedy(
-        smaller,
+        supported_settings,
         "this model",
         cuda=device.type == "cuda",
         dtype=str(dtype).removeprefix("torch."),

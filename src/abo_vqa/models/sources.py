@@ -90,18 +90,18 @@ class PictureFiles:
             except ImageError as error:
                 errors[path] = error.reason
                 continue
-            if fault := model.picture_fault(image):
+            if fault := model.image_error(image):
                 errors[path] = fault
             else:
                 images[path] = image
-        values = model.prepare(list(images.values())) if images else []
+        values = model.preprocess(list(images.values())) if images else []
         return PictureBatch(values, {path: at for at, path in enumerate(images)}, errors)
 
     def part(self, loaded: PictureBatch, paths: Sequence[str]) -> PictureBatch:
         return loaded.only(paths)
 
     def encode(self, model: VQAModel, loaded: PictureBatch) -> PictureBatch:
-        values = model.see(loaded.values) if loaded.place else []
+        values = model.encode(loaded.values) if loaded.place else []
         return PictureBatch(values, loaded.place, loaded.errors)
 
 
@@ -142,7 +142,7 @@ class Encoder:
         """A block's pictures, all at once if memory allows.
 
         Args:
-            loaded: them as `PictureFiles.load` gives them; None where memory was short for two blocks.
+            loaded: as `PictureFiles.load` gives them; None where memory was short for two blocks.
         Raises:
             UserError: memory isn't enough for one picture.
         """
@@ -173,7 +173,7 @@ class Encoder:
         """Take half as many pictures at a time as didn't fit."""
         if size == 1:
             raise UserError(
-                f"out of memory with a single picture. {self.model.remedy(self.weights)} "
+                f"out of memory with a single picture. {self.model.memory_advice(self.weights)} "
                 "What is finished is kept."
             )
         self.limit = (size + 1) // 2

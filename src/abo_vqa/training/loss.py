@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.models.blip.attention import answer_logits, read_questions
+from abo_vqa.models.blip.attention import answer_logits, encode_questions
 from abo_vqa.training.batches import IGNORED, Batch
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def summed_loss(blip: Any, batch: Batch) -> Tensor:
     import torch.nn.functional as F
 
     pictures = seen(blip, batch.pictures)
-    states = read_questions(blip.text_encoder, batch.questions, batch.mask, pictures, batch.which)
+    states = encode_questions(blip.text_encoder, batch.questions, batch.mask, pictures, batch.which)
     logits = answer_logits(blip.text_decoder, batch.inputs, states, batch.mask)  # [B, A, V]
     return F.cross_entropy(
         logits.flatten(0, 1).float(), batch.labels.flatten(),

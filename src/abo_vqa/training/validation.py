@@ -111,5 +111,5 @@ class Validator:
         loss = float(summed_loss(self.blip.model, batch))
         pictures = seen(self.blip.model, batch.pictures)
         asked = [self.questions[i] for i in rows]
-        said = self.blip.answer_encoded(pictures, batch.which.tolist(), asked)
+        said = self.blip.predict_answers(pictures, batch.which.tolist(), asked)
         return loss, [answer.text for answer in said]

@@ -44,12 +44,12 @@ def test_half_precision_is_within_its_bound(look, capability):
 
 
 def test_a_card_that_sees_another_picture_is_a_problem(look, gpu, monkeypatch):
-    see = Blip.see
+    see = Blip.encode
 
     def wrong(self, prepared):
         return see(self, prepared.flip(-1) if self.device.type == "cuda" else prepared)
 
-    monkeypatch.setattr(Blip, "see", wrong)
+    monkeypatch.setattr(Blip, "encode", wrong)
     found = tried(look, "blip", compute=GPU)
     assert found.state == "problem"
     assert found.numbers["encoding_difference"] > 0.01
@@ -57,20 +57,20 @@ def test_a_card_that_sees_another_picture_is_a_problem(look, gpu, monkeypatch):
 
 
 def test_a_card_that_gives_no_numbers_is_a_problem(look, gpu, monkeypatch):
-    see = Blip.see
-    monkeypatch.setattr(Blip, "see", lambda self, prepared: see(self, prepared) * float("nan"))
+    see = Blip.encode
+    monkeypatch.setattr(Blip, "encode", lambda self, prepared: see(self, prepared) * float("nan"))
     found = tried(look, "blip", compute=GPU)
     assert found.state == "problem"
     assert "isn't finite" in found.found
 
 
 def test_wrong_answers_from_a_right_encoding_are_a_problem(look, gpu, monkeypatch):
-    rank = Vilt.rank_encoded
+    rank = Vilt.score_choices
 
     def wrong(self, *given):
         return [[s - (self.device.type == "cuda") for s in row] for row in rank(self, *given)]
 
-    monkeypatch.setattr(Vilt, "rank_encoded", wrong)
+    monkeypatch.setattr(Vilt, "score_choices", wrong)
     assert tried(look, "vilt", compute=GPU).state == "problem"
 
 

@@ -140,7 +140,7 @@ def attempt(name: str, config: Config, seen: Image, device: torch.device | None)
     loaded = time.perf_counter()
     answer = model.answer([seen], [_QUESTION])[0]
     answered = time.perf_counter()
-    encoded = flat(model.encode([seen]))
+    encoded = flat(model.encode_images([seen]))
     parts = list(vars(model)["model"].parameters())
     trial = Trial(
         answer,

@@ -143,9 +143,9 @@ def prepare(config: Config, seen: Image, folder: Path) -> Trainer:
         [(path, question, answer) for question, answer in ROWS],
         columns=["image_path", "question", "answer"],
     )
-    prepared = blip.prepare([seen])
+    prepared = blip.preprocess([seen])
     live = reaches_vision(matched)
-    vectors = prepared.to(blip.device) if live else blip.see(prepared).clone()
+    vectors = prepared.to(blip.device) if live else blip.encode(prepared).clone()
     text = blip.model.config.text_config
     examples = Examples(
         table,

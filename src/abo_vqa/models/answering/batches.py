@@ -169,7 +169,7 @@ class _Part:
     def once(self, rows: pd.DataFrame, encoded: PictureBatch) -> list[Answer]:
         paths, questions = rows["image_path"].tolist(), rows["question"].tolist()
         # A row that can't be answered costs itself, never its batch.
-        faults = self.model.faults(questions)
+        faults = self.model.question_errors(questions)
         answers = [
             Answer("", None, encoded.errors.get(path, "") or fault)
             for path, fault in zip(paths, faults, strict=True)
@@ -177,7 +177,7 @@ class _Part:
         good = [i for i, answer in enumerate(answers) if not answer.error]
         if good:
             which = [encoded.place[paths[i]] for i in good]
-            said = self.model.answer_encoded(encoded.values, which, [questions[i] for i in good])
+            said = self.model.predict_answers(encoded.values, which, [questions[i] for i in good])
             for i, answer in zip(good, said, strict=True):
                 answers[i] = answer
         return answers

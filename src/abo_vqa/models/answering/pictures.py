@@ -25,7 +25,7 @@ def pictures_for(
     if name == "blip" and (store := fitting_store(config)):
         return store
     files = PictureFiles(stack.enter_context(open_archive(config.data.raw)).image)
-    if model.groups_by == "question":
+    if model.batch_by == "question":
         return PictureCache(files, rows["image_path"].tolist(), block=64)
     return files
 

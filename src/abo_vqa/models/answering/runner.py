@@ -46,7 +46,7 @@ def answer_rows(
     """
     journal = Journal(journal_folder)
     done = journal.read()
-    keys = rows["image_path" if model.groups_by == "picture" else "question"]
+    keys = rows["image_path" if model.batch_by == "image" else "question"]
     row_ids = rows["row_id"].astype(int).tolist()
     # A batch is whole or not in the journal at all, but for rows that memory wasn't enough for.
     shares = batches(keys.tolist(), size)[rank::world]
@@ -71,7 +71,7 @@ def answer_rows(
             bar.update(min(len(batch) * world, bar.total - bar.n))  # the others' may be smaller
     if failed:
         what = _unanswered(failed, halving.hopeless)
-        raise UserError(f"out of memory: {what}. {model.remedy(weights)}")
+        raise UserError(f"out of memory: {what}. {model.memory_advice(weights)}")
 
 
 def _unanswered(failed: int, hopeless: bool) -> str:

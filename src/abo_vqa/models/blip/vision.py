@@ -1,39 +1,48 @@
-"""BLIP's vision tower with the attention that torch fuses.
+"""BLIP's vision tower with torch's fused attention.
 
-transformers' BLIP writes out every attention's scores, [P, H, T, T]: at 577 tokens a quarter of the
-tower's time on a CPU goes into moving them. The layers here are the library's own modules, LoRA's
-in their place included; only the product of queries, keys and values is torch's fused one, which
-gives the same numbers up to rounding (`tests/models/test_blip.py`).
+transformers' BLIP materialises the scores of every attention, [N, H, T, T]: at 577 tokens, moving
+them takes a quarter of the tower's time on a CPU (docs/benchmarks.md, "Baselines"). The layers here
+are the library's own modules, LoRA layers included; only the product of queries, keys and values is
+torch's fused one, which is equal up to rounding (`tests/models/test_blip.py`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+from torch import Tensor
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from transformers.models.blip.modeling_blip import BlipAttention, BlipVisionModel
 
 
-def see(vision: Any, pixels: Tensor) -> Tensor:
-    """The output of a `BlipVisionModel`: pixels [P, 3, S, S] → states [P, T, W]."""
-    hidden = vision.embeddings(pixels)  # [P, T, W]
+def vision_forward(vision: BlipVisionModel, pixel_values: Tensor) -> Tensor:
+    """Run the vision tower.
+
+    Args:
+        vision: BLIP's `vision_model`.
+        pixel_values: [N, 3, side, side].
+
+    Returns:
+        The last hidden states [N, T, V].
+    """
+    hidden = vision.embeddings(pixel_values)  # [N, T, V]
     for layer in vision.encoder.layers:
-        hidden = hidden + _attend(layer.self_attn, layer.layer_norm1(hidden))
+        hidden = hidden + _self_attention(layer.self_attn, layer.layer_norm1(hidden))
         hidden = hidden + layer.mlp(layer.layer_norm2(hidden))
-    seen: Tensor = vision.post_layernorm(hidden)
-    return seen
+    states: Tensor = vision.post_layernorm(hidden)
+    return states
 
 
-def _attend(attention: Any, hidden: Tensor) -> Tensor:
-    """One `BlipAttention`: hidden [P, T, W] → [P, T, W]."""
-    import torch.nn.functional as F
-
-    pictures, tokens, width = hidden.shape
-    mixed = attention.qkv(hidden).view(pictures, tokens, 3, attention.num_heads, -1)
-    query, key, value = mixed.permute(2, 0, 3, 1, 4)  # each [P, H, T, D]
+def _self_attention(attention: BlipAttention, hidden: Tensor) -> Tensor:
+    """Run one attention layer: [N, T, V] → [N, T, V]."""
+    images, tokens, width = hidden.shape
+    qkv = attention.qkv(hidden).view(images, tokens, 3, attention.num_heads, -1)
+    query, key, value = qkv.permute(2, 0, 3, 1, 4)  # [N, H, T, D] each
     dropout = attention.dropout.p if attention.training else 0.0
     context = F.scaled_dot_product_attention(
         query, key, value, dropout_p=dropout, scale=attention.scale
     )
-    out: Tensor = attention.projection(context.transpose(1, 2).reshape(pictures, tokens, width))
+    out: Tensor = attention.projection(context.transpose(1, 2).reshape(images, tokens, width))
     return out

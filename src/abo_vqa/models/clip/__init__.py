@@ -1,1 +1,1 @@
-"""."""
+"""CLIP as a ranker of candidate answers."""
