@@ -15,12 +15,12 @@ from tests.support.servers.model_hub import COMMIT, ModelHub
 SOURCES = ROOT / "src"
 LOAD = f"""
 from abo_vqa.cli import speaking
-from abo_vqa.config import Checkpoint, Compute
+from abo_vqa.config import CheckpointConfig, ComputeConfig
 from abo_vqa.models.vilt import Vilt
 
 def work():
-    checkpoint = Checkpoint(path="org/model", revision="{COMMIT}")
-    Vilt.load(checkpoint, Compute(device="cpu", dtype="float32"))
+    checkpoint = CheckpointConfig(path="org/model", revision="{COMMIT}")
+    Vilt.load(checkpoint, ComputeConfig(device="cpu", dtype="float32"))
     print("loaded")
     return 0
 

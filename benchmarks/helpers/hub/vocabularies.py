@@ -16,7 +16,7 @@ from typing import Any
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
 ROOT = Path(__file__).parents[3]
-WORDS = ROOT / "src" / "abo_vqa" / "sample" / "plain_words.txt"
+WORDS = ROOT / "tools" / "sample" / "plain_words.txt"
 ANSWERS = ROOT / "conf" / "answers" / "common.txt"
 PROMPT = ("Question", "Answer")
 UNLIMITED = 1_000_000_000_000_000_019_884_624_838_656  # what the library writes for no maximum
