@@ -24,6 +24,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from abo_vqa.annotate.inputs import make_gate, read_products
+from abo_vqa.annotate.paid_run import annotate
+from abo_vqa.annotate.prompt import instruction
+from abo_vqa.annotate.tasks import make_tasks
+from abo_vqa.core.summary import no_log
+from abo_vqa.data.archive import open_archive
+from abo_vqa.remote.contract import Request
+from abo_vqa.remote.gemini import GeminiClient, request_parts
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -75,17 +84,15 @@ def project(images: int) -> Iterator[Path]:
 
 
 def ask(folder: Path, **settings: Any) -> tuple[float, float]:
-    """Ask about all products; returns seconds and processor seconds."""
+    """Annotate all products; return seconds and processor seconds."""
     from abo_vqa.annotate.inputs import make_gate, read_products
-    from abo_vqa.annotate.remote import annotate
-    from abo_vqa.core.summary import no_log
 
     config = configure(folder, annotator="gemini", **settings)
     rows, gate = read_products(), make_gate(config)
     wall, cpu = time.perf_counter(), time.process_time()
     work = annotate(config, rows, gate, no_log)
     spent = time.perf_counter() - wall, time.process_time() - cpu
-    assert all(task.complete(gate) for task in work.tasks)
+    assert all(task.is_complete for task in work.tasks)
     return spent
 
 
@@ -124,40 +131,28 @@ def rate(quota: int, windows: int) -> None:
 
 
 def bare(folder: Path, url: str, workers: int) -> float:
-    """Processor seconds of the same calls by the SDK alone, in as many threads."""
-    from google.genai import types
-
-    from abo_vqa.annotate.inputs import make_gate, read_products
-    from abo_vqa.annotate.prompt import instruction
-    from abo_vqa.annotate.tasks import make_tasks, request_for
-    from abo_vqa.data.archive import open_archive
-    from abo_vqa.remote.gemini import Gemini
-
+    """Return the processor seconds of the same calls by the SDK alone, in as many threads."""
     config = configure(folder, annotator="gemini", base_url=url)
     settings = config.generate
-    gate = make_gate(config)
     system = instruction(settings.prompt, settings.questions, settings.allow_brands)
+    tasks = make_tasks(read_products(), [], make_gate(config), config)
     with open_archive(config.data.raw) as archive:
-        calls = [
-            (request_for(task, system, b"", gate).text, archive.read(task.path))
-            for task in make_tasks(read_products(), [], gate, config)
-        ]
-    made = Gemini(KEY, settings)
-    options = made.config.model_copy(update={"system_instruction": system})
+        requests = [task.request(system, archive.read(task.path)) for task in tasks]
+    client = GeminiClient(KEY, settings)
 
-    def call(item: tuple[str, bytes]) -> None:
-        text, picture = item
-        parts = [types.Part.from_bytes(data=picture, mime_type="image/jpeg"), text]
-        answer = made.client.models.generate_content(
-            model=settings.model, contents=parts, config=options
+    def call(request: Request) -> None:
+        response = client.sdk.models.generate_content(
+            model=settings.model,
+            contents=request_parts(request),
+            config=client.request_config(request),
         )
-        assert answer.text
+        assert response.text
 
     begun = time.process_time()
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(call, calls))
+        list(pool.map(call, requests))
     spent = time.process_time() - begun
-    made.close()
+    client.close()
     return spent
 
 

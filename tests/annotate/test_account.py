@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from abo_vqa.annotate.paid_run import annotations_folder
 from abo_vqa.annotate.prompt import settings_record
-from abo_vqa.annotate.remote import journal_folder
 from abo_vqa.annotate.tasks import task_key
 from abo_vqa.cli import main
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.data.pairs import Pair
-from abo_vqa.remote.journal import Entry, Journal, read_journal
+from abo_vqa.remote.journal import AnnotationJournal, JournalEntry, read_journal
 from abo_vqa.stages.generate import run
 from tests.support.annotation import configure, make, vqa
 from tests.support.servers.gemini import GeminiServer
@@ -25,7 +25,7 @@ ACCOUNT = ("region", "billing", "402", "denied", "prepaid")
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("abo_vqa.annotate.asking.FIRST_PAUSE", 0.1)
+    monkeypatch.setattr("abo_vqa.remote.backoff.FIRST_PAUSE_S", 0.1)
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def server() -> Iterator[GeminiServer]:
         yield running
 
 
-def journal(folder: Path, **settings: Any) -> list[Entry]:
-    path = journal_folder(configure(folder, **settings).generate) / "main.jsonl"
+def journal(folder: Path, **settings: Any) -> list[JournalEntry]:
+    path = annotations_folder(configure(folder, **settings).generate) / "main.jsonl"
     return read_journal(path).entries
 
 
@@ -144,14 +144,16 @@ def test_journals_of_former_versions(here: Path, server: GeminiServer) -> None:
     config = configure(here, annotator="gemini", base_url=server.url)
     images = [(row["image_path"], task_key(row)) for row in rows]
     refused = "refused: HTTP 400 INVALID_ARGUMENT: No."
-    found = [Entry(*images[0], problem=refused, time=1.0)]
-    found.append(Entry(*images[1], (Pair("Is it red or blue?", "red"),), time=2.0))
-    found += [Entry(*image, problem=refused, time=3.0 + i) for i, image in enumerate(images[2:8])]
-    found.append(Entry(*images[8], (Pair("Is it red or blue?", "red"),), time=20.0))
+    found = [JournalEntry(*images[0], problem=refused, time=1.0)]
+    found.append(JournalEntry(*images[1], (Pair("Is it red or blue?", "red"),), time=2.0))
+    found += [
+        JournalEntry(*image, problem=refused, time=3.0 + i) for i, image in enumerate(images[2:8])
+    ]
+    found.append(JournalEntry(*images[8], (Pair("Is it red or blue?", "red"),), time=20.0))
     precondition = "refused: HTTP 400 FAILED_PRECONDITION: User location is not supported."
-    found.append(Entry(*images[9], problem=precondition, time=21.0))
-    path = journal_folder(config.generate) / "main.jsonl"
-    with Journal(path, settings_record(config.generate)) as out:
+    found.append(JournalEntry(*images[9], problem=precondition, time=21.0))
+    path = annotations_folder(config.generate) / "main.jsonl"
+    with AnnotationJournal(path, settings_record(config.generate)) as out:
         for entry in found:
             out.append(entry)
     run(config)
@@ -181,7 +183,7 @@ def test_replies_without_pairs_stop_early(
     config = configure(here, **settings)
     with pytest.raises(UserError, match=FRUITLESS[fault]) as caught:
         run(config)
-    assert "5 pictures in a row" in str(caught.value)
+    assert "5 images in a row" in str(caught.value)
     # With pairs in it a reply is worth another try at once.
     assert len(server.generated()) <= (25 if fault == "all_multi_word" else 5)
     server.script.clear()
@@ -195,7 +197,7 @@ def test_replies_without_pairs_in_the_middle(here: Path, server: GeminiServer, f
     make(here, 40)
     server.plan("*", *[""] * 12, *[fault] * 500)
     config = configure(here, annotator="gemini", base_url=server.url, concurrency=2)
-    with pytest.raises(UserError, match="5 pictures in a row"):
+    with pytest.raises(UserError, match="5 images in a row"):
         run(config)
     # Two may be on their way when the fifth comes back.
     assert len(server.generated(fault)) <= 7
@@ -214,7 +216,7 @@ def test_the_same_empty_reply_is_not_paid_for_again_and_again(
     run(configure(here, annotator=annotator, base_url=server.url, attempts=5))
     assert len(server.generated(fault)) == paid
     assert len(vqa(here)) == 24
-    assert "1 pictures got no pair: no_pairs" in capsys.readouterr().out
+    assert "1 images got no pair: no_pairs" in capsys.readouterr().err
 
 
 def test_a_small_set_says_why_it_got_nothing(
@@ -225,7 +227,7 @@ def test_a_small_set_says_why_it_got_nothing(
     with pytest.raises(UserError, match="not one of 3 images"):
         run(configure(here, annotator="gemini", base_url=server.url))
     assert len(server.generated()) == 6
-    assert "generate.max_output_tokens" in capsys.readouterr().out
+    assert "generate.max_output_tokens" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("annotator", ANNOTATORS)
@@ -276,7 +278,7 @@ def test_batch_of_a_refused_account(
     settings = {"annotator": "gemini", "base_url": server.url, "batch": True}
     config = configure(here, **settings)
     server.plan("*", *[""] * before, *[fault] * 6, *[fault] * (6 - before))
-    with pytest.raises(UserError, match="No picture is given up"):
+    with pytest.raises(UserError, match="No image is given up"):
         run(config)
     assert problems(here, **settings) == []
     assert len(server.batches) == 1

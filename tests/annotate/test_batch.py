@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from abo_vqa.annotate.batch import BatchRun
-from abo_vqa.annotate.remote import journal_folder
+from abo_vqa.annotate.batch_mode.collection import BatchCollector
+from abo_vqa.annotate.batch_mode.run import BatchRun
+from abo_vqa.annotate.paid_run import annotations_folder
 from abo_vqa.config import Config
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.remote.journal import read_journal
@@ -37,7 +38,7 @@ def test_same_table_at_half_the_price(here: Path, server: GeminiServer) -> None:
     assert vqa(here) == online
     assert server.generated() == []
     assert len(server.batches) == 3
-    entries = read_journal(journal_folder(batch(here, server).generate) / "main.jsonl").entries
+    entries = read_journal(annotations_folder(batch(here, server).generate) / "main.jsonl").entries
     full = sum(e.usage.input * 0.10 + e.usage.output * 0.40 for e in entries) / 1e6
     assert summary.metrics["cost_usd"] == pytest.approx(full / 2)
 
@@ -75,35 +76,35 @@ def test_killed_while_a_job_runs(
     """Stop at each of the moments that matter; every image is paid for once."""
     make(here, 4)
     config = batch(here, server)
-    real = BatchRun.poll
+    real = BatchRun._poll
 
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(BatchRun, "poll", die)
+    monkeypatch.setattr(BatchRun, "_poll", die)
     with pytest.raises(KeyboardInterrupt):
         run(config)
-    monkeypatch.setattr(BatchRun, "poll", real)
+    monkeypatch.setattr(BatchRun, "_poll", real)
 
     # Half way through the answers.
     appended = []
 
-    def die_at_two(self: BatchRun, *rest: object) -> object:
+    def die_at_two(self: BatchCollector, *rest: object) -> object:
         if len(appended) == 2:
             raise KeyboardInterrupt
         appended.append(1)
         return make_entry(self, *rest)  # type: ignore[arg-type]
 
-    make_entry = BatchRun.entry
-    monkeypatch.setattr(BatchRun, "entry", die_at_two)
+    make_entry = BatchCollector._entry
+    monkeypatch.setattr(BatchCollector, "_entry", die_at_two)
     with pytest.raises(KeyboardInterrupt):
         run(config)
-    monkeypatch.setattr(BatchRun, "entry", make_entry)
+    monkeypatch.setattr(BatchCollector, "_entry", make_entry)
 
     run(config)
     assert len(server.batches) == 1
     assert len(vqa(here)) == 12
-    entries = read_journal(journal_folder(config.generate) / "main.jsonl").entries
+    entries = read_journal(annotations_folder(config.generate) / "main.jsonl").entries
     assert len(entries) == len({entry.image for entry in entries}) == 4
 
 
@@ -126,7 +127,7 @@ def test_answers_for_products_that_have_changed(here: Path, server: GeminiServer
     server.batch_polls = 0
     write_balanced(here, [rows[0], rows[1] | {"color": "black"}])
     run(config)
-    entries = read_journal(journal_folder(config.generate) / "main.jsonl").entries
+    entries = read_journal(annotations_folder(config.generate) / "main.jsonl").entries
     assert len(entries) == 3
     assert len(server.batches) == 2
     assert len(vqa(here)) == 6
@@ -148,7 +149,7 @@ def test_budget(here: Path, server: GeminiServer) -> None:
     settings = {"price_input": 100.0, "price_output": 0.0}
     with pytest.raises(UserError, match=r"generate\.budget_usd"):
         run(batch(here, server, budget_usd=0.3, **settings))
-    entries = read_journal(journal_folder(batch(here, server).generate) / "main.jsonl").entries
+    entries = read_journal(annotations_folder(batch(here, server).generate) / "main.jsonl").entries
     spent = sum(entry.usage.input * 100 / 1e6 / 2 for entry in entries)
     assert 0.1 < spent <= 0.3
     run(batch(here, server, budget_usd=5.0, **settings))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from abo_vqa.annotate.remote import journal_folder
-from abo_vqa.remote.journal import by_image, read_journal
+from abo_vqa.annotate.paid_run import annotations_folder
+from abo_vqa.remote.journal import group_by_image, read_journal
 from abo_vqa.stages.generate import run
 from tests.support.annotation import configure, make, vqa
 from tests.support.servers.gemini import GeminiServer
@@ -21,7 +21,7 @@ def complete(journal: Path) -> set[str]:
     """Images that the journal has all pairs of."""
     if not journal.is_file():
         return set()
-    found = by_image(read_journal(journal).entries)
+    found = group_by_image(read_journal(journal).entries)
     return {image for (image, _), known in found.items() if sum(len(e.pairs) for e in known) >= 3}
 
 
@@ -57,7 +57,7 @@ def chaos(here: Path, images: int, kills: int, seed: int) -> None:
     with GeminiServer(rate=0.2, seed=seed, delay=0.1, slow=0.1, hang=1.2, latency=0.02) as server:
         settings = {"annotator": "gemini", "base_url": server.url, "timeout_s": 0.8}
         config = configure(here, concurrency=4, **settings)
-        journal = journal_folder(config.generate) / "shard-1-of-1.jsonl"
+        journal = annotations_folder(config.generate) / "shard-1-of-1.jsonl"
         struck = 0
         for _ in range(3 * kills):
             done, before = complete(journal), len(server.calls)

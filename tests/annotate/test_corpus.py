@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from abo_vqa.annotate import corpus
+from abo_vqa.annotate.corpus import check_corpus, image_folds
 
 
 def rows(n: int, answer: str = "") -> list[dict[str, str]]:
@@ -15,7 +15,7 @@ def rows(n: int, answer: str = "") -> list[dict[str, str]]:
 
 
 def test_counts() -> None:
-    found = corpus.check([*rows(40), rows(1)[0]], 42, 0.5)
+    found = check_corpus([*rows(40), rows(1)[0]], 42, 0.5)
     assert found["duplicate_pairs"] == 1
     assert found["unique_questions"] == 2
     assert found["unique_answers"] == 5
@@ -28,27 +28,27 @@ def test_counts() -> None:
 
 def test_blind_share_is_cross_fitted() -> None:
     """ "yes" can be told without the picture; a colour only by luck, never by memory."""
-    found = corpus.check(rows(200), 42, None)["answerable_without_picture"]
+    found = check_corpus(rows(200), 42, None)["answerable_without_picture"]
     assert 0.5 <= found["question"] < 0.75
     assert 0.5 <= found["ngram"] < 0.75
     unique = [
         {"image_path": f"{i}.jpg", "question": f"What is item {i}?", "answer": f"a{i}"}
         for i in range(50)
     ]
-    assert corpus.check(unique, 42, None)["answerable_without_picture"]["question"] == 0
-    always = corpus.check(rows(50, "red"), 42, None)
+    assert check_corpus(unique, 42, None)["answerable_without_picture"]["question"] == 0
+    always = check_corpus(rows(50, "red"), 42, None)
     assert always["answerable_without_picture"]["question"] == 1
     assert any("without the picture" in said for said in always["warnings"])
 
 
 def test_folds_keep_images_together() -> None:
     table = rows(23)
-    folds = corpus.image_folds(table, 1)
+    folds = image_folds(table, 1)
     assert sorted(i for fold in folds for i in fold) == list(range(46))
     owner = {table[i]["image_path"]: f for f, fold in enumerate(folds) for i in fold}
     assert all(owner[table[i]["image_path"]] == f for f, fold in enumerate(folds) for i in fold)
 
 
 def test_tiny_sets() -> None:
-    assert corpus.check(rows(2), 42, 0.5)["answerable_without_picture"] == {}
-    assert corpus.check([], 42, 0.5)["yes_no"]["yes_share"] is None
+    assert check_corpus(rows(2), 42, 0.5)["answerable_without_picture"] == {}
+    assert check_corpus([], 42, 0.5)["yes_no"]["yes_share"] is None

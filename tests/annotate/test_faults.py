@@ -7,15 +7,16 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
-from abo_vqa.annotate.asking import Asker
-from abo_vqa.annotate.remote import journal_folder
+from abo_vqa.annotate.paid_run import annotations_folder
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.data.archive import open_archive
-from abo_vqa.remote.journal import Entry, read_journal
+from abo_vqa.remote.backoff import backoff_seconds
+from abo_vqa.remote.journal import JournalEntry, read_journal
 from abo_vqa.remote.ledger import Ledger, Wait
 from abo_vqa.stages.generate import run
 from tests.support.annotation import KEY, configure, make, vqa, write_balanced
@@ -33,7 +34,7 @@ ANNOTATORS = ("gemini", "gemini-legacy")
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorter pauses between tries: how they grow is not what these tests are about."""
-    monkeypatch.setattr("abo_vqa.annotate.asking.FIRST_PAUSE", 0.1)
+    monkeypatch.setattr("abo_vqa.remote.backoff.FIRST_PAUSE_S", 0.1)
 
 
 @pytest.fixture
@@ -42,8 +43,8 @@ def server() -> Iterator[GeminiServer]:
         yield running
 
 
-def journal(folder: Path, **settings: Any) -> list[Entry]:
-    path = journal_folder(configure(folder, **settings).generate) / "main.jsonl"
+def journal(folder: Path, **settings: Any) -> list[JournalEntry]:
+    path = annotations_folder(configure(folder, **settings).generate) / "main.jsonl"
     return read_journal(path).entries
 
 
@@ -301,9 +302,9 @@ def test_bad_key_is_left_out(
     make(here, 3)
     run(configure(here, annotator="gemini", base_url=server.url, concurrency=1))
     assert len(vqa(here)) == 9
-    said = capsys.readouterr().out
-    assert "key number 1 is left out" in said
-    assert KEY not in said
+    printed = capsys.readouterr()
+    assert "key number 1 is left out" in printed.err
+    assert KEY not in printed.out + printed.err
 
 
 @pytest.mark.parametrize("annotator", ANNOTATORS)
@@ -349,13 +350,10 @@ def test_outage_stops_with_everything_saved(here: Path, server: GeminiServer) ->
 
 
 def test_pauses_double_up_to_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    from random import Random
-    from types import SimpleNamespace
-
-    monkeypatch.setattr("abo_vqa.annotate.asking.FIRST_PAUSE", 1.0)
-    asker: Any = SimpleNamespace(dice=Random(0))
+    monkeypatch.setattr("abo_vqa.remote.backoff.FIRST_PAUSE_S", 1.0)
+    rng = Random(0)
     for times, most in ((1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (1000, 60)):
-        drawn = [Asker.backoff(asker, times) for _ in range(200)]
+        drawn = [backoff_seconds(times, rng) for _ in range(200)]
         assert most / 2 <= min(drawn) < 0.6 * most
         assert 0.9 * most < max(drawn) <= most
 
@@ -397,7 +395,7 @@ def test_first_requests_reserve_all_they_can_cost(
 ) -> None:
     """Nothing is known of the vendor's counting yet, and all could be sent before it is."""
     make(here, 6)
-    monkeypatch.setattr("servers.gemini.PICTURE_TOKENS", 1120)
+    monkeypatch.setattr("tests.support.servers.gemini.PICTURE_TOKENS", 1120)
     settings = {"annotator": "gemini", "base_url": server.url, "price_input": 10.0}
     with pytest.raises(UserError, match=r"generate\.budget_usd"):
         run(configure(here, budget_usd=0.05, **settings))

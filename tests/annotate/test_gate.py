@@ -54,19 +54,19 @@ GATE = Gate(3)
         ("Is this a Rivington mug?", "yes", "brand_or_text"),
     ],
 )
-def test_fault(question: str, answer: str, reason: str) -> None:
-    assert GATE.fault(Pair(question, answer), MUG) == reason
+def test_reject_reasons(question: str, answer: str, reason: str) -> None:
+    assert GATE.reject_reason(Pair(question, answer), MUG) == reason
     assert not reason or reason in REASONS
 
 
 def test_brands_may_be_allowed() -> None:
     gate = Gate(3, allow_brands=True)
-    assert gate.fault(Pair("What brand is the mug?", "Rivington"), MUG) == ""
+    assert gate.reject_reason(Pair("What brand is the mug?", "Rivington"), MUG) == ""
 
 
 def test_a_brand_that_is_a_color_too() -> None:
     amber = MUG | {"brand": "Amber", "color": "amber"}
-    assert GATE.fault(Pair("What color is the mug?", "amber"), amber) == ""
+    assert GATE.reject_reason(Pair("What color is the mug?", "amber"), amber) == ""
 
 
 def test_exactly_n_distinct_pairs() -> None:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from abo_vqa.annotate.offline import COLORS, OfflineAnnotator, facts_of, noun_of, plural_of, word
+from abo_vqa.annotate.offline import (
+    COLORS,
+    OfflineAnnotator,
+    facts_of,
+    last_known_word,
+    noun_of,
+    plural_of,
+)
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.normalise import normalise
 from abo_vqa.stages.generate import run
@@ -31,9 +38,9 @@ def test_words_for_product_types(product_type: str, noun: str, answer: str) -> N
 
 
 def test_words() -> None:
-    assert word("royal blue", COLORS) == "blue"
-    assert word("Charcoal Grey", COLORS) == "gray"
-    assert word("tartan", COLORS) == ""
+    assert last_known_word("royal blue", COLORS) == "blue"
+    assert last_known_word("Charcoal Grey", COLORS) == "gray"
+    assert last_known_word("tartan", COLORS) == ""
     plurals = [plural_of(n) for n in ("shelf", "watch", "glass", "berry", "toy", "lamp")]
     assert plurals == ["shelves", "watches", "glasses", "berries", "toys", "lamps"]
 

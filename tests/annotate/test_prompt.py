@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abo_vqa.annotate.prompt import instruction, parse, user_text, yes_or_no
+from abo_vqa.annotate.prompt import instruction, user_text, yes_no_hint
+from abo_vqa.annotate.replies import parse_pairs
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.pairs import Pair, reply_schema
 
@@ -37,38 +38,38 @@ PAIR = Pair("What color is it?", "red")
     ],
 )
 def test_reading_a_reply(text: str) -> None:
-    assert parse(text) == [PAIR]
+    assert parse_pairs(text) == [PAIR]
 
 
 @pytest.mark.parametrize("text", ["", "no", "[]", "null", "3", '{"a": {"b": []}}', "{{{{"])
 def test_reply_without_pairs(text: str) -> None:
-    assert parse(text) == []
+    assert parse_pairs(text) == []
 
 
 def test_numbers_are_answers() -> None:
     text = '[{"question": "How many mugs?", "answer": 2}]'
-    assert parse(text) == [Pair("How many mugs?", "2")]
+    assert parse_pairs(text) == [Pair("How many mugs?", "2")]
 
 
 def test_commas_in_strings_stay() -> None:
     text = '[{"question": "Is it red, ] or \\",} blue?", "answer": "red",}]'
-    assert parse(text) == [Pair('Is it red, ] or ",} blue?', "red")]
+    assert parse_pairs(text) == [Pair('Is it red, ] or ",} blue?', "red")]
 
 
 def test_truth_values_are_answers() -> None:
     text = '[{"question": "Is it red?", "answer": true}, {"question": "Dry?", "answer": false}]'
-    assert [pair.answer for pair in parse(text)] == ["yes", "no"]
+    assert [pair.answer for pair in parse_pairs(text)] == ["yes", "no"]
 
 
 def test_deep_nesting_is_no_answer() -> None:
-    assert parse("[" * 100_000) == []
-    assert parse('{"a":' * 5_000) == []
+    assert parse_pairs("[" * 100_000) == []
+    assert parse_pairs('{"a":' * 5_000) == []
 
 
 @given(st.text())
 def test_no_text_crashes_the_parser(text: str) -> None:
-    parse(text)
-    parse("[{" + text)
+    parse_pairs(text)
+    parse_pairs("[{" + text)
 
 
 @given(st.text())
@@ -92,7 +93,7 @@ def test_prompt_file(tmp_path: Path) -> None:
     path.write_text("Write $questions for 5 $$. $brands")
     assert instruction(path, 4, False).startswith("Write 4 for 5 $. - Don't ask about brands")
     path.write_text("Write some.")
-    with pytest.raises(UserError, match=r"doesn't say \$questions"):
+    with pytest.raises(UserError, match=r"doesn't contain \$questions"):
         instruction(path, 4, False)
     path.write_text("Write $questions of $colour.")
     with pytest.raises(UserError, match="'colour' isn't a placeholder"):
@@ -100,10 +101,10 @@ def test_prompt_file(tmp_path: Path) -> None:
 
 
 def test_wanted_yes_share() -> None:
-    hints = [yes_or_no(f"{i}.jpg", 42, 0.3) for i in range(2000)]
+    hints = [yes_no_hint(f"{i}.jpg", 42, 0.3) for i in range(2000)]
     assert 0.26 < hints.count("yes") / 2000 < 0.34
-    assert yes_or_no("a.jpg", 42, None) == ""
-    assert {yes_or_no(f"{i}.jpg", 1, 1.0) for i in range(50)} == {"yes"}
+    assert yes_no_hint("a.jpg", 42, None) == ""
+    assert {yes_no_hint(f"{i}.jpg", 1, 1.0) for i in range(50)} == {"yes"}
 
 
 def test_schema_cannot_be_spoilt() -> None:

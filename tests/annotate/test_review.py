@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from abo_vqa.annotate.review import write_page
+from abo_vqa.annotate.review import write_review_page
 from abo_vqa.cli import main
 from abo_vqa.config import load_config
 from abo_vqa.reporting.pdf import find_browser
@@ -139,7 +139,7 @@ def test_pictures_are_upright_and_one_that_cannot_be_read_says_so(tmp_path: Path
     (tmp_path / "vqa.csv").write_text(f"image_path,question,answer\n{rows}")
     config = load_config()
     there = config.model_copy(update={"data": config.data.model_copy(update={"raw": tmp_path})})
-    assert write_page(tmp_path / "vqa.csv", there, 9, tmp_path / "page.html") == 2
+    assert write_review_page(tmp_path / "vqa.csv", there, 9, tmp_path / "page.html") == 2
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     (shown,) = re.findall('data:image/jpeg;base64,([^"]+)', text)
     picture = Image.open(io.BytesIO(base64.b64decode(shown)))

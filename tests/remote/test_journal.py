@@ -10,30 +10,30 @@ import pytest
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.pairs import Pair, Reject
 from abo_vqa.remote.contract import Usage
-from abo_vqa.remote.journal import Entry, Journal, read_journal
+from abo_vqa.remote.journal import AnnotationJournal, JournalEntry, read_journal
 
-ENTRY = Entry(
+ENTRY = JournalEntry(
     "00/1.jpg", "k1", (Pair("What is it?", "mug", "type"),), (Reject("a", "é\n", "language"),),
     "STOP", usage=Usage(10, 5), model="m", time=1.5,
 )  # fmt: skip
 
 
 def filled(path: Path, n: int = 3) -> Path:
-    with Journal(path, {"model": "m"}) as journal:
+    with AnnotationJournal(path, {"model": "m"}) as journal:
         for i in range(n):
-            journal.append(Entry(f"00/{i}.jpg", "k"))
+            journal.append(JournalEntry(f"00/{i}.jpg", "k"))
     return path
 
 
 def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "a" / "main.jsonl"
-    with Journal(path, {"model": "m"}, (2, 5)) as journal:
+    with AnnotationJournal(path, {"model": "m"}, (2, 5)) as journal:
         journal.append(ENTRY)
         assert read_journal(path).entries == [ENTRY]  # on disk before append returns
     contents = read_journal(path)
     assert contents.header["settings"] == {"model": "m"}
     assert contents.header["shard"] == [2, 5]
-    assert ENTRY.offered == [Pair("What is it?", "mug", "type"), Pair("a", "é\n")]
+    assert ENTRY.candidates == [Pair("What is it?", "mug", "type"), Pair("a", "é\n")]
 
 
 def test_every_torn_end_is_recovered(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_every_torn_end_is_recovered(tmp_path: Path) -> None:
         path.write_bytes(whole[:cut])
         lines = whole[:cut].count(b"\n")
         assert len(read_journal(path).entries) == max(0, lines - 1)
-        with Journal(path, {"model": "m"}) as journal:
+        with AnnotationJournal(path, {"model": "m"}) as journal:
             assert journal.torn == (not whole[:cut].endswith(b"\n"))
             journal.append(ENTRY)
         contents = read_journal(path)
@@ -66,18 +66,20 @@ def test_damaged_line_costs_one_reply(tmp_path: Path) -> None:
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "main.jsonl"
     code = (
-        "import sys; from pathlib import Path; from abo_vqa.remote.journal import Journal;"
-        "journal = Journal(Path(sys.argv[1]), {}); print('open', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path;"
+        "from abo_vqa.remote.journal import AnnotationJournal;"
+        "journal = AnnotationJournal(Path(sys.argv[1]), {});"
+        "print('open', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(path)]
     other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout
     assert other.stdout.readline() == b"open\n"
     with pytest.raises(UserError, match="another process is generating"):
-        Journal(path, {})
+        AnnotationJournal(path, {})
     other.kill()
     other.communicate()
-    Journal(path, {}).close()  # a kill leaves no lock behind
+    AnnotationJournal(path, {}).close()  # a kill leaves no lock behind
 
 
 def test_something_else_is_not_a_journal(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_the_window_survives_a_kill(tmp_path: Path) -> None:
     wait = granted[-1]
     assert isinstance(wait, Wait)
     assert 55 < wait.until - time.time() <= 60
-    assert ledger.unaccounted("j") == pytest.approx(15 * 0.25)
+    assert ledger.reserved_cost("j") == pytest.approx(15 * 0.25)
     ledger.close()
 
 
@@ -131,7 +131,7 @@ def test_pauses(tmp_path: Path) -> None:
     assert isinstance(reserve(ledger, PLENTY, key="other"), int)
     ledger.pause("k", "m", now + 5000, day=True)
     assert reserve(Ledger(tmp_path / "calls.sqlite"), PLENTY) == Wait(now + 5000, day=True)
-    ledger.forget_days()
+    ledger.clear_daily_pauses()
     assert reserve(ledger, PLENTY) == Wait(now + 30)
 
 
@@ -141,10 +141,10 @@ def test_cost_that_nobody_knows(tmp_path: Path) -> None:
     assert isinstance(known, int)
     assert isinstance(unknown, int)
     ledger.finish(known)
-    ledger.finish(unknown, known=False)
+    ledger.finish(unknown, cost_known=False)
     assert isinstance(flying, int)
-    assert ledger.unaccounted("j") == pytest.approx(0.5)
-    assert ledger.unaccounted("another journal") == 0
+    assert ledger.reserved_cost("j") == pytest.approx(0.5)
+    assert ledger.reserved_cost("another journal") == 0
 
 
 @pytest.mark.parametrize(

@@ -2,51 +2,64 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.annotate import corpus
-from abo_vqa.annotate.annotation import Annotations
-from abo_vqa.annotate.given import counted
+from abo_vqa.annotate.annotations import Annotations
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config
 
 
-def describe(config: Config, made: Annotations) -> dict[str, Any]:
-    """The content of data/generate.json."""
-    settings = config.generate
+def count_reasons(reasons: Sequence[str]) -> dict[str, int]:
+    """Return how often each reason occurs, most frequent first."""
+    counts = Counter(reasons)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def generation_counts(config: Config, annotations: Annotations) -> dict[str, Any]:
+    """Return the content of data/generate.json."""
+    rows, flagged = annotations.rows, annotations.flagged
     return {
-        "images": made.images,
-        "annotated_images": len({row["image_path"] for row in made.rows}),
-        "pairs": len(made.rows),
-        "dropped_images": counted(made.dropped),
-        "rejected": counted([row["reason"] for row in made.rejects]),
-        **({"kept_in_spite_of": counted(made.flagged)} if made.flagged else {}),
-        "kinds": counted([row["question_kind"] for row in made.rows]),
-        "corpus": corpus.check(made.rows, config.seed, settings.yes_share),
+        "images": annotations.images,
+        "annotated_images": len({row["image_path"] for row in rows}),
+        "pairs": len(rows),
+        "dropped_images": count_reasons(annotations.dropped),
+        "rejected": count_reasons([row["reason"] for row in annotations.rejects]),
+        **({"kept_in_spite_of": count_reasons(flagged)} if flagged else {}),
+        "kinds": count_reasons([row["question_kind"] for row in rows]),
+        "corpus": corpus.check_corpus(rows, config.seed, config.generate.yes_share),
     }
 
 
-def headline(counts: dict[str, Any]) -> str:
-    said = f"{counts['pairs']:,} pairs over {counts['annotated_images']:,} images"
+def generation_summary(counts: dict[str, Any]) -> str:
+    """Return the counts in one line, for the terminal."""
+    text = f"{counts['pairs']:,} pairs over {counts['annotated_images']:,} images"
     dropped = ", ".join(f"{n:,} {why}" for why, n in counts["dropped_images"].items())
     blind = counts["corpus"]["answerable_without_picture"].values()
     if dropped:
-        said += f"; images left out: {dropped}"
-    return said + (f"; {max(blind):.1%} can be told without the picture" if blind else "")
+        text += f"; images left out: {dropped}"
+    return text + (f"; {max(blind):.1%} can be predicted without the picture" if blind else "")
 
 
-def flat(value: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """Numbers of nested counts by slashed names, for MLflow."""
-    found: dict[str, float] = {}
-    for name, item in value.items():
+def numeric_metrics(counts: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """Return the numbers of nested counts under slashed names, for MLflow.
+
+    Args:
+        counts: the content of data/generate.json.
+        prefix: put before each name.
+    """
+    metrics: dict[str, float] = {}
+    for name, item in counts.items():
         if isinstance(item, dict):
-            found |= flat(item, f"{prefix}{_slashless(name)}/")
+            metrics |= numeric_metrics(item, f"{prefix}{_metric_name(name)}/")
         elif isinstance(item, (int, float)):
-            found[f"{prefix}{_slashless(name)}"] = float(item)
-    return found
+            metrics[f"{prefix}{_metric_name(name)}"] = float(item)
+    return metrics
 
 
-def _slashless(name: str) -> str:
-    """A name that opens no group of its own in MLflow: yes_no for yes/no."""
+def _metric_name(name: str) -> str:
+    """Return a name that opens no group of its own in MLflow: yes_no for yes/no."""
     return name.replace("/", "_").replace("(", "").replace(")", "")

@@ -1,4 +1,4 @@
-"""The quality gate: every pair is checked, every reject has a reason."""
+"""The quality gate: every pair is checked, and every reject has a reason."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from abo_vqa.data.normalise import normalise
 from abo_vqa.data.pairs import Pair, Product, Reject
 from abo_vqa.data.questions import question_subtype, question_type
 
-_LONGEST_QUESTION, _LONGEST_ANSWER = 120, 24  # characters
-_FEWEST_WORDS, _MOST_WORDS = 3, 20
+_MAX_QUESTION_LENGTH, _MAX_ANSWER_LENGTH = 120, 24  # characters
+_MIN_WORDS, _MAX_WORDS = 3, 20
 _UNKNOWN = {
     "unknown", "unclear", "unsure", "uncertain", "undetermined", "indeterminate", "unspecified",
     "unidentified", "unavailable", "unanswerable", "invisible", "na", "ambiguous", "indiscernible",
 }  # fmt: skip
-_ARTICLES = {"an", "the"}  # no answer; "a" may be the letter
+_ARTICLES = {"an", "the"}  # no answers; "a" may be the letter
 _BRAND_OR_TEXT = re.compile(
     r"\b(brand|logo|manufacturer|text|written|writing|says?|inscription|slogan|lettering|letters?"
     r"|spelled|initials?|printed on)\b",
@@ -35,9 +35,9 @@ REASONS = {
     "no_question_mark": "the question doesn't end in a question mark",
     "length": "a question or an answer of absurd length",
     "multi_word": "the answer isn't exactly one word",
-    "unknown": "the answer says that it can't be told",
+    "unknown": "the answer says that it isn't known",
     "in_question": "the question contains its answer",
-    "brand_or_text": "asks for a brand or a text, or gives one away",
+    "brand_or_text": "asks for a brand or a text, or reveals one",
     "duplicate": "the image has this question already",
     "review": "rejected by a person",
     "surplus": "more pairs than asked for",
@@ -46,11 +46,11 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Gate:
-    """What a set may contain.
+    """What the VQA table may contain.
 
     Attributes:
-        questions: pairs an image.
-        allow_brands: whether brands and texts may be asked for.
+        questions: pairs per image.
+        allow_brands: whether questions may ask for brands and texts.
         rejected: (image path, question, answer) that people rejected.
     """
 
@@ -58,11 +58,11 @@ class Gate:
     allow_brands: bool = False
     rejected: frozenset[tuple[str, str, str]] = field(default_factory=frozenset)
 
-    def fault(self, pair: Pair, product: Product) -> str:
-        """Why a pair can't be in the set whatever else is in it, or ""."""
+    def reject_reason(self, pair: Pair, product: Product) -> str:
+        """Return why a pair can't be in the table whatever else is in it, or ""."""
         question, answer = pair.question, normalise(pair.answer)
         words = question.split()
-        # First: a table of one's own keeps pairs with other faults, but not what people rejected.
+        # First: a user's own table keeps pairs with other faults, but not what people rejected.
         if (product.get("image_path", ""), question, pair.answer) in self.rejected:
             return "review"
         if not question.strip():
@@ -73,30 +73,30 @@ class Gate:
             return "language"
         if not question.endswith("?"):
             return "no_question_mark"
-        if not _FEWEST_WORDS <= len(words) <= _MOST_WORDS or len(question) > _LONGEST_QUESTION:
+        if not _MIN_WORDS <= len(words) <= _MAX_WORDS or len(question) > _MAX_QUESTION_LENGTH:
             return "length"
         if len(answer.split()) != 1 or answer in _ARTICLES:
             return "multi_word"
-        if len(answer) > _LONGEST_ANSWER:
+        if len(answer) > _MAX_ANSWER_LENGTH:
             return "length"
-        # "N/A" is looked at as written: normalisation takes its "a" for an article.
+        # "N/A" is compared as written: normalisation takes its "a" for an article.
         if answer in _UNKNOWN or pair.answer.strip(" .?_…").lower() in ("", "n/a"):
             return "unknown"
         if answer in normalise(question).split() and question_type(question) != "yes/no":
             return "in_question"
-        if not self.allow_brands and self.gives_brand(pair, product):
+        if not self.allow_brands and self._reveals_brand(pair, product):
             return "brand_or_text"
         return ""
 
-    def gives_brand(self, pair: Pair, product: Product) -> bool:
+    def _reveals_brand(self, pair: Pair, product: Product) -> bool:
         if _BRAND_OR_TEXT.search(pair.question):
             return True
-        # "Stone & Beam" leaks as "stone"? A word of the brand counts unless it is the product's
-        # own color, type or material: the brand "Amber" may sell amber lamps.
+        # A word of the brand ("stone" of "Stone & Beam") counts unless it is the product's own
+        # color, type or material: the brand "Amber" may sell amber lamps.
         shown = " ".join(product.get(c, "") for c in ("color", "product_type", "material"))
         brand = set(normalise(product.get("brand", "")).split()) - set(normalise(shown).split())
-        said = set(normalise(pair.question).split()) | set(normalise(pair.answer).split())
-        return normalise(pair.answer) in brand or (bool(brand) and brand <= said)
+        words = set(normalise(pair.question).split()) | set(normalise(pair.answer).split())
+        return normalise(pair.answer) in brand or (bool(brand) and brand <= words)
 
     def sift(
         self, offered: Iterable[Pair], product: Product, taken: Sequence[Pair] = ()
@@ -104,15 +104,18 @@ class Gate:
         """Accept pairs until the image has enough.
 
         Args:
-            taken: pairs the image has already.
+            offered: candidates, in order.
+            product: the image's row of the balanced table.
+            taken: pairs that the image has already.
+
         Returns:
-            newly accepted pairs with their kind, and the rejects.
+            the newly accepted pairs with their kind, and the rejects.
         """
         accepted: list[Pair] = []
         rejects: list[Reject] = []
         asked = {normalise(pair.question) for pair in taken}
         for pair in offered:
-            reason = self.fault(pair, product)
+            reason = self.reject_reason(pair, product)
             if not reason and normalise(pair.question) in asked:
                 reason = "duplicate"
             if not reason and len(taken) + len(accepted) >= self.questions:

@@ -1,29 +1,54 @@
-"""What annotation starts from: the balanced table and the quality gate."""
+"""What annotation starts from: the balanced table, the quality gate, images that can be read."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from abo_vqa.annotate.gate import Gate
-from abo_vqa.annotate.review import read_decisions
+from abo_vqa.annotate.review import read_rejected
 from abo_vqa.core.paths import BALANCED
+from abo_vqa.core.progress import progress
 from abo_vqa.core.tables import STUDY_COLUMNS, read_table
+from abo_vqa.data.archive import Archive
+from abo_vqa.data.image_files import ImageError
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config
 
 
-_NEEDED = ("image_path", "name", "product_type", "color", "keywords")
+_COLUMNS = ("image_path", "name", "product_type", "color", "keywords")
 
 
 def read_products() -> list[dict[str, str]]:
-    """The balanced table's rows."""
-    rows = read_table(BALANCED, _NEEDED, STUDY_COLUMNS).to_dict("records")
+    """Return the balanced table's rows."""
+    rows = read_table(BALANCED, _COLUMNS, STUDY_COLUMNS).to_dict("records")
     return [{str(name): str(value) for name, value in row.items()} for row in rows]
 
 
 def make_gate(config: Config) -> Gate:
-    """The quality gate with people's rejects."""
+    """Return the quality gate, with the pairs that people rejected."""
     settings = config.generate
-    rejected = read_decisions(settings.review) if settings.review else frozenset()
+    rejected = read_rejected(settings.review) if settings.review else frozenset()
     return Gate(settings.questions, settings.allow_brands, rejected)
+
+
+def unreadable_images(archive: Archive, paths: Sequence[str]) -> dict[str, str]:
+    """Return the images that can't be read, and why.
+
+    Args:
+        archive: decoded in threads, since Pillow releases the interpreter's lock.
+        paths: the images.
+    """
+
+    def problem(path: str) -> str:
+        try:
+            archive.image(path)
+        except ImageError as error:
+            return error.reason
+        return ""
+
+    with ThreadPoolExecutor() as pool:
+        problems = progress(pool.map(problem, paths), total=len(paths), desc="images", unit="image")
+        return {path: why for path, why in zip(paths, problems, strict=True) if why}

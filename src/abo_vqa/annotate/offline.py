@@ -1,7 +1,7 @@
-"""The offline annotator: questions about what the catalogue says and the picture shows.
+"""The offline annotator: questions about attributes that the catalogue has and the image shows.
 
-It stands in for the paid annotators wherever there is no key and no network: distinct one-word
-pairs about each image, balanced over the kinds of question, the same for the same image and seed.
+It replaces the paid annotators where there is no key and no network: distinct one-word pairs about
+each image, balanced over the kinds of question, the same for the same image and seed.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _MATERIALS = (
 )  # fmt: skip
 _PATTERNS = ("solid", "striped", "dotted", "checkered", "floral", "geometric", "plaid", "paisley")
 _SHAPES = ("round", "square", "rectangular", "oval", "triangular", "hexagonal", "heart")
-_MOST = 10  # a set of more is not counted at a glance
+_MAX_COUNT = 10  # nobody counts a larger set at a glance
 _SPELLINGS = {
     "grey": "gray", "multi": "multicolor", "multicolored": "multicolor", "wooden": "wood",
     "rectangle": "rectangular", "circular": "round", "stripes": "striped", "polka": "dotted",
     "checked": "checkered", "plain": "solid", "flowers": "floral",
 }  # fmt: skip
-# Words of a product type that nobody says, and last words that name nothing one could see.
+# Words of a product type that nobody uses in speech, and last words that name nothing visible.
 _UNSPOKEN = {"cellular", "home", "accessory", "accessories", "misc", "other", "and", "or"}
 _VAGUE = {"", "product", "item", "part", "equipment", "supplies", "supply", "merchandise", "set"}
 _COUNT = re.compile(r"\b(?:set|pack) of (\d+)\b|\b(\d+)[- ]?(?:pack|piece|count)\b")
@@ -72,20 +72,21 @@ _YES_NO = {
 }
 
 
-def word(text: str, known: Sequence[str]) -> str:
-    """The last of `known` in a catalogue value ("royal blue" → blue), "" if there is none."""
+def last_known_word(text: str, vocabulary: Sequence[str]) -> str:
+    """Return the last word of a vocabulary in a catalogue value ("royal blue" → blue), or ""."""
     words = [_SPELLINGS.get(w, w) for w in re.findall(r"[a-z]+", text.lower())]
-    return next((w for w in reversed(words) if w in known), "")
+    return next((w for w in reversed(words) if w in vocabulary), "")
 
 
 def noun_of(product_type: str) -> str:
-    """What people call a product type: "CELLULAR_PHONE_CASE" → "phone case", "SHOES" → "shoe"."""
+    """Return a product type as a noun: "CELLULAR_PHONE_CASE" → "phone case", "SHOES" → "shoe"."""
     words = re.split(r"[^a-z0-9]+", product_type.lower())
     noun = " ".join(w for w in words if w and w not in _UNSPOKEN)
     return noun[:-1] if noun.endswith("s") and not noun.endswith(("ss", "us", "is")) else noun
 
 
 def plural_of(noun: str) -> str:
+    """Return the plural of a noun."""
     if noun.endswith(("ch", "sh", "s", "x")):
         return noun + "es"
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":
@@ -94,74 +95,76 @@ def plural_of(noun: str) -> str:
 
 
 def facts_of(product: Product) -> dict[str, str]:
-    """What can be asked about a product: kind of question → one-word answer."""
+    """Return what can be asked about a product: kind of question → one-word answer."""
     count = _COUNT.search(product["name"])
     number = int(next(filter(None, count.groups()))) if count else 1
     last = (noun_of(product["product_type"]).split() or [""])[-1]
     facts = {
-        "color": word(product["color"], COLORS),
+        "color": last_known_word(product["color"], COLORS),
         "type": "" if last in _VAGUE else last,
-        "material": word(product.get("material", ""), _MATERIALS),
-        "pattern": word(product.get("pattern", ""), _PATTERNS),
-        "shape": word(product.get("item_shape", ""), _SHAPES),
-        "counting": str(number) if 1 <= number <= _MOST else "",
+        "material": last_known_word(product.get("material", ""), _MATERIALS),
+        "pattern": last_known_word(product.get("pattern", ""), _PATTERNS),
+        "shape": last_known_word(product.get("item_shape", ""), _SHAPES),
+        "counting": str(number) if 1 <= number <= _MAX_COUNT else "",
     }
     return {kind: answer for kind, answer in facts.items() if answer}
 
 
 class OfflineAnnotator:
-    """Asks about catalogue attributes.
-
-    Args:
-        products: every row that will be annotated: wrong alternatives for questions answered "no"
-            are drawn from what occurs among them.
-        yes_share: share of "yes" among the yes/no questions.
-        seed: with the image's id, decides everything random but the turns of yes and no, which
-            alternate in the order of the calls.
-    """
+    """Asks about catalogue attributes."""
 
     def __init__(self, products: Iterable[Product], yes_share: float, seed: int) -> None:
-        self.yes_share, self.seed = yes_share, seed
-        self.given = {"yes": 0, "no": 0}
-        self.values: dict[str, Counter[str]] = defaultdict(Counter)
+        """Count the attributes' values.
+
+        Args:
+            products: every row that will be annotated: wrong values for questions answered "no"
+                are drawn from what occurs among them.
+            yes_share: share of "yes" among the yes/no questions.
+            seed: with the image's id, decides everything random except which yes/no question is
+                answered "yes", which depends on the order of the calls.
+        """
+        self._yes_share, self._seed = yes_share, seed
+        self._yes_no_counts = {"yes": 0, "no": 0}
+        self._values: dict[str, Counter[str]] = defaultdict(Counter)
         for product in products:
             for kind, answer in facts_of(product).items():
-                self.values[kind][answer] += 1
+                self._values[kind][answer] += 1
 
     def candidates(self, product: Product) -> Iterator[Pair]:
-        """Pairs about one product, in a random order that favours no kind; finitely many."""
-        chance = random.Random(f"{self.seed}:{product.get('image_id') or product['path']}")
+        """Yield pairs about one product, in a random order that favours no kind of question."""
+        rng = random.Random(f"{self._seed}:{product.get('image_id') or product['image_path']}")
         facts = facts_of(product)
         noun = noun_of(product["product_type"]) or "product"
         kinds = [*facts, "yes/no"]
-        chance.shuffle(kinds)
+        rng.shuffle(kinds)
         for kind in [*kinds, *["yes/no"] * 6, *kinds]:
             if kind == "yes/no":
                 if facts:
-                    yield self.yes_or_no(facts, noun, chance)
+                    yield self._yes_no_pair(facts, noun, rng)
                 continue
-            template = chance.choice(_QUESTIONS[kind])
+            template = rng.choice(_QUESTIONS[kind])
             yield Pair(template.format(noun=noun, plural=plural_of(noun)), facts[kind], kind)
 
-    def yes_is_due(self) -> bool:
-        """Whether "yes" is behind its share; left to chance, a small set would be off by points."""
-        return self.given["yes"] < self.yes_share * (sum(self.given.values()) + 1)
+    def _is_yes_due(self) -> bool:
+        """Return whether "yes" is below its share; random answers would miss it in a small set."""
+        counts = self._yes_no_counts
+        return counts["yes"] < self._yes_share * (sum(counts.values()) + 1)
 
-    def yes_or_no(self, facts: Mapping[str, str], noun: str, chance: random.Random) -> Pair:
-        """A claim about one attribute that is true or false.
+    def _yes_no_pair(self, facts: Mapping[str, str], noun: str, rng: random.Random) -> Pair:
+        """Return a statement about one attribute that is true or false.
 
-        False values are drawn by how frequent they are: were they drawn evenly, a rare colour in
-        the question would give the "no" away.
+        False values are drawn by their frequency: if they were drawn evenly, a rare colour in the
+        question would reveal the "no".
         """
-        kind = chance.choice([k for k in _YES_NO if k in facts])
+        kind = rng.choice([k for k in _YES_NO if k in facts])
         value, answer = facts[kind], "yes"
-        if not self.yes_is_due():
-            others = [(v, n) for v, n in sorted(self.values[kind].items()) if v != value]
+        if not self._is_yes_due():
+            others = [(v, n) for v, n in sorted(self._values[kind].items()) if v != value]
             if others:
                 names, weights = zip(*others, strict=True)
-                value, answer = chance.choices(names, weights)[0], "no"
-        self.given[answer] += 1
-        question = chance.choice(_YES_NO[kind])
+                value, answer = rng.choices(names, weights)[0], "no"
+        self._yes_no_counts[answer] += 1
+        question = rng.choice(_YES_NO[kind])
         plural = noun if kind == "counting" and value == "1" else plural_of(noun)
         if kind == "counting" and value == "1":
             question = question.replace("Are there", "Is there")

@@ -1,4 +1,4 @@
-"""People's word on a sample of the set: a page with keep and reject buttons, and its result."""
+"""Review by people: a page with keep and reject buttons for a sample, and its result."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import base64
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import jinja2
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import atomic_write
@@ -17,24 +19,28 @@ from abo_vqa.data.image_files import ImageError
 if TYPE_CHECKING:
     from abo_vqa.config import Config
 
-if TYPE_CHECKING:
-    from abo_vqa.config import Config
+PAGE_PAIRS = 200  # on a page, by default
 
-COLUMNS = ("image_path", "question", "answer", "decision")
-_DECISIONS = ("keep", "reject", "")
+_COLUMNS = ("image_path", "question", "answer", "decision")
+_DECISIONS = {"keep", "reject", ""}
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def read_decisions(path: Path) -> frozenset[tuple[str, str, str]]:
-    """The rejected (image path, question, answer) in a CSV that the page saved.
+def read_rejected(path: Path) -> frozenset[tuple[str, str, str]]:
+    """Return the rejected (image path, question, answer) in a CSV that the page saved.
+
+    Args:
+        path: the CSV.
 
     Raises:
         UserError: columns are missing, or a decision is neither keep nor reject.
     """
-    rows = read_table(path, COLUMNS).to_dict("records")
-    odd = sorted({row["decision"] for row in rows} - set(_DECISIONS))
-    if odd:
-        raise UserError(f"{path}: the decision is keep or reject, found {', '.join(odd)}.")
+    rows = read_table(path, _COLUMNS).to_dict("records")
+    unknown = sorted({row["decision"] for row in rows} - _DECISIONS)
+    if unknown:
+        raise UserError(
+            f"{path}: the decision has to be keep or reject, found {', '.join(unknown)}."
+        )
     return frozenset(
         (row["image_path"], row["question"], row["answer"])
         for row in rows
@@ -42,19 +48,24 @@ def read_decisions(path: Path) -> frozenset[tuple[str, str, str]]:
     )
 
 
-def write_page(vqa: Path, config: Config, sample: int, page: Path) -> int:
-    """Write a page that needs nothing else: pictures, data and script are in it.
+def write_review_page(vqa: Path, config: Config, sample: int, page: Path) -> int:
+    """Write a self-contained page: images, data and script are in it.
 
     Args:
+        vqa: the VQA table.
+        config: the seed, and the archive's folder.
         sample: about how many pairs; whole images are drawn at random, by the seed.
+        page: the page to write.
+
     Returns:
         how many pairs are on the page.
-    """
-    import jinja2
 
+    Raises:
+        UserError: the sample is empty.
+    """
     if sample < 1:
         raise UserError(f"--sample {sample}: at least one pair.")
-    cards = draw(vqa, sample, config.seed)
+    cards = _sample_images(vqa, sample, config.seed)
     with open_archive(config.data.raw) as archive:
         for card in cards:
             try:
@@ -77,10 +88,10 @@ def write_page(vqa: Path, config: Config, sample: int, page: Path) -> int:
     return count
 
 
-def draw(vqa: Path, sample: int, seed: int) -> list[dict[str, Any]]:
-    """Whole images until there are enough pairs: [{image, pairs: [[question, answer]]}]."""
+def _sample_images(vqa: Path, sample: int, seed: int) -> list[dict[str, Any]]:
+    """Draw whole images until there are enough pairs: [{image, pairs: [[question, answer]]}]."""
     by_image: dict[str, list[list[str]]] = {}
-    for row in read_table(vqa, COLUMNS[:3]).to_dict("records"):
+    for row in read_table(vqa, _COLUMNS[:3]).to_dict("records"):
         by_image.setdefault(row["image_path"], []).append([row["question"], row["answer"]])
     images = sorted(by_image)
     random.Random(seed).shuffle(images)
@@ -91,6 +102,3 @@ def draw(vqa: Path, sample: int, seed: int) -> list[dict[str, Any]]:
         cards.append({"image": image, "pairs": by_image[image]})
         count += len(by_image[image])
     return cards
-
-
-PAGE_PAIRS = 200  # on a review page

@@ -1,152 +1,209 @@
-"""What is left to do: an image's state, restored from the journal."""
+"""One image on its way to its pairs, restored from the journal."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from abo_vqa.annotate.gate import Gate
-from abo_vqa.annotate.prompt import cleaned, user_text, yes_or_no
+from abo_vqa.annotate.prompt import clean_product, user_text, yes_no_hint
+from abo_vqa.annotate.replies import parse_pairs
 from abo_vqa.core.fingerprints import fingerprint
-from abo_vqa.data.pairs import Pair, Product, Reject
-from abo_vqa.remote.contract import Request
-from abo_vqa.remote.journal import Entry, by_image, no_pairs
+from abo_vqa.data.pairs import Pair, Product, Reject, reply_schema
+from abo_vqa.remote.contract import Reply, Request
+from abo_vqa.remote.journal import JournalEntry, group_by_image, no_pairs_reason, timestamp
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config
-    from abo_vqa.data.archive import Archive
 
-ROUNDS = 3  # how often an image may be written down as failed before it is given up
-_SAME = 3  # replies without a pair, all for the same reason, before an image is given up
+_MAX_FAILURES = 3  # how often an image may be recorded as failed before it is given up
+_MAX_EMPTY_REPLIES = 3  # replies without a pair, all for the same reason, before it is given up
 # After these the next reply will hardly be better: two are enough.
-_STUBBORN = ("MAX_TOKENS", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "LANGUAGE")
+_PERSISTENT = ("MAX_TOKENS", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "LANGUAGE")
 
 
 @dataclass
 class Task:
-    """One image on its way to N pairs.
+    """One image on its way to its pairs.
 
     Attributes:
-        key: fingerprint of what the answers depend on beside the settings.
-        pairs, rejects: what the gate made of all replies so far.
-        replies: how many there were. failures: how often the image was written down as failed.
-        empty, in_a_row: why the last replies held no pair at all (""; they did), and how many.
-        dead: why the vendor never answers, or "".
-        tries, marked: failed requests in a row, and the count of answers to others at the first.
+        product: the image's row of the balanced table.
+        key: fingerprint of what the replies depend on beside the settings.
+        yes_no: the answer that a yes/no question should have, "" if it doesn't matter.
+        gate: judges pairs, and says how many an image needs.
+        attempts: replies to ask for at most.
+        pairs: accepted pairs of all replies so far.
+        rejects: rejected pairs, and reasons for replies without pairs.
+        replies: number of replies.
+        failures: how often the image was recorded as failed.
+        empty_reason: why the last reply held no pair at all; "" if it did.
+        empty_replies: replies in a row that were empty for this reason.
+        problem: why the image is never asked about again, or "".
+        failed_tries: failed requests since the last reply or recorded failure.
+        answers_before: replies to all images when the first of those tries failed.
     """
 
     product: Product
     key: str
     yes_no: str
+    gate: Gate
+    attempts: int
     pairs: list[Pair] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     replies: int = 0
     failures: int = 0
-    empty: str = ""
-    in_a_row: int = 0
-    dead: str = ""
-    tries: int = 0
-    marked: int = 0
+    empty_reason: str = ""
+    empty_replies: int = 0
+    problem: str = ""
+    failed_tries: int = 0
+    answers_before: int = 0
 
     @property
     def path(self) -> str:
+        """The image's path in the archive."""
         return self.product["image_path"]
 
-    def complete(self, gate: Gate) -> bool:
-        return len(self.pairs) >= gate.questions
+    @property
+    def is_complete(self) -> bool:
+        """Whether the image has its pairs."""
+        return len(self.pairs) >= self.gate.questions
 
-    def left(self, gate: Gate, attempts: int) -> bool:
-        """Whether there is something to ask, and reason to hope."""
+    @property
+    def is_open(self) -> bool:
+        """Whether pairs are missing and another request may bring them."""
         return not (
-            self.complete(gate)
-            or self.dead
-            or self.replies >= attempts
-            or self.failures >= ROUNDS
-            or self.in_a_row >= self.patience
+            self.is_complete
+            or self.problem
+            or self.replies >= self.attempts
+            or self.failures >= _MAX_FAILURES
+            or self.empty_replies >= self._max_empty_replies
         )
 
     @property
-    def patience(self) -> int:
+    def _max_empty_replies(self) -> int:
         """How often the same empty reply is paid for."""
-        return 2 if any(reason in self.empty for reason in _STUBBORN) else _SAME
+        persistent = any(reason in self.empty_reason for reason in _PERSISTENT)
+        return 2 if persistent else _MAX_EMPTY_REPLIES
 
-    def absorb(self, entry: Entry, gate: Gate) -> None:
-        """Take a reply into account, by the gate's present rules."""
-        if entry.silent:
+    def update(self, entry: JournalEntry) -> None:
+        """Take an entry of the journal into account, by the gate's present rules."""
+        if entry.is_ignored:
             return
         if entry.problem.startswith("failed"):
             self.failures += 1
             return
         self.replies += 1
-        if entry.permanent:
-            self.dead = entry.problem
+        if entry.is_final:
+            self.problem = entry.problem
             return
-        missing = gate.questions - len(self.pairs)
-        accepted, rejects = gate.sift(entry.offered, self.product, self.pairs)
+        missing = self.gate.questions - len(self.pairs)
+        accepted, rejects = self.gate.sift(entry.candidates, self.product, self.pairs)
         self.pairs += accepted
         self.rejects += rejects
-        empty = "" if entry.offered else no_pairs(entry)
-        self.in_a_row = self.in_a_row + 1 if empty and empty == self.empty else int(bool(empty))
-        self.empty = empty
-        if empty:
-            self.rejects.append(Reject("", "", empty))
-        elif len(entry.offered) < missing:
+        reason = "" if entry.candidates else no_pairs_reason(entry)
+        repeated = bool(reason) and reason == self.empty_reason
+        self.empty_replies = self.empty_replies + 1 if repeated else int(bool(reason))
+        self.empty_reason = reason
+        if reason:
+            self.rejects.append(Reject("", "", reason))
+        elif len(entry.candidates) < missing:
             self.rejects.append(Reject("", "", "too_few"))
 
-    def outcome(self, gate: Gate, attempts: int) -> str:
+    @property
+    def drop_reason(self) -> str:
         """Why the image isn't in the set, or "" if it is."""
-        if self.complete(gate):
+        if self.is_complete:
             return ""
-        if self.dead:
-            return self.dead.partition(":")[0]
-        if self.failures >= ROUNDS and self.replies < attempts:
+        if self.problem:
+            return self.problem.partition(":")[0]
+        if self.failures >= _MAX_FAILURES and self.replies < self.attempts:
             return "failed"
-        return "open" if self.left(gate, attempts) else "too_few_good_pairs"
+        return "open" if self.is_open else "too_few_good_pairs"
+
+    def request(self, system: str, image: bytes = b"") -> Request:
+        """Return the request for the pairs that are missing.
+
+        Args:
+            system: the system instruction.
+            image: the encoded image; without it the request serves to estimate tokens.
+        """
+        total = self.gate.questions
+        missing = total - len(self.pairs)
+        text = user_text(self.product, missing, self.pairs, self.yes_no, total)
+        return Request(system, text, image, reply_schema())
+
+    def entry(self, reply: Reply, price: float = 1.0, job: str = "") -> JournalEntry:
+        """Return a reply as the journal keeps it.
+
+        Args:
+            reply: the reply.
+            price: share of the list price.
+            job: the batch job that it came with, or "".
+        """
+        accepted, rejects = self.gate.sift(parse_pairs(reply.text), self.product, self.pairs)
+        return reply_entry(self.path, self.key, reply, accepted, rejects, price, job)
+
+
+def reply_entry(
+    path: str,
+    key: str,
+    reply: Reply,
+    pairs: Iterable[Pair],
+    rejects: Iterable[Reject],
+    price: float = 1.0,
+    job: str = "",
+) -> JournalEntry:
+    """Return the journal's entry for a reply.
+
+    Args:
+        path: the image's path.
+        key: its task's key.
+        reply: the reply.
+        pairs: what the gate accepted.
+        rejects: what it rejected.
+        price: share of the list price.
+        job: the batch job that the reply came with, or "".
+    """
+    return JournalEntry(
+        path,
+        key,
+        tuple(pairs),
+        tuple(rejects),
+        finish=reply.finish,
+        problem=f"blocked: {reply.blocked}" if reply.blocked else "",
+        usage=reply.usage,
+        price=price,
+        model=reply.model,
+        time=timestamp(),
+        job=job,
+    )
 
 
 def task_key(product: Product) -> str:
-    """What an answer depends on beside the settings: the catalogue's words and the picture."""
-    brand = product.get("brand", "")  # the gate looks at it
-    return fingerprint([cleaned(product), brand, product.get("image_sha1", "")])
+    """Return a fingerprint of what replies depend on beside the settings: catalogue and image."""
+    brand = product.get("brand", "")  # the gate uses it
+    return fingerprint([clean_product(product), brand, product.get("image_sha1", "")])
 
 
 def make_tasks(
-    products: Iterable[Product], entries: Sequence[Entry], gate: Gate, config: Config
+    products: Iterable[Product], entries: Sequence[JournalEntry], gate: Gate, config: Config
 ) -> list[Task]:
-    """A task a product, with what the journal knows about it."""
-    known: Mapping[tuple[str, str], list[Entry]] = by_image(entries)
+    """Return one task per product, with what the journal holds about it.
+
+    Args:
+        products: rows of the balanced table.
+        entries: the journals' entries.
+        gate: judges the pairs.
+        config: the seed, and generate's settings.
+    """
+    settings = config.generate
+    groups: Mapping[tuple[str, str], list[JournalEntry]] = group_by_image(entries)
     tasks = []
     for product in products:
-        hint = yes_or_no(product["image_path"], config.seed, config.generate.yes_share)
-        task = Task(product, task_key(product), hint)
-        for entry in known.get((task.path, task.key), ()):
-            task.absorb(entry, gate)
+        hint = yes_no_hint(product["image_path"], config.seed, settings.yes_share)
+        task = Task(product, task_key(product), hint, gate, settings.attempts)
+        for entry in groups.get((task.path, task.key), ()):
+            task.update(entry)
         tasks.append(task)
     return tasks
-
-
-def in_shard(path: str, shard: tuple[int, int] | None) -> bool:
-    """Whether an image belongs to part i of n; by its path, so that it never changes parts."""
-    if shard is None:
-        return True
-    number, parts = shard
-    digest = hashlib.sha256(path.encode()).digest()
-    return int.from_bytes(digest[:8], "big") % parts == number - 1
-
-
-def picture(archive: Archive, path: str, size: int) -> bytes:
-    """A JPEG of at most `size` pixels a side; the archive's own bytes where they fit.
-
-    Raises:
-        ImageError: the picture can't be read.
-    """
-    return archive.jpeg(path, size)
-
-
-def request_for(task: Task, system: str, image: bytes, gate: Gate) -> Request:
-    """Ask for the pairs that are missing."""
-    wanted = gate.questions - len(task.pairs)
-    text = user_text(task.product, wanted, task.pairs, task.yes_no, gate.questions)
-    return Request(system, text, image)

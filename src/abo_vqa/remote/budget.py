@@ -1,8 +1,9 @@
-"""Tokens and prices: what a request may cost, what the replies did cost, what is left to pay."""
+"""Tokens and prices: what a request may cost, what replies have cost, what may still be spent."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,38 +11,45 @@ from abo_vqa.remote.contract import Request, Usage
 
 if TYPE_CHECKING:
     from abo_vqa.config import GenerateConfig
-    from abo_vqa.remote.journal import Entry
+    from abo_vqa.remote.journal import JournalEntry
 
-_TILE_TOKENS = 258  # Gemini's count for a picture up to 384 pixels a side, and for each tile above
-_LETTERS = 3  # a token of English has about four: three leaves room
-# What bounds the first request's price. The current models count up to 1,120 tokens for a picture
-# (at their default resolution), and the schema of the answer is paid for like text.
-_MOST_PICTURE, _MOST_SCHEMA = 1120, 400
-
-
-def usd(usage: Usage, settings: GenerateConfig, share: float = 1.0) -> float:
-    """What a reply cost, by the configured prices."""
-    million = usage.input * settings.price_input + usage.output * settings.price_output
-    return share * million / 1e6
+_TILE_TOKENS = 258  # Gemini's count for an image up to 384 pixels a side, and for each tile above
+_CHARACTERS_PER_TOKEN = 3  # about four in English: three leaves room
+# What bounds the first request's price. Current models count up to 1,120 tokens for an image (at
+# their default resolution), and the schema of the reply is charged like text.
+_MAX_IMAGE_TOKENS, _MAX_SCHEMA_TOKENS = 1120, 400
 
 
-def spent(entries: Iterable[Entry], settings: GenerateConfig) -> float:
-    return sum(usd(entry.usage, settings, entry.price) for entry in entries)
+def price_usd(usage: Usage, settings: GenerateConfig, share: float = 1.0) -> float:
+    """Return what a reply costs.
+
+    Args:
+        usage: its tokens.
+        settings: the prices in USD per million tokens.
+        share: share of the list price; the batch mode's is about 0.5.
+    """
+    total = usage.input * settings.price_input + usage.output * settings.price_output
+    return share * total / 1e6
 
 
-def _picture_tokens(size: int) -> int:
-    """Input tokens of a picture of `size` pixels a side."""
+def total_cost(entries: Iterable[JournalEntry], settings: GenerateConfig) -> float:
+    """Return what the replies in a journal cost, in USD."""
+    return sum(price_usd(entry.usage, settings, entry.price) for entry in entries)
+
+
+def _image_tokens(size: int) -> int:
+    """Return the input tokens of an image of `size` pixels a side."""
     return _TILE_TOKENS * (1 if size <= 384 else (-(-size // 768)) ** 2)
 
 
 @dataclass
-class Estimator:
-    """Input tokens of a request before the vendor has counted them; learns to err upwards.
+class TokenEstimator:
+    """Estimates a request's input tokens before the vendor has counted them.
 
     Attributes:
-        size: of the pictures sent, in pixels a side.
-        ratio: by which the estimate is scaled, from what was counted.
-        largest: the vendor's largest count so far under these settings; 0: none yet.
+        size: of the images sent, in pixels a side.
+        ratio: factor on the estimate, raised by what was counted.
+        largest: the vendor's largest count so far under these settings; 0 if there is none.
     """
 
     size: int
@@ -49,35 +57,89 @@ class Estimator:
     largest: int = 0
 
     @classmethod
-    def knowing(cls, size: int, entries: Iterable[Entry]) -> Estimator:
-        """An estimator that has seen the replies of a journal."""
+    def from_entries(cls, size: int, entries: Iterable[JournalEntry]) -> TokenEstimator:
+        """Return an estimator that knows the replies of a journal."""
         return cls(size, largest=max((entry.usage.input for entry in entries), default=0))
 
-    def tokens(self, request: Request) -> int:
-        """An estimate that has not been exceeded so far."""
-        letters = len(request.system) + len(request.text)
-        return int(self.ratio * (_picture_tokens(self.size) + letters / _LETTERS)) + 1
+    def estimate(self, request: Request) -> int:
+        """Return an estimate that no request has exceeded so far."""
+        characters = len(request.system) + len(request.text)
+        return int(self.ratio * (_image_tokens(self.size) + characters / _CHARACTERS_PER_TOKEN)) + 1
 
-    def at_most(self, request: Request) -> int:
-        """A bound that no request exceeds, for what must not cost more than it reserves.
+    def upper_bound(self, request: Request) -> int:
+        """Return a number that no request exceeds: none may cost more than it reserves.
 
-        A token has at least a byte. Before anything was counted, that bounds the whole text. Then
-        the task and the schema are in what was counted, and only the product's text is new; so
-        are a picture's further tiles where pictures are large enough to have several.
+        A token has at least one byte. Before anything was counted, that bounds the whole text.
+        Afterwards the instruction and the schema are part of what was counted, and only the
+        product's text is new, as are an image's further tiles where images are large enough to
+        have several.
         """
         text = len(request.text.encode())
         if self.largest:
-            return self.largest + text + _picture_tokens(self.size) - _TILE_TOKENS
-        picture = max(_MOST_PICTURE, _picture_tokens(self.size))
-        return len(request.system.encode()) + text + picture + _MOST_SCHEMA
+            return self.largest + text + _image_tokens(self.size) - _TILE_TOKENS
+        image = max(_MAX_IMAGE_TOKENS, _image_tokens(self.size))
+        return len(request.system.encode()) + text + image + _MAX_SCHEMA_TOKENS
 
-    def learn(self, request: Request, counted: int) -> None:
-        """Raise the ratio if a request turned out larger than estimated."""
-        estimate = self.tokens(request) / self.ratio
+    def update(self, request: Request, counted: int) -> None:
+        """Raise the ratio if a request turned out larger than estimated.
+
+        Args:
+            request: the request.
+            counted: its input tokens by the vendor's count.
+        """
+        estimate = self.estimate(request) / self.ratio
         self.ratio = max(self.ratio, counted / estimate)
         self.largest = max(self.largest, counted)
 
 
-def most_expensive(tokens: int, settings: GenerateConfig, share: float = 1.0) -> float:
-    """USD that a request with `tokens` of input can cost at most."""
-    return usd(Usage(tokens, settings.max_output_tokens), settings, share)
+class Budget:
+    """What a run has spent and may still spend. Thread-safe.
+
+    Attributes:
+        limit: USD (`generate.budget_usd`), or None.
+        cost: USD spent so far, earlier runs included.
+        estimator: of input tokens.
+    """
+
+    def __init__(
+        self,
+        settings: GenerateConfig,
+        entries: Sequence[JournalEntry],
+        reserved: Callable[[], float],
+        share: float = 1.0,
+    ) -> None:
+        """Start with what earlier runs have spent.
+
+        Args:
+            settings: prices and the limit.
+            entries: the journal's entries so far.
+            reserved: returns the USD that requests without a known price may cost.
+            share: share of the list price that new requests cost.
+        """
+        self.limit = settings.budget_usd
+        self.cost = total_cost(entries, settings)
+        self.estimator = TokenEstimator.from_entries(settings.image_size, entries)
+        self._settings, self._reserved, self._share = settings, reserved, share
+        self._lock = threading.Lock()
+
+    @property
+    def committed(self) -> float:
+        """USD spent, or reserved for requests without a known price."""
+        # In this order: what is answered meanwhile counts twice for a moment, never not at all.
+        reserved = self._reserved()
+        return reserved + self.cost
+
+    def max_cost(self, request: Request) -> float:
+        """Return the USD that a request can cost at most."""
+        tokens = self.estimator.upper_bound(request)
+        usage = Usage(tokens, self._settings.max_output_tokens)
+        return price_usd(usage, self._settings, self._share)
+
+    def allows(self, cost: float) -> bool:
+        """Return whether `cost` more USD stay within the limit."""
+        return self.limit is None or self.committed + cost <= self.limit
+
+    def record(self, entry: JournalEntry) -> None:
+        """Add what a reply cost."""
+        with self._lock:
+            self.cost += price_usd(entry.usage, self._settings, entry.price)

@@ -1,14 +1,24 @@
-"""What goes to a remote model and comes back."""
+"""The contract between annotation and a model: what is sent, what comes back, which calls exist.
+
+Each protocol has one file that implements `ModelClient`, and `BatchClient` where the vendor offers
+batch jobs; `clients.py` lists them by their names in the configuration. The journal, the ledger,
+the budget and the quality gate depend on this file alone.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from abo_vqa.remote.errors import ServiceError
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one request, as the vendor counts them; thoughts are paid like output."""
+    """Tokens of one request as the vendor counts them; thoughts are charged as output."""
 
     input: int = 0
     output: int = 0
@@ -16,26 +26,32 @@ class Usage:
 
 @dataclass(frozen=True)
 class Request:
-    """One question to an annotator: instructions, catalogue data, and the picture.
+    """One request: instructions, text, and an image.
 
     Attributes:
-        system: the task. text: the product as data, and what is wanted.
-        picture: encoded bytes of the type `mime`.
+        system: the system instruction.
+        text: the user's turn.
+        image: encoded bytes of the type `mime_type`.
+        schema: what the reply has to look like, in OpenAPI's terms. Clients may add to it.
+        mime_type: the image's type.
     """
 
     system: str
     text: str
-    picture: bytes
-    mime: str = "image/jpeg"
+    image: bytes
+    schema: dict[str, Any] = field(default_factory=dict)
+    mime_type: str = "image/jpeg"
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: the model's text, and why it stopped.
+    """The model's text and why it stopped.
 
     Attributes:
-        finish: the vendor's finish reason; "STOP" is the good one.
+        text: the text, without thoughts.
+        finish: the vendor's finish reason; "STOP" is the regular one.
         blocked: the vendor's reason for not answering this prompt at all, or "".
+        usage: tokens paid for.
         model: the version that answered.
     """
 
@@ -46,18 +62,54 @@ class Reply:
     model: str = ""
 
 
-class Annotator(Protocol):
-    """A remote model that writes pairs. One instance serves one key and many threads."""
+class ModelClient(Protocol):
+    """A model behind an API or on this machine. One instance serves one key and many threads."""
 
-    def ask(self, request: Request) -> Reply:
-        """Send one request and wait for the answer.
+    def generate(self, request: Request) -> Reply:
+        """Send one request and wait for the reply, without retries.
 
         Raises:
-            Trouble: or one of its subclasses, never with a key in its message.
+            ServiceError: or one of its subclasses, never with a key in its message.
         """
 
     def count_tokens(self, request: Request) -> int:
-        """Input tokens of a request, by the vendor's own (free) count."""
+        """Return the input tokens of a request by the vendor's own (free) count."""
 
     def close(self) -> None:
-        """Give connections back."""
+        """Release connections."""
+
+
+@dataclass(frozen=True)
+class BatchState:
+    """The state of a batch job.
+
+    Attributes:
+        phase: whether the job is still running, or how it ended.
+        name: the vendor's name for the state, for messages.
+        results: the vendor's name of the file with the results, or "".
+        message: the vendor's error message, or "".
+    """
+
+    phase: Literal["running", "succeeded", "failed"]
+    name: str
+    results: str = ""
+    message: str = ""
+
+
+class BatchClient(Protocol):
+    """The batch jobs of one key. Every method may raise `ServiceError`."""
+
+    def encode(self, request: Request) -> Mapping[str, Any]:
+        """Return a request as it stands in a batch file."""
+
+    def submit(self, label: str, lines: Path) -> str:
+        """Upload a file of JSON lines ({"key", "request"}) and start a job; return its name."""
+
+    def find(self, label: str) -> str:
+        """Return the name of the job with this label, or "" if it was never created."""
+
+    def state(self, name: str) -> BatchState:
+        """Return the state of a job."""
+
+    def results(self, file: str) -> Iterator[tuple[str, Reply | ServiceError]]:
+        """Yield the key and the reply (or the error) of each line of a file with results."""

@@ -9,8 +9,8 @@ class ServiceError(AboVqaError):
     """The request failed for now (5xx, timeout, dropped connection): try again.
 
     Attributes:
-        delay: seconds the server asked to wait, or None.
-        billed: whether the vendor may have charged for it all the same.
+        delay: seconds that the server asked to wait, or None.
+        billed: whether the vendor may have charged for the request nevertheless.
     """
 
     billed = True
@@ -21,10 +21,10 @@ class ServiceError(AboVqaError):
 
 
 class ThrottledError(ServiceError):
-    """HTTP 429, a quota per minute: this key pauses.
+    """HTTP 429 for a quota per minute: this key pauses.
 
     Attributes:
-        day: whether a quota per day was named beside it, which may be the one that is spent.
+        day: whether a quota per day is named as well, which may be the one that is spent.
     """
 
     billed = False
@@ -35,13 +35,13 @@ class ThrottledError(ServiceError):
 
 
 class DailyQuotaError(ServiceError):
-    """HTTP 429, a quota per day: this key is done until the vendor's midnight."""
+    """HTTP 429 for a quota per day: this key is unusable until the vendor's midnight."""
 
     billed = False
 
 
 class RequestRefusedError(ServiceError):
-    """The vendor won't take this image's request (400): asking again is useless."""
+    """The vendor rejects this image's request (400): sending it again is useless."""
 
     billed = False
 
@@ -53,7 +53,7 @@ class InvalidKeyError(ServiceError):
 
 
 class AccountError(InvalidKeyError):
-    """The key's account is refused (billing, region, suspension), whatever is asked."""
+    """The key's account is refused (billing, region, suspension), whatever is requested."""
 
 
 class NoQuotaError(InvalidKeyError):

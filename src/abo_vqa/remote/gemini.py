@@ -1,103 +1,120 @@
-"""Gemini by the maintained SDK, google-genai."""
+"""Gemini by its maintained SDK, google-genai."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
 from json import JSONDecodeError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from abo_vqa.data.pairs import reply_schema
+from google import genai
+from google.genai import types
+from google.genai.errors import APIError
+
 from abo_vqa.remote.contract import Reply, Request, Usage
 from abo_vqa.remote.errors import ServiceError
-from abo_vqa.remote.google_errors import SAFETY_CATEGORIES, trouble
+from abo_vqa.remote.google_errors import SAFETY_CATEGORIES, to_service_error
 from abo_vqa.remote.keys import redact
 
 if TYPE_CHECKING:
-    from google import genai
-    from google.genai import types
-
     from abo_vqa.config import GenerateConfig
 
 
-class Gemini:
-    """One key's client. The SDK's own retries are off: the ledger has to know every request."""
+class GeminiClient:
+    """One key's client. The SDK's own retries are off: the ledger has to know every request.
+
+    Attributes:
+        sdk: the SDK's client.
+        model: the model's name.
+    """
 
     def __init__(self, key: str, settings: GenerateConfig, secrets: Sequence[str] = ()) -> None:
-        """
-        Args:
-            key: the API key. secrets: all keys, to be kept out of messages.
-        """
-        from google import genai
-        from google.genai import types
+        """Create the SDK's client; nothing is sent yet.
 
-        # A finish reason newer than the SDK is kept under its name; that is all we need.
+        Args:
+            key: the API key.
+            settings: the model and how it decodes.
+            secrets: all keys, to be removed from messages.
+        """
+        # A finish reason newer than the SDK keeps its name, which is all that is needed.
         warnings.filterwarnings("ignore", r".* is not a valid ", module=r"google\.genai")
-        self.secrets = {key, *secrets}
+        self._secrets = {key, *secrets}
         self.model = settings.model
         options = types.HttpOptions(
             base_url=settings.base_url,
-            api_version="v1beta",  # batches live there
+            api_version="v1beta",  # the only one with batch jobs
             timeout=int(settings.timeout_s * 1000),
         )
-        self.client: genai.Client = genai.Client(api_key=key, vertexai=False, http_options=options)
-        self.config = _request_config(settings)
+        self.sdk = genai.Client(api_key=key, vertexai=False, http_options=options)
+        self._config = _base_config(settings)
 
-    def ask(self, request: Request) -> Reply:
-        config = self.config.model_copy(update={"system_instruction": request.system})
+    def request_config(self, request: Request) -> types.GenerateContentConfig:
+        """Return decoding, safety, the system instruction and the schema, as the SDK takes them."""
+        changes = {"system_instruction": request.system, "response_schema": request.schema}
+        return self._config.model_copy(update=changes)
+
+    def generate(self, request: Request) -> Reply:
+        """Send one request and wait for the reply; see `ModelClient`."""
         try:
-            answer = self.client.models.generate_content(
-                model=self.model, contents=contents(request), config=config
+            response = self.sdk.models.generate_content(
+                model=self.model,
+                contents=request_parts(request),
+                config=self.request_config(request),
             )
         except Exception as error:
-            raise self.translated(error) from None  # the original holds the request's headers
-        return to_reply(answer)
+            raise self.translate(error) from None  # the original holds the request's headers
+        return to_reply(response)
 
     def count_tokens(self, request: Request) -> int:
+        """Return the input tokens by the vendor's count; see `ModelClient`."""
         # The Developer API's countTokens takes no system instruction: count it as user text.
-        parts = [request.system, *contents(request)]
+        parts = [request.system, *request_parts(request)]
         try:
-            counted = self.client.models.count_tokens(model=self.model, contents=parts)
+            response = self.sdk.models.count_tokens(model=self.model, contents=parts)
         except Exception as error:
-            raise self.translated(error) from None
-        return int(counted.total_tokens or 0)
+            raise self.translate(error) from None
+        return int(response.total_tokens or 0)
 
-    def translated(self, error: Exception) -> ServiceError:
-        """The typed error; anything unforeseen (a bug, too) comes back as itself."""
-        from google.genai.errors import APIError
+    def translate(self, error: Exception) -> ServiceError:
+        """Return the typed error for one of the SDK's.
 
+        Raises:
+            Exception: the error itself if it is of no known kind (a bug, too).
+        """
         if isinstance(error, APIError):
             body = error.details.get("error", {}) if isinstance(error.details, dict) else {}
             headers = getattr(error.response, "headers", None)
-            message = redact(str(error.message or ""), self.secrets)
-            return trouble(
+            message = self.redact(str(error.message or ""))
+            return to_service_error(
                 error.code, error.status or "", message, body.get("details") or [], headers
             )
-        if _is_connection_trouble(error):
-            return ServiceError(redact(f"{type(error).__name__}: {error}", self.secrets))
+        if _is_connection_error(error):
+            return ServiceError(self.redact(f"{type(error).__name__}: {error}"))
         raise error
 
+    def redact(self, text: str) -> str:
+        """Return `text` without API keys."""
+        return redact(text, self._secrets)
+
     def close(self) -> None:
-        self.client.close()
+        """Close the SDK's connections."""
+        self.sdk.close()
 
 
-def _is_connection_trouble(error: Exception) -> bool:
-    """Timeouts, dropped connections, bodies that break off or aren't JSON."""
+def _is_connection_error(error: Exception) -> bool:
+    """Return whether it is a timeout, a dropped connection, or a body cut off or not JSON."""
     # The SDK uses httpx or its fork httpx2, whichever is installed: go by the class's name.
     by_name = any(cls.__name__ == "RequestError" for cls in type(error).__mro__)
-    return by_name or isinstance(error, (ConnectionError, TimeoutError, JSONDecodeError))
+    return by_name or isinstance(error, (JSONDecodeError, ConnectionError, TimeoutError))
 
 
-def contents(request: Request) -> list[Any]:
-    from google.genai import types
+def request_parts(request: Request) -> list[types.PartUnion | types.PartUnionDict]:
+    """Return the user's turn: the image and the text."""
+    return [types.Part.from_bytes(data=request.image, mime_type=request.mime_type), request.text]
 
-    return [types.Part.from_bytes(data=request.picture, mime_type=request.mime), request.text]
 
-
-def _request_config(settings: GenerateConfig) -> types.GenerateContentConfig:
-    """Decoding, structured output and safety, without the system instruction."""
-    from google.genai import types
-
+def _base_config(settings: GenerateConfig) -> types.GenerateContentConfig:
+    """Return decoding and safety, without what differs from request to request."""
     safety = None
     if settings.safety != "default":
         threshold = types.HarmBlockThreshold(settings.safety)
@@ -113,29 +130,28 @@ def _request_config(settings: GenerateConfig) -> types.GenerateContentConfig:
         temperature=settings.temperature,
         max_output_tokens=settings.max_output_tokens,
         response_mime_type="application/json",
-        response_schema=reply_schema(),
         safety_settings=safety,
         thinking_config=thinking,
         automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
     )
 
 
-def to_reply(answer: types.GenerateContentResponse) -> Reply:
-    """Text, finish reason, block reason and tokens of a response, whatever it lacks."""
-    feedback = answer.prompt_feedback
+def to_reply(response: types.GenerateContentResponse) -> Reply:
+    """Return a response's text, finish reason, block reason and tokens, whatever it lacks."""
+    feedback = response.prompt_feedback
     blocked = feedback.block_reason if feedback else None
-    candidate = answer.candidates[0] if answer.candidates else None
+    candidate = response.candidates[0] if response.candidates else None
     parts = (candidate.content.parts if candidate and candidate.content else None) or []
     finish = candidate.finish_reason if candidate else None
-    counted = answer.usage_metadata
+    counts = response.usage_metadata
     return Reply(
         text="".join(part.text or "" for part in parts if not part.thought),
         finish=finish.value if finish else ("" if candidate else "NO_CANDIDATE"),
         blocked=blocked.value if blocked else "",
         usage=Usage(
-            input=(counted and counted.prompt_token_count) or 0,
-            output=((counted and counted.candidates_token_count) or 0)
-            + ((counted and counted.thoughts_token_count) or 0),
+            input=(counts and counts.prompt_token_count) or 0,
+            output=((counts and counts.candidates_token_count) or 0)
+            + ((counts and counts.thoughts_token_count) or 0),
         ),
-        model=answer.model_version or "",
+        model=response.model_version or "",
     )

@@ -1,6 +1,6 @@
 """Gemini by google-generativeai, the SDK that the study used.
 
-Its vendor has ended support: nothing in it will be mended. Use `gemini` unless you must compare.
+Its vendor has ended support, so its bugs stay. Use `gemini` unless results have to be compared.
 Needs the extra: pip install 'abo-vqa[legacy]'.
 """
 
@@ -13,25 +13,34 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.pairs import reply_schema
 from abo_vqa.remote.contract import Reply, Request, Usage
 from abo_vqa.remote.errors import ServiceError
-from abo_vqa.remote.google_errors import SAFETY_CATEGORIES, trouble
+from abo_vqa.remote.google_errors import SAFETY_CATEGORIES, to_service_error
 from abo_vqa.remote.keys import redact
 
 if TYPE_CHECKING:
     from abo_vqa.config import GenerateConfig
 
-_CONFIGURE = threading.Lock()
+_CONFIGURE_LOCK = threading.Lock()
 
 
-class GeminiLegacy:
-    """One key's client."""
+class GeminiLegacyClient:
+    """One key's client; see `ModelClient`."""
 
     def __init__(self, key: str, settings: GenerateConfig, secrets: Sequence[str] = ()) -> None:
+        """Create the SDK's client; nothing is sent yet.
+
+        Args:
+            key: the API key.
+            settings: the model and how it decodes.
+            secrets: all keys, to be removed from messages.
+
+        Raises:
+            UserError: the SDK isn't installed, or doesn't know a setting.
+        """
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the notice of its end; ours is in the docs
+                warnings.simplefilter("ignore")  # the notice of its end, which our docs repeat
                 import google.generativeai as sdk
                 from google.generativeai.client import get_default_generative_client
         except ImportError as error:
@@ -44,21 +53,23 @@ class GeminiLegacy:
                 "generate.thinking: the legacy SDK doesn't know it; set it to null, or "
                 "generate.annotator: gemini."
             )
-        self.secrets = {key, *secrets}
-        self.settings = settings
-        self.sdk = sdk
+        self._secrets = {key, *secrets}
+        self._settings = settings
+        self._sdk = sdk
         options = {"api_endpoint": settings.base_url} if settings.base_url else None
-        # The SDK has one global configuration; a client made under it keeps its key.
-        with _CONFIGURE:
+        # The SDK has one global configuration; a client created under it keeps its key.
+        with _CONFIGURE_LOCK:
             sdk.configure(api_key=key, transport="rest", client_options=options)
-            self.client = get_default_generative_client()
+            self._client = get_default_generative_client()
+        # `retry: None` switches the SDK's own retries off: the ledger has to know every request.
+        self._options = {"timeout": settings.timeout_s, "retry": None}
 
-    def model(self, request: Request) -> Any:
-        settings = self.settings
+    def _model(self, request: Request) -> Any:  # the SDK has no types
+        settings = self._settings
         safety = None
         if settings.safety != "default":
             safety = dict.fromkeys(SAFETY_CATEGORIES, settings.safety)
-        made = self.sdk.GenerativeModel(
+        model = self._sdk.GenerativeModel(
             settings.model,
             system_instruction=request.system,
             safety_settings=safety,
@@ -66,74 +77,80 @@ class GeminiLegacy:
                 "temperature": settings.temperature,
                 "max_output_tokens": settings.max_output_tokens,
                 "response_mime_type": "application/json",
-                "response_schema": reply_schema(),
+                "response_schema": request.schema,
             },
         )
-        made._client = self.client  # else it would take the key configured last
-        return made
+        model._client = self._client  # else it would take the key configured last
+        return model
 
-    def ask(self, request: Request) -> Reply:
-        parts = [{"mime_type": request.mime, "data": request.picture}, request.text]
-        # `retry: None` switches the SDK's own retries off: the ledger has to know every request.
-        options = {"timeout": self.settings.timeout_s, "retry": None}
+    def generate(self, request: Request) -> Reply:
+        """Send one request and wait for the reply; see `ModelClient`."""
         try:
-            answer = self.model(request).generate_content(parts, request_options=options)
+            response = self._model(request).generate_content(
+                _parts(request), request_options=self._options
+            )
         except Exception as error:
-            raise self.translated(error) from None  # the original holds the request's headers
-        return _to_reply(answer)
+            raise self._translate(error) from None  # the original holds the request's headers
+        return _to_reply(response)
 
     def count_tokens(self, request: Request) -> int:
-        parts = [{"mime_type": request.mime, "data": request.picture}, request.text]
-        options = {"timeout": self.settings.timeout_s, "retry": None}
+        """Return the input tokens by the vendor's count; see `ModelClient`."""
         try:
-            counted = self.model(request).count_tokens(parts, request_options=options)
+            response = self._model(request).count_tokens(
+                _parts(request), request_options=self._options
+            )
         except Exception as error:
-            raise self.translated(error) from None
-        return int(counted.total_tokens)
+            raise self._translate(error) from None
+        return int(response.total_tokens)
 
-    def translated(self, error: Exception) -> ServiceError:
-        """The typed error; anything unforeseen (a bug, too) comes back as itself."""
+    def _translate(self, error: Exception) -> ServiceError:
+        """Return the typed error for one of the SDK's; raise any other as it is (a bug, too)."""
         from google.api_core.exceptions import GoogleAPICallError, RetryError
         from requests import RequestException
 
-        text = redact(str(error), self.secrets)
+        text = redact(str(error), self._secrets)
         if isinstance(error, GoogleAPICallError):
             headers = getattr(error.response, "headers", None)
-            status = _status_of(error)
-            message = re.sub(r"^[A-Z]+ \S+: ", "", redact(str(error.message), self.secrets))
-            return trouble(int(error.code or 0), status, message, error.details, headers)
+            status = _status(error)
+            message = re.sub(r"^[A-Z]+ \S+: ", "", redact(str(error.message), self._secrets))
+            return to_service_error(int(error.code or 0), status, message, error.details, headers)
         if isinstance(error, (RequestException, RetryError, ConnectionError, TimeoutError)):
             return ServiceError(f"{type(error).__name__}: {text}")
-        if type(error).__name__ == "ParseError":  # protobuf's: the body broke off
-            return ServiceError(f"the answer's body can't be parsed: {text}")
+        if type(error).__name__ == "ParseError":  # protobuf's: the body was cut off
+            return ServiceError(f"the response's body can't be parsed: {text}")
         raise error
 
     def close(self) -> None:
-        self.client.transport.close()
+        """Close the SDK's connections."""
+        self._client.transport.close()
 
 
-def _status_of(error: Any) -> str:
-    """The google.rpc status: the error's class knows only what belongs to its HTTP code."""
+def _parts(request: Request) -> list[Any]:  # the SDK takes dictionaries and texts
+    return [{"mime_type": request.mime_type, "data": request.image}, request.text]
+
+
+def _status(error: Any) -> str:
+    """Return the google.rpc status; the error's class only knows the one of its HTTP code."""
     try:
         return str(error.response.json()["error"]["status"])
-    except (AttributeError, KeyError, TypeError, ValueError):  # no body, or another one
+    except (AttributeError, KeyError, TypeError, ValueError):  # no body, or another kind of body
         return str(getattr(error.grpc_status_code, "name", "") or "")
 
 
-def _to_reply(answer: Any) -> Reply:
-    """Text, finish reason, block reason and tokens of a response, whatever it lacks."""
-    candidate = answer.candidates[0] if answer.candidates else None
+def _to_reply(response: Any) -> Reply:
+    """Return a response's text, finish reason, block reason and tokens, whatever it lacks."""
+    candidate = response.candidates[0] if response.candidates else None
     parts = candidate.content.parts if candidate else []
-    reason = answer.prompt_feedback.block_reason
-    counted = answer.usage_metadata
+    reason = response.prompt_feedback.block_reason
+    counts = response.usage_metadata
     return Reply(
         text="".join(part.text for part in parts),
-        finish=_name_of(candidate.finish_reason) if candidate else "NO_CANDIDATE",
-        blocked=_name_of(reason) if reason else "",
-        usage=Usage(counted.prompt_token_count, counted.candidates_token_count),
+        finish=_enum_name(candidate.finish_reason) if candidate else "NO_CANDIDATE",
+        blocked=_enum_name(reason) if reason else "",
+        usage=Usage(counts.prompt_token_count, counts.candidates_token_count),
     )
 
 
-def _name_of(value: Any) -> str:
-    """An enumeration's name; newer values than the SDK knows come as bare numbers."""
+def _enum_name(value: Any) -> str:
+    """Return an enumeration's name; values newer than the SDK come as bare numbers."""
     return str(getattr(value, "name", value))

@@ -20,14 +20,14 @@ from abo_vqa.remote.errors import (
 _PER_DAY = re.compile(r"per\s*day|daily|PerDay", re.IGNORECASE)
 _PER_MINUTE = re.compile(r"per\s*(minute|second|hour)", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
-_SAID_DELAY = re.compile(r"retry in (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(m?s))?")
+_DELAY_IN_WORDS = re.compile(r"retry in (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(m?s))?")
 # "* Quota exceeded for metric: generativelanguage.googleapis.com/…_requests, limit: 20, model: …"
 _EXCEEDED = re.compile(r"metric: *(\S+?), *limit: *(\d+)")
 _NO_QUOTA = re.compile(
     r"limit: *0+(?![\d.,]*\d)|(doesn't|does not) have a free quota", re.IGNORECASE
 )
-# What is about who asks and what they pay, never about a picture. The text that comes with every
-# spent quota ("check your plan and billing details") is none of it, hence the second expression.
+# Messages about the account and its payment, never about an image. The text that comes with every
+# spent quota ("check your plan and billing details") isn't one, hence the second expression.
 _ACCOUNT = re.compile(
     r"FAILED_PRECONDITION|PERMISSION_DENIED|PAYMENT_REQUIRED|UNAUTHENTICATED|user location"
     r"|not (available|supported) in your (country|region|location)|billing|prepay|credits?\b"
@@ -40,14 +40,14 @@ _SPENT_ACCOUNT = re.compile(
     r"|billing[^.]*(disabled|not (enabled|active)|closed|suspended)|suspended",
     re.IGNORECASE,
 )
-# Statuses by google.rpc's own numbers, which single answers of a batch job carry.
+# Statuses by google.rpc's own numbers, which single results of a batch job carry.
 _RPC = {
     1: (499, "CANCELLED"), 3: (400, "INVALID_ARGUMENT"), 4: (504, "DEADLINE_EXCEEDED"),
     5: (404, "NOT_FOUND"), 7: (403, "PERMISSION_DENIED"), 8: (429, "RESOURCE_EXHAUSTED"),
     9: (400, "FAILED_PRECONDITION"), 10: (409, "ABORTED"), 11: (400, "OUT_OF_RANGE"),
     13: (500, "INTERNAL"), 14: (503, "UNAVAILABLE"), 16: (401, "UNAUTHENTICATED"),
 }  # fmt: skip
-_PASSING = (408, 409, 425, 499)  # client errors that another try may not meet
+_PASSING = (408, 409, 425, 499)  # client errors that may not occur again
 SAFETY_CATEGORIES = (
     "HARM_CATEGORY_HARASSMENT",
     "HARM_CATEGORY_HATE_SPEECH",
@@ -56,8 +56,8 @@ SAFETY_CATEGORIES = (
 )
 
 
-def _of_type(details: Sequence[Any], name: str) -> list[Mapping[str, Any]]:
-    """The google.rpc messages of one type among an error's details."""
+def _details_of_type(details: Sequence[Any], name: str) -> list[Mapping[str, Any]]:
+    """Return the google.rpc messages of one type among an error's details."""
     return [
         detail
         for detail in details
@@ -68,30 +68,30 @@ def _of_type(details: Sequence[Any], name: str) -> list[Mapping[str, Any]]:
 def _retry_delay(
     details: Sequence[Any], headers: Mapping[str, str] | None = None, message: str = ""
 ) -> float | None:
-    """Seconds that the server asks to wait: google.rpc.RetryInfo, Retry-After, or its words."""
-    for info in _of_type(details, "RetryInfo"):
+    """Return the seconds that RetryInfo, Retry-After or the message asks to wait, or None."""
+    for info in _details_of_type(details, "RetryInfo"):
         if match := _DURATION.fullmatch(str(info.get("retryDelay", ""))):
             return float(match[1])
     after = (headers or {}).get("retry-after", "")
     if after.isdecimal():
         return float(after)
-    said = _SAID_DELAY.search(message)
-    if not said or not any(said.groups()):
+    match = _DELAY_IN_WORDS.search(message)
+    if not match or not any(match.groups()):
         return None
-    hours, minutes, number, unit = said.groups()
+    hours, minutes, number, unit = match.groups()
     seconds = float(number or 0) / (1000 if unit == "ms" else 1)
     return 3600 * int(hours or 0) + 60 * int(minutes or 0) + seconds
 
 
-def violations(details: Sequence[Any], message: str) -> list[Mapping[str, Any]]:
-    """The quotas that a 429 is about.
+def _violations(details: Sequence[Any], message: str) -> list[Mapping[str, Any]]:
+    """Return the quotas that a 429 is about.
 
     Where the message names metrics with their limits, those are the ones exceeded: the details may
     list all quotas of the model.
     """
     named = [
         violation
-        for failure in _of_type(details, "QuotaFailure")
+        for failure in _details_of_type(details, "QuotaFailure")
         for violation in failure.get("violations", [])
         if isinstance(violation, Mapping)
     ]
@@ -101,24 +101,24 @@ def violations(details: Sequence[Any], message: str) -> list[Mapping[str, Any]]:
     ] or named
 
 
-def _quota_trouble(
-    said: str, message: str, details: Sequence[Any], delay: float | None
+def _quota_error(
+    text: str, message: str, details: Sequence[Any], delay: float | None
 ) -> ServiceError:
-    """What a 429 means: wait, come back tomorrow, or never."""
-    found = violations(details, message)
-    if _NO_QUOTA.search(message) or any(str(v.get("quotaValue", "")) == "0" for v in found):
-        return NoQuotaError(said)
+    """Return what a 429 means: wait, come back tomorrow, or never."""
+    violations = _violations(details, message)
+    if _NO_QUOTA.search(message) or any(str(v.get("quotaValue", "")) == "0" for v in violations):
+        return NoQuotaError(text)
     if _SPENT_ACCOUNT.search(message):
-        return AccountError(said)
-    names = [f"{v.get('quotaId', '')} {v.get('quotaMetric', '')}" for v in found] or [message]
+        return AccountError(text)
+    names = [f"{v.get('quotaId', '')} {v.get('quotaMetric', '')}" for v in violations] or [message]
     day = any(_PER_DAY.search(name) for name in names)
     if day and not any(_PER_MINUTE.search(name) for name in names):
-        return DailyQuotaError(said)
-    return ThrottledError(said, delay, day)
+        return DailyQuotaError(text)
+    return ThrottledError(text, delay, day)
 
 
-def about_account(message: str) -> bool:
-    """Whether a refusal's words are about the account, not about what was asked."""
+def is_account_message(message: str) -> bool:
+    """Return whether an error's message is about the account, not about what was requested."""
     return bool(_ACCOUNT.search(message))
 
 
@@ -126,34 +126,38 @@ def _has_reason(details: Iterable[Any], reasons: set[str]) -> bool:
     return any(isinstance(d, Mapping) and d.get("reason") in reasons for d in details)
 
 
-def trouble(
+def to_service_error(
     code: int,
     status: str,
     message: str,
     details: Sequence[Any] = (),
     headers: Mapping[str, str] | None = None,
 ) -> ServiceError:
-    """The typed error for an HTTP error of the Gemini API.
+    """Return the typed error for an HTTP error of the Gemini API.
 
     Args:
-        message: already free of keys. details: google.rpc messages of the error's body.
+        code: the HTTP status, or google.rpc's own number.
+        status: google.rpc's name for it, or "".
+        message: the error's text, without keys.
+        details: google.rpc messages of the error's body.
+        headers: the response's headers.
     """
     if code in _RPC:
         code, status = _RPC[code][0], status or _RPC[code][1]
-    said = " ".join(f"HTTP {code} {status}: {message}".split()).rstrip(".:")
+    text = " ".join(f"HTTP {code} {status}: {message}".split()).rstrip(".:")
     delay = _retry_delay(details, headers, message)
     if code == 429:
-        return _quota_trouble(said, message, details, delay)
+        return _quota_error(text, message, details, delay)
     if code == 404:
-        return UnknownModelError(said)
+        return UnknownModelError(text)
     if _has_reason(details, {"API_KEY_INVALID", "API_KEY_EXPIRED"}):
-        return InvalidKeyError(said)
+        return InvalidKeyError(text)
     if code == 400 and "api key" in message.lower():
-        return InvalidKeyError(said)
-    if code == 402 or (400 <= code < 500 and about_account(f"{status}: {message}")):
-        return AccountError(said)
+        return InvalidKeyError(text)
+    if code == 402 or (400 <= code < 500 and is_account_message(f"{status}: {message}")):
+        return AccountError(text)
     if code in (401, 403, 407):
-        return InvalidKeyError(said)
+        return InvalidKeyError(text)
     if 400 <= code < 500 and code not in _PASSING:
-        return RequestRefusedError(said)
-    return ServiceError(said, delay)
+        return RequestRefusedError(text)
+    return ServiceError(text, delay)

@@ -1,8 +1,11 @@
-"""The journal of paid answers: append-only JSON lines, on disk before they count.
+"""The journal of paid replies: append-only JSON lines, on disk before they count.
 
-The first line says what the answers depend on. Every other line is one reply of the vendor for one
-image. Nothing is ever rewritten, so a kill at any moment costs at most the line being written,
-which a reader recognises and cuts off.
+It is our own code because no library gives an append-only file that several readers can merge, that
+survives a kill at any byte, and that a team can send each other.
+
+The first line holds the settings that the replies depend on. Every other line is one reply for one
+image. Nothing is ever rewritten, so a kill costs at most the line being written, which a reader
+recognises and cuts off.
 """
 
 from __future__ import annotations
@@ -16,30 +19,35 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.pairs import Pair, Reject
 from abo_vqa.remote.contract import Usage
 
 _VERSION = 1
-EXCUSED = "excused"  # what a reader marks an entry with that isn't held against its picture
-REOPENED = "reopened"  # the entry that takes back an image's refusals and failures before it
+EXCUSED = "excused"  # never on disk: a reader marks entries with it that count against no image
+REOPENED = "reopened"  # an entry that cancels an image's earlier refusals and failures
 DROPPED = "dropped"  # left out by the user's choice
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One reply.
+class JournalEntry:
+    """One reply, or a note about an image.
 
     Attributes:
-        image: path of the picture in the archive.
-        key: fingerprint of the product's data and the picture's bytes; an entry of another key is
+        image: path of the image in the archive.
+        key: fingerprint of the product's data and the image's bytes; an entry with another key is
             about something else that had the same path.
-        pairs, rejects: what the quality gate made of the reply when it came.
+        pairs: what the quality gate accepted when the reply came.
+        rejects: what it rejected.
         finish: the vendor's finish reason.
-        problem: "" , or why the image got no pairs: "blocked: …", "refused: …", "failed: …",
-            "dropped: …"; or a note about earlier entries of the image: "reopened".
-        usage: tokens paid for. price: share of the list price (the batch mode's is 0.5).
-        model: the version that answered. time: Unix seconds.
+        problem: "", or why the image got no pairs: "blocked: …", "refused: …", "failed: …",
+            "dropped: …"; or a note about the image's earlier entries: "reopened".
+        usage: tokens paid for.
+        price: share of the list price (the batch mode's is 0.5).
+        model: the version that answered.
+        time: Unix seconds.
         job: the batch job that the reply came with, or "".
     """
 
@@ -56,59 +64,66 @@ class Entry:
     job: str = ""
 
     @property
-    def offered(self) -> list[Pair]:
+    def candidates(self) -> list[Pair]:
         """All pairs of the reply, to be judged again: the gate's rules may have changed."""
         return [*self.pairs, *(Pair(r.question, r.answer) for r in self.rejects)]
 
     @property
-    def permanent(self) -> bool:
-        """Whether asking again would be useless."""
+    def is_final(self) -> bool:
+        """Whether another request for the image would be useless."""
         return self.problem.startswith(("blocked", "refused", DROPPED))
 
     @property
-    def silent(self) -> bool:
-        """Whether it says nothing about the picture."""
+    def is_ignored(self) -> bool:
+        """Whether the entry doesn't tell anything about the image."""
         return self.problem.startswith((EXCUSED, REOPENED))
 
 
-def no_pairs(entry: Entry) -> str:
-    """What the table of rejects says of a reply that holds no pair at all."""
+def no_pairs_reason(entry: JournalEntry) -> str:
+    """Return what the table of rejects gives as reason for a reply without any pair."""
     return f"no_pairs ({entry.finish or 'unreadable'})"
 
 
-def _to_line(entry: Entry) -> str:
+def _to_line(entry: JournalEntry) -> str:
     return json.dumps(asdict(entry), ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-def _from_record(record: Mapping[str, Any]) -> Entry:
-    """An entry from a parsed line; raises KeyError or TypeError if it isn't one."""
-    known = dict(record)
-    known["pairs"] = tuple(Pair(**pair) for pair in record["pairs"])
-    known["rejects"] = tuple(Reject(**reject) for reject in record["rejects"])
-    known["usage"] = Usage(**record["usage"])
-    return Entry(**known)
+def _from_record(record: Mapping[str, Any]) -> JournalEntry:
+    """Return the entry of a parsed line; raise KeyError or TypeError if it isn't one."""
+    fields = dict(record)
+    fields["pairs"] = tuple(Pair(**pair) for pair in record["pairs"])
+    fields["rejects"] = tuple(Reject(**reject) for reject in record["rejects"])
+    fields["usage"] = Usage(**record["usage"])
+    return JournalEntry(**fields)
 
 
 @dataclass
-class Contents:
-    """A journal as read: its header, its entries, and the lines that make no sense."""
+class JournalContents:
+    """A journal as read.
+
+    Attributes:
+        header: the first line; "settings" and "shard" are its keys.
+        entries: the other lines.
+        broken: number of damaged lines.
+        size: bytes up to the end of the last complete line.
+    """
 
     header: dict[str, Any]
-    entries: list[Entry]
+    entries: list[JournalEntry]
     broken: int = 0
-    whole: int = 0  # bytes up to the end of the last whole line
+    size: int = 0
 
 
-def read_journal(path: Path) -> Contents:
-    """Read a journal; a torn last line is left out, a damaged line within is counted.
+def read_journal(path: Path) -> JournalContents:
+    """Read a journal; an incomplete last line is left out, a damaged line is counted.
 
     Raises:
         UserError: the file isn't a journal.
     """
     data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    contents = Contents({}, [], whole=whole)
-    for number, line in enumerate(data[:whole].splitlines()):
+    size = data.rfind(b"\n") + 1
+    contents = JournalContents({}, [], size=size)
+    for number, line in enumerate(data[:size].splitlines()):
         try:
             record = json.loads(line)
             if number == 0:
@@ -117,9 +132,9 @@ def read_journal(path: Path) -> Contents:
                 contents.entries.append(_from_record(record))
         except (ValueError, KeyError, TypeError):
             contents.broken += 1
-    if whole and not contents.header:
+    if size and not contents.header:
         raise UserError(f"{path} isn't a journal of abo-vqa: its first line isn't the header.")
-    if whole and contents.header["version"] != _VERSION:
+    if size and contents.header["version"] != _VERSION:
         raise UserError(
             f"{path} is a journal of version {contents.header['version']}; this abo-vqa "
             f"reads version {_VERSION}."
@@ -127,79 +142,90 @@ def read_journal(path: Path) -> Contents:
     return contents
 
 
-class Journal:
-    """A journal open for appending, by one process at a time and any number of its threads."""
+class AnnotationJournal:
+    """A journal open for appending, by one process at a time and any number of its threads.
+
+    Attributes:
+        path: the file.
+        name: its name in the ledger.
+        torn: whether an incomplete last line was cut off when it was opened.
+        entries: what it held when it was opened.
+    """
 
     def __init__(
         self, path: Path, settings: Mapping[str, Any], shard: tuple[int, int] | None = None
     ) -> None:
-        """Open or create it; cut off what a kill left half written.
+        """Open or create it; cut off an incomplete last line.
 
         Args:
-            settings: what the answers depend on, kept in the header.
+            path: the file.
+            settings: what the replies depend on, for the header.
             shard: (2, 5) for the second of five parts of the images.
+
         Raises:
             UserError: another process is writing to it.
         """
-        from filelock import FileLock, Timeout
-
         self.path = path
-        self.name = f"{path.parent.name}/{path.stem}"  # for the ledger
+        self.name = f"{path.parent.name}/{path.stem}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.process_lock = FileLock(path.with_suffix(".lock"))
+        self._process_lock = FileLock(path.with_suffix(".lock"))
         try:
-            self.process_lock.acquire(timeout=0)
+            self._process_lock.acquire(timeout=0)
         except Timeout as error:
             raise UserError(
                 "another process is generating with these settings. Wait for it, or share the "
                 "work with --shard 1/2 and --shard 2/2."
             ) from error
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
         self.torn = False
-        self.handle = path.open("ab")
+        self._handle = path.open("ab")
         contents = read_journal(path)
-        if contents.whole < self.handle.tell():
+        if contents.size < self._handle.tell():
             self.torn = True
-            self.handle.truncate(contents.whole)
-            self.handle.seek(0, os.SEEK_END)
+            self._handle.truncate(contents.size)
+            self._handle.seek(0, os.SEEK_END)
         if not contents.header:
             header = {"abo_vqa_journal": _VERSION, "shard": shard, "settings": dict(settings)}
-            self.write(json.dumps(header, ensure_ascii=False) + "\n")
-        self.entries, self.broken = contents.entries, contents.broken
+            self._write(json.dumps(header, ensure_ascii=False) + "\n")
+        self.entries = contents.entries
 
-    def write(self, text: str) -> None:
-        with self.lock:
-            self.handle.write(text.encode())
-            self.handle.flush()
-            os.fsync(self.handle.fileno())
+    def _write(self, text: str) -> None:
+        with self._lock:
+            self._handle.write(text.encode())
+            self._handle.flush()
+            os.fsync(self._handle.fileno())
 
-    def append(self, entry: Entry) -> None:
-        """Put an entry on disk. When this returns, no crash can lose it."""
-        self.write(_to_line(entry))
+    def append(self, entry: JournalEntry) -> None:
+        """Write an entry to disk. Once this returns, no crash can lose it."""
+        self._write(_to_line(entry))
 
     def close(self) -> None:
-        self.handle.close()
-        self.process_lock.release()
+        """Close the file and let other processes write to it."""
+        self._handle.close()
+        self._process_lock.release()
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> AnnotationJournal:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def by_image(entries: Sequence[Entry]) -> dict[tuple[str, str], list[Entry]]:
-    """Entries by (image, key), in the order they came."""
-    found: dict[tuple[str, str], list[Entry]] = {}
+def group_by_image(
+    entries: Sequence[JournalEntry],
+) -> dict[tuple[str, str], list[JournalEntry]]:
+    """Return the entries by (image, key), in their order."""
+    groups: dict[tuple[str, str], list[JournalEntry]] = {}
     for entry in entries:
-        found.setdefault((entry.image, entry.key), []).append(entry)
-    return found
+        groups.setdefault((entry.image, entry.key), []).append(entry)
+    return groups
 
 
-def now() -> float:
+def timestamp() -> float:
+    """Return the time as entries hold it: Unix seconds to the millisecond."""
     return round(time.time(), 3)
 
 
-def journals(folder: Path) -> Iterator[Path]:
-    """The journals in a folder: the main one and those of shards."""
+def journal_paths(folder: Path) -> Iterator[Path]:
+    """Yield the journals in a folder: the main one and those of shards."""
     yield from sorted(folder.glob("*.jsonl"))

@@ -1,12 +1,14 @@
-"""Quotas that hold: every request is written down before it is sent.
+"""The quota ledger: every request is recorded before it is sent, so that quotas hold.
 
-One small SQLite file remembers the requests of the last days by key and model, for all processes
-of a checkout. It survives kills, so a restart can't send the same minute's quota twice.
+This is our own code because no library keeps a record of requests that survives a restart: rate
+limiters count in memory, or in a server that a user would have to run.
 
-A request takes up its place in the window from before it is sent until `window` seconds after its
-answer came. The server saw it somewhere in between, so whatever the network's delay, no 60 s of
-the server's clock ever hold more than the quota. The price is the latency's share of a minute:
-98.7% of the quota at 800 ms.
+One small SQLite file holds the requests of the last days by key and model, for all processes of a
+checkout. It survives kills, so a restart can't use up the same minute's quota twice.
+
+A request counts from before it is sent until `window` seconds after its reply came. The server saw
+it somewhere in between, so whatever the network's delay, no 60 s of the server's clock hold more
+than the quota. The price is the latency's share of a minute: 98.7% of the quota is used at 800 ms.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from datetime import datetime, timedelta, timezone, tzinfo
 from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import psutil
 
 _MINUTE = 60.0
 _DAY = 86_400.0
@@ -40,7 +44,13 @@ CREATE TABLE IF NOT EXISTS pauses (key TEXT, model TEXT, until REAL, day INTEGER
 
 @dataclass(frozen=True)
 class Quota:
-    """What one key may do."""
+    """What one key may send.
+
+    Attributes:
+        requests_per_minute: over any 60 seconds.
+        tokens_per_minute: input tokens over any 60 seconds.
+        requests_per_day: from midnight to midnight in the vendor's time zone.
+    """
 
     requests_per_minute: int
     tokens_per_minute: int
@@ -49,15 +59,20 @@ class Quota:
 
 @dataclass(frozen=True)
 class Wait:
-    """Why a request can't be sent now, and the earliest moment (Unix seconds) to try again."""
+    """A request can't be sent now.
+
+    Attributes:
+        until: the earliest moment to try again, in Unix seconds.
+        day: whether the daily quota is spent, which isn't worth waiting for.
+    """
 
     until: float
-    day: bool = False  # the daily quota: not worth waiting for
+    day: bool = False
 
 
 @cache
 def _vendor_zone() -> tzinfo:
-    """The vendor's time zone; without a database of zones its winter time (an hour late)."""
+    """Return the vendor's time zone; without a time zone database its winter time."""
     try:
         return ZoneInfo(_VENDOR_ZONE)
     except ZoneInfoNotFoundError:
@@ -65,22 +80,20 @@ def _vendor_zone() -> tzinfo:
 
 
 def day_start(now: float) -> float:
-    """The vendor's last midnight before `now`."""
+    """Return the vendor's last midnight before `now`, in Unix seconds."""
     local = datetime.fromtimestamp(now, _vendor_zone())
     return local.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
 
 
 def next_day(now: float) -> float:
-    """The vendor's next midnight after `now` (days with a clock change included)."""
+    """Return the vendor's next midnight after `now`, also on days with a clock change."""
     local = datetime.fromtimestamp(now, _vendor_zone())
     midnight = (local + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     return midnight.timestamp()
 
 
-def _alive(pid: int, started: float) -> bool:
-    """Whether the process that wrote a row still runs (a process id may have been given anew)."""
-    import psutil
-
+def _is_running(pid: int, started: float) -> bool:
+    """Return whether the process that wrote a row still runs: process ids are reused."""
     try:
         return abs(psutil.Process(pid).create_time() - started) < 1
     except psutil.Error:
@@ -91,32 +104,39 @@ class Ledger:
     """The record of requests sent. Thread-safe; any number of processes may share the file."""
 
     def __init__(self, path: Path, window: float = _MINUTE) -> None:
-        import psutil
+        """Open or create the file, and close the requests of killed processes.
 
-        self.window = window
-        self.lock = threading.Lock()
-        self.pid, self.started = os.getpid(), psutil.Process().create_time()
-        self.db = sqlite3.connect(path, timeout=60, check_same_thread=False, isolation_level=None)
-        self.db.execute("PRAGMA journal_mode=WAL")
+        Args:
+            path: the SQLite file.
+            window: seconds that the quotas per minute are about.
+        """
+        self._window = window
+        self._lock = threading.Lock()
+        self._pid, self._started = os.getpid(), psutil.Process().create_time()
+        self._db = sqlite3.connect(path, timeout=60, check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
         # A killed process loses nothing; a power cut may lose the last rows, and a minute of quota.
-        self.db.execute("PRAGMA synchronous=NORMAL")
-        self.db.executescript(_TABLES)
-        self.bury_the_dead()
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.executescript(_TABLES)
+        self._clean_up()
 
-    def bury_the_dead(self) -> None:
-        """Requests of killed processes end now: the server may have seen them until just before."""
+    def _clean_up(self) -> None:
+        """Delete old rows; end the requests of killed processes.
+
+        The server may have seen those until just before, so their minute begins now.
+        """
         now = time.time()
-        with self.lock, self.db:
-            self.db.execute("BEGIN IMMEDIATE")
-            self.db.execute("DELETE FROM calls WHERE done < ? AND cost IS NULL", (now - 3 * _DAY,))
-            self.db.execute("DELETE FROM days WHERE day < ?", (now - 3 * _DAY,))
-            self.db.execute("DELETE FROM pauses WHERE until < ?", (now,))
-            open_rows = self.db.execute(
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM calls WHERE done < ? AND cost IS NULL", (now - 3 * _DAY,))
+            self._db.execute("DELETE FROM days WHERE day < ?", (now - 3 * _DAY,))
+            self._db.execute("DELETE FROM pauses WHERE until < ?", (now,))
+            processes = self._db.execute(
                 "SELECT DISTINCT pid, started FROM calls WHERE done IS NULL"
             ).fetchall()
-            for pid, started in open_rows:
-                if not _alive(pid, started):
-                    self.db.execute(
+            for pid, started in processes:
+                if not _is_running(pid, started):
+                    self._db.execute(
                         "UPDATE calls SET done = ? WHERE done IS NULL AND pid = ? AND started = ?",
                         (now, pid, started),
                     )
@@ -124,102 +144,122 @@ class Ledger:
     def reserve(
         self, key: str, model: str, quota: Quota, tokens: int, cost: float, journal: str
     ) -> int | Wait:
-        """Take a place in the window for a request of about `tokens` input tokens.
+        """Take a place in the window for one request.
 
         Args:
-            key: the key's id (never the key). cost: USD at most, kept until the answer is known.
-            journal: which journal will hold the answer.
+            key: the key's id (never the key itself).
+            model: the model's name: quotas are per key and model.
+            quota: what the key may send.
+            tokens: the request's input tokens, about.
+            cost: USD that it costs at most; they stay reserved until the reply is known.
+            journal: the name of the journal that will hold the reply.
+
         Returns:
             the call's number, for `finish`; or how long to wait.
         """
         now = time.time()
-        with self.lock, self.db:
-            self.db.execute("BEGIN IMMEDIATE")
-            wait = self.paused(key, model, now) or self.full(key, model, quota, tokens, now)
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            wait = self._pause(key, model, now) or self._quota_wait(key, model, quota, tokens, now)
             if wait:
                 return wait
-            row = self.db.execute(
+            row = self._db.execute(
                 "INSERT INTO calls (key, model, journal, pid, started, sent, tokens, cost)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (key, model, journal, self.pid, self.started, now, tokens, cost),
+                (key, model, journal, self._pid, self._started, now, tokens, cost),
             )
-            self.db.execute(
+            self._db.execute(
                 "INSERT INTO days VALUES (?, ?, ?, 1) ON CONFLICT (key, model, day)"
                 " DO UPDATE SET requests = requests + 1",
                 (key, model, day_start(now)),
             )
             return int(row.lastrowid or 0)
 
-    def paused(self, key: str, model: str, now: float) -> Wait | None:
-        found = self.db.execute(
+    def _pause(self, key: str, model: str, now: float) -> Wait | None:
+        row = self._db.execute(
             "SELECT until, day FROM pauses WHERE key = ? AND model = ? AND until > ?"
             " ORDER BY until DESC LIMIT 1",
             (key, model, now),
         ).fetchone()
-        return Wait(found[0], bool(found[1])) if found else None
+        return Wait(row[0], bool(row[1])) if row else None
 
-    def full(self, key: str, model: str, quota: Quota, tokens: int, now: float) -> Wait | None:
-        """The wait that the quotas demand, or None."""
-        today = self.db.execute(
+    def _quota_wait(
+        self, key: str, model: str, quota: Quota, tokens: int, now: float
+    ) -> Wait | None:
+        """Return the wait that the quotas demand, or None."""
+        today = self._db.execute(
             "SELECT requests FROM days WHERE key = ? AND model = ? AND day = ?",
             (key, model, day_start(now)),
         ).fetchone()
         if today and today[0] >= quota.requests_per_day:
             return Wait(next_day(now), day=True)
         # Oldest first; those still on their way last, since their minute hasn't begun.
-        busy = self.db.execute(
+        recent = self._db.execute(
             "SELECT done, tokens FROM calls WHERE key = ? AND model = ?"
             " AND (done IS NULL OR done > ?) ORDER BY done IS NULL, done",
-            (key, model, now - self.window),
+            (key, model, now - self._window),
         ).fetchall()
-        requests_over = len(busy) + 1 - quota.requests_per_minute
-        tokens_over = sum(row[1] for row in busy) + tokens - quota.tokens_per_minute
-        if requests_over <= 0 and (tokens_over <= 0 or not busy):
+        excess_requests = len(recent) + 1 - quota.requests_per_minute
+        excess_tokens = sum(row[1] for row in recent) + tokens - quota.tokens_per_minute
+        if excess_requests <= 0 and (excess_tokens <= 0 or not recent):
             return None
         until = now
-        for done, spent in busy:
-            if requests_over <= 0 and tokens_over <= 0:
+        for done, call_tokens in recent:
+            if excess_requests <= 0 and excess_tokens <= 0:
                 break
-            requests_over, tokens_over = requests_over - 1, tokens_over - spent
-            until = now + 0.05 if done is None else done + self.window
+            excess_requests, excess_tokens = excess_requests - 1, excess_tokens - call_tokens
+            until = now + 0.05 if done is None else done + self._window
         return Wait(until)
 
-    def finish(self, call: int, tokens: int | None = None, *, known: bool = True) -> None:
-        """The answer came, or won't: the request's minute begins.
+    def finish(self, call: int, tokens: int | None = None, *, cost_known: bool = True) -> None:
+        """Record that the reply came, or won't: the request's minute begins.
 
         Args:
-            tokens: input tokens by the vendor's count, if it told.
-            known: what it cost is in the journal, or was nothing. Otherwise it counts as reserved.
+            call: the number from `reserve`.
+            tokens: input tokens by the vendor's count, if known.
+            cost_known: the journal holds what it cost, or it cost nothing. Otherwise it counts as
+                reserved.
         """
-        with self.lock, self.db:
-            self.db.execute(
+        with self._lock, self._db:
+            self._db.execute(
                 "UPDATE calls SET done = ?, tokens = COALESCE(?, tokens),"
                 " cost = CASE WHEN ? THEN NULL ELSE cost END WHERE id = ?",
-                (time.time(), tokens, known, call),
+                (time.time(), tokens, cost_known, call),
             )
 
     def pause(self, key: str, model: str, until: float, *, day: bool = False) -> None:
-        """Don't use a key before `until`; a longer pause stays."""
-        with self.lock, self.db:
-            self.db.execute(
+        """Don't use a key before a moment; a longer pause stays.
+
+        Args:
+            key: the key's id.
+            model: the model's name.
+            until: Unix seconds.
+            day: whether it is because the daily quota is spent.
+        """
+        with self._lock, self._db:
+            self._db.execute(
                 "INSERT INTO pauses VALUES (?, ?, ?, ?) ON CONFLICT (key, model, day)"
                 " DO UPDATE SET until = MAX(until, excluded.until)",
                 (key, model, until, int(day)),
             )
 
-    def forget_days(self) -> None:
-        """Try keys again whose daily quota the vendor called spent."""
-        with self.lock, self.db:
-            self.db.execute("DELETE FROM pauses WHERE day = 1")
+    def clear_daily_pauses(self) -> None:
+        """Allow keys again whose daily quota the vendor reported as spent."""
+        with self._lock, self._db:
+            self._db.execute("DELETE FROM pauses WHERE day = 1")
 
-    def unaccounted(self, journal: str) -> float:
-        """USD that requests without a known answer (in flight, killed, timed out) may have cost."""
-        with self.lock:
-            found = self.db.execute(
+    def reserved_cost(self, journal: str) -> float:
+        """Return the USD that requests without a known reply may have cost.
+
+        Those are the requests of a journal that are in flight, timed out, or were killed.
+        """
+        with self._lock:
+            row = self._db.execute(
                 "SELECT COALESCE(SUM(cost), 0) FROM calls WHERE journal = ? AND cost IS NOT NULL",
                 (journal,),
             ).fetchone()
-        return float(found[0])
+        return float(row[0])
 
     def close(self) -> None:
-        self.db.close()
+        """Close the file."""
+        self._db.close()

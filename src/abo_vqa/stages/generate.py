@@ -6,9 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abo_vqa.annotate.annotation import given, offline, remote
-from abo_vqa.annotate.counts import describe, flat, headline
-from abo_vqa.annotate.given import counted
+from abo_vqa.annotate.annotators import run_annotator
+from abo_vqa.annotate.counts import (
+    count_reasons,
+    generation_counts,
+    generation_summary,
+    numeric_metrics,
+)
 from abo_vqa.annotate.inputs import make_gate, read_products
 from abo_vqa.annotate.review import PAGE_PAIRS
 from abo_vqa.config import load_config
@@ -29,25 +33,23 @@ def run(config: Config, log: Log = no_log) -> Summary:
 
     products = read_products()
     gate = make_gate(config)
-    if config.generate.annotator == "offline":
-        made = offline(config, products, gate)
-    elif config.generate.annotator == "file":
-        made = given(config, products, gate)
-    else:
-        made = remote(config, products, gate, log)
-    if not made.rows:
+    annotations = run_annotator(config, products, gate, log)
+    if not annotations.rows:
         raise UserError(
             f"not one of {len(products):,} images got its {gate.questions} pairs: "
-            f"{counted(made.dropped)}. The rejects: {counted([r['reason'] for r in made.rejects])}."
+            f"{count_reasons(annotations.dropped)}. "
+            f"The rejects: {count_reasons([row['reason'] for row in annotations.rejects])}."
         )
-    counts = describe(config, made)
+    counts = generation_counts(config, annotations)
     columns = ["image_path", "question", "answer", "reason"]
-    write_table(pd.DataFrame(made.rejects, columns=columns), REJECTS)
+    write_table(pd.DataFrame(annotations.rejects, columns=columns), REJECTS)
     write_results(counts, GENERATION)
-    write_table(pd.DataFrame(made.rows), VQA)
+    write_table(pd.DataFrame(annotations.rows), VQA)
     return Summary(
-        message="\n".join([*made.notes, headline(counts), *counts["corpus"]["warnings"]]),
-        metrics={**flat(counts), **made.metrics},
+        message="\n".join(
+            [*annotations.notes, generation_summary(counts), *counts["corpus"]["warnings"]]
+        ),
+        metrics={**numeric_metrics(counts), **annotations.metrics},
         datasets={"generated": VQA},
         artifacts=(REJECTS,),
     )
@@ -102,6 +104,6 @@ def command(args: argparse.Namespace) -> int:
         raise UserError(f"--sample {args.sample}: at least 1.")
     if not any((*options, *once)):
         return execute("generate", run, load_config())
-    from abo_vqa.annotate.adhoc import adhoc
+    from abo_vqa.stages.generate_options import run_with_options
 
-    return adhoc(args)
+    return run_with_options(args)

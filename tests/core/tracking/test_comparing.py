@@ -206,9 +206,9 @@ def test_settings_are_said_once_and_long_ones_are_files():
 
 
 def test_metric_names_open_no_groups_of_their_own():
-    from abo_vqa.annotate.counts import flat
+    from abo_vqa.annotate.counts import numeric_metrics
 
-    assert flat({"kinds": {"yes/no": 3}, "corpus": {"yes_no": {"no": 1}}}) == {
+    assert numeric_metrics({"kinds": {"yes/no": 3}, "corpus": {"yes_no": {"no": 1}}}) == {
         "kinds/yes_no": 3.0,
         "corpus/yes_no/no": 1.0,
     }

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 from abo_vqa.commands.doctor.findings import Case, Finding, ok, problem, warning
 from abo_vqa.commands.doctor.masking import PARTED
 from abo_vqa.core.errors import UserError
-from abo_vqa.remote.keys import MANY, ONE
+from abo_vqa.remote.keys import KEY_VARIABLE, KEYS_VARIABLE
 
 T = TypeVar("T")
 
@@ -55,12 +55,20 @@ def within(seconds: float, work: Callable[[], T]) -> T:
 
 def keys(case: Case) -> Iterator[Finding]:
     """Whether keys are set; never what they are."""
-    count = len([k for k in PARTED.split(os.environ.get(MANY) or os.environ.get(ONE) or "") if k])
-    source = MANY if os.environ.get(MANY) else ONE
-    said = f"{count} in {source}" if count else f"neither {ONE} nor {MANY} is set"
+    count = len(
+        [
+            k
+            for k in PARTED.split(
+                os.environ.get(KEYS_VARIABLE) or os.environ.get(KEY_VARIABLE) or ""
+            )
+            if k
+        ]
+    )
+    source = KEYS_VARIABLE if os.environ.get(KEYS_VARIABLE) else KEY_VARIABLE
+    said = f"{count} in {source}" if count else f"neither {KEY_VARIABLE} nor {KEYS_VARIABLE} is set"
     annotator = case.config.generate.annotator if case.config else ""
     if annotator.startswith("gemini") and not count:
-        advice = f"Set {ONE}, or choose generate.annotator: offline, or file with a table."
+        advice = f"Set {KEY_VARIABLE}, or choose generate.annotator: offline, or file with a table."
         yield problem("api key", f"{said}; generate.annotator {annotator} needs one", advice)
     else:
         need = f"; generate.annotator {annotator} needs none" if annotator and not count else ""

@@ -14,8 +14,8 @@ from abo_vqa.remote.errors import (
     ThrottledError,
     UnknownModelError,
 )
-from abo_vqa.remote.google_errors import trouble
-from abo_vqa.remote.streaks import Streak, gist
+from abo_vqa.remote.failure_streaks import FailureStreak, error_kind
+from abo_vqa.remote.google_errors import to_service_error
 
 RPC = "type.googleapis.com/google.rpc."
 METRIC = "generativelanguage.googleapis.com/generate_content_free_tier_requests"
@@ -83,7 +83,7 @@ TEXT = "You exceeded your current quota, please check your plan and billing deta
 def test_what_errors_mean(
     code: int, status: str, message: str, details: list[Any], expected: type[ServiceError]
 ) -> None:
-    found = trouble(code, status, message, details)
+    found = to_service_error(code, status, message, details)
     assert isinstance(found, expected)
     assert expected is InvalidKeyError or type(found) is expected
 
@@ -99,42 +99,42 @@ def test_what_errors_mean(
     ],
 )
 def test_delay_in_words(said: str, seconds: float | None) -> None:
-    assert trouble(429, "", said).delay == (seconds and pytest.approx(seconds))
+    assert to_service_error(429, "", said).delay == (seconds and pytest.approx(seconds))
 
 
-def test_gist_is_what_requests_have_in_common() -> None:
+def test_kind_is_what_requests_have_in_common() -> None:
     one = "HTTP 400 INVALID_ARGUMENT: image 14/14fe.jpg of request 8a7 is bad"
-    assert gist(one) == gist(one.replace("14fe", "88aa").replace("8a7", "123"))
-    assert gist(one) != gist(one.replace("400", "413"))
-    assert gist(one) != gist(one.replace("bad", "empty"))
+    assert error_kind(one) == error_kind(one.replace("14fe", "88aa").replace("8a7", "123"))
+    assert error_kind(one) != error_kind(one.replace("400", "413"))
+    assert error_kind(one) != error_kind(one.replace("bad", "empty"))
 
 
-def counted(text: str) -> Streak:
+def counted(text: str) -> FailureStreak:
     """A streak after successes (.) and failures of new pictures by kind (letters)."""
-    streak = Streak()
+    streak = FailureStreak()
     for i, letter in enumerate(text):
         if letter == ".":
-            streak.success()
+            streak.record_success()
         else:
-            streak.failure(str(i), letter)
+            streak.record_failure(str(i), letter)
     return streak
 
 
 def test_streaks() -> None:
-    assert not counted("....aaaa").hopeless
-    assert counted("....aaaaa").hopeless
-    assert counted("aaaaa").hopeless
-    assert not counted("aaaa.aaaa").hopeless
-    assert counted(".aaaabaaaaa").hopeless
-    assert not counted(".ababababa").hopeless
-    assert counted(".abababababab").hopeless  # of any kind
-    assert counted(".a.a.aaaaa").hopeless  # too few to know how frequent they are
-    assert not counted("..a" * 40 + "..aaaaaaaa").hopeless  # a third fails alone
-    assert counted("..a" * 40 + ".." + "a" * 20).hopeless
+    assert not counted("....aaaa").is_systematic
+    assert counted("....aaaaa").is_systematic
+    assert counted("aaaaa").is_systematic
+    assert not counted("aaaa.aaaa").is_systematic
+    assert counted(".aaaabaaaaa").is_systematic
+    assert not counted(".ababababa").is_systematic
+    assert counted(".abababababab").is_systematic  # of any kind
+    assert counted(".a.a.aaaaa").is_systematic  # too few to know how frequent they are
+    assert not counted("..a" * 40 + "..aaaaaaaa").is_systematic  # a third fails alone
+    assert counted("..a" * 40 + ".." + "a" * 20).is_systematic
 
 
 def test_one_picture_makes_no_streak() -> None:
-    streak = Streak()
+    streak = FailureStreak()
     for _ in range(20):
-        streak.failure("the same", "a")
-    assert not streak.hopeless
+        streak.record_failure("the same", "a")
+    assert not streak.is_systematic

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from abo_vqa.annotate.remote import journal_folder, parse_shard
-from abo_vqa.annotate.tasks import in_shard
+from abo_vqa.annotate.paid_run import annotations_folder
+from abo_vqa.annotate.sharding import in_shard, parse_shard
 from abo_vqa.cli import main
 from abo_vqa.stages.generate import run
 from tests.support.annotation import configure, make, vqa
@@ -56,7 +56,7 @@ def test_shards_make_the_whole(here: Path, server: GeminiServer, capsys: Any) ->
     config = configure(here, **settings)
     run(config)
     whole = (here / "data/vqa.csv").read_bytes()
-    folder = journal_folder(config.generate)
+    folder = annotations_folder(config.generate)
     sent = here / "sent"
     sent.mkdir()
     shutil.rmtree(folder)
@@ -94,7 +94,7 @@ def test_merging_a_grown_journal_again(here: Path, server: GeminiServer) -> None
     make(here, 6)
     config = configure(here, annotator="gemini", base_url=server.url)
     assert main(["generate", "--shard", "1/1"]) == 0
-    folder = journal_folder(config.generate)
+    folder = annotations_folder(config.generate)
     data = (folder / "shard-1-of-1.jsonl").read_bytes()
     shutil.rmtree(folder)
     journal = here / "theirs.jsonl"
@@ -114,7 +114,7 @@ def test_journal_of_other_settings_is_refused(
     make(here, 2)
     config = configure(here, annotator="gemini", base_url=server.url)
     run(config)
-    theirs = journal_folder(config.generate) / "main.jsonl"
+    theirs = annotations_folder(config.generate) / "main.jsonl"
     configure(here, annotator="gemini", base_url=server.url, temperature=1.5)
     assert main(["generate", "--merge", str(theirs)]) == 2
     assert "made with other settings: generate.temperature" in capsys.readouterr().err

@@ -1,0 +1,61 @@
+"""The result of annotation: rows of the VQA table, rejects, and images left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from abo_vqa.data.pairs import Pair, Product, Reject
+
+PROVENANCE_COLUMNS = ("image_id", "item_id", "product_type", "image_sha1", "phash")
+
+
+@dataclass
+class Annotations:
+    """What an annotator made of the products.
+
+    Attributes:
+        images: how many images it was given.
+        rows: rows of the VQA table.
+        rejects: rows of the table of rejects.
+        dropped: a reason for each image that was left out.
+        flagged: reasons why the gate would reject rows that a user's own table keeps.
+        notes: lines for the terminal.
+        metrics: numbers for MLflow.
+    """
+
+    images: int
+    rows: list[dict[str, str]] = field(default_factory=list)
+    rejects: list[dict[str, str]] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    flagged: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def add_pairs(self, product: Product, pairs: Iterable[Pair], annotator: str) -> None:
+        """Add an image's pairs.
+
+        Args:
+            product: the image's row of the balanced table.
+            pairs: its questions and answers.
+            annotator: who wrote them.
+        """
+        provenance = {name: product.get(name, "") for name in PROVENANCE_COLUMNS}
+        self.rows += [
+            {
+                "image_path": product["image_path"],
+                "question": pair.question,
+                "answer": pair.answer,
+                **provenance,
+                "question_kind": pair.kind,
+                "annotator": annotator,
+            }
+            for pair in pairs
+        ]
+
+    def add_rejects(self, path: str, rejects: Iterable[Reject]) -> None:
+        """Add an image's rejected pairs."""
+        self.rejects += [
+            {"image_path": path, "question": r.question, "answer": r.answer, "reason": r.reason}
+            for r in rejects
+        ]

@@ -1,0 +1,109 @@
+"""The annotators of `generate.annotator`: each turns products into annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from abo_vqa.annotate.annotations import PROVENANCE_COLUMNS, Annotations
+from abo_vqa.annotate.gate import Gate
+from abo_vqa.annotate.inputs import unreadable_images
+from abo_vqa.annotate.offline import OfflineAnnotator
+from abo_vqa.annotate.own_table import read_own_table
+from abo_vqa.annotate.paid_run import annotate
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.summary import Log
+from abo_vqa.data.archive import open_archive
+from abo_vqa.data.pairs import Pair, Product, Reject
+
+if TYPE_CHECKING:
+    from abo_vqa.config import Config
+
+
+def run_annotator(
+    config: Config, products: Sequence[Product], gate: Gate, log_metrics: Log
+) -> Annotations:
+    """Annotate with the configured annotator.
+
+    Args:
+        config: `generate.annotator` and its settings.
+        products: the balanced table's rows.
+        gate: judges pairs.
+        log_metrics: takes metrics while the run goes on.
+    """
+    if config.generate.annotator == "offline":
+        return _annotate_offline(config, products, gate)
+    if config.generate.annotator == "file":
+        return _take_own_table(config, products, gate)
+    return _annotate_remotely(config, products, gate, log_metrics)
+
+
+def _annotate_offline(config: Config, products: Sequence[Product], gate: Gate) -> Annotations:
+    """Return pairs from the catalogue's attributes."""
+    share = 0.5 if config.generate.yes_share is None else config.generate.yes_share
+    annotator = OfflineAnnotator(products, share, config.seed)
+    with open_archive(config.data.raw) as archive:
+        unreadable = unreadable_images(archive, [product["image_path"] for product in products])
+    annotations = Annotations(len(products))
+    for product in products:
+        if product["image_path"] in unreadable:
+            annotations.dropped.append("unreadable")
+            continue
+        pairs: list[Pair] = []
+        for candidate in annotator.candidates(product):
+            accepted, rejects = gate.sift([candidate], product, pairs)
+            pairs += accepted
+            if len(pairs) == gate.questions:
+                break
+            # Drawing the same question twice is no defect of the set.
+            annotations.add_rejects(
+                product["image_path"], (r for r in rejects if r.reason != "duplicate")
+            )
+        if len(pairs) < gate.questions:
+            annotations.dropped.append("too_few_good_pairs")
+            continue
+        annotations.add_pairs(product, pairs, "offline")
+    return annotations
+
+
+def _take_own_table(config: Config, products: Sequence[Product], gate: Gate) -> Annotations:
+    """Return the rows of a user's own table as they are; the gate's findings are only reported."""
+    path = config.generate.file
+    if path is None:
+        raise UserError("generate.annotator is 'file' but generate.file names no table")
+    with open_archive(config.data.raw) as archive:
+        table = read_own_table(path, archive, products, PROVENANCE_COLUMNS)
+    images = len({row["image_path"] for row in table.rows} | table.dropped.keys())
+    annotations = Annotations(images, dropped=list(table.dropped.values()), notes=table.notes)
+    if table.dropped:
+        annotations.notes.append(
+            f"warning: {table.dropped_rows:,} rows are left out with {len(table.dropped):,} images"
+        )
+    known = {product["image_path"]: product for product in products}
+    for row in table.rows:
+        image = row["image_path"]
+        pair = Pair(row["question"], row["answer"])
+        reason = gate.reject_reason(pair, known.get(image, {"image_path": image}))
+        if reason == "review":
+            annotations.add_rejects(image, [Reject(pair.question, pair.answer, reason)])
+            continue
+        if reason:
+            annotations.flagged.append(reason)
+        annotations.rows.append(row)
+    return annotations
+
+
+def _annotate_remotely(
+    config: Config, products: Sequence[Product], gate: Gate, log_metrics: Log
+) -> Annotations:
+    """Return a paid model's pairs, sorted so that the order of replies doesn't matter."""
+    result = annotate(config, products, gate, log_metrics)
+    annotations = Annotations(len(products), metrics={"cost_usd": result.cost, **result.tokens})
+    for task in result.tasks:
+        annotations.add_rejects(task.path, task.rejects)
+        if task.drop_reason:
+            annotations.dropped.append(task.drop_reason)
+            continue
+        pairs = sorted(task.pairs, key=lambda pair: (pair.question, pair.answer))
+        annotations.add_pairs(task.product, pairs, config.generate.model)
+    return annotations

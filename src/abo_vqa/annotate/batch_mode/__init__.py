@@ -1,0 +1,1 @@
+"""The vendor's batch mode: half the price, replies within a day."""

@@ -1,0 +1,167 @@
+"""Collecting a batch job's replies, and judging its failures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from abo_vqa.annotate.explain import empty_streak
+from abo_vqa.annotate.progress import Progress
+from abo_vqa.annotate.replies import parse_pairs
+from abo_vqa.annotate.tasks import Task, reply_entry
+from abo_vqa.core.errors import RetryLaterError, UserError
+from abo_vqa.data.pairs import Reject
+from abo_vqa.remote.batch_jobs import BatchJob
+from abo_vqa.remote.budget import Budget
+from abo_vqa.remote.contract import Reply
+from abo_vqa.remote.errors import InvalidKeyError, RequestRefusedError, ServiceError
+from abo_vqa.remote.failure_streaks import FailureStreak, error_kind
+from abo_vqa.remote.history import empty_reply_kind
+from abo_vqa.remote.journal import (
+    DROPPED,
+    AnnotationJournal,
+    JournalEntry,
+    timestamp,
+)
+
+if TYPE_CHECKING:
+    from abo_vqa.config import GenerateConfig
+
+_ADVICE = (
+    "No image is given up for this. Check the API key, its account, and the settings under "
+    "generate; what was collected is saved: run it again to go on."
+)
+_Failure = tuple[str, ServiceError]  # an image's path, and why it wasn't answered
+
+
+class BatchCollector:
+    """Writes the results of jobs into the journal."""
+
+    def __init__(
+        self,
+        settings: GenerateConfig,
+        tasks: Iterable[Task],
+        journal: AnnotationJournal,
+        budget: Budget,
+        progress: Progress,
+        *,
+        drop_failing: bool,
+    ) -> None:
+        """Start without results.
+
+        Args:
+            settings: the price of the batch mode, and what messages name.
+            tasks: the images.
+            journal: takes replies, and failures that are the images' own.
+            budget: takes what replies cost.
+            progress: called after each reply.
+            drop_failing: whether failures count against their images however many fail alike.
+        """
+        self._settings, self._journal, self._budget = settings, journal, budget
+        self._tasks = {task.path: task for task in tasks}
+        self._progress, self._drop_failing = progress, drop_failing
+        self._failures, self._empty_replies = FailureStreak(), FailureStreak()
+
+    def collect(
+        self, job: BatchJob, results: Iterable[tuple[str, Reply | ServiceError]]
+    ) -> Exception | None:
+        """Record a job's results; those that a killed run has recorded already are skipped.
+
+        Args:
+            job: the job.
+            results: the reply or the error of each image.
+
+        Returns:
+            why no further job makes sense: the failures aren't the images' own, and aren't
+            recorded. The job is finished nevertheless.
+        """
+        known = {entry.image for entry in self._journal.entries if entry.job == job.label}
+        missing = dict.fromkeys(path for path in job.images if path not in known)
+        failed: list[_Failure] = []
+        stop: Exception | None = None
+        for path, result in results:
+            if path not in missing:
+                continue
+            del missing[path]
+            if isinstance(result, Reply):
+                stop = self._add_reply(job, path, result) or stop
+            else:
+                failed.append((path, result))
+                stop = stop or self._add_failure(path, result)
+        for path in missing:
+            error = ServiceError("the job's file has no line for it")
+            failed.append((path, error))
+            stop = stop or self._add_failure(path, error)
+        if failed and not stop and not self._drop_failing and not self._failures.successes:
+            stop = UserError(f"not one request was answered: {failed[-1][1]}. {_ADVICE}")
+        if not stop:
+            self._record_failures(job, failed)
+        return stop
+
+    def _add_reply(self, job: BatchJob, path: str, reply: Reply) -> Exception | None:
+        """Record a reply; return why to stop if too many in a row had no pairs."""
+        task = self._task(job, path)
+        entry = self._entry(job, path, task, reply)
+        self._journal.append(entry)
+        self._budget.record(entry)
+        estimator = self._budget.estimator
+        estimator.largest = max(estimator.largest, entry.usage.input)
+        first = bool(task and task.replies == 0)
+        if task:
+            task.update(entry)
+        self._progress(sum(t.is_open for t in self._tasks.values()), self._budget.cost)
+        self._failures.record_success()
+        kind = empty_reply_kind(entry) if task else ""
+        if not kind:
+            self._empty_replies.record_success()
+        elif first:
+            self._empty_replies.record_failure(path, kind)
+            if self._empty_replies.is_systematic and not self._drop_failing:
+                images = len(self._empty_replies.kinds)
+                return UserError(empty_streak(images, kind, self._settings))
+        return None
+
+    def _task(self, job: BatchJob, path: str) -> Task | None:
+        """Return an image's task, or None if the input table has changed since the job."""
+        task = self._tasks.get(path)
+        return task if task and task.key == job.images[path] else None
+
+    def _entry(self, job: BatchJob, path: str, task: Task | None, reply: Reply) -> JournalEntry:
+        """Return a reply as the journal keeps it; without a task it is kept unjudged."""
+        price = self._settings.batch_price
+        if task:
+            return task.entry(reply, price, job.label)
+        pairs = [Reject(p.question, p.answer, "unjudged") for p in parse_pairs(reply.text)]
+        return reply_entry(path, job.images[path], reply, (), pairs, price, job.label)
+
+    def _add_failure(self, path: str, error: ServiceError) -> Exception | None:
+        """Count a request without a reply; return why to stop if it isn't the image's fault."""
+        self._failures.record_failure(path, error_kind(str(error)))
+        if isinstance(error, InvalidKeyError):
+            return UserError(f"{error}. {_ADVICE}")
+        if self._drop_failing or not self._failures.is_systematic:
+            return None
+        message = f"{len(self._failures.kinds)} requests in a row failed: {error}"
+        if isinstance(error, RequestRefusedError):
+            return UserError(
+                f"{message}. {_ADVICE} If the images themselves are the reason: abo-vqa generate "
+                "--drop-failing."
+            )
+        return RetryLaterError(f"{message}. No image is given up for this: run it again later.")
+
+    def _record_failures(self, job: BatchJob, failed: Sequence[_Failure]) -> None:
+        """Record failures that are the images' own: refusals for good, others as one failure."""
+        for path, error in failed:
+            kind = "failed"
+            if isinstance(error, RequestRefusedError):
+                kind = DROPPED if self._drop_failing else "refused"
+            entry = JournalEntry(
+                path,
+                job.images[path],
+                problem=f"{kind}: {error}",
+                time=timestamp(),
+                job=job.label,
+            )
+            self._journal.append(entry)
+            if task := self._task(job, path):
+                task.update(entry)

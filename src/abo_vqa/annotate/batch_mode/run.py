@@ -1,0 +1,147 @@
+"""The life of batch jobs: submit, poll, collect, resume.
+
+A job is recorded before and after it is submitted: one whose creation was interrupted is found
+again by its label, so that no image is paid for twice. The record lies beside the journal; replies
+go into the journal itself, marked with their job.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, ParamSpec
+
+from abo_vqa.annotate.batch_mode.collection import BatchCollector
+from abo_vqa.annotate.batch_mode.submission import BatchSubmitter
+from abo_vqa.annotate.tasks import Task
+from abo_vqa.core.errors import RetryLaterError, UserError
+from abo_vqa.remote.batch_jobs import BatchJob, BatchJobFile
+from abo_vqa.remote.contract import BatchClient
+from abo_vqa.remote.errors import (
+    DailyQuotaError,
+    InvalidKeyError,
+    RequestRefusedError,
+    ServiceError,
+    UnknownModelError,
+)
+
+if TYPE_CHECKING:
+    from abo_vqa.config import GenerateConfig
+
+_P = ParamSpec("_P")
+_MAX_FAILED_JOBS = 3  # one after the other
+
+
+class BatchRun:
+    """Brings all tasks to their end by batch jobs."""
+
+    def __init__(
+        self,
+        settings: GenerateConfig,
+        clients: Mapping[str, BatchClient],
+        jobs: BatchJobFile,
+        tasks: Sequence[Task],
+        submitter: BatchSubmitter,
+        collector: BatchCollector,
+    ) -> None:
+        """Collect the parts of a run.
+
+        Args:
+            settings: patience, and the size of jobs.
+            clients: by the key's id.
+            jobs: the record of the jobs under way.
+            tasks: the images.
+            submitter: starts jobs.
+            collector: takes their results.
+        """
+        self._settings, self._clients, self._jobs, self._tasks = settings, clients, jobs, tasks
+        self._submitter, self._collector = submitter, collector
+        self._failed_jobs = 0
+        self._last_answer = time.monotonic()
+
+    def run(self) -> None:
+        """Submit, poll and collect until every task is complete or given up.
+
+        Raises:
+            UserError: the budget is used up, or jobs fail again and again.
+            RetryLaterError: the service doesn't answer; jobs go on at the vendor's.
+        """
+        self._adopt()
+        while self._submit_all() or self._jobs.jobs:
+            time.sleep(self._settings.batch_poll_s)
+            for job in list(self._jobs.jobs):
+                self._patiently(self._poll, job)
+
+    def _adopt(self) -> None:
+        """Look for jobs that a crash left recorded, but without their name."""
+        for job in list(self._jobs.jobs):
+            if job.key not in self._clients:
+                raise UserError(
+                    f"the batch job {job.name or job.label} belongs to a key that isn't in the "
+                    "environment. Add that key, or give up the job's replies by deleting "
+                    f"{self._jobs.path}."
+                )
+            if not job.name:
+                job.name = self._clients[job.key].find(job.label)
+                if not job.name:
+                    self._jobs.jobs.remove(job)
+                self._jobs.save()
+
+    def _patiently(self, function: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:
+        """Call a function whose failures may pass; give up when patience is exhausted."""
+        try:
+            function(*args, **kwargs)
+            self._last_answer = time.monotonic()
+        except (InvalidKeyError, UnknownModelError, RequestRefusedError) as error:
+            raise UserError(
+                f"{error}. Check the API key, its account, and generate.model. What was collected "
+                "is saved: run it again to go on."
+            ) from None
+        except DailyQuotaError as error:
+            raise RetryLaterError(
+                f"the key's daily quota is spent; what was collected is saved: run it again "
+                f"tomorrow. The service says: {error}"
+            ) from None
+        except ServiceError as error:
+            if time.monotonic() - self._last_answer > self._settings.patience_s:
+                raise RetryLaterError(
+                    f"no answer for {self._settings.patience_s:g} s; last: {error}. Jobs go on at "
+                    "the vendor's, and what was collected is saved: run it again later."
+                ) from None
+
+    def _waiting(self) -> list[Task]:
+        """Return the tasks that need a reply and aren't part of a job."""
+        busy = {image for job in self._jobs.jobs for image in job.images}
+        return [task for task in self._tasks if task.path not in busy and task.is_open]
+
+    def _submit_all(self) -> bool:
+        """Submit jobs for all waiting tasks; return whether any are left to submit later."""
+        waiting = self._waiting()
+        size = self._settings.batch_images
+        lines = self._jobs.path.with_suffix(".request.jsonl.tmp")
+        for start in range(0, len(waiting), size):
+            self._patiently(self._submitter.submit, waiting[start : start + size], lines)
+        return bool(self._waiting())
+
+    def _poll(self, job: BatchJob) -> None:
+        """Check a job's state; collect its results if it has ended."""
+        client = self._clients[job.key]
+        state = client.state(job.name)
+        if state.phase == "running":
+            return
+        stop: Exception | None = None
+        if state.phase == "succeeded":
+            stop = self._collector.collect(job, client.results(state.results))
+            self._failed_jobs = 0
+        else:
+            self._failed_jobs += 1
+        self._jobs.remove(job)
+        if stop:
+            raise stop
+        if self._failed_jobs >= _MAX_FAILED_JOBS:
+            raise UserError(
+                f"{self._failed_jobs} batch jobs in a row ended as {state.name}"
+                + (f": {state.message}" if state.message else "")
+                + ". See the vendor's console, or set generate.batch: false. What was collected "
+                "is saved."
+            )

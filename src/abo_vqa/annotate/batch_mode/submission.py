@@ -1,0 +1,103 @@
+"""Submitting batch jobs within the budget."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TextIO
+
+from abo_vqa.annotate.tasks import Task
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.files import atomic_write
+from abo_vqa.data.archive import Archive
+from abo_vqa.data.image_files import ImageError
+from abo_vqa.remote.batch_jobs import BatchJob, BatchJobFile
+from abo_vqa.remote.budget import Budget
+from abo_vqa.remote.contract import BatchClient
+from abo_vqa.remote.errors import ServiceError
+
+
+class BatchSubmitter:
+    """Writes requests into a file and starts a job on it, with one key after the other."""
+
+    def __init__(
+        self,
+        clients: Mapping[str, BatchClient],
+        jobs: BatchJobFile,
+        budget: Budget,
+        system: str,
+        archive: Archive,
+        image_size: int,
+    ) -> None:
+        """Collect what jobs are made of.
+
+        Args:
+            clients: by the key's id.
+            jobs: takes each job before it exists.
+            budget: limits them.
+            system: the instruction, the same for all images.
+            archive: where the images are read from.
+            image_size: pixels a side, at most.
+        """
+        self._clients, self._jobs, self._budget = clients, jobs, budget
+        self._system, self._archive, self._image_size = system, archive, image_size
+        self._submitted = 0
+
+    def submit(self, tasks: Sequence[Task], lines: Path) -> None:
+        """Start one job, with as many of the tasks as the budget allows.
+
+        Args:
+            tasks: the images.
+            lines: the file to write the requests to, deleted afterwards.
+
+        Raises:
+            UserError: the budget allows none, and no other job is under way.
+            ServiceError: the job can't be created now.
+        """
+        names = sorted(self._clients)
+        key = names[self._submitted % len(names)]
+        self._submitted += 1
+        client = self._clients[key]
+        job = BatchJob(f"abo-vqa-{uuid.uuid4().hex[:12]}", key, {}, 0.0)
+        with atomic_write(lines) as temporary, temporary.open("w", encoding="utf-8") as out:
+            for task in tasks:
+                self._add(job, task, client, out)
+        if not job.images:
+            return
+        try:
+            self._jobs.add(job)
+            job.name = client.submit(job.label, lines)
+        except ServiceError as error:
+            # It may exist nevertheless: the reply to its creation may be what got lost.
+            job.name = client.find(job.label) if error.billed else ""
+            if not job.name:
+                self._jobs.jobs.remove(job)
+                raise
+        finally:
+            self._jobs.save()
+            lines.unlink()
+
+    def _add(self, job: BatchJob, task: Task, client: BatchClient, out: TextIO) -> None:
+        """Write a task's request into the job's file, if its image and the budget allow."""
+        draft = task.request(self._system)
+        cost = self._budget.max_cost(draft)
+        if not self._budget.allows(job.cost + cost):
+            if not job.images and not self._jobs.jobs:
+                raise UserError(
+                    f"generate.budget_usd: the next job might exceed {self._budget.limit:g} USD; "
+                    f"{self._budget.cost:.4f} are spent. Everything is saved: raise it and run "
+                    "again."
+                )
+            return
+        try:
+            image = self._archive.jpeg(task.path, self._image_size)
+        except ImageError as error:
+            task.problem = f"unreadable: {error.reason}"
+            return
+        body = client.encode(replace(draft, image=image))
+        out.write(json.dumps({"key": task.path, "request": body}) + "\n")
+        job.images[task.path] = task.key
+        job.cost += cost

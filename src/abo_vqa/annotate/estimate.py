@@ -1,0 +1,116 @@
+"""What a paid run would take: requests, tokens, money and hours (`abo-vqa generate --dry-run`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from abo_vqa.annotate.gate import Gate
+from abo_vqa.annotate.paid_run import annotations_folder
+from abo_vqa.annotate.prompt import instruction
+from abo_vqa.annotate.tasks import Task, make_tasks
+from abo_vqa.core.errors import UserError
+from abo_vqa.data.archive import open_archive
+from abo_vqa.data.pairs import Product
+from abo_vqa.remote.budget import TokenEstimator, price_usd, total_cost
+from abo_vqa.remote.clients import open_clients
+from abo_vqa.remote.contract import Usage
+from abo_vqa.remote.history import load_history
+from abo_vqa.remote.journal import JournalEntry
+from abo_vqa.remote.keys import api_keys
+
+if TYPE_CHECKING:
+    from abo_vqa.config import Config, GenerateConfig
+
+_OUTPUT_TOKENS = 30  # a pair as JSON, as long as there is no reply
+_COUNTED_IMAGES = 5  # images whose tokens the vendor counts
+_ESTIMATED_IMAGES = 1000  # images whose tokens are estimated
+
+
+def estimate(config: Config, products: Sequence[Product], gate: Gate, *, count: bool) -> str:
+    """Return a table of what is still to be requested, and what it takes.
+
+    Args:
+        config: the run's configuration.
+        products: the balanced table's rows, or a shard's.
+        gate: judges pairs.
+        count: whether the vendor counts the tokens of a few images.
+    """
+    settings = config.generate
+    entries = load_history(annotations_folder(settings))
+    tasks = [task for task in make_tasks(products, entries, gate, config) if task.is_open]
+    replies = _replies_per_image(entries)
+    requests = -(-int(len(tasks) * replies * 1000) // 1000)
+    usage, source = _tokens_per_request(config, tasks, entries, count=count)
+    total = Usage(requests * usage.input, requests * usage.output)
+    price = price_usd(total, settings, settings.batch_price if settings.batch else 1.0)
+    lines = [
+        f"images left        {len(tasks):,} of {len(products):,}",
+        f"requests           {requests:,} ({replies:.2f} an image)",
+        f"tokens             {total.input:,} in, {total.output:,} out ({source})",
+        f"price              {price:.2f} USD" + (" (batch mode)" if settings.batch else ""),
+        f"spent so far       {total_cost(entries, settings):.4f} USD",
+        *_duration(settings, requests, total),
+    ]
+    if settings.budget_usd is not None:
+        lines.append(f"budget             {settings.budget_usd:g} USD")
+    return "\n".join(lines)
+
+
+def _replies_per_image(entries: Sequence[JournalEntry]) -> float:
+    answered = [entry for entry in entries if not entry.problem]
+    images = len({(entry.image, entry.key) for entry in answered})
+    return len(answered) / images if images else 1.0
+
+
+def _duration(settings: GenerateConfig, requests: int, total: Usage) -> list[str]:
+    """Return the lines about time."""
+    if settings.batch:
+        return ["time               up to a day per round, according to the vendor"]
+    keys = _number_of_keys()
+    minutes = max(requests / settings.requests_per_minute, total.input / settings.tokens_per_minute)
+    days = -(-requests // (keys * settings.requests_per_day))
+    lines = [f"time               {minutes / keys / 60:.2f} hours at the quota of {keys} key(s)"]
+    if days > 1:
+        lines.append(f"                   over {days:,} days because of the daily quota")
+    return lines
+
+
+def _number_of_keys() -> int:
+    try:
+        return len(api_keys())
+    except UserError:
+        return 1
+
+
+def _tokens_per_request(
+    config: Config, tasks: Sequence[Task], entries: Sequence[JournalEntry], *, count: bool
+) -> tuple[Usage, str]:
+    """Return the tokens of a typical request, and where the number is from."""
+    settings = config.generate
+    paid = [entry.usage for entry in entries if entry.usage.input]
+    output = _OUTPUT_TOKENS * settings.questions
+    if paid:
+        output = round(sum(usage.output for usage in paid) / len(paid))
+    system = instruction(settings.prompt, settings.questions, settings.allow_brands)
+    if count and tasks:
+        counts = _vendor_counts(config, system, tasks[:_COUNTED_IMAGES])
+        return Usage(round(sum(counts) / len(counts)), output), "input counted by the vendor"
+    if paid:
+        mean = round(sum(usage.input for usage in paid) / len(paid))
+        return Usage(mean, output), f"as in {len(paid):,} replies"
+    estimator = TokenEstimator(settings.image_size)
+    sizes = [estimator.estimate(task.request(system)) for task in tasks[:_ESTIMATED_IMAGES]]
+    return Usage(round(sum(sizes) / max(1, len(sizes))), output), "estimated"
+
+
+def _vendor_counts(config: Config, system: str, tasks: Sequence[Task]) -> list[int]:
+    """Return the input tokens of requests by the vendor's count, which is free."""
+    settings = config.generate
+    with open_archive(config.data.raw) as archive, open_clients(settings) as keys:
+        return [
+            keys[0].client.count_tokens(
+                task.request(system, archive.jpeg(task.path, settings.image_size))
+            )
+            for task in tasks
+        ]

@@ -1,0 +1,109 @@
+"""Merging the journals of shards (`abo-vqa generate --merge`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from abo_vqa.annotate.gate import Gate
+from abo_vqa.annotate.paid_run import annotations_folder
+from abo_vqa.annotate.prompt import settings_record
+from abo_vqa.annotate.tasks import make_tasks
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.files import atomic_write
+from abo_vqa.core.fingerprints import fingerprint
+from abo_vqa.core.log import get_logger
+from abo_vqa.data.pairs import Product
+from abo_vqa.remote.history import load_history
+from abo_vqa.remote.journal import AnnotationJournal, group_by_image, journal_paths, read_journal
+
+if TYPE_CHECKING:
+    from abo_vqa.config import Config
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What the merged journals hold.
+
+    Attributes:
+        images: number of images in the balanced table.
+        open: images that still lack pairs.
+        overlap: images with all their pairs in more than one journal.
+        unknown: images in the journals that aren't in the balanced table.
+    """
+
+    images: int
+    open: list[str]
+    overlap: list[str]
+    unknown: set[str]
+
+
+def merge_journals(
+    config: Config, products: Sequence[Product], gate: Gate, files: Sequence[Path]
+) -> MergeReport:
+    """Copy the journals of shards: their replies count as if this checkout had requested them.
+
+    Args:
+        config: the run's configuration.
+        products: the balanced table's rows.
+        gate: judges pairs.
+        files: the journals.
+
+    Raises:
+        UserError: a journal was written with other settings.
+    """
+    ours = settings_record(config.generate)
+    folder = annotations_folder(config.generate)
+    for path in files:
+        theirs = read_journal(path).header.get("settings", {})
+        if fingerprint(theirs) != fingerprint(ours):
+            raise UserError(f"{path} was made with other settings: {_differences(theirs, ours)}.")
+    # Nobody may be writing into the folder meanwhile.
+    with AnnotationJournal(folder / "main.jsonl", ours):
+        for path in files:
+            if path.resolve().parent != folder.resolve():
+                _copy(path, folder)
+        entries = load_history(folder)
+        overlap = _overlap(folder, gate)
+    tasks = make_tasks(products, entries, gate, config)
+    unknown = {entry.image for entry in entries} - {task.path for task in tasks}
+    return MergeReport(len(tasks), [task.path for task in tasks if task.is_open], overlap, unknown)
+
+
+def _copy(path: Path, folder: Path) -> None:
+    """Copy a journal into the folder; a longer copy of the same one replaces a shorter one."""
+    contents = read_journal(path)
+    if contents.broken:
+        log.warning(f"{path}: {contents.broken:,} damaged line(s) skipped")
+    data = path.read_bytes()
+    shard = contents.header.get("shard")
+    complete, digest = data[: contents.size], fingerprint(data.hex())
+    names = ["-".join(map(str, shard))] if shard else []
+    for name in [*names, digest]:
+        target = folder / f"merged-{name}.jsonl"
+        existing = target.read_bytes() if target.is_file() else b""
+        if existing.startswith(complete):
+            return  # nothing new
+        if complete.startswith(existing):
+            with atomic_write(target) as temporary:
+                temporary.write_bytes(complete)
+            return
+
+
+def _overlap(folder: Path, gate: Gate) -> list[str]:
+    """Return the images that have all their pairs in more than one journal."""
+    journals: Counter[str] = Counter()
+    for path in journal_paths(folder):
+        for (image, _), entries in group_by_image(read_journal(path).entries).items():
+            journals[image] += sum(len(entry.pairs) for entry in entries) >= gate.questions
+    return sorted(image for image, n in journals.items() if n > 1)
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    return ", ".join(f"generate.{name}" for name in names) or "unknown ones"

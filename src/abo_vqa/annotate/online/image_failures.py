@@ -1,0 +1,112 @@
+"""Failures that may be held against images: refusals, empty replies, requests that always fail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from abo_vqa.annotate.tasks import Task
+from abo_vqa.remote.errors import RequestRefusedError, ServiceError
+from abo_vqa.remote.failure_streaks import MIN_STREAK, FailureStreak, error_kind
+from abo_vqa.remote.history import empty_reply_kind
+from abo_vqa.remote.journal import DROPPED, AnnotationJournal, JournalEntry, timestamp
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """A refused request whose fault isn't clear yet.
+
+    Attributes:
+        task: the image.
+        message: the vendor's.
+        time: Unix seconds when it came.
+    """
+
+    task: Task
+    message: str
+    time: float
+
+
+class ImageFailures:
+    """Records failures in the journal once they are proven to be the images' own.
+
+    Attributes:
+        undecided: refusals that may be everybody's.
+        refusals: the streak of refused images.
+        empty_replies: the streak of images whose reply held no good pair.
+        drop_failing: whether failures count against their images however many fail alike.
+    """
+
+    def __init__(self, journal: AnnotationJournal, *, drop_failing: bool) -> None:
+        """Start without failures.
+
+        Args:
+            journal: takes failures that are the images' own.
+            drop_failing: see the class.
+        """
+        self.undecided: list[_Refusal] = []
+        self.refusals, self.empty_replies = FailureStreak(), FailureStreak()
+        self.drop_failing = drop_failing
+        self._journal = journal
+
+    def add_refusal(self, task: Task, error: RequestRefusedError, time: float) -> bool:
+        """Note a refusal; return whether there are too many to be the images' own."""
+        self.undecided.append(_Refusal(task, str(error), time))
+        self.refusals.record_failure(task.path, error_kind(str(error)))
+        return self.refusals.is_systematic and not self.drop_failing
+
+    def confirm_refusals(self, sent: float) -> None:
+        """Record the refusals that an answer shows to be the images' own.
+
+        Args:
+            sent: when the answered request was sent. Requests on their way when an account is
+                blocked may still be answered, and prove nothing about later refusals.
+        """
+        self.refusals.record_success()
+        proven = [refusal for refusal in self.undecided if refusal.time <= sent]
+        self.undecided = [refusal for refusal in self.undecided if refusal.time > sent]
+        for refusal in proven:
+            self._record_refusal(refusal, "refused")
+
+    def record_undecided(self) -> None:
+        """Record all undecided refusals."""
+        taken, self.undecided = self.undecided, []
+        for refusal in taken:
+            self._record_refusal(refusal, DROPPED if self.drop_failing else "refused")
+
+    def _record_refusal(self, refusal: _Refusal, problem: str) -> None:
+        message = f"{problem}: {refusal.message}"
+        self._record(refusal.task, message, round(refusal.time, 3))
+
+    def record_failure(self, task: Task, error: ServiceError) -> None:
+        """Record that an image failed; after a few such entries it is left out for good."""
+        self._record(task, f"failed: {error}", timestamp())
+        task.failed_tries = 0
+
+    def _record(self, task: Task, problem: str, time: float) -> None:
+        entry = JournalEntry(task.path, task.key, problem=problem, time=time)
+        self._journal.append(entry)
+        task.update(entry)
+
+    def add_reply(self, task: Task, entry: JournalEntry, *, first: bool) -> str:
+        """Count a reply; return how it was empty if too many are to be the images' own, else "".
+
+        Args:
+            task: the image.
+            entry: the reply.
+            first: whether it is the image's first one: only that adds to the streak.
+        """
+        kind = empty_reply_kind(entry)
+        if not kind:
+            self.empty_replies.record_success()
+        elif first:
+            self.empty_replies.record_failure(task.path, kind)
+        return kind if self.empty_replies.is_systematic and not self.drop_failing else ""
+
+    def max_pending(self, concurrency: int) -> int:
+        """Return how many requests may be on their way.
+
+        Few until a reply has brought pairs, so that not many are paid for in vain.
+        """
+        if self.empty_replies.successes or self.drop_failing:
+            return concurrency
+        return min(concurrency, max(1, MIN_STREAK - len(self.empty_replies.kinds)))

@@ -1,0 +1,227 @@
+"""Annotation by a paid model: journal, ledger, keys and images put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abo_vqa.annotate.batch_mode.collection import BatchCollector
+from abo_vqa.annotate.batch_mode.run import BatchRun
+from abo_vqa.annotate.batch_mode.submission import BatchSubmitter
+from abo_vqa.annotate.explain import losses
+from abo_vqa.annotate.gate import Gate
+from abo_vqa.annotate.online.failure_policy import FailurePolicy
+from abo_vqa.annotate.online.image_failures import ImageFailures
+from abo_vqa.annotate.online.scheduler import Scheduler
+from abo_vqa.annotate.online.sender import RequestSender
+from abo_vqa.annotate.online.task_queue import TaskQueue
+from abo_vqa.annotate.progress import Progress, ProgressReporter
+from abo_vqa.annotate.prompt import instruction, settings_record
+from abo_vqa.annotate.sharding import Shard, in_shard
+from abo_vqa.annotate.tasks import Task, make_tasks
+from abo_vqa.core.fingerprints import fingerprint
+from abo_vqa.core.log import get_logger
+from abo_vqa.core.scratch import scratch
+from abo_vqa.core.summary import Log
+from abo_vqa.data.archive import Archive, open_archive
+from abo_vqa.data.pairs import Product
+from abo_vqa.remote.batch_jobs import BatchJobFile
+from abo_vqa.remote.budget import Budget, total_cost
+from abo_vqa.remote.clients import batch_clients, open_clients
+from abo_vqa.remote.history import load_history
+from abo_vqa.remote.journal import (
+    DROPPED,
+    REOPENED,
+    AnnotationJournal,
+    JournalEntry,
+    read_journal,
+    timestamp,
+)
+from abo_vqa.remote.key_pool import ApiKey, KeyPool
+from abo_vqa.remote.ledger import Ledger
+
+if TYPE_CHECKING:
+    from abo_vqa.config import Config, GenerateConfig
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a user asks of a single run.
+
+    Attributes:
+        retry_days: use keys again whose daily quota was reported as spent.
+        retry_refused: ask again about images that were refused, failed, or left out by choice.
+        drop_failing: leave out for good what is refused or gets no pairs, however many fail alike.
+    """
+
+    retry_days: bool = False
+    retry_refused: bool = False
+    drop_failing: bool = False
+
+
+@dataclass(frozen=True)
+class PaidRun:
+    """The result of a run.
+
+    Attributes:
+        tasks: the images, with their pairs.
+        journal: the journal's path.
+        cost: USD spent so far, earlier runs included.
+        tokens: paid tokens, by the metric's name.
+    """
+
+    tasks: list[Task]
+    journal: Path
+    cost: float
+    tokens: Mapping[str, float]
+
+
+def annotations_folder(settings: GenerateConfig) -> Path:
+    """Return the folder of the journals with replies under these settings."""
+    return scratch("generate", fingerprint(settings_record(settings)))
+
+
+def _journal_name(shard: Shard | None) -> str:
+    return f"shard-{shard[0]}-of-{shard[1]}.jsonl" if shard else "main.jsonl"
+
+
+def annotate(
+    config: Config,
+    products: Sequence[Product],
+    gate: Gate,
+    log_metrics: Log,
+    shard: Shard | None = None,
+    options: RunOptions = RunOptions(),
+) -> PaidRun:
+    """Request whatever the journals don't hold yet.
+
+    Args:
+        config: the run's configuration.
+        products: the balanced table's rows.
+        gate: judges pairs.
+        log_metrics: takes metrics while the run goes on.
+        shard: which part of the images, or None for all.
+        options: what the user asks of this run.
+
+    Raises:
+        RetryLaterError: see `Scheduler.run`; everything answered so far is saved.
+        UserError: see `Scheduler.run`.
+    """
+    settings = config.generate
+    folder = annotations_folder(settings)
+    path = folder / _journal_name(shard)
+    with AnnotationJournal(path, settings_record(settings), shard) as journal:
+        if journal.torn:
+            log.warning(f"{path.name}: cut off a line that a crash left incomplete")
+        selected = [product for product in products if in_shard(product["image_path"], shard)]
+        tasks = make_tasks(selected, load_history(folder), gate, config)
+        if options.retry_refused:
+            _reopen(tasks, journal)
+            tasks = make_tasks(selected, load_history(folder), gate, config)
+        if open_tasks := [task for task in tasks if task.is_open]:
+            with open_archive(config.data.raw) as archive:
+                _request_all(settings, journal, archive, open_tasks, log_metrics, options)
+            if options.drop_failing:
+                _drop_incomplete(open_tasks, journal)
+            for line in losses(open_tasks, settings):
+                log.warning(line)
+        entries = read_journal(path).entries
+    tokens = {
+        "input_tokens": float(sum(entry.usage.input for entry in entries)),
+        "output_tokens": float(sum(entry.usage.output for entry in entries)),
+    }
+    return PaidRun(tasks, path, total_cost(entries, settings), tokens)
+
+
+def _reopen(tasks: Sequence[Task], journal: AnnotationJournal) -> None:
+    """Record that earlier refusals and failures don't count."""
+    for task in tasks:
+        if task.problem.startswith(("refused", DROPPED)) or task.failures:
+            entry = JournalEntry(task.path, task.key, problem=REOPENED, time=timestamp())
+            journal.append(entry)
+
+
+def _drop_incomplete(tasks: Sequence[Task], journal: AnnotationJournal) -> None:
+    """Record that the user gave up images without pairs; otherwise a streak would excuse them."""
+    for task in tasks:
+        if not task.is_complete and not task.problem.startswith((DROPPED, "unreadable")):
+            reason = task.problem or task.empty_reason or "too few good pairs"
+            problem = f"{DROPPED}: {reason}"
+            journal.append(JournalEntry(task.path, task.key, problem=problem, time=timestamp()))
+
+
+@dataclass(frozen=True)
+class _RunContext:
+    """What both ways to send requests need."""
+
+    settings: GenerateConfig
+    system: str
+    tasks: Sequence[Task]
+    archive: Archive
+    journal: AnnotationJournal
+    progress: Progress
+    drop_failing: bool
+
+
+def _request_all(
+    settings: GenerateConfig,
+    journal: AnnotationJournal,
+    archive: Archive,
+    tasks: Sequence[Task],
+    log_metrics: Log,
+    options: RunOptions,
+) -> None:
+    """Send requests for all tasks, by batch jobs or one at a time."""
+    system = instruction(settings.prompt, settings.questions, settings.allow_brands)
+    ledger_path = scratch("generate", "quota") / "calls.sqlite"
+    with (
+        closing(ProgressReporter(len(tasks), log_metrics)) as progress,
+        closing(Ledger(ledger_path)) as ledger,
+        open_clients(settings) as keys,
+    ):
+        context = _RunContext(
+            settings, system, tasks, archive, journal, progress, options.drop_failing
+        )
+        if options.retry_days:
+            ledger.clear_daily_pauses()
+        if settings.batch:
+            _batch_run(context, keys).run()
+        else:
+            _online_run(context, keys, ledger).run()
+
+
+def _online_run(context: _RunContext, keys: Sequence[ApiKey], ledger: Ledger) -> Scheduler:
+    settings, journal = context.settings, context.journal
+    budget = Budget(settings, journal.entries, lambda: ledger.reserved_cost(journal.name))
+    queue = TaskQueue(context.tasks)
+    pool = KeyPool(keys, ledger, journal.name, settings)
+    sender = RequestSender(
+        context.system, context.archive, settings.image_size, journal, ledger, budget
+    )
+    failures = ImageFailures(journal, drop_failing=context.drop_failing)
+    policy = FailurePolicy(settings, queue, pool, failures)
+    return Scheduler(queue, sender, policy, pool, budget, settings.concurrency, context.progress)
+
+
+def _batch_run(context: _RunContext, keys: Sequence[ApiKey]) -> BatchRun:
+    settings, journal = context.settings, context.journal
+    clients = batch_clients(settings, keys)
+    jobs = BatchJobFile.load(journal.path.with_suffix(".jobs"))
+    budget = Budget(settings, journal.entries, lambda: jobs.max_cost, settings.batch_price)
+    submitter = BatchSubmitter(
+        clients, jobs, budget, context.system, context.archive, settings.image_size
+    )
+    collector = BatchCollector(
+        settings,
+        context.tasks,
+        journal,
+        budget,
+        context.progress,
+        drop_failing=context.drop_failing,
+    )
+    return BatchRun(settings, clients, jobs, context.tasks, submitter, collector)

@@ -1,0 +1,44 @@
+"""Progress of a paid run: a bar on the terminal, and the running cost in MLflow."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+from tqdm import tqdm
+
+from abo_vqa.core.summary import Log
+
+_LOG_EVERY_S = 10.0  # between points of MLflow's histories
+
+Progress = Callable[[int, float], None]
+"""Called after each reply with the number of open images and the USD spent so far."""
+
+
+class ProgressReporter:
+    """Shows progress; its instances are `Progress` callbacks."""
+
+    def __init__(self, images: int, log_metrics: Log) -> None:
+        """Show an empty bar.
+
+        Args:
+            images: how many are open.
+            log_metrics: takes the cost and the number of finished images.
+        """
+        interval = 0.2 if sys.stderr.isatty() else 10.0
+        self._images, self._log_metrics, self._logged = images, log_metrics, time.monotonic()
+        self._bar = tqdm(total=images, desc="annotating", unit="image", mininterval=interval)
+
+    def __call__(self, open_images: int, cost: float) -> None:
+        """Update the bar and, every few seconds, MLflow."""
+        finished = self._images - open_images
+        self._bar.set_postfix_str(f"{cost:.4f} USD", refresh=False)
+        self._bar.update(finished - self._bar.n)
+        if time.monotonic() - self._logged > _LOG_EVERY_S:
+            self._logged = time.monotonic()
+            self._log_metrics({"cost_usd": cost, "images_done": finished}, finished)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.close()

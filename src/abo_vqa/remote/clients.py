@@ -1,0 +1,64 @@
+"""The protocols by their names in the configuration, and a client for each API key."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from abo_vqa.core.errors import UserError
+from abo_vqa.remote.contract import BatchClient
+from abo_vqa.remote.key_pool import ApiKey
+from abo_vqa.remote.keys import api_keys, key_id
+
+if TYPE_CHECKING:
+    from abo_vqa.config import GenerateConfig
+
+# generate.annotator → module and class. A module, and its SDK with it, is imported when chosen.
+_CLIENTS = {
+    "gemini": ("abo_vqa.remote.gemini", "GeminiClient"),
+    "gemini-legacy": ("abo_vqa.remote.gemini_legacy", "GeminiLegacyClient"),
+}
+_BATCH_CLIENTS = {"gemini": ("abo_vqa.remote.gemini_batch", "GeminiBatchClient")}
+
+
+def _load(module: str, name: str) -> Any:  # the class of a client
+    return getattr(importlib.import_module(module), name)
+
+
+@contextmanager
+def open_clients(settings: GenerateConfig) -> Iterator[list[ApiKey]]:
+    """Open a client for each key in the environment, and close them at the end.
+
+    Args:
+        settings: the annotator (which protocol), the model, and the address.
+
+    Raises:
+        UserError: there is no key, or the protocol's package isn't installed.
+    """
+    secrets = api_keys()
+    client_class = _load(*_CLIENTS[settings.annotator])
+    with ExitStack() as stack:
+        keys = []
+        for number, secret in enumerate(secrets, 1):
+            client = client_class(secret, settings, secrets)
+            stack.callback(client.close)
+            keys.append(ApiKey(number, key_id(secret), client))
+        yield keys
+
+
+def batch_clients(settings: GenerateConfig, keys: Sequence[ApiKey]) -> dict[str, BatchClient]:
+    """Return the client for batch jobs of each key, by the key's id.
+
+    Args:
+        settings: the annotator.
+        keys: the keys with open clients.
+
+    Raises:
+        UserError: the protocol has no batch jobs.
+    """
+    if settings.annotator not in _BATCH_CLIENTS:
+        raise UserError(f"generate.batch needs generate.annotator: {' or '.join(_BATCH_CLIENTS)}.")
+    client_class = _load(*_BATCH_CLIENTS[settings.annotator])
+    return {key.id: client_class(key.client) for key in keys}

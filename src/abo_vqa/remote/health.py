@@ -1,0 +1,50 @@
+"""Whether the service answers at all: an outage is no single request's fault."""
+
+from __future__ import annotations
+
+import time
+
+from abo_vqa.remote.backoff import backoff_seconds
+
+_OUTAGE_FAILURES = (
+    10  # failures in a row, over all requests, after which nothing is sent for a while
+)
+
+
+class ServiceHealth:
+    """Counts answers, and failures with no answer between them.
+
+    Attributes:
+        answers: replies so far.
+        paused_until: Unix seconds before which nothing is sent, since everything fails.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        """Start the clock.
+
+        Args:
+            patience_s: seconds without any answer after which a run gives up.
+        """
+        self.answers = 0
+        self.paused_until = 0.0
+        self._patience_s = patience_s
+        self._failures_in_a_row = 0
+        self._last_answer = time.monotonic()
+
+    @property
+    def patience_exhausted(self) -> bool:
+        """Whether there has been no answer for too long."""
+        return time.monotonic() - self._last_answer > self._patience_s
+
+    def record_answer(self) -> None:
+        """Note a reply."""
+        self.answers += 1
+        self._failures_in_a_row = 0
+        self._last_answer = time.monotonic()
+
+    def record_failure(self) -> None:
+        """Note a failed request; after several in a row everything pauses."""
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row >= _OUTAGE_FAILURES:
+            pause = backoff_seconds(self._failures_in_a_row // _OUTAGE_FAILURES)
+            self.paused_until = max(self.paused_until, time.time() + pause)

@@ -1,0 +1,131 @@
+"""The usable API keys of a run: which one sends the next request, and which have to pause."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from abo_vqa.remote.backoff import backoff_seconds
+from abo_vqa.remote.contract import ModelClient
+from abo_vqa.remote.errors import DailyQuotaError, ThrottledError
+from abo_vqa.remote.ledger import Ledger, Quota, Wait, next_day
+
+if TYPE_CHECKING:
+    from abo_vqa.config import GenerateConfig
+
+_MAX_THROTTLES = 3  # pauses after which a quota per day that was named, too, is taken for spent
+
+
+@dataclass
+class ApiKey:
+    """One API key in use.
+
+    Attributes:
+        number: the key's number in messages, from 1.
+        id: its identifier in the ledger.
+        client: the client that sends with it.
+        throttles: pauses in a row; requests that were on their way together count once.
+        paused_until: Unix seconds.
+    """
+
+    number: int
+    id: str
+    client: ModelClient
+    throttles: int = 0
+    paused_until: float = 0.0
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """Permission to send one request: the key, and the call's number in the ledger."""
+
+    key: ApiKey
+    call: int
+
+
+class KeyPool:
+    """The usable keys.
+
+    Attributes:
+        keys: the key whose turn it is comes first.
+        quota_message: the vendor's message when it last reported a daily quota as spent, or "".
+    """
+
+    def __init__(
+        self, keys: Sequence[ApiKey], ledger: Ledger, journal: str, settings: GenerateConfig
+    ) -> None:
+        """Take over the keys.
+
+        Args:
+            keys: all keys of the run.
+            ledger: where requests and pauses are recorded.
+            journal: the name of the journal that the replies go to.
+            settings: the model and its quotas.
+        """
+        self.keys = list(keys)
+        self.quota_message = ""
+        self._ledger, self._journal, self._settings = ledger, journal, settings
+
+    def reserve(self, tokens: int, cost: float) -> Reservation | Wait:
+        """Find a key that may send now, and reserve its quota.
+
+        Args:
+            tokens: input tokens of the request, about.
+            cost: USD that it costs at most.
+
+        Returns:
+            the reservation, or the shortest wait; `Wait.day` says that all daily quotas are spent.
+        """
+        settings = self._settings
+        quota = Quota(
+            settings.requests_per_minute, settings.tokens_per_minute, settings.requests_per_day
+        )
+        waits = []
+        for key in list(self.keys):
+            result = self._ledger.reserve(
+                key.id, settings.model, quota, tokens, cost, self._journal
+            )
+            if isinstance(result, int):
+                self.keys.remove(key)  # the next request goes to the next key
+                self.keys.append(key)
+                return Reservation(key, result)
+            waits.append(result)
+        return Wait(min(wait.until for wait in waits), all(wait.day for wait in waits))
+
+    def pause(self, key: ApiKey, error: ThrottledError | DailyQuotaError) -> bool:
+        """Pause a key until its quota is available again: the minute's or the day's.
+
+        Returns:
+            whether the pause is short; otherwise the key's daily quota is spent.
+        """
+        now = time.time()
+        delay = error.delay or 0.0
+        back = next_day(now)
+        if isinstance(error, ThrottledError):
+            long = delay > self._settings.patience_s
+            if not long and not (error.day and key.throttles >= _MAX_THROTTLES):
+                self._throttle(key, delay)
+                return True
+            back = now + delay if long else back
+        self.quota_message = str(error)
+        self._ledger.pause(key.id, self._settings.model, back, day=True)
+        return False
+
+    def _throttle(self, key: ApiKey, delay: float) -> None:
+        """Pause a key for as long as the server asks, or else longer each time."""
+        now = time.time()
+        if now >= key.paused_until:
+            key.throttles += 1
+            key.paused_until = now + backoff_seconds(key.throttles)
+        if delay:
+            key.paused_until = max(key.paused_until, now + delay)
+        self._ledger.pause(key.id, self._settings.model, key.paused_until)
+
+    def remove(self, key: ApiKey) -> bool:
+        """Remove an unusable key; return False if another request has had it removed before."""
+        if key not in self.keys:
+            return False
+        self.keys.remove(key)
+        return True

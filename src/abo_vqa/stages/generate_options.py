@@ -1,0 +1,87 @@
+"""`abo-vqa generate` with options: estimates, shards, pages for reviewers, one-off choices."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abo_vqa.annotate.estimate import estimate
+from abo_vqa.annotate.gate import Gate
+from abo_vqa.annotate.inputs import make_gate, read_products
+from abo_vqa.annotate.merging import merge_journals
+from abo_vqa.annotate.paid_run import RunOptions, annotate
+from abo_vqa.annotate.review import PAGE_PAIRS, write_review_page
+from abo_vqa.annotate.sharding import in_shard, parse_shard
+from abo_vqa.config import load_config
+from abo_vqa.core.errors import RetryLaterError, UserError
+from abo_vqa.core.paths import BALANCED, VQA
+from abo_vqa.core.summary import no_log
+from abo_vqa.data.pairs import Product
+
+if TYPE_CHECKING:
+    from abo_vqa.config import Config
+
+
+def run_with_options(args: argparse.Namespace) -> int:
+    """Do what the options say; see `generate.arguments`."""
+    config = load_config()
+    if args.review:
+        pairs = write_review_page(VQA, config, args.sample or PAGE_PAIRS, args.review)
+        print(f"{args.review}: {pairs:,} pairs to check. Save its CSV, then set generate.review.")
+        return 0
+    if config.generate.annotator in ("offline", "file"):
+        raise UserError(
+            f"generate.annotator is {config.generate.annotator!r}: it costs nothing and needs no "
+            "shards. --dry-run, --shard, --merge, --retry-days, --retry-refused and "
+            "--drop-failing are for gemini."
+        )
+    products, gate = read_products(), make_gate(config)
+    if args.merge:
+        return _merge(config, products, gate, args.merge)
+    if args.dry_run:
+        shard = parse_shard(args.shard) if args.shard else None
+        selected = [product for product in products if in_shard(product["image_path"], shard)]
+        print(estimate(config, selected, gate, count=args.count_tokens))
+        return 0
+    return _annotate(config, products, gate, args)
+
+
+def _annotate(
+    config: Config, products: Sequence[Product], gate: Gate, args: argparse.Namespace
+) -> int:
+    """Run without writing the table: for a shard, or with a one-off choice."""
+    shard = parse_shard(args.shard) if args.shard else None
+    options = RunOptions(args.retry_days, args.retry_refused, args.drop_failing)
+    result = annotate(config, products, gate, no_log, shard, options)
+    complete = sum(task.is_complete for task in result.tasks)
+    print(f"{complete:,} of {len(result.tasks):,} images have their pairs; {result.cost:.4f} USD.")
+    if shard:
+        print(f"Send {result.journal} to whoever merges: abo-vqa generate --merge JOURNALS")
+    else:
+        print("`dvc repro generate` writes the table.")
+    return 0
+
+
+def _merge(config: Config, products: Sequence[Product], gate: Gate, files: Sequence[Path]) -> int:
+    """Merge journals and report overlaps and gaps.
+
+    Raises:
+        RetryLaterError: some images are still open.
+    """
+    report = merge_journals(config, products, gate, files)
+    done = report.images - len(report.open)
+    print(f"{len(files)} journals; {done:,} of {report.images:,} images are done")
+    if report.overlap:
+        example = report.overlap[0]
+        print(f"overlap: {len(report.overlap):,} images were paid for twice, e.g. {example}")
+    if report.unknown:
+        print(f"{len(report.unknown):,} images aren't in {BALANCED}; they are left out")
+    if report.open:
+        raise RetryLaterError(
+            f"gap: {len(report.open):,} images are still open, e.g. {report.open[0]}. Merge the "
+            "missing shards, or let `dvc repro generate` annotate them."
+        )
+    print("No gaps. `dvc repro generate` writes the table.")
+    return 0
