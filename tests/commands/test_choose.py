@@ -17,7 +17,7 @@ from abo_vqa.core.tables import read_table
 from abo_vqa.evaluation.multiple_choice import Chooser, best
 from abo_vqa.models.answering.finetuned import load
 from abo_vqa.models.base import Answer, VQAModel
-from abo_vqa.reporting.publish.parquet import write_split
+from abo_vqa.reporting.publish.parquet import write_parquet_split
 from tests.support import models as tiny
 
 CHOICES = (["red", "blue", "green", "white"], ["yes", "no"], ["wood", "metal", "glass", "cotton"])
@@ -53,9 +53,9 @@ def rows() -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tiny.workspace(tmp_path_factory.mktemp("choose"), "blip")
-    write_split("test", rows(), Pictures(), root / "data/export")  # type: ignore[arg-type]
+    write_parquet_split("test", rows(), Pictures(), root / "data/export")  # type: ignore[arg-type]
     bare = [{k: v for k, v in row.items() if "choice" not in k} for row in rows()]
-    write_split("train", bare, Pictures(), root / "data/export")  # type: ignore[arg-type]
+    write_parquet_split("train", bare, Pictures(), root / "data/export")  # type: ignore[arg-type]
     return root
 
 

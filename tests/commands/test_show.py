@@ -45,13 +45,25 @@ def test_models_by_accuracy_with_interval_gain_and_the_reports_address(results, 
     assert main(["show"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:4]] == ["finetuned", "blip", "blind-ngram"]
-    assert lines[1].split()[1:6] == ["65.9%", "61.9", "to", "69.9", "+42.0"]
-    assert "the best blind one" in lines[3]
-    assert lines[-3:-1] == ["402 test questions", "interval: percentile bootstrap over images, "
-                            "10000 resamples, 95%, seed 42"]  # fmt: skip
-    assert lines[-1] == f"report:  {(results / 'reports' / 'report.html').as_uri()}"
-    assert "%20" in lines[-1]
-    assert max(map(len, lines[:-1])) <= 100
+    assert lines[1].split()[1:6] == ["65.9%", "+42.0", "61.9", "to", "69.9"]
+    assert "best blind baseline" in lines[3]
+    assert lines[4].startswith("402 test questions")
+    assert lines[5] == ("interval: percentile bootstrap over images, 10000 resamples, 95%, seed 42")
+    assert lines[7] == "report: reports/report.html"
+    assert lines[8].strip() == (results / "reports" / "report.html").as_uri()
+    assert "%20" in lines[8]
+    assert lines[10].startswith("next:   make ui ")
+    assert "dvc exp run -S lora.r=8" in lines[11]
+    assert max(len(line) for line in lines if "file://" not in line) <= 100
+    assert len(lines) <= 24
+
+
+def test_of_the_blind_baselines_only_the_best_is_shown(results, capsys):
+    metrics = json.loads((results / "reports" / "metrics.json").read_text())
+    metrics["blind-majority"] = metric(0.1, -0.14)
+    (results / "reports" / "metrics.json").write_text(json.dumps(metrics))
+    assert main(["show"]) == 0
+    assert "blind-majority" not in capsys.readouterr().out
 
 
 def test_from_a_subfolder(results, capsys, monkeypatch):

@@ -18,7 +18,8 @@ from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import open_archive
 from abo_vqa.data.image_decoding import decode
 from abo_vqa.data.normalise import same_answer
-from abo_vqa.reporting.publish.choices import Chooser, same_meaning
+from abo_vqa.reporting.publish.choices import DistractorSampler
+from abo_vqa.reporting.publish.synonyms import synonym_test
 from abo_vqa.stages import curate
 from abo_vqa.stages import generate as generate
 from tests.support.annotation import REPOSITORY, configure, defaults
@@ -87,9 +88,9 @@ def test_a_table_in_any_spelling_gives_the_same_set(
 def test_choices_of_real_answers_hold_the_right_one_once(real: Path) -> None:
     rows = read_table(real / "vqa.csv").to_dict("records")
     aliases = REPOSITORY / defaults().evaluate.aliases
-    chooser = Chooser(rows, 4, 0, same_meaning(aliases, (row["answer"] for row in rows)))
+    chooser = DistractorSampler(rows, 4, 0, synonym_test(aliases, (row["answer"] for row in rows)))
     for number, row in enumerate(rows):
-        chosen = chooser.choose(number, row)
+        chosen = chooser.choices(number)
         right = [same_answer(choice, row["answer"]) for choice in chosen.options]
         assert sum(right) == 1
         assert right[chosen.answer]

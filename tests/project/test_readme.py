@@ -7,6 +7,8 @@ import subprocess
 import pytest
 
 from abo_vqa.cli import COMMANDS
+from abo_vqa.core.paths import EVALUATION
+from abo_vqa.reporting.results_table import results_table
 from tests.support import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -14,11 +16,21 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_result_table_is_the_committed_metrics():
     metrics = json.loads((ROOT / "reports" / "metrics.json").read_text())
-    rows = re.findall(r"^\| `([\w-]+)` \| ([\d.]+)% \| ([+−-][\d.]+) \|", README, re.MULTILINE)
+    rows = re.findall(r"^\| `([\w-]+)` \| ([\d.]+)% \| ([+−]?[\d.]+) \|", README, re.MULTILINE)
     assert len(rows) >= 8
     for model, accuracy, gain in rows:
         assert f"{metrics[model]['accuracy']:.1%}" == f"{accuracy}%", model
-        assert f"{100 * metrics[model]['gain_over_blind']:+.1f}" == gain.replace("−", "-"), model
+        expected = f"{100 * metrics[model]['gain_over_blind']:+.1f}".replace("+0.0", "0.0")
+        assert expected == gain.replace("−", "-"), model
+
+
+@pytest.mark.skipif(not (ROOT / EVALUATION).is_file(), reason="the pipeline hasn't been run")
+def test_result_table_is_what_show_prints():
+    metrics = json.loads((ROOT / "reports" / "metrics.json").read_text())
+    evaluation = json.loads((ROOT / EVALUATION).read_text())
+    block = README.split("<!-- results -->")[1].split("<!-- /results -->")[0]
+    table = [line for line in block.splitlines() if line.startswith("|")]
+    assert table == results_table(metrics, evaluation, markdown=True)
 
 
 def test_commands_and_targets_exist():

@@ -64,13 +64,13 @@ CHANGES = """(() => {
 def reported(folder, images, seed):
     """The pages of a made-up run, without the figures (they have their own tests)."""
     make(folder, images, seed)
-    before, draw = Path.cwd(), report.draw
+    before, draw = Path.cwd(), report.draw_figures
     os.chdir(folder)
-    report.draw = lambda results: []
+    report.draw_figures = lambda results: []
     try:
         report.run(load_config())
     finally:
-        report.draw = draw
+        report.draw_figures = draw
         os.chdir(before)
     page = (folder / "reports" / "browser.html").read_text(encoding="utf-8")
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))

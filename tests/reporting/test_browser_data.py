@@ -7,19 +7,19 @@ import re
 import pytest
 
 from abo_vqa.config import load_config
-from abo_vqa.reporting.browser import payload, render_browser
-from abo_vqa.reporting.inputs import load
+from abo_vqa.reporting.browser import browser_payload, render_browser
+from abo_vqa.reporting.inputs import load_results
 from tests.support.reports import make
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = make(tmp_path_factory.mktemp("results"), 40, 2, pictures=False)
-    return load(load_config(folder / "params.yaml"), folder / "reports", folder / "data")
+    return load_results(load_config(folder / "params.yaml"), folder / "reports", folder / "data")
 
 
 def test_decodes_to_the_scores(results):
-    data = payload(results, {})
+    data = browser_payload(results, {})
     names = [name for name, _ in data["metrics"]]
     assert {m["id"] for m in data["models"]} == set(results.metrics)
     assert data["models"][0]["id"] == "finetuned"
@@ -37,7 +37,7 @@ def test_decodes_to_the_scores(results):
 
 
 def test_a_failure_keeps_its_reason_and_has_no_metric_but_accuracy(results):
-    data = payload(results, {})
+    data = browser_payload(results, {})
     names = [name for name, _ in data["metrics"]]
     m = [model["id"] for model in data["models"]].index("blip2")
     failed = [int(i) for i in data["predictions"][m]["error"]]
@@ -51,7 +51,7 @@ def test_a_failure_keeps_its_reason_and_has_no_metric_but_accuracy(results):
 def test_data_cant_end_the_script(results):
     scores = results.scores["finetuned"]
     scores.loc[scores.index[0], "question"] = "</script><script>alert(1)</script><!--\u2028"
-    page = render_browser("t", payload(results, {}))
+    page = render_browser("t", browser_payload(results, {}))
     text = re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1)
     assert "<" not in text
     assert scores["question"].iloc[0] in json.loads(text)["strings"]

@@ -1,10 +1,10 @@
 """Markdown tables stay tables whatever is in their cells."""
 
-from abo_vqa.reporting.markdown import headline_table, pairs_table, slice_table, table
+from abo_vqa.reporting.markdown import headline_table, markdown_table, slice_table, value_table
 
 
 def test_cells_cant_break_the_table():
-    text = table(("answer", "n"), [("a|b\nc", 3)])
+    text = markdown_table(("answer", "n"), [("a|b\nc", 3)])
     assert text == "| answer | n |\n| --- | --: |\n| a\\|b c | 3 |"
 
 
@@ -27,5 +27,5 @@ def test_a_value_a_model_lacks_is_a_dash():
 
 
 def test_pairs_show_counts_and_shares():
-    lines = pairs_table(("check", "n"), [("rows", 1602), ("share", 0.25)]).splitlines()
+    lines = value_table(("check", "n"), [("rows", 1602), ("share", 0.25)]).splitlines()
     assert lines[2:] == ["| rows | 1,602 |", "| share | 25.0% |"]

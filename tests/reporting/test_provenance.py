@@ -4,7 +4,7 @@ import hashlib
 
 import yaml
 
-from abo_vqa.reporting.provenance import hashes, settings, versions
+from abo_vqa.reporting.provenance import artifact_hashes, flatten_settings, library_versions
 
 
 def test_files_are_hashed_and_folders_come_from_the_lock(tmp_path, monkeypatch):
@@ -22,7 +22,7 @@ def test_files_are_hashed_and_folders_come_from_the_lock(tmp_path, monkeypatch):
         "report": {"outs": [{"path": "reports/figures", "md5": "ee.dir"}]},
     }
     (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
-    found = dict(hashes())
+    found = dict(artifact_hashes())
     md5 = hashlib.md5(b"image_path,question,answer\n").hexdigest()
     assert found == {
         "data/raw/sample": "aa.dir",
@@ -33,7 +33,7 @@ def test_files_are_hashed_and_folders_come_from_the_lock(tmp_path, monkeypatch):
 
 def test_settings_are_leaves_by_their_full_name():
     tree = {"lora": {"r": 16, "targets": ["query", "value"], "lr": None}, "seed": 42}
-    assert settings(tree) == [
+    assert flatten_settings(tree) == [
         ("lora.r", "16"),
         ("lora.targets", "query, value"),
         ("lora.lr", "null"),
@@ -42,4 +42,4 @@ def test_settings_are_leaves_by_their_full_name():
 
 
 def test_versions_name_what_results_depend_on():
-    assert {"python", "torch", "transformers", "numpy"} <= dict(versions()).keys()
+    assert {"python", "torch", "transformers", "numpy"} <= dict(library_versions()).keys()

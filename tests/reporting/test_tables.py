@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 
 from abo_vqa.config import load_config
-from abo_vqa.reporting import sentences, tables
-from abo_vqa.reporting.inputs import load
+from abo_vqa.reporting import findings, tables
+from abo_vqa.reporting.inputs import load_results
 from tests.support.reports import make
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = make(tmp_path_factory.mktemp("results"), 200, 1, pictures=False)
-    return load(load_config(folder / "params.yaml"), folder / "reports", folder / "data")
+    return load_results(load_config(folder / "params.yaml"), folder / "reports", folder / "data")
 
 
 def with_pairs(results, **changes):
@@ -26,15 +26,15 @@ def with_pairs(results, **changes):
 
 
 def test_the_sentence_names_level_interval_and_both_gains(results):
-    said = sentences.conclusion(with_pairs(results, significant=True))
+    said = findings.conclusion(with_pairs(results, significant=True))
     assert said.startswith("BLIP fine-tuned with LoRA answers ")
     assert "95% interval" in said
     assert said.count("points more than") == 2
-    assert said.endswith("never sees a picture.")
+    assert said.endswith("never sees an image.")
 
 
 def test_a_difference_by_chance_is_called_that(results):
-    said = sentences.conclusion(with_pairs(results, significant=False))
+    said = findings.conclusion(with_pairs(results, significant=False))
     assert said.count("not significantly different (") == 2
 
 
@@ -44,22 +44,29 @@ def test_the_floor_is_cleared_beyond_chance_only_after_correction(results):
              if p["b"] == blind or p["a"] == blind else p
              for p in results.evaluation["pairs"]]  # fmt: skip
     unsure = replace(results, evaluation={**results.evaluation, "pairs": pairs})
-    said = sentences.findings(unsure)
-    assert f"No zero-shot model clears it beyond chance, corrected for all {len(pairs)} " in said[0]
+    said = findings.further_findings(unsure)
+    assert (
+        f"No zero-shot model is significantly better after adjustment for all {len(pairs)} "
+        in said[0]
+    )
 
 
 def test_a_floor_whose_fit_was_stopped_is_said(results):
-    assert not any("stopped before its end" in line for line in sentences.findings(results))
+    assert not any(
+        "stopped before it converged" in line for line in findings.further_findings(results)
+    )
     evaluation = {**results.evaluation, "unfinished_fits": ["blind-ngram"]}
-    said = sentences.findings(replace(results, evaluation=evaluation))
-    assert any("The fit of Blind (n-grams) was stopped before its end" in line for line in said)
+    said = findings.further_findings(replace(results, evaluation=evaluation))
+    assert any(
+        "The fit of Blind (n-grams) was stopped before it converged" in line for line in said
+    )
 
 
 def test_a_loss_is_called_a_loss(results):
     worse = {m: dict(v) for m, v in results.metrics.items()}
     worse["finetuned"]["accuracy"] = 0.01
     worse_results = replace(with_pairs(results, significant=True), metrics=worse)
-    said = sentences.conclusion(worse_results)
+    said = findings.conclusion(worse_results)
     assert said.count("points fewer than") == 2
 
 
@@ -67,7 +74,7 @@ def test_without_fine_tuning_the_best_model_is_described(results):
     rest = {m: v for m, v in results.metrics.items() if m != "finetuned"}
     others = replace(results, metrics=rest)
     assert others.focus == others.ranking[0]
-    assert "LoRA" not in sentences.conclusion(others)
+    assert "LoRA" not in findings.conclusion(others)
 
 
 def test_a_pair_is_found_either_way_round(results):
@@ -78,10 +85,10 @@ def test_a_pair_is_found_either_way_round(results):
 
 
 def test_errors_are_wrong_answers_of_every_question_type(results):
-    cards = tables.errors(results)
+    cards = tables.error_cards(results)
     scores = results.scores["finetuned"]
     wrong = scores[scores["accuracy"] < 1]
-    assert 0 < len(cards) <= tables.ERRORS
+    assert 0 < len(cards) <= tables.MAX_ERROR_CARDS
     assert {c["row_id"] for c in cards} <= set(wrong["row_id"])
     assert {c["question_type"] for c in cards} == set(wrong["question_type"])
 
@@ -100,7 +107,7 @@ def test_flatten_names_nested_counts():
 
 def test_ordered_slices_go_from_small_to_large(results):
     found = {table["title"]: table["rows"] for table in tables.slice_tables(results)}
-    starts = [int(row["value"].split("-")[0]) for row in found["How often train has the answer"]]
+    starts = [int(row["value"].split("-")[0]) for row in found["Frequency of the answer in train"]]
     assert len(starts) > 1
     assert starts == sorted(starts)
     sizes = [row["n"] for row in found["Question type"]]

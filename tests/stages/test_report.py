@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from abo_vqa.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.reporting import style
-from abo_vqa.reporting.figures import FIGURES
-from abo_vqa.reporting.pages import FIGURE_NAMES
+from abo_vqa.reporting.figures.register import FIGURE_REGISTER
+from abo_vqa.reporting.pages import SECTIONS
 from abo_vqa.stages import report
 from tests.support import ROOT
 from tests.support.reports import SKILL, make
@@ -67,7 +68,7 @@ def written(folder):
 
 def test_two_runs_write_the_same_bytes(runs):
     here, there = written(runs[0]), written(runs[1])
-    assert len(here) > 2 * len(FIGURES)
+    assert len(here) > 2 * len(FIGURE_REGISTER)
     assert here.keys() == there.keys()
     different = [name for name in here if here[name].read_bytes() != there[name].read_bytes()]
     assert different == []
@@ -129,7 +130,7 @@ def test_first_screen_is_the_answer(runs, folder):
     sentence = re.search(r'<p class="answer">(.*?)</p>', html).group(1)
     accuracy = f"{100 * metrics['finetuned']['accuracy']:.1f}%"
     assert accuracy in sentence
-    assert "never sees a picture" in sentence
+    assert "never sees an image" in sentence
     assert runs[2].message.startswith("BLIP fine-tuned with LoRA answers " + accuracy)
     head = html[: html.index("</header>")]
     rows = re.findall(r'<tr class="(?:finetuned|zero-shot|blind)">', head)
@@ -141,7 +142,7 @@ def test_first_screen_is_the_answer(runs, folder):
 def test_every_figure_is_drawn_with_its_data(folder):
     pictures = {p.stem for p in (folder / "figures").glob("*.png")}
     tables = {p.stem for p in (folder / "figures" / "data").glob("*.csv")}
-    assert len(pictures) == len(FIGURES)
+    assert pictures == {figure.name for figure in FIGURE_REGISTER}
     assert pictures == tables
     for table in tables:
         assert len(pd.read_csv(folder / "figures" / "data" / f"{table}.csv")) > 0
@@ -150,10 +151,25 @@ def test_every_figure_is_drawn_with_its_data(folder):
 
 
 def test_every_figure_is_a_dvc_plot():
-    plots = yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]
-    shown = [plot for plot in plots if isinstance(plot, str)]
-    assert sorted(shown) == sorted(f"reports/figures/{name}.png" for name in FIGURE_NAMES)
-    assert len(FIGURE_NAMES) == len(FIGURES)
+    images = [f"reports/figures/{figure.name}.png" for figure in FIGURE_REGISTER]
+    data = [
+        {figure.title: dvc_plot(figure.name, figure.dvc_plot)}
+        for figure in FIGURE_REGISTER
+        if figure.dvc_plot
+    ]
+    assert yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"] == [*images, *data]
+
+
+def dvc_plot(name, plot):
+    """A plot of a figure's data, as dvc.yaml spells it."""
+    entry = {key: value for key, value in asdict(plot).items() if value is not None}
+    return {**entry, "y": {f"reports/figures/data/{name}.csv": plot.y}}
+
+
+def test_every_figure_has_its_own_name_and_a_section_of_the_page():
+    assert len({figure.name for figure in FIGURE_REGISTER}) == len(FIGURE_REGISTER)
+    sections = [figure.section for figure in FIGURE_REGISTER]
+    assert sections == sorted(sections, key=list(SECTIONS).index)
 
 
 def test_provenance_names_hashes_that_lead_to_commit_and_runs(folder):
@@ -182,7 +198,7 @@ def test_past_the_limit_thumbnails_lie_beside_the_page(runs, tmp_path, monkeypat
     params = tmp_path / "params.yaml"
     params.write_text(re.sub(r"embed_thumbnails: \d+", "embed_thumbnails: 1", params.read_text()))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(report, "draw", lambda results: [])
+    monkeypatch.setattr(report, "draw_figures", lambda results: [])
     report.run(load_config())
     page = (tmp_path / "reports" / "browser.html").read_text(encoding="utf-8")
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
@@ -206,9 +222,9 @@ def test_a_missing_input_is_named(tmp_path, monkeypatch, lost, said):
 def test_unreadable_pictures_leave_a_gap_not_a_crash(tmp_path, monkeypatch):
     make(tmp_path, 12, SEED, pictures=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(report, "draw", lambda results: [])
+    monkeypatch.setattr(report, "draw_figures", lambda results: [])
     report.run(load_config())
-    assert "no picture" in (tmp_path / "reports" / "report.html").read_text(encoding="utf-8")
+    assert "no image" in (tmp_path / "reports" / "report.html").read_text(encoding="utf-8")
 
 
 def test_pdf_without_a_browser_says_what_to_do(folder, monkeypatch):
@@ -216,7 +232,7 @@ def test_pdf_without_a_browser_says_what_to_do(folder, monkeypatch):
 
     monkeypatch.delenv("BROWSER_PATH", raising=False)
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(pdf, "APPS", ())
+    monkeypatch.setattr(pdf, "_APPS", ())
     with pytest.raises(UserError, match="no browser found"):
         pdf.print_pdf(folder / "report.html", folder / "report.pdf")
     assert not (folder / "report.pdf").exists()

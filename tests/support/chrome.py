@@ -15,7 +15,7 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from abo_vqa.reporting.pdf import quiet_browser
+from abo_vqa.reporting.pdf import browser_command
 
 
 class Page:
@@ -89,7 +89,7 @@ class Page:
 def chromium(browser: str) -> Iterator[Page]:
     """Start a browser with a fresh profile and open a tab in it."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        command = quiet_browser(browser, Path(profile))
+        command = browser_command(browser, Path(profile))
         process = subprocess.Popen(
             [*command, "--remote-debugging-port=0", "--remote-allow-origins=*"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

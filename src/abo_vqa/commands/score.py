@@ -22,7 +22,7 @@ from abo_vqa.data.columns import add_columns_option
 from abo_vqa.evaluation.given_answers import read_answers
 from abo_vqa.evaluation.table import METRICS, WORDNET
 from abo_vqa.evaluation.table_scores import resampled, score_table, summarise
-from abo_vqa.reporting.score_figures import FIGURES, LONGEST_NAME, draw
+from abo_vqa.reporting.score_figures import SCORE_FIGURES, draw_score_figures
 
 if TYPE_CHECKING:
     pass
@@ -74,8 +74,8 @@ def prepare(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in FIGURES:
-            for old in (folder / f"{name}.png", folder / "data" / f"{name}.csv"):
+        for figure in SCORE_FIGURES:
+            for old in (folder / f"{figure.name}.png", folder / "data" / f"{figure.name}.csv"):
                 old.unlink(missing_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -177,8 +177,6 @@ def command(args: argparse.Namespace) -> int:
         table[name] = values
     write_table(table, args.out / "scores.csv")
     write_json(summary, args.out / "summary.json")
-    name = args.file.name
-    short = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-    draw(rows, scored, config, short, args.out)
+    draw_score_figures(rows, scored, config, args.file.name, args.out)
     report(summary, notes, rows, args)
     return 0

@@ -1,4 +1,4 @@
-"""`abo-vqa show`: the results of the last run on one screen, and where its pages are."""
+"""`abo-vqa show`: the results of the last run on one screen, and what to do next."""
 
 from __future__ import annotations
 
@@ -10,37 +10,19 @@ from typing import Any
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
-from abo_vqa.core.paths import BROWSER, EVALUATION, METRICS, REPORT
+from abo_vqa.core.paths import EVALUATION, METRICS, REPORT
 from abo_vqa.core.scratch import project_root
-from abo_vqa.reporting.words import label, percent, points, span
+from abo_vqa.reporting.results_table import results_table
 
-_PAGES = {"report": REPORT, "browser": BROWSER}
-
-
-def _result_lines(
-    metrics: Mapping[str, Mapping[str, float]], evaluation: Mapping[str, Any]
-) -> list[str]:
-    """A table of at most 100 columns: every model's accuracy, its interval, its gain over blind.
-
-    Args:
-        metrics: what metrics.json holds; evaluation: what evaluation.json holds.
-    """
-    rows = next(iter(metrics.values()))["n"]
-    lines = [f"{'model':16}{'accuracy':>8}   {'interval':14}{'gain over blind':>15}"]
-    for model in sorted(metrics, key=lambda name: -metrics[name]["accuracy"]):
-        found = metrics[model]
-        bounds = span(evaluation["intervals"][model]["accuracy"])
-        gain = points(found["gain_over_blind"])
-        best = ", the best blind one" if model == evaluation["best_blind"] else ""
-        lines.append(
-            f"{model:16}{percent(found['accuracy']):>8}   {bounds:14}{gain:>15}"
-            f"   {label(model)}{best}"
-        )
-    return [*lines, f"{rows:,} test questions", f"interval: {evaluation['signature']['intervals']}"]
+_NEXT_STEPS = (
+    "make ui                     browse the runs in MLflow",
+    "dvc exp run -S lora.r=8     change a setting; `dvc exp show` compares",
+    "docs/real-abo.md            the real archives and checkpoints",
+)
 
 
-def read(path: Path) -> Any:
-    """A result file.
+def _read(path: Path) -> Any:
+    """Return the content of a result file.
 
     Raises:
         UserError: it isn't there yet, or is broken.
@@ -53,14 +35,25 @@ def read(path: Path) -> Any:
     return read_json(path)
 
 
+def _screen(metrics: Mapping[str, Mapping[str, float]], evaluation: Mapping[str, Any]) -> list[str]:
+    """Return the lines of the screen: results, the report's address, what to do next."""
+    rows = next(iter(metrics.values()))["n"]
+    lines = [
+        *results_table(metrics, evaluation, markdown=False),
+        f"{rows:,} test questions; gain: over the best blind baseline, in points",
+        f"interval: {evaluation['signature']['intervals']}",
+    ]
+    if REPORT.is_file():
+        lines += ["", f"report: {REPORT}", f"        {REPORT.resolve().as_uri()}"]
+    return [*lines, "", *(f"{'' if i else 'next:':8}{step}" for i, step in enumerate(_NEXT_STEPS))]
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """No options."""
+    """Declare no options."""
 
 
 def command(args: argparse.Namespace) -> int:
+    """Print the results of the last run."""
     os.chdir(project_root())
-    print("\n".join(_result_lines(read(METRICS), read(EVALUATION))))
-    for name, page in _PAGES.items():
-        if page.is_file():
-            print(f"{name + ':':9}{page.resolve().as_uri()}")
+    print("\n".join(_screen(_read(METRICS), _read(EVALUATION))))
     return 0

@@ -4,106 +4,127 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
 
 import pandas as pd
 
+from abo_vqa.reporting.formatting import metric_label, model_kind, model_label
 from abo_vqa.reporting.inputs import Results
-from abo_vqa.reporting.pages import css, environment, script
-from abo_vqa.reporting.words import kind, label, metric_label
+from abo_vqa.reporting.pages import read_assets, template_environment
+
+_Value = TypeVar("_Value", bound=Hashable)
 
 
-class _Strings:
-    """Texts stored once: `add` gives a text's index."""
+class _DistinctValues(Generic[_Value]):
+    """Stores each value once; `add` returns a value's position."""
 
     def __init__(self) -> None:
-        self.index: dict[str, int] = {}
+        self._positions: dict[_Value, int] = {}
 
-    def add(self, text: str) -> int:
-        return self.index.setdefault(text, len(self.index))
+    def add(self, value: _Value) -> int:
+        return self._positions.setdefault(value, len(self._positions))
 
-    def column(self, texts: Iterable[Any]) -> list[int]:
-        return [self.add(str(text)) for text in texts]
+    def as_list(self) -> list[_Value]:
+        return list(self._positions)
 
 
-def payload(results: Results, pictures: Mapping[str, str | None]) -> dict[str, Any]:
-    """The page's data as columns: texts, pictures and metric values are stored once each.
+class _Payload:
+    """Collects the page's data as columns: texts and rows of metric values are stored once each."""
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+        self._models = [results.focus, *(m for m in results.ranking if m != results.focus)]
+        self._strings: _DistinctValues[str] = _DistinctValues()
+        self._vectors: _DistinctValues[tuple[float | None, ...]] = _DistinctValues()
+
+    def build(self, thumbnails: Mapping[str, str | None]) -> dict[str, Any]:
+        """Return the data.
+
+        Args:
+            thumbnails: image path → address of its thumbnail (a data URI or a relative path).
+        """
+        base = self._results.scores[self._models[0]]
+        images = {path: i for i, path in enumerate(dict.fromkeys(base["image_path"]))}
+        rows = self._rows(base, images)
+        scores = {m: self._results.scores[m].set_index("row_id") for m in self._models}
+        predictions = [self._predictions(scores[m].loc[rows["id"]]) for m in self._models]
+        return {
+            "models": [self._model(m) for m in self._models],
+            "metrics": [[name, metric_label(name)] for name in self._results.metric_names],
+            "strings": self._strings.as_list(),
+            "images": {"path": list(images), "thumb": [thumbnails.get(p) or "" for p in images]},
+            "rows": rows,
+            "predictions": predictions,
+            "vectors": [list(vector) for vector in self._vectors.as_list()],
+        }
+
+    def _model(self, model: str) -> dict[str, Any]:
+        accuracy = self._results.metrics[model]["accuracy"]
+        return {
+            "id": model,
+            "name": model_label(model),
+            "kind": model_kind(model),
+            "accuracy": accuracy,
+        }
+
+    def _texts(self, texts: Iterable[object]) -> list[int]:
+        return [self._strings.add(str(text)) for text in texts]
+
+    def _rows(self, base: pd.DataFrame, images: Mapping[str, int]) -> dict[str, list[int]]:
+        """Return what doesn't depend on the model."""
+        seen = base["seen_question"] if "seen_question" in base else pd.Series(False, base.index)
+        subtype = "question_subtype" if "question_subtype" in base else "question_type"
+        return {
+            "id": [int(row) for row in base["row_id"]],
+            "image": [images[path] for path in base["image_path"]],
+            "question": self._texts(base["question"]),
+            "answer": self._texts(base["answer"]),
+            "type": self._texts(base["question_type"]),
+            "subtype": self._texts(base[subtype]),
+            "product": self._texts(base["product_type"]),
+            "seen": [int(bool(value)) for value in seen],
+        }
+
+    def _predictions(self, scores: pd.DataFrame) -> dict[str, Any]:
+        """Return one model's columns."""
+        table = scores[self._results.metric_names].astype(float).round(4)
+        vectors = [
+            self._vectors.add(tuple(None if math.isnan(x) else x for x in row))
+            for row in table.itertuples(index=False, name=None)
+        ]
+        confidence = scores["confidence"].astype(float)
+        return {
+            "text": self._texts(scores["prediction"]),
+            "confidence": None
+            if confidence.isna().all()
+            else [None if math.isnan(c) else round(c, 3) for c in confidence],
+            "vector": vectors,
+            "error": {
+                str(i): self._strings.add(error)
+                for i, error in enumerate(scores["error"])
+                if error != ""
+            },
+        }
+
+
+def browser_payload(results: Results, thumbnails: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return the page's data as columns.
 
     Args:
-        pictures: picture path → address of its thumbnail (a data URI or a relative path).
+        results: the run's numbers.
+        thumbnails: image path → address of its thumbnail (a data URI or a relative path).
     """
-    strings = _Strings()
-    models = [results.focus, *(m for m in results.ranking if m != results.focus)]
-    base = results.scores[models[0]]
-    images = {path: i for i, path in enumerate(dict.fromkeys(base["image_path"]))}
-    seen = base["seen_question"] if "seen_question" in base else pd.Series(False, base.index)
-    subtype = base["question_subtype"] if "question_subtype" in base else base["question_type"]
-    rows = {
-        "id": [int(row) for row in base["row_id"]],
-        "image": [images[path] for path in base["image_path"]],
-        "question": strings.column(base["question"]),
-        "answer": strings.column(base["answer"]),
-        "type": strings.column(base["question_type"]),
-        "subtype": strings.column(subtype),
-        "product": strings.column(base["product_type"]),
-        "seen": [int(bool(value)) for value in seen],
-    }
-    metrics = results.metric_names
-    vectors: dict[tuple[float | None, ...], int] = {}
-    predictions = [
-        predicted(results.scores[m].set_index("row_id").loc[rows["id"]], metrics, strings, vectors)
-        for m in models
-    ]
-    return {
-        "models": [
-            {"id": m, "name": label(m), "kind": kind(m), "accuracy": results.metrics[m]["accuracy"]}
-            for m in models
-        ],
-        "metrics": [[name, metric_label(name)] for name in metrics],
-        "strings": list(strings.index),
-        "images": {"path": list(images), "thumb": [pictures.get(p) or "" for p in images]},
-        "rows": rows,
-        "predictions": predictions,
-        "vectors": [list(vector) for vector in vectors],
-    }
+    return _Payload(results).build(thumbnails)
 
 
-def predicted(
-    scores: pd.DataFrame,
-    metrics: Sequence[str],
-    strings: _Strings,
-    vectors: dict[tuple[float | None, ...], int],
-) -> dict[str, Any]:
-    """One model's columns; `vectors` collects the distinct rows of metric values."""
-    table = scores[list(metrics)].astype(float).round(4)
-    index = [
-        vectors.setdefault(tuple(None if math.isnan(x) else x for x in row), len(vectors))
-        for row in table.itertuples(index=False, name=None)
-    ]
-    confidence = scores["confidence"].astype(float)
-    return {
-        "text": strings.column(scores["prediction"]),
-        "confidence": None
-        if confidence.isna().all()
-        else [None if math.isnan(c) else round(c, 3) for c in confidence],
-        "vector": index,
-        "error": {
-            str(i): strings.add(error) for i, error in enumerate(scores["error"]) if error != ""
-        },
-    }
-
-
-def render_browser(title: str, data: Mapping[str, Any]) -> str:
-    """The page. `</` and line separators are escaped: data can't end the script element."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return (
-        environment()
-        .get_template("browser.html.j2")
-        .render(
-            title=title,
-            css=css("base.css", "browser.css"),
-            payload=text.replace("<", "\\u003c"),
-            script=script("browser.js"),
-        )
+def render_browser(title: str, payload: Mapping[str, Any]) -> str:
+    """Render browser.html; `<` is escaped, so that data can't end the script element."""
+    text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    template = template_environment().get_template("browser.html.j2")
+    return template.render(
+        title=title,
+        css=read_assets("base.css", "browser.css"),
+        payload=text.replace("<", "\\u003c"),
+        script=read_assets("browser.js"),
     )

@@ -1,4 +1,4 @@
-"""What the report reads: the other stages' files, loaded once, and the views all pages need."""
+"""The report's inputs: the other stages' files, loaded once, and the views that all pages need."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.paths import DATA, REPORTS
 from abo_vqa.core.tables import STUDY_COLUMNS, read_table
-from abo_vqa.reporting.words import kind
+from abo_vqa.reporting.formatting import FINETUNED_MODEL, model_kind
+
+_TEXT_COLUMNS = ("question", "answer", "prediction", "error", "question_type", "product_type")
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,18 @@ class Results:
     """One run's numbers.
 
     Attributes:
+        config: the run's settings.
         metrics: model → metric → value over the test rows (`reports/metrics.json`).
         evaluation: intervals, paired tests, slices, … (`reports/evaluation.json`).
-        scores: model → one row a test row, one column a metric.
+        scores: model → a table with one row per test row and one column per metric.
         training: losses and validation accuracy (`reports/training.json`).
-        funnel, generate, audit: counts of curation, annotation and split.
-        types: product_type, clean, balanced: rows before and after balancing.
-        balanced: the balanced table; train, test: the two sides of the split.
+        funnel: counts of the curation (`data/funnel.json`).
+        generate: counts of the generation (`data/generate.json`).
+        audit: the split's audit (`data/audit.json`).
+        types: rows per product type: product_type, clean (before balancing), balanced (after it).
+        balanced: the balanced table.
+        train: the train side of the split.
+        test: the test side of the split.
     """
 
     config: Config
@@ -47,24 +54,30 @@ class Results:
 
     @cached_property
     def ranking(self) -> list[str]:
-        """Models by accuracy, best first; equal ones by name."""
+        """Models by accuracy, best first; ties by name."""
         return sorted(self.metrics, key=lambda model: (-self.metrics[model]["accuracy"], model))
 
     @cached_property
     def best_blind(self) -> str | None:
-        """The best model that never sees the picture."""
+        """The best model that never sees the image."""
         named = self.evaluation.get("best_blind")
-        blind = [model for model in self.ranking if kind(model) == "blind"]
-        return named if named in self.metrics else next(iter(blind), None)
+        return named if named in self.metrics else self._best_of_kind("blind")
 
     @cached_property
     def best_zero_shot(self) -> str | None:
-        return next((model for model in self.ranking if kind(model) == "zero-shot"), None)
+        """The best zero-shot model."""
+        return self._best_of_kind("zero-shot")
 
     @cached_property
     def focus(self) -> str:
-        """The model the figures about one model show: the fine-tuned one, else the best."""
-        return "finetuned" if "finetuned" in self.metrics else self.ranking[0]
+        """The model that figures of a single model show: the fine-tuned one, else the best."""
+        return FINETUNED_MODEL if FINETUNED_MODEL in self.metrics else self.ranking[0]
+
+    @cached_property
+    def representatives(self) -> list[str]:
+        """The focus model, the best zero-shot model and the best blind one, as far as there are."""
+        chosen = (self.focus, self.best_zero_shot, self.best_blind)
+        return [model for model in dict.fromkeys(chosen) if model is not None]
 
     @cached_property
     def metric_names(self) -> list[str]:
@@ -72,32 +85,45 @@ class Results:
         columns = self.scores[self.focus].columns
         return [name for name in self.metrics[self.focus] if name in columns]
 
+    @property
+    def test_rows(self) -> float | None:
+        """How many rows the headline numbers are over."""
+        return self.metrics[self.ranking[0]].get("n")
+
+    def _best_of_kind(self, kind: str) -> str | None:
+        return next((model for model in self.ranking if model_kind(model) == kind), None)
+
     def interval(self, model: str, metric: str = "accuracy") -> tuple[float, float] | None:
-        """The 95% interval of a model's metric, if evaluation made one."""
-        found = self.evaluation.get("intervals", {}).get(model, {}).get(metric)
-        return (found[0], found[1]) if found else None
+        """Return the interval of a model's metric, None if the evaluation has none."""
+        bounds = self.evaluation.get("intervals", {}).get(model, {}).get(metric)
+        return (bounds[0], bounds[1]) if bounds else None
 
     def pair(self, a: str, b: str, metric: str = "accuracy") -> dict[str, Any] | None:
-        """The paired comparison a minus b, whichever way round evaluation stored it."""
+        """Return the paired comparison a minus b, whichever way round the evaluation stored it."""
         for pair in self.evaluation.get("pairs", []):
             if pair["metric"] != metric or {pair["a"], pair["b"]} != {a, b}:
                 continue
             if pair["a"] == a:
                 return dict(pair)
-            turned = {"a": a, "b": b, "difference": -pair["difference"]}
-            return {**pair, **turned, "low": -pair["high"], "high": -pair["low"]}
+            reversed_pair = {"a": a, "b": b, "difference": -pair["difference"]}
+            return {**pair, **reversed_pair, "low": -pair["high"], "high": -pair["low"]}
         return None
 
     def slices(self, model: str, name: str) -> list[dict[str, Any]]:
-        """Accuracy of a model within the values of one slice: value, n, accuracy, low, high."""
+        """Return a model's accuracy for each value of a slice: value, n, accuracy, low, high."""
         return list(self.evaluation.get("slices", {}).get(model, {}).get(name, []))
 
 
-def load(config: Config, reports: Path = REPORTS, data: Path = DATA) -> Results:
+def load_results(config: Config, reports: Path = REPORTS, data: Path = DATA) -> Results:
     """Read every input of the report.
 
+    Args:
+        config: the run's settings.
+        reports: the folder `reports`.
+        data: the folder `data`.
+
     Raises:
-        UserError: a file is missing or broken (it says which stage makes it).
+        UserError: a file is missing or broken (the message names the stage that makes it).
     """
     metrics = read_json(reports / "metrics.json")
     if not metrics:
@@ -120,17 +146,17 @@ def load(config: Config, reports: Path = REPORTS, data: Path = DATA) -> Results:
     )
 
 
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """A table as a list of rows by column name."""
+def as_records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a table as one dict per row, by column name."""
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def _read_scores(path: Path) -> pd.DataFrame:
-    """One model's scores, row by row."""
+    """Read one model's scores; missing texts become ""."""
     if not path.is_file():
         raise UserError(f"no scores at {path}. Run `dvc repro evaluate`.")
     table = pd.read_parquet(path)
-    for column in ("question", "answer", "prediction", "error", "question_type", "product_type"):
+    for column in _TEXT_COLUMNS:
         if column not in table:
             raise UserError(f"{path} lacks the column {column}; it has {', '.join(table.columns)}.")
         table[column] = table[column].fillna("").astype(object)

@@ -1,40 +1,64 @@
-"""The report as HTML and Markdown: numbers in, templates laid out, text back."""
+"""The report as HTML and Markdown: the templates' context, and their rendering."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from abo_vqa.reporting import markdown, sentences, tables, words
+from abo_vqa.core.files import atomic_write
+from abo_vqa.reporting import formatting, markdown, tables
+from abo_vqa.reporting.figures.register import ReportFigure
+from abo_vqa.reporting.findings import conclusion, further_findings
+from abo_vqa.reporting.formatting import FINETUNED_MODEL
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.provenance import provenance
-from abo_vqa.reporting.style import Drawing
+from abo_vqa.reporting.style import Drawing, svg
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_CONTENTS = (
-    ("answer", "The answer"),
-    ("study", "Beside the study"),
-    ("models", "Models against each other"),
-    ("slices", "Where it is right"),
-    ("confidence", "Confidence"),
-    ("errors", "Errors"),
-    ("data", "Data"),
-    ("training", "Training"),
-    ("metrics", "Metrics"),
-    ("method", "Method"),
-    ("provenance", "Provenance"),
-)
+# The report's sections, in order: id → title.
+SECTIONS = {
+    "answer": "The answer",
+    "study": "Comparison with the study",
+    "models": "Model comparison",
+    "slices": "Accuracy by slice",
+    "confidence": "Confidence",
+    "errors": "Errors",
+    "data": "Data",
+    "training": "Training",
+    "metrics": "Metrics",
+    "method": "Method",
+    "provenance": "Provenance",
+}
+# Metrics that say little about single-word answers.
+_FOR_COMPARISON_ONLY = ("meteor", "wup", "bleu")
+_FILTERS = {
+    "count": formatting.count,
+    "decimal": formatting.decimal,
+    "format_value": formatting.format_value,
+    "interval_text": formatting.interval_text,
+    "metric_label": formatting.metric_label,
+    "model_label": formatting.model_label,
+    "p_value": formatting.p_value,
+    "percent": formatting.percent,
+    "points": formatting.points,
+}
+_GLOBALS = {
+    "headline_table": markdown.headline_table,
+    "markdown_table": markdown.markdown_table,
+    "slice_table": markdown.slice_table,
+    "value_table": markdown.value_table,
+}
 
 
 @cache
-def environment() -> Environment:
-    """Templates with the report's filters; a misspelt name is an error."""
-    made = Environment(
+def template_environment() -> Environment:
+    """Return the templates with the report's filters; an undefined name is an error."""
+    environment = Environment(
         loader=PackageLoader("abo_vqa.reporting"),
         autoescape=select_autoescape(["html.j2", "svg.j2", "html"], default=False),
         undefined=StrictUndefined,
@@ -42,116 +66,116 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    filters: dict[str, Callable[..., Any]] = {
-        name: getattr(words, name)
-        for name in (
-            "p_value",
-            "label",
-            "metric_label",
-            "count",
-            "percent",
-            "points",
-            "number",
-            "span",
-            "plain",
-        )
-    }
-    made.filters.update(filters)
-    shared = ("table", "headline_table", "slice_table", "pairs_table")
-    made.globals.update({name: getattr(markdown, name) for name in shared})
-    return made
+    environment.filters.update(_FILTERS)
+    environment.globals.update(_GLOBALS)
+    return environment
 
 
-def css(*names: str) -> str:
+def read_assets(*names: str) -> str:
+    """Return the style sheets or scripts of a page, one after the other."""
     return "\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in names)
 
 
-def script(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8")
+def page_figure(figure: ReportFigure, drawing: Drawing) -> dict[str, Any]:
+    """Return what the templates need of a figure whose image has been written.
+
+    The SVG becomes an image address: inside the page, its styles and ids would meet other
+    figures'.
+    """
+    encoded = base64.b64encode(svg(drawing.figure, figure.name).encode()).decode("ascii")
+    return {
+        "name": figure.name,
+        "title": figure.title,
+        "section": figure.section,
+        "in_summary": figure.in_summary,
+        "note": drawing.note,
+        "caption": drawing.caption,
+        "uri": f"data:image/svg+xml;base64,{encoded}",
+    }
 
 
-def _svg_uri(svg: str) -> str:
-    """An SVG as an image address: its styles and ids stay its own."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
-
-
-def context(
+def report_context(
     results: Results,
-    drawings: Mapping[str, tuple[Drawing, str]],
+    figures: Iterable[Mapping[str, Any]],
     thumbnails: Mapping[str, str | None],
-    errors: list[dict[str, Any]],
+    errors: Iterable[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Everything the templates of the report name.
+    """Return everything that the report's templates name.
 
     Args:
-        drawings: figure name → figure, its SVG.
-        thumbnails: picture path → data URI, for the error cards.
-        errors: the error cards (`tables.errors`).
+        results: the run's numbers.
+        figures: each figure that was drawn (`page_figure`).
+        thumbnails: image path → data URI, for the error cards.
+        errors: the error cards (`tables.error_cards`).
     """
-    figures: dict[str, Any] = {
-        name: {"uri": _svg_uri(svg), "title": d.title, "note": d.note, "caption": d.caption}
-        for name, (d, svg) in drawings.items()
-    }
-    made = provenance(results.config)
+    figures = list(figures)
+    sections = {id_: [f for f in figures if f["section"] == id_] for id_ in SECTIONS}
+    omitted = () if sections["training"] else ("training",)
     blind = results.best_blind
-    missing_sections = set() if "learning-curve" in figures else {"training"}
     return {
         "title": results.config.report.title,
         "config": results.config,
-        "contents": [entry for entry in _CONTENTS if entry[0] not in missing_sections],
-        "conclusion": sentences.conclusion(results),
-        "findings": sentences.findings(results),
-        "headline": tables.headline(results),
+        "sections": {id_: text for id_, text in SECTIONS.items() if id_ not in omitted},
+        "figures": sections,
+        "summary_figures": [f for f in figures if f["in_summary"]],
+        "conclusion": conclusion(results),
+        "findings": further_findings(results),
         "floor": results.metrics[blind]["accuracy"] if blind else None,
-        "test_rows": results.metrics[results.ranking[0]].get("n"),
+        "test_rows": results.test_rows,
         "test_images": results.scores[results.focus]["image_path"].nunique(),
         "focus": results.focus,
-        "study": tables.study_table(results),
-        "slices": tables.slice_tables(results),
-        "yes_no": tables.by_model(results, "yes_no", tables.YES_NO),
-        "counting": tables.by_model(results, "counting", tables.COUNTING),
-        "calibration": tables.by_model(results, "calibration", tables.CALIBRATION),
-        "confused": tables.confused_pairs(results),
         "errors": [{**e, "thumbnail": thumbnails.get(e["image_path"])} for e in errors],
-        "funnel": tables.funnel(results),
-        "generate": tables.flatten(results.generate),
-        "audit": tables.audit(results),
-        "metrics": tables.metric_table(results),
-        "paired": tables.paired(results),
-        "for_comparison": words.FOR_COMPARISON,
+        "for_comparison_only": _FOR_COMPARISON_ONLY,
         "signature": results.evaluation.get("signature", {}),
-        "training": tables.training(results),
-        "pipeline": pipeline(results),
-        "provenance": made,
-        "metrics_md5": dict(made["hashes"]).get("reports/metrics.json"),
-        "figures": dict.fromkeys(FIGURE_NAMES) | figures,
+        "pipeline": _pipeline_counts(results),
+        **_context_tables(results),
+        **provenance(results.config),
     }
 
 
-FIGURE_NAMES = (
-    "models", "gain-over-blind", "paired-differences", "study", "clip-regimes", "question-types",
-    "answer-length", "confusions", "counting", "calibration", "risk-coverage",
-    "metric-correlation", "metric-distributions", "data-funnel", "product-types",
-    "training-loss", "learning-curve",
-)  # fmt: skip
+def _context_tables(results: Results) -> dict[str, Any]:
+    """Return the tables of the report by their names in the templates."""
+    return {
+        "headline": tables.headline_rows(results),
+        "study": tables.study_rows(results),
+        "slices": tables.slice_tables(results),
+        "yes_no": tables.evaluation_table(results, "yes_no"),
+        "counting": tables.evaluation_table(results, "counting"),
+        "calibration": tables.evaluation_table(results, "calibration"),
+        "confused": tables.confused_pairs(results),
+        "curation": tables.curation_rows(results.funnel),
+        "generation": tables.flatten(results.generate),
+        "audit": tables.audit_rows(results.audit),
+        "metrics": tables.metric_table(results),
+        "paired": tables.focus_pairs(results),
+        "training": tables.training_rows(results),
+    }
 
 
-def pipeline(results: Results) -> dict[str, int]:
-    """Counts for the pipeline's picture."""
+def _pipeline_counts(results: Results) -> dict[str, int]:
+    """Return the counts in the diagram of the pipeline."""
     return {
         "images": results.funnel.get("images", 0),
         "balanced": len(results.balanced),
         "pairs": len(results.train) + len(results.test),
         "train": len(results.train),
         "test": len(results.test),
-        "baselines": sum(model != "finetuned" for model in results.metrics),
+        "baselines": sum(model != FINETUNED_MODEL for model in results.metrics),
     }
 
 
-def render_html(values: Mapping[str, Any]) -> str:
-    template = environment().get_template("report.html.j2")
-    return template.render(**values, css=css("base.css", "report.css"))
+def render_html(context: Mapping[str, Any]) -> str:
+    """Render report.html from `report_context`."""
+    template = template_environment().get_template("report.html.j2")
+    return template.render(**context, css=read_assets("base.css", "report.css"))
 
 
-def render_markdown(values: Mapping[str, Any]) -> str:
-    return environment().get_template("report.md.j2").render(**values)
+def render_markdown(context: Mapping[str, Any]) -> str:
+    """Render report.md from `report_context`."""
+    return template_environment().get_template("report.md.j2").render(**context)
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a text file atomically, with Unix line ends."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")

@@ -13,33 +13,44 @@ from abo_vqa.core.files import atomic_write
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome",
             "msedge", "microsoft-edge")  # fmt: skip
-APPS = (
+_APPS = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
 )
-# A browser that minds its own business: no first run, updates, telemetry or shared profile.
-_QUIET = ("--headless", "--disable-gpu", "--no-first-run", "--no-default-browser-check",
+# No first run, updates, telemetry or shared profile.
+_FLAGS = ("--headless", "--disable-gpu", "--no-first-run", "--no-default-browser-check",
          "--disable-background-networking", "--disable-sync", "--disable-extensions",
          "--disable-component-update", "--hide-scrollbars")  # fmt: skip
 _TIMEOUT_S = 120
 
 
 def find_browser() -> str | None:
-    """A Chromium-like browser: `$BROWSER_PATH`, else one on the path, else an app."""
+    """Return a Chromium-like browser: `$BROWSER_PATH`, else one on the path, else an app."""
     if named := os.environ.get("BROWSER_PATH"):
         return named
-    on_path = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
-    return on_path or next((app for app in APPS if Path(app).is_file()), None)
+    on_path = next((path for name in _BROWSERS if (path := shutil.which(name))), None)
+    return on_path or next((app for app in _APPS if Path(app).is_file()), None)
 
 
-def quiet_browser(browser: str, profile: Path) -> list[str]:
-    """The command that starts it with a fresh profile; root needs the sandbox off."""
+def browser_command(browser: str, profile: Path) -> list[str]:
+    """Return the command that starts a browser with a fresh profile.
+
+    Root needs the sandbox off.
+
+    Args:
+        browser: path or name of the program.
+        profile: an empty folder.
+    """
     sandbox = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    return [browser, *_QUIET, *sandbox, f"--user-data-dir={profile}"]
+    return [browser, *_FLAGS, *sandbox, f"--user-data-dir={profile}"]
 
 
 def print_pdf(page: Path, target: Path) -> Path:
-    """Print an HTML file to PDF.
+    """Print an HTML file to PDF; return the PDF's path.
+
+    Args:
+        page: the HTML file.
+        target: the PDF file.
 
     Raises:
         UserError: the page is missing, no browser is installed, or it fails.
@@ -53,7 +64,7 @@ def print_pdf(page: Path, target: Path) -> Path:
             "Chromium or set BROWSER_PATH; or open the report and print it from your browser."
         )
     with tempfile.TemporaryDirectory() as profile, atomic_write(target) as temporary:
-        command = quiet_browser(browser, Path(profile))
+        command = browser_command(browser, Path(profile))
         command += ["--no-pdf-header-footer", f"--print-to-pdf={temporary}"]
         command += [page.resolve().as_uri()]
         try:

@@ -1,4 +1,4 @@
-"""The published study's printed numbers (reference data, beside this module) next to a run's."""
+"""The study's printed numbers (reference data beside this module), next to a run's."""
 
 from __future__ import annotations
 
@@ -6,39 +6,53 @@ from pathlib import Path
 
 import pandas as pd
 
+from abo_vqa.core.tables import read_table
+from abo_vqa.reporting.formatting import FINETUNED_MODEL
 from abo_vqa.reporting.inputs import Results
 
-_HERE = Path(__file__).parent
+_FOLDER = Path(__file__).parent
 _NAN = float("nan")
-ALL_ROWS = 45_482  # question-answer pairs in the study
+STUDY_ROWS = 45_482  # question-answer pairs in the study
 
 
-def table1() -> pd.DataFrame:
-    """The study's Table 1: model, name, rows, accuracy, bertscore_f1."""
-    return pd.read_csv(_HERE / "study_table1.csv")
+def study_table() -> pd.DataFrame:
+    """Return the study's Table 1: model, name, rows, accuracy, bertscore_f1."""
+    table = read_table(_FOLDER / "study_table1.csv")
+    table["rows"] = table["rows"].astype(int)
+    for column in ("accuracy", "bertscore_f1"):
+        table[column] = pd.to_numeric(table[column])
+    return table
 
 
-def side_by_side(results: Results) -> pd.DataFrame:
-    """Each of the study's models at its largest sample, with this run's accuracy and interval."""
+def accuracies_side_by_side(results: Results) -> pd.DataFrame:
+    """Return the study's accuracies and this run's, each of its models at its largest sample.
+
+    Returns:
+        The columns model, study, value, low, high, by the study's accuracy.
+    """
     rows = []
-    for model, part in table1().groupby("model", sort=False):
-        last = part.iloc[-1]
+    for model, part in study_table().groupby("model", sort=False):
         low, high = results.interval(str(model)) or (_NAN, _NAN)
-        ours = results.metrics.get(str(model), {})
-        rows.append(
-            {"model": model, "name": last["name"], "rows": last["rows"], "study": last["accuracy"],
-             "study_bertscore_f1": last["bertscore_f1"], "value": ours.get("accuracy", _NAN),
-             "low": low, "high": high, "bertscore_f1": ours.get("bertscore_f1", _NAN)}
-        )  # fmt: skip
-    return pd.DataFrame(rows).sort_values("study", ascending=False, kind="stable").reset_index()
+        value = results.metrics.get(str(model), {}).get("accuracy", _NAN)
+        accuracy = part.iloc[-1]["accuracy"]
+        rows.append({"model": model, "study": accuracy, "value": value, "low": low, "high": high})
+    table = pd.DataFrame(rows).sort_values("study", ascending=False, kind="stable")
+    return table.reset_index(drop=True)
 
 
 def finetuned_side_by_side(results: Results) -> pd.DataFrame:
-    """The fine-tuned model's further metrics between 0 and 1: the study's and this run's."""
-    study = pd.read_csv(_HERE / "study_finetuned.csv")
-    study = study[study["value"] >= 0].rename(columns={"value": "study"})
-    ours = results.metrics.get("finetuned", {})
-    study["value"] = [ours.get(metric, _NAN) for metric in study["metric"]]
-    bounds = [results.interval("finetuned", metric) or (_NAN, _NAN) for metric in study["metric"]]
-    study["low"], study["high"] = zip(*bounds, strict=True)
-    return study.reset_index(drop=True)
+    """Return the fine-tuned model's further metrics, as far as they are between 0 and 1.
+
+    Returns:
+        The columns metric, study, value, low, high.
+    """
+    table = read_table(_FOLDER / "study_finetuned.csv").rename(columns={"value": "study"})
+    table["study"] = pd.to_numeric(table["study"])
+    table = table[table["study"] >= 0]
+    metrics = results.metrics.get(FINETUNED_MODEL, {})
+    table["value"] = [metrics.get(metric, _NAN) for metric in table["metric"]]
+    bounds = [
+        results.interval(FINETUNED_MODEL, metric) or (_NAN, _NAN) for metric in table["metric"]
+    ]
+    table["low"], table["high"] = zip(*bounds, strict=True)
+    return table.reset_index(drop=True)

@@ -111,6 +111,16 @@ def test_croissant_validates_and_reads(exported: Path) -> None:
         assert file["contentSize"] == f"{len(data)} B"
 
 
+def test_without_mlcroissant_all_else_is_written(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("abo_vqa.reporting.publish.croissant.mlc", None)
+    assert main(["export", "--out", str(tmp_path / "out")]) == 0
+    assert "croissant.json left out" in (printed := capsys.readouterr().out)
+    assert "pip install 'abo-vqa[publish]'" in printed
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "data"]
+
+
 def test_card_tells_the_runs_numbers(exported: Path) -> None:
     import yaml
 
@@ -119,12 +129,12 @@ def test_card_tells_the_runs_numbers(exported: Path) -> None:
     assert told["license"] == "mit"
     assert told["task_categories"] == ["visual-question-answering", "multiple-choice"]
     assert [s["num_examples"] for s in told["dataset_info"]["splits"]] == [60, 12]
-    assert "72 questions with one-word answers about 24 pictures" in text
-    assert "3 questions are left out since their picture can't be read." in text
+    assert "72 questions with one-word answers about 24 images" in text
+    assert "3 questions are left out because their image can't be read." in text
     assert "| no color | 28 |" in text
     assert "169 yes, 168 no (50.1% yes)" in text
-    assert "23.0% of all rows can be answered without the picture" in text
-    assert "86.2% of the test rows ask a question that train asks as well" in text
+    assert "23.0% of all rows can be answered without the image" in text
+    assert "86.2% of the test rows ask a question that occurs in train" in text
     assert "most frequent answer to the same question |" in text
     assert "Drawn by this project" in text
 
@@ -143,10 +153,10 @@ def test_a_failure_leaves_the_old_export(
 ) -> None:
     before = {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()}
 
-    def broken(*_: Any) -> None:
+    def broken(**_: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("abo_vqa.commands.export.metadata", broken)
+    monkeypatch.setattr("abo_vqa.reporting.publish.export.croissant_metadata", broken)
     with pytest.raises(OSError, match="disk full"):
         main(["export"])
     assert {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()} == before
@@ -173,15 +183,15 @@ class Noise:
 
 
 def test_a_picture_is_stored_once(tmp_path: Path) -> None:
-    split = writing.write_split("train", rows_of(40), Noise(), tmp_path, 1_000_000)  # type: ignore[arg-type]
+    split = writing.write_parquet_split("train", rows_of(40), Noise(), tmp_path, 1_000_000)  # type: ignore[arg-type]
     assert split.shards[0].path == "data/train-00000-of-00001.parquet"
-    assert 40 * 100_000 < split.size < 40 * 100_000 * 1.1  # not three times as much
-    assert split.loaded > 3 * 40 * 100_000
+    assert 40 * 100_000 < split.file_bytes < 40 * 100_000 * 1.1  # not three times as much
+    assert split.memory_bytes > 3 * 40 * 100_000
 
 
 def test_row_groups_bound_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "GROUP_BYTES", 1_000_000)
-    split = writing.write_split("test", rows_of(40), Noise(), tmp_path, 1_500_000)  # type: ignore[arg-type]
+    split = writing.write_parquet_split("test", rows_of(40), Noise(), tmp_path, 1_500_000)  # type: ignore[arg-type]
     files = [parquet.ParquetFile(tmp_path / shard.path) for shard in split.shards]
     assert len(files) == 4
     assert [file.num_row_groups for file in files] == [1] * 4
@@ -205,7 +215,7 @@ def test_whoever_opens_a_picture_sees_it_upright(tmp_path: Path) -> None:
     named = ["0.jpg", "1.png", "2.jpg"]
     rows = [row | {"image_path": named[row["row_id"] // 3]} for row in rows_of(3)]
     with open_archive(tmp_path) as archive:
-        split = writing.write_split("test", rows, archive, tmp_path, 1_000_000)
+        split = writing.write_parquet_split("test", rows, archive, tmp_path, 1_000_000)
         images = parquet.read_table(tmp_path / split.shards[0].path)["image"].to_pylist()
         one, two, three = (Image.open(io.BytesIO(images[at]["bytes"])) for at in (0, 3, 6))
         assert (one.format, one.size) == ("JPEG", (30, 20))
@@ -278,7 +288,10 @@ def test_card_tells_of_this_set_or_says_nothing(
     """`reports/metrics.json` is in git and params.yaml is edited: dvc.lock knows what is whose."""
     monkeypatch.chdir(shutil.copytree(here, tmp_path / "copy"))
     write_json({"blind-ngram": {"accuracy": 0.4321}}, Path("reports/metrics.json"))
-    lines = ("Baselines fitted on train that see no picture answer up to 43.2%", "By image, 20%")
+    lines = (
+        "Baselines fitted on train that never see an image answer up to 43.2%",
+        "By image, 20%",
+    )
 
     def card() -> list[bool]:
         assert main(["export", "--out", "out"]) == 0

@@ -1,68 +1,126 @@
-"""The set as Parquet with pictures, card and Croissant."""
+"""The set as Parquet with its images, a data card and Croissant metadata."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from abo_vqa.config import Config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import write_json
-from abo_vqa.core.paths import AUDIT, DATA, FUNNEL, GENERATION
-from abo_vqa.data.archive import open_archive
+from abo_vqa.core.paths import AUDIT, FUNNEL, GENERATION, TEST, TRAIN
+from abo_vqa.data.archive import Archive, open_archive
 from abo_vqa.data.columns import read_columns
 from abo_vqa.data.image_paths import ImageIndex
+from abo_vqa.data.normalise import normalise
 from abo_vqa.data.questions import question_type
-from abo_vqa.reporting.publish.card import BLIND, licence, render
-from abo_vqa.reporting.publish.croissant import metadata
-from abo_vqa.reporting.publish.parquet import columns_of, write_split
+from abo_vqa.reporting.cards import answer_description, licence_url, render_export_card
+from abo_vqa.reporting.publish.choices import (
+    BLIND_CHOICE_LABELS,
+    DistractorSampler,
+    blind_choice_accuracy,
+)
+from abo_vqa.reporting.publish.columns import ExportColumn, export_columns
+from abo_vqa.reporting.publish.croissant import INSTALL_HINT, croissant_metadata
+from abo_vqa.reporting.publish.parquet import ExportedSplit, write_parquet_split
+from abo_vqa.reporting.publish.synonyms import synonym_test
 
-if TYPE_CHECKING:
-    from abo_vqa.config import Config
-    from abo_vqa.data.archive import Archive
-
-
-_SPLITS = ("train", "test")
-
-
+_SPLITS = {"train": TRAIN, "test": TEST}
 _INPUTS = (FUNNEL, GENERATION, AUDIT)
-
-
-_OURS = ("README.md", "croissant.json", "data")  # what an export consists of
-
+_FILES = ("README.md", "croissant.json", "data")  # what an export consists of
 
 _Rows = dict[str, list[dict[str, Any]]]
 
 
-def _read_rows(chosen: Mapping[str, str] | None = None) -> tuple[_Rows, list[str]]:
-    """Both sides of the split, a dict a row, and what was taken for what where that isn't plain.
+def export(
+    config: Config, out: Path, k: int | None, chosen: Mapping[str, str] | None = None
+) -> str:
+    """Write the export; an existing one is replaced at the end, in one step.
 
     Args:
+        config: the settings.
+        out: the export's folder.
+        k: choices per question, None for none.
         chosen: meaning → column, for columns without a usual name.
+
+    Returns:
+        A message about what was written.
+
+    Raises:
+        UserError: an input is missing or empty, `out` holds other files, no image can be read, or
+            there are too few answers for `k` choices.
+    """
+    rows, messages = _read_rows(chosen)
+    blind = _add_choices(rows, k, config) if k else []
+    all_rows = [row for part in rows.values() for row in part]
+    columns = export_columns(all_rows[0])
+    with _replaced(out) as folder:
+        with open_archive(config.data.raw) as archive:
+            messages += _correct_paths(rows, archive)
+            splits = [
+                write_parquet_split(name, part, archive, folder) for name, part in rows.items()
+            ]
+        if not all(split.rows for split in splits):
+            raise UserError(f"not one picture of a split can be read from {config.data.raw}.")
+        card = render_export_card(config, all_rows, splits, columns, blind)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        described = answer_description(row["answer"] for row in all_rows)
+        has_croissant = _write_croissant(config, folder, described, columns, splits)
+        _sync(folder)
+    return "\n".join([*messages, *_summary(out, splits, blind, has_croissant)])
+
+
+def _summary(
+    out: Path,
+    splits: Sequence[ExportedSplit],
+    blind: Sequence[tuple[str, float]],
+    has_croissant: bool,
+) -> list[str]:
+    """Return what was written, one line per fact."""
+    rows, images, unreadable = (
+        sum(getattr(split, name) for split in splits) for name in ("rows", "images", "unreadable")
+    )
+    lines = [f"{rows:,} questions, {images:,} pictures → {out}"]
+    if unreadable:
+        lines.append(f"{unreadable:,} questions left out: their picture can't be read")
+    if not has_croissant:
+        lines.append(f"croissant.json left out: it needs mlcroissant ({INSTALL_HINT})")
+    if blind:
+        shares = ", ".join(f"{label} {share:.1%}" for label, share in blind)
+        lines.append(f"right choices without the picture: {shares}")
+    return lines
+
+
+def _read_rows(chosen: Mapping[str, str] | None) -> tuple[_Rows, list[str]]:
+    """Read both sides of the split, one dict per row.
+
+    Returns:
+        The rows by split, and messages on how columns were recognised, if that isn't obvious.
+
     Raises:
         UserError: the pipeline hasn't been run, or one side is empty.
     """
-    tables = {name: DATA / f"{name}.csv" for name in _SPLITS}
-    missing = [str(path) for path in (*tables.values(), *_INPUTS) if not path.is_file()]
+    missing = [str(path) for path in (*_SPLITS.values(), *_INPUTS) if not path.is_file()]
     if missing:
         raise UserError(
             f"nothing to export: no {', '.join(missing)}. Run `dvc repro split` first "
             "(it makes the VQA set and splits it)."
         )
     rows: _Rows = {}
-    notes = []
-    for name, path in tables.items():
+    messages = []
+    for name, path in _SPLITS.items():
         columns = read_columns(path, ("image_path", "question", "answer"), chosen=chosen)
         table = columns.frame
         if table.empty:
             raise UserError(f"{path} has no rows. Run `dvc repro split`.")
         if columns.renames:
-            notes.append(columns.describe())
-        notes += columns.blanks()
+            messages.append(columns.describe())
+        messages += columns.blanks()
         if "row_id" not in table or not table["row_id"].str.fullmatch(r"[0-9]+").all():
             first = sum(map(len, rows.values()))
             table["row_id"] = range(first, first + len(table))
@@ -70,53 +128,82 @@ def _read_rows(chosen: Mapping[str, str] | None = None) -> tuple[_Rows, list[str
             {**{str(k): v for k, v in row.items()}, "question_type": question_type(row["question"])}
             for row in table.to_dict("records")
         ]
-    return rows, notes
+    return rows, messages
 
 
-def _find_pictures(rows: _Rows, archive: Archive) -> str:
-    """Give every row the archive's own spelling of its picture's path, where it has one.
+def _correct_paths(rows: _Rows, archive: Archive) -> list[str]:
+    """Replace image paths by the archive's own spelling of them, where it has one.
 
     Returns:
-        how many were found, where that took more than looking, else "".
+        A message on how many were replaced, if any.
     """
-    there = set(archive.pictures())
-    every = [row for part in rows.values() for row in part]
-    strange = [row for row in every if row["image_path"] not in there]
-    match = ImageIndex(there if strange else ()).match([row["image_path"] for row in strange])
-    for row, path in zip(strange, match.paths, strict=True):
+    known = set(archive.pictures())
+    unknown = [row for part in rows.values() for row in part if row["image_path"] not in known]
+    index = ImageIndex(known if unknown else ())
+    match = index.match([row["image_path"] for row in unknown])
+    for row, path in zip(unknown, match.paths, strict=True):
         row["image_path"] = path or row["image_path"]
-    return f"other spellings: {match.describe(str(archive.raw))}" if match.found else ""
+    return [f"other spellings: {match.describe(str(archive.raw))}"] if match.found else []
 
 
-def _add_choices(rows: _Rows, k: int, config: Config) -> dict[str, float]:
-    """Add `choices` and `answer_index` to all rows; returns what frequency alone gets right.
+def _add_choices(rows: _Rows, k: int, config: Config) -> list[tuple[str, float]]:
+    """Add the columns `choices` and `answer_index` to all rows.
 
-    Both sides are drawn from together, in the order of the VQA table: which wrong answers a
-    question gets doesn't depend on the side it fell on.
+    Both sides are sampled from together, in the order of the VQA table: a question's distractors
+    don't depend on the side that it is on.
+
+    Returns:
+        What frequency alone gets right, labelled.
     """
-    from abo_vqa.data.normalise import normalise
-    from abo_vqa.reporting.publish.choices import Chooser, blind_accuracy, same_meaning
+    all_rows = sorted(
+        (row for part in rows.values() for row in part), key=lambda row: int(row["row_id"])
+    )
+    answers = {normalise(row["answer"]) for row in all_rows}
+    equivalent = synonym_test(config.evaluate.aliases, answers)
+    sampler = DistractorSampler(all_rows, k, config.seed, equivalent)
+    choices = [sampler.choices(index) for index in range(len(all_rows))]
+    for row, choice in zip(all_rows, choices, strict=True):
+        row["choices"], row["answer_index"] = choice.options, choice.answer
+    accuracy = blind_choice_accuracy(all_rows, choices, config.seed)
+    return [(BLIND_CHOICE_LABELS[name], share) for name, share in accuracy.items()]
 
-    every = sorted((row for part in rows.values() for row in part), key=lambda r: int(r["row_id"]))
-    answers = {normalise(row["answer"]) for row in every}
-    chooser = Chooser(every, k, config.seed, same_meaning(config.evaluate.aliases, answers))
-    chosen = [chooser.choose(number, row) for number, row in enumerate(every)]
-    for row, choices in zip(every, chosen, strict=True):
-        row["choices"], row["answer_index"] = choices.options, choices.answer
-    return blind_accuracy(every, chosen, config.seed)
+
+def _write_croissant(
+    config: Config,
+    folder: Path,
+    answers: str,
+    columns: Sequence[ExportColumn],
+    splits: Sequence[ExportedSplit],
+) -> bool:
+    """Write croissant.json; return whether mlcroissant is there to do so."""
+    rows, images = (sum(getattr(split, name) for split in splits) for name in ("rows", "images"))
+    metadata = croissant_metadata(
+        name="abo-vqa",
+        description=f"{rows:,} questions with {answers} about {images:,} product images; how the "
+        "set was made and its known biases: README.md.",
+        licence=licence_url(config),
+        citation=config.data.attribution,
+        version=version("abo-vqa"),
+        columns=columns,
+        splits=splits,
+    )
+    if metadata is None:
+        return False
+    write_json(metadata, folder / "croissant.json")
+    return True
 
 
 @contextmanager
 def _replaced(out: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `out` when the block succeeds.
+    """Yield a new folder that takes the place of `out` if the block succeeds.
 
     Raises:
-        UserError: `out` holds something that isn't an export.
+        UserError: `out` holds something that isn't part of an export.
     """
-    strange = sorted(p.name for p in out.iterdir() if p.name not in _OURS) if out.is_dir() else []
-    if strange or out.is_file():
+    foreign = sorted(p.name for p in out.iterdir() if p.name not in _FILES) if out.is_dir() else []
+    if foreign or out.is_file():
         raise UserError(
-            f"--out {out} holds {strange[0] if strange else 'a file'}, which isn't of an export: "
+            f"--out {out} holds {foreign[0] if foreign else 'a file'}, which isn't of an export: "
             "it would be lost. Choose another folder, or remove it."
         )
     partial, old = (out.with_name(f".{out.name}.{word}") for word in ("partial", "old"))
@@ -133,62 +220,8 @@ def _replaced(out: Path) -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def export(
-    config: Config, out: Path, k: int | None, chosen: Mapping[str, str] | None = None
-) -> str:
-    """Write the export; an existing one is replaced at the end, in one step.
-
-    Args:
-        k: choices a question, None for none.
-        chosen: see `_read_rows`.
-    Returns:
-        what was written, for people.
-    """
-    from abo_vqa.reporting.cards import kind_of_answers
-
-    rows, notes = _read_rows(chosen)
-    blind = _add_choices(rows, k, config) if k else {}
-    every = [row for part in rows.values() for row in part]
-    columns = columns_of(every[0])
-    with _replaced(out) as folder:
-        with open_archive(config.data.raw) as archive:
-            notes.append(_find_pictures(rows, archive))
-            splits = [write_split(name, part, archive, folder) for name, part in rows.items()]
-        if not all(split.rows for split in splits):
-            raise UserError(f"not one picture of a split can be read from {config.data.raw}.")
-        card = render(config, every, splits, columns, blind)
-        (folder / "README.md").write_text(card, encoding="utf-8")
-        total, pictures = (sum(getattr(s, n) for s in splits) for n in ("rows", "pictures"))
-        answers = (row["answer"] for row in every)
-        description = (
-            f"{total:,} questions with {kind_of_answers(answers)} about {pictures:,} product "
-            "pictures; how it was made and its known biases: README.md."
-        )
-        write_json(
-            metadata(
-                "abo-vqa",
-                description,
-                licence(config)[1],
-                config.data.attribution,
-                version("abo-vqa"),
-                columns,
-                splits,
-            ),
-            folder / "croissant.json",
-        )
-        sync(folder)
-    lost = sum(split.unreadable for split in splits)
-    said = [*filter(None, notes), f"{total:,} questions, {pictures:,} pictures → {out}"]
-    if lost:
-        said.append(f"{lost:,} questions left out: their picture can't be read")
-    if blind:
-        shares = ", ".join(f"{BLIND[name]} {share:.1%}" for name, share in blind.items())
-        said.append(f"right choices without the picture: {shares}")
-    return "\n".join(said)
-
-
-def sync(folder: Path) -> None:
-    """Have the files on disk before the folder gets its name."""
+def _sync(folder: Path) -> None:
+    """Flush the files to the disk before the folder gets its name."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as handle:

@@ -1,43 +1,56 @@
-"""Rows with their pictures as Parquet, in bounded memory.
+"""Rows with their images as Parquet, in bounded memory.
 
-A picture stands in each of its rows. Rows of one picture are put together and the column of bytes
-is dictionary-encoded, so that a file holds a picture's bytes once.
+Each row holds its image. Rows of one image are written together and the column of bytes is
+dictionary-encoded, so that a file stores an image's bytes once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import parquet
 
 from abo_vqa.core.progress import progress
+from abo_vqa.data.archive import Archive
 from abo_vqa.data.image_decoding import plain_file
 from abo_vqa.data.image_files import ImageError
+from abo_vqa.reporting.publish.columns import ExportColumn, Row, export_columns
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from abo_vqa.data.archive import Archive
-
-Row = Mapping[str, Any]
-
-# Readers hold a row group at a time; hubs advise files below half a gigabyte.
+# Readers hold one row group at a time; hubs recommend files below half a gigabyte.
 GROUP_BYTES, _GROUP_ROWS = 16 << 20, 2_000
 _SHARD_BYTES = 256 << 20
-FIRST = ("row_id", "image", "image_path", "question", "answer")
-_MORE = (
-    "choices", "answer_index", "question_type", "question_kind", "annotator",
-    "image_id", "item_id", "product_type", "image_sha1", "phash",
-)  # fmt: skip
-_WHOLE_NUMBERS = ("row_id", "answer_index")
+_ARROW_TYPES = {
+    "image": pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+    "choices": pa.list_(pa.string()),
+    "int64": pa.int64(),
+    "string": pa.string(),
+}
+_STRING_FEATURE = {"dtype": "string", "_type": "Value"}
+_FEATURES = {  # of `datasets`, which tells an image from a struct by them
+    "image": {"_type": "Image"},
+    "choices": {"feature": _STRING_FEATURE, "_type": "List"},
+    "int64": {"dtype": "int64", "_type": "Value"},
+    "string": _STRING_FEATURE,
+}
+_LEAVES = {"image": ("image.bytes", "image.path"), "choices": ("choices.list.element",)}
 
 
 @dataclass(frozen=True)
-class _Shard:
-    """A file: its path within the export, its size in bytes, its SHA-256 (hex), its rows."""
+class Shard:
+    """A file of a split.
+
+    Attributes:
+        path: within the export.
+        size: in bytes.
+        sha256: in hexadecimal.
+        rows: how many it holds.
+    """
 
     path: str
     size: int
@@ -46,106 +59,151 @@ class _Shard:
 
 
 @dataclass(frozen=True)
-class Split:
+class ExportedSplit:
     """What was written of a split.
 
     Attributes:
-        unreadable: rows left out, since their picture can't be read.
-        loaded: bytes in memory when all of it is loaded.
+        name: `train` or `test`.
+        rows: how many were written.
+        images: how many different ones they are about.
+        memory_bytes: size of the whole split when it is loaded.
+        unreadable: rows left out, because their image can't be read.
+        shards: the files.
     """
 
     name: str
     rows: int
-    pictures: int
-    loaded: int
+    images: int
+    memory_bytes: int
     unreadable: int
-    shards: tuple[_Shard, ...]
+    shards: tuple[Shard, ...]
 
     @property
-    def size(self) -> int:
+    def file_bytes(self) -> int:
+        """The size of its files."""
         return sum(shard.size for shard in self.shards)
 
 
-def kind_of(column: str) -> str:
-    """ "image", "choices", "int64" or "string"."""
-    if column in ("image", "choices"):
-        return column
-    return "int64" if column in _WHOLE_NUMBERS else "string"
+@dataclass
+class _RowGroup:
+    """Rows written together.
+
+    Attributes:
+        rows: with their image.
+        images: how many different ones.
+        size: the images' bytes.
+    """
+
+    rows: list[dict[str, Any]]
+    images: int = 0
+    size: int = 0
 
 
-def columns_of(row: Row) -> list[str]:
-    """The columns that a set has, in the order of the files."""
-    return [name for name in (*FIRST, *_MORE) if name in row or name in FIRST]
+class _ShardWriter:
+    """Writes row groups to files of limited size."""
+
+    def __init__(
+        self, folder: Path, name: str, columns: Sequence[ExportColumn], shard_bytes: int
+    ) -> None:
+        self._folder, self._name, self._columns = folder, name, columns
+        self._shard_bytes = shard_bytes
+        self._schema = _arrow_schema(columns)
+        self._writer: parquet.ParquetWriter | None = None
+        self._size = 0  # of the images in the open file
+        self._files: list[tuple[Path, int]] = []  # with their rows
+        self.memory_bytes = 0
+
+    def write(self, group: _RowGroup) -> None:
+        """Append a row group, to a new file if the open one would become too large."""
+        if self._writer is None or self._size + group.size > self._shard_bytes:
+            self._open_next()
+        table = _arrow_table(group.rows, self._schema)
+        self._writer.write_table(table)  # type: ignore[union-attr]
+        path, rows = self._files[-1]
+        self._files[-1] = (path, rows + len(group.rows))
+        self._size += group.size
+        self.memory_bytes += table.nbytes
+
+    def _open_next(self) -> None:
+        self.close()
+        path = self._folder / f"{self._name}-{len(self._files):05}.parquet"
+        self._writer = parquet.ParquetWriter(path, self._schema, **_encoding(self._columns))
+        self._files.append((path, 0))
+        self._size = 0
+
+    def close(self) -> None:
+        """Finish the open file."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def shards(self) -> tuple[Shard, ...]:
+        """Give the files their final names, now that their number is known."""
+        total = len(self._files)
+        return tuple(
+            _shard(path, f"{self._name}-{number:05}-of-{total:05}.parquet", rows)
+            for number, (path, rows) in enumerate(self._files)
+        )
 
 
-def schema(columns: Sequence[str]) -> pa.Schema:
-    """Arrow types, and the features by which `datasets` knows a picture for a picture."""
-    import pyarrow as pa
-
-    types = {
-        "image": pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
-        "choices": pa.list_(pa.string()),
-        "int64": pa.int64(),
-        "string": pa.string(),
-    }
-    text = {"dtype": "string", "_type": "Value"}
-    features = {
-        "image": {"_type": "Image"},
-        "choices": {"feature": text, "_type": "List"},
-        "int64": {"dtype": "int64", "_type": "Value"},
-        "string": text,
-    }
-    known = {name: features[kind_of(name)] for name in columns}
-    metadata = {"huggingface": json.dumps({"info": {"features": known}})}
-    return pa.schema([(name, types[kind_of(name)]) for name in columns], metadata)
-
-
-def write_split(
+def write_parquet_split(
     name: str, rows: Sequence[Row], archive: Archive, folder: Path, shard_bytes: int = _SHARD_BYTES
-) -> Split:
+) -> ExportedSplit:
     """Write data/<name>-00000-of-….parquet into a folder.
 
     Args:
-        rows: with row_id, image_path, question, answer; more of `_MORE` where known.
-        shard_bytes: of pictures a file, about.
+        name: of the split.
+        rows: with row_id, image_path, question, answer, and further columns where known.
+        archive: where the images are read from.
+        folder: the export's.
+        shard_bytes: of images per file, about.
     """
-    from pyarrow import parquet
-
-    columns = columns_of(rows[0])
+    columns = export_columns(rows[0])
     target = folder / "data"
     target.mkdir(parents=True, exist_ok=True)
-    written: list[tuple[Path, int]] = []
-    pictures = total = filled = loaded = 0
-    writer: Any = None
+    writer = _ShardWriter(target, name, columns, shard_bytes)
+    images = written = 0
     try:
-        for group, count, size in groups(rows, archive, name):
-            if writer is None or filled + size > shard_bytes:
-                if writer is not None:
-                    writer.close()
-                path = target / f"{name}-{len(written):05}.parquet"
-                writer = parquet.ParquetWriter(path, schema(columns), **encoding(columns))
-                written.append((path, 0))
-                filled = 0
-            made = table(group, columns)
-            writer.write_table(made)
-            path, before = written[-1]
-            written[-1] = (path, before + len(group))
-            filled, pictures, total = filled + size, pictures + count, total + len(group)
-            loaded += made.nbytes
+        for group in _row_groups(rows, archive, name):
+            writer.write(group)
+            images, written = images + group.images, written + len(group.rows)
     finally:
-        if writer is not None:
-            writer.close()
-    shards = tuple(
-        _named(path, f"{name}-{number:05}-of-{len(written):05}.parquet", count)
-        for number, (path, count) in enumerate(written)
-    )
-    return Split(name, total, pictures, loaded, len(rows) - total, shards)
+        writer.close()
+    unreadable = len(rows) - written
+    return ExportedSplit(name, written, images, writer.memory_bytes, unreadable, writer.shards())
 
 
-def encoding(columns: Sequence[str]) -> dict[str, Any]:
-    """JPEG doesn't compress further; a row group's pictures are its dictionary."""
-    plain = {"image": ["image.bytes", "image.path"], "choices": ["choices.list.element"]}
-    leaves = [leaf for name in columns for leaf in plain.get(name, [name])]
+def _row_groups(rows: Sequence[Row], archive: Archive, name: str) -> Iterator[_RowGroup]:
+    """Yield row groups; all rows of an image are in the same one."""
+    by_image: dict[str, list[Row]] = {}
+    for row in rows:
+        by_image.setdefault(row["image_path"], []).append(row)
+    group = _RowGroup([])
+    for path, same in progress(by_image.items(), total=len(by_image), desc=name, unit="picture"):
+        try:
+            # Upright and opaque, as the models of this project see it.
+            content = plain_file(archive.read(path), path, archive.image(path))
+        except ImageError:
+            continue
+        image = {"bytes": content, "path": path}
+        group.rows += [{**row, "image": image} for row in same]
+        group.images, group.size = group.images + 1, group.size + len(content)
+        if group.size >= GROUP_BYTES or len(group.rows) >= _GROUP_ROWS:
+            yield group
+            group = _RowGroup([])
+    if group.rows:
+        yield group
+
+
+def _arrow_schema(columns: Sequence[ExportColumn]) -> pa.Schema:
+    """Return Arrow types, with the features by which `datasets` recognises images."""
+    features = {column.name: _FEATURES[column.kind] for column in columns}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    return pa.schema([(column.name, _ARROW_TYPES[column.kind]) for column in columns], metadata)
+
+
+def _encoding(columns: Sequence[ExportColumn]) -> dict[str, Any]:
+    """Return Parquet's options: JPEGs don't compress further; the dictionary stores each once."""
+    leaves = [leaf for column in columns for leaf in _LEAVES.get(column.name, (column.name,))]
     return {
         "compression": {leaf: "NONE" if leaf == "image.bytes" else "ZSTD" for leaf in leaves},
         "use_dictionary": True,
@@ -154,49 +212,20 @@ def encoding(columns: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def groups(
-    rows: Sequence[Row], archive: Archive, name: str
-) -> Iterator[tuple[list[dict[str, Any]], int, int]]:
-    """(rows of a row group, pictures in it, their bytes); all rows of a picture together."""
-    by_picture: dict[str, list[Row]] = {}
-    for row in rows:
-        by_picture.setdefault(row["image_path"], []).append(row)
-    group: list[dict[str, Any]] = []
-    count = size = 0
-    for path, same in progress(
-        by_picture.items(), total=len(by_picture), desc=name, unit="picture"
-    ):
-        try:
-            shown = archive.image(path)
-            data = plain_file(archive.read(path), path, shown)  # all see what our models see
-        except ImageError:
-            continue
-        image = {"bytes": data, "path": path}
-        group += [{**row, "image": image} for row in same]
-        count, size = count + 1, size + len(data)
-        if size >= GROUP_BYTES or len(group) >= _GROUP_ROWS:
-            yield group, count, size
-            group, count, size = [], 0, 0
-    if group:
-        yield group, count, size
-
-
-def table(group: Sequence[Row], columns: Sequence[str]) -> pa.Table:
-    import pyarrow as pa
-
-    def value(row: Row, column: str) -> Any:
-        return int(row[column]) if column in _WHOLE_NUMBERS else row[column]
-
-    wanted = schema(columns)
+def _arrow_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
     arrays = [
-        pa.array([value(row, name) for row in group], wanted.field(name).type) for name in columns
+        pa.array(
+            [int(row[field.name]) if field.type == pa.int64() else row[field.name] for row in rows],
+            field.type,
+        )
+        for field in schema
     ]
-    return pa.Table.from_arrays(arrays, schema=wanted)
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _named(path: Path, name: str, rows: int) -> _Shard:
-    """Give a file its final name, now that the number of files is known."""
+def _shard(path: Path, name: str, rows: int) -> Shard:
+    """Rename a file to its final name; return it with size and hash."""
     final = path.rename(path.with_name(name))
     with final.open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    return _Shard(f"data/{name}", final.stat().st_size, digest, rows)
+    return Shard(f"data/{name}", final.stat().st_size, digest, rows)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
+FINETUNED_MODEL = "finetuned"
 _MINUS = "\N{MINUS SIGN}"
-_LABELS = {
+_DASH = "–"  # for a value that is missing
+_MODEL_LABELS = {
     "blip": "BLIP",
     "blip2": "BLIP-2",
     "clip-fixed": "CLIP (fixed list)",
@@ -19,9 +20,9 @@ _LABELS = {
     "blind-type": "Blind (per type)",
     "blind-question": "Blind (same question)",
     "blind-ngram": "Blind (n-grams)",
-    "finetuned": "BLIP + LoRA",
+    FINETUNED_MODEL: "BLIP + LoRA",
 }
-METRICS = {
+_METRIC_LABELS = {
     "accuracy": "Accuracy",
     "alias_accuracy": "Accuracy, aliases",
     "exact_match": "Exact match",
@@ -41,59 +42,58 @@ METRICS = {
     "coverage": "Coverage",
     "gain_over_blind": "Gain over blind",
 }
-# Metrics that say little about one-word answers and are kept for comparison only.
-FOR_COMPARISON = ("meteor", "wup", "bleu")
 
 
-def label(model: str) -> str:
-    """A model's name in tables and figures; an unknown one keeps its own."""
-    return _LABELS.get(model, model)
+def model_label(model: str) -> str:
+    """Return a model's name in tables and figures; an unknown model keeps its own."""
+    return _MODEL_LABELS.get(model, model)
 
 
-def kind(model: str) -> str:
-    """`finetuned`, `blind` or `zero-shot`."""
-    if model == "finetuned":
-        return "finetuned"
+def model_kind(model: str) -> str:
+    """Return `finetuned`, `blind` or `zero-shot`."""
+    if model == FINETUNED_MODEL:
+        return FINETUNED_MODEL
     return "blind" if model.startswith("blind") else "zero-shot"
 
 
 def metric_label(metric: str) -> str:
-    return METRICS.get(metric, metric)
+    """Return a metric's name in tables and figures; an unknown metric keeps its own."""
+    return _METRIC_LABELS.get(metric, metric)
 
 
-def missing(value: float | None) -> bool:
+def _is_missing(value: float | None) -> bool:
     return value is None or math.isnan(value)
 
 
 def count(value: float | None) -> str:
-    """12345 → 12,345."""
-    return "–" if value is None or math.isnan(value) else f"{value:,.0f}"
+    """Format a whole number: 12345 → 12,345."""
+    return _DASH if value is None or math.isnan(value) else f"{value:,.0f}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """0.6709 → 67.1%."""
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f}%"
+    """Format a share as a percentage: 0.6709 → 67.1%."""
+    return _DASH if value is None or math.isnan(value) else f"{100 * value:.{digits}f}%"
 
 
 def points(value: float | None, digits: int = 1) -> str:
-    """A difference of shares in percentage points, signed: 0.2412 → +24.1."""
+    """Format a difference of shares in percentage points, signed: 0.2412 → +24.1."""
     if value is None or math.isnan(value):
-        return "–"
+        return _DASH
     text = f"{100 * value:+.{digits}f}"
     return text.replace("-", _MINUS) if float(text) else f"{0:.{digits}f}"
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """0.98553 → 0.986; the minus sign is a real one."""
+def decimal(value: float | None, digits: int = 3) -> str:
+    """Format a number with a typographic minus sign: -0.98553 → −0.986."""
     if value is None or math.isnan(value):
-        return "–"
+        return _DASH
     return f"{value:.{digits}f}".replace("-", _MINUS)
 
 
-def span(bounds: Sequence[float] | None, digits: int = 1, signed: bool = False) -> str:
-    """An interval of shares in per cent: [0.661, 0.681] → 66.1 to 68.1."""
-    if bounds is None or any(math.isnan(bound) for bound in bounds):
-        return "–"
+def interval_text(bounds: Sequence[float] | None, digits: int = 1, signed: bool = False) -> str:
+    """Format an interval of shares in percent: [0.661, 0.681] → 66.1 to 68.1."""
+    if bounds is None or any(map(_is_missing, bounds)):
+        return _DASH
     low, high = bounds
     if signed:
         return f"{points(low, digits)} to {points(high, digits)}"
@@ -101,39 +101,42 @@ def span(bounds: Sequence[float] | None, digits: int = 1, signed: bool = False) 
 
 
 def p_value(value: float | None) -> str:
+    """Format a p-value with three digits, or as `< 0.001`."""
     if value is None or math.isnan(value):
-        return "–"
+        return _DASH
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def plain(value: Any) -> str:
-    """A count, a share (strictly between 0 and 1) or a word of a small table."""
+def format_value(value: object) -> str:
+    """Format a count, a share (strictly between 0 and 1), a boolean or a word."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (int, float)):
         if float(value).is_integer():
             return count(value)
-        return percent(value) if 0 < value < 1 else number(value)
+        return percent(value) if 0 < value < 1 else decimal(value)
     return str(value)
 
 
-def part(name: str, value: str) -> str:
-    """What a slice's rows are: `question_type`, `counting` → counting questions."""
+def slice_label(name: str, value: str) -> str:
+    """Describe the rows of a slice: `question_type`, `counting` → counting questions."""
     return {
         "question_type": f"{value} questions",
         "question_subtype": f"{value} questions",
-        "answer_type": f"answers of the type {value}",
+        "answer_type": f"answers of type {value}",
         "answer_words": f"answers of {value} words",
-        "answer_frequency": "answers that train doesn't have"
+        "answer_frequency": "answers that don't occur in train"
         if value == "0"
-        else f"answers that train has {value} times",
-        "image_rows": f"pictures with {value} test questions",
+        else f"answers that occur {value} times in train",
+        "image_rows": f"images with {value} test questions",
         "product_type": value.replace("_", " "),
-        "seen_question": "questions seen in train" if value == "True" else "new questions",
-        "seen_pair": f"questions whose answer was {'' if value == 'True' else 'not '}seen in train",
+        "seen_question": "questions that occur in train" if value == "True" else "new questions",
+        "seen_pair": "question–answer pairs that occur in train"
+        if value == "True"
+        else "new question–answer pairs",
     }.get(name, f"{name} {value}".replace("_", " "))
 
 
-def listing(items: Sequence[str]) -> str:
-    """a, b and c."""
+def enumeration(items: Sequence[str]) -> str:
+    """Join words: a, b and c."""
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)

@@ -1,0 +1,151 @@
+"""What the numbers say, in sentences: the conclusion and a few further findings."""
+
+from __future__ import annotations
+
+from abo_vqa.reporting.formatting import (
+    FINETUNED_MODEL,
+    count,
+    enumeration,
+    interval_text,
+    model_kind,
+    model_label,
+    percent,
+    points,
+    slice_label,
+)
+from abo_vqa.reporting.inputs import Results
+
+_WORST_SLICES = 3  # named in the text
+
+
+def conclusion(results: Results) -> str:
+    """Return the answer in one sentence."""
+    model = results.focus
+    n = count(results.metrics[model].get("n", 0))
+    accuracy = percent(results.metrics[model]["accuracy"])
+    bounds = results.interval(model)
+    interval = f" (95% interval {interval_text(bounds)})" if bounds else ""
+    subject = "BLIP fine-tuned with LoRA" if model == FINETUNED_MODEL else model_label(model)
+    sentence = f"{subject} answers {accuracy} of {n} held-out questions exactly{interval}"
+    comparisons = []
+    if results.best_zero_shot and model == FINETUNED_MODEL:
+        name = f"{model_label(results.best_zero_shot)}, the best zero-shot model,"
+        comparisons.append(_comparison(results, model, results.best_zero_shot, name))
+    if results.best_blind and model != results.best_blind:
+        name = "the best baseline that never sees an image"
+        comparisons.append(_comparison(results, model, results.best_blind, name))
+    if not comparisons:
+        return f"{sentence}."
+    return f"{sentence}: {enumeration(comparisons).removesuffix(',')}."
+
+
+def _comparison(results: Results, a: str, b: str, name: str) -> str:
+    """Return `24.1 points more than X`, or that the difference isn't significant."""
+    difference = results.metrics[a]["accuracy"] - results.metrics[b]["accuracy"]
+    pair = results.pair(a, b)
+    if pair is not None and not pair.get("significant", True):
+        return f"not significantly different ({points(difference)} points) from {name}"
+    word = "more" if difference >= 0 else "fewer"
+    return f"{100 * abs(difference):.1f} points {word} than {name}"
+
+
+def further_findings(results: Results) -> list[str]:
+    """Return what else the numbers say, one sentence or two per finding."""
+    return [
+        *(_blind_findings(results, results.best_blind) if results.best_blind else []),
+        *_worst_slices(results),
+        *_power(results),
+    ]
+
+
+def _blind_findings(results: Results, blind: str) -> list[str]:
+    """Return what the best blind baseline means for the other models."""
+    zero_shot = [m for m in results.ranking if model_kind(m) == "zero-shot"]
+    not_better = [m for m in zero_shot if not _beats(results, m, blind)]
+    comparisons = len(results.evaluation.get("pairs", []))
+    sentences = [
+        f"The floor is {percent(results.metrics[blind]['accuracy'])}: {model_label(blind)} reaches "
+        f"it without the image. {_zero_shot_summary(zero_shot, not_better, comparisons)}".strip()
+    ]
+    if unfinished := [model_label(m) for m in results.evaluation.get("unfinished_fits", [])]:
+        sentences.append(
+            f"The fit of {enumeration(unfinished)} was stopped before it converged, so the floor "
+            "may be higher than shown here."
+        )
+    gains = _gains_by_type(results, results.focus)
+    if better := [f"{name} ({points(gain)})" for name, gain in gains if gain > 0]:
+        sentences.append(
+            f"{model_label(results.focus)} gains over the best blind baseline on these question "
+            f"types, in points: {enumeration(better)}."
+        )
+    return sentences
+
+
+def _zero_shot_summary(models: list[str], not_better: list[str], comparisons: int) -> str:
+    """Return how many of `models` significantly exceed the floor, given those that don't.
+
+    An interval may exclude 0 although the test isn't significant after adjustment.
+    """
+    if not models:
+        return ""
+    adjusted = f" after adjustment for all {comparisons} comparisons" if comparisons else ""
+    if len(not_better) == len(models):
+        return f"No zero-shot model is significantly better{adjusted}."
+    if not not_better:
+        return f"Every zero-shot model is significantly better{adjusted}."
+    names = enumeration([model_label(model) for model in not_better])
+    return (
+        f"{len(not_better)} of {len(models)} zero-shot models aren't significantly better"
+        f"{adjusted}: {names}."
+    )
+
+
+def _beats(results: Results, model: str, blind: str) -> bool:
+    """Return whether a model is significantly better than a blind one."""
+    pair = results.pair(model, blind)
+    if pair is None:
+        return results.metrics[model]["accuracy"] > results.metrics[blind]["accuracy"]
+    return bool(pair["difference"] > 0 and pair.get("significant", pair["low"] > 0))
+
+
+def _gains_by_type(results: Results, model: str) -> list[tuple[str, float]]:
+    """Return accuracy minus the best blind baseline's, for each question type."""
+    blind = [m for m in results.metrics if model_kind(m) == "blind"]
+    gains = []
+    for own in results.slices(model, "question_type"):
+        rivals = [
+            other["accuracy"]
+            for m in blind
+            for other in results.slices(m, "question_type")
+            if other["value"] == own["value"]
+        ]
+        if rivals:
+            gains.append((str(own["value"]), own["accuracy"] - max(rivals)))
+    return gains
+
+
+def _worst_slices(results: Results) -> list[str]:
+    """Return on which slices the focus model is weakest."""
+    slices = [
+        f"{slice_label(worst['slice'], worst['value'])} ({percent(worst['accuracy'])} of "
+        f"{count(worst['n'])})"
+        for worst in results.evaluation.get("worst_slices", [])[:_WORST_SLICES]
+    ]
+    if not slices:
+        return []
+    overall = percent(results.metrics[results.focus]["accuracy"])
+    return [
+        f"{model_label(results.focus)} is weakest on {enumeration(slices)}; its overall accuracy "
+        f"is {overall}."
+    ]
+
+
+def _power(results: Results) -> list[str]:
+    """Return which true difference the test set is large enough to detect."""
+    smallest = results.evaluation.get("minimum_detectable_difference")
+    if not isinstance(smallest, (int, float)):
+        return []
+    return [
+        f"With this many test images, a true paired difference of {100 * smallest:.1f} points is "
+        "detected with 80% power; much smaller ones are likely to be missed."
+    ]

@@ -1,0 +1,54 @@
+"""The columns of an export: their types and what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ExportColumn:
+    """A column.
+
+    Attributes:
+        name: of the column.
+        description: what it holds, for the data card and for Croissant.
+        kind: its type; "choices" is a list of strings.
+        required: whether every export has it.
+    """
+
+    name: str
+    description: str
+    kind: Literal["image", "choices", "int64", "string"] = "string"
+    required: bool = False
+
+
+_COLUMNS = (
+    ExportColumn("row_id", "Position of the row in the whole VQA table.", "int64", required=True),
+    ExportColumn("image", "The image.", "image", required=True),
+    ExportColumn(
+        "image_path",
+        "Path of the image in Amazon Berkeley Objects' images/small.",
+        required=True,
+    ),
+    ExportColumn("question", "The question.", required=True),
+    ExportColumn("answer", "Its answer, usually a single word.", required=True),
+    ExportColumn("choices", "Possible answers, exactly one of them right.", "choices"),
+    ExportColumn("answer_index", "Position of the right answer in the choices, from 0.", "int64"),
+    ExportColumn("question_type", "yes/no, counting, color or other, by the question's words."),
+    ExportColumn("question_kind", "What the question was written to ask for."),
+    ExportColumn("annotator", "What wrote the question and the answer."),
+    ExportColumn("image_id", "The image's id in Amazon Berkeley Objects."),
+    ExportColumn("item_id", "The product's id in Amazon Berkeley Objects."),
+    ExportColumn("product_type", "The product's type."),
+    ExportColumn("image_sha1", "SHA-1 of the image's bytes."),
+    ExportColumn("phash", "Perceptual hash of the image, 64 bits in hexadecimal."),
+)
+
+
+def export_columns(row: Row) -> list[ExportColumn]:
+    """Return the columns that a set with such rows has, in the order of the files."""
+    return [column for column in _COLUMNS if column.required or column.name in row]
