@@ -185,7 +185,7 @@ def test_no_synonym_among_the_choices(same: Equivalence) -> None:
         for i, a in enumerate(answers)
     ]
     chooser = DistractorSampler(rows, 4, 42, same)
-    for i, row in enumerate(rows):
+    for i in range(len(rows)):
         options = chooser.choices(i).options
         assert not any(same(a, b) for a, b in itertools.combinations(map(normalise, options), 2))
 
