@@ -3,9 +3,9 @@
     python benchmarks/generation.py            # all three, about 7 minutes, mostly waiting
     python benchmarks/generation.py --only cpu
 
-The server (tests/servers/gemini.py) is a process of its own; rates are told from its log of when
-requests arrived. Processor time is our process's alone, the SDK's share measured by the same calls
-made with nothing but the SDK, in turns with ours.
+The server is a process of its own; its log of when requests arrived gives the rates. Processor time
+is that of our process alone; the SDK's share is measured by the same calls made with nothing but
+the SDK, in turns with ours.
 """
 
 from __future__ import annotations
@@ -45,15 +45,11 @@ LATENCY = 0.8  # seconds
 
 @contextmanager
 def server(latency: float, log: Path | None = None) -> Iterator[str]:
-    """The server's address."""
-    command = [
-        sys.executable,
-        str(ROOT / "tests/support/servers/gemini.py"),
-        "--latency",
-        str(latency),
-    ]
+    """Start the server; yield its address."""
+    module = "tests.support.servers.gemini_process"
+    command = [sys.executable, "-m", module, "--latency", str(latency)]
     command += ["--log", str(log)] if log else []
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         yield process.stdout.readline().strip()

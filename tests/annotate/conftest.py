@@ -1,3 +1,3 @@
-from tests.support.annotation import here
+from tests.support.annotation import here, quick_retries
 
-__all__ = ["here"]
+__all__ = ["here", "quick_retries"]

@@ -14,18 +14,14 @@ from abo_vqa.annotate.tasks import task_key
 from abo_vqa.cli import main
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.data.pairs import Pair
-from abo_vqa.remote.journal import AnnotationJournal, JournalEntry, read_journal
+from abo_vqa.remote.journal import AnnotationJournal, JournalEntry
 from abo_vqa.stages.generate import run
-from tests.support.annotation import configure, make, vqa
+from tests.support.annotation import configure, journal_entries, make, vqa
 from tests.support.servers.gemini import GeminiServer
 
 ANNOTATORS = ("gemini", "gemini-legacy")
+pytestmark = pytest.mark.usefixtures("quick_retries")
 ACCOUNT = ("region", "billing", "402", "denied", "prepaid")
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("abo_vqa.remote.backoff.FIRST_PAUSE_S", 0.1)
 
 
 @pytest.fixture
@@ -34,13 +30,8 @@ def server() -> Iterator[GeminiServer]:
         yield running
 
 
-def journal(folder: Path, **settings: Any) -> list[JournalEntry]:
-    path = annotations_folder(configure(folder, **settings).generate) / "main.jsonl"
-    return read_journal(path).entries
-
-
 def problems(folder: Path, **settings: Any) -> list[str]:
-    return [entry.problem for entry in journal(folder, **settings) if entry.problem]
+    return [entry.problem for entry in journal_entries(folder, **settings) if entry.problem]
 
 
 @pytest.mark.parametrize("annotator", ANNOTATORS)

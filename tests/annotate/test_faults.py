@@ -3,49 +3,30 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 
-from abo_vqa.annotate.paid_run import annotations_folder
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.data.archive import open_archive
 from abo_vqa.remote.backoff import backoff_seconds
-from abo_vqa.remote.journal import JournalEntry, read_journal
-from abo_vqa.remote.ledger import Ledger, Wait
 from abo_vqa.stages.generate import run
-from tests.support.annotation import KEY, configure, make, vqa, write_balanced
-from tests.support.servers.gemini import (
-    GeminiServer,
-    picture_of,
-    product_of,
-    system_text,
-    user_text,
-)
+from tests.support.annotation import KEY, configure, journal_entries, make, vqa, write_balanced
+from tests.support.servers.gemini import GeminiServer
+from tests.support.servers.gemini_responses import image_in, product_in, system_text, user_text
 
 ANNOTATORS = ("gemini", "gemini-legacy")
 
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorter pauses between tries: how they grow is not what these tests are about."""
-    monkeypatch.setattr("abo_vqa.remote.backoff.FIRST_PAUSE_S", 0.1)
+pytestmark = pytest.mark.usefixtures("quick_retries")
 
 
 @pytest.fixture
 def server() -> Iterator[GeminiServer]:
     with GeminiServer(delay=0.1, slow=0.2, hang=3) as running:
         yield running
-
-
-def journal(folder: Path, **settings: Any) -> list[JournalEntry]:
-    path = annotations_folder(configure(folder, **settings).generate) / "main.jsonl"
-    return read_journal(path).entries
 
 
 @pytest.mark.parametrize("annotator", ANNOTATORS)
@@ -79,10 +60,10 @@ def test_request_as_sent(here: Path, server: GeminiServer, annotator: str) -> No
     schema = call.body["generationConfig"]["responseSchema"]
     assert set(schema["items"]["properties"]) == {"question", "answer"}
     assert "exactly 3 questions" in system_text(call.body)
-    sent = product_of(call.body)
+    sent = product_in(call.body)
     assert sent == {name: rows[0][name] for name in ("name", "product_type", "color", "keywords")}
     with open_archive(here / "data/raw/sample") as archive:
-        assert picture_of(call.body) == archive.read(rows[0]["image_path"])
+        assert image_in(call.body) == archive.read(rows[0]["image_path"])
     assert len(call.body["safetySettings"]) == 4
 
 
@@ -93,7 +74,7 @@ def test_pictures_are_made_smaller(here: Path, server: GeminiServer) -> None:
 
     make(here, 1)
     run(configure(here, annotator="gemini", base_url=server.url, image_size=32))
-    sent = Image.open(BytesIO(picture_of(server.generated()[0].body)))
+    sent = Image.open(BytesIO(image_in(server.generated()[0].body)))
     assert (sent.format, sent.size) == ("JPEG", (32, 32))
 
 
@@ -156,7 +137,7 @@ def test_faults_are_overcome(here: Path, server: GeminiServer, annotator: str) -
         server.plan(f"product {i}", fault)
     run(configure(here, timeout_s=1, **settings))
     assert vqa(here) == clean
-    entries = journal(here, annotator=annotator)
+    entries = journal_entries(here, annotator=annotator)
     for row, (fault, (requests, replies)) in zip(rows, RECOVERED.items(), strict=True):
         name = row["name"].partition(",")[0]
         asked = [call for call in server.generated() if call.product == name]
@@ -187,7 +168,7 @@ def test_blocked_prompt_is_not_repeated(here: Path, server: GeminiServer) -> Non
     assert len(vqa(here)) == 6
     counts = json.loads((here / "data/generate.json").read_text())
     assert counts["dropped_images"] == {"blocked": 1}
-    assert [e.problem for e in journal(here, annotator="gemini") if e.problem] == [
+    assert [e.problem for e in journal_entries(here, annotator="gemini") if e.problem] == [
         "blocked: PROHIBITED_CONTENT"
     ]
 
@@ -210,7 +191,7 @@ def test_settings_that_every_request_is_refused_for(here: Path, server: GeminiSe
     with pytest.raises(UserError, match="Unable to process input image"):
         run(config)
     assert len(server.generated()) < 10
-    assert journal(here, annotator="gemini") == []  # the images aren't to blame
+    assert journal_entries(here, annotator="gemini") == []  # the images aren't to blame
 
 
 def test_image_that_always_fails_is_given_up(here: Path, server: GeminiServer) -> None:
@@ -240,98 +221,6 @@ def test_answers_that_stay_bad_are_given_up(here: Path, server: GeminiServer) ->
     assert counts["rejected"] == {"no_pairs (SAFETY)": 3}
 
 
-@pytest.mark.parametrize("annotator", ANNOTATORS)
-@pytest.mark.parametrize("fault", ["day", "day_bare"])
-def test_daily_quota_stops_cleanly(
-    here: Path, server: GeminiServer, annotator: str, fault: str
-) -> None:
-    make(here, 6)
-    server.plan("product 4", fault)
-    config = configure(here, annotator=annotator, base_url=server.url, concurrency=1)
-    with pytest.raises(
-        RetryLaterError, match=r"daily quota is spent.*2 images.*Come back at 20\d\d"
-    ):
-        run(config)
-    assert len(journal(here, annotator=annotator)) == 4
-    before = len(server.generated())
-    with pytest.raises(RetryLaterError):  # still spent: nothing is sent
-        run(config)
-    assert len(server.generated()) == before
-    assert not (here / "data/vqa.csv").exists()
-
-
-def test_configured_daily_quota(here: Path, server: GeminiServer) -> None:
-    make(here, 6)
-    config = configure(here, annotator="gemini", base_url=server.url, requests_per_day=4)
-    with pytest.raises(RetryLaterError, match="2 images are open"):
-        run(config)
-    assert len(server.generated()) == 4
-
-
-def test_second_key_goes_on(
-    here: Path, server: GeminiServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = KEY.replace("0", "1")
-    monkeypatch.setenv("GEMINI_API_KEYS", f"{KEY}, {other}")
-    make(here, 8)
-    server.plan("*", "day")
-    run(configure(here, annotator="gemini", base_url=server.url, concurrency=1))
-    assert len(vqa(here)) == 24
-    used = [call.key for call in server.generated()]
-    assert used == [used[0], *[other if used[0] == KEY else KEY] * 8]
-
-
-@pytest.mark.parametrize("annotator", ANNOTATORS)
-def test_several_keys_share_the_work(
-    here: Path, server: GeminiServer, monkeypatch: pytest.MonkeyPatch, annotator: str
-) -> None:
-    other = KEY.replace("0", "1")
-    monkeypatch.setenv("GEMINI_API_KEYS", f"{KEY},{other}")
-    make(here, 8)
-    run(configure(here, annotator=annotator, base_url=server.url, requests_per_minute=4))
-    used = [call.key for call in server.generated()]
-    assert (used.count(KEY), used.count(other)) == (4, 4)
-
-
-def test_bad_key_is_left_out(
-    here: Path, server: GeminiServer, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    other = KEY.replace("0", "1")
-    server.keys = {other}
-    monkeypatch.setenv("GEMINI_API_KEYS", f"{KEY},{other}")
-    make(here, 3)
-    run(configure(here, annotator="gemini", base_url=server.url, concurrency=1))
-    assert len(vqa(here)) == 9
-    printed = capsys.readouterr()
-    assert "key number 1 is left out" in printed.err
-    assert KEY not in printed.out + printed.err
-
-
-@pytest.mark.parametrize("annotator", ANNOTATORS)
-def test_no_usable_key(here: Path, server: GeminiServer, annotator: str) -> None:
-    make(here, 3)
-    server.keys = set()
-    with pytest.raises(UserError, match="no usable API key") as caught:
-        run(configure(here, annotator=annotator, base_url=server.url))
-    assert KEY not in str(caught.value)
-    assert caught.value.__cause__ is None
-
-
-def test_no_key(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GEMINI_API_KEY")
-    make(here, 1)
-    with pytest.raises(UserError, match="set GEMINI_API_KEY"):
-        run(configure(here, annotator="gemini", base_url="http://127.0.0.1:9"))
-
-
-@pytest.mark.parametrize("annotator", ANNOTATORS)
-def test_retired_model(here: Path, server: GeminiServer, annotator: str) -> None:
-    make(here, 3)
-    config = configure(here, annotator=annotator, base_url=server.url, model="gemini-2.0-flash")
-    with pytest.raises(UserError, match=r"generate.model: 'gemini-2.0-flash' doesn't exist"):
-        run(config)
-
-
 def test_outage_stops_with_everything_saved(here: Path, server: GeminiServer) -> None:
     make(here, 6)
     for i in range(3, 6):
@@ -356,51 +245,6 @@ def test_pauses_double_up_to_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
         drawn = [backoff_seconds(times, rng) for _ in range(200)]
         assert most / 2 <= min(drawn) < 0.6 * most
         assert 0.9 * most < max(drawn) <= most
-
-
-def test_budget_is_not_exceeded(here: Path, server: GeminiServer) -> None:
-    make(here, 20)
-    settings = {"annotator": "gemini", "base_url": server.url, "price_input": 10.0}
-    with pytest.raises(UserError, match=r"generate\.budget_usd"):
-        run(configure(here, budget_usd=0.05, **settings))
-    spent = sum(entry.usage.input * 10 / 1e6 for entry in journal(here, annotator="gemini"))
-    assert 0.03 < spent <= 0.05
-    asked = len(server.generated())
-    run(configure(here, budget_usd=5.0, **settings))
-    assert len(server.generated()) == 20
-    assert 0 < asked < 20
-
-
-def test_budget_holds_when_answers_outrun_the_sender(
-    here: Path, server: GeminiServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a starved machine answers are in before the thread that sends has looked at them."""
-    reserve = Ledger.reserve
-
-    def starved(*args: Any) -> int | Wait:
-        time.sleep(0.1)
-        return reserve(*args)
-
-    monkeypatch.setattr(Ledger, "reserve", starved)
-    make(here, 12)
-    settings = {"annotator": "gemini", "base_url": server.url, "price_input": 10.0}
-    with pytest.raises(UserError, match=r"generate\.budget_usd"):
-        run(configure(here, budget_usd=0.03, **settings))
-    spent = sum(entry.usage.input * 10 / 1e6 for entry in journal(here, annotator="gemini"))
-    assert 0.01 < spent <= 0.03
-
-
-def test_first_requests_reserve_all_they_can_cost(
-    here: Path, server: GeminiServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing is known of the vendor's counting yet, and all could be sent before it is."""
-    make(here, 6)
-    monkeypatch.setattr("tests.support.servers.gemini.PICTURE_TOKENS", 1120)
-    settings = {"annotator": "gemini", "base_url": server.url, "price_input": 10.0}
-    with pytest.raises(UserError, match=r"generate\.budget_usd"):
-        run(configure(here, budget_usd=0.05, **settings))
-    spent = sum(entry.usage.input * 10 / 1e6 for entry in journal(here, annotator="gemini"))
-    assert 0.01 < spent <= 0.05
 
 
 def test_other_settings_start_another_journal(here: Path, server: GeminiServer) -> None:
@@ -431,25 +275,3 @@ def test_unreadable_picture_is_counted(here: Path, server: GeminiServer) -> None
     assert (counts["images"], counts["annotated_images"]) == (4, 3)
     assert counts["dropped_images"] == {"unreadable": 1}
     assert len(server.generated()) == 3
-
-
-def test_no_key_in_anything_written(
-    here: Path, server: GeminiServer, capsys: Any, caplog: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Through the real command, with MLflow, faults whose messages quote the key, and all logs."""
-    from abo_vqa.cli import main
-
-    caplog.set_level(logging.DEBUG)
-    make(here, 6, annotator="gemini", base_url=server.url, concurrency=2)
-    (here / "dvc.yaml").unlink()
-    monkeypatch.setenv("DVC_ROOT", str(here))
-    server.plan("*", "500", "minute", "400", "", "bad_key")
-    assert main(["generate"]) == 2
-    assert main(["generate"]) == 0
-    said = capsys.readouterr()
-    assert KEY not in said.out + said.err
-    assert KEY not in caplog.text
-    written = [path for path in here.rglob("*") if path.is_file()]
-    assert any(path.name == "mlflow.db" for path in written)
-    assert any(path.name == "main.jsonl" for path in written)
-    assert [path for path in written if KEY.encode() in path.read_bytes()] == []

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from abo_vqa.annotate.paid_run import annotations_folder
 from abo_vqa.config import Config, GenerateConfig, load_config
+from abo_vqa.remote.journal import JournalEntry, read_journal
 from tests.support import ROOT
 from tests.support.archives import jpeg, listing, write_shop
 
@@ -105,6 +107,18 @@ def configure(folder: Path, **generate: Any) -> Config:
 def vqa(folder: Path) -> list[dict[str, str]]:
     with (folder / "data" / "vqa.csv").open(newline="") as handle:
         return list(csv.DictReader(handle))
+
+
+def journal_entries(folder: Path, **settings: Any) -> list[JournalEntry]:
+    """The entries of the journal for a configuration; see `configure`."""
+    path = annotations_folder(configure(folder, **settings).generate) / "main.jsonl"
+    return read_journal(path).entries
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorter pauses between tries, for tests that aren't about how pauses grow."""
+    monkeypatch.setattr("abo_vqa.remote.backoff.FIRST_PAUSE_S", 0.1)
 
 
 @pytest.fixture

@@ -1,22 +1,16 @@
 """An HTTP server that speaks the Gemini REST protocol, with faults by script or by chance.
 
-In a test:      with GeminiServer() as server: ... base_url=server.url ...
-As a process:   python tests/servers/gemini.py --faults 0.2 --latency 0.8 --log requests.jsonl
+with GeminiServer() as server: ... base_url=server.url ...
 
-Its answers depend on the product in the prompt alone, so that a run that meets faults ends with
-the same pairs as one that doesn't.
+`gemini_process` runs it as a process of its own, for benchmarks.
 """
 
 from __future__ import annotations
 
-import argparse
-import base64
 import json
 import random
-import re
 import threading
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,115 +19,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.support.servers.gemini_errors import RPC, error, error_response, quota_error
+from tests.support.servers.gemini_responses import (
+    count_tokens,
+    faulty_response,
+    product_in,
+    requested_pairs,
+    response,
+)
+
 MODELS = ("gemini-3.5-flash-lite", "gemini-3.5-flash")
-PICTURE_TOKENS = 258
-RPC = "type.googleapis.com/google.rpc."
 # Faults after which asking again gives the answer that a clean run gets.
 TRANSIENT = (
     "minute", "minute_bare", "500", "503", "slow", "hang", "drop", "cut_body", "not_json", "torn",
     "prose", "fence", "too_few", "too_many", "multi_word", "empty", "safety",
 )  # fmt: skip
-
-
-def product_of(body: dict[str, Any]) -> dict[str, str]:
-    """The catalogue data in a request: the first JSON object among its text lines."""
-    for line in user_text(body).splitlines():
-        if line.startswith("{"):
-            return dict(json.loads(line))
-    return {}
-
-
-def user_text(body: dict[str, Any]) -> str:
-    parts = body["contents"][-1]["parts"]
-    return "\n".join(part["text"] for part in parts if "text" in part)
-
-
-def system_text(body: dict[str, Any]) -> str:
-    instruction = body.get("systemInstruction") or body.get("system_instruction") or {}
-    return "\n".join(part.get("text", "") for part in instruction.get("parts", []))
-
-
-def pairs_for(product: dict[str, str]) -> list[dict[str, str]]:
-    """All that the model knows about a product, always in the same order."""
-    kind = product.get("product_type", "thing").split("_")[-1].lower()
-    dice = random.Random(zlib.crc32(json.dumps(product, sort_keys=True).encode()))
-    color = dice.choice(["red", "green", "blue", "white"])
-    known = [
-        (f"What color is the {kind}?", color),
-        ("How many items are shown?", dice.choice(["one", "two", "three"])),
-        (f"What is the {kind} made of?", dice.choice(["wood", "metal", "glass"])),
-        (f"Is the {kind} striped?", dice.choice(["yes", "no"])),
-        ("Where does the light come from?", dice.choice(["left", "right"])),
-        (f"What shape does the {kind} have?", dice.choice(["round", "square"])),
-        ("What pattern can be seen?", dice.choice(["plain", "dotted"])),
-    ]
-    return [{"question": question, "answer": answer} for question, answer in known]
-
-
-def asked_for(body: dict[str, Any]) -> list[dict[str, str]]:
-    """The pairs that an obedient model would give: so many, and none that exist already."""
-    text = user_text(body)
-    more = re.search(r"Write exactly (\d+) more", text)
-    wanted = more or re.search(r"Write exactly (\d+) question", system_text(body))
-    taken = json.loads(text.splitlines()[3]) if more else []
-    fresh = [pair for pair in pairs_for(product_of(body)) if pair["question"] not in taken]
-    return fresh[: int(wanted[1]) if wanted else 3]
-
-
-def error(code: int, status: str, message: str, *details: dict[str, Any]) -> dict[str, Any]:
-    return {"error": {"code": code, "status": status, "message": message, "details": list(details)}}
-
-
-def quota_error(which: str, delay: float | None, *, details: bool) -> dict[str, Any]:
-    """A 429 as Google words it; without details there is only the message."""
-    message = "You exceeded your current quota, please check your plan and billing details."
-    if not details:
-        per = "PerDay" if which == "day" else "PerMinute"
-        return error(429, "RESOURCE_EXHAUSTED", f"{message} (GenerateRequests{per}PerProject)")
-    name = {"day": "Day", "minute": "Minute"}[which]
-    violation = {
-        "quotaMetric": "generativelanguage.googleapis.com/generate_content_requests",
-        "quotaId": f"GenerateRequestsPer{name}PerProjectPerModel",
-        "quotaValue": "1000",
-    }
-    found: list[dict[str, Any]] = [{"@type": RPC + "QuotaFailure", "violations": [violation]}]
-    if delay is not None:
-        found.append({"@type": RPC + "RetryInfo", "retryDelay": f"{delay:g}s"})
-    return error(429, "RESOURCE_EXHAUSTED", message, *found)
-
-
-def several_quotas(delay: float) -> dict[str, Any]:
-    """A 429 that lists the quotas of a day and of a minute; the text names the one exceeded."""
-    metric = "generativelanguage.googleapis.com/generate_content_free_tier_requests"
-    quotas = [
-        {"quotaMetric": metric, "quotaId": f"GenerateRequestsPer{name}-FreeTier", "quotaValue": n}
-        for name, n in (("Day", "250"), ("Minute", "10"))
-    ]
-    message = (
-        "You exceeded your current quota, please check your plan and billing details.\n"
-        f"* Quota exceeded for metric: {metric}, limit: 10, model: gemini-3.5-flash-lite\n"
-        f"Please retry in {delay:g}s."
-    )
-    retry = {"@type": RPC + "RetryInfo", "retryDelay": f"{delay:g}s"}
-    failure = {"@type": RPC + "QuotaFailure", "violations": quotas}
-    return error(429, "RESOURCE_EXHAUSTED", message, failure, retry)
-
-
-def no_quota() -> dict[str, Any]:
-    """A 429 for a model that isn't in the key's plan. The violations tell no value."""
-    metric = "generativelanguage.googleapis.com/generate_content_free_tier_requests"
-    quotas = [
-        {"quotaMetric": metric, "quotaId": f"GenerateRequestsPer{name}-FreeTier"}
-        for name in ("Day", "Minute")
-    ]
-    message = (
-        "You exceeded your current quota, please check your plan and billing details.\n"
-        f"* Quota exceeded for metric: {metric}, limit: 0, model: gemini-3.5-flash-lite\n"
-        "Please retry in 29.1s."
-    )
-    retry = {"@type": RPC + "RetryInfo", "retryDelay": "29s"}
-    failure = {"@type": RPC + "QuotaFailure", "violations": quotas}
-    return error(429, "RESOURCE_EXHAUSTED", message, failure, retry)
 
 
 @dataclass
@@ -153,10 +53,19 @@ class GeminiServer:
     """The server and what it was asked.
 
     Args:
-        latency: seconds an answer takes. rate: share of requests that meet a fault by chance.
-        kinds: the faults to draw from. delay: what RetryInfo asks for, seconds.
-        keys: valid API keys (None: all). quota: requests a minute, enforced with 429.
-        batch_polls: how many polls a batch job takes to finish.
+        port: 0 for any free one.
+        latency: seconds until a response.
+        rate: share of requests that meet a fault by chance.
+        kinds: the faults to draw from.
+        seed: for chance.
+        delay: seconds that RetryInfo asks for.
+        slow: seconds until a "slow" response.
+        hang: seconds until a "hang" response.
+        keys: valid API keys (None: all).
+        quota: requests per minute, enforced with 429.
+        log: a file for a line per request.
+        keep_bodies: whether to remember what was sent.
+        batch_polls: polls until a batch job ends.
     """
 
     def __init__(
@@ -289,7 +198,7 @@ class GeminiHandler(BaseHTTPRequestHandler):
         elif name in self.owner.batches:
             fault = self.owner.script.get("poll")
             if fault:
-                self.send(*simple_fault(fault.popleft(), self.owner))
+                self.send(*error_response(fault.popleft(), self.owner.delay))
                 return
             self.owner.batches[name]["polls"] += 1
             self.send(200, self.operation(name))
@@ -311,7 +220,7 @@ class GeminiHandler(BaseHTTPRequestHandler):
         model, _, method = path.rsplit("/", 1)[-1].partition(":")
         call = Call(time.time(), "POST", path, key)
         if method in ("generateContent", "countTokens"):
-            call.product = product_of(body).get("name", "").partition(",")[0]
+            call.product = product_in(body).get("name", "").partition(",")[0]
             call.fault = self.owner.fault_for(call.product) if method == "generateContent" else ""
         call.body = body if self.owner.keep_bodies else {}
         self.owner.note(call)
@@ -321,7 +230,7 @@ class GeminiHandler(BaseHTTPRequestHandler):
             text = f"models/{model} is not found for API version v1beta, or is not supported."
             self.send(404, error(404, "NOT_FOUND", text))
         elif method == "countTokens":
-            self.send(200, {"totalTokens": tokens(body)})
+            self.send(200, {"totalTokens": count_tokens(body)})
         elif method == "generateContent":
             self.generate(call, body)
         elif method == "batchGenerateContent":
@@ -348,7 +257,7 @@ class GeminiHandler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.close()
         elif fault == "cut_body":
-            data = json.dumps(answer(asked_for(body), body)).encode()
+            data = json.dumps(response(requested_pairs(body), body)).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
@@ -356,15 +265,15 @@ class GeminiHandler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fault in ("slow", "hang"):
             time.sleep(owner.slow if fault == "slow" else owner.hang)
-            self.send(200, answer(asked_for(body), body))
+            self.send(200, response(requested_pairs(body), body))
         elif fault == "bad_key":
             reason = {"@type": RPC + "ErrorInfo", "reason": "API_KEY_INVALID"}
             text = f"API key not valid: {call.key}. Please pass a valid API key."
             self.send(400, error(400, "INVALID_ARGUMENT", text, reason))
-        elif found := simple_fault(fault, owner):
+        elif found := error_response(fault, owner.delay):
             self.send(*found)
         else:
-            self.send(200, odd_answer(fault, body))
+            self.send(200, faulty_response(fault, body))
 
     # Files and batches
 
@@ -386,7 +295,7 @@ class GeminiHandler(BaseHTTPRequestHandler):
     def create_batch(self, model: str, body: dict[str, Any]) -> None:
         owner = self.owner
         fault = owner.script["batch"].popleft() if owner.script.get("batch") else ""
-        if found := simple_fault(fault, owner):
+        if found := error_response(fault, owner.delay):
             self.send(*found)
             return
         name = f"batches/job{len(owner.batches)}"
@@ -425,140 +334,13 @@ class GeminiHandler(BaseHTTPRequestHandler):
             lines = []
             for line in reversed(owner.files[owner.batches[name]["input"]].splitlines()):
                 item = json.loads(line)
-                product = product_of(item["request"]).get("name", "").partition(",")[0]
+                product = product_in(item["request"]).get("name", "").partition(",")[0]
                 fault = owner.fault_for(product)
-                failed = simple_fault(fault, owner)
+                failed = error_response(fault, owner.delay)
                 if failed and isinstance(failed[1], dict):
                     lines.append({"key": item["key"], "error": failed[1]["error"]})
                 else:
-                    found = odd_answer(fault, item["request"])
+                    found = faulty_response(fault, item["request"])
                     lines.append({"key": item["key"], "response": found})
             owner.files[out] = "".join(json.dumps(line) + "\n" for line in lines).encode()
         return out
-
-
-def simple_fault(fault: str, owner: GeminiServer) -> tuple[int, Any] | None:
-    """Faults that are one HTTP answer, whatever was asked."""
-    return {
-        "minute": (429, quota_error("minute", owner.delay, details=True)),
-        "minute_bare": (429, quota_error("minute", None, details=False)),
-        "day": (429, quota_error("day", 29.0, details=True)),
-        "day_bare": (429, quota_error("day", None, details=False)),
-        "500": (500, error(500, "INTERNAL", "An internal error has occurred.")),
-        "503": (503, error(503, "UNAVAILABLE", "The model is overloaded.")),
-        "400": (400, error(400, "INVALID_ARGUMENT", "Unable to process input image.")),
-        "400_tiny": (400, error(400, "INVALID_ARGUMENT", "The image is too small.")),
-        "422": (422, error(422, "UNPROCESSABLE", "This request can't be processed.")),
-        "region": (400, error(400, "FAILED_PRECONDITION",
-                              "User location is not supported for the API use.")),
-        "billing": (400, error(400, "FAILED_PRECONDITION",
-                               "Gemini API free tier is not available in your country. Please "
-                               "enable billing on your project in Google AI Studio.")),
-        "402": (402, error(402, "", "Payment required.")),
-        "denied": (403, error(403, "PERMISSION_DENIED",
-                              "Your project has been denied access. Please contact support.")),
-        "prepaid": (429, error(429, "RESOURCE_EXHAUSTED",
-                               "Your prepayment credits are depleted. Please go to AI Studio.")),
-        "no_quota": (429, no_quota()),
-        "several": (429, several_quotas(owner.delay)),
-        "tomorrow": (429, quota_error("minute", 40_000.0, details=True)),
-        "not_json": (200, b"<html>proxy error</html>"),
-    }.get(fault)  # fmt: skip
-
-
-def tokens(body: dict[str, Any]) -> int:
-    """Input tokens: four letters a token, and those of the picture."""
-    parts = [part for content in body["contents"] for part in content["parts"]]
-    text = system_text(body) + "".join(part.get("text", "") for part in parts)
-    return len(text) // 4 + PICTURE_TOKENS * sum("text" not in part for part in parts)
-
-
-def answer(
-    pairs: Any, body: dict[str, Any], finish: str = "STOP", text: str | None = None
-) -> dict[str, Any]:
-    """A response with these pairs as JSON, or with this text."""
-    text = json.dumps(pairs) if text is None else text
-    used = tokens(body)
-    return {
-        "candidates": [
-            {
-                "content": {"parts": [{"text": text}], "role": "model"},
-                "finishReason": finish,
-                "index": 0,
-            }
-        ],
-        "usageMetadata": {
-            "promptTokenCount": used,
-            "candidatesTokenCount": len(text) // 4,
-            "totalTokenCount": used + len(text) // 4,
-        },
-        "modelVersion": "gemini-3.5-flash-lite-001",
-    }
-
-
-def odd_answer(fault: str, body: dict[str, Any]) -> dict[str, Any]:
-    """A 200 whose content has the fault; without one, a good answer."""
-    pairs = asked_for(body)
-    text = json.dumps(pairs)
-    usage = answer(pairs, body)["usageMetadata"]
-    if fault == "torn":
-        return answer(pairs, body, "MAX_TOKENS", text[: int(len(text) * 0.6)])
-    if fault == "prose":
-        return answer(pairs, body, text=f"Sure! Here are the questions:\n{text}\nAnything else?")
-    if fault == "fence":
-        return answer(pairs, body, text=f"```json\n{text}\n```")
-    if fault == "too_few":
-        return answer(pairs[:-1], body)
-    if fault == "too_many":
-        every = pairs_for(product_of(body))
-        return answer([*pairs, *[pair for pair in every if pair not in pairs]], body)
-    if fault == "multi_word":
-        return answer([*pairs[:-1], {**pairs[-1], "answer": "rather hard to say"}], body)
-    if fault == "blocked":
-        return {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": usage}
-    if fault == "thoughts":  # the whole output budget went into them
-        return {
-            "candidates": [{"content": {"role": "model"}, "finishReason": "MAX_TOKENS"}],
-            "usageMetadata": {"promptTokenCount": tokens(body), "thoughtsTokenCount": 1021},
-        }
-    if fault == "recitation":
-        return {"candidates": [{"finishReason": "RECITATION", "index": 0}], "usageMetadata": usage}
-    if fault == "empty_text":
-        return answer(pairs, body, text="")
-    if fault == "refusal":
-        return answer(pairs, body, text="I'm sorry, I can't help with that.")
-    if fault == "commas":
-        return answer(pairs, body, text=text.replace('"}', '",}').replace("}]", "},]"))
-    if fault == "all_multi_word":
-        return answer([pair | {"answer": "rather hard to say"} for pair in pairs], body)
-    if fault == "safety":
-        return {"candidates": [{"finishReason": "SAFETY", "index": 0}], "usageMetadata": usage}
-    if fault == "empty":
-        return {"usageMetadata": usage}
-    return answer(pairs, body)
-
-
-def picture_of(body: dict[str, Any]) -> bytes:
-    """The picture in a request."""
-    part = next(p for p in body["contents"][-1]["parts"] if "text" not in p)
-    inline = part.get("inlineData") or part["inline_data"]
-    return base64.b64decode(inline["data"].replace("-", "+").replace("_", "/"))  # either alphabet
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--latency", type=float, default=0.0)
-    parser.add_argument("--faults", type=float, default=0.0)
-    parser.add_argument("--quota", type=int)
-    parser.add_argument("--log", type=Path)
-    args = parser.parse_args()
-    server = GeminiServer(
-        args.port, args.latency, args.faults, quota=args.quota, log=args.log, keep_bodies=False
-    )
-    print(server.url, flush=True)
-    server.http.serve_forever()
-
-
-if __name__ == "__main__":
-    main()
