@@ -77,7 +77,7 @@ def test_exactly_n_distinct_pairs() -> None:
         Pair("Is the mug striped?", "no"),
         Pair("What shape is the mug?", "round"),
     ]
-    accepted, rejects = GATE.sift(offered, MUG)
+    accepted, rejects = GATE.filter_pairs(offered, MUG)
     assert [(p.answer, p.kind) for p in accepted] == [
         ("red", "color"), ("one", "counting"), ("no", "yes/no"),
     ]  # fmt: skip
@@ -87,7 +87,7 @@ def test_exactly_n_distinct_pairs() -> None:
 def test_pairs_the_image_has_already_count() -> None:
     taken = [Pair("What color is the mug?", "red"), Pair("How many mugs are there?", "one")]
     again = [taken[0], Pair("Is the mug striped?", "no"), Pair("What shape is the mug?", "round")]
-    accepted, rejects = GATE.sift(again, MUG, taken)
+    accepted, rejects = GATE.filter_pairs(again, MUG, taken)
     assert [p.answer for p in accepted] == ["no"]
     assert [r.reason for r in rejects] == ["duplicate", "surplus"]
 
@@ -95,7 +95,7 @@ def test_pairs_the_image_has_already_count() -> None:
 def test_what_people_reject() -> None:
     gate = Gate(1, rejected=frozenset({("00/0000.jpg", "Is the mug red?", "yes")}))
     offered = [Pair("Is the mug red?", "yes"), Pair("Is the mug blue?", "no")]
-    accepted, rejects = gate.sift(offered, MUG)
+    accepted, rejects = gate.filter_pairs(offered, MUG)
     assert [p.answer for p in accepted] == ["no"]
     assert [r.reason for r in rejects] == ["review"]
-    assert gate.sift(offered, MUG | {"image_path": "00/0001.jpg"})[0][0].answer == "yes"
+    assert gate.filter_pairs(offered, MUG | {"image_path": "00/0001.jpg"})[0][0].answer == "yes"

@@ -1,4 +1,4 @@
-"""What tests share: tiny models, archives, workspaces, servers that speak the vendors' protocols."""
+"""What tests share: tiny models, archives, workspaces, servers that speak vendors' protocols."""
 
 from pathlib import Path
 

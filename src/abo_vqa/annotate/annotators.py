@@ -51,7 +51,7 @@ def _annotate_offline(config: Config, products: Sequence[Product], gate: Gate) -
             continue
         pairs: list[Pair] = []
         for candidate in annotator.candidates(product):
-            accepted, rejects = gate.sift([candidate], product, pairs)
+            accepted, rejects = gate.filter_pairs([candidate], product, pairs)
             pairs += accepted
             if len(pairs) == gate.questions:
                 break

@@ -65,10 +65,10 @@ def empty_streak(
         sample: the last reply, or "".
         way_out: the option for a user who knows that the images are the reason.
     """
-    shown = " ".join(sample.split())[:_MAX_SAMPLE_LENGTH]
+    excerpt = " ".join(sample.split())[:_MAX_SAMPLE_LENGTH]
     return (
         f"{n} images in a row got not one good pair: {kind}. {_remedy(kind, settings)}"
-        + (f" The last reply: {shown}" if shown else "")
+        + (f" The last reply: {excerpt}" if excerpt else "")
         + " Everything answered is saved, and no image is given up for this: run it again to go "
         f"on. If the images themselves are the reason: abo-vqa generate {way_out}."
     )

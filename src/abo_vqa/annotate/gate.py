@@ -98,27 +98,27 @@ class Gate:
         words = set(normalise(pair.question).split()) | set(normalise(pair.answer).split())
         return normalise(pair.answer) in brand or (bool(brand) and brand <= words)
 
-    def sift(
-        self, offered: Iterable[Pair], product: Product, taken: Sequence[Pair] = ()
+    def filter_pairs(
+        self, offered: Iterable[Pair], product: Product, existing: Sequence[Pair] = ()
     ) -> tuple[list[Pair], list[Reject]]:
         """Accept pairs until the image has enough.
 
         Args:
             offered: candidates, in order.
             product: the image's row of the balanced table.
-            taken: pairs that the image has already.
+            existing: pairs that the image has already.
 
         Returns:
             the newly accepted pairs with their kind, and the rejects.
         """
         accepted: list[Pair] = []
         rejects: list[Reject] = []
-        asked = {normalise(pair.question) for pair in taken}
+        asked = {normalise(pair.question) for pair in existing}
         for pair in offered:
             reason = self.reject_reason(pair, product)
             if not reason and normalise(pair.question) in asked:
                 reason = "duplicate"
-            if not reason and len(taken) + len(accepted) >= self.questions:
+            if not reason and len(existing) + len(accepted) >= self.questions:
                 reason = "surplus"
             if reason:
                 rejects.append(Reject(pair.question, pair.answer, reason))

@@ -55,31 +55,33 @@ def read_own_table(
     index = ImageIndex([*(product["image_path"] for product in products), *archive.pictures()])
     match = index.match(table.frame["image_path"].tolist())
     match.require(str(archive.raw), index)
-    bad = unreadable_images(archive, match.pictures)
-    if len(bad) == len(match.pictures):
-        example, reason = next(iter(bad.items()))
+    unreadable = unreadable_images(archive, match.pictures)
+    if len(unreadable) == len(match.pictures):
+        example, reason = next(iter(unreadable.items()))
         raise UserError(
             f"{path}: none of its {match.total:,} images can be read from {archive.raw} "
             f"(e.g. {example}: {reason})."
         )
     dropped = dict.fromkeys(match.lost, "not in the archive")
     dropped |= dict.fromkeys(match.unclear, "several pictures could be meant")
-    dropped |= {name: bad[image] for name, image in match.found.items() if image in bad}
+    dropped |= {
+        name: unreadable[image] for name, image in match.found.items() if image in unreadable
+    }
     records = table.frame.to_dict("records")
-    kept = [
+    readable = [
         {**{str(name): str(value) for name, value in row.items()}, "image_path": image}
         for row, image in zip(records, match.paths, strict=True)
-        if image is not None and image not in bad
+        if image is not None and image not in unreadable
     ]
-    rows = _with_hashes(_with_provenance(kept, products, columns), archive)
+    rows = _with_hashes(_with_provenance(readable, products, columns), archive)
     notes = [table.describe(), *table.blanks(), match.describe(str(archive.raw))]
-    return OwnTable(rows, dropped, len(records) - len(kept), notes)
+    return OwnTable(rows, dropped, len(records) - len(readable), notes)
 
 
 def _with_provenance(
     rows: Sequence[Mapping[str, str]], products: Sequence[Product], columns: Sequence[str]
 ) -> list[dict[str, str]]:
-    """Add what the balanced table holds about the images, where the table itself doesn't."""
+    """Add what the balanced table knows about the images where the table itself doesn't."""
     known = {product["image_path"]: product for product in products}
     return [
         {

@@ -70,9 +70,9 @@ def write_review_page(vqa: Path, config: Config, sample: int, page: Path) -> int
         for card in cards:
             try:
                 data = base64.b64encode(archive.jpeg(card["image"])).decode()
-                card["picture"] = f"data:image/jpeg;base64,{data}"
+                card["data_url"] = f"data:image/jpeg;base64,{data}"
             except ImageError:
-                card["picture"] = ""
+                card["data_url"] = ""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,

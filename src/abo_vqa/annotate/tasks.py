@@ -98,7 +98,7 @@ class Task:
             self.problem = entry.problem
             return
         missing = self.gate.questions - len(self.pairs)
-        accepted, rejects = self.gate.sift(entry.candidates, self.product, self.pairs)
+        accepted, rejects = self.gate.filter_pairs(entry.candidates, self.product, self.pairs)
         self.pairs += accepted
         self.rejects += rejects
         reason = "" if entry.candidates else no_pairs_reason(entry)
@@ -141,7 +141,9 @@ class Task:
             price: share of the list price.
             job: the batch job that it came with, or "".
         """
-        accepted, rejects = self.gate.sift(parse_pairs(reply.text), self.product, self.pairs)
+        accepted, rejects = self.gate.filter_pairs(
+            parse_pairs(reply.text), self.product, self.pairs
+        )
         return reply_entry(self.path, self.key, reply, accepted, rejects, price, job)
 
 

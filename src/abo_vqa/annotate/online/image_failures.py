@@ -69,8 +69,8 @@ class ImageFailures:
 
     def record_undecided(self) -> None:
         """Record all undecided refusals."""
-        taken, self.undecided = self.undecided, []
-        for refusal in taken:
+        undecided, self.undecided = self.undecided, []
+        for refusal in undecided:
             self._record_refusal(refusal, DROPPED if self.drop_failing else "refused")
 
     def _record_refusal(self, refusal: _Refusal, problem: str) -> None:
