@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from abo_vqa.evaluation.statistics import bootstrap, interval
+from abo_vqa.evaluation.intervals import bootstrap_means, percentile_interval
 
 ROWS, IMAGES, COLUMNS = 9_109, 2_956, 7 * 12
 
@@ -34,8 +34,8 @@ def main() -> None:
     each = (time.perf_counter() - start) / args.plain
 
     start = time.perf_counter()
-    means = bootstrap(values, clusters, args.resamples, 42)
-    interval(means, 0.95)
+    means = bootstrap_means(values, clusters, args.resamples, 42)
+    percentile_interval(means, 0.95)
     ours = time.perf_counter() - start
     assert np.allclose(plain, means[: args.plain]), "not the same resampled means"
     print(f"{args.resamples} resamples: {ours:.2f} s; one at a time {each * args.resamples:.1f} s "

@@ -22,8 +22,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from abo_vqa.evaluation.table import LEXICAL
+from abo_vqa.evaluation.pair_scores import TEXT_METRICS
 from abo_vqa.evaluation.wordnet import ensure_wordnet
+from abo_vqa.evaluation.wordnet_reader import WordNetReader
 
 QUESTIONS = (
     "What color is the {}?", "What is the {} made of?", "How many {} are there?",
@@ -33,10 +34,8 @@ QUESTIONS = (
 
 def made_up(rows: int, pairs: int, pictures: int, seed: int = 0) -> pd.DataFrame:
     """A table of predictions; Zipf's law over the distinct pairs, four in ten of them right."""
-    from abo_vqa.evaluation.dictionary import Dictionary
-
     rng = np.random.default_rng(seed)
-    names = sorted(n for n in Dictionary(ensure_wordnet()).all_lemma_names("n") if n.isalpha())
+    names = sorted(n for n in WordNetReader(ensure_wordnet()).all_lemma_names("n") if n.isalpha())
     vocabulary = rng.permutation(names)[:1800]
     distinct: dict[tuple[str, str], None] = {}
     while len(distinct) < pairs:
@@ -71,12 +70,12 @@ def main() -> None:
         file = Path(name) / "predictions.csv"
         made_up(args.rows, args.pairs, args.pictures).to_csv(file, index=False)
         command = [sys.executable, "-m", "abo_vqa", "score", str(file), "--out", f"{name}/out",
-                   "--metrics", ",".join(LEXICAL)]  # fmt: skip
+                   "--metrics", ",".join(TEXT_METRICS)]  # fmt: skip
         start = time.perf_counter()
         subprocess.run(command, check=True)
         wall = time.perf_counter() - start
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(f"{args.rows:,} rows, {args.pairs:,} distinct pairs, {len(LEXICAL)} metrics: "
+    print(f"{args.rows:,} rows, {args.pairs:,} distinct pairs, {len(TEXT_METRICS)} metrics: "
           f"{used.ru_utime + used.ru_stime:.1f} processor seconds, {wall:.1f} s, "
           f"{used.ru_maxrss / 1024:.0f} MB")  # fmt: skip
 

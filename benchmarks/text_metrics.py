@@ -24,11 +24,12 @@ import numpy as np
 
 from abo_vqa.config import ScorerConfig
 from abo_vqa.data.normalise import normalise, normalised_words
-from abo_vqa.evaluation import lexical, meaning
+from abo_vqa.evaluation import lexical, wordnet_metrics
 from abo_vqa.evaluation.bartscore import BartScore
 from abo_vqa.evaluation.bertscore import BertScore
-from abo_vqa.evaluation.table import LEXICAL, score_pairs
+from abo_vqa.evaluation.pair_scores import TEXT_METRICS, score_pairs
 from abo_vqa.evaluation.wordnet import ensure_wordnet
+from abo_vqa.evaluation.wordnet_reader import WordNetReader
 
 ROWS, PAIRS, ANSWERS = 9_109, 1_820, 1_800
 FOLDER = Path("models/sample")
@@ -37,9 +38,7 @@ Pair = tuple[str, str]
 
 def made_up(seed: int = 0) -> list[Pair]:
     """Common English nouns and adjectives; frequent pairs are very frequent."""
-    from abo_vqa.evaluation.dictionary import Dictionary
-
-    names = sorted(Dictionary(ensure_wordnet()).all_lemma_names("n"))
+    names = sorted(WordNetReader(ensure_wordnet()).all_lemma_names("n"))
     rng = np.random.default_rng(seed)
     common = ["red", "blue", "two", "four", "yes", "no", "white", "cream"]
     drawn = [n for n in rng.permutation(names) if n.isalpha() and n not in common]
@@ -74,7 +73,7 @@ def plain_functions() -> dict[str, Callable[[str, str], float]]:
         return float(meteor_score([b], a)) if a and b else 0.0
 
     def find(word: str) -> list:
-        pos = "a" if word in meaning.ADJECTIVES else "v" if word in meaning.VERBS else "n"
+        pos = wordnet_metrics.part_of_speech(word)
         return wordnet.synsets(word, pos) or wordnet.synsets(word)
 
     def wup(said: str, wanted: str) -> float:
@@ -91,7 +90,7 @@ def plain_functions() -> dict[str, Callable[[str, str], float]]:
             RougeScorer([name], use_stemmer=True).score(wanted, said)[name].fmeasure
         )
 
-    return {**LEXICAL, "meteor": meteor, "wup": wup, "rouge1": rouge("rouge1"),
+    return {**TEXT_METRICS, "meteor": meteor, "wup": wup, "rouge1": rouge("rouge1"),
             "rougeL": rouge("rougeL")}  # fmt: skip
 
 
@@ -102,9 +101,9 @@ def forget() -> None:
 
 def compare_lexical(pairs: list[Pair], part: int) -> None:
     plain = plain_functions()
-    meaning.lookup()
+    wordnet_metrics.wordnet_lookup()
     start = time.process_time()
-    scores = score_pairs(pairs, list(LEXICAL))
+    scores = score_pairs(pairs, list(TEXT_METRICS))
     ours = time.process_time() - start
     total = 0.0
     for name, function in plain.items():
@@ -113,7 +112,7 @@ def compare_lexical(pairs: list[Pair], part: int) -> None:
             forget()
             values.append(function(*pair))
         spent = (time.process_time() - start) * len(pairs) / part
-        expected = [scores.values[name][scores.place[p]] for p in pairs[:part]]
+        expected = [scores.values[name][scores.index[p]] for p in pairs[:part]]
         assert np.allclose(values, expected, atol=1e-12), name
         total += spent
         print(f"  {name:16} row by row {spent:7.2f} s")
@@ -144,13 +143,11 @@ def word_pieces() -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from abo_vqa.evaluation.dictionary import Dictionary
-
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     special = ["<s>", "<pad>", "</s>", "<unk>"]
     trainer = trainers.BpeTrainer(vocab_size=40_000, special_tokens=special, show_progress=False)
-    inner.train_from_iterator(sorted(Dictionary(ensure_wordnet()).all_lemma_names("n")), trainer)
+    inner.train_from_iterator(sorted(WordNetReader(ensure_wordnet()).all_lemma_names("n")), trainer)
     inner.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )

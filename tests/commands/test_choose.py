@@ -14,8 +14,8 @@ from abo_vqa.cli import main
 from abo_vqa.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.tables import read_table
-from abo_vqa.evaluation.multiple_choice import Chooser, best
 from abo_vqa.models.answering.finetuned import load
+from abo_vqa.models.answering.multiple_choice import MultipleChoiceModel, likeliest
 from abo_vqa.models.base import Answer, VQAModel
 from abo_vqa.reporting.publish.parquet import write_parquet_split
 from tests.support import models as tiny
@@ -87,13 +87,15 @@ def test_the_likeliest_choice(here: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_the_first_of_equal_choices() -> None:
-    assert best(["a", "b", "c"], [-2000.0, -1000.0, -1000.0]) == Answer("b", 0.5)
+    assert likeliest(["a", "b", "c"], [-2000.0, -1000.0, -1000.0]) == Answer("b", 0.5)
 
 
 def test_choices_outside_a_models_vocabulary() -> None:
     nothing = float("-inf")
-    assert best(["a", "b"], [nothing, -3.0]) == Answer("b", 1.0)
-    assert best(["a", "b"], [nothing, nothing]).error.startswith("none of the choices is among")
+    assert likeliest(["a", "b"], [nothing, -3.0]) == Answer("b", 1.0)
+    assert likeliest(["a", "b"], [nothing, nothing]).error.startswith(
+        "none of the choices is among"
+    )
 
 
 class Mute(VQAModel):
@@ -111,7 +113,7 @@ class Mute(VQAModel):
 
 def test_a_family_that_cannot_rank() -> None:
     with pytest.raises(UserError, match="Mute can't rank choices by their likelihood"):
-        Chooser(Mute())
+        MultipleChoiceModel(Mute())
 
 
 @pytest.mark.parametrize(

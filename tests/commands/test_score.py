@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from abo_vqa.cli import main
-from abo_vqa.evaluation.table_scores import clusters_of
+from abo_vqa.evaluation.clusters import image_clusters
 from tests.support import ROOT
 
 LEXICAL = "exact_match,f1,rougeL"
@@ -236,5 +236,5 @@ def test_help_keeps_names_of_metrics_whole(capsys):
 def test_a_bare_name_is_in_the_cluster_of_its_path():
     names = ["fa/12345678.jpg", "12345678.jpg", "", "images\\small\\fa\\12345678.JPG", ""]
     names += ["x/1.jpg", "y/1.jpg", "/data/x/1.jpg"]
-    found = clusters_of(pd.DataFrame({"image_path": names})).tolist()
+    found = image_clusters(pd.DataFrame({"image_path": names})).tolist()
     assert found == [0, 0, 1, 0, 2, 3, 4, 3]

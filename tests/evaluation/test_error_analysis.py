@@ -7,22 +7,22 @@ from scipy.stats import binomtest
 
 from abo_vqa.config import load_config
 from abo_vqa.evaluation.error_analysis import counting_errors, f1_by_answer_length
-from abo_vqa.evaluation.statistics import wilson
+from abo_vqa.evaluation.intervals import wilson_interval
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 5), (5, 5), (7, 30), (311, 390)])
 def test_wilson_is_scipys(right, n):
     expected = binomtest(right, n).proportion_ci(method="wilson")
-    assert wilson(right, n, 0.95) == pytest.approx((expected.low, expected.high))
+    assert wilson_interval(right, n) == pytest.approx((expected.low, expected.high))
 
 
 def test_counting_errors_are_shares_of_the_questions_with_a_number():
     scores = pd.DataFrame(
         {"question_type": ["counting"] * 5 + ["color"],
          "answer": ["2", "two", "1", "9", "many", "red"],
-         "prediction": ["2", "three", "red", "1", "2", "red"]}
+         "prediction": ["2", "three", "red", "1", "2", "red"], "error": ""}
     )  # fmt: skip
-    table = counting_errors({"blip": scores}, ["blip"], 0.95)
+    table = pd.DataFrame(counting_errors(scores)["errors"])
     assert table["n"].tolist() == [1, 1, 1, 1]  # "many" is no number to compare with
     assert table["error"].tolist()[:3] == [-4, 0, 1]
     assert np.isnan(table["error"].iloc[3])
@@ -39,11 +39,12 @@ def test_f1_by_answer_length_has_a_row_per_length_that_occurs():
             "f1": [1.0, 0.0, 1.0],
         }
     )
-    table = f1_by_answer_length({"blip": scores}, ["blip"], load_config())
+    clusters = np.array([0, 0, 1])
+    table = pd.DataFrame(f1_by_answer_length({"blip": scores}, clusters, load_config())["blip"])
     assert table[["characters", "n", "f1"]].to_numpy().tolist() == [
         ["1–3", 2, 0.5],
         ["8–9", 1, 1.0],
     ]
     assert table[["low", "high"]].to_numpy().tolist() == [[0.5, 0.5], [1.0, 1.0]]
     nothing = scores.assign(f1=np.nan)
-    assert f1_by_answer_length({"blip": nothing}, ["blip"], load_config()).empty
+    assert f1_by_answer_length({"blip": nothing}, clusters, load_config()) == {"blip": []}

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from abo_vqa.data.normalise import normalise
-from abo_vqa.evaluation import aliases, lexical, meaning
-from abo_vqa.evaluation.table import LEXICAL, METRICS, score_pairs
+from abo_vqa.evaluation import lexical, wordnet_metrics
+from abo_vqa.evaluation.aliases import alias_match
+from abo_vqa.evaluation.pair_scores import METRIC_NAMES, TEXT_METRICS, score_pairs
 
 WORDS = [
     "red",
@@ -24,7 +25,7 @@ WORDS = [
     "x-1",
 ]
 texts = st.sampled_from(WORDS) | st.text(alphabet="ab the12-.! é", max_size=12)
-BOUNDED = sorted(LEXICAL)
+BOUNDED = sorted(TEXT_METRICS)
 
 
 @pytest.mark.parametrize(
@@ -34,8 +35,8 @@ BOUNDED = sorted(LEXICAL)
 )  # fmt: skip
 def test_values_of_the_study(prediction, reference, f1, meteor, wup):
     assert lexical.f1(prediction, reference) == f1
-    assert meaning.meteor(prediction, reference) == meteor
-    assert meaning.wup(prediction, reference) == pytest.approx(wup, abs=5e-9)
+    assert wordnet_metrics.meteor(prediction, reference) == meteor
+    assert wordnet_metrics.wup(prediction, reference) == pytest.approx(wup, abs=5e-9)
 
 
 @pytest.mark.parametrize(
@@ -50,19 +51,19 @@ def test_norm(text, expected):
 @pytest.mark.parametrize("name", BOUNDED)
 @given(prediction=texts, reference=texts)
 def test_scores_are_between_0_and_1(name, prediction, reference):
-    assert 0 <= LEXICAL[name](prediction, reference) <= 1 + 1e-12
+    assert 0 <= TEXT_METRICS[name](prediction, reference) <= 1 + 1e-12
 
 
 @pytest.mark.parametrize("name", ["exact_match", "token_match", "f1", "word_overlap_f1"])
 @given(a=texts, b=texts)
 def test_symmetric_ones_are(name, a, b):
-    assert LEXICAL[name](a, b) == pytest.approx(LEXICAL[name](b, a))
+    assert TEXT_METRICS[name](a, b) == pytest.approx(TEXT_METRICS[name](b, a))
 
 
 @given(text=texts.filter(str.strip))
 def test_equal_texts_are_right(text):
     for name in ("exact_match", "token_match", "f1"):
-        assert LEXICAL[name](text, text) == 1
+        assert TEXT_METRICS[name](text, text) == 1
 
 
 def test_order_of_words_matters_to_exact_match_only():
@@ -74,23 +75,24 @@ def test_order_of_words_matters_to_exact_match_only():
 
 def test_one_right_word_gets_half_a_meteor_and_hardly_any_bleu():
     assert lexical.bleu("red", "red") == pytest.approx(0.1778, abs=1e-4)
-    assert lexical.bleu("", "red") == meaning.meteor("", "red") == meaning.wup("", "red") == 0
+    for metric in (lexical.bleu, wordnet_metrics.meteor, wordnet_metrics.wup):
+        assert metric("", "red") == 0
 
 
 def test_rows_are_the_same_scored_at_once_or_one_by_one_in_any_order():
     pairs = [(a, b) for a in WORDS for b in WORDS]
-    names = [name for name in METRICS if name in LEXICAL]
+    names = [name for name in METRIC_NAMES if name in TEXT_METRICS]
     forth, back = score_pairs(pairs * 2, names), score_pairs(pairs[::-1], names)
     for name in names:
         for pair in pairs:
-            alone = LEXICAL[name](*pair)
-            assert forth.values[name][forth.place[pair]] == alone
-            assert back.values[name][back.place[pair]] == alone
+            alone = TEXT_METRICS[name](*pair)
+            assert forth.values[name][forth.index[pair]] == alone
+            assert back.values[name][back.index[pair]] == alone
 
 
 def test_a_pair_is_scored_once_however_many_rows_have_it(monkeypatch):
     asked = []
-    monkeypatch.setitem(LEXICAL, "f1", lambda *pair: asked.append(pair) or 0.0)
+    monkeypatch.setitem(TEXT_METRICS, "f1", lambda *pair: asked.append(pair) or 0.0)
     pairs = [("red", "blue"), ("two", "2"), ("red", "blue")] * 50
     score_pairs(pairs, ["f1"])
     assert sorted(asked) == [("red", "blue"), ("two", "2")]
@@ -107,13 +109,13 @@ def test_signatures_name_libraries_and_wordnet():
 def test_meteor_is_the_librarys():
     from nltk.translate.meteor_score import meteor_score
 
-    from abo_vqa.evaluation.dictionary import Dictionary
     from abo_vqa.evaluation.wordnet import ensure_wordnet
+    from abo_vqa.evaluation.wordnet_reader import WordNetReader
 
-    wordnet = Dictionary(ensure_wordnet())
+    wordnet = WordNetReader(ensure_wordnet())
     for said, wanted in [("couch", "sofa"), ("striped", "stripe"), ("gray chair", "chair gray")]:
         plain = meteor_score([wanted.split()], said.split(), wordnet=wordnet)
-        assert meaning.meteor(said, wanted) == plain
+        assert wordnet_metrics.meteor(said, wanted) == plain
 
 
 EMPTY = ["A", "a", "The", "+", "-", "A++", "&", "?", "🔴", "🔵", "an"]
@@ -121,7 +123,7 @@ EMPTY = ["A", "a", "The", "+", "-", "A++", "&", "?", "🔴", "🔵", "an"]
 
 @pytest.mark.parametrize("name", ["exact_match", "token_match", "f1"])
 def test_answers_that_normalise_to_nothing_are_told_apart(name):
-    score = LEXICAL[name]
+    score = TEXT_METRICS[name]
     for one in EMPTY:
         for other in [*EMPTY, "", " ", "red"]:
             assert score(one, other) == float(one.lower() == other.lower()), (one, other)
@@ -130,7 +132,7 @@ def test_answers_that_normalise_to_nothing_are_told_apart(name):
 @pytest.mark.parametrize("name", [*BOUNDED, "alias_accuracy"])
 @given(reference=texts | st.text(max_size=8), blank=st.sampled_from(["", " ", "\t\n", "\u00a0"]))
 def test_a_blank_prediction_is_wrong(name, reference, blank):
-    score = LEXICAL.get(name) or (lambda said, wanted: aliases.accepted(said, wanted, {}))
+    score = TEXT_METRICS.get(name) or (lambda said, wanted: alias_match(said, wanted, {}))
     assert score(blank, reference) == 0
 
 
@@ -138,8 +140,8 @@ def test_a_blank_prediction_is_wrong(name, reference, blank):
 def test_any_text_equals_itself_and_its_spellings(text):
     for other in (text, f" {text} ", unicodedata.normalize("NFD", text)):
         for name in ("exact_match", "token_match", "f1"):
-            assert LEXICAL[name](text, other) == 1
-    assert aliases.accepted(text, text, {}) == 1
+            assert TEXT_METRICS[name](text, other) == 1
+    assert alias_match(text, text, {}) == 1
 
 
 @given(a=st.text(max_size=5), b=st.text(max_size=5))
@@ -157,12 +159,12 @@ def test_exact_match_is_symmetric(a, b):
 )  # fmt: skip
 def test_numbers_and_letters_of_any_spelling(a, b, same):
     for name in ("exact_match", "token_match", "f1"):
-        assert LEXICAL[name](a, b) == same
-        assert LEXICAL[name](b, a) == same
+        assert TEXT_METRICS[name](a, b) == same
+        assert TEXT_METRICS[name](b, a) == same
 
 
 @given(a=st.text(max_size=6), b=st.text(max_size=6))
 def test_wordnet_takes_any_word(a, b):
-    assert 0 <= meaning.wup(a, b) <= 1
-    assert 0 <= meaning.meteor(a, b) <= 1
-    assert meaning.lemma(a) or not a
+    assert 0 <= wordnet_metrics.wup(a, b) <= 1
+    assert 0 <= wordnet_metrics.meteor(a, b) <= 1
+    assert wordnet_metrics.lemmatize(a) or not a

@@ -8,7 +8,7 @@ from abo_vqa.config import ScorerConfig, ScorersConfig
 from abo_vqa.core.errors import UserError
 from abo_vqa.evaluation.bartscore import BartScore
 from abo_vqa.evaluation.bertscore import BertScore
-from abo_vqa.evaluation.table import score_pairs
+from abo_vqa.evaluation.pair_scores import score_pairs
 from tests.support.scorers import PAIRS, WORDS
 
 
@@ -31,8 +31,9 @@ def test_bertscore_is_the_librarys_pair_by_pair(roberta):
     model = get_model(roberta.path, roberta.layer)
     found = ours.score(PAIRS)
     for said, wanted in PAIRS:
-        if normalise_lossy(said) and normalise_lossy(wanted):
-            alone = bert_cos_score_idf(model, [normalise_lossy(wanted)], [normalise_lossy(said)], ours.tokenizer,
+        hypothesis, reference = normalise_lossy(said), normalise_lossy(wanted)
+        if hypothesis and reference:
+            alone = bert_cos_score_idf(model, [reference], [hypothesis], ours.tokenizer,
                                        weights, device="cpu")[0].tolist()  # fmt: skip
             assert found[said, wanted] == pytest.approx(alone, abs=1e-5)
 

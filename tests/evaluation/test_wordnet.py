@@ -10,8 +10,8 @@ import pytest
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.evaluation import wordnet
-from abo_vqa.evaluation.aliases import accepted, read_aliases
-from abo_vqa.evaluation.dictionary import Dictionary
+from abo_vqa.evaluation.aliases import alias_match, read_aliases
+from abo_vqa.evaluation.wordnet_reader import WordNetReader
 
 
 def test_lexnames_are_wordnets_45():
@@ -32,11 +32,11 @@ def test_similarities_are_the_stock_readers():
         def map_wn(self, version="wordnet"):
             return {}  # other languages only; takes seconds
 
-    own, stock = Dictionary(place), Stock(place, None)
+    own, stock = WordNetReader(place), Stock(place, None)
     words = random.Random(0).sample(sorted(own.all_lemma_names()), 100)
     for word, other in pairwise(words):
         assert [x.name() for x in own.synsets(word)] == [x.name() for x in stock.synsets(word)]
-        mine = [own.wup(a, b) for a in own.synsets(word) for b in own.synsets(other)]
+        mine = [own.wup_similarity(a, b) for a in own.synsets(word) for b in own.synsets(other)]
         theirs = [a.wup_similarity(b) for a in stock.synsets(word) for b in stock.synsets(other)]
         assert mine == theirs
 
@@ -52,7 +52,7 @@ def nothing(tmp_path, monkeypatch):
 
 
 def test_without_any_source_the_message_says_what_to_do(nothing, monkeypatch):
-    monkeypatch.setattr(wordnet, "download", lambda: None)
+    monkeypatch.setattr(wordnet, "download_wordnet", lambda: None)
     monkeypatch.setattr(wordnet, "unpack_debian", lambda: None)
     with pytest.raises(UserError, match=r"nltk\.downloader wordnet"):
         wordnet.ensure_wordnet()
@@ -123,7 +123,7 @@ def test_a_broken_wordnet_is_named_and_the_next_one_used(
 
 @pytest.mark.parametrize("archive", [True, False])
 def test_a_broken_wordnet_and_no_other_ends_in_the_message(nothing, monkeypatch, archive):
-    monkeypatch.setattr(wordnet, "download", lambda: None)
+    monkeypatch.setattr(wordnet, "download_wordnet", lambda: None)
     monkeypatch.setattr(wordnet, "unpack_debian", lambda: None)
     broken = lay({"lexnames": b"x"}, nothing / ".cache" / "abo-vqa" / "nltk_data", archive)
     assert broken.exists()
@@ -155,7 +155,8 @@ def test_aliases_go_both_ways_and_are_not_chained(tmp_path):
     table = tmp_path / "aliases.csv"
     table.write_text("answer,alias\ncircle,circular\ncircle,round\n")
     aliases = read_aliases(table)
-    assert accepted("circular", "circle", aliases) == accepted("Circle", "the round", aliases) == 1
-    assert accepted("circular", "round", aliases) == 0
-    assert accepted("chairs", "chair", aliases) == 1
-    assert accepted("red", "blue", aliases) == 0
+    assert alias_match("circular", "circle", aliases) == 1
+    assert alias_match("Circle", "the round", aliases) == 1
+    assert alias_match("circular", "round", aliases) == 0
+    assert alias_match("chairs", "chair", aliases) == 1
+    assert alias_match("red", "blue", aliases) == 0

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.evaluation.multiple_choice import Chooser
 from abo_vqa.models.answering.batches import BatchHalver
+from abo_vqa.models.answering.multiple_choice import MultipleChoiceModel
 from abo_vqa.models.sources import PictureFiles
 from tests.support import models as tiny
 
@@ -47,4 +47,5 @@ def test_vilt_refuses_what_its_processor_cannot_scale_and_nothing_else(load):
                 model.processor.image_processor(images=picture(size))
     assert {(100, 7), (7, 100), (250, 31), (1, 31)} <= refused
     assert not {(20, 7), (7, 20), (99, 31)} & refused
-    assert Chooser(model).image_error(picture((100, 7))) == model.image_error(picture((100, 7)))
+    chooser = MultipleChoiceModel(model)
+    assert chooser.image_error(picture((100, 7))) == model.image_error(picture((100, 7)))

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.evaluation.multiple_choice import Chooser, packed
 from abo_vqa.models.answering.batches import BatchHalver
+from abo_vqa.models.answering.multiple_choice import MultipleChoiceModel, pack_choices
 from abo_vqa.models.sources import PictureFiles
 from tests.support import models as tiny
 
@@ -64,9 +64,11 @@ def test_choices_count_too(model, rows):
         return
     with pytest.raises(UserError, match="the question or a choice is too long"):
         model.rank(rows.images[:1], ["what?"], [choices])
-    chooser = Chooser(model)
-    faults = chooser.question_errors([packed("what?", choices), packed("what?", ["red", "blue"])])
-    assert [bool(fault) for fault in faults] == [True, False]
+    chooser = MultipleChoiceModel(model)
+    question_errors = chooser.question_errors(
+        [pack_choices("what?", choices), pack_choices("what?", ["red", "blue"])]
+    )
+    assert [bool(fault) for fault in question_errors] == [True, False]
 
 
 def test_ranking_what_just_fits(model, rows):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from abo_vqa.evaluation.slices import SLICES
+from abo_vqa.evaluation.slices import SLICE_COLUMNS
 from abo_vqa.reporting.formatting import (
     count,
     decimal,
@@ -59,8 +59,9 @@ def test_listing():
 
 
 def test_every_slice_has_words_of_its_own():
-    named = {name: slice_label(name, "two_words") for name in SLICES}
+    named = {name: slice_label(name, "two_words") for name in SLICE_COLUMNS}
     assert not any(name.replace("_", " ") in words for name, words in named.items())
-    assert len(set(named.values())) == len(SLICES) - 1  # types and subtypes are both questions
+    # Types and subtypes are both called questions.
+    assert len(set(named.values())) == len(SLICE_COLUMNS) - 1
     assert slice_label("answer_frequency", "1-9") == "answers that occur 1-9 times in train"
     assert slice_label("seen_question", "False") == "new questions"

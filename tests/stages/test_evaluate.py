@@ -12,8 +12,21 @@ import pytest
 
 from abo_vqa.config import ScorerConfig, ScorersConfig, load_config
 from abo_vqa.core.errors import UserError
-from abo_vqa.evaluation import predictions, slices
-from abo_vqa.evaluation.statistics import bootstrap_slices, interval
+from abo_vqa.evaluation import scoring
+from abo_vqa.evaluation.calibration import calibrate, risk_coverage_counts
+from abo_vqa.evaluation.error_analysis import (
+    counting_errors,
+    f1_by_answer_length,
+    yes_no_recall,
+)
+from abo_vqa.evaluation.intervals import (
+    bootstrap_slice_means,
+    percentile_interval,
+    wilson_interval,
+)
+from abo_vqa.evaluation.predictions import prediction_files
+from abo_vqa.evaluation.slices import slice_accuracy, slice_members
+from abo_vqa.evaluation.study_fractions import study_fractions
 from abo_vqa.stages import evaluate
 from tests.support import ROOT
 
@@ -56,20 +69,26 @@ def run(tmp_path, monkeypatch):
     table.to_csv("data/vqa.csv", index=False)
     table[table["row_id"] < 30].to_csv("data/train.csv", index=False)
     table[table["row_id"] >= 30].to_csv("data/test.csv", index=False)
-    for seed, path in enumerate(predictions.prediction_files(config.baselines.models).values()):
+    for seed, path in enumerate(prediction_files(config.baselines.models).values()):
         path.parent.mkdir(parents=True)
         answers(table, 0.3 + 0.04 * seed, seed).to_csv(path, index=False)
-    monkeypatch.setattr(evaluate, "METRICS", tuple(m for m in evaluate.METRICS if "b" not in m[:1]))
-    monkeypatch.setattr(evaluate, "OVER_ALL_ROWS", ("exact_match", "f1"))
+    Path("reports/finetuned").mkdir()
+    finetuned = answers(table[table["row_id"] >= 30], 0.9, 99)
+    finetuned.to_csv("reports/finetuned/predictions.csv", index=False)
+    names = tuple(name for name in scoring.METRIC_NAMES if not name.startswith("b"))
+    monkeypatch.setattr(scoring, "METRIC_NAMES", names)
+    monkeypatch.setattr(scoring, "ALL_ROWS_METRICS", ("exact_match", "f1"))
     return config
 
 
-def predict(config, test):
-    return answers(test.astype({"row_id": int}), 0.9, 99)
+def evaluated(config):
+    """Run the stage; return what it wrote: metrics, evaluation."""
+    evaluate.run(config)
+    return [json.loads(Path(f"reports/{n}.json").read_text()) for n in ("metrics", "evaluation")]
 
 
 def test_every_model_on_the_same_rows_and_every_value_a_number(run):
-    metrics, evaluation = evaluate.evaluate(run, predict)
+    metrics, evaluation = evaluated(run)
     assert len(metrics) == 12
     best = max((m for m in metrics if m.startswith("blind-")),
                key=lambda m: metrics[m]["accuracy"])  # fmt: skip
@@ -78,21 +97,22 @@ def test_every_model_on_the_same_rows_and_every_value_a_number(run):
         assert all(isinstance(v, int | float) and math.isfinite(v) for v in values.values())
         assert values["n"] == 30
         gain = values["accuracy"] - metrics[best]["accuracy"]
-        assert values["gain_over_blind"] == pytest.approx(gain)
+        assert values["gain_over_blind"] == pytest.approx(gain, abs=2e-6)
         low, high = evaluation["intervals"][model]["accuracy"]
         assert low <= values["accuracy"] <= high
         scores = pd.read_parquet(f"reports/scores/{model}.parquet")
         assert scores["row_id"].tolist() == list(range(30, 60))
-        assert scores["accuracy"].mean() == values["accuracy"]
+        assert round(scores["accuracy"].mean(), 6) == values["accuracy"]
     assert len(evaluation["pairs"]) == 66
     json.dumps(evaluation, allow_nan=False)
 
 
 def test_twice_gives_the_same_bytes(run):
     def everything():
-        found = evaluate.evaluate(run, predict)
+        evaluate.run(run)
         files = sorted(Path("reports").rglob("*.*"))
-        return json.dumps(found), [(str(f), f.read_bytes()) for f in files]
+        assert {"metrics.json", "evaluation.json", "vilt.parquet"} <= {f.name for f in files}
+        return [(str(f), f.read_bytes()) for f in files]
 
     assert everything() == everything()
 
@@ -102,13 +122,13 @@ def test_a_failed_row_is_wrong_and_in_no_mean(run):
     table = pd.read_csv(path, keep_default_na=False)
     table.loc[table["row_id"] == 31, ["prediction", "error"]] = ["", "out of memory"]
     table[table["row_id"] != 32].to_csv(path, index=False)
-    metrics, _ = evaluate.evaluate(run, predict)
+    metrics, _ = evaluated(run)
     scores = pd.read_parquet("reports/scores/blip.parquet").set_index("row_id")
     assert scores.loc[[31, 32], "accuracy"].tolist() == [0, 0]
     assert scores.loc[[31, 32], ["exact_match", "f1", "wup"]].isna().all(axis=None)
     assert "not predicted" in scores.loc[32, "error"]
-    assert metrics["blip"]["coverage"] == pytest.approx(28 / 30)
-    assert metrics["blip"]["f1"] == pytest.approx(scores["f1"].dropna().mean())
+    assert metrics["blip"]["coverage"] == pytest.approx(28 / 30, abs=1e-6)
+    assert metrics["blip"]["f1"] == pytest.approx(scores["f1"].dropna().mean(), abs=1e-6)
     assert metrics["blip"]["accuracy"] < metrics["blip"]["exact_match"]
 
 
@@ -116,7 +136,7 @@ def test_a_model_that_always_fails_has_an_accuracy_of_0_and_no_nan(run):
     path = Path("reports/baselines/vilt/predictions.csv")
     table = pd.read_csv(path).assign(prediction="", error="no memory")
     table.to_csv(path, index=False)
-    metrics, evaluation = evaluate.evaluate(run, predict)
+    metrics, evaluation = evaluated(run)
     assert metrics["vilt"]["accuracy"] == metrics["vilt"]["coverage"] == 0
     assert "f1" not in metrics["vilt"]
     json.dumps([metrics, evaluation], allow_nan=False)
@@ -134,21 +154,51 @@ def test_broken_predictions_are_one_clear_message(run, change, message):
     path = Path("reports/baselines/llava/predictions.csv")
     change(pd.read_csv(path, keep_default_na=False)).to_csv(path, index=False)
     with pytest.raises(UserError, match=message):
-        evaluate.evaluate(run, predict)
+        evaluated(run)
 
 
 def test_without_a_blind_baseline_there_is_nothing_to_gain_over(run):
     models = run.baselines.model_copy(update={"models": ("blip",)})
     with pytest.raises(UserError, match=r"baselines\.models"):
-        evaluate.evaluate(run.model_copy(update={"baselines": models}), predict)
+        evaluate.run(run.model_copy(update={"baselines": models}))
+
+
+def test_no_number_has_more_than_six_decimals(run):
+    def numbers(value):
+        if isinstance(value, dict | list):
+            for item in value.values() if isinstance(value, dict) else value:
+                yield from numbers(item)
+        elif isinstance(value, float):
+            yield value
+
+    every = list(numbers(evaluated(run)))
+    assert len(every) > 1000
+    assert all(value == round(value, 6) for value in every)
 
 
 def test_risk_does_not_depend_on_the_order_of_equally_sure_rows():
-    sure, right = np.array([0.9, 0.5, 0.5, 0.1]), np.array([1, 1, 0, 0.0])
-    coverage, risk = slices.risk_coverage(sure, right)
-    assert coverage == pytest.approx([0.25, 0.75, 1])
-    assert risk == pytest.approx([0, 1 / 3, 1 / 2])
-    assert slices.risk_coverage(sure[::-1], right[::-1])[1] == pytest.approx(risk)
+    confidence, correct = np.array([0.9, 0.5, 0.5, 0.1]), np.array([1, 1, 0, 0.0])
+    answered, wrong = risk_coverage_counts(confidence, correct)
+    assert answered.tolist() == [1, 3, 4]
+    assert wrong.tolist() == [0, 1, 2]
+    assert risk_coverage_counts(confidence[::-1], correct[::-1])[1].tolist() == [0, 1, 2]
+
+
+def test_calibration_by_hand():
+    table = pd.DataFrame({"confidence": [0.9, 0.5, 0.5, 0.1, np.nan], "error": "",
+                          "accuracy": [1, 1, 0, 0, 1.0]})  # fmt: skip
+    result = calibrate(table)
+    assert result["n"] == 4
+    assert result["expected_calibration_error"] == pytest.approx(0.2 / 4)
+    assert [(b["n"], b["accuracy"]) for b in result["bins"]] == [(1, 0), (2, 0.5), (1, 1)]
+    middle = result["bins"][1]
+    assert (middle["accuracy_low"], middle["accuracy_high"]) == wilson_interval(1, 2)
+    curve = result["risk_coverage"]
+    assert [p["coverage"] for p in curve] == pytest.approx([0.25, 0.75, 1])
+    assert [p["risk"] for p in curve] == pytest.approx([0, 1 / 3, 1 / 2])
+    assert [(p["low"], p["high"]) for p in curve] == [
+        wilson_interval(0, 1), wilson_interval(1, 3), wilson_interval(2, 4)
+    ]  # fmt: skip
 
 
 def test_yes_no_counting_and_fractions_by_hand():
@@ -157,21 +207,47 @@ def test_yes_no_counting_and_fractions_by_hand():
          "answer": ["Yes", "no", "two", "3"], "prediction": ["yes", "Yes", "4", "three"],
          "error": "", "accuracy": [1.0, 0, 0, 1]}
     )  # fmt: skip
-    found = slices.yes_no(table)
+    found = yes_no_recall(table)
     assert (found["yes_recall"], found["no_recall"], found["yes_share"]) == (1, 0, 1)
-    counted = slices.counting(table)
+    counted = counting_errors(table)
     assert (counted["exact"], counted["mean_absolute_error"]) == (0.5, 1)
-    half = slices.fractions(table, 4, ())[-2]
+    right, off_by_two = counted["errors"]
+    assert (right["error"], right["n"], right["share"]) == (0, 1, 0.5)
+    assert (right["low"], right["high"]) == wilson_interval(1, 2)
+    assert (off_by_two["error"], off_by_two["n"]) == (2, 1)
+    half = study_fractions(table, 4, ())[-2]
     assert (half["fraction"], half["n"]) == (0.5, 2)
     assert (half["accuracy"], half["accuracy_lower_case_only"]) == (0.5, 0.5)
 
 
+def test_counts_that_are_far_off_or_no_numbers():
+    table = pd.DataFrame({"question_type": "counting", "answer": ["1", "2", "3", "many"],
+                          "prediction": ["100", "none", "", "2"],
+                          "error": ["", "", "failed", ""]})  # fmt: skip
+    counted = counting_errors(table)
+    assert (counted["n"], counted["not_a_number"]) == (3, 2)
+    # The last row's reference is no number, so it has no error; a failed row is a wrong one.
+    assert [(e["error"], e["n"]) for e in counted["errors"]] == [(4, 1), (None, 2)]
+
+
+def test_f1_by_answer_length_leaves_out_lengths_without_scores():
+    config = load_config(ROOT / "params.yaml")
+    few = config.evaluate.model_copy(update={"resamples": 100})
+    config = config.model_copy(update={"evaluate": few})
+    table = pd.DataFrame({"answer": ["red", "yes", "white", "turquoise"],
+                          "f1": [1.0, 0.0, 1.0, np.nan]})  # fmt: skip
+    short, middle = f1_by_answer_length({"a": table}, np.arange(4), config)["a"]
+    assert (short["characters"], short["n"], short["f1"]) == ("1–3", 2, 0.5)
+    assert (short["low"], short["high"]) == (0, 1)
+    assert (middle["characters"], middle["n"], middle["f1"]) == ("4–5", 1, 1)
+
+
 def test_scorers_can_be_missing_only_with_a_clear_message(run, monkeypatch):
-    monkeypatch.setattr(evaluate, "METRICS", ("exact_match", "bartscore"))
+    monkeypatch.setattr(scoring, "METRIC_NAMES", ("exact_match", "bartscore"))
     nowhere = ScorerConfig(path="models/nowhere")
     config = run.model_copy(update={"scorers": ScorersConfig(bertscore=nowhere, bartscore=nowhere)})
     with pytest.raises(UserError, match="models/nowhere"):
-        evaluate.evaluate(config, predict)
+        evaluate.run(config)
 
 
 def test_hundreds_of_product_types_take_the_memory_of_a_few() -> None:
@@ -184,15 +260,15 @@ def test_hundreds_of_product_types_take_the_memory_of_a_few() -> None:
     few = config.evaluate.model_copy(update={"resamples": 1000})
     config = config.model_copy(update={"evaluate": few})
     tracemalloc.start()
-    cut = slices.slices(scored, clusters, config, ["product_type"])
+    cut = slice_accuracy(scored, clusters, config, ["product_type"])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     whole = n * types * len(scored) * 8  # a number for each row, type and model: 26 MB
     assert peak < 3 * whole
     right = np.column_stack([table["accuracy"] for table in scored.values()])
-    inside = np.column_stack(list(slices.parts(rows, ["product_type"]).values()))
-    means = bootstrap_slices(right, inside, clusters, few.resamples, config.seed)
-    at_once = interval(means, few.confidence).reshape(types, len(scored), 2)
+    inside = np.column_stack(list(slice_members(rows, ["product_type"]).values()))
+    means = bootstrap_slice_means(right, inside, clusters, few.resamples, config.seed)
+    at_once = percentile_interval(means, few.confidence).reshape(types, len(scored), 2)
     for m, model in enumerate(scored):
         for k, row in enumerate(cut[model]["product_type"]):
             if row["accuracy"] not in (0, 1):

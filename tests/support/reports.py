@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 
 from abo_vqa.config import load_config
-from abo_vqa.evaluation import slices, summary, test_rows
-from abo_vqa.evaluation.comparison import compare
+from abo_vqa.evaluation.results import analyse
+from abo_vqa.evaluation.rows import describe_rows
+from abo_vqa.evaluation.study_fractions import study_fractions
+from abo_vqa.evaluation.summary import mean_metrics
 from tests.support import ROOT
 
 COLORS = {"red": "#c62828", "blue": "#1565c0", "green": "#2e7d32", "black": "#212121",
@@ -131,31 +133,21 @@ def results(folder: Path, train: pd.DataFrame, test: pd.DataFrame, vqa: pd.DataF
     config = load_config(folder / "params.yaml")
     settings = config.evaluate.model_copy(update={"resamples": RESAMPLES})
     config = config.model_copy(update={"evaluate": settings})
-    rows = test_rows.describe_rows(test, train)
+    rows = describe_rows(test, train)
     tables = {model: answer(model, skill, rows, rng) for model, skill in SKILL.items()}
     reports = folder / "reports"
     (reports / "scores").mkdir(parents=True)
     for model, table in tables.items():
         table.to_parquet(reports / "scores" / f"{model}.parquet", index=False)
-    clusters = pd.factorize(rows["image_path"])[0].astype(np.int64)
     blind = max((m for m in tables if m.startswith("blind")),
                 key=lambda m: tables[m]["accuracy"].mean())  # fmt: skip
-    pairs, smallest = compare(tables, clusters, config)
-    cut = slices.slices(tables, clusters, config)
     everything = {m: t.set_index("row_id") for m, t in tables.items() if m in ("blip", "vilt")}
-    write(reports / "metrics.json", summary.summarise(tables, blind))
+    write(reports / "metrics.json", mean_metrics(tables, blind))
     evaluation = {
         "signature": {metric: f"{metric}, made up" for metric in METRICS},
         "best_blind": blind,
-        "intervals": summary.intervals(tables, clusters, config),
-        "pairs": pairs,
-        "minimum_detectable_difference": smallest,
-        "slices": cut,
-        "worst_slices": slices.worst(cut["finetuned"], tables["finetuned"]),
-        "yes_no": {model: slices.yes_no(table) for model, table in tables.items()},
-        "counting": {model: slices.counting(table) for model, table in tables.items()},
-        "calibration": {m: c for m, t in tables.items() if (c := slices.calibration(t))},
-        "fractions": {m: slices.fractions(t, len(vqa), ("f1",)) for m, t in everything.items()},
+        **analyse(tables, config),
+        "fractions": {m: study_fractions(t, len(vqa), ("f1",)) for m, t in everything.items()},
     }
     write(reports / "evaluation.json", evaluation)
     epochs = [{"epoch": e + 1, "validation_accuracy": 0.72 - 0.4 / (e + 1)} for e in range(8)]

@@ -11,17 +11,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from abo_vqa.config import load_config
-from abo_vqa.core.paths import ADAPTER, EXPORT
+from abo_vqa.core.paths import ADAPTER, CHOICES, EXPORT
 from abo_vqa.core.stage import pin_threads
-from abo_vqa.evaluation.multiple_choice import choose
+from abo_vqa.evaluation.multiple_choice import answer_choices, read_choice_set
 from abo_vqa.models.answering.finetuned import FINETUNED
 from abo_vqa.models.registry import FAMILIES
-
-if TYPE_CHECKING:
-    pass
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,5 +36,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def command(args: argparse.Namespace) -> int:
     config = load_config()
     pin_threads(config.threads)
-    print(choose(args, config))
+    choice_set = read_choice_set(args.data, args.split)
+    out = args.out or CHOICES / args.model / "predictions.csv"
+    result = answer_choices(choice_set, args.model, args.adapter, config, out)
+    failed = f"; {result.failed:,} without an answer" if result.failed else ""
+    print(
+        f"{args.model}: {result.accuracy:.1%} of {result.rows:,} rows "
+        f"[{result.low:.1%}, {result.high:.1%}], chance {result.chance:.1%} → {out}{failed}"
+    )
     return 0

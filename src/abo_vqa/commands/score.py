@@ -7,27 +7,26 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from abo_vqa.config import Config, load_config
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.json_files import write_json
+from abo_vqa.core.json_files import write_results
 from abo_vqa.core.paths import SAMPLE_MODELS
 from abo_vqa.core.stage import pin_threads
 from abo_vqa.core.tables import write_table
 from abo_vqa.data.columns import add_columns_option
-from abo_vqa.evaluation.given_answers import read_answers
-from abo_vqa.evaluation.table import METRICS, WORDNET
-from abo_vqa.evaluation.table_scores import resampled, score_table, summarise
+from abo_vqa.evaluation.answer_table import read_answer_table
+from abo_vqa.evaluation.clusters import describe_clusters
+from abo_vqa.evaluation.pair_scores import METRIC_NAMES, RESULT_DIGITS, WORDNET_METRICS
+from abo_vqa.evaluation.table_scores import score_table, summarise_table
+from abo_vqa.evaluation.wordnet import ensure_wordnet
 from abo_vqa.reporting.score_figures import SCORE_FIGURES, draw_score_figures
 
-if TYPE_CHECKING:
-    pass
-
-_CHOICES = ("accuracy", *(name for name in METRICS if name != "bertscore_f1_rescaled"))
+_CHOICES = ("accuracy", *(name for name in METRIC_NAMES if name != "bertscore_f1_rescaled"))
 _REAL = {"bertscore": "roberta-large", "bartscore": "bart-large-cnn"}
 
 
@@ -146,17 +145,16 @@ def report(summary: dict[str, Any], notes: Sequence[str], rows: pd.DataFrame, ar
 def command(args: argparse.Namespace) -> int:
     config = load_config()
     metrics = _chosen_metrics(args.metrics, config)
-    given = read_answers(args.file, args.columns)
+    answers = read_answer_table(args.file, args.columns)
     prepare(args.out)  # before any long work
     pin_threads(config.threads)
-    if set(WORDNET) & set(metrics):
-        from abo_vqa.evaluation.wordnet import ensure_wordnet
-
+    if set(WORDNET_METRICS) & set(metrics):
         ensure_wordnet()  # before any long work
-    rows = given.rows
+    rows = answers.rows
     scored, signature, missing = _score_all(rows, metrics, config, args.metrics is not None)
-    print(given.described)
-    notes = [*given.notes, resampled(rows, given.taken.get("image_path")), *missing]
+    print(answers.description)
+    clusters = describe_clusters(rows, answers.columns.get("image_path"))
+    notes = [*answers.notes, clusters, *missing]
     if args.metrics is None and any(encoder(name, config).startswith("toy") for name in _CHOICES):
         notes.append(
             "left out: BERTScore and BARTScore, for which there are only the sample's toy encoders "
@@ -164,19 +162,20 @@ def command(args: argparse.Namespace) -> int:
         )
     names = [str(name) for name in scored]
     summary = {
-        **summarise(rows, scored, config),
+        **summarise_table(rows, scored, config),
         "signature": signature,
-        "columns": dict(given.taken),
+        "columns": dict(answers.columns),
         "encoders": {name: text for name in names if (text := encoder(name, config))},
         "notes": notes,
     }
-    table = given.table
+    table = answers.table
     for name in names:
         values = np.full(len(table), np.nan)  # a row that was left out has none
-        values[given.kept] = scored[name]
+        values[answers.mask] = scored[name]
         table[name] = values
     write_table(table, args.out / "scores.csv")
-    write_json(summary, args.out / "summary.json")
-    draw_score_figures(rows, scored, config, args.file.name, args.out)
+    write_results(summary, args.out / "summary.json", RESULT_DIGITS)
+    types = summary.get("question_types", [])
+    draw_score_figures(rows, scored, types, config, args.file.name, args.out)
     report(summary, notes, rows, args)
     return 0

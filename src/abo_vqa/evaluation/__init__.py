@@ -1,1 +1,1 @@
-"""."""
+"""From predictions to numbers: metrics, confidence intervals, significance tests, slices."""

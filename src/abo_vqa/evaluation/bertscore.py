@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import bert_score
 import numpy as np
+import pandas as pd
+import torch
+from bert_score.utils import greedy_cos_idf, model2layers
+from transformers import AutoConfig, AutoModel
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.normalise import normalise_lossy
 from abo_vqa.evaluation.neural import (
-    Pair,
-    batches,
-    computed,
-    counted,
-    load_model,
-    load_part,
+    TextPair,
+    TokenIds,
+    encode_texts,
+    load_component,
+    load_scorer,
     load_tokenizer,
-    scored,
-    tokenise,
+    score_in_chunks,
+    tokenize,
 )
 
 if TYPE_CHECKING:
-    import torch
-
     from abo_vqa.config import ScorerConfig
 
-_Three = tuple[float, float, float]
-_NOTHING: _Three = (0.0, 0.0, 0.0)
+_PRF = tuple[float, float, float]
+_ZERO: _PRF = (0.0, 0.0, 0.0)
+_MATCH_BATCH = 4096  # pairs that are matched at once
 
 
 class BertScore:
-    """Precision, recall and F1 of normalised strings, without idf: bert_score's own matching.
+    """Precision, recall and F1 of normalised strings, without idf, by bert_score's own matching.
 
     Differences from a call of the library, and why:
     - a side without tokens scores 0 (with transformers 5 the library raises on an empty string);
@@ -41,82 +45,101 @@ class BertScore:
       ("Ġred"; the library asks for it in a way that transformers 5 ignores: "red");
     - texts of equal length share a batch. The library pads with similarity 0, which beats a
       negative one, so that its scores can depend on the batch.
+
+    Attributes:
+        scorer: the settings.
+        layer: the number of the layer whose outputs are compared, 1-based.
+        model: the encoder up to that layer, in float32.
+        tokenizer: its tokenizer.
     """
 
-    names = ("bertscore_precision", "bertscore_recall", "bertscore_f1")
-
     def __init__(self, scorer: ScorerConfig, device: str = "cpu") -> None:
-        from transformers import AutoConfig, AutoModel
+        """Load the encoder.
 
-        config = load_part(AutoConfig, scorer)
-        self.scorer, self.device = scorer, device
-        self.layer = _chosen_layer(scorer, config.num_hidden_layers)
-        spaced = {"add_prefix_space": True} if config.model_type in ("roberta", "gpt2") else {}
+        Args:
+            scorer: checkpoint, layer and batch size.
+            device: where to compute.
+
+        Raises:
+            UserError: the checkpoint can't be loaded, or has fewer layers than asked for.
+        """
+        config = load_component(AutoConfig, scorer)
+        self.scorer, self._device = scorer, device
+        self.layer = _select_layer(scorer, config.num_hidden_layers)
+        options = {"add_prefix_space": True} if config.model_type in ("roberta", "gpt2") else {}
         # RoBERTa's positions start after its padding token: two of them are never used.
-        self.tokenizer = load_tokenizer(scorer, config.max_position_embeddings - 2, **spaced)
-        self.model = load_model(AutoModel, scorer, device, num_hidden_layers=self.layer)
-        self.bare = len(self.tokenizer("")["input_ids"])  # the special tokens of every text
+        self.tokenizer = load_tokenizer(scorer, config.max_position_embeddings - 2, **options)
+        self.model = load_scorer(AutoModel, scorer, device, num_hidden_layers=self.layer)
+        self._special_tokens = len(self.tokenizer("")["input_ids"])  # in every text
 
-    def score(self, pairs: Sequence[Pair]) -> dict[Pair, _Three]:
-        """(precision, recall, F1) of each distinct (prediction, reference)."""
-        keyed = {pair: (normalise_lossy(pair[0]), normalise_lossy(pair[1])) for pair in pairs}
-        distinct = list(dict.fromkeys(keyed.values()))
-        tokens = tokenise(self.tokenizer, (text for pair in distinct for text in pair))
-        size = {text: len(ids) for text, ids in tokens.items()}
-        filled = [p for p in distinct if size[p[0]] > self.bare and size[p[1]] > self.bare]
-        with counted(len(filled), "BERTScore") as bar:
+    def score(self, pairs: Sequence[TextPair]) -> dict[TextPair, _PRF]:
+        """Score pairs of texts.
 
-            def score_part(part: list[Pair]) -> list[_Three]:
-                vectors = self.encode(tokens, (text for pair in part for text in pair))
-                match = partial(self.match, tokens=tokens, vectors=vectors)
-                scores: dict[Pair, _Three] = {}
-                for batch in batches(part, lambda p: (size[p[0]], size[p[1]]), 4096):
-                    scores.update(zip(batch, computed(batch, match), strict=True))
-                    bar.update(len(batch))
-                return [scores[pair] for pair in part]
+        Args:
+            pairs: (prediction, reference), repeated or not.
 
-            found = scored(filled, lambda pair: size[pair[0]] + size[pair[1]], score_part)
-        return {pair: found.get(key, _NOTHING) for pair, key in keyed.items()}
+        Returns:
+            (precision, recall, F1) of each distinct pair.
+        """
+        normalised = {pair: (normalise_lossy(pair[0]), normalise_lossy(pair[1])) for pair in pairs}
+        distinct = list(dict.fromkeys(normalised.values()))
+        tokens = tokenize(self.tokenizer, (text for pair in distinct for text in pair))
+        filled = [p for p in distinct if min(len(tokens[t]) for t in p) > self._special_tokens]
 
-    def encode(self, tokens: dict[str, list[int]], texts: Iterable[str]) -> dict[str, torch.Tensor]:
-        """Each distinct text's token vectors [T, D] after the chosen layer."""
-        import torch
+        def prepare(chunk: list[TextPair]) -> Callable[[list[TextPair]], list[_PRF]]:
+            vectors = self.encode(tokens, (text for pair in chunk for text in pair))
+            return partial(self._match, tokens=tokens, vectors=vectors)
 
-        def states(batch: list[str]) -> torch.Tensor:
-            ids = torch.tensor([tokens[text] for text in batch], device=self.device)  # [B, T]
-            with torch.inference_mode():
-                found: torch.Tensor = self.model(ids, attention_mask=torch.ones_like(ids))[0]
-            return found  # [B, T, D]
+        scores = score_in_chunks(filled, tokens, prepare, _MATCH_BATCH, "BERTScore")
+        return {pair: scores.get(key, _ZERO) for pair, key in normalised.items()}
 
-        found: dict[str, torch.Tensor] = {}
-        distinct = dict.fromkeys(texts)
-        for batch in batches(distinct, lambda t: len(tokens[t]), self.scorer.batch_size):
-            found.update(zip(batch, computed(batch, states), strict=True))
-        return found
+    def encode(self, tokens: TokenIds, texts: Iterable[str]) -> dict[str, torch.Tensor]:
+        """Encode each distinct text once.
 
-    def match(
-        self, batch: list[Pair], tokens: dict[str, list[int]], vectors: dict[str, torch.Tensor]
-    ) -> list[_Three]:
-        """Greedy matching by cosine (equations 1 to 3 of the paper), by the library's function."""
-        import torch
-        from bert_score.utils import greedy_cos_idf
+        Args:
+            tokens: text → its token ids.
+            texts: the texts.
 
+        Returns:
+            Text → its hidden states [T, D] after the chosen layer.
+        """
+        return encode_texts(tokens, texts, self.scorer.batch_size, self._hidden_states)
+
+    def _hidden_states(self, input_ids: list[list[int]]) -> torch.Tensor:
+        """The hidden states [B, T, D] after the chosen layer."""
+        ids = torch.tensor(input_ids, device=self._device)  # [B, T]
+        with torch.inference_mode():
+            states: torch.Tensor = self.model(ids, attention_mask=torch.ones_like(ids))[0]
+        return states
+
+    def _match(
+        self, batch: list[TextPair], tokens: TokenIds, vectors: dict[str, torch.Tensor]
+    ) -> list[_PRF]:
+        """Greedy matching by cosine (section 3 of the paper), by the library's function."""
         special = torch.tensor([self.tokenizer.cls_token_id, self.tokenizer.sep_token_id])
-        sides: list[torch.Tensor] = []
+        arguments: list[torch.Tensor] = []
         for side in (1, 0):  # references first
             ids = torch.tensor([tokens[pair[side]] for pair in batch])  # [B, T]
             # Special tokens can be matched but don't count in the mean, as in the library.
             weights = (~torch.isin(ids, special)).float()
             states = torch.stack([vectors[pair[side]] for pair in batch])  # [B, T, D]
-            sides += [states, torch.ones_like(ids).to(self.device), weights]
-        rows: list[_Three] = torch.stack(greedy_cos_idf(*sides), dim=1).tolist()
+            arguments += [states, torch.ones_like(ids).to(self._device), weights]
+        rows: list[_PRF] = torch.stack(greedy_cos_idf(*arguments), dim=1).tolist()
         return [(p, r, f) for p, r, f in rows]
 
     def baseline(self, references: Iterable[str], seed: int = 0, draws: int = 1000) -> float:
         """F1 of unrelated texts, by which F1 is rescaled: (F1 - b) / (1 - b).
 
-        The published value where there is one for this encoder and layer. Else as there, from
-        random pairs: the mean over `draws` pairs of two different reference answers, seeded.
+        It is the published value where there is one for this encoder and layer. Otherwise it is
+        estimated as there, from random pairs: the mean over two different reference answers.
+
+        Args:
+            references: reference answers, for the estimate.
+            seed: of the random pairs.
+            draws: number of random pairs.
+
+        Returns:
+            b; 0 where there are fewer than two different answers.
         """
         published = self.published_baseline()
         if published is not None:
@@ -132,10 +155,11 @@ class BertScore:
         return float(np.mean([scores[pair][2] for pair in pairs]))
 
     def published_baseline(self) -> float | None:
-        """bert_score's table for English: a file an encoder, a line a layer."""
-        import bert_score
-        import pandas as pd
+        """Look up bert_score's baseline for English: one file per encoder, one line per layer.
 
+        Returns:
+            The baseline of F1, None if there is no file for this encoder.
+        """
         folder = Path(bert_score.__file__).parent / "rescale_baseline" / "en"
         file = folder / f"{Path(self.scorer.path).name}.tsv"
         if not file.is_file():
@@ -144,8 +168,7 @@ class BertScore:
         return float(table.loc[table["LAYER"] == self.layer, "F"].to_numpy()[0])
 
     def signature(self) -> str:
-        from importlib.metadata import version
-
+        """Describe how the scores are computed, with the libraries' versions."""
         revision = f"@{self.scorer.revision}" if self.scorer.revision else ""
         return (
             f"{self.scorer.path}{revision}, layer {self.layer}, no idf, normalised strings, "
@@ -154,14 +177,12 @@ class BertScore:
         )
 
 
-def _chosen_layer(scorer: ScorerConfig, available: int) -> int:
+def _select_layer(scorer: ScorerConfig, available: int) -> int:
     """The layer from the settings, else the one bert_score recommends, else the last.
 
     Raises:
         UserError: the encoder has fewer layers.
     """
-    from bert_score.utils import model2layers
-
     layer = scorer.layer or int(model2layers.get(scorer.path, available))
     if layer > available:
         raise UserError(

@@ -1,81 +1,140 @@
-"""Numbers behind the report's error analysis: F1 by answer length, errors in counting."""
+"""What kinds of answers are wrong, and by how much: yes and no, counts, long answers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from abo_vqa.config import Config
 from abo_vqa.data.normalise import normalise
 from abo_vqa.data.questions import parse_number
-from abo_vqa.evaluation.statistics import bootstrap, interval, wilson
+from abo_vqa.evaluation.intervals import bootstrap_means, percentile_interval, wilson_interval
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from abo_vqa.config import Config
+
+# Bins of an answer's length in characters: name, shortest, longest.
 _LENGTHS = (("1–3", 0, 3), ("4–5", 4, 5), ("6–7", 6, 7), ("8–9", 8, 9), ("10+", 10, 10**6))
-_LARGEST_ERROR = 4  # larger ones are counted with it
+_LARGEST_ERROR = 4  # counts that are off by more are counted with these
+
+
+def yes_no_recall(table: pd.DataFrame) -> dict[str, float]:
+    """Recall on "yes" and on "no": a model that always agrees has 1 and 0.
+
+    Args:
+        table: one model's scores.
+
+    Returns:
+        "yes_n", "no_n"; "yes_recall", "no_recall" where there are such rows; with both, also
+        "balanced_accuracy" and "yes_share", the share of "yes" among the predictions.
+    """
+    answers = np.array([normalise(a) for a in table["answer"]])
+    correct = table["accuracy"].to_numpy(dtype=float)
+    results: dict[str, float] = {}
+    for value in ("yes", "no"):
+        mask = answers == value
+        results[f"{value}_n"] = int(mask.sum())
+        if mask.any():
+            results[f"{value}_recall"] = float(correct[mask].mean())
+    if {"yes_recall", "no_recall"} <= set(results):
+        results["balanced_accuracy"] = (results["yes_recall"] + results["no_recall"]) / 2
+        predictions = np.array([normalise(p) for p in table["prediction"]])
+        either = np.isin(answers, ("yes", "no"))
+        results["yes_share"] = float((predictions[either] == "yes").mean())
+    return results
+
+
+def counting_errors(table: pd.DataFrame, level: float = 0.95) -> dict[str, Any]:
+    """How far off the numbers are, on counting questions.
+
+    Args:
+        table: one model's scores.
+        level: confidence level of Wilson's intervals, which take rows as independent.
+
+    Returns:
+        "n" answered questions, "not_a_number" of the answers; where there are numbers, the shares
+        "exact" and "within_one" and the "mean_absolute_error" (of numbers). And "errors", the
+        distribution of predicted minus expected number over all counting questions, failed ones
+        included: [{"error", "n", "share", "low", "high"}], with -4 and 4 for all beyond, and None
+        for an answer that is no number.
+    """
+    rows = table[table["question_type"] == "counting"]
+    predicted = _numbers(rows["prediction"])
+    expected = _numbers(rows["answer"])
+    errors = predicted - expected  # NaN where one of them isn't a number
+    answered = np.asarray(rows["error"] == "", dtype=np.bool_)
+    off = np.abs(errors[answered])
+    off = off[~np.isnan(off)]
+    n = int(answered.sum())
+    results: dict[str, Any] = {"n": n, "not_a_number": n - len(off)}
+    if len(off):
+        results |= {
+            "exact": float((off == 0).sum() / n),
+            "within_one": float((off <= 1).sum() / n),
+            "mean_absolute_error": float(off.mean()),
+        }
+    results["errors"] = _error_distribution(errors[~np.isnan(expected)], level)
+    return results
+
+
+def _numbers(texts: pd.Series) -> NDArray[np.float64]:
+    """[n] the numbers that answers name; NaN where they name none."""
+    numbers = (parse_number(normalise(text)) for text in texts)
+    return np.array([np.nan if value is None else value for value in numbers], dtype=np.float64)
+
+
+def _error_distribution(errors: NDArray[np.float64], level: float) -> list[dict[str, Any]]:
+    """Shares of each error, largest errors together, with Wilson's intervals."""
+    clipped = np.clip(errors, -_LARGEST_ERROR, _LARGEST_ERROR)
+    distribution = []
+    for error, n in zip(*np.unique(clipped, return_counts=True), strict=True):  # NaN comes last
+        low, high = wilson_interval(int(n), len(errors), level)
+        distribution.append(
+            {
+                "error": None if np.isnan(error) else float(error),
+                "n": int(n),
+                "share": int(n) / len(errors),
+                "low": low,
+                "high": high,
+            }
+        )
+    return distribution
 
 
 def f1_by_answer_length(
-    scores: Mapping[str, pd.DataFrame], models: Sequence[str], config: Config
-) -> pd.DataFrame:
-    """Return the mean F1 by length of the expected answer, with bootstrap intervals over images.
+    scored: Mapping[str, pd.DataFrame], clusters: NDArray[np.int64], config: Config
+) -> dict[str, list[dict[str, Any]]]:
+    """Mean F1 by the expected answer's length in characters, bootstrapped over images.
 
     Args:
-        scores: model → the test rows with image_path, answer and f1, the same rows for each.
-        models: the models to compare.
-        config: the settings of the bootstrap.
+        scored: model → its scores of the same rows.
+        clusters: [n] the number of each row's image.
+        config: resamples, confidence and seed.
 
     Returns:
-        A tidy table: model, characters, n, f1, low, high; empty if no row has an F1.
+        Model → [{"characters", "n", "f1", "low", "high"}], shortest answers first; lengths
+        without a score are left out.
     """
-    rows, columns = [], []
-    for model in models:
-        lengths, f1 = scores[model]["answer"].str.len(), scores[model]["f1"].astype(float)
+    columns: list[NDArray[Any]] = []
+    parts: list[tuple[str, dict[str, Any]]] = []
+    for model, table in scored.items():
+        lengths, f1 = table["answer"].str.len(), table["f1"].astype(float)
         for name, shortest, longest in _LENGTHS:
-            inside = (lengths >= shortest) & (lengths <= longest)
+            inside = lengths.between(shortest, longest)
             if f1[inside].notna().any():
-                columns.append(f1.where(inside).to_numpy())
-                size, mean = int(inside.sum()), float(f1[inside].mean())
-                rows.append({"model": model, "characters": name, "n": size, "f1": mean})
-    if not rows:
-        return pd.DataFrame()
-    images = pd.factorize(scores[models[0]]["image_path"])[0].astype(np.int64)
-    means = bootstrap(np.column_stack(columns), images, config.evaluate.resamples, config.seed)
-    bounds = interval(means, config.evaluate.confidence)
-    return pd.DataFrame(rows).assign(low=bounds[:, 0], high=bounds[:, 1])
-
-
-def counting_errors(
-    scores: Mapping[str, pd.DataFrame], models: Sequence[str], confidence: float
-) -> pd.DataFrame:
-    """Return how far off the predicted numbers are, over the counting questions.
-
-    Args:
-        scores: model → the test rows with question_type, answer and prediction.
-        models: the models to compare.
-        confidence: of the Wilson intervals of the shares.
-
-    Returns:
-        A tidy table: model, error (predicted minus expected, from -4 to 4; NaN if the prediction
-        isn't a number), n, share, low, high; empty without counting questions.
-    """
-    rows = []
-    for model in models:
-        table = scores[model]
-        table = table[table["question_type"] == "counting"]
-        expected, predicted = table["answer"].map(_as_number), table["prediction"].map(_as_number)
-        known = expected.notna()
-        errors = (predicted - expected)[known].clip(-_LARGEST_ERROR, _LARGEST_ERROR)
-        total = int(known.sum())
-        for error, n in errors.value_counts(dropna=False).sort_index().items():
-            low, high = wilson(n, total, confidence)
-            rows.append({"model": model, "error": error, "n": n, "share": n / total,
-                         "low": low, "high": high})  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def _as_number(text: str) -> float:
-    """Return the number that an answer names, NaN if it names none."""
-    value = parse_number(normalise(text))
-    return float("nan") if value is None else float(value)
+                columns.append(f1.where(inside).to_numpy(dtype=np.float64))
+                mean = float(f1[inside].mean())
+                parts.append((model, {"characters": name, "n": int(inside.sum()), "f1": mean}))
+    results: dict[str, list[dict[str, Any]]] = {model: [] for model in scored}
+    if not parts:
+        return results
+    settings = config.evaluate
+    means = bootstrap_means(np.column_stack(columns), clusters, settings.resamples, config.seed)
+    bounds = percentile_interval(means, settings.confidence).tolist()
+    for (model, part), (low, high) in zip(parts, bounds, strict=True):
+        results[model].append({**part, "low": low, "high": high})
+    return results

@@ -8,85 +8,140 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
+from tqdm import tqdm
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from abo_vqa.config import CheckpointConfig
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.memory import out_of_memory, release_memory
 from abo_vqa.models.hub import quiet
 from abo_vqa.models.loading import load_processor, load_whole
 
 if TYPE_CHECKING:
-    from abo_vqa.config import CheckpointConfig, ScorerConfig
+    from abo_vqa.config import ScorerConfig
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 _R = TypeVar("_R")
-Pair = tuple[str, str]
-_TOKENS_AT_ONCE = 200_000  # bounds memory: 800 MB of vectors of width 1,024
+TextPair = tuple[str, str]
+TokenIds = dict[str, list[int]]
+_CHUNK_TOKENS = 200_000  # bounds memory: 800 MB of vectors of width 1,024
 _NO_MAXIMUM = 1_000_000  # tokenizers without a maximum length say 10^30
 
 
-def load_model(loader: Any, scorer: ScorerConfig, device: str, **options: Any) -> Any:
-    """Weights in float32, in evaluation mode on `device`.
+def load_scorer(loader: type, scorer: ScorerConfig, device: str, **options: Any) -> PreTrainedModel:
+    """Load a scorer's weights in float32, in evaluation mode.
+
+    Args:
+        loader: a class with `from_pretrained`.
+        scorer: the settings.
+        device: where the weights go.
+        **options: further arguments of `from_pretrained`.
+
+    Returns:
+        The model on the device.
 
     Raises:
         UserError: there is no such checkpoint, or not all of it, or it doesn't fit into memory.
     """
-    import torch
-
     quiet()
-    place = torch.device(device)
+    target = torch.device(device)
     options |= {"revision": scorer.revision, "dtype": torch.float32}
-    if place.type != "cpu":
-        options["device_map"] = {"": place}
+    if target.type != "cpu":
+        options["device_map"] = {"": target}
     # Encoders are published without the pooler, which classifies, or before it was trained.
-    model = load_whole(
-        loader, _checkpoint_of(scorer), place, options, optional=("pooler",), supported_settings=()
+    model: PreTrainedModel = load_whole(
+        loader, _checkpoint_of(scorer), target, options, optional=("pooler",), supported_settings=()
     )
     return model.eval().requires_grad_(False)
 
 
-def load_tokenizer(scorer: ScorerConfig, longest: int, **options: Any) -> Any:
-    """The tokenizer; `longest` stands in for a maximum length that the folder doesn't state."""
-    from transformers import AutoTokenizer
+def load_tokenizer(
+    scorer: ScorerConfig, default_length: int, **options: Any
+) -> PreTrainedTokenizerBase:
+    """Load a scorer's tokenizer.
 
-    tokenizer = load_part(AutoTokenizer, scorer, **options)
+    Args:
+        scorer: the settings.
+        default_length: the maximum length where the checkpoint doesn't state one.
+        **options: further arguments of `from_pretrained`.
+
+    Raises:
+        UserError: there is no such checkpoint.
+    """
+    tokenizer: PreTrainedTokenizerBase = load_component(AutoTokenizer, scorer, **options)
     if tokenizer.model_max_length > _NO_MAXIMUM:
-        tokenizer.model_max_length = longest
+        tokenizer.model_max_length = default_length
     return tokenizer
 
 
-def load_part(loader: Any, scorer: ScorerConfig, **options: Any) -> Any:
-    """A scorer's tokenizer or configuration; a missing one is a UserError."""
+def load_component(loader: type, scorer: ScorerConfig, **options: Any) -> Any:
+    """Load a scorer's tokenizer or configuration.
+
+    Args:
+        loader: a class with `from_pretrained`.
+        scorer: the settings.
+        **options: further arguments of `from_pretrained`.
+
+    Raises:
+        UserError: there is no such checkpoint.
+    """
     return load_processor(loader, _checkpoint_of(scorer), **options)
 
 
 def _checkpoint_of(scorer: ScorerConfig) -> CheckpointConfig:
-    from abo_vqa.config import CheckpointConfig
-
     return CheckpointConfig(path=scorer.path, revision=scorer.revision)
 
 
-def tokenise(tokenizer: Any, texts: Iterable[str]) -> dict[str, list[int]]:
-    """Token ids of each distinct text, with the special ones, cut at the maximum length."""
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> TokenIds:
+    """Tokenize each distinct text, with special tokens, truncated at the maximum length.
+
+    Args:
+        tokenizer: the scorer's tokenizer.
+        texts: any texts.
+
+    Returns:
+        Text → its token ids.
+    """
     distinct = list(dict.fromkeys(texts))
     if not distinct:
         return {}
     return dict(zip(distinct, tokenizer(distinct, truncation=True)["input_ids"], strict=True))
 
 
-def batches(items: Iterable[T], key: Callable[[T], Hashable], size: int) -> Iterator[list[T]]:
-    """Items of equal key together, at most `size` at a time, in the order keys first occur."""
-    groups: dict[Hashable, list[T]] = {}
+def _equal_length_batches(
+    items: Iterable[_T], length: Callable[[_T], Hashable], size: int
+) -> Iterator[list[_T]]:
+    """Group items of equal length into batches.
+
+    Args:
+        items: texts or pairs of them.
+        length: the length of an item.
+        size: items per batch at most.
+
+    Yields:
+        The batches, in the order in which lengths first occur.
+    """
+    groups: dict[Hashable, list[_T]] = {}
     for item in items:
-        groups.setdefault(key(item), []).append(item)
+        groups.setdefault(length(item), []).append(item)
     for group in groups.values():
         for start in range(0, len(group), size):
             yield group[start : start + size]
 
 
-def computed(batch: list[T], compute: Callable[[list[T]], Iterable[_R]]) -> list[_R]:
-    """What `compute` makes of a batch's items, in halves from where memory isn't enough.
+def _compute_halving(batch: list[_T], compute: Callable[[list[_T]], Iterable[_R]]) -> list[_R]:
+    """Compute a batch, in halves where memory isn't enough for the whole.
+
+    Args:
+        batch: the items.
+        compute: returns one result per item.
+
+    Returns:
+        The results, in the items' order.
 
     Raises:
-        MemoryError, RuntimeError: it isn't enough for one item.
+        MemoryError: memory isn't enough for one item (on a GPU: RuntimeError).
     """
     try:
         return list(compute(batch))
@@ -95,50 +150,106 @@ def computed(batch: list[T], compute: Callable[[list[T]], Iterable[_R]]) -> list
             raise
     release_memory()  # outside the handler, which holds on to what didn't fit
     half = len(batch) // 2
-    return [*computed(batch[:half], compute), *computed(batch[half:], compute)]
+    return [*_compute_halving(batch[:half], compute), *_compute_halving(batch[half:], compute)]
 
 
-def scored(
-    pairs: Sequence[Pair], tokens: Callable[[Pair], int], score: Callable[[list[Pair]], list[_R]]
-) -> dict[Pair, _R]:
-    """Scores of distinct pairs, in runs of at most `_TOKENS_AT_ONCE` tokens.
+def encode_texts(
+    tokens: TokenIds,
+    texts: Iterable[str],
+    batch_size: int,
+    encode: Callable[[list[list[int]]], torch.Tensor],
+) -> dict[str, torch.Tensor]:
+    """Encode each distinct text once.
 
-    A run's vectors stay in memory until all its pairs are scored: where that isn't enough, runs are
-    halved, too.
+    Args:
+        tokens: text → its token ids.
+        texts: the texts.
+        batch_size: texts per batch at most.
+        encode: hidden states [B, T, D] of B token sequences of equal length T.
+
+    Returns:
+        Text → its hidden states [T, D].
+    """
+    vectors: dict[str, torch.Tensor] = {}
+
+    def encode_batch(batch: list[str]) -> torch.Tensor:
+        return encode([tokens[text] for text in batch])
+
+    for batch in _equal_length_batches(dict.fromkeys(texts), lambda t: len(tokens[t]), batch_size):
+        vectors.update(zip(batch, _compute_halving(batch, encode_batch), strict=True))
+    return vectors
+
+
+def score_in_chunks(
+    pairs: Sequence[TextPair],
+    tokens: TokenIds,
+    prepare: Callable[[list[TextPair]], Callable[[list[TextPair]], list[_R]]],
+    batch_size: int,
+    name: str,
+) -> dict[TextPair, _R]:
+    """Score distinct pairs, a bounded number of tokens at a time.
+
+    A chunk's vectors stay in memory until all its pairs are scored: where that isn't enough,
+    chunks are halved, too.
+
+    Args:
+        pairs: distinct pairs.
+        tokens: text → its token ids.
+        prepare: encodes a chunk's texts and returns the function that scores a batch of the
+            chunk's pairs, all of the same two lengths.
+        batch_size: pairs per batch at most.
+        name: the metric's name, for the progress bar.
+
+    Returns:
+        Pair → score.
 
     Raises:
         UserError: memory isn't enough for one pair.
     """
-    found: dict[Pair, _R] = {}
-    for part in parts(pairs, tokens):
-        try:
-            found.update(zip(part, computed(part, score), strict=True))
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            raise UserError(
-                "out of memory while scoring a single pair. Stop what else uses this memory, or "
-                "set compute.device to another device; predictions that are finished are kept."
-            ) from error
-    return found
+
+    def lengths(pair: TextPair) -> tuple[int, int]:
+        return len(tokens[pair[0]]), len(tokens[pair[1]])
+
+    def score_chunk(chunk: list[TextPair]) -> list[_R]:
+        score_batch = prepare(chunk)
+        results: dict[TextPair, _R] = {}
+        for batch in _equal_length_batches(chunk, lengths, batch_size):
+            results.update(zip(batch, _compute_halving(batch, score_batch), strict=True))
+            bar.update(len(batch))
+        return [results[pair] for pair in chunk]
+
+    scores: dict[TextPair, _R] = {}
+    with _progress_bar(len(pairs), name) as bar:
+        for chunk in _chunks(pairs, lambda pair: sum(lengths(pair))):
+            try:
+                scores.update(zip(chunk, _compute_halving(chunk, score_chunk), strict=True))
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                raise UserError(
+                    "out of memory while scoring a single pair. Stop other programs that use this "
+                    "memory, or set compute.device to another device; finished predictions are "
+                    "kept."
+                ) from error
+    return scores
 
 
-def parts(pairs: Sequence[Pair], tokens: Callable[[Pair], int]) -> Iterator[list[Pair]]:
-    """The pairs in runs of at most `_TOKENS_AT_ONCE` tokens."""
-    part: list[Pair] = []
+def _chunks(
+    pairs: Sequence[TextPair], length: Callable[[TextPair], int]
+) -> Iterator[list[TextPair]]:
+    """The pairs in runs of at most `_CHUNK_TOKENS` tokens."""
+    chunk: list[TextPair] = []
     total = 0
     for pair in pairs:
-        if part and total + tokens(pair) > _TOKENS_AT_ONCE:
-            yield part
-            part, total = [], 0
-        part.append(pair)
-        total += tokens(pair)
-    if part:
-        yield part
+        if chunk and total + length(pair) > _CHUNK_TOKENS:
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(pair)
+        total += length(pair)
+    if chunk:
+        yield chunk
 
 
-def counted(pairs: int, name: str) -> Any:
-    """A progress bar that stays away when it's over in seconds."""
-    from tqdm import tqdm
-
-    return tqdm(total=pairs, desc=name, unit="pair", delay=5, mininterval=1)
+def _progress_bar(total: int, name: str) -> tqdm[Any]:
+    """A bar over pairs, which doesn't appear if they take only seconds."""
+    return tqdm(total=total, desc=name, unit="pair", delay=5, mininterval=1)

@@ -1,4 +1,9 @@
-"""Everything that the evaluation knows about the test rows, from tables to numbers."""
+"""The evaluation as a whole: from tables of questions and predictions to numbers.
+
+`evaluate` scores every model's predictions of the test rows (`scoring`), averages the scores
+(`summary`) and analyses them (`analyse`): intervals, paired comparisons, slices, kinds of errors,
+calibration. Nothing here reads or writes files; the stage `evaluate` does.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +11,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
-from abo_vqa.evaluation.comparison import compare
-from abo_vqa.evaluation.predictions import join
+from abo_vqa.evaluation.calibration import calibrate
+from abo_vqa.evaluation.clusters import image_clusters
+from abo_vqa.evaluation.comparison import compare_models
+from abo_vqa.evaluation.error_analysis import counting_errors, f1_by_answer_length, yes_no_recall
+from abo_vqa.evaluation.predictions import join_predictions
+from abo_vqa.evaluation.rows import describe_rows
 from abo_vqa.evaluation.scoring import score_all_rows, score_test_rows
-from abo_vqa.evaluation.slices import calibration, counting, slices, study_variants, worst, yes_no
-from abo_vqa.evaluation.summary import best_blind, intervals, summarise
-from abo_vqa.evaluation.test_rows import describe_rows
+from abo_vqa.evaluation.slices import slice_accuracy, worst_slices
+from abo_vqa.evaluation.study_fractions import study_variants
+from abo_vqa.evaluation.summary import best_blind_model, mean_metrics, metric_intervals
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config
+
+_FINETUNED = "finetuned"  # its name among the models
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,9 @@ class Tables:
     """What is evaluated.
 
     Attributes:
-        vqa, train, test: questions and answers.
+        vqa: all questions and answers; a row's position is its row_id.
+        train: questions and answers that the fine-tuned model saw.
+        test: those that every model is measured on.
         predictions: model → its predictions by row_id, the fine-tuned model's as "finetuned".
         unfinished_fits: blind models whose fit stopped early.
     """
@@ -38,50 +50,86 @@ class Tables:
 
 
 @dataclass(frozen=True)
-class _Evaluation:
-    """The result.
+class Evaluation:
+    """The results.
 
     Attributes:
         scored: model → the test rows with a column per metric.
-        metrics, details: the contents of metrics.json and evaluation.json.
+        best_blind: the blind model that gains are measured against.
+        metrics: the contents of metrics.json.
+        details: the contents of evaluation.json.
     """
 
     scored: dict[str, pd.DataFrame]
+    best_blind: str
     metrics: dict[str, dict[str, float]]
     details: dict[str, Any]
 
 
-def evaluate(tables: Tables, config: Config, device: str = "cpu") -> _Evaluation:
-    """Score all models on the same test rows.
+def evaluate(tables: Tables, config: Config, device: str = "cpu") -> Evaluation:
+    """Score and analyse all models' predictions of the same test rows.
+
+    Args:
+        tables: questions, answers and predictions.
+        config: the settings.
+        device: where the neural metrics are computed.
+
+    Returns:
+        The results.
 
     Raises:
         UserError: a model has no prediction for any test row, or there is no blind baseline.
     """
     rows = describe_rows(tables.test, tables.train)
-    joined = {model: join(rows, found, model) for model, found in tables.predictions.items()}
-    scored, signature = score_test_rows(joined, config, device)
-    blind = best_blind(scored)
-    clusters = pd.factorize(rows["image_path"])[0].astype(np.int64)
-    pairs, smallest = compare(scored, clusters, config)
-    cut = slices(scored, clusters, config)
-    zero_shot = {
-        model: found
-        for model, found in tables.predictions.items()
-        if model != "finetuned" and not model.startswith("blind-")
+    joined = {
+        model: join_predictions(rows, predictions, model)
+        for model, predictions in tables.predictions.items()
     }
+    scored, signature = score_test_rows(joined, config, device)
+    blind = best_blind_model(scored)
     details = {
         "signature": signature,
         "best_blind": blind,
         "unfinished_fits": list(tables.unfinished_fits),
-        "intervals": intervals(scored, clusters, config),
+        **analyse(scored, config),
+        "fractions": score_all_rows(_zero_shot(tables.predictions), tables.vqa, config, device),
+    }
+    return Evaluation(scored, blind, mean_metrics(scored, blind), details)
+
+
+def analyse(scored: Mapping[str, pd.DataFrame], config: Config) -> dict[str, Any]:
+    """Everything that follows from the scores alone.
+
+    Args:
+        scored: model → the described test rows with a column per metric.
+        config: resamples, confidence and seed.
+
+    Returns:
+        The analyses' parts of evaluation.json.
+    """
+    clusters = image_clusters(next(iter(scored.values())))
+    level = config.evaluate.confidence
+    pairs, detectable = compare_models(scored, clusters, config)
+    slices = slice_accuracy(scored, clusters, config)
+    calibration = {model: calibrate(table, level) for model, table in scored.items()}
+    return {
+        "intervals": metric_intervals(scored, clusters, config),
         "pairs": pairs,
-        "minimum_detectable_difference": smallest,
-        "slices": cut,
-        "worst_slices": worst(cut["finetuned"], scored["finetuned"]),
-        "yes_no": {model: yes_no(table) for model, table in scored.items()},
-        "counting": {model: counting(table) for model, table in scored.items()},
-        "calibration": {m: found for m, t in scored.items() if (found := calibration(t))},
-        "fractions": score_all_rows(zero_shot, tables.vqa, config, device),
+        "minimum_detectable_difference": detectable,
+        "slices": slices,
+        "worst_slices": worst_slices(slices[_FINETUNED], scored[_FINETUNED]),
+        "yes_no": {model: yes_no_recall(table) for model, table in scored.items()},
+        "counting": {model: counting_errors(table, level) for model, table in scored.items()},
+        "answer_length": f1_by_answer_length(scored, clusters, config),
+        "calibration": {model: result for model, result in calibration.items() if result},
         "study": {model: study_variants(table) for model, table in scored.items()},
     }
-    return _Evaluation(scored, summarise(scored, blind), details)
+
+
+def _zero_shot(predictions: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The predictions of models that were not fitted on train: neither fine-tuned nor blind."""
+    return {
+        model: table
+        for model, table in predictions.items()
+        if model != _FINETUNED and not model.startswith("blind-")
+    }

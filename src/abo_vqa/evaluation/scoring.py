@@ -1,4 +1,4 @@
-"""Every prediction's scores."""
+"""From predictions to score tables: one row per question, one column per metric."""
 
 from __future__ import annotations
 
@@ -8,50 +8,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from abo_vqa.config import Config
-from abo_vqa.evaluation.slices import (
-    fractions,
-)
-from abo_vqa.evaluation.table import METRICS, Scores, score_pairs
+from abo_vqa.evaluation.pair_scores import METRIC_NAMES, PairScores, score_pairs
+from abo_vqa.evaluation.study_fractions import study_fractions
 
 if TYPE_CHECKING:
-    pass
+    from abo_vqa.config import Config
 
-
-OVER_ALL_ROWS = ("exact_match", "f1", "bertscore_f1")  # what the study prints for its samples
-
-
-def _answered_pairs(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str]]:
-    """(prediction, answer) of every row that didn't fail."""
-    answered = (table[table["error"] == ""] for table in tables.values())
-    return [p for t in answered for p in zip(t["prediction"], t["answer"], strict=True)]
-
-
-def _add_scores(table: pd.DataFrame, scores: Scores) -> pd.DataFrame:
-    """The table with accuracy and a column a metric.
-
-    A failed row has no score in any metric; only the accuracies count it, as wrong.
-    """
-    failed = np.asarray(table["error"] != "", dtype=np.bool_)
-    pairs = list(zip(table["prediction"], table["answer"], strict=True))
-    columns = scores.rows(pairs, failed)
-    columns["accuracy"] = np.nan_to_num(columns["exact_match"])
-    if "alias_accuracy" in columns:
-        columns["alias_accuracy"] = np.nan_to_num(columns["alias_accuracy"])
-    return table.assign(**columns)
+ALL_ROWS_METRICS = ("exact_match", "f1", "bertscore_f1")  # what the study prints for its samples
 
 
 def score_test_rows(
     tables: Mapping[str, pd.DataFrame], config: Config, device: str
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """Every model's table with a column a metric, and the metrics' signatures.
+    """Score every model's predictions of the test rows; a pair that several have is scored once.
 
-    A pair that several models have is scored once.
+    Args:
+        tables: model → rows with prediction, answer and error.
+        config: the neural metrics' models and the alias table.
+        device: where the neural metrics are computed.
+
+    Returns:
+        Model → its table with a column per metric; and the metrics' signatures.
     """
     references = sorted({answer for table in tables.values() for answer in table["answer"]})
     scores = score_pairs(
         _answered_pairs(tables),
-        ("alias_accuracy", *METRICS),
+        ("alias_accuracy", *METRIC_NAMES),
         references=references,
         scorers=config.scorers,
         alias_table=config.evaluate.aliases,
@@ -69,22 +51,56 @@ def score_test_rows(
 def score_all_rows(
     predictions: Mapping[str, pd.DataFrame], vqa: pd.DataFrame, config: Config, device: str
 ) -> dict[str, list[dict[str, float]]]:
-    """The study's fractions of all rows, for each model that has answered them."""
+    """Score the study's fractions of all rows, train and test together.
+
+    Args:
+        predictions: model → its predictions by row_id, in sampling order.
+        vqa: all questions and answers.
+        config: the neural metrics' models.
+        device: where the neural metrics are computed.
+
+    Returns:
+        Model → `study_fractions` of its answers.
+    """
     tables = {
-        model: found.assign(answer=vqa["answer"].to_numpy()[found.index])
-        for model, found in predictions.items()
+        model: table.assign(answer=vqa["answer"].to_numpy()[table.index])
+        for model, table in predictions.items()
     }
     pairs = _answered_pairs(tables)
-    scores = score_pairs(pairs, OVER_ALL_ROWS, scorers=config.scorers, device=device)
+    scores = score_pairs(pairs, ALL_ROWS_METRICS, scorers=config.scorers, device=device)
     return {
-        model: fractions(_add_scores(table, scores), len(vqa), OVER_ALL_ROWS[1:])
+        model: study_fractions(_add_scores(table, scores), len(vqa), ALL_ROWS_METRICS[1:])
         for model, table in tables.items()
     }
 
 
+def _answered_pairs(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str]]:
+    """(prediction, answer) of every row that didn't fail."""
+    answered = (table[table["error"] == ""] for table in tables.values())
+    return [p for t in answered for p in zip(t["prediction"], t["answer"], strict=True)]
+
+
+def _add_scores(table: pd.DataFrame, scores: PairScores) -> pd.DataFrame:
+    """The table with accuracy and a column per metric.
+
+    A failed row has no score in any metric; only the accuracies count it, as wrong.
+    """
+    failed = np.asarray(table["error"] != "", dtype=np.bool_)
+    pairs = list(zip(table["prediction"], table["answer"], strict=True))
+    columns = scores.columns(pairs, failed)
+    columns["accuracy"] = np.nan_to_num(columns["exact_match"])
+    if "alias_accuracy" in columns:
+        columns["alias_accuracy"] = np.nan_to_num(columns["alias_accuracy"])
+    return table.assign(**columns)
+
+
 def metric_columns(table: pd.DataFrame) -> list[str]:
-    """The metrics among a score table's columns, the headline first."""
+    """Return the metrics among a score table's columns, the headline metrics first.
+
+    Args:
+        table: a score table; its metrics follow the column error.
+    """
     start = list(table.columns).index("error") + 1
-    rest = list(table.columns[start:])
-    headline = [name for name in ("accuracy", "alias_accuracy") if name in rest]
-    return headline + [name for name in rest if name not in headline]
+    names = list(table.columns[start:])
+    headline = [name for name in ("accuracy", "alias_accuracy") if name in names]
+    return headline + [name for name in names if name not in headline]

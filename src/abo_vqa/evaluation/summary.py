@@ -1,4 +1,4 @@
-"""Means, intervals and headlines."""
+"""Means, intervals and headline numbers of score tables."""
 
 from __future__ import annotations
 
@@ -8,58 +8,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from abo_vqa.config import Config
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.paths import ADAPTER, BASELINES, BLIND
+from abo_vqa.evaluation.intervals import bootstrap_means, percentile_interval
 from abo_vqa.evaluation.scoring import metric_columns
-from abo_vqa.evaluation.statistics import bootstrap, interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-from abo_vqa.core.paths import ADAPTER, BASELINES, BLIND
+
+    from abo_vqa.config import Config
 
 
-def summarise(scored: Mapping[str, pd.DataFrame], blind: str) -> dict[str, dict[str, float]]:
-    """metrics.json: means over the test rows, the headline first; every value is a number."""
-    best_blind = float(scored[blind]["accuracy"].mean())
-    found = {}
-    for model, table in scored.items():
-        # A model whose every row failed has an accuracy, 0, and no other score.
-        names = [name for name in metric_columns(table) if table[name].notna().any()]
-        means = {name: float(table[name].mean()) for name in names}
-        accuracy = means.pop("accuracy")
-        found[model] = {
-            "accuracy": accuracy,
-            "gain_over_blind": accuracy - best_blind,
-            **means,
-            "coverage": float((table["error"] == "").mean()),
-            "n": len(table),
-        }
-    return found
+def best_blind_model(scored: Mapping[str, pd.DataFrame]) -> str:
+    """Return the blind model with the highest accuracy: the baseline that is hardest to beat.
 
-
-def intervals(
-    scored: Mapping[str, pd.DataFrame], clusters: NDArray[np.int64], config: Config
-) -> dict[str, dict[str, list[float]]]:
-    """model → metric → [low, high]: bootstrapped over images, the same resamples for all."""
-    names = metric_columns(next(iter(scored.values())))
-    values = np.column_stack([table[names].to_numpy(dtype=float) for table in scored.values()])
-    means = bootstrap(values, clusters, config.evaluate.resamples, config.seed)
-    bounds = interval(means, config.evaluate.confidence).reshape(len(scored), len(names), 2)
-    return {
-        model: {
-            name: row.tolist()
-            for name, row in zip(names, rows, strict=True)
-            if not np.isnan(row).any()
-        }
-        for model, rows in zip(scored, bounds, strict=True)
-    }
-
-
-def best_blind(scored: Mapping[str, pd.DataFrame]) -> str:
-    """The blind model with the highest accuracy on the test rows (the hardest to beat).
+    Args:
+        scored: model → its scores of the test rows.
 
     Raises:
-        UserError: there is none, hence nothing to gain over.
+        UserError: there is no blind model, hence no gain.
     """
     blind = [model for model in scored if model.startswith("blind-")]
     if not blind:
@@ -67,21 +34,86 @@ def best_blind(scored: Mapping[str, pd.DataFrame]) -> str:
     return max(blind, key=lambda model: float(scored[model]["accuracy"].mean()))
 
 
-def headline(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """What whole experiments are compared by: the fine-tuned model, and every model's accuracy."""
-    own = metrics["finetuned"]
-    chosen = {name: own[name] for name in ("accuracy", "gain_over_blind")}
-    return chosen | {f"{model}/accuracy": found["accuracy"] for model, found in metrics.items()}
+def mean_metrics(scored: Mapping[str, pd.DataFrame], blind: str) -> dict[str, dict[str, float]]:
+    """Average the metrics over the test rows: the contents of metrics.json.
+
+    Args:
+        scored: model → its scores.
+        blind: the best blind model.
+
+    Returns:
+        Model → metric → mean, the headline metrics first; every value is a number.
+    """
+    blind_accuracy = float(scored[blind]["accuracy"].mean())
+    metrics = {}
+    for model, table in scored.items():
+        # A model whose rows all failed has an accuracy, 0, and no other score.
+        names = [name for name in metric_columns(table) if table[name].notna().any()]
+        means = {name: float(table[name].mean()) for name in names}
+        accuracy = means.pop("accuracy")
+        metrics[model] = {
+            "accuracy": accuracy,
+            "gain_over_blind": accuracy - blind_accuracy,
+            **means,
+            "coverage": float((table["error"] == "").mean()),
+            "n": len(table),
+        }
+    return metrics
 
 
-def results(metrics: Mapping[str, Mapping[str, float]], blind: str) -> dict[str, dict[str, float]]:
-    """Accuracies by the folder that was tested; of the blind models' only one, the best one's."""
+def metric_intervals(
+    scored: Mapping[str, pd.DataFrame], clusters: NDArray[np.int64], config: Config
+) -> dict[str, dict[str, list[float]]]:
+    """Bootstrap every metric's mean over images, with the same resamples for all models.
+
+    Args:
+        scored: model → its scores; all tables have the same rows.
+        clusters: [n] the number of each row's image.
+        config: resamples, confidence and seed.
+
+    Returns:
+        Model → metric → [low, high].
+    """
+    names = metric_columns(next(iter(scored.values())))
+    values = np.column_stack([table[names].to_numpy(dtype=float) for table in scored.values()])
+    means = bootstrap_means(values, clusters, config.evaluate.resamples, config.seed)
+    bounds = percentile_interval(means, config.evaluate.confidence)
+    return {
+        model: {
+            name: interval.tolist()
+            for name, interval in zip(names, intervals, strict=True)
+            if not np.isnan(interval).any()
+        }
+        for model, intervals in zip(scored, bounds.reshape(len(scored), -1, 2), strict=True)
+    }
+
+
+def headline_metrics(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return what experiments are compared by: the fine-tuned model, and all accuracies.
+
+    Args:
+        metrics: as `mean_metrics` returns them.
+    """
+    finetuned = metrics["finetuned"]
+    headline = {name: finetuned[name] for name in ("accuracy", "gain_over_blind")}
+    return headline | {f"{model}/accuracy": means["accuracy"] for model, means in metrics.items()}
+
+
+def metrics_by_folder(
+    metrics: Mapping[str, Mapping[str, float]], blind: str
+) -> dict[str, dict[str, float]]:
+    """Return the accuracies by the folder whose contents were tested.
+
+    Args:
+        metrics: as `mean_metrics` returns them.
+        blind: the best blind model; the others are left out.
+    """
     folders = {model: BASELINES / model for model in metrics}
     folders |= {"finetuned": ADAPTER, blind: BLIND}
     return {
         folders[model].as_posix(): {
-            name: found[name] for name in ("accuracy", "gain_over_blind", "coverage")
+            name: means[name] for name in ("accuracy", "gain_over_blind", "coverage")
         }
-        for model, found in metrics.items()
+        for model, means in metrics.items()
         if model == blind or not model.startswith("blind-")
     }

@@ -1,4 +1,4 @@
-"""Scores and intervals of any table of answers and predictions."""
+"""Scores, intervals and slices of any table of answers and predictions."""
 
 from __future__ import annotations
 
@@ -8,28 +8,39 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from abo_vqa.config import Config
-from abo_vqa.data.image_paths import unify_image_paths
-from abo_vqa.evaluation.statistics import bootstrap, interval, wilson
-from abo_vqa.evaluation.table import score_pairs
+from abo_vqa.data.normalise import same_answer
+from abo_vqa.data.questions import question_type
+from abo_vqa.evaluation.clusters import image_clusters
+from abo_vqa.evaluation.intervals import bootstrap_means, percentile_interval, wilson_interval
+from abo_vqa.evaluation.pair_scores import score_pairs
+from abo_vqa.evaluation.slices import slice_accuracy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from abo_vqa.config import Config
 
 
 def score_table(
     rows: pd.DataFrame, metrics: Sequence[str], config: Config, device: str = "cpu"
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """A column a metric [n], in the rows' order, and the metrics' signatures.
+    """Compute metrics of a table's rows.
 
-    A row with a non-empty `error` has no scores.
+    Args:
+        rows: answer, prediction and error; a row with an error has no scores.
+        metrics: names of `METRIC_NAMES`, or "accuracy".
+        config: the neural metrics' models.
+        device: where the neural metrics are computed.
+
+    Returns:
+        A column per metric, in the rows' order; and the metrics' signatures.
     """
     failed = np.asarray(rows["error"] != "", dtype=np.bool_)
     pairs = list(zip(rows["prediction"], rows["answer"], strict=True))
     answered = [pair for pair, bad in zip(pairs, failed, strict=True) if not bad]
-    wanted = dict.fromkeys("exact_match" if name == "accuracy" else name for name in metrics)
-    scores = score_pairs(answered, list(wanted), scorers=config.scorers, device=device)
-    columns, signature = scores.rows(pairs, failed), dict(scores.signature)
+    names = dict.fromkeys("exact_match" if name == "accuracy" else name for name in metrics)
+    scores = score_pairs(answered, list(names), scorers=config.scorers, device=device)
+    columns, signature = scores.columns(pairs, failed), dict(scores.signature)
     if "accuracy" in metrics:
         columns["accuracy"] = np.nan_to_num(columns["exact_match"])
         signature["accuracy"] = "equal after normalisation, empty = 0; a failed row is wrong"
@@ -37,68 +48,84 @@ def score_table(
     return table, {name: signature[name] for name in metrics}
 
 
-def clusters_of(rows: pd.DataFrame) -> NDArray[np.int64]:
-    """What is resampled: pictures where the table names them, else rows.
+def summarise_table(rows: pd.DataFrame, scored: pd.DataFrame, config: Config) -> dict[str, Any]:
+    """Average a table's scores.
 
-    Two spellings of one picture's path are one cluster; a row without a picture is its own.
+    Args:
+        rows: answer, prediction, error and, if known, image_path and question.
+        scored: as `score_table` returns it.
+        config: resamples, confidence and seed.
+
+    Returns:
+        "rows", "answered", "accuracy" (failed rows count as wrong) if accuracy or exact match was
+        computed; "resampled", images or rows; and "metrics": metric → mean over answered rows
+        with its interval, for metrics with at least one score. With questions, also
+        "question_types": accuracy by type, as `slice_accuracy` returns it.
     """
-    if "image_path" not in rows:
-        return np.arange(len(rows))
-    keys = [name or number for number, name in enumerate(unify_image_paths(rows["image_path"])[0])]
-    return pd.factorize(np.array(keys, dtype=object))[0].astype(np.int64)
-
-
-def summarise(rows: pd.DataFrame, scored: pd.DataFrame, config: Config) -> dict[str, Any]:
-    """Means over answered rows with their intervals; a metric nobody answered has none."""
-    values = scored.to_numpy(dtype=float)
     settings = config.evaluate
-    clusters = clusters_of(rows)
-    means = bootstrap(values, clusters, settings.resamples, config.seed)
-    found = {}
-    for name, column, bounds in zip(
-        scored, values.T, interval(means, settings.confidence).tolist(), strict=True
-    ):
+    values = scored.to_numpy(dtype=float)
+    clusters = image_clusters(rows)
+    means = bootstrap_means(values, clusters, settings.resamples, config.seed)
+    bounds = percentile_interval(means, settings.confidence).tolist()
+    metrics = {}
+    for name, column, interval in zip(scored, values.T, bounds, strict=True):
         known = ~np.isnan(column)
         if known.any():
-            low, high = _sure(column[known], clusters[known], bounds, settings.confidence)
-            found[str(name)] = {"mean": float(column[known].mean()), "low": low, "high": high}
+            low, high = _reliable_interval(
+                column[known], clusters[known], interval, settings.confidence
+            )
+            metrics[str(name)] = {"mean": float(column[known].mean()), "low": low, "high": high}
     answered = int((rows["error"] == "").sum())
     summary: dict[str, Any] = {"rows": len(rows), "answered": answered}
     headline = next((name for name in ("accuracy", "exact_match") if name in scored), None)
     if headline:
         summary["accuracy"] = float(scored[headline].fillna(0.0).mean())
-    resampled = "images" if "image_path" in rows else "rows"
-    return {**summary, "resampled": resampled, "metrics": found}
+    summary["resampled"] = "images" if "image_path" in rows else "rows"
+    summary["metrics"] = metrics
+    if "question" in rows and answered:
+        table = add_accuracy(rows)
+        cut = slice_accuracy({"table": table}, clusters, config, ("question_type",))
+        summary["question_types"] = cut["table"]["question_type"]
+    return summary
 
 
-def _sure(
-    values: NDArray[np.float64],
-    clusters: NDArray[np.int64],
-    bounds: tuple[float, float],
-    confidence: float,
-) -> tuple[float | None, float | None]:
-    """The interval of a metric's mean, where resampling can tell it; None, None where nothing can.
-
-    Resampled values that are all 1, or all 0, would claim certainty: shares of so few pictures get
-    Wilson's interval. Of a single picture, or of equal values that are no shares, there is none.
+def add_accuracy(rows: pd.DataFrame) -> pd.DataFrame:
+    """Add to a table what its figures and slices need.
 
     Args:
-        values, clusters: [n], the rows that have a value. bounds: the bootstrap's.
+        rows: answer, prediction, error and, if known, question.
+
+    Returns:
+        The rows with accuracy, a failed row as wrong, and question_type if there are questions.
     """
-    pictures = len(np.unique(clusters))
-    if pictures > 1 and np.ptp(values) > 0:
-        return bounds
-    if pictures > 1 and values[0] in (0.0, 1.0):
-        return wilson(values[0] * pictures, pictures, confidence)
+    correct = [same_answer(p, a) for p, a in zip(rows["prediction"], rows["answer"], strict=True)]
+    table = rows.assign(accuracy=np.where(rows["error"] == "", correct, 0.0))
+    if "question" in table:
+        table["question_type"] = [question_type(question) for question in table["question"]]
+    return table
+
+
+def _reliable_interval(
+    values: NDArray[np.float64],
+    clusters: NDArray[np.int64],
+    bootstrapped: tuple[float, float],
+    confidence: float,
+) -> tuple[float | None, float | None]:
+    """The interval of a metric's mean where there can be one, else (None, None).
+
+    Resampled values that are all 1, or all 0, would claim certainty: proportions of so few images
+    get Wilson's interval. There is none for a single image, or for equal values that are no
+    proportions.
+
+    Args:
+        values: [n], the scores of the rows that have one.
+        clusters: [n], the number of each row's image.
+        bootstrapped: the bootstrap's interval.
+        confidence: e.g. 0.95.
+    """
+    images = len(np.unique(clusters))
+    if images > 1 and np.ptp(values) > 0:
+        return bootstrapped
+    if images > 1 and values[0] in (0.0, 1.0):
+        return wilson_interval(images if values[0] else 0, images, confidence)
     return None, None
-
-
-def resampled(rows: pd.DataFrame, taken: str | None) -> str:
-    """What the intervals resample, in words."""
-    if "image_path" not in rows:
-        return "resampled: rows (no picture column found; name one with --columns image_path=…)"
-    names = unify_image_paths(rows["image_path"])[0]
-    unnamed, groups = names.count(""), len({*names} - {""})
-    noun = "picture" if groups == 1 else "pictures"
-    alone = f", and {unnamed:,} row(s) that name none, each by itself" if unnamed else ""
-    return f"resampled: {groups:,} {noun} (column {taken}){alone}"

@@ -14,22 +14,19 @@ from abo_vqa.core.paths import EVALUATION, FINETUNED, METRICS, SCORES, TEST, TRA
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table
+from abo_vqa.evaluation.pair_scores import RESULT_DIGITS
 from abo_vqa.evaluation.predictions import prediction_files, read_predictions, unfinished_fits
 from abo_vqa.evaluation.results import Tables, evaluate
-from abo_vqa.evaluation.summary import headline, results
-from abo_vqa.evaluation.table import BERTSCORE
-from abo_vqa.evaluation.test_rows import read_test
+from abo_vqa.evaluation.rows import read_test_rows
+from abo_vqa.evaluation.summary import headline_metrics, metrics_by_folder
 from abo_vqa.evaluation.wordnet import ensure_wordnet
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config
 
-# A network's outputs differ in the seventh digit between processors; four decimals hide that.
-DIGITS = dict.fromkeys((*BERTSCORE, "bartscore", "confidence", "expected_calibration_error"), ".4f")
-
 
 def _read_tables(config: Config) -> Tables:
-    """All that is evaluated, read before any long work.
+    """Read everything that is evaluated, before any long work.
 
     Raises:
         UserError: a table is missing or doesn't fit the others.
@@ -38,11 +35,11 @@ def _read_tables(config: Config) -> Tables:
     files = prediction_files(config.baselines.models)
     files["finetuned"] = FINETUNED / "predictions.csv"
     return Tables(
-        vqa,
-        read_table(TRAIN, ("question", "answer")),
-        read_test(),
-        {model: read_predictions(path, len(vqa)) for model, path in files.items()},
-        unfinished_fits(config.baselines.models),
+        vqa=vqa,
+        train=read_table(TRAIN, ("question", "answer")),
+        test=read_test_rows(),
+        predictions={model: read_predictions(path, len(vqa)) for model, path in files.items()},
+        unfinished_fits=unfinished_fits(config.baselines.models),
     )
 
 
@@ -50,14 +47,14 @@ def run(config: Config, log: Log = no_log) -> Summary:
     """Write reports/metrics.json, reports/evaluation.json and reports/scores/*.parquet."""
     ensure_wordnet()  # before any long work
     tables = _read_tables(config)
-    found = evaluate(tables, config, str(pick_device(config.compute.device)))
+    evaluation = evaluate(tables, config, str(pick_device(config.compute.device)))
     shutil.rmtree(SCORES, ignore_errors=True)
-    for model, table in found.scored.items():
+    for model, table in evaluation.scored.items():
         with atomic_write(SCORES / f"{model}.parquet") as temporary:
             table.to_parquet(temporary, index=False)
-    metrics = found.metrics
-    write_results(metrics, METRICS, DIGITS)
-    write_results(found.details, EVALUATION, DIGITS)
+    metrics = evaluation.metrics
+    write_results(metrics, METRICS, RESULT_DIGITS)
+    write_results(evaluation.details, EVALUATION, RESULT_DIGITS)
     lines = [
         f"  {model:15} {metrics[model]['accuracy']:.3f}  {metrics[model]['gain_over_blind']:+.3f}"
         for model in sorted(metrics, key=lambda model: -metrics[model]["accuracy"])
@@ -65,8 +62,8 @@ def run(config: Config, log: Log = no_log) -> Summary:
     return Summary(
         "\n".join(["model            accuracy  over blind", *lines]),
         metrics={f"{m}/{name}": v for m, values in metrics.items() for name, v in values.items()},
-        headline=headline(metrics),
-        results=results(metrics, found.details["best_blind"]),
+        headline=headline_metrics(metrics),
+        results=metrics_by_folder(metrics, evaluation.best_blind),
         datasets={"testing": TEST},
         artifacts=(METRICS, EVALUATION, SCORES),
     )

@@ -13,7 +13,7 @@ from abo_vqa.core import tracking
 from abo_vqa.core.summary import Summary
 from abo_vqa.core.tracking import dvc, naming, origin
 from abo_vqa.core.tracking.backend import connect
-from abo_vqa.evaluation.summary import headline, results
+from abo_vqa.evaluation.summary import headline_metrics, metrics_by_folder
 from tests.support import ROOT
 
 
@@ -80,8 +80,8 @@ def test_a_row_holds_settings_and_results(checkout, monkeypatch):
     with tracking.track("evaluate", config) as tracker:
         summary = Summary(
             "finetuned 0.700",
-            headline=headline(metrics),
-            results=results(metrics, "blind-type"),
+            headline=headline_metrics(metrics),
+            results=metrics_by_folder(metrics, "blind-type"),
         )
         tracker.finish(summary)
     experiment, (parent,), children = runs()

@@ -90,9 +90,9 @@ def pinned(root: Path, path: Path, within: bool = False) -> Any:
 
 def wordnet(case: Case) -> Iterator[Finding]:
     """What METEOR and WUP need."""
-    from abo_vqa.evaluation.wordnet import find
+    from abo_vqa.evaluation.wordnet import find_wordnet
 
-    place = find()
+    place = find_wordnet()
     if place is None:
         yield warning(
             "wordnet",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pandas as pd
 
 from abo_vqa.data.normalise import normalise
-from abo_vqa.evaluation.error_analysis import counting_errors, f1_by_answer_length
 from abo_vqa.reporting.figures.common import forest_plot, present_kinds
 from abo_vqa.reporting.formatting import count, model_label
 from abo_vqa.reporting.inputs import Results
@@ -66,8 +65,9 @@ def plot_question_types(results: Results) -> Drawing | None:
 
 def plot_answer_length(results: Results) -> Drawing | None:
     """Draw F1 by length of the expected answer, as in the study, for three models."""
-    models = [m for m in results.representatives if "f1" in results.scores[m]]
-    data = f1_by_answer_length(results.scores, models, results.config)
+    by_model = results.evaluation.get("answer_length", {})
+    models = [model for model in results.representatives if by_model.get(model)]
+    data = pd.DataFrame({"model": model, **row} for model in models for row in by_model[model])
     if data.empty:
         return None
     groups = sorted(set(data["characters"]), key=_first_number)
@@ -149,9 +149,15 @@ def _crosstab(expected: pd.Series, predicted: pd.Series, top: list[str]) -> pd.D
 def plot_counting(results: Results) -> Drawing | None:
     """Draw how far off the predicted numbers are, on counting questions."""
     models = results.representatives
-    data = counting_errors(results.scores, models, results.config.evaluate.confidence)
+    by_model = results.evaluation.get("counting", {})
+    data = pd.DataFrame(
+        {"model": model, **row}
+        for model in models
+        for row in by_model.get(model, {}).get("errors", [])
+    )
     if data.empty:
         return None
+    data["error"] = data["error"].astype(float)  # None, for an answer that is no number, → NaN
     figure, axes = new_figure(2.7, len(models), sharey=True)
     for ax, model in zip(axes[0], models, strict=True):
         part = data[data["model"] == model]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from abo_vqa.evaluation.statistics import wilson
 from abo_vqa.reporting.formatting import count, model_kind, model_label
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.style import (
@@ -73,13 +72,12 @@ def plot_calibration(results: Results) -> Drawing | None:
 
 def _bins(results: Results, models: list[str]) -> pd.DataFrame:
     """Return a tidy table of the bins: model, n, confidence, accuracy, low, high."""
-    level = results.config.evaluate.confidence
     rows = []
     for model in models:
         for part in results.evaluation["calibration"][model]["bins"]:
-            low, high = wilson(part["accuracy"] * part["n"], part["n"], level)
             means = {key: part[key] for key in ("n", "confidence", "accuracy")}
-            rows.append({"model": model, **means, "low": low, "high": high})
+            bounds = {"low": part["accuracy_low"], "high": part["accuracy_high"]}
+            rows.append({"model": model, **means, **bounds})
     return pd.DataFrame(rows)
 
 
@@ -120,13 +118,9 @@ def plot_risk_coverage(results: Results) -> Drawing | None:
 
 def _curves(results: Results, models: list[str]) -> pd.DataFrame:
     """Return a tidy table of the curves: model, coverage, risk, n, low, high."""
-    level = results.config.evaluate.confidence
-    rows = []
-    for model in models:
-        calibration = results.evaluation["calibration"][model]
-        for point in calibration["risk_coverage"]:
-            if point["coverage"] >= _MIN_COVERAGE:
-                n = round(point["coverage"] * calibration["n"])
-                low, high = wilson(point["risk"] * n, n, level)
-                rows.append({"model": model, **point, "n": n, "low": low, "high": high})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        {"model": model, **point}
+        for model in models
+        for point in results.evaluation["calibration"][model]["risk_coverage"]
+        if point["coverage"] >= _MIN_COVERAGE
+    )

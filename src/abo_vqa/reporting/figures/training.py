@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from abo_vqa.evaluation.statistics import wilson
+from abo_vqa.evaluation.intervals import wilson_interval
 from abo_vqa.reporting.formatting import count
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.style import (
@@ -57,7 +57,8 @@ def plot_learning_curve(results: Results) -> Drawing | None:
     ax = axes[0][0]
     if held_out:
         level = results.config.evaluate.confidence
-        bounds = [wilson(a * held_out, held_out, level) for a in epochs["validation_accuracy"]]
+        correct = (epochs["validation_accuracy"] * held_out).round().astype(int)
+        bounds = [wilson_interval(n, held_out, level) for n in correct]
         epochs["low"], epochs["high"] = zip(*bounds, strict=True)
         ax.vlines(epochs["epoch"], epochs["low"], epochs["high"], color=VERMILION, lw=1.6,
                   alpha=0.45)  # fmt: skip

@@ -1,0 +1,156 @@
+"""Confidence intervals: the cluster bootstrap over images, and Wilson's for a proportion.
+
+Rows of one image aren't independent, so the bootstrap resamples whole images ("clusters").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import binomtest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Integers = NDArray[np.int64]
+
+BLOCK = 1000  # resamples at a time: bounds memory, doesn't change results
+_CELLS = 1_000_000  # and at most this many draws: several arrays of this size are made
+
+
+def cluster_sums(values: Floats, clusters: Integers) -> tuple[Floats, Floats]:
+    """Sum values within clusters.
+
+    Args:
+        values: [n, M]; NaN isn't counted.
+        clusters: [n], numbers from 0 to G - 1.
+
+    Returns:
+        Sums [G, M] and counts [G, M].
+    """
+    groups = int(clusters.max()) + 1 if len(clusters) else 0
+    known = ~np.isnan(values)
+    sums, counts = np.zeros((groups, values.shape[1])), np.zeros((groups, values.shape[1]))
+    np.add.at(sums, clusters, np.where(known, values, 0.0))
+    np.add.at(counts, clusters, known.astype(np.float64))
+    return sums, counts
+
+
+def blocks(resamples: int, groups: int) -> Iterator[slice]:
+    """Divide the resamples of `groups` clusters into blocks that fit into memory.
+
+    Args:
+        resamples: number of resamples in all.
+        groups: number of clusters.
+
+    Yields:
+        Consecutive slices of range(resamples).
+    """
+    size = max(1, min(BLOCK, _CELLS // max(1, groups)))
+    for start in range(0, resamples, size):
+        yield slice(start, min(start + size, resamples))
+
+
+def _cluster_weights(groups: int, resamples: int, seed: int) -> Iterator[tuple[slice, Floats]]:
+    """How often each of G clusters is drawn, with replacement: blocks of [rows, G]."""
+    rng = np.random.default_rng(seed)
+    for block in blocks(resamples, groups):
+        rows = block.stop - block.start
+        drawn = rng.integers(0, groups, size=(rows, groups))
+        flat = (drawn + groups * np.arange(rows)[:, None]).ravel()
+        counts = np.bincount(flat, minlength=rows * groups).reshape(rows, groups)
+        yield block, counts.astype(np.float64)
+
+
+def bootstrap_means(values: Floats, clusters: Integers, resamples: int, seed: int) -> Floats:
+    """Means under resampling of clusters with replacement (Efron & Tibshirani, 1993, ch. 8).
+
+    With W [R, G] how often each cluster is drawn, and S and N [G, M] the sums and counts within
+    clusters, all resampled means are two matrix products: (W S) / (W N).
+
+    Args:
+        values: [n, M], one column per model and metric; NaN where a row has no score.
+        clusters: [n], the number of each row's image.
+        resamples: R.
+        seed: seed of the random generator.
+
+    Returns:
+        [R, M] resampled means; NaN where a resample has no score at all.
+    """
+    sums, counts = cluster_sums(values, clusters)
+    if (counts == counts[:, :1]).all():  # no score is missing: one column of counts is enough
+        counts = counts[:, :1]
+    means = np.empty((values.shape[1], resamples)).T  # contiguous columns: quantiles follow
+    with np.errstate(invalid="ignore"):
+        for block, weights in _cluster_weights(len(sums), resamples, seed):
+            means[block] = (weights @ sums) / (weights @ counts)
+    return means
+
+
+def bootstrap_slice_means(
+    values: Floats, members: NDArray[np.bool_], clusters: Integers, resamples: int, seed: int
+) -> Floats:
+    """The bootstrap of means within slices of the rows.
+
+    Args:
+        values: [n, M], without NaN.
+        members: [n, K], the rows of each slice.
+        clusters: [n], the number of each row's image.
+        resamples: R.
+        seed: seed of the random generator.
+
+    Returns:
+        [R, K * M], a slice's M columns together; NaN where a resample has no row of a slice.
+    """
+    slices, models = members.shape[1], values.shape[1]
+    cells = (members[:, :, None] * values[:, None, :]).reshape(len(values), -1)  # [n, K * M]
+    sums, _ = cluster_sums(cells, clusters)
+    counts, _ = cluster_sums(members.astype(np.float64), clusters)
+    means = np.empty((slices * models, resamples)).T
+    with np.errstate(invalid="ignore"):
+        for block, weights in _cluster_weights(len(sums), resamples, seed):
+            drawn = (weights @ sums).reshape(-1, slices, models) / (weights @ counts)[:, :, None]
+            means[block] = drawn.reshape(len(drawn), -1)
+    return means
+
+
+def percentile_interval(means: Floats, confidence: float) -> Floats:
+    """The percentile interval (Efron & Tibshirani, 1993, ch. 13).
+
+    With a = 1 - confidence, from the a/2 to the 1 - a/2 quantile of each column.
+
+    Args:
+        means: [R, M] resampled means; NaN is left out.
+        confidence: e.g. 0.95.
+
+    Returns:
+        [M, 2]; NaN for a column that holds nothing else.
+    """
+    tail = (1 - confidence) / 2
+    bounds = np.full((means.shape[1], 2), np.nan)
+    missing = np.isnan(means)
+    for columns, quantile in (
+        (~missing.any(axis=0), np.quantile),  # all at once
+        (missing.any(axis=0) & ~missing.all(axis=0), np.nanquantile),
+    ):
+        if columns.any():
+            bounds[columns] = quantile(means[:, columns], [tail, 1 - tail], axis=0).T
+    return bounds
+
+
+def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Score interval of a proportion (Wilson, 1927): of use where all or none succeed, too.
+
+    Args:
+        successes: a whole number; scipy refuses fractions.
+        trials: at least 1.
+        confidence: e.g. 0.95.
+
+    Returns:
+        The interval's bounds, within 0 and 1.
+    """
+    interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)

@@ -1,0 +1,94 @@
+"""Significance of paired differences, with rows of one image kept together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import binomtest, norm
+
+from abo_vqa.evaluation.intervals import blocks, cluster_sums
+
+if TYPE_CHECKING:
+    from abo_vqa.evaluation.intervals import Floats, Integers
+
+
+def permutation_p(differences: Floats, clusters: Integers, resamples: int, seed: int) -> Floats:
+    """Two-sided p-values of paired differences, by flipping the sign of whole clusters.
+
+    Under the null hypothesis the two models' labels can be swapped for all rows of an image at
+    once (Good, 2005, ch. 3). p = (1 + hits) / (1 + resamples) (Phipson & Smyth, 2010), a hit being
+    |sum of s_g D_g| >= |sum of D_g| with D_g the sum within an image and s_g = ±1 at random.
+
+    Args:
+        differences: [n, P], one column per pair of models.
+        clusters: [n], the number of each row's image.
+        resamples: number of random sign vectors.
+        seed: seed of the random generator.
+
+    Returns:
+        [P] p-values.
+    """
+    sums, _ = cluster_sums(differences, clusters)
+    rng = np.random.default_rng(seed)
+    observed = np.abs(sums.sum(0))
+    hits = np.zeros(differences.shape[1])
+    for block in blocks(resamples, len(sums)):
+        signs = rng.integers(0, 2, size=(block.stop - block.start, len(sums))) * 2.0 - 1.0
+        hits += (np.abs(signs @ sums) >= observed - 1e-9).sum(0)  # ties are hits, also by rounding
+    return np.asarray((1 + hits) / (1 + resamples))
+
+
+def mcnemar_p(a: Floats, b: Floats) -> float:
+    """Exact McNemar test (McNemar, 1947), which takes rows as independent.
+
+    Under the null hypothesis the b + c rows that only one of the models has right are evenly
+    shared: min(1, 2 P(X <= min(b, c))) with X from Binomial(b + c, 1/2).
+
+    Args:
+        a: [n], one model's scores, 0 or 1.
+        b: [n], another model's scores of the same rows.
+
+    Returns:
+        The p-value; 1 if the models are right on the same rows.
+    """
+    only_a, only_b = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
+    if only_a + only_b == 0:
+        return 1.0
+    return float(binomtest(only_a, only_a + only_b).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (Holm, 1979): the chance of any false alarm stays below alpha.
+
+    The i-th smallest of m p-values becomes max over j <= i of min(1, (m - j + 1) p_j).
+
+    Args:
+        p_values: the p-values of m tests.
+
+    Returns:
+        The adjusted p-values, in the same order.
+    """
+    order = np.argsort(p_values, kind="stable")
+    factors = np.arange(len(p_values), 0, -1)
+    stepped = np.maximum.accumulate(np.asarray(p_values)[order] * factors)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return [float(p) for p in adjusted]
+
+
+def detectable_difference(standard_error: float, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Smallest true difference that a test finds with a given power (Cohen, 1988).
+
+    (z(1 - alpha/2) + z(power)) times the standard error, with z the normal quantile.
+
+    Args:
+        standard_error: of the difference.
+        alpha: significance level of the two-sided test.
+        power: probability of finding the difference.
+
+    Returns:
+        The difference, in the standard error's unit.
+    """
+    return float((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * standard_error)

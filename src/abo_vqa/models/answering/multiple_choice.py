@@ -1,0 +1,98 @@
+"""Multiple choice with any model that can rank: the likeliest choice is the answer."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from abo_vqa.core.errors import UserError
+from abo_vqa.models.base import Answer, VQAModel
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class MultipleChoiceModel(VQAModel):
+    """A model that answers with the likeliest of a question's choices.
+
+    A question is a JSON list of the question and its choices, as `pack_choices` makes it, so that
+    everything that batches, journals and resumes plain questions takes it as well. The confidence
+    is the choice's share of the likelihood of all choices of the row. Rows share batches by
+    picture, whatever the model prefers: questions that differ by their choices share nothing.
+    """
+
+    def __init__(self, model: VQAModel) -> None:
+        """Wrap a model.
+
+        Args:
+            model: the model that ranks.
+
+        Raises:
+            UserError: its family has no likelihoods.
+        """
+        if type(model).score_choices is VQAModel.score_choices:
+            raise UserError(f"{type(model).__name__} can't rank choices by their likelihood.")
+        self.model = model
+        self.device, self.supported_settings = model.device, model.supported_settings
+
+    def preprocess(self, images: Sequence[Image]) -> Any:
+        """Preprocess images as the model does."""
+        return self.model.preprocess(images)
+
+    def encode(self, pixel_values: Any) -> Any:
+        """Encode images as the model does."""
+        return self.model.encode(pixel_values)
+
+    def image_error(self, image: Image) -> str:
+        """Return why the model can't encode an image, or ""."""
+        return self.model.image_error(image)
+
+    def predict_answers(
+        self, encoded: Any, image_index: Sequence[int], questions: Sequence[str]
+    ) -> list[Answer]:
+        """Return the likeliest choice of each packed question."""
+        rows = [json.loads(question) for question in questions]
+        choices = [row[1:] for row in rows]
+        scores = self.model.score_choices(encoded, image_index, [row[0] for row in rows], choices)
+        return [likeliest(*pair) for pair in zip(choices, scores, strict=True)]
+
+    def question_errors(
+        self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
+    ) -> list[str]:
+        """Return for each packed question why it can't be asked, or ""."""
+        rows = [json.loads(question) for question in questions]
+        return self.model.question_errors([row[0] for row in rows], [row[1:] for row in rows])
+
+    def record(self) -> dict[str, Any]:
+        """Return what the answers depend on."""
+        return {**self.model.record(), "decoding": "likeliest choice"}
+
+
+def likeliest(choices: Sequence[str], scores: Sequence[float]) -> Answer:
+    """Pick the choice of highest likelihood, the first of equal ones.
+
+    Args:
+        choices: the texts.
+        scores: their log-likelihoods. A model with a vocabulary of answers gives minus infinity
+            to what isn't in it.
+
+    Returns:
+        The choice, with its softmax over the scores as confidence.
+    """
+    top = max(scores)
+    if top == -math.inf:
+        return Answer("", None, "none of the choices is among the model's answers")
+    total = sum(math.exp(score - top) for score in scores)
+    return Answer(choices[scores.index(top)], 1 / total)
+
+
+def pack_choices(question: str, choices: Sequence[str]) -> str:
+    """Put a question and its choices into one text, as `MultipleChoiceModel` takes it.
+
+    Args:
+        question: the question.
+        choices: its choices.
+    """
+    return json.dumps([question, *choices], ensure_ascii=False)
