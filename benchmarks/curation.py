@@ -90,9 +90,10 @@ def study(raw: Path, out: Path) -> None:
 
 def ours(raw: Path, out: Path) -> None:
     from abo_vqa.core.tables import write_table
-    from abo_vqa.data.curation import STUDY, STUDY_SEED, curate
+    from abo_vqa.data.curation import curate
+    from abo_vqa.data.study import STUDY_CONFIG, STUDY_SEED
 
-    write_table(curate(raw, STUDY, STUDY_SEED, pictures=False).balanced, out)
+    write_table(curate(raw, STUDY_CONFIG, STUDY_SEED, with_hashes=False).balanced, out)
 
 
 class Run(NamedTuple):

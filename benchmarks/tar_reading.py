@@ -57,7 +57,8 @@ def main() -> None:
     if not hasattr(os, "posix_fadvise"):
         raise SystemExit("needs posix_fadvise to empty the cache: run this on Linux")
 
-    from abo_vqa.data.tar_index import TarMembers, build_index, index_path
+    from abo_vqa.data.members import TarMembers, index_path
+    from abo_vqa.data.tar_index import build_index
 
     raw, out = CACHE / f"tar-{args.members}", CACHE / "extracted"
     images = image_ids(args.members, 0)

@@ -212,7 +212,7 @@ def test_an_address_that_is_none(tmp_path, url):
 
 def test_nobody_there(tmp_path):
     with pytest.raises(
-        RetryLaterError, match=r"refuses the connection, 3 times in a row. Nothing has come"
+        RetryLaterError, match=r"refuses the connection, 3 times in a row. Nothing has arrived"
     ):
         download_archive(DownloadConfig(url="http://127.0.0.1:9/x"), tmp_path / "abo.tar", QUICK)
 

@@ -100,7 +100,7 @@ def test_half_of_a_character_becomes_a_question_mark(tmp_path):
 def test_lines_across_chunks_stay_whole(tmp_path, monkeypatch, chunk):
     items = [listing(str(i)) for i in range(20)]
     raw = write_shop(tmp_path, [*items[:9], "broken", *items[9:]], IMAGES)
-    monkeypatch.setattr(archive_module, "CHUNK_SIZE", chunk)
+    monkeypatch.setattr(archive_module, "_CHUNK_SIZE", chunk)
     found, broken = read(raw)
     assert [item.main_image_id for item in found] == [str(i) for i in range(20)]
     assert broken.first == ["listings_0.json.gz line 10: broken"]
@@ -134,7 +134,7 @@ def test_a_gzip_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
     raw = write_shop(tmp_path, [listing("1")], IMAGES)
     bomb = gzip.compress(b"[" * 5_000_000)
     write_tar(raw / "abo-listings.tar", {"listings/metadata/listings_0.json.gz": bomb})
-    monkeypatch.setattr(archive_module, "MAX_UNPACKED_SIZE", 1_000_000)
+    monkeypatch.setattr(archive_module, "_MAX_UNPACKED_SIZE", 1_000_000)
     with pytest.raises(UserError, match="unpacks to more than 1,000,000 bytes"):
         read(raw)
 
@@ -153,7 +153,7 @@ def test_archives_without_any_listing(tmp_path):
 
 def test_the_table_of_images(tmp_path):
     with open_archive(write_shop(tmp_path, [listing("1")], IMAGES)) as archive:
-        table = archive.images()
+        table = archive.image_table()
     assert table.columns.tolist() == ["image_id", "height", "width", "path"]
     assert table["image_id"].tolist() == ["61a", "61b"]
     assert table["width"].tolist() == [64, 64]
@@ -173,7 +173,7 @@ def test_the_table_of_images(tmp_path):
 def test_a_table_of_images_that_is_none(tmp_path, text, message):
     raw = write_shop(tmp_path, [listing("1")], text, pictures={})
     with open_archive(raw) as archive, pytest.raises(UserError, match=message):
-        archive.images()
+        archive.image_table()
 
 
 def test_a_truncated_or_missing_table_of_images(tmp_path):
@@ -182,10 +182,10 @@ def test_a_truncated_or_missing_table_of_images(tmp_path):
     packed = gzip.compress(images_csv({str(i): f"{i}.jpg" for i in range(999)}).encode())
     write_tar(raw / "abo-images-small.tar", {name: packed[:-20]})
     with open_archive(raw) as archive, pytest.raises(UserError, match=r"images\.csv\.gz in"):
-        archive.images()
+        archive.image_table()
     write_tar(raw / "abo-images-small.tar", {"images/small/a.jpg": b""})
     with open_archive(raw) as archive, pytest.raises(UserError, match="holds no images/metadata"):
-        archive.images()
+        archive.image_table()
 
 
 def test_pictures_by_path(tmp_path):
@@ -228,7 +228,7 @@ def test_extracted_archives_read_the_same(tmp_path, unzip):
             packed.unlink()
     with open_archive(raw) as left, open_archive(out) as right:
         assert [x.item_id for x in left.listings()] == [x.item_id for x in right.listings()]
-        assert left.images().equals(right.images())
+        assert left.image_table().equals(right.image_table())
         for path in IMAGES.values():
             assert left.read(path) == right.read(path)
         with pytest.raises(ImageError):

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from abo_vqa.data.image_decoding import (
+    TRANSPOSES,
     UnreadableImageError,
     decode,
     phash,
@@ -22,7 +23,6 @@ from tests.data.test_shown import (
     BLUE,
     ORIENTATION,
     RED,
-    TURNS,
     WHITE,
     flag,
     near,
@@ -249,7 +249,7 @@ def test_damage_of_any_kind_is_a_reason_and_never_half_a_picture():
                     continue
 
 
-@pytest.mark.parametrize("value", TURNS)
+@pytest.mark.parametrize("value", TRANSPOSES)
 def test_hashes_of_archives_pictures_know_nothing_of_turns_and_profiles(value):
     bare = saved(flag(), "JPEG", quality=95)
     odd = saved(flag(), "JPEG", quality=95, exif=turned(value), icc_profile=profiles.wide_gamut())

@@ -59,8 +59,10 @@ def test_what_is_missing_and_what_is_there_is_said(tmp_path):
 
 def test_a_column_can_be_left_unused(tmp_path):
     text = "answer,prediction,error\nred,red,old\n"
-    assert "error" in read(tmp_path, text, optional=("error",)).taken
-    assert "error" not in read(tmp_path, text, optional=("error",), chosen={"error": ""}).taken
+    assert "error" in read(tmp_path, text, optional=("error",)).source_names
+    assert (
+        "error" not in read(tmp_path, text, optional=("error",), chosen={"error": ""}).source_names
+    )
 
 
 @pytest.mark.parametrize("chosen", [{"answer": "nope"}, {"question": "answer"}])
@@ -85,22 +87,27 @@ def test_a_running_number_is_no_picture_unless_named_so(tmp_path):
     text = "id,photo,question\n" + "".join(f"{i},a.jpg,q\n" for i in (2, 0, 1))
     with pytest.raises(UserError, match=r"lacks the column image_path.*'id' only numbers the rows"):
         read(tmp_path, text, ("image_path", "question"))
-    assert "image_path" not in read(tmp_path, text, ("question",), optional=("image_path",)).taken
+    assert (
+        "image_path"
+        not in read(tmp_path, text, ("question",), optional=("image_path",)).source_names
+    )
     named = read(tmp_path, text, ("image_path",), chosen={"image_path": "id"})
     assert named.frame["image_path"].tolist() == ["2", "0", "1"]
     beside = text.replace("photo", "image_url")
-    assert read(tmp_path, beside, ("image_path",)).taken == {"image_path": "image_url"}
+    assert read(tmp_path, beside, ("image_path",)).source_names == {"image_path": "image_url"}
     for ids in ("17,5,90", "1,1,2", "1,2,x"):
         rows = "".join(f"{i},q\n" for i in ids.split(","))
-        assert read(tmp_path, f"id,question\n{rows}", ("image_path",)).taken == {"image_path": "id"}
+        assert read(tmp_path, f"id,question\n{rows}", ("image_path",)).source_names == {
+            "image_path": "id"
+        }
 
 
 def test_rows_without_question_or_answer_are_named(tmp_path):
     text = "question,answer\nq,red\n ,red\nq,\n,\n"
-    said = read(tmp_path, text, ("question", "answer")).blanks()
+    said = read(tmp_path, text, ("question", "answer")).blank_warnings()
     assert "2 row(s)" in said[0]
-    assert "have no question (line 3, 5)" in said[0]
-    assert "have no answer (line 4, 5)" in said[1]
+    assert "have no question (lines 3, 5)" in said[0]
+    assert "have no answer (lines 4, 5)" in said[1]
 
 
 def test_two_columns_of_one_name_have_to_be_renamed(tmp_path):

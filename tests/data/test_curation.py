@@ -14,9 +14,10 @@ from abo_vqa.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.tables import read_table
-from abo_vqa.data.curation import COLUMNS, STUDY, curate
+from abo_vqa.data.curation import BALANCED_COLUMNS, curate
 from abo_vqa.data.listings import FieldValue
 from abo_vqa.data.rules import any_en, first_en, joined_keywords
+from abo_vqa.data.study import STUDY_CONFIG
 from abo_vqa.stages import curate as curate_module
 from tests.support import ROOT
 from tests.support.archives import english, jpeg, listing, write_shop
@@ -33,7 +34,7 @@ def shop(tmp_path, listings, images=None, **kwargs):
 
 
 def curated(raw, pictures=False, seed=42, **changes):
-    return curate(raw, STUDY.model_copy(update=changes), seed, pictures=pictures)
+    return curate(raw, STUDY_CONFIG.model_copy(update=changes), seed, with_hashes=pictures)
 
 
 def names(result):
@@ -122,7 +123,7 @@ def reference(shards, images, cap):
     rows = []
     for image, path in images.items():
         item = latest.get(image)
-        if item is None or image in STUDY.excluded_images:
+        if item is None or image in STUDY_CONFIG.excluded_images:
             continue
         fields = [value(item.get(name)) for name in ("item_name", "product_type", "color")]
         words = []
@@ -153,7 +154,7 @@ fields = st.one_of(
 dirty = st.fixed_dictionaries(
     {},
     optional={
-        "main_image_id": st.sampled_from([*map(str, range(12)), *STUDY.excluded_images[:1]]),
+        "main_image_id": st.sampled_from([*map(str, range(12)), *STUDY_CONFIG.excluded_images[:1]]),
         "item_name": fields,
         "product_type": st.sampled_from([[{"value": "LAMP"}], [{"value": "Shoe"}], "SOFA", []]),
         "color": fields,
@@ -177,7 +178,7 @@ def test_any_catalogue_is_curated_by_the_rules(tmp_path_factory, shards, cap):
         return
     images = {str(i): f"{(i * 7) % 13:02x}/{i:08x}.jpg" for i in range(10)}
     images["unused"] = "ff/unused.jpg"
-    images[STUDY.excluded_images[0]] = "00/excluded.jpg"
+    images[STUDY_CONFIG.excluded_images[0]] = "00/excluded.jpg"
     raw = write_shop(tmp_path_factory.mktemp("shop"), shards, images, pictures={})
     clean, kept = reference(shards, images, cap)
     if kept.empty:
@@ -220,7 +221,7 @@ def test_every_reason_to_drop_a_row_is_counted(tmp_path):
         listing("5", item_name=english("Lámpara")),
         listing("6", product_type=[{"value": "LÁMPARA"}]),
         listing("7", color=english("Röt")),
-        listing(STUDY.excluded_images[0]),
+        listing(STUDY_CONFIG.excluded_images[0]),
         listing(None),
         "{broken",
     ]
@@ -340,7 +341,7 @@ def test_further_columns_are_there_for_later_stages(tmp_path):
         pattern="Solid",
     )
     row = curated(shop(tmp_path, [odd]), pictures=True).balanced.iloc[0]
-    assert row.index.tolist() == list(COLUMNS)
+    assert row.index.tolist() == list(BALANCED_COLUMNS)
     assert (row["image_id"], row["item_id"]) == ("1", "B1")
     assert (row["brand"], row["material"], row["pattern"]) == ("rivington", "wood", "solid")
     assert row["style"] == ""
@@ -353,12 +354,12 @@ def test_the_stage_writes_the_table_the_types_and_the_funnel(tmp_path, monkeypat
     config = load_config(ROOT / "params.yaml")
     raw = shop(tmp_path, [*typed({"A": 9, "B": 2}), "{broken"])
     data = config.data.model_copy(update={"raw": raw})
-    settings_ = STUDY.model_copy(update={"cap": 4})
+    settings_ = STUDY_CONFIG.model_copy(update={"cap": 4})
     monkeypatch.chdir(tmp_path)
     summary = curate_module.run(config.model_copy(update={"data": data, "curate": settings_}))
     table, funnel = read_table("data/balanced.csv"), read_json("data/funnel.json")
     assert len(table) == funnel["balanced"] == summary.metrics["balanced"] == 6
-    assert table.columns.tolist() == list(COLUMNS)
+    assert table.columns.tolist() == list(BALANCED_COLUMNS)
     assert read_table("data/types.csv").to_numpy().tolist() == [["a", "9", "4"], ["b", "2", "2"]]
     assert summary.metrics["dropped/over_cap"] == 5
     assert "1 line(s) aren't JSON objects" in summary.message

@@ -1,14 +1,17 @@
 """Pictures from untrusted bytes: limits before decoding, hashes that find look-alikes."""
 
+import ast
 import io
 import struct
 import time
 import zlib
+from pathlib import Path
 
 import imagehash
 import pytest
 from PIL import Image
 
+from abo_vqa.data import image_decoding
 from abo_vqa.data.image_decoding import UnreadableImageError, decode, phash, sha1
 from tests.support.archives import jpeg
 
@@ -98,3 +101,17 @@ def test_hashes_agree_with_the_library_on_whole_pictures():
 
 def test_identical_bytes_share_their_sha1():
     assert sha1(b"abc") == "a9993e364706816aba3e25717850c26c9cd0d89d"
+
+
+def test_the_decoder_needs_nothing_of_the_package():
+    """MLflow copies the module beside the registered model, which runs without the package."""
+    tree = ast.parse(Path(image_decoding.__file__).read_text())
+    modules = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            modules.add(node.module)
+    assert {"PIL", "numpy"} <= modules
+    assert not [name for name in modules if name.startswith("abo_vqa")]

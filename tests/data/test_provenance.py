@@ -179,7 +179,7 @@ def test_two_unknown_products_arent_one(tmp_path, capsys, blank):
 def test_rows_that_name_no_picture_are_refused_with_their_lines(tmp_path, capsys):
     table = plain([*NAMES, " ", "./"], questions=1)
     assert split(tmp_path, table, "--group", "image") == 2
-    assert "2 row(s) name no picture (line 14, 15)" in capsys.readouterr().err
+    assert "2 row(s) name no picture (lines 14, 15)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["train.csv", "test.csv"])
@@ -234,4 +234,4 @@ def test_why_look_alikes_are_left_depends_on_the_kind_of_group():
     )  # the middle of three is the centre
     assert found["shared"]["near_duplicate_groups"] == 0
     said = describe_audit(found, "near-duplicate")
-    assert "warning: that is 100.0% of the test images; groups that touch were parted" in said
+    assert "warning: that is 100.0% of the test images; groups that touch were separated" in said

@@ -202,7 +202,7 @@ def test_a_picture_that_was_mended_is_read_again(here: Path) -> None:
 def test_what_predict_writes_can_be_scored(here: Path) -> None:
     assert ask("image_name,question,answer\na.jpg,is it red?,red\nb.png,is it red?,no\n") == 0
     read = read_columns(Path("out.csv"), ("image_path", "answer", "prediction"), ("error",))
-    assert read.taken["prediction"] == "generated_answer"
+    assert read.source_names["prediction"] == "generated_answer"
     assert (read.frame["prediction"] != "").all()
 
 

@@ -99,7 +99,7 @@ def test_choices_of_real_answers_hold_the_right_one_once(real: Path) -> None:
 def test_abos_own_pictures_are_decoded_as_they_are_stored_and_without_a_remark(real: Path) -> None:
     with open_archive(real) as archive, warnings.catch_warnings():
         warnings.simplefilter("error")
-        for path in archive.pictures()[::20]:
+        for path in archive.image_paths()[::20]:
             data = archive.read(path)
             seen = decode(data, path)
             stored = Image.open(io.BytesIO(data)).convert("RGB")

@@ -217,10 +217,9 @@ def test_clusters_by_definition(bits, owners, distance):
     assert not any(close(a, b) for a in centres for b in centres if a < b)
 
 
-def test_joined_follows_shared_values_and_ignores_unknown_ones():
-    assert connected_rows([np.array([0, 1, 2, 3, -1, -1]), np.array([5, -1, 5, 1, 1, -1])]).tolist() == [
-        0, 1, 0, 2, 2, 3,
-    ]  # fmt: skip
+def test_connected_rows_follow_shared_values_and_ignore_unknown_ones():
+    columns = [np.array([0, 1, 2, 3, -1, -1]), np.array([5, -1, 5, 1, 1, -1])]
+    assert connected_rows(columns).tolist() == [0, 1, 0, 2, 2, 3]
 
 
 def test_ten_thousand_pictures_that_look_the_same_are_one_group():

@@ -10,16 +10,9 @@ import numpy as np
 import pytest
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data import tar_index
-from abo_vqa.data.tar_index import (
-    FolderMembers,
-    TarMembers,
-    UnsupportedTarError,
-    build_index,
-    fast_walk,
-    index_path,
-    slow_walk,
-)
+from abo_vqa.data import members as members_module
+from abo_vqa.data.members import FolderMembers, TarMembers, index_path
+from abo_vqa.data.tar_index import UnsupportedTarError, build_index, scan_headers, scan_with_tarfile
 
 
 def write_tar(path, files, layout=tarfile.GNU_FORMAT, extra=()):
@@ -51,7 +44,7 @@ def files():
 @pytest.mark.parametrize("layout", [tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT])
 def test_every_member_is_read_as_it_was_written(tmp_path, files, layout):
     path = write_tar(tmp_path / "a.tar", files, layout, [special("images/small", tarfile.DIRTYPE)])
-    fast_walk(path)  # doesn't need the slow one
+    scan_headers(path)  # doesn't need the slow one
     members = TarMembers(path)
     assert list(members.names()) == sorted(files)
     assert {name: members.read(name) for name in files} == files
@@ -78,7 +71,7 @@ def test_long_and_foreign_names_take_the_slow_way(tmp_path, files, layout, name)
 
 def test_both_walks_agree(tmp_path, files):
     path = write_tar(tmp_path / "a.tar", files)
-    fast, slow = fast_walk(path), slow_walk(path)
+    fast, slow = scan_headers(path), scan_with_tarfile(path)
     assert fast.names.tolist() == slow.names.tolist()
     assert np.array_equal(fast.offsets, slow.offsets)
     assert np.array_equal(fast.sizes, slow.sizes)
@@ -128,7 +121,7 @@ def test_names_that_only_look_like_leaving_are_fine(tmp_path):
 def test_a_truncated_archive_is_refused_wherever_it_ends(tmp_path, files, keep):
     path = write_tar(tmp_path / "a.tar", files)
     data = path.read_bytes()
-    last = fast_walk(path)
+    last = scan_headers(path)
     content_end = int((last.offsets + last.sizes).max())
     path.write_bytes(data[: keep if keep > 0 else content_end + keep])
     with pytest.raises(UserError, match=r"cut off|damaged"):
@@ -139,9 +132,9 @@ def test_an_archive_cut_at_the_end_of_a_member_is_not_taken_for_whole(tmp_path):
     path = write_tar(tmp_path / "a.tar", {"a": b"x" * 512, "b": b"y" * 512})
     path.write_bytes(path.read_bytes()[:1024])
     with pytest.raises(UserError, match="cut off"):
-        fast_walk(path)
+        scan_headers(path)
     with pytest.raises(UserError, match="cut off"):
-        slow_walk(path)
+        scan_with_tarfile(path)
 
 
 @pytest.mark.parametrize(
@@ -157,10 +150,10 @@ def test_what_is_no_tar_at_all(tmp_path, content, text):
 def test_a_damaged_header_is_noticed_by_its_checksum(tmp_path, files):
     path = write_tar(tmp_path / "a.tar", files)
     data = bytearray(path.read_bytes())
-    data[int(fast_walk(path).offsets[50]) - 512] ^= 1  # one bit of one name
+    data[int(scan_headers(path).offsets[50]) - 512] ^= 1  # one bit of one name
     path.write_bytes(data)
     with pytest.raises(UnsupportedTarError):
-        fast_walk(path)
+        scan_headers(path)
     with pytest.raises(UserError, match="damaged"):
         build_index(path)
 
@@ -170,19 +163,19 @@ def test_an_empty_archive_has_no_members(tmp_path):
 
 
 def test_a_large_archives_index_is_kept_and_used(tmp_path, files, monkeypatch):
-    monkeypatch.setattr(tar_index, "MIN_KEPT_MEMBERS", 10)
+    monkeypatch.setattr(members_module, "MIN_KEPT_MEMBERS", 10)
     path = write_tar(tmp_path / "a.tar", files)
     TarMembers(path).close()
     assert index_path(path).exists()
     with monkeypatch.context() as patch:
-        patch.setattr(tar_index, "build_index", lambda _: pytest.fail("built again"))
+        patch.setattr(members_module, "build_index", lambda _: pytest.fail("built again"))
         members = TarMembers(path)
     assert {name: members.read(name) for name in files} == files
     members.close()
 
 
 def test_a_stale_or_broken_index_is_rebuilt(tmp_path, files, monkeypatch):
-    monkeypatch.setattr(tar_index, "MIN_KEPT_MEMBERS", 1)
+    monkeypatch.setattr(members_module, "MIN_KEPT_MEMBERS", 1)
     path = write_tar(tmp_path / "a.tar", files)
     TarMembers(path).close()
     status = path.stat()
@@ -212,7 +205,7 @@ def test_an_archive_that_changes_under_its_index_is_noticed_when_read(tmp_path, 
 
 
 def test_without_permission_to_write_the_index_lives_in_memory(tmp_path, files, monkeypatch):
-    monkeypatch.setattr(tar_index, "MIN_KEPT_MEMBERS", 1)
+    monkeypatch.setattr(members_module, "MIN_KEPT_MEMBERS", 1)
     path = write_tar(tmp_path / "a.tar", files)
     index_path(path).mkdir()  # can't be replaced by a file, whoever runs this test
     members = TarMembers(path)

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from abo_vqa.annotate.inputs import unreadable_images
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.archive import Archive
 from abo_vqa.data.columns import read_columns
-from abo_vqa.data.image_decoding import phash, sha1
+from abo_vqa.data.image_hashes import fill_hashes, hash_images
 from abo_vqa.data.image_paths import ImageIndex
 from abo_vqa.data.pairs import Product
 from abo_vqa.data.questions import question_subtype
@@ -52,11 +54,11 @@ def read_own_table(
     table = read_columns(path, _COLUMNS)
     if table.frame.empty:
         raise UserError(f"{path} has a header and no rows.")
-    index = ImageIndex([*(product["image_path"] for product in products), *archive.pictures()])
+    index = ImageIndex([*(product["image_path"] for product in products), *archive.image_paths()])
     match = index.match(table.frame["image_path"].tolist())
     match.require(str(archive.raw), index)
-    unreadable = unreadable_images(archive, match.pictures)
-    if len(unreadable) == len(match.pictures):
+    unreadable = unreadable_images(archive, match.images)
+    if len(unreadable) == len(match.images):
         example, reason = next(iter(unreadable.items()))
         raise UserError(
             f"{path}: none of its {match.total:,} images can be read from {archive.raw} "
@@ -74,7 +76,7 @@ def read_own_table(
         if image is not None and image not in unreadable
     ]
     rows = _with_hashes(_with_provenance(readable, products, columns), archive)
-    notes = [table.describe(), *table.blanks(), match.describe(str(archive.raw))]
+    notes = [table.describe(), *table.blank_warnings(), match.describe(str(archive.raw))]
     return OwnTable(rows, dropped, len(records) - len(readable), notes)
 
 
@@ -97,10 +99,6 @@ def _with_provenance(
 def _with_hashes(rows: Sequence[dict[str, str]], archive: Archive) -> list[dict[str, str]]:
     """Fill in missing hashes, so that duplicates are found among all images."""
     missing = {row["image_path"] for row in rows if not (row["image_sha1"] and row["phash"])}
-    hashes: dict[str, dict[str, str]] = {}
-    for path in sorted(missing):
-        data = archive.read(path)
-        hashes[path] = {"image_sha1": sha1(data), "phash": phash(data, path)}
-    return [
-        row | {n: row[n] or v for n, v in hashes.get(row["image_path"], {}).items()} for row in rows
-    ]
+    hashes = hash_images(sorted(missing), archive.read)
+    filled = fill_hashes(pd.DataFrame(rows, dtype=object), hashes)
+    return [{str(n): v for n, v in row.items()} for row in filled.to_dict("records")]

@@ -1,11 +1,11 @@
-"""Amazon Berkeley Objects as published: listings and pictures, read from the archives in place.
+"""Amazon Berkeley Objects as published: listings and images, read from the archives in place.
 
     with open_archive(Path("data/raw/abo")) as archive:
         for listing in archive.listings():
             ...
-        picture = archive.image("14/14fe8812.jpg")
+        image = archive.image("14/14fe8812.jpg")
 
-The folder holds `abo-listings.tar` and `abo-images-small.tar`, or what comes out of them
+The folder holds `abo-listings.tar` and `abo-images-small.tar`, or what they unpack to
 (`listings/metadata/…`, `images/metadata/…`, `images/small/…`).
 """
 
@@ -21,28 +21,45 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+import pyarrow as pa
+from isal import igzip_threaded  # Intel's inflate, ahead of the parser in a thread of its own
+from isal.igzip_lib import IsalError
+from pyarrow import csv
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.data.image_decoding import UnreadableImageError, decode, plain_jpeg
 from abo_vqa.data.image_files import ImageError
 from abo_vqa.data.listings import BrokenLines, Listing, parse_lines
-from abo_vqa.data.tar_index import FolderMembers, TarMembers
+from abo_vqa.data.members import FolderMembers, TarMembers
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
 
 LISTINGS_TAR, IMAGES_TAR = "abo-listings.tar", "abo-images-small.tar"
+IMAGE_PREFIX = "images/small/"
+"""The folder of the images, in the tar and in its extracted copy."""
+
 _SHARD = re.compile(r"listings/metadata/listings_\w+\.json(\.gz)?")
 _IMAGES_CSV = "images/metadata/images.csv"
-IMAGE_PREFIX = "images/small/"
-MAX_UNPACKED_SIZE = 1 << 29  # bytes a file may unpack to; ABO's largest has a tenth of that
-CHUNK_SIZE = 4 << 20  # bytes of JSON decoded at a time: memory stays flat, calls stay few
+_IMAGES_CSV_TYPES = {
+    "image_id": pa.string(),
+    "height": pa.int64(),
+    "width": pa.int64(),
+    "path": pa.string(),
+}
+_MAX_UNPACKED_SIZE = 1 << 29  # bytes of one file; ABO's largest has a tenth of that
+_CHUNK_SIZE = 4 << 20  # bytes of JSON decoded at a time: little memory, and few calls
 
 _T = TypeVar("_T")
 
 
 class Archive:
-    """The listings and pictures in a folder. Use as a context manager; reads are thread-safe."""
+    """The listings and images in a folder; a context manager. Reads are thread-safe.
+
+    Attributes:
+        raw: the folder.
+    """
 
     def __init__(
         self, raw: Path, listings: TarMembers | FolderMembers, images: TarMembers | FolderMembers
@@ -57,19 +74,21 @@ class Archive:
         self.close()
 
     def __reduce__(self) -> tuple[Callable[[Path], Archive], tuple[Path]]:
-        return open_archive, (self.raw,)  # worker processes open their own
+        return open_archive, (self.raw,)  # each worker process opens its own
 
     def close(self) -> None:
+        """Close both archives."""
         self._listings.close()
         self._images.close()
 
     def listings(self, broken: BrokenLines | None = None) -> Iterator[Listing]:
-        """All listings, shard by shard in the order of their names.
+        """Iterate over all listings, shard by shard in the order of their names.
 
         Args:
-            broken: takes note of lines that can't be parsed.
+            broken: counts the lines that can't be parsed.
+
         Raises:
-            UserError: a shard's gzip is damaged or cut off; there is no shard, or no listing.
+            UserError: a shard's gzip is damaged or cut off, or there is no shard or no listing.
         """
         broken = broken if broken is not None else BrokenLines()
         shards = sorted(filter(_SHARD.fullmatch, self._listings.names()))
@@ -80,7 +99,7 @@ class Archive:
             )
         found = False
         for shard in shards:
-            for listing in self._shard(shard, broken):
+            for listing in self._read_shard(shard, broken):
                 found = True
                 yield listing
         if not found:
@@ -89,10 +108,10 @@ class Archive:
                 f"listing in them ({broken.count:,} broken lines)."
             )
 
-    def _shard(self, shard: str, broken: BrokenLines) -> Iterator[Listing]:
-        """Listings of one shard; only a chunk of its text is in memory at a time."""
+    def _read_shard(self, shard: str, broken: BrokenLines) -> Iterator[Listing]:
+        """Listings of one shard; only one chunk of its text is in memory at a time."""
         decoder = msgspec.json.Decoder(Listing)
-        before, rest = 0, b""  # lines handed out already; the start of an unfinished line
+        before, rest = 0, b""  # lines already parsed; the start of an unfinished line
         for chunk in iter_decompressed(
             self._listings.read(shard) or b"", shard, self._listings.path
         ):
@@ -103,22 +122,19 @@ class Archive:
             text, rest = rest + chunk[:cut], chunk[cut:]
             try:
                 yield from decoder.decode_lines(text)
-            except (ValueError, RecursionError):  # some line is odd: take the chunk line by line
+            except (ValueError, RecursionError):  # a line is unusual: take the chunk line by line
                 yield from parse_lines(text, shard, before, broken)
             before += text.count(b"\n")
         yield from parse_lines(rest, shard, before, broken)
 
-    def images(self) -> pd.DataFrame:
-        """The table of pictures: image_id, height, width, path, in the archive's order.
+    def image_table(self) -> pd.DataFrame:
+        """Read images.csv: image_id, height, width and path (below images/small), in its order.
 
-        `path` is relative to images/small. Rows aren't checked against the pictures.
+        Rows aren't checked against the images.
 
         Raises:
             UserError: there is no table, it is damaged, or a column is missing.
         """
-        import pyarrow as pa
-        from pyarrow import csv
-
         for name in (_IMAGES_CSV + ".gz", _IMAGES_CSV):
             data = self._images.read(name)
             if data is not None:
@@ -129,40 +145,46 @@ class Archive:
                 "Is it the images archive of Amazon Berkeley Objects?"
             )
         text = b"".join(iter_decompressed(data, name, self._images.path))
-        types = {"image_id": pa.string(), "height": pa.int64(), "width": pa.int64()}
-        types["path"] = pa.string()
+        options = csv.ConvertOptions(column_types=_IMAGES_CSV_TYPES)
         try:
-            table = csv.read_csv(
-                pa.BufferReader(text), convert_options=csv.ConvertOptions(column_types=types)
-            )
+            table = csv.read_csv(pa.BufferReader(text), convert_options=options)
         except pa.ArrowInvalid as error:
             raise UserError(
                 f"{name} in {self._images.path} isn't a proper table: {error}"
             ) from error
-        missing = [column for column in types if column not in table.column_names]
+        missing = [column for column in _IMAGES_CSV_TYPES if column not in table.column_names]
         if missing:
             raise UserError(
                 f"{name} in {self._images.path} lacks the column(s) {', '.join(missing)}; "
                 f"it has {', '.join(table.column_names)}."
             )
-        frame: pd.DataFrame = table.select(list(types)).to_pandas()
+        frame: pd.DataFrame = table.select(list(_IMAGES_CSV_TYPES)).to_pandas()
         return frame
 
-    def pictures(self) -> list[str]:
-        """Paths of all pictures, as `read` takes them, sorted."""
+    def image_paths(self) -> list[str]:
+        """Return the paths of all images, as `read` takes them, sorted."""
         names = self._images.names()
         return [name.removeprefix(IMAGE_PREFIX) for name in names if name.startswith(IMAGE_PREFIX)]
 
     def sizes(self, paths: Iterable[str]) -> list[int | None]:
-        """Bytes of each picture, None for what isn't there: other pictures under the same names
-        hardly have the same sizes, and a copy of an archive keeps them."""
+        """Return each image's size in bytes, None for those that aren't there.
+
+        Sizes identify images cheaply: a copy of an archive keeps them, and other images under the
+        same names hardly have the same ones.
+
+        Args:
+            paths: of the images.
+        """
         return [self._images.size(IMAGE_PREFIX + path) for path in paths]
 
     def read(self, path: str) -> bytes:
-        """A picture's bytes, e.g. of "14/14fe8812.jpg".
+        """Return an image's bytes.
+
+        Args:
+            path: the image, e.g. "14/14fe8812.jpg".
 
         Raises:
-            ImageError: there is no such picture.
+            ImageError: there is no such image.
         """
         data = self._images.read(IMAGE_PREFIX + path)
         if data is None:
@@ -170,37 +192,41 @@ class Archive:
         return data
 
     def image(self, path: str) -> Image.Image:
-        """A picture, decoded completely, as RGB; see `abo_vqa.data.image_decoding.decode`.
+        """Decode an image completely, as RGB; see `image_decoding.decode`.
+
+        Args:
+            path: the image.
 
         Raises:
-            ImageError: missing, empty, not a JPEG, of absurd dimensions, or damaged.
+            ImageError: it is missing, empty, not a JPEG, of absurd dimensions, or damaged.
         """
-        from abo_vqa.data.image_decoding import decode
-
-        return self._as(path, partial(decode, by_name=True))
+        return self._convert(path, partial(decode, by_name=True))
 
     def jpeg(self, path: str, side: int | None = None) -> bytes:
-        """A picture as JPEG bytes that look the same everywhere, at most `side` pixels a side.
+        """Return an image as a JPEG that looks the same in every program.
+
+        Args:
+            path: the image.
+            side: maximum pixels per side; None for the image's own size.
 
         Raises:
             ImageError: see `image`.
         """
-        from abo_vqa.data.image_decoding import plain_jpeg
+        return self._convert(path, partial(plain_jpeg, by_name=True, side=side))
 
-        return self._as(path, partial(plain_jpeg, by_name=True, side=side))
-
-    def _as(self, path: str, make: Callable[[bytes, str], _T]) -> _T:
-        """What `make` makes of a picture's bytes and path."""
-        from abo_vqa.data.image_decoding import UnreadableImageError
-
+    def _convert(self, path: str, convert: Callable[[bytes, str], _T]) -> _T:
+        """Apply a function to an image's bytes and path."""
         try:
-            return make(self.read(path), path)
+            return convert(self.read(path), path)
         except UnreadableImageError as error:
             raise ImageError(path, str(error)) from error
 
 
 def open_archive(raw: str | Path) -> Archive:
     """Open the two archives in a folder, or the folder they were extracted to.
+
+    Args:
+        raw: the folder.
 
     Raises:
         UserError: the folder or one of its two parts is missing, or an archive is damaged.
@@ -234,7 +260,12 @@ def _open_part(raw: Path, tar: str, folder: str) -> TarMembers | FolderMembers:
 
 
 def iter_decompressed(data: bytes, name: str, where: Path) -> Iterator[bytes]:
-    """Chunks of a file's text; `data` is gzipped if the name ends in .gz.
+    """Yield a file's content in chunks, decompressed if its name ends in .gz.
+
+    Args:
+        data: the file's bytes.
+        name: the file's name.
+        where: the archive, for messages.
 
     Raises:
         UserError: the gzip stream is damaged, cut off, or followed by something else.
@@ -242,18 +273,15 @@ def iter_decompressed(data: bytes, name: str, where: Path) -> Iterator[bytes]:
     if not name.endswith(".gz"):
         yield data
         return
-    from isal import igzip_threaded  # Intel's inflate, ahead of the parser in a thread of its own
-    from isal.igzip_lib import IsalError
-
     try:
         if not data:
             raise EOFError("the file is empty")
         size = 0
         with igzip_threaded.open(io.BytesIO(data), "rb") as stream:
-            while chunk := stream.read(CHUNK_SIZE):
+            while chunk := stream.read(_CHUNK_SIZE):
                 size += len(chunk)
-                if size > MAX_UNPACKED_SIZE:
-                    raise OverflowError(f"it unpacks to more than {MAX_UNPACKED_SIZE:,} bytes")
+                if size > _MAX_UNPACKED_SIZE:
+                    raise OverflowError(f"it unpacks to more than {_MAX_UNPACKED_SIZE:,} bytes")
                 yield chunk
     except (EOFError, OverflowError, gzip.BadGzipFile, IsalError) as error:  # type: ignore[misc]
         # (isal's stub declares the error an instance)
@@ -264,9 +292,9 @@ def iter_decompressed(data: bytes, name: str, where: Path) -> Iterator[bytes]:
 
 
 def _not_gzip(data: bytes) -> str:
-    """What isn't gzip about some bytes, or "" if they are, but cut off or damaged.
+    """Say what isn't gzip in a file that can't be decompressed; "" if it is cut off or damaged.
 
-    The reader takes whatever follows the last stream for the beginning of another one, cut off.
+    The reader takes whatever follows the last stream for the beginning of another, cut-off one.
     """
     magic, rest = b"\x1f\x8b", data
     if data and not data.startswith(magic):
@@ -276,7 +304,7 @@ def _not_gzip(data: bytes) -> str:
         left = rest
         try:
             while left and not stream.eof:
-                stream.decompress(left, CHUNK_SIZE)
+                stream.decompress(left, _CHUNK_SIZE)
                 left = stream.unconsumed_tail
         except zlib.error:
             break

@@ -1,15 +1,15 @@
-"""What train and test have in common: images, products, identical and look-alike pictures, answers.
+"""What train and test share: images, products, identical and near-duplicate images, answers.
 
     abo-vqa audit --train train.csv --test test.csv
 
-works on any two tables with image_path, question and answer; what other columns there are (item_id,
-image_sha1, phash, product_type) decides what else can be checked.
+works on any two tables with image_path, question and answer; the other columns (item_id,
+image_sha1, phash, product_type) decide what else can be checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,36 +19,50 @@ from abo_vqa.data.groups import GROUP_COLUMNS, group_rows, has_columns
 from abo_vqa.data.hashes import close_pairs, hash_bits, hash_graph
 from abo_vqa.data.image_paths import unify_image_paths
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 VQA_COLUMNS = ("image_path", "question", "answer")
+"""The columns that every VQA table has."""
+
+PHASH_DISTANCE = 4
+"""The default maximum number of different bits, of 64, between near-duplicates."""
+
 _EQUAL = {"images": "image_path", "products": "item_id", "identical_pictures": "image_sha1"}
-# A picture whose value is empty can't be compared: it isn't known to be unlike the others.
+# An image whose value is empty can't be compared; it isn't known to be unlike the others.
 _UNKNOWN = {name: column for name, column in _EQUAL.items() if name != "images"}
 _UNKNOWN["near_duplicate_groups"] = "phash"
-# Which findings make a split by this kind of group wrong.
+# What a split by this kind of group must not share.
 _FORBIDDEN = {
     "image": ("images",),
     "product": ("images", "products"),
     "near-duplicate": ("images", "products", "identical_pictures", "near_duplicate_groups"),
 }
-PHASH_DISTANCE = 4
 
 
 def audit_split(
     train: pd.DataFrame, test: pd.DataFrame, kind: str, distance: int
 ) -> dict[str, Any]:
-    """Measure what two sides of a split share.
+    """Measure what the two sides of a split share.
+
+    A check whose column is missing is left out.
 
     Args:
-        train, test: VQA tables. kind: the group the split is made by (see `groups.GROUP_COLUMNS`).
-        distance: bits of 64 up to which two pictures count as look-alikes.
+        train: a VQA table.
+        test: another.
+        kind: the kind of group that the split is made by (see `groups.group_rows`).
+        distance: how many of 64 bits near-duplicates may differ in.
+
     Returns:
-        rows, images: by side; groups: how many of that kind, the largest's images and rows;
-        shared: distinct values on both sides, `near_duplicate_groups` with the same clusters as
-        `groups.leader_clusters`; near_duplicates: test images with any look-alike in train, cluster or
-        not; overlap: shares of test rows whose question, or question and answer, is in train;
-        unchecked: pictures without a value, for which a check could not be made;
-        types: the largest difference in a product type's share. A check whose column is missing is
-        left out.
+        rows, images: their numbers on each side;
+        groups: how many there are, and the images and rows of the largest;
+        shared: how many values are on both sides; near_duplicate_groups are the clusters of
+        `groups.leader_clusters`;
+        unchecked: how many images lack the value for a check;
+        near_duplicates: test images with a near-duplicate in train, in the same cluster or not;
+        overlap: see `text_overlap`;
+        types: the largest difference between the shares of a product type.
+
     Raises:
         UserError: a side has no rows, or a perceptual hash isn't 16 hex digits.
     """
@@ -58,40 +72,39 @@ def audit_split(
     names = unify_image_paths(train["image_path"], test["image_path"])
     train, test = (t.assign(image_path=n) for t, n in zip((train, test), names, strict=True))
     both = pd.concat([train, test], ignore_index=True)
-    hashed = "phash" in train and "phash" in test
-    graph = hash_graph(both["phash"], distance) if hashed else None
-    in_test = np.arange(len(both)) >= len(train)
-    found: dict[str, Any] = {
+    common = set(train) & set(test)
+    graph = hash_graph(both["phash"], distance) if "phash" in common else None
+    report: dict[str, Any] = {
         "rows": {"train": len(train), "test": len(test)},
         "images": {"train": train["image_path"].nunique(), "test": test["image_path"].nunique()},
         "groups": _group_sizes(both, group_rows(both, kind, distance, graph)),
         "shared": {
             name: len((set(train[column]) & set(test[column])) - {""})
             for name, column in _EQUAL.items()
-            if column in train and column in test
+            if column in common
+        },
+        "unchecked": {
+            name: len(set(both["image_path"]) - set(both["image_path"][both[column] != ""]))
+            for name, column in _UNKNOWN.items()
+            if column in common
         },
     }
-    found["unchecked"] = {
-        name: len(set(both["image_path"]) - set(both["image_path"][both[column] != ""]))
-        for name, column in _UNKNOWN.items()
-        if column in train and column in test
-    }
-    if hashed:
-        groups = pd.Series(in_test).groupby(group_rows(both, "near-duplicate", distance, graph))
-        found["shared"]["near_duplicate_groups"] = int((groups.nunique() > 1).sum())
-        alike = count_near_duplicates(train, test, distance)
-        share = alike / max(1, found["images"]["test"])
-        found["near_duplicates"] = {"test_images": alike, "share": round(share, 6)}
-    found["overlap"] = text_overlap(train, test)
-    if "product_type" in train and "product_type" in test:
+    if graph is not None:
+        groups = group_rows(both, "near-duplicate", distance, graph)
+        sides = pd.Series(np.arange(len(both)) >= len(train)).groupby(groups).nunique()
+        report["shared"]["near_duplicate_groups"] = int((sides > 1).sum())
+        count = count_near_duplicates(train, test, distance)
+        share = round(count / max(1, report["images"]["test"]), 6)
+        report["near_duplicates"] = {"test_images": count, "share": share}
+    report["overlap"] = text_overlap(train, test)
+    if "product_type" in common:
         left, right = (t["product_type"].value_counts(normalize=True) for t in (train, test))
-        found["types"] = {
-            "largest_difference": round(float(left.sub(right, fill_value=0).abs().max()), 6)
-        }
-    return found
+        difference = round(float(left.sub(right, fill_value=0).abs().max()), 6)
+        report["types"] = {"largest_difference": difference}
+    return report
 
 
-def _group_sizes(table: pd.DataFrame, groups: np.ndarray[Any, Any]) -> dict[str, Any]:
+def _group_sizes(table: pd.DataFrame, groups: NDArray[np.int64]) -> dict[str, int]:
     """How many groups there are, and how large the largest is, in images and in rows."""
     by_group = table.groupby(groups)["image_path"]
     return {
@@ -103,114 +116,156 @@ def _group_sizes(table: pd.DataFrame, groups: np.ndarray[Any, Any]) -> dict[str,
 
 
 def count_near_duplicates(train: pd.DataFrame, test: pd.DataFrame, distance: int) -> int:
-    """Test images with a picture in train within the distance."""
-    pictures = test.loc[test["phash"] != "", ["image_path", "phash"]].drop_duplicates()
+    """Count the test images that have a near-duplicate in train.
+
+    Args:
+        train: with the column phash.
+        test: with the columns image_path and phash.
+        distance: how many of 64 bits may differ.
+    """
+    images = test.loc[test["phash"] != "", ["image_path", "phash"]].drop_duplicates()
     known = sorted(set(train["phash"]) - {""})
-    hits = [
-        i for i, _ in close_pairs(hash_bits(list(pictures["phash"])), hash_bits(known), distance)
-    ]
-    places = np.unique(np.concatenate(hits)) if hits else np.empty(0, dtype=int)
-    return int(pictures["image_path"].iloc[places].nunique())
+    hits = [i for i, _ in close_pairs(hash_bits(list(images["phash"])), hash_bits(known), distance)]
+    indices = np.unique(np.concatenate(hits)) if hits else np.empty(0, dtype=int)
+    return int(images["image_path"].iloc[indices].nunique())
 
 
 def text_overlap(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
-    """Shares of test rows whose question, or question and answer, occurs in train (any case).
+    """Measure which texts of test occur in train, in any case; blank questions don't count.
 
-    Rows without a question have none that could.
+    Args:
+        train: a VQA table.
+        test: another.
+
+    Returns:
+        shares of test rows: `questions`, whose question is in train; `pairs`, whose question and
+        answer are.
     """
     train, test = (t[t["question"].str.strip() != ""] for t in (train, test))
-    seen: dict[str, float] = {}
+    shares: dict[str, float] = {}
     for name, columns in (("questions", ["question"]), ("pairs", ["question", "answer"])):
         left, right = (
             pd.MultiIndex.from_arrays([t[c].str.strip().str.lower() for c in columns])
             for t in (train, test)
         )
-        seen[name] = round(float(right.isin(left).mean()), 6) if len(test) else 0.0
-    return seen
+        shares[name] = round(float(right.isin(left).mean()), 6) if len(test) else 0.0
+    return shares
 
 
-def find_leaks(found: Mapping[str, Any], kind: str) -> dict[str, int]:
-    """The findings that a split by this kind of group must not have, with their counts."""
-    shared = found["shared"]
+def find_leaks(report: Mapping[str, Any], kind: str) -> dict[str, int]:
+    """Return what the sides share and must not, with counts.
+
+    Args:
+        report: of `audit_split`.
+        kind: the kind of group that the split is made by.
+    """
+    shared = report["shared"]
     return {name: shared[name] for name in _FORBIDDEN[kind] if shared.get(name)}
 
 
 def strictest_group(columns: pd.Index) -> str:
-    """The strictest kind of group that a table's columns allow."""
+    """Return the strictest kind of group that a table's columns allow.
+
+    Args:
+        columns: the table's.
+    """
     return [kind for kind in GROUP_COLUMNS if has_columns(kind, columns)][-1]
 
 
-def describe_audit(found: Mapping[str, Any], kind: str) -> str:
-    """The audit for the terminal."""
-    rows, images, groups = found["rows"], found["images"], found["groups"]
+def describe_audit(report: Mapping[str, Any], kind: str) -> str:
+    """Format an audit for the terminal.
+
+    Args:
+        report: of `audit_split`.
+        kind: the kind of group that the split is made by.
+    """
+    rows, images, groups = report["rows"], report["images"], report["groups"]
     lines = [
         f"train {rows['train']:,} rows of {images['train']:,} images, "
         f"test {rows['test']:,} rows of {images['test']:,} images; {groups['count']:,} groups by "
-        f"{kind}, the largest with {_counted(groups['largest_images'], 'image')}"
+        f"{kind}, the largest with {_plural(groups['largest_images'], 'image')}"
     ]
     for name in _FORBIDDEN["near-duplicate"]:
-        count = found["shared"].get(name)
+        count = report["shared"].get(name)
         text = "not checked: the column isn't there" if count is None else f"{count:,}"
-        lines.append(f"  shared {name.replace('_', ' '):24}{text}{_not_checked(found, name)}")
-    if "near_duplicates" in found:
-        lines += _look_alikes_left(found, kind)
-    seen = found["overlap"]
+        lines.append(f"  shared {name.replace('_', ' '):24}{text}{_unchecked_note(report, name)}")
+    if "near_duplicates" in report:
+        lines += _near_duplicate_lines(report, kind)
+    overlap = report["overlap"]
     lines.append(
-        f"  {seen['questions']:.1%} of the test rows ask a question that train asks too; "
-        f"for {seen['pairs']:.1%} the answer is the same as well"
+        f"  {overlap['questions']:.1%} of the test rows ask a question that train asks too; "
+        f"for {overlap['pairs']:.1%} the answer is the same as well"
     )
     return "\n".join(lines)
 
 
-def _counted(n: int, noun: str) -> str:
-    """ "1 picture", "1,200 pictures"."""
+def _plural(n: int, noun: str) -> str:
+    """A count with its noun: "1 picture", "1,200 pictures"."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def _not_checked(found: Mapping[str, Any], name: str) -> str:
-    """For how many pictures a check could not be made, "" if it was for all."""
-    unknown = found["unchecked"].get(name, 0)
-    return f" (not checked for {_counted(unknown, 'picture')})" if unknown else ""
+def _unchecked_note(report: Mapping[str, Any], name: str) -> str:
+    """For how many images a check could not be made; "" if it was made for all."""
+    unknown = report["unchecked"].get(name, 0)
+    return f" (not checked for {_plural(unknown, 'picture')})" if unknown else ""
 
 
-def _look_alikes_left(found: Mapping[str, Any], kind: str) -> list[str]:
-    """Lines about test images with a look-alike in train, and about those nobody can tell of."""
-    alike, name = found["near_duplicates"], "near_duplicate_groups"
-    unknown = found["unchecked"].get(name, 0)
-    count = f"{alike['test_images']:,}{_not_checked(found, name)}"
+def _near_duplicate_lines(report: Mapping[str, Any], kind: str) -> list[str]:
+    """Lines about test images that have near-duplicates in train, and about unknown ones."""
+    found, name = report["near_duplicates"], "near_duplicate_groups"
+    unknown = report["unchecked"].get(name, 0)
+    count = f"{found['test_images']:,}{_unchecked_note(report, name)}"
     lines = [f"  test images that look like one in train: {count}"]
-    if alike["test_images"]:
+    if found["test_images"]:
         why = "groups by near-duplicate keep nearly all such pictures on one side"
-        if kind == "near-duplicate" and not found["shared"][name]:
-            why = "groups that touch were parted, together they are too large for the test set"
-        lines.append(f"  warning: that is {alike['share']:.1%} of the test images; {why}")
+        if kind == "near-duplicate" and not report["shared"][name]:
+            why = "groups that touch were separated: together they are too large for the test set"
+        lines.append(f"  warning: that is {found['share']:.1%} of the test images; {why}")
     if unknown:
         lines.append(
             f"  warning: {unknown:,} pictures have no perceptual hash and count as unlike all "
-            "others; --images DIR hashes pictures at hand"
+            "others; --images DIR hashes those that you have"
         )
     return lines
 
 
-def share_warnings(found: Mapping[str, Any], kind: str, test_size: float) -> list[str]:
-    """A line, where the test set's share is a point, and a picture, from what was asked for."""
+def share_warnings(report: Mapping[str, Any], kind: str, test_size: float) -> list[str]:
+    """Warn where the test set's share isn't what was asked for.
+
+    A percentage point, or a single image, is tolerated.
+
+    Args:
+        report: of `audit_split`.
+        kind: the kind of group that the split is made by.
+        test_size: the share that was asked for.
+
+    Returns:
+        one line, or none.
+    """
     unit = "images" if kind == "image" else "rows"
-    sizes = found[unit]
-    given = sizes["test"] / (sizes["train"] + sizes["test"])
-    if abs(given - test_size) <= max(0.01, 1 / sum(found["images"].values())):
+    sizes = report[unit]
+    total = sizes["train"] + sizes["test"]
+    actual = sizes["test"] / total
+    if abs(actual - test_size) <= max(0.01, 1 / sum(report["images"].values())):
         return []
-    largest = found["groups"][f"largest_{unit}"] / (sizes["train"] + sizes["test"])
+    largest = report["groups"][f"largest_{unit}"] / total
     return [
-        f"  warning: {test_size:.1%} of the {unit} were asked for test, {given:.1%} given: groups "
+        f"  warning: {test_size:.1%} of the {unit} were asked for test, {actual:.1%} given: groups "
         f"by {kind} stay whole, and the largest holds {largest:.1%}"
     ]
 
 
-def refuse_leaks(found: Mapping[str, Any], kind: str, distance: int = PHASH_DISTANCE) -> None:
-    """Raise UserError if a group of this kind, at this distance, straddles the split."""
-    bad = find_leaks(found, kind)
-    if bad:
-        what = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in bad.items())
+def refuse_leaks(report: Mapping[str, Any], kind: str, distance: int = PHASH_DISTANCE) -> None:
+    """Raise UserError if the sides share a group.
+
+    Args:
+        report: of `audit_split`.
+        kind: the kind of group that the split is made by.
+        distance: how many of 64 bits near-duplicates may differ in.
+    """
+    leaks = find_leaks(report, kind)
+    if leaks:
+        what = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in leaks.items())
         usual = kind != "near-duplicate" or distance == PHASH_DISTANCE
         options = f"--group {kind}" + ("" if usual else f" --distance {distance}")
         raise UserError(

@@ -1,4 +1,4 @@
-"""People's names for the columns that a command needs: found, or named with `--columns`."""
+"""The columns a command needs, found in users' tables under their usual names or `--columns`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-# The usual names, the likeliest first: where a table has a path and an id, the path is the picture.
 COLUMN_ALIASES = {
     "image_path": (
         "image_path", "full_image_path", "img_path", "path", "image", "image_name", "file_name",
@@ -34,62 +33,72 @@ COLUMN_ALIASES = {
     "confidence": ("confidence",),
     "error": ("error",),
 }  # fmt: skip
-# Several names of these may stand side by side: they name one picture in different ways.
+"""A role → the usual names of its column, the likeliest first: a path is preferred to an id."""
+
+# Several columns may fit these roles: they name the same image in different ways.
 _ORDERED = ("image_path",)
-_SHOWN = 3  # lines named in a message
-_FEWEST = 3  # rows from which 1, 2, 3 … is no coincidence
-_UNUSED = "{} (unused)"  # a column whose name another one has been given
+_MAX_LINES = 5  # lines named in a message
+_MIN_RUNNING = 3  # rows from which 1, 2, 3 … is no coincidence
+_UNUSED = "{} (unused)"  # the new name of a column whose name is given to another
 
 
 @dataclass(frozen=True)
 class Columns:
-    """A table whose columns go by their usual names.
+    """A table whose columns are named by their roles.
 
     Attributes:
-        path: the file. frame: the columns that were found are renamed, the others are as they were.
-        taken: the usual name → the name in the file.
+        path: the file.
+        frame: the table; columns without a role keep their names.
+        source_names: a role → the column's name in the file.
         lines: [n] the line of the file each row starts on.
         separator: what separates the file's fields.
     """
 
     path: Path
     frame: pd.DataFrame
-    taken: Mapping[str, str]
+    source_names: Mapping[str, str]
     lines: NDArray[np.int64]
     separator: str = ","
 
     @property
     def renames(self) -> bool:
-        """Whether a column has another name in the file."""
-        return any(role != name for role, name in self.taken.items())
+        """Whether a column's name in the file isn't its role."""
+        return any(role != name for role, name in self.source_names.items())
 
     @property
     def names(self) -> dict[str, str]:
-        """The frame's name of a column → the file's, where they differ."""
-        back = {role: name for role, name in self.taken.items() if role != name}
-        return back | {_UNUSED.format(role): role for role in self.taken}
+        """A column's name in the frame → in the file, where they differ."""
+        back = {role: name for role, name in self.source_names.items() if role != name}
+        return back | {_UNUSED.format(role): role for role in self.source_names}
 
-    def blanks(self) -> list[str]:
-        """Warnings about rows without a question or an answer, with their lines."""
-        said = []
+    def blank_warnings(self) -> list[str]:
+        """Warn of rows without a question or an answer, with their lines."""
+        warnings = []
         for role in ("question", "answer"):
-            blank = self.frame[role].str.strip() == "" if role in self.taken else None
+            blank = self.frame[role].str.strip() == "" if role in self.source_names else None
             if blank is not None and blank.any():
-                lines = ", ".join(map(str, self.lines[blank][:_SHOWN]))
-                more = ", …" if blank.sum() > _SHOWN else ""
-                said.append(
+                warnings.append(
                     f"warning: {int(blank.sum()):,} row(s) of {self.path} have no {role} "
-                    f"(line {lines}{more}): they stay, and no prediction can be right there"
+                    f"({format_lines(self.lines[blank])}): they stay, and no prediction can be "
+                    "right there"
                 )
-        return said
+        return warnings
 
     def describe(self) -> str:
-        """What was taken for what, for the terminal."""
+        """Say which columns were recognised, in a line for the terminal."""
         found = [
-            role if role == name else f"{role} ← {name!r}" for role, name in self.taken.items()
+            role if role == name else f"{role} ← {name!r}"
+            for role, name in self.source_names.items()
         ]
         by = "" if self.separator == "," else f" (separated by {SEPARATORS[self.separator]}s)"
         return f"{self.path}: columns {', '.join(found)}{by}"
+
+
+def format_lines(lines: NDArray[np.int64]) -> str:
+    """Name lines of a file: "line 3", or "lines 3, 4, 9, 11, 12 and 7 more"."""
+    named = ", ".join(str(line) for line in lines[:_MAX_LINES])
+    more = f" and {len(lines) - _MAX_LINES:,} more" if len(lines) > _MAX_LINES else ""
+    return f"line{'s' if len(lines) > 1 else ''} {named}{more}"
 
 
 def read_columns(
@@ -98,15 +107,18 @@ def read_columns(
     optional: Sequence[str] = (),
     chosen: Mapping[str, str] | None = None,
 ) -> Columns:
-    """Read a CSV and find the columns in any case, with stray blanks, under any usual name.
+    """Read a CSV and find its columns by their usual names, in any case and with stray blanks.
 
     Args:
-        required, optional: keys of `COLUMN_ALIASES`.
-        chosen: usual name → the file's name for it, or "" for a column that isn't to be used
+        path: the file.
+        required: roles (keys of `COLUMN_ALIASES`) that the table must have.
+        optional: roles that it may have.
+        chosen: a role → the column's name in the file, or "" for a column that isn't to be used
             (`--columns`).
+
     Raises:
-        UserError: the file isn't a proper CSV, a required column is missing, or several could be
-            meant and differ.
+        UserError: the file isn't a proper CSV, a required column is missing, or several columns
+            fit a role and differ.
     """
     path, chosen, parsed = Path(path), chosen or {}, read_csv(path)
     roles = [*required, *optional]
@@ -115,31 +127,34 @@ def read_columns(
             f"--columns {strange[0]}=…: not a column this command reads. "
             f"It reads {', '.join(roles)}."
         )
-    taken: dict[str, str] = {}
+    source_names: dict[str, str] = {}
     missing = []
     for role in roles:
-        name = _named(path, parsed, role, chosen[role]) if role in chosen else _find_column(
-            path, parsed, role, set(taken.values())
-        )  # fmt: skip
+        if role in chosen:
+            name = _chosen_column(path, parsed, role, chosen[role])
+        else:
+            name = _find_column(path, parsed, role, set(source_names.values()))
         if name:
-            taken[role] = name
+            source_names[role] = name
         elif role in required:
             missing.append(role)
     if missing:
-        raise UserError(_lacking(path, parsed, missing))
-    return Columns(path, _rename(parsed.frame, taken), taken, parsed.lines, parsed.separator)
+        raise UserError(_missing_message(path, parsed, missing))
+    return Columns(
+        path, _rename(parsed.frame, source_names), source_names, parsed.lines, parsed.separator
+    )
 
 
 def canonical_name(name: str) -> str:
-    """A header cell without case, blanks and the marks that stand for blanks."""
+    """Return a header cell in lower case, with one underscore for any blanks and dashes."""
     return "_".join(name.strip().strip("\"'").lower().replace("-", " ").replace("_", " ").split())
 
 
-def _named(path: Path, parsed: Parsed, role: str, name: str) -> str:
-    """The column that the user named, "" if none is wanted.
+def _chosen_column(path: Path, parsed: Parsed, role: str, name: str) -> str:
+    """The column that the user chose for a role; "" for none.
 
     Raises:
-        UserError: there is none, or there are several.
+        UserError: there is no such column, or there are several.
     """
     if not name:
         return ""
@@ -155,23 +170,23 @@ def _named(path: Path, parsed: Parsed, role: str, name: str) -> str:
 
 
 def _find_column(path: Path, parsed: Parsed, role: str, used: set[str]) -> str:
-    """The column under one of its usual names, "" if there is none.
+    """The column that has one of a role's usual names; "" if there is none.
 
     Raises:
-        UserError: several could be meant, and they don't hold the same.
+        UserError: several columns fit, and they differ.
     """
     frame = parsed.frame
     # The second of two columns called "answer" is "answer.1" here.
-    second = {f"{name}.{i}": name for name in parsed.doubled for i in range(1, frame.shape[1])}
+    original = {f"{name}.{i}": name for name in parsed.doubled for i in range(1, frame.shape[1])}
     by_name: dict[str, list[str]] = {}
     for column in map(str, frame):
-        by_name.setdefault(canonical_name(second.get(column, column)), []).append(column)
+        by_name.setdefault(canonical_name(original.get(column, column)), []).append(column)
     usual = [name for name in COLUMN_ALIASES[role] if name in by_name]
     if role in _ORDERED:
-        usual = [n for n in usual if not any(_running(frame[c]) for c in by_name[n])][:1]
+        usual = [n for n in usual if not any(_is_running_number(frame[c]) for c in by_name[n])][:1]
     fits = [column for name in usual for column in by_name[name] if column not in used]
     if any(not frame[column].equals(frame[fits[0]]) for column in fits[1:]):
-        called = [second.get(column, column) for column in fits]
+        called = [original.get(column, column) for column in fits]
         names = ", ".join(map(repr, called))
         remedy = f"Say which with --columns {role}=NAME" if len(set(called)) > 1 else "Rename one"
         raise UserError(
@@ -181,22 +196,22 @@ def _find_column(path: Path, parsed: Parsed, role: str, used: set[str]) -> str:
     return fits[0] if fits else ""
 
 
-def _running(column: pd.Series) -> bool:
-    """Whether a column numbers the rows: as pictures' names, each row would be another picture."""
-    if len(column) < _FEWEST or not column.str.fullmatch(r"\s*[0-9]{1,15}\s*").all():
+def _is_running_number(column: pd.Series) -> bool:
+    """Whether a column only numbers the rows; as paths, each would name an image of its own."""
+    if len(column) < _MIN_RUNNING or not column.str.fullmatch(r"\s*[0-9]{1,15}\s*").all():
         return False
     numbers = column.astype("int64")
     return bool(numbers.is_unique and numbers.max() - numbers.min() == len(numbers) - 1)
 
 
-def _lacking(path: Path, parsed: Parsed, missing: Sequence[str]) -> str:
+def _missing_message(path: Path, parsed: Parsed, missing: Sequence[str]) -> str:
     """The message about required columns that aren't there."""
     wanted = "; ".join(f"{role} or {', '.join(COLUMN_ALIASES[role][1:])}" for role in missing)
     example = ",".join(f"{role}=NAME" for role in missing)
-    numbers = [
-        repr(str(name)) for name in parsed.frame
-        if set(missing) & set(_ORDERED) and canonical_name(str(name)) in COLUMN_ALIASES["image_path"]
-    ]  # fmt: skip
+    numbers: list[str] = []
+    if set(missing) & set(_ORDERED):  # else such a column would have been taken
+        aliases = COLUMN_ALIASES["image_path"]
+        numbers = [repr(name) for name in map(str, parsed.frame) if canonical_name(name) in aliases]
     only = f" {', '.join(numbers)} only numbers the rows." if numbers else ""
     return (
         f"{path} lacks the column {wanted}. {_listed(parsed)}{only} "
@@ -205,7 +220,7 @@ def _lacking(path: Path, parsed: Parsed, missing: Sequence[str]) -> str:
 
 
 def _listed(parsed: Parsed) -> str:
-    """What a table has, each name so that stray blanks show."""
+    """The columns a table has, in quotes that show stray blanks."""
     by = SEPARATORS[parsed.separator]
     names = ", ".join(repr(name) for name in parsed.header)
     marks = ", ".join(f"{mark}s" for mark in SEPARATORS.values())
@@ -214,17 +229,17 @@ def _listed(parsed: Parsed) -> str:
     )
 
 
-def _rename(frame: pd.DataFrame, taken: Mapping[str, str]) -> pd.DataFrame:
-    """The table under the usual names; a column whose name is taken from it gets a longer one."""
-    names = {column: role for role, column in taken.items()}
+def _rename(frame: pd.DataFrame, source_names: Mapping[str, str]) -> pd.DataFrame:
+    """Name columns by their roles; a column whose name is given to another gets a longer one."""
+    names = {column: role for role, column in source_names.items()}
     in_the_way = {
-        role: _UNUSED.format(role) for role in taken if role in frame and role not in names
+        role: _UNUSED.format(role) for role in source_names if role in frame and role not in names
     }
     return frame.rename(columns=names | in_the_way)
 
 
 def add_columns_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--columns image_path=img,answer=gt`; `args.columns` is a dict."""
+    """Add `--columns image_path=img,answer=gt` to a parser; `args.columns` is a dict."""
     parser.add_argument(
         "--columns",
         type=parse_columns_option,
@@ -236,7 +251,10 @@ def add_columns_option(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_columns_option(text: str) -> dict[str, str]:
-    """Parse "image_path=img,answer=gt".
+    """Parse "image_path=img,answer=gt" into a dict.
+
+    Args:
+        text: the option's value.
 
     Raises:
         argparse.ArgumentTypeError: a part isn't NAME=COLUMN, or a name comes twice.

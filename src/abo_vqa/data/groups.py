@@ -1,12 +1,12 @@
 """Which rows of a VQA table belong together, so that a split can't put them on both sides.
 
-Groups are made by equality (of the image, the picture's bytes, the product) and, for near-duplicate
-pictures, by perceptual hashes within a distance. Near-duplicates are not chained: "A looks like B,
-B like C, …" leads, on white backgrounds, from a lamp to a chair. A cluster here is a centre and
-what lies within the distance of it, nothing further (Butina, J. Chem. Inf. Comput. Sci. 39, 1999).
+Rows are grouped by equal values (the image, the bytes of its file, the product), and images by
+near-duplicate perceptual hashes. Near-duplicates aren't linked transitively: on white backgrounds,
+"A is like B, B is like C, …" leads from a lamp to a chair. Instead a cluster is a centre and what
+lies within the distance of it (Butina, J. Chem. Inf. Comput. Sci. 39, 1999, 747-750).
 
-Which rows are together depends on the rows alone and not on their order, so that the audit of a
-split finds the groups that the split was made by.
+Groups depend on the rows alone and not on their order, so that the audit of a split finds the same
+groups as the split.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.hashes import HashGraph, csr_columns, hash_graph
@@ -24,18 +26,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
-# What each kind of group reads; rows with an empty value share nothing with others.
 GROUP_COLUMNS = {
     "image": ("image_path",),
     "product": ("image_path", "item_id"),
     "near-duplicate": ("image_path", "item_id", "image_sha1", "phash"),
 }
-# Without which it would be another kind. What else is missing, the audit says.
+"""A kind of group → the columns it is made from; an empty value groups a row with no other."""
+
 REQUIRED_COLUMNS = {
     "image": ("image_path",),
     "product": ("image_path", "item_id"),
     "near-duplicate": ("image_path", "phash"),
 }
+"""The columns without which it would be another kind; the audit reports other missing ones."""
 
 
 def group_rows(
@@ -44,13 +47,16 @@ def group_rows(
     """Number the groups of a VQA table.
 
     Args:
-        table: the columns REQUIRED[kind], and what it has of NEEDS[kind].
-        kind: "image": rows of one picture; "product": also rows of one product; "near-duplicate":
-            also identical pictures, and pictures whose perceptual hashes differ in at most
-            `distance` of 64 bits from those at the cluster's centre.
-        graph: of the table's hashes at this distance, where it has been made.
+        table: with the columns REQUIRED_COLUMNS[kind]; others of GROUP_COLUMNS[kind] are used.
+        kind: "image" groups the rows of one image; "product" also those of one product;
+            "near-duplicate" also those of identical images, and of images whose perceptual hashes
+            are close to that at a cluster's centre.
+        distance: how many of 64 bits may differ.
+        graph: of the table's hashes at this distance, if it exists already.
+
     Returns:
-        [n] group of each row, numbered by first appearance.
+        [n] the group of each row, numbered by first appearance.
+
     Raises:
         UserError: a column is missing, or a perceptual hash isn't 16 hex digits.
     """
@@ -64,7 +70,12 @@ def group_rows(
 
 
 def require_columns(table: pd.DataFrame, kind: str) -> None:
-    """Raise UserError if a kind of group can't be made of a table's columns."""
+    """Raise UserError if a table lacks the columns for a kind of group.
+
+    Args:
+        table: the table.
+        kind: see `group_rows`.
+    """
     if has_columns(kind, table.columns):
         return
     missing = [name for name in GROUP_COLUMNS[kind] if name not in table.columns]
@@ -78,25 +89,34 @@ def require_columns(table: pd.DataFrame, kind: str) -> None:
 
 
 def has_columns(kind: str, columns: Iterable[str]) -> bool:
-    """Whether a table has the columns without which there are no groups of a kind."""
+    """Return whether a table has the columns that a kind of group requires.
+
+    Args:
+        kind: see `group_rows`.
+        columns: the table's.
+    """
     return set(REQUIRED_COLUMNS[kind]) <= set(columns)
 
 
 def _codes(values: pd.Series) -> NDArray[np.int64]:
-    """[n] a number for each distinct value; -1 for an empty one."""
+    """[n] a number for each distinct value; -1 for the empty one."""
     numbers = pd.factorize(values)[0].astype(np.int64)
     numbers[(values == "").to_numpy(dtype=bool)] = -1
     return numbers
 
 
 def connected_rows(columns: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """[n] connected components of rows that share a value (not -1) in any column."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
+    """Find the connected components of rows that share a value in any column.
 
+    Args:
+        columns: [n] numbers for the values; -1 is shared by nobody.
+
+    Returns:
+        [n] the component of each row, numbered by first appearance.
+    """
     n = len(columns[0])
     rows, values, width = [], [], n
-    for column in columns:  # a graph of rows and values: each row is tied to its values
+    for column in columns:  # a bipartite graph of rows and values
         known = np.flatnonzero(column >= 0)
         rows.append(known)
         values.append(column[known] + width)
@@ -110,29 +130,32 @@ def connected_rows(columns: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
 def leader_clusters(
     units: NDArray[np.int64], hashes: pd.Series, distance: int, graph: HashGraph | None = None
 ) -> NDArray[np.int64]:
-    """Put units (sets of rows that belong together anyway) around centres.
+    """Cluster units (sets of rows that belong together anyway) around centres (Butina, 1999).
 
-    Units are taken in order of density, the number of units' pictures within the distance of
-    theirs, those of equal density in the order of their hashes. The first becomes a centre and
-    takes in every free unit that has a picture within the distance of one of its own; then the next
-    free one, and so on. Units with the same hashes are neighbours of each other and of the same
-    others, so that it doesn't matter which of them comes first.
+    Units are visited by decreasing density, the number of images within the distance of theirs;
+    ties are broken by their hashes. Each unit that is still free becomes a centre and takes every
+    free unit that has an image within the distance of one of its own. Units with the same hashes
+    are neighbours of each other and of the same others, so their order doesn't matter.
 
     Args:
-        units: [n] unit of each row, 0..u-1. hashes: [n] perceptual hashes, "" if unknown.
+        units: [n] the unit of each row, 0..u-1.
+        hashes: [n] perceptual hashes, "" if unknown.
+        distance: how many of 64 bits may differ.
+        graph: of these hashes at this distance, if it exists already.
+
     Returns:
-        [u] cluster of each unit: the number of its centre.
+        [u] the cluster of each unit: the number of its centre.
     """
     graph = graph or hash_graph(hashes, distance)
-    has = graph.held(units, hashes)
+    has = graph.incidence(units, hashes)
     owners = has.T.tocsr()
-    density = has @ (graph.close @ np.asarray(has.sum(axis=0)).ravel())
+    density = has @ (graph.adjacency @ np.asarray(has.sum(axis=0)).ravel())
     cluster = np.arange(has.shape[0])
     free = density > 0
     for centre in _by_density(density, has):
         if not free[centre]:
             continue
-        near = np.unique(csr_columns(graph.close, csr_columns(has, np.array([centre]))))
+        near = np.unique(csr_columns(graph.adjacency, csr_columns(has, np.array([centre]))))
         taken = csr_columns(owners, near)
         taken = taken[free[taken]]
         cluster[taken] = centre
@@ -141,7 +164,7 @@ def leader_clusters(
 
 
 def _by_density(density: NDArray[np.int64], has: csr_matrix) -> list[int]:
-    """Units from the densest to the sparsest, ties by their hashes, whatever their numbers."""
+    """Units from the densest to the sparsest, ties broken by their hashes."""
     own = [
         tuple(sorted(has.indices[start:end]))
         for start, end in zip(has.indptr[:-1], has.indptr[1:], strict=True)
@@ -149,11 +172,11 @@ def _by_density(density: NDArray[np.int64], has: csr_matrix) -> list[int]:
     return sorted(range(len(own)), key=lambda unit: (-density[unit], own[unit]))
 
 
-def _touching_groups(groups: NDArray[np.int64], hashes: pd.Series, graph: HashGraph) -> csr_matrix:
-    """[g, g] how many pairs of close hashes two groups have in each other."""
-    has = graph.held(groups, hashes)
-    touching: csr_matrix = (has @ graph.close @ has.T).tocsr()
-    return touching
+def _shared_pairs(groups: NDArray[np.int64], hashes: pd.Series, graph: HashGraph) -> csr_matrix:
+    """[g, g] how many pairs of near-duplicate hashes two groups share."""
+    has = graph.incidence(groups, hashes)
+    shared: csr_matrix = (has @ graph.adjacency @ has.T).tocsr()
+    return shared
 
 
 def bundle_groups(
@@ -164,29 +187,32 @@ def bundle_groups(
     whole: int = 0,
     graph: HashGraph | None = None,
 ) -> NDArray[np.int64]:
-    """Gather groups with look-alikes in each other, so that a split seldom parts these.
+    """Merge groups that contain near-duplicates of each other, so that a split separates few.
 
-    Clusters don't chain, hence a picture at the rim of one may look like one of another. Groups
-    that touch, directly or over others, are a component; a component of thousands of rows couldn't
-    be dealt to either side and is cut into bundles: the groups that hold together most strongly
-    (pairs of look-alikes for their size) are joined first, as long as a bundle has at most `limit`
-    rows. The result depends on the order of rows only through the groups' numbers.
+    Clusters don't chain, so an image at the edge of one may be a near-duplicate of one in another.
+    Groups linked in this way, directly or through others, form a component. A component of
+    thousands of rows would fit into neither side and is cut into bundles: the most strongly linked
+    groups (pairs of near-duplicates, relative to the groups' sizes) are merged first, as long as
+    the bundle has at most `limit` rows. The order of rows matters only through the groups' numbers.
 
     Args:
-        groups: [n] group of each row, 0..g-1. limit: rows of a bundle in a component that is cut;
-            a larger group is one alone. whole: rows up to which a component isn't cut.
-    Returns:
-        [n] bundle of each row.
-    """
-    from scipy.sparse.csgraph import connected_components
+        groups: [n] the group of each row, 0..g-1.
+        hashes: [n] perceptual hashes, "" if unknown.
+        distance: how many of 64 bits may differ.
+        limit: maximum rows of a bundle in a component that is cut; a larger group stays alone.
+        whole: rows up to which a component isn't cut.
+        graph: of these hashes at this distance, if it exists already.
 
-    touching = _touching_groups(groups, hashes, graph or hash_graph(hashes, distance))
+    Returns:
+        [n] the bundle of each row.
+    """
+    shared = _shared_pairs(groups, hashes, graph or hash_graph(hashes, distance))
     rows = np.bincount(groups)
-    component = connected_components(touching, directed=False)[1]
+    component = connected_components(shared, directed=False)[1]
     weight = np.bincount(component, weights=rows)[component]
     cut = weight > whole
     parent, size = np.arange(len(rows)), rows.copy()
-    for left, right in _strongest_first(touching, rows):
+    for left, right in _strongest_first(shared, rows):
         a, b = _find_root(parent, left), _find_root(parent, right)
         if a != b and (not cut[left] or size[a] + size[b] <= limit):
             parent[max(a, b)] = min(a, b)
@@ -198,19 +224,19 @@ def bundle_groups(
     return bundle
 
 
-def _strongest_first(touching: csr_matrix, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Pairs of touching groups by how strongly they hold together, ties by their numbers."""
-    pairs = touching.tocoo()
+def _strongest_first(shared: csr_matrix, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Pairs of linked groups, the most strongly linked first, ties by their numbers."""
+    pairs = shared.tocoo()
     upper = pairs.row < pairs.col
     left, right = pairs.row[upper], pairs.col[upper]
-    # The root of whole numbers' product is rounded alike on every machine, and so is the ratio.
+    # Square roots of integers and their ratios round alike on every machine.
     strength = pairs.data[upper] / np.sqrt(rows[left] * rows[right])
     order = np.lexsort((right, left, -strength))
     return list(zip(left[order].tolist(), right[order].tolist(), strict=True))
 
 
 def _find_root(parent: NDArray[np.int64], item: int) -> int:
-    """The representative of an item's set in a forest of sets; paths to it are halved."""
+    """The representative of an item's set in a disjoint-set forest, with path halving."""
     while parent[item] != item:
         parent[item] = parent[parent[item]]
         item = int(parent[item])

@@ -1,4 +1,9 @@
-"""Perceptual hashes: which pictures of a table look alike."""
+"""Perceptual hashes: which images of a table are near-duplicates.
+
+Two images are near-duplicates if their 64-bit DCT hashes (Zauner, "Implementation and benchmarking
+of perceptual image hash functions", 2010; `imagehash.phash`) differ in at most a given number of
+bits, their Hamming distance.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +14,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_matrix, csr_matrix
 
 from abo_vqa.core.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from scipy.sparse import csr_matrix
 
 _HASH = re.compile("[0-9a-fA-F]{16}")
 _TILE = (64, 4096)  # hashes compared at a time: the differences stay in the processor's cache
-_MOST_PAIRS = 40_000_000  # of look-alikes: 0.3 GB; past that the distance says nothing any more
+_MAX_PAIRS = 40_000_000  # 0.3 GB; beyond that the distance separates nothing
 
 
 def hash_bits(values: Sequence[str]) -> NDArray[np.uint64]:
-    """[n] perceptual hashes as integers.
+    """Parse perceptual hashes.
+
+    Args:
+        values: each 16 hex digits.
+
+    Returns:
+        [n] the hashes as integers.
 
     Raises:
         UserError: a value isn't 16 hex digits.
@@ -36,75 +47,99 @@ def hash_bits(values: Sequence[str]) -> NDArray[np.uint64]:
 def close_pairs(
     left: NDArray[np.uint64], right: NDArray[np.uint64], distance: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Positions (i, j) with at most `distance` different bits between left[i] and right[j].
+    """Find the pairs of hashes within a Hamming distance of each other.
 
     All pairs are compared, a tile at a time: 76,000 hashes against themselves take 3 s.
+
+    Args:
+        left: [n] hashes.
+        right: [m] hashes.
+        distance: the maximum number of different bits.
+
+    Yields:
+        positions (i, j) of pairs left[i] and right[j].
     """
     height, width = _TILE
     for top in range(0, len(left), height):
         rows = left[top : top + height, None]
         for start in range(0, len(right), width):
             apart = np.bitwise_count(rows ^ right[None, start : start + width])
-            # Flat: of two dimensions, numpy's nonzero would take three times the whole rest.
-            places = np.flatnonzero((apart <= distance).ravel())
-            if len(places):
-                i, j = np.divmod(places, apart.shape[1])
+            # Flat: numpy's nonzero of two dimensions takes three times as long as all the rest.
+            flat = np.flatnonzero((apart <= distance).ravel())
+            if len(flat):
+                i, j = np.divmod(flat, apart.shape[1])
                 yield i + top, j + start
 
 
 @dataclass(frozen=True)
 class HashGraph:
-    """The distinct hashes of some pictures, and which of them are close.
+    """The distinct hashes of a table, and which of them are within a distance of each other.
 
     Attributes:
-        bits: [h] hashes, ascending, so that a hash's number depends on no order of rows.
-        close: [h, h] 1 where two hashes differ in at most `distance` bits, the diagonal included.
+        bits: [h] the hashes in ascending order, so that the order of rows doesn't matter.
+        adjacency: [h, h] 1 where two hashes differ in at most `distance` bits, themselves included.
         distance: bits of 64.
     """
 
     bits: NDArray[np.uint64]
-    close: csr_matrix
+    adjacency: csr_matrix
     distance: int
 
-    def numbers(self, hashes: pd.Series) -> NDArray[np.int64]:
-        """[n] place of each hash in `bits`; -1 for an empty one."""
+    def indices(self, hashes: pd.Series) -> NDArray[np.int64]:
+        """Look up hashes.
+
+        Args:
+            hashes: [n] hex digits, "" if unknown.
+
+        Returns:
+            [n] the index of each hash in `bits`, -1 for an unknown one.
+        """
         codes, names = pd.factorize(hashes.to_numpy(dtype=object))
-        places = np.full(len(names) + 1, -1, dtype=np.int64)
+        flat = np.full(len(names) + 1, -1, dtype=np.int64)
         known = [k for k, name in enumerate(names) if name != ""]
-        places[known] = np.searchsorted(self.bits, hash_bits([names[k] for k in known]))
-        return places[codes]
+        flat[known] = np.searchsorted(self.bits, hash_bits([names[k] for k in known]))
+        return flat[codes]
 
-    def held(self, owners: NDArray[np.int64], hashes: pd.Series) -> csr_matrix:
-        """[u, h] 1 where an owner (0..u-1, one a row) has a picture with a hash."""
-        from scipy.sparse import csr_matrix
+    def incidence(self, owners: NDArray[np.int64], hashes: pd.Series) -> csr_matrix:
+        """Return which owners have an image with which hash.
 
-        numbers = self.numbers(hashes)
-        known = numbers >= 0
+        Args:
+            owners: [n] the owner of each row, 0..u-1.
+            hashes: [n] the rows' hashes, "" if unknown.
+
+        Returns:
+            [u, h] 1 where an owner has a hash.
+        """
+        indices = self.indices(hashes)
+        known = indices >= 0
         shape = (int(owners.max(initial=-1)) + 1, len(self.bits))
         ones = np.ones(int(known.sum()), dtype=np.int32)
-        has = csr_matrix((ones, (owners[known], numbers[known])), shape=shape)
+        has = csr_matrix((ones, (owners[known], indices[known])), shape=shape)
         has.sum_duplicates()
         has.data[:] = 1
         return has
 
 
 def hash_graph(hashes: pd.Series, distance: int) -> HashGraph:
-    """Compare a table's hashes ("" if unknown).
+    """Compare all hashes of a table.
+
+    Args:
+        hashes: [n] hex digits, "" if unknown.
+        distance: the maximum number of different bits, of 64.
 
     Raises:
-        UserError: a hash isn't 16 hex digits, or the distance makes everything alike.
+        UserError: a hash isn't 16 hex digits, or the distance is so large that nearly all images
+            are near-duplicates.
     """
-    from scipy.sparse import coo_matrix
-
     bits = np.unique(hash_bits([value for value in hashes.unique() if value != ""]))
     ends: list[NDArray[np.int32]] = []
     count = 0
     for i, j in close_pairs(bits, bits, distance):
         count += len(i)
-        if count > _MOST_PAIRS:
+        if count > _MAX_PAIRS:
             raise UserError(
-                f"at a distance of {distance} bits more than {_MOST_PAIRS:,} pairs of the "
-                f"{len(bits):,} hashes look alike: that parts nothing. Use a smaller distance."
+                f"at a distance of {distance} bits more than {_MAX_PAIRS:,} pairs of the "
+                f"{len(bits):,} hashes look alike: that separates nothing. Use a smaller distance."
             )
         ends.append(np.stack([i, j]).astype(np.int32))
     i, j = np.concatenate(ends, axis=1) if ends else np.empty((2, 0), dtype=np.int32)
@@ -113,7 +148,15 @@ def hash_graph(hashes: pd.Series, distance: int) -> HashGraph:
 
 
 def csr_columns(matrix: csr_matrix, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The columns of some rows' entries, row after row; ten times faster than scipy's indexing."""
+    """Return the column indices of some rows' entries, ten times faster than scipy's indexing.
+
+    Args:
+        matrix: a sparse matrix.
+        rows: indices of rows.
+
+    Returns:
+        the column indices, row after row.
+    """
     starts = matrix.indptr[rows]
     counts = matrix.indptr[rows + 1] - starts
     shift = np.repeat(starts - np.cumsum(counts) + counts, counts)

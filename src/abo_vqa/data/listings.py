@@ -1,4 +1,4 @@
-"""A listing's fields, parsed fast where they are as usual and mended where they aren't."""
+"""Listings as typed structs: parsed fast where the JSON has the usual types, repaired elsewhere."""
 
 from __future__ import annotations
 
@@ -11,20 +11,26 @@ import msgspec
 
 
 class FieldValue(msgspec.Struct, gc=False):
-    """One value of a listing's field, with the language it is in."""
+    """One value of a listing's field.
+
+    Attributes:
+        value: the text.
+        language_tag: the language it is in, e.g. "en_US"; None where it has none.
+    """
 
     value: str | None = None
     language_tag: str | None = None
 
 
 Field = list[FieldValue] | str | None
+"""A field of a listing: a list of values, in ABO's rare plain fields a string."""
 
 
 class Listing(msgspec.Struct, gc=False):
-    """What is used of a listing; all other fields are skipped while parsing.
+    """The fields of a listing that are used; all others are skipped while parsing.
 
     Keywords are most of a listing's values, so they stay unparsed until `keywords()` is called;
-    until then a listing holds on to the text it came from.
+    until then a listing keeps the text that it was parsed from.
     """
 
     main_image_id: str | None = None
@@ -41,27 +47,39 @@ class Listing(msgspec.Struct, gc=False):
     finish_type: Field = None
 
     def keywords(self) -> Field:
-        """The field `item_keywords`."""
+        """Parse the field `item_keywords`."""
         if not self.item_keywords:
             return None
         try:
-            entries: Field = _KEYWORDS.decode(self.item_keywords)
+            entries: Field = _KEYWORDS_DECODER.decode(self.item_keywords)
         except ValueError:
-            entries = _mended_field(json.loads(bytes(self.item_keywords)))
+            entries = _repair_field(json.loads(bytes(self.item_keywords)))
         return entries
 
 
-_KEYWORDS = msgspec.json.Decoder(Field)
+_KEYWORDS_DECODER = msgspec.json.Decoder(Field)
 
 
 @dataclass
 class BrokenLines:
-    """Lines that aren't JSON objects: how many, and the first three with their place."""
+    """Lines that aren't JSON objects.
+
+    Attributes:
+        count: how many there are.
+        first: the first three, with their shard and line number.
+    """
 
     count: int = 0
     first: list[str] = field(default_factory=list)
 
     def add(self, shard: str, number: int, line: bytes) -> None:
+        """Count a line.
+
+        Args:
+            shard: the file.
+            number: of the line in the shard, from 1.
+            line: its bytes.
+        """
         self.count += 1
         if len(self.first) < 3:
             start = line[:60].decode(errors="replace")
@@ -69,7 +87,14 @@ class BrokenLines:
 
 
 def parse_lines(text: bytes, shard: str, before: int, broken: BrokenLines) -> Iterator[Listing]:
-    """Parse lines one at a time: odd fields are mended, broken lines noted."""
+    """Parse lines one at a time, repairing fields of unusual types.
+
+    Args:
+        text: lines of JSON.
+        shard: the file they are from.
+        before: how many lines of the file precede them.
+        broken: counts the lines that aren't JSON objects.
+    """
     decoder = msgspec.json.Decoder(Listing)
     for number, line in enumerate(text.split(b"\n"), before + 1):
         if not line.strip():
@@ -82,40 +107,40 @@ def parse_lines(text: bytes, shard: str, before: int, broken: BrokenLines) -> It
             except (ValueError, RecursionError):
                 parsed = None
             if isinstance(parsed, dict):
-                yield _mended(parsed)
+                yield _repair(parsed)
             else:
                 broken.add(shard, number, line)
 
 
-def _mended(parsed: dict[str, Any]) -> Listing:
-    """A listing whose fields aren't of the usual types, as far as they can be understood."""
+def _repair(parsed: dict[str, Any]) -> Listing:
+    """A listing whose fields have unusual types, as far as they can be understood."""
     values: dict[str, Any] = {}
     for name in Listing.__struct_fields__:
         value = parsed.get(name)
         if name in ("main_image_id", "item_id"):
-            values[name] = _text_of(value)
+            values[name] = _to_text(value)
         elif name == "item_keywords":
-            values[name] = msgspec.Raw(msgspec.json.encode(_mended_field(value)))
+            values[name] = msgspec.Raw(msgspec.json.encode(_repair_field(value)))
         else:
-            values[name] = _mended_field(value)
+            values[name] = _repair_field(value)
     return Listing(**values)
 
 
-def _mended_field(value: Any) -> Field:
-    """A field of any JSON type as entries, as text, or as nothing."""
+def _repair_field(value: Any) -> Field:
+    """A field of any JSON type as a list of values, as text, or as None."""
     if isinstance(value, list):
-        return [_entry_of(item) for item in value]
-    return [_entry_of(value)] if isinstance(value, dict) else _text_of(value)
+        return [_to_value(item) for item in value]
+    return [_to_value(value)] if isinstance(value, dict) else _to_text(value)
 
 
-def _entry_of(item: Any) -> FieldValue:
+def _to_value(item: Any) -> FieldValue:
     if isinstance(item, dict):
-        return FieldValue(_text_of(item.get("value")), _text_of(item.get("language_tag")))
-    return FieldValue(_text_of(item))
+        return FieldValue(_to_text(item.get("value")), _to_text(item.get("language_tag")))
+    return FieldValue(_to_text(item))
 
 
-def _text_of(value: Any) -> str | None:
-    """Numbers as text, everything else that isn't text as nothing; half characters as "?"."""
+def _to_text(value: Any) -> str | None:
+    """Text and numbers as text, anything else as None; lone surrogates become "?"."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

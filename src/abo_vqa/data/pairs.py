@@ -1,13 +1,10 @@
-"""The words every part of generation shares: products, pairs, replies, and what can go wrong."""
+"""The types that all parts of annotation share: products, question-answer pairs, and rejects."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 Product = Mapping[str, str]
 """A row of the balanced table."""
@@ -15,7 +12,13 @@ Product = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Pair:
-    """A question and its one-word answer; `kind` is what it asks for ("" : not known yet)."""
+    """A question and its one-word answer.
+
+    Attributes:
+        question: the question.
+        answer: the answer.
+        kind: what is asked for (see `questions.question_subtype`), "" while unknown.
+    """
 
     question: str
     answer: str
@@ -24,7 +27,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class Reject:
-    """A pair that the quality gate turned down, and why."""
+    """A pair that the quality gate turned down.
+
+    Attributes:
+        question: the question.
+        answer: the answer.
+        reason: why it was turned down.
+    """
 
     question: str
     answer: str
@@ -32,8 +41,10 @@ class Reject:
 
 
 def reply_schema() -> dict[str, Any]:
-    """What a reply looks like, in the OpenAPI subset that both SDKs take; anew each time, since
-    google-genai adds to the one it gets."""
+    """Return the schema of a reply, in the subset of OpenAPI that both Gemini SDKs accept.
+
+    Each call returns a new one, because google-genai modifies what it is given.
+    """
     pair = {"question": {"type": "STRING"}, "answer": {"type": "STRING"}}
     items = {"type": "OBJECT", "properties": pair, "required": ["question", "answer"]}
     return {"type": "ARRAY", "items": items}

@@ -1,4 +1,4 @@
-"""A table of questions about a folder of pictures: what each row asks, and the table answered."""
+"""Users' tables of questions about a folder of images, and the same tables with answers."""
 
 from __future__ import annotations
 
@@ -26,13 +26,17 @@ if TYPE_CHECKING:
 
 _ANSWERS = "generated_answer"
 _MISSING = "No such file or directory"
-# What an earlier run wrote, by any name that `score` knows: beside new answers it would be a lie.
+# What an earlier run may have written, by any name that `score` knows: it doesn't belong to the new
+# answers.
 _STALE = {*COLUMN_ALIASES["prediction"], *COLUMN_ALIASES["confidence"], *COLUMN_ALIASES["error"]}
-_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
 class ImageFolder:
-    """A folder of pictures, which no name in a table leads out of.
+    """A folder of images; no name in a table reaches files outside it.
+
+    Args:
+        root: the folder.
 
     Raises:
         UserError: there is no such folder.
@@ -47,7 +51,7 @@ class ImageFolder:
 
     @cached_property
     def paths(self) -> list[str]:
-        """All files, relative to the folder and with slashes, sorted."""
+        """All files below the folder, relative to it and with slashes, sorted."""
         found = []
         for place, _, names in os.walk(self.root):
             below = Path(place).relative_to(self.root)
@@ -56,32 +60,43 @@ class ImageFolder:
 
     @cached_property
     def index(self) -> ImageIndex:
+        """The files by any form of their paths."""
         return ImageIndex(self.paths)
 
     def find(self, text: str) -> tuple[str, str]:
-        """The file a name in a table stands for, and "", or "" and why there is none.
+        """Find the file that a name in a table stands for.
 
-        The name itself comes first; then the spellings of a path that `ImageIndex` knows.
+        The name itself is tried first, then the forms of a path that `ImageIndex` knows.
+
+        Args:
+            text: the name.
+
+        Returns:
+            the file relative to the folder and "", or "" and why there is none.
         """
         name = text.strip().replace("\\", "/")
         if not name:
             return "", "no picture is named"
-        inside, absolute = self.below(posixpath.normpath(name))
+        inside, absolute = self._relative(posixpath.normpath(name))
         if ".." in PurePosixPath(inside).parts:
             return "", f"the name leads out of {self.root}"
         if not absolute and _is_file(self.root / inside):
             return inside, ""
         found = self.index.candidates(inside if ".." in PurePosixPath(name).parts else text)
-        # Captions and the like often lie beside a picture, under its name.
-        found = [p for p in found if p.lower().endswith(_ENDINGS)] or found
+        # Captions and the like often lie beside an image, under its name.
+        found = [p for p in found if p.lower().endswith(_EXTENSIONS)] or found
         if len(found) > 1:
             return "", f"several files could be meant: {format_examples(found)}"
         if found:
             return found[0], ""
         return "", f"outside {self.root}" if absolute else _MISSING
 
-    def below(self, name: str) -> tuple[str, bool]:
-        """A name relative to the folder where it lies there, and whether it is absolute still."""
+    def _relative(self, name: str) -> tuple[str, bool]:
+        """Make a name relative to the folder if it lies there.
+
+        Returns:
+            the name, and whether it is still absolute.
+        """
         absolute = PurePosixPath(name).is_absolute()
         if not absolute and not name.startswith("../"):
             return name, False
@@ -93,7 +108,7 @@ class ImageFolder:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether there is such a file; a name the system wouldn't have is none."""
+    """Whether there is such a file; False for a name that the system doesn't allow."""
     try:
         return path.is_file()
     except OSError:
@@ -102,12 +117,12 @@ def _is_file(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class QuestionTable:
-    """Rows of questions, matched with the pictures.
+    """Rows of questions, matched with their images.
 
     Attributes:
-        columns: the table, and which of its columns mean what.
-        rows: row_id, image_path (in the folder), question of the rows whose picture was found.
-        faults: row_id → why there is no picture, for the others.
+        columns: the table as read.
+        rows: row_id, image_path (the file) and question of the rows whose image was found.
+        faults: row_id → why there is no image, for the other rows.
     """
 
     columns: Columns
@@ -116,12 +131,15 @@ class QuestionTable:
 
     @classmethod
     def read(cls, path: Path, images: Path, chosen: Mapping[str, str]) -> QuestionTable:
-        """Read a CSV and find its pictures.
+        """Read a CSV and find its images.
 
         Args:
-            chosen: meaning → column, for columns without a usual name.
+            path: the CSV.
+            images: the folder of the images.
+            chosen: see `columns.read_columns`.
+
         Raises:
-            UserError: no folder, no proper table, no rows, or not one picture is found.
+            UserError: there is no folder, no proper table, no row, or no image was found.
         """
         import pandas as pd
 
@@ -134,7 +152,7 @@ class QuestionTable:
         found = [place[name] for name in table["image_path"]]
         faults = {at: why for at, (_, why) in enumerate(found) if why}
         if len(faults) == len(table):
-            reasons = _counted(list(faults.values()), table["image_path"].tolist())
+            reasons = _count_reasons(list(faults.values()), table["image_path"].tolist())
             there = ", ".join(folder.paths[:2]) or "nothing"
             raise UserError(
                 f"not one of {len(place):,} pictures of {path} is in {images}: {reasons}. "
@@ -153,8 +171,8 @@ class QuestionTable:
 
     @cached_property
     def stale(self) -> list[str]:
-        """The columns of an earlier run, which new answers replace."""
-        used = {"image_path", "question"}  # what --columns may have called by such a name
+        """The columns of an earlier run, which the new answers replace."""
+        used = {"image_path", "question"}  # --columns may have named a stale-looking column
         names = [str(name) for name in self.columns.frame]
         # The second of two columns called "error" is "error.1" here.
         return [
@@ -162,40 +180,45 @@ class QuestionTable:
         ]
 
     def answered(self, answers: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-        """The table with its own column names, `generated_answer`, and `error` if a row failed.
+        """Return the user's table with the column `generated_answer`, and `error` if a row failed.
 
         Args:
-            answers: row_id, prediction, error of `rows`.
+            answers: row_id, prediction and error of `rows`.
+
         Returns:
-            the table, and each row's error, "" where there is an answer.
+            the table, and each row's error ("" where there is an answer).
         """
-        said = dict(zip(answers["row_id"], answers["prediction"], strict=True))
+        predictions = dict(zip(answers["row_id"], answers["prediction"], strict=True))
         errors = dict(zip(answers["row_id"], answers["error"], strict=True)) | dict(self.faults)
         count = range(len(self.columns.frame))
         table = self.columns.frame.drop(columns=self.stale).rename(columns=self.columns.names)
-        table[_ANSWERS] = np.array([said.get(at, "") for at in count], dtype=object)
+        table[_ANSWERS] = np.array([predictions.get(at, "") for at in count], dtype=object)
         reasons = [errors.get(at, "") for at in count]
         if any(reasons):
             table["error"] = np.array(reasons, dtype=object)
         return table, reasons
 
     def failures(self, reasons: Sequence[str]) -> str:
-        """How many rows failed and why, with an example each; "" if none did."""
+        """Say how many rows failed and why, with an example of each; "" if none did.
+
+        Args:
+            reasons: each row's error, "" where there is an answer.
+        """
         failed = sum(map(bool, reasons))
         names = self.columns.frame["image_path"].tolist()
-        why = _counted(reasons, names)
+        why = _count_reasons(reasons, names)
         return f"{failed:,} of {len(reasons):,} rows have no answer: {why}" if failed else ""
 
 
-def _counted(reasons: Sequence[str], names: Sequence[str]) -> str:
-    """Reasons by frequency, each with the first picture it is true of."""
+def _count_reasons(reasons: Sequence[str], names: Sequence[str]) -> str:
+    """Reasons, the most frequent first, each with the first image it applies to."""
     groups: dict[str, list[int]] = {}
     for at, reason in enumerate(reasons):
         if reason:
             groups.setdefault(reason.partition(":")[0], []).append(at)
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
-    said = []
+    parts = []
     for reason, rows in ordered:
         whole = reasons[rows[0]] if len(rows) == 1 else reason
-        said.append(f"{len(rows):,} × {whole} (e.g. {names[rows[0]]!r})")
-    return "; ".join(said)
+        parts.append(f"{len(rows):,} × {whole} (e.g. {names[rows[0]]!r})")
+    return "; ".join(parts)

@@ -1,8 +1,9 @@
-"""The study's rules: which listing describes a picture, and which rows are good enough.
+"""The study's rules: which listing describes an image, and which rows are good enough.
 
-The rules are the published study's, to the letter, because its figures are compared with: a later
-listing of the same picture overwrites an earlier one; of name, type and colour only the first entry
-counts; a row needs all four fields, the first three in ASCII. What is dropped is counted by reason.
+They are the published study's to the letter, so that results can be compared with its figures. A
+later listing of the same image replaces an earlier one; of name, type and colour only the first
+value counts; a row needs all four fields, the first three in ASCII. Dropped rows are counted by
+reason.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from abo_vqa.config import CurateConfig
 from abo_vqa.data.archive import Archive
@@ -26,17 +29,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FIELDS = ("name", "product_type", "color", "keywords")
-_ASCII = FIELDS[:3]
+"""The fields of a listing that the study uses."""
+
 EXTRAS = ("brand", "material", "pattern", "item_shape", "style", "finish_type")
+"""Other fields that describe what an image shows."""
+
+_ASCII = FIELDS[:3]
 _COLUMNS = ("image_path", *FIELDS, "image_id", "item_id", *EXTRAS)
 
-_Pick = Callable[[Field], str]
+_LanguageRule = Callable[[Field], str]
 
 
 def first_en(field: Field) -> str:
-    """The study's rule: a plain value; else the first entry's, unless it is tagged as not English.
+    """Pick a field's first value unless it is tagged as not English: the study's rule.
 
-    Later entries aren't looked at, so an English name after a Japanese one is lost.
+    Later values aren't considered, so an English name after a Japanese one is lost.
+
+    Args:
+        field: a field of a listing; a plain string counts whatever its language.
+
+    Returns:
+        the text, or "".
     """
     if field is None or isinstance(field, str):
         return field or ""
@@ -48,7 +61,14 @@ def first_en(field: Field) -> str:
 
 
 def any_en(field: Field) -> str:
-    """A plain value; else the first entry's that is English, else the first without a language."""
+    """Pick a field's first English value, else the first without a language.
+
+    Args:
+        field: a field of a listing; a plain string counts whatever its language.
+
+    Returns:
+        the text, or "".
+    """
     if field is None or isinstance(field, str):
         return field or ""
     untagged = ""
@@ -61,12 +81,18 @@ def any_en(field: Field) -> str:
     return untagged
 
 
-LANGUAGE_RULES: dict[str, _Pick] = {"first_en": first_en, "any_en": any_en}
+LANGUAGE_RULES: dict[str, _LanguageRule] = {"first_en": first_en, "any_en": any_en}
+"""The values of `curate.language`."""
+
 _OTHER = {"first_en": "any_en", "any_en": "first_en"}
 
 
 def joined_keywords(field: Field) -> str:
-    """English and untagged values: stripped, lower-cased, each once, in order, joined by ", "."""
+    """Join a field's English and untagged values by ", ": stripped, in lower case, each once.
+
+    Args:
+        field: the keywords of a listing.
+    """
     if field is None:
         return ""
     entries = [FieldValue(field)] if isinstance(field, str) else field
@@ -75,14 +101,16 @@ def joined_keywords(field: Field) -> str:
         for entry in entries
         if entry.value and ((tag := entry.language_tag) is None or tag.startswith("en"))
     ]
-    # Lower-casing once instead of thirty times a listing; no real value holds a NUL.
+    # Lower-casing once per listing instead of thirty times; no real value holds a NUL.
     words = "\0".join(values).lower().split("\0")
     return ", ".join(filter(None, dict.fromkeys(map(str.strip, words))))
 
 
-def _flaw(values: tuple[str, str, str], required: frozenset[str]) -> str:
-    """Why name, product_type and color can't be used: the first missing, else the first not ASCII;
-    "" if they can."""
+def _rejection(values: tuple[str, str, str], required: frozenset[str]) -> str:
+    """Why name, product_type and color can't be used; "" if they can.
+
+    A missing field takes precedence over one that isn't ASCII.
+    """
     if all(values) and "".join(values).isascii():
         return ""
     for name, value in zip(_ASCII, values, strict=True):
@@ -96,12 +124,15 @@ def _flaw(values: tuple[str, str, str], required: frozenset[str]) -> str:
 
 @dataclass
 class _Collected:
-    """What the listings say about each picture.
+    """What the listings say about each image.
 
     Attributes:
-        latest: by image id the last listing's row (FIELDS, item id, EXTRAS), or why it has none.
-        otherwise: image ids that would be usable under the other language rule.
-        read, without_image, overwritten: counts of listings.
+        latest: an image id → the last listing's row (FIELDS, item id, EXTRAS), or the reason why
+            there is none.
+        otherwise: ids of images that the other language rule would keep.
+        read: how many listings there are.
+        without_image: how many of them name no image.
+        overwritten: how many were replaced by a later one.
     """
 
     latest: dict[str, tuple[str, ...] | str] = field(default_factory=dict)
@@ -112,24 +143,24 @@ class _Collected:
 
 
 def _collect(listings: Iterable[Listing], settings: CurateConfig) -> _Collected:
-    """Go through all listings once; a later one of the same picture overwrites an earlier one."""
+    """Read all listings; a later one of the same image replaces an earlier one."""
     pick, other = LANGUAGE_RULES[settings.language], LANGUAGE_RULES[_OTHER[settings.language]]
     required, extras = frozenset(settings.required), attrgetter(*EXTRAS)
-    found = _Collected()
-    latest, otherwise = found.latest, found.otherwise
+    collected = _Collected()
+    latest, otherwise = collected.latest, collected.otherwise
     for listing in listings:
-        found.read += 1
+        collected.read += 1
         image = listing.main_image_id
         if not image:
-            found.without_image += 1
+            collected.without_image += 1
             continue
         if image in latest:
-            found.overwritten += 1
+            collected.overwritten += 1
             otherwise.discard(image)
         fields = (listing.item_name, listing.product_type, listing.color)
         values = (pick(fields[0]), pick(fields[1]), pick(fields[2]))
-        reason = _flaw(values, required)
-        usable_otherwise = not _flaw(
+        reason = _rejection(values, required)
+        usable_otherwise = not _rejection(
             (other(fields[0]), other(fields[1]), other(fields[2])), required
         )
         if not reason or usable_otherwise:
@@ -144,12 +175,12 @@ def _collect(listings: Iterable[Listing], settings: CurateConfig) -> _Collected:
             listing.item_id or "",
             *[any_en(field).lower() if field else "" for field in extras(listing)],
         )
-    return found
+    return collected
 
 
 @contextmanager
 def paused_gc() -> Iterator[None]:
-    """Pause Python's cycle collector, which would look at millions of values that form no cycle."""
+    """Pause Python's cycle collector, which would scan millions of values that form no cycle."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -160,10 +191,7 @@ def paused_gc() -> Iterator[None]:
 
 
 def _is_in(values: pd.Series, known: list[str]) -> NDArray[np.bool_]:
-    """[n] which of some strings are known: ten times faster than pandas' `isin` on them."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
+    """[n] which strings are known; ten times faster than pandas' `isin`."""
     found = pc.is_in(pa.array(values, pa.string()), value_set=pa.array(known, pa.string()))
     mask: NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
     return mask
@@ -176,35 +204,43 @@ _BAD_IMAGES: tuple[tuple[str, Callable[[pd.DataFrame], pd.Series]], ...] = (
 )
 
 
-def clean_table(
-    archive: Archive, settings: CurateConfig
-) -> tuple[pd.DataFrame, dict[str, Any], BrokenLines]:
-    """Join listings and pictures; keep the rows that the rules allow.
-
-    Returns:
-        rows sorted by path (COLUMNS), the funnel so far, and the lines that didn't parse.
-    """
-    broken = BrokenLines()
-    found = _collect(archive.listings(broken), settings)
-    images = archive.images()
-    total, dropped = len(images), Counter[str]()
+def _with_metadata(
+    images: pd.DataFrame, collected: _Collected, dropped: Counter[str]
+) -> pd.DataFrame:
+    """The rows of images.csv that are sound and described by a listing; the others are counted."""
     for reason, test in _BAD_IMAGES:
         bad = test(images)
         dropped[reason] = int(bad.sum())
         images = images[~bad]
-    known = _is_in(images["image_id"], list(found.latest))
+    known = _is_in(images["image_id"], list(collected.latest))
     dropped["no_metadata"] = int((~known).sum())
-    images = images[known]
+    return images[known]
+
+
+def clean_table(
+    archive: Archive, settings: CurateConfig
+) -> tuple[pd.DataFrame, dict[str, Any], BrokenLines]:
+    """Join listings with images and keep the rows that the rules allow.
+
+    Args:
+        archive: the raw data.
+        settings: the rules.
+
+    Returns:
+        the rows sorted by image_path, the funnel so far, and the lines that didn't parse.
+    """
+    broken = BrokenLines()
+    collected = _collect(archive.listings(broken), settings)
+    images = archive.image_table()
+    total, dropped = len(images), Counter[str]()
+    images = _with_metadata(images, collected, dropped)
     excluded = _is_in(images["image_id"], list(settings.excluded_images))
     dropped["excluded"] = int(excluded.sum())
+    kept = images[~excluded]
     rows, otherwise = [], 0
-    for image, path in zip(
-        images.loc[~excluded, "image_id"].tolist(),
-        images.loc[~excluded, "path"].tolist(),
-        strict=True,
-    ):
-        values = found.latest[image]
-        otherwise += image in found.otherwise
+    for image, path in zip(kept["image_id"].tolist(), kept["path"].tolist(), strict=True):
+        values = collected.latest[image]
+        otherwise += image in collected.otherwise
         if isinstance(values, str):
             dropped[values] += 1
         else:
@@ -218,11 +254,11 @@ def clean_table(
         "clean": len(table),
         "dropped": dict(dropped),
         "listings": {
-            "read": found.read,
+            "read": collected.read,
             "broken": broken.count,
-            "without_image": found.without_image,
-            "unknown_image": len(found.latest) - len(images),
-            "overwritten": found.overwritten,
+            "without_image": collected.without_image,
+            "unknown_image": len(collected.latest) - len(images),
+            "overwritten": collected.overwritten,
         },
         "language": {name: clean[name] for name in LANGUAGE_RULES}
         | {"gained_by_any_en": clean["any_en"] - clean["first_en"]},

@@ -1,4 +1,4 @@
-"""Train and test rows that share no group."""
+"""Split a VQA table into train and test rows that share no group."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_matrix
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.tables import write_table
@@ -20,15 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
-
-_WHOLE = 0.5  # of the smaller side: a component of look-alikes with more rows is cut
-
-
-_BUNDLE = 0.02  # of all rows, what it is cut into: ten bundles fill a test set of a fifth
-
-
-STUDY_TEST_SIZE, STUDY_SEED = 0.2, 42
-
+_WHOLE_SHARE = 0.5  # of the smaller side; a component with more rows is cut
+_BUNDLE_SHARE = 0.02  # of all rows: what it is cut into; ten bundles fill a test set of a fifth
 
 _Positions = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
 
@@ -40,10 +34,15 @@ def split_rows(
 
     Args:
         table: a VQA table with the columns `groups.REQUIRED_COLUMNS[kind]`.
-        test_size: share of the groups (image) or of the rows (else) that goes to test.
-        distance: bits of 64 for look-alikes. stratify: keep product types' shares (not for image).
+        kind: which rows stay together, see `groups.group_rows`.
+        test_size: share of the images (kind "image") or of the rows (else) that goes to test.
+        seed: random state.
+        distance: how many of 64 bits near-duplicates may differ in.
+        stratify: keep the shares of product types; has no effect for kind "image".
+
     Returns:
-        positions of train's rows and of test's, each in the order to write them.
+        positions of the train rows and of the test rows, in the order to write them.
+
     Raises:
         UserError: columns are missing, or there are too few groups for two sides.
     """
@@ -63,8 +62,8 @@ def split_rows(
 
 
 def _study_split(table: pd.DataFrame, test_size: float, seed: int) -> _Positions:
-    """The study's split: whole images drawn by scikit-learn, written in the order drawn."""
-    from sklearn.model_selection import train_test_split
+    """The study's split: whole images drawn by scikit-learn, in the order drawn."""
+    from sklearn.model_selection import train_test_split  # a second, which other kinds needn't pay
 
     images = list(table.groupby("image_path", sort=True).indices.values())
     if len(images) < 2:
@@ -81,7 +80,7 @@ def _study_split(table: pd.DataFrame, test_size: float, seed: int) -> _Positions
 def _grouped_split(
     table: pd.DataFrame, kind: str, test_size: float, seed: int, *, distance: int, stratify: bool
 ) -> _Positions:
-    """Whole groups dealt to the sides (see `dealing`); rows keep their order."""
+    """Whole groups assigned to the sides (see `assignment`); rows keep their order."""
     require_columns(table, kind)
     graph = hash_graph(table["phash"], distance) if kind == "near-duplicate" else None
     groups = _renumber_by_image(group_rows(table, kind, distance, graph), table["image_path"])
@@ -92,37 +91,35 @@ def _grouped_split(
         )
     exposure = None
     if graph is not None:
-        whole = _WHOLE * min(test_size, 1 - test_size) * len(table)
-        limit = max(1, round(_BUNDLE * len(table)))
+        whole = _WHOLE_SHARE * min(test_size, 1 - test_size) * len(table)
+        limit = max(1, round(_BUNDLE_SHARE * len(table)))
         groups = bundle_groups(groups, table["phash"], distance, limit, int(whole), graph)
         groups = np.unique(groups, return_inverse=True)[1]
-        # A picture's hash may stand in some of its rows only: "" is last in this order.
-        pictures = table.assign(bundle=groups).sort_values("phash", ascending=False, kind="stable")
-        pictures = pictures.drop_duplicates("image_path")
-        exposure = Exposure(pictures["bundle"].to_numpy(), pictures["phash"], graph)
+        # Only some of an image's rows may have its hash; "" comes last in this order.
+        images = table.assign(bundle=groups).sort_values("phash", ascending=False, kind="stable")
+        images = images.drop_duplicates("image_path")
+        exposure = Exposure(images["bundle"].to_numpy(), images["phash"], graph)
     rows = np.bincount(groups)
     clean = np.ones(len(rows), dtype=bool) if exposure is None else exposure.clean()
-    kinds = table["product_type"] if stratify and "product_type" in table else None
-    dealt = Bundles(rows, _rows_by_kind(groups, kinds), clean)
-    test = assign_bundles(dealt, exposure, test_size, seed)[groups]
+    types = table["product_type"] if stratify and "product_type" in table else None
+    bundles = Bundles(rows, _rows_by_type(groups, types), clean)
+    test = assign_bundles(bundles, exposure, test_size, seed)[groups]
     return np.flatnonzero(~test), np.flatnonzero(test)
 
 
-def _renumber_by_image(groups: NDArray[np.int64], pictures: pd.Series) -> NDArray[np.int64]:
-    """Groups renumbered by their first picture's name: then the order of rows doesn't matter."""
-    first = pictures.groupby(groups).min()
+def _renumber_by_image(groups: NDArray[np.int64], images: pd.Series) -> NDArray[np.int64]:
+    """Number groups by their first image's name, so that the order of rows doesn't matter."""
+    first = images.groupby(groups).min()
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first.to_numpy(dtype=object), kind="stable")] = np.arange(len(first))
     return rank[groups]
 
 
-def _rows_by_kind(groups: NDArray[np.int64], kinds: pd.Series | None) -> csr_matrix:
-    """[g, k] rows of each group by product type, one type where none are told apart."""
-    from scipy.sparse import coo_matrix
-
+def _rows_by_type(groups: NDArray[np.int64], types: pd.Series | None) -> csr_matrix:
+    """[g, t] rows of each group by product type; a single type if types is None."""
     numbers = np.zeros(len(groups), dtype=np.int64)
-    if kinds is not None:
-        numbers = pd.factorize(kinds, sort=True)[0]
+    if types is not None:
+        numbers = pd.factorize(types, sort=True)[0]
     ones = np.ones(len(groups), dtype=np.int64)
     return coo_matrix((ones, (groups, numbers))).tocsr()
 
@@ -130,7 +127,17 @@ def _rows_by_kind(groups: NDArray[np.int64], kinds: pd.Series | None) -> csr_mat
 def write_split(
     table: pd.DataFrame, sides: _Positions, train: Path, test: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Write both sides with `row_id`, the row's position in the whole table."""
+    """Write both sides with the column `row_id`, the row's position in the whole table.
+
+    Args:
+        table: the whole table.
+        sides: positions of the train rows and of the test rows.
+        train: the train rows' file.
+        test: the test rows' file.
+
+    Returns:
+        the train rows and the test rows.
+    """
     numbered = table.assign(row_id=np.arange(len(table)))
     left, right = (numbered.iloc[rows] for rows in sides)
     write_table(left, train)

@@ -1,4 +1,4 @@
-"""Whether a downloaded archive is whole, and the one that was recorded."""
+"""Check that a downloaded archive is complete, and the one that was recorded."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ from abo_vqa.data.tar_index import build_index
 
 
 def verify_archive(remote: DownloadConfig, path: Path, target: Path) -> DownloadConfig:
-    """Check a complete file; returns the address with its size and SHA-256.
+    """Check an archive's size, SHA-256 and structure.
+
+    Args:
+        remote: the recorded size and SHA-256, where known.
+        path: the file.
+        target: its final name; another than `path` for a file that was just downloaded.
+
+    Returns:
+        the address with the file's size and SHA-256.
 
     Raises:
-        UserError: it isn't what was recorded, or isn't a whole tar. A file that was just downloaded
-            is removed, one that was there before is left alone.
+        UserError: it isn't what was recorded, or isn't a complete tar. A file that was just
+            downloaded is removed, one that was there before is left alone.
     """
     size, fresh = path.stat().st_size, path != target
     problem = ""
@@ -30,7 +38,7 @@ def verify_archive(remote: DownloadConfig, path: Path, target: Path) -> Download
             problem = f"has the SHA-256 {digest}, {remote.sha256} is recorded"
     if not problem:
         try:
-            build_index(path)  # the server's word on the length isn't proof that it is all there
+            build_index(path)  # the server's Content-Length doesn't prove that the tar is complete
         except UserError as error:
             problem = f"isn't a whole archive: {str(error).replace(str(path), target.name)}"
     if problem:
@@ -47,7 +55,7 @@ def verify_archive(remote: DownloadConfig, path: Path, target: Path) -> Download
 
 
 def _sha256(path: Path, size: int) -> str:
-    """SHA-256 of a file, with a progress bar."""
+    """A file's SHA-256, with a progress bar."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         chunks: Iterator[bytes] = iter(lambda: file.read(8 << 20), b"")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.columns import read_columns
+from abo_vqa.data.columns import format_lines, read_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +20,6 @@ _NO_ERROR = frozenset({"", "false", "nan", "none", "null", "na", "n/a", "nil", "
 _SUMMARY_NAMES = frozenset(
     {"average", "avg", "mean", "median", "overall", "std", "sum", "total"}
 )  # fmt: skip
-_MAX_LINES = 5  # named in a message
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def read_answer_table(path: Path, chosen: Mapping[str, str] | None = None) -> _A
     """
     optional = ("question", "image_path", "error")
     columns = read_columns(path, ("answer", "prediction"), optional, chosen)
-    frame, lines, taken = columns.frame, columns.lines, columns.taken
+    frame, lines, taken = columns.frame, columns.lines, columns.source_names
     if frame.empty:
         raise UserError(f"{path} has no rows to score.")
     rows = frame[list(taken)].copy()
@@ -96,7 +95,7 @@ def _refuse_contradictions(path: Path, rows: pd.DataFrame, lines: NDArray[np.int
         first = rows[both].iloc[0]
         raise UserError(
             f"{path}: {int(both.sum()):,} row(s) have both a prediction and an error "
-            f"({_line_numbers(lines[both.to_numpy()])}; the first: {first['prediction']!r} and "
+            f"({format_lines(lines[both.to_numpy()])}; the first: {first['prediction']!r} and "
             f"{first['error']!r}). To ignore the errors and score all predictions, add "
             "--columns error=; to have such rows counted as failed, empty the predictions."
         )
@@ -118,19 +117,12 @@ def _notes(rows: pd.DataFrame, mask: NDArray[np.bool_], lines: NDArray[np.int64]
     if not mask.all():
         notes.append(
             f"left out: {int((~mask).sum()):,} row(s) without a reference and a question "
-            f"({_line_numbers(lines[~mask])})"
+            f"({format_lines(lines[~mask])})"
         )
     empty = np.asarray(rows["answer"].str.strip() == "", dtype=np.bool_) & mask
     if empty.any():
         notes.append(
             f"{int(empty.sum()):,} row(s) have an empty reference and count as wrong "
-            f"({_line_numbers(lines[empty])})"
+            f"({format_lines(lines[empty])})"
         )
     return notes
-
-
-def _line_numbers(lines: NDArray[np.int64]) -> str:
-    """ "line 3", or "lines 3, 4, 9 and 12 more"."""
-    named = ", ".join(str(line) for line in lines[:_MAX_LINES])
-    more = f" and {len(lines) - _MAX_LINES:,} more" if len(lines) > _MAX_LINES else ""
-    return f"line{'s' if len(lines) > 1 else ''} {named}{more}"

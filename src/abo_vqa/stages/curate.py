@@ -20,11 +20,12 @@ from abo_vqa.core.paths import BALANCED, FUNNEL, TYPES
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import write_table
-from abo_vqa.data.curation import STUDY, STUDY_SEED, Result, curate
+from abo_vqa.data.curation import CurationResult, curate
 from abo_vqa.data.rules import LANGUAGE_RULES
+from abo_vqa.data.study import STUDY_CONFIG, STUDY_SEED
 
 
-def describe(result: Result) -> str:
+def describe(result: CurationResult) -> str:
     """The funnel for the terminal."""
     funnel = result.funnel
     lines = [
@@ -64,10 +65,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--raw", type=Path, metavar="DIR", help="folder with the archives")
     parser.add_argument("--out", type=Path, metavar="FILE", help="CSV to write")
-    parser.add_argument("--cap", type=int, default=STUDY.cap, help="rows a type (%(default)s)")
+    parser.add_argument(
+        "--cap", type=int, default=STUDY_CONFIG.cap, help="rows a type (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=STUDY_SEED, help="(%(default)s)")
     parser.add_argument(
-        "--language", choices=sorted(LANGUAGE_RULES), default=STUDY.language, help="(%(default)s)"
+        "--language",
+        choices=sorted(LANGUAGE_RULES),
+        default=STUDY_CONFIG.language,
+        help="(%(default)s)",
     )
     parser.add_argument(
         "--temperature", type=float, help="flatten by this exponent, above 0, at most 1"
@@ -93,8 +99,8 @@ def command(args: argparse.Namespace) -> int:
         if not 0 < args.temperature <= 1:
             raise UserError(f"--temperature {args.temperature}: above 0, at most 1.")
         update |= {"balance": "temperature", "temperature": args.temperature}
-    settings = STUDY.model_copy(update=update)
-    result = curate(args.raw, settings, args.seed, pictures=not args.no_pictures)
+    settings = STUDY_CONFIG.model_copy(update=update)
+    result = curate(args.raw, settings, args.seed, with_hashes=not args.no_pictures)
     write_table(result.balanced, args.out)
     print(describe(result))
     return 0

@@ -25,7 +25,8 @@ from abo_vqa.data import audit
 from abo_vqa.data.columns import add_columns_option, read_columns
 from abo_vqa.data.groups import GROUP_COLUMNS
 from abo_vqa.data.provenance import add_provenance_options, complete_table
-from abo_vqa.data.splitting import STUDY_SEED, STUDY_TEST_SIZE, split_rows, write_split
+from abo_vqa.data.splitting import split_rows, write_split
+from abo_vqa.data.study import STUDY_SEED, STUDY_TEST_SIZE
 
 if TYPE_CHECKING:
     pass

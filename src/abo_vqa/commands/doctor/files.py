@@ -48,7 +48,7 @@ def archives(case: Case) -> Iterator[Finding]:
         yield problem("archives", f"none in {raw}", f"`{fetch}` brings them.")
         return
     with open_archive(raw) as archive:  # what is cut off or missing is said here
-        count = len(archive.pictures())
+        count = len(archive.image_paths())
     sizes = ", ".join(f"{p.name} {size(p.stat().st_size)}" for p in present) or "unpacked"
     yield ok("archives", f"{raw}: {sizes}; {count:,} pictures")
     yield agreement("pinned", case, raw)

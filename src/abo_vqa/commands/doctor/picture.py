@@ -23,7 +23,7 @@ def picture(case: Case) -> tuple[str, Image]:
     for raw in dict.fromkeys((case.settings.data.raw, SAMPLE_DATA)):
         # What is wrong with archives is another check's finding.
         with suppress(UserError), open_archive(raw) as archive:
-            for path in archive.pictures()[:_TRIES]:
+            for path in archive.image_paths()[:_TRIES]:
                 with suppress(ImageError):
                     return f"{raw}: {path}", archive.image(path)
     return "a drawn square, for want of archives", drawn()

@@ -120,7 +120,7 @@ def _read_rows(chosen: Mapping[str, str] | None) -> tuple[_Rows, list[str]]:
             raise UserError(f"{path} has no rows. Run `dvc repro split`.")
         if columns.renames:
             messages.append(columns.describe())
-        messages += columns.blanks()
+        messages += columns.blank_warnings()
         if "row_id" not in table or not table["row_id"].str.fullmatch(r"[0-9]+").all():
             first = sum(map(len, rows.values()))
             table["row_id"] = range(first, first + len(table))
@@ -137,7 +137,7 @@ def _correct_paths(rows: _Rows, archive: Archive) -> list[str]:
     Returns:
         A message on how many were replaced, if any.
     """
-    known = set(archive.pictures())
+    known = set(archive.image_paths())
     unknown = [row for part in rows.values() for row in part if row["image_path"] not in known]
     index = ImageIndex(known if unknown else ())
     match = index.match([row["image_path"] for row in unknown])
