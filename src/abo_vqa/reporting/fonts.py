@@ -84,13 +84,23 @@ def use_fonts_with_all_characters(figure: Figure) -> None:
 
     What matplotlib's own font draws is left as it is: such a figure is equal on every machine.
     """
-    for axis in figure.findobj(Axis):
-        if isinstance(axis.get_major_locator(), FixedLocator):
-            labels = [label.get_text() for label in axis.get_ticklabels()]
-            if not all(map(in_default_font, labels)):  # drawing an axis renews its labels
-                axis.set_ticks(axis.get_ticklocs(), [escape_undrawable(label) for label in labels])
-    for text in figure.findobj(Text):
-        if not in_default_font(text.get_text()):
+    artists = figure.findobj(lambda artist: isinstance(artist, (Axis, Text)))
+    changed = [_escape_tick_labels(artist) for artist in artists if isinstance(artist, Axis)]
+    if any(changed):  # their labels are new ones
+        artists = figure.findobj(Text)
+    for text in artists:
+        if isinstance(text, Text) and not in_default_font(text.get_text()):
             text.set_text(escape_undrawable(text.get_text()))
             if (families := font_families(text.get_text())) != [DEFAULT_FAMILY]:
                 text.set_fontfamily(families)
+
+
+def _escape_tick_labels(axis: Axis) -> bool:
+    """Escape the fixed tick labels of an axis, which drawing it renews; return if there are any."""
+    if not isinstance(axis.get_major_locator(), FixedLocator):
+        return False
+    labels = [label.get_text() for label in axis.get_ticklabels()]
+    if all(map(in_default_font, labels)):
+        return False
+    axis.set_ticks(axis.get_ticklocs(), [escape_undrawable(label) for label in labels])
+    return True

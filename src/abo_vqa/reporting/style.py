@@ -47,6 +47,7 @@ _RC_PARAMS = {
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # no search for the place: no figure has ticks on top
     "axes.labelsize": 9,
     "axes.labelcolor": MUTED,
     "axes.edgecolor": RULE,

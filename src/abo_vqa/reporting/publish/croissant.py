@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from abo_vqa.reporting.publish.columns import ExportColumn
-from abo_vqa.reporting.publish.parquet import ExportedSplit, Shard
+from abo_vqa.reporting.publish.parquet import ExportedSplit, ExportFile
 
 try:
     import mlcroissant as mlc
@@ -59,7 +59,7 @@ def croissant_metadata(
     return content
 
 
-def _file_object(shard: Shard) -> mlc.FileObject:
+def _file_object(shard: ExportFile) -> mlc.FileObject:
     return mlc.FileObject(
         id=shard.path,
         name=shard.path,

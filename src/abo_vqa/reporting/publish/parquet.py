@@ -42,7 +42,7 @@ _LEAVES = {"image": ("image.bytes", "image.path"), "choices": ("choices.list.ele
 
 
 @dataclass(frozen=True)
-class Shard:
+class ExportFile:
     """A file of a split.
 
     Attributes:
@@ -76,7 +76,7 @@ class ExportedSplit:
     images: int
     memory_bytes: int
     unreadable: int
-    shards: tuple[Shard, ...]
+    shards: tuple[ExportFile, ...]
 
     @property
     def file_bytes(self) -> int:
@@ -136,7 +136,7 @@ class _ShardWriter:
         if self._writer is not None:
             self._writer.close()
 
-    def shards(self) -> tuple[Shard, ...]:
+    def shards(self) -> tuple[ExportFile, ...]:
         """Give the files their final names, now that their number is known."""
         total = len(self._files)
         return tuple(
@@ -223,9 +223,9 @@ def _arrow_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _shard(path: Path, name: str, rows: int) -> Shard:
+def _shard(path: Path, name: str, rows: int) -> ExportFile:
     """Rename a file to its final name; return it with size and hash."""
     final = path.rename(path.with_name(name))
     with final.open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    return Shard(f"data/{name}", final.stat().st_size, digest, rows)
+    return ExportFile(f"data/{name}", final.stat().st_size, digest, rows)
