@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -83,6 +84,20 @@ def chaos(here: Path, images: int, kills: int, seed: int) -> None:
 
 def test_kills_and_faults(here: Path) -> None:
     chaos(here, images=30, kills=3, seed=1)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_waits_for_replies_on_their_way(here: Path, number: int, code: int) -> None:
+    make(here, 12)
+    with GeminiServer(latency=0.3) as server:
+        config = configure(here, annotator="gemini", base_url=server.url, concurrency=2)
+        process = start()
+        while len(server.calls) < 3:
+            time.sleep(0.01)
+        process.send_signal(number)
+        assert process.wait(60) == code
+        entries = read_journal(annotations_folder(config.generate) / "shard-1-of-1.jsonl").entries
+        assert len(entries) == len(server.calls) < 12
 
 
 @pytest.mark.slow

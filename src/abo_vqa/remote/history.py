@@ -66,6 +66,7 @@ def _emptiness_kind(entry: JournalEntry) -> str | None:
 def _excuse_systematic_failures(entries: Sequence[JournalEntry]) -> list[JournalEntry]:
     """Mark refusals of the account, and whatever belongs to a systematic streak.
 
+    Only journals of former versions hold refusals of the account: today those stop the run.
     What they cost still counts, and so do pairs that the gate rejected: its rules may change.
     """
     order = sorted(range(len(entries)), key=lambda i: entries[i].time)
