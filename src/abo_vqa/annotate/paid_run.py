@@ -20,7 +20,7 @@ from abo_vqa.annotate.online.sender import RequestSender
 from abo_vqa.annotate.online.task_queue import TaskQueue
 from abo_vqa.annotate.progress import Progress, ProgressReporter
 from abo_vqa.annotate.prompt import instruction, settings_record
-from abo_vqa.annotate.sharding import Shard, in_shard
+from abo_vqa.annotate.sharding import ShardSpec, in_shard
 from abo_vqa.annotate.tasks import Task, make_tasks
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.log import get_logger
@@ -86,7 +86,7 @@ def annotations_folder(settings: GenerateConfig) -> Path:
     return scratch("generate", fingerprint(settings_record(settings)))
 
 
-def _journal_name(shard: Shard | None) -> str:
+def _journal_name(shard: ShardSpec | None) -> str:
     return f"shard-{shard[0]}-of-{shard[1]}.jsonl" if shard else "main.jsonl"
 
 
@@ -95,7 +95,7 @@ def annotate(
     products: Sequence[Product],
     gate: Gate,
     log_metrics: Log,
-    shard: Shard | None = None,
+    shard: ShardSpec | None = None,
     options: RunOptions = RunOptions(),
 ) -> PaidRun:
     """Request whatever the journals don't hold yet.

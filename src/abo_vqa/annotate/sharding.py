@@ -6,11 +6,11 @@ import hashlib
 
 from abo_vqa.core.errors import UserError
 
-Shard = tuple[int, int]
+ShardSpec = tuple[int, int]
 """(2, 5) is the second of five parts."""
 
 
-def parse_shard(text: str) -> Shard:
+def parse_shard(text: str) -> ShardSpec:
     """Parse "2/5" into (2, 5).
 
     Args:
@@ -25,7 +25,7 @@ def parse_shard(text: str) -> Shard:
     raise UserError(f"--shard {text!r}: expected I/N with 1 <= I <= N, e.g. 2/5.")
 
 
-def in_shard(path: str, shard: Shard | None) -> bool:
+def in_shard(path: str, shard: ShardSpec | None) -> bool:
     """Return whether an image belongs to a shard.
 
     Args:
