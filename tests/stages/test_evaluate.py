@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +12,7 @@ import pytest
 from abo_vqa.config import ScorerConfig, ScorersConfig, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.evaluation import scoring
-from abo_vqa.evaluation.calibration import calibrate, risk_coverage_counts
-from abo_vqa.evaluation.error_analysis import (
-    counting_errors,
-    f1_by_answer_length,
-    yes_no_recall,
-)
-from abo_vqa.evaluation.intervals import (
-    bootstrap_slice_means,
-    percentile_interval,
-    wilson_interval,
-)
 from abo_vqa.evaluation.predictions import prediction_files
-from abo_vqa.evaluation.slices import slice_accuracy, slice_members
-from abo_vqa.evaluation.study_fractions import study_fractions
 from abo_vqa.stages import evaluate
 from tests.support import ROOT
 
@@ -176,100 +162,9 @@ def test_no_number_has_more_than_six_decimals(run):
     assert all(value == round(value, 6) for value in every)
 
 
-def test_risk_does_not_depend_on_the_order_of_equally_sure_rows():
-    confidence, correct = np.array([0.9, 0.5, 0.5, 0.1]), np.array([1, 1, 0, 0.0])
-    answered, wrong = risk_coverage_counts(confidence, correct)
-    assert answered.tolist() == [1, 3, 4]
-    assert wrong.tolist() == [0, 1, 2]
-    assert risk_coverage_counts(confidence[::-1], correct[::-1])[1].tolist() == [0, 1, 2]
-
-
-def test_calibration_by_hand():
-    table = pd.DataFrame({"confidence": [0.9, 0.5, 0.5, 0.1, np.nan], "error": "",
-                          "accuracy": [1, 1, 0, 0, 1.0]})  # fmt: skip
-    result = calibrate(table)
-    assert result["n"] == 4
-    assert result["expected_calibration_error"] == pytest.approx(0.2 / 4)
-    assert [(b["n"], b["accuracy"]) for b in result["bins"]] == [(1, 0), (2, 0.5), (1, 1)]
-    middle = result["bins"][1]
-    assert (middle["accuracy_low"], middle["accuracy_high"]) == wilson_interval(1, 2)
-    curve = result["risk_coverage"]
-    assert [p["coverage"] for p in curve] == pytest.approx([0.25, 0.75, 1])
-    assert [p["risk"] for p in curve] == pytest.approx([0, 1 / 3, 1 / 2])
-    assert [(p["low"], p["high"]) for p in curve] == [
-        wilson_interval(0, 1), wilson_interval(1, 3), wilson_interval(2, 4)
-    ]  # fmt: skip
-
-
-def test_yes_no_counting_and_fractions_by_hand():
-    table = pd.DataFrame(
-        {"question_type": ["yes/no", "yes/no", "counting", "counting"],
-         "answer": ["Yes", "no", "two", "3"], "prediction": ["yes", "Yes", "4", "three"],
-         "error": "", "accuracy": [1.0, 0, 0, 1]}
-    )  # fmt: skip
-    found = yes_no_recall(table)
-    assert (found["yes_recall"], found["no_recall"], found["yes_share"]) == (1, 0, 1)
-    counted = counting_errors(table)
-    assert (counted["exact"], counted["mean_absolute_error"]) == (0.5, 1)
-    right, off_by_two = counted["errors"]
-    assert (right["error"], right["n"], right["share"]) == (0, 1, 0.5)
-    assert (right["low"], right["high"]) == wilson_interval(1, 2)
-    assert (off_by_two["error"], off_by_two["n"]) == (2, 1)
-    half = study_fractions(table, 4, ())[-2]
-    assert (half["fraction"], half["n"]) == (0.5, 2)
-    assert (half["accuracy"], half["accuracy_lower_case_only"]) == (0.5, 0.5)
-
-
-def test_counts_that_are_far_off_or_no_numbers():
-    table = pd.DataFrame({"question_type": "counting", "answer": ["1", "2", "3", "many"],
-                          "prediction": ["100", "none", "", "2"],
-                          "error": ["", "", "failed", ""]})  # fmt: skip
-    counted = counting_errors(table)
-    assert (counted["n"], counted["not_a_number"]) == (3, 2)
-    # The last row's reference is no number, so it has no error; a failed row is a wrong one.
-    assert [(e["error"], e["n"]) for e in counted["errors"]] == [(4, 1), (None, 2)]
-
-
-def test_f1_by_answer_length_leaves_out_lengths_without_scores():
-    config = load_config(ROOT / "params.yaml")
-    few = config.evaluate.model_copy(update={"resamples": 100})
-    config = config.model_copy(update={"evaluate": few})
-    table = pd.DataFrame({"answer": ["red", "yes", "white", "turquoise"],
-                          "f1": [1.0, 0.0, 1.0, np.nan]})  # fmt: skip
-    short, middle = f1_by_answer_length({"a": table}, np.arange(4), config)["a"]
-    assert (short["characters"], short["n"], short["f1"]) == ("1–3", 2, 0.5)
-    assert (short["low"], short["high"]) == (0, 1)
-    assert (middle["characters"], middle["n"], middle["f1"]) == ("4–5", 1, 1)
-
-
 def test_scorers_can_be_missing_only_with_a_clear_message(run, monkeypatch):
     monkeypatch.setattr(scoring, "METRIC_NAMES", ("exact_match", "bartscore"))
     nowhere = ScorerConfig(path="models/nowhere")
     config = run.model_copy(update={"scorers": ScorersConfig(bertscore=nowhere, bartscore=nowhere)})
     with pytest.raises(UserError, match="models/nowhere"):
         evaluate.run(config)
-
-
-def test_hundreds_of_product_types_take_the_memory_of_a_few() -> None:
-    rng = np.random.default_rng(0)
-    n, types = 2000, 400
-    rows = pd.DataFrame({"product_type": [f"type{i % types}" for i in range(n)]})
-    scored = {m: rows.assign(accuracy=rng.integers(0, 2, n).astype(float)) for m in "abcd"}
-    clusters = np.arange(n) // 2
-    config = load_config(ROOT / "params.yaml")
-    few = config.evaluate.model_copy(update={"resamples": 1000})
-    config = config.model_copy(update={"evaluate": few})
-    tracemalloc.start()
-    cut = slice_accuracy(scored, clusters, config, ["product_type"])
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    whole = n * types * len(scored) * 8  # a number for each row, type and model: 26 MB
-    assert peak < 3 * whole
-    right = np.column_stack([table["accuracy"] for table in scored.values()])
-    inside = np.column_stack(list(slice_members(rows, ["product_type"]).values()))
-    means = bootstrap_slice_means(right, inside, clusters, few.resamples, config.seed)
-    at_once = percentile_interval(means, few.confidence).reshape(types, len(scored), 2)
-    for m, model in enumerate(scored):
-        for k, row in enumerate(cut[model]["product_type"]):
-            if row["accuracy"] not in (0, 1):
-                assert [row["low"], row["high"]] == at_once[k, m].tolist()

@@ -50,7 +50,7 @@ def describe_rows(test: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
 
 
 def _frequency_bin(n: int) -> str:
-    """The power of ten that a count is in: "0", "1-9", "10-99", …"""
+    """The power of ten that a count is in: "0", "1-9", "10-99" and so on."""
     if n == 0:
         return "0"
     power = len(str(n)) - 1

@@ -1,4 +1,4 @@
-"""Accuracy within slices of the rows: question types, answer frequencies, products, …"""
+"""Accuracy within slices of the rows: question types, answer frequencies, products."""
 
 from __future__ import annotations
 

@@ -34,8 +34,8 @@ class WordNetReader(WordNetCorpusReader):  # type: ignore[misc]  # NLTK has no t
             warnings.simplefilter("ignore")  # that other languages aren't available
             super().__init__(root, None)
 
-    def map_wn(self, version: str = "wordnet") -> dict[str, str]:
-        """Map no version: other languages alone need it."""
+    def map_wn(self, *_versions: str) -> dict[str, str]:
+        """Map no versions: only other languages need it."""
         return {}
 
     def get_version(self) -> str | None:

@@ -62,6 +62,7 @@ class MultipleChoiceModel(VQAModel):
         self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
     ) -> list[str]:
         """Return for each packed question why it can't be asked, or ""."""
+        del choices  # they are packed with the questions
         rows = [json.loads(question) for question in questions]
         return self.model.question_errors([row[0] for row in rows], [row[1:] for row in rows])
 
