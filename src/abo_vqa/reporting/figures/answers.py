@@ -158,7 +158,7 @@ def plot_counting(results: Results) -> Drawing | None:
     if data.empty:
         return None
     data["error"] = data["error"].astype(float)  # None, for an answer that is no number, → NaN
-    figure, axes = new_figure(2.7, len(models), sharey=True)
+    figure, axes = new_figure(2.85, len(models), sharey=True)
     for ax, model in zip(axes[0], models, strict=True):
         part = data[data["model"] == model]
         xs = part["error"].fillna(_NOT_A_NUMBER)
@@ -168,7 +168,7 @@ def plot_counting(results: Results) -> Drawing | None:
         ticks = {-4: "≤−4", -2: "−2", 0: "0", 2: "+2", 4: "≥+4", _NOT_A_NUMBER: "none"}
         ax.set_xticks(list(ticks), list(ticks.values()), size=8)
         ax.set_xlim(-5.2, 7.2)
-        ax.set_title(f"{model_label(model)}, n = {count(part['n'].sum())}")
+        ax.set_title(f"{model_label(model)}\nn = {count(part['n'].sum())}")
         ax.grid(axis="y")
         percent_axis(ax.yaxis)
         hide_spines(ax, "bottom")
