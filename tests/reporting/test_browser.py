@@ -86,8 +86,7 @@ def small(tmp_path_factory):
 def page():
     with chromium(BROWSER) as tab:
         # No network at all: what isn't in the file can't come.
-        tab.send("Network.emulateNetworkConditions", offline=True, latency=0,
-                 downloadThroughput=0, uploadThroughput=0)  # fmt: skip
+        tab.tab.context.set_offline(True)
         yield tab
 
 
@@ -147,13 +146,15 @@ def chip(page, box, value):
 
 def choose(page, **fields):
     for name, value in fields.items():
-        event = "change" if name in ("model", "vs", "product", "metric", "sort") else "input"
-        page.run(f"(() => {{ const e = document.getElementById({name!r}); e.value = {value!r}; "
-                 f"e.dispatchEvent(new Event({event!r}, {{bubbles: true}})); }})()")  # fmt: skip
+        field = page.tab.locator(f"#{name}")
+        if name in ("model", "vs", "product", "metric", "sort"):
+            field.select_option(value)
+        else:
+            field.fill(value)
 
 
 def click(page, selector):
-    page.run(f"document.querySelector({selector!r}).click()")
+    page.tab.click(selector)
 
 
 def test_filters_and_counts(opened, rows):
