@@ -23,7 +23,7 @@ import torch
 from helpers.usage import AnonymousPeak
 
 from abo_vqa.models.embeddings.store import EmbeddingStore
-from abo_vqa.training import pictures
+from abo_vqa.training import vision_cache
 
 TOKENS, WIDTH = 577, 768  # BLIP-VQA-base
 
@@ -48,9 +48,9 @@ def plain(store: EmbeddingStore, paths: list[str]) -> torch.Tensor:
 
 def sliced(store: EmbeddingStore, paths: list[str]) -> torch.Tensor:
     """What training does."""
-    pictures.SHARE = 1.0
-    found = pictures.nearest(store, paths, torch.device("cpu"))
-    assert isinstance(found, pictures.Resident), "there is too little memory for it"
+    vision_cache.SHARE = 1.0
+    found = vision_cache.cache_vision_outputs(store, paths, torch.device("cpu"))
+    assert isinstance(found, vision_cache.VisionCache), "there is too little memory for it"
     return found.vectors
 
 

@@ -19,12 +19,13 @@ from abo_vqa.core.stage import pin_threads
 
 def trained(config: Config, seed: int, grouped: bool) -> tuple[float, float, float]:
     """Best held-out accuracy, its loss, and rows a second."""
-    from abo_vqa.training import run
+    from abo_vqa.training.run import train
 
     lora = config.lora.model_copy(update={"group_pictures": grouped})
-    run = run.train(config.model_copy(update={"lora": lora, "seed": seed}))
-    shutil.rmtree(run.folder)
-    return run.history.best_accuracy, run.history.best_loss, run.speed
+    result = train(config.model_copy(update={"lora": lora, "seed": seed}))
+    shutil.rmtree(result.folder)
+    history = result.history
+    return history.best_accuracy, history.best_loss, result.cost["rows_per_second"]
 
 
 def main() -> None:

@@ -17,11 +17,11 @@ from helpers.settings import study_lora, weights
 from peft import LoraConfig, get_peft_model
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.training.batches import Examples
 from abo_vqa.training.checkpoints import Checkpoints
+from abo_vqa.training.dataset import VqaDataset
 from abo_vqa.training.loop import Trainer
 from abo_vqa.training.lora import add_lora
-from abo_vqa.training.pictures import Resident
+from abo_vqa.training.vision_cache import VisionCache
 
 ROWS, PICTURES = 36_373, 11_821  # the study's training rows and pictures
 EPOCHS = 3
@@ -30,7 +30,7 @@ PADDED = 20  # tokens of an answer in the study's loop
 
 
 class Table(dict[str, Any]):
-    """As much of a data frame as `Examples` asks for; pandas needn't be there."""
+    """As much of a data frame as `VqaDataset` asks for; pandas needn't be there."""
 
     @property
     def columns(self) -> list[str]:
@@ -81,12 +81,12 @@ class LoraSteps:
         self.table = table_of(pictures)
         tokenizer, text = blip.processor.tokenizer, blip.model.config.text_config
         paths = [str(i) for i in range(pictures)]
-        resident = Resident(self.outputs(pictures, kept), paths, self.device)
-        self.examples = Examples(
-            self.table, tokenizer, text.bos_token_id, text.sep_token_id, resident
+        cache = VisionCache(self.outputs(pictures, kept), paths, self.device)
+        self.dataset = VqaDataset(
+            self.table, tokenizer, text.bos_token_id, text.sep_token_id, cache
         )
         self.trainer = Trainer(
-            self.model, self.examples, range(3 * pictures), lora, 0,
+            self.model, self.dataset, range(3 * pictures), lora, 0,
             Checkpoints(Path(tempfile.mkdtemp()), 1), dtype,
         )  # fmt: skip
         trained = [p for p in self.plain.parameters() if p.requires_grad]
@@ -156,14 +156,15 @@ class LoraSteps:
 
         def step() -> float:
             self.model.train()
-            parts, loss = self.trainer.feed.micro, 0.0
+            state, loss = self.trainer.state, 0.0
+            parts = state.micro_batches
             try:
-                loss = self.trainer.update(rows, self.trainer.prepare(rows), False)[0]
+                loss = self.trainer.step(rows, self.trainer.loader.load(rows)).loss
             except UserError as error:  # not even a single picture fits
                 raise torch.OutOfMemoryError(str(error)) from error
             finally:
-                cut = self.trainer.feed.micro > parts
-                self.trainer.feed.micro = parts
+                cut = state.micro_batches > parts
+                state.micro_batches = parts
             if cut:
                 raise torch.OutOfMemoryError("out of memory: the batch was cut into parts")
             return loss
@@ -191,13 +192,13 @@ class LoraSteps:
 
     def library(self, rows: Sequence[int]) -> tuple[float, dict[str, torch.Tensor]]:
         """The library's loss and gradients: its own forward on a row at a time, unpadded."""
-        tokenizer, tokens = self.blip.processor.tokenizer, self.examples.tokens(rows)
+        tokenizer, tokens = self.blip.processor.tokenizer, self.dataset.answer_tokens(rows)
         total = 0.0
         self.model.zero_grad()
         for row in rows:
             inputs = self.blip.processor(images=self.image(row), return_tensors="pt")
             inputs |= tokenizer(self.table["question"][row], return_tensors="pt")
-            answer = torch.tensor([self.examples.answers[row]], device=self.device)
+            answer = self.dataset.answers[row][None].to(self.device)
             with self.half(self.dtype):
                 loss = self.model(
                     **{name: value.to(self.device) for name, value in inputs.items()},
@@ -210,12 +211,14 @@ class LoraSteps:
 
     def together(self, rows: Sequence[int]) -> tuple[float, dict[str, torch.Tensor]]:
         """Ours: the trainer's loss and gradients of the rows in one padded batch."""
-        self.trainer.scaler = torch.amp.GradScaler(
+        self.trainer.state.scaler = torch.amp.GradScaler(
             self.device.type, init_scale=self.scale, enabled=self.scale > 1
         )
         self.model.zero_grad()
-        ready = self.trainer.prepare(list(rows))
-        loss, full = (0.0, True) if ready is None else self.trainer.gradients(list(rows), ready)
+        micro_batches = self.trainer.loader.load(list(rows))
+        loss, full = 0.0, True
+        if micro_batches is not None:
+            loss, full = self.trainer.step.backward(list(rows), micro_batches)
         if full:
             raise torch.OutOfMemoryError("out of memory while comparing gradients")
         return loss, self.taken(self.scale)

@@ -59,13 +59,13 @@ def test_a_reclaimed_trial_is_taken_up_again(here, monkeypatch):
     """SIGTERM ends the search with its own exit code; the same settings come first next time."""
     real, chosen = run.train, []
 
-    def train(config, log):
+    def train(config, track):
         chosen.append(config.lora)
         if len(chosen) == 1:
             raise TerminatedError("stopped")
-        return real(config, log)
+        return real(config, track)
 
-    monkeypatch.setattr(finetune, "train", train)
+    monkeypatch.setattr(run, "train", train)
     assert main(["tune", "--trials", "1"]) == 143
     assert main(["tune", "--trials", "1"]) == 0
     assert chosen[0] == chosen[1]
@@ -76,18 +76,18 @@ def test_a_killed_trial_is_taken_up_again(here):
     config = project.load_config()
     study = search.open_study(config, "name", here)
     killed = study.ask()
-    search.suggest(killed, config)
+    search.suggest_settings(killed, config)
     again = search.open_study(config, "name", here).ask()
-    assert search.suggest(again, config) == {**search.suggest(killed, config)}
+    assert search.suggest_settings(again, config) == {**search.suggest_settings(killed, config)}
 
 
 def test_losses_that_arent_numbers_dont_end_a_search(here, monkeypatch):
-    from abo_vqa.training.loop import NonFiniteLossError
+    from abo_vqa.training.step import NonFiniteLossError
 
-    def train(config, log):
+    def train(config, track):
         raise NonFiniteLossError("nan")
 
-    monkeypatch.setattr(finetune, "train", train)
+    monkeypatch.setattr(run, "train", train)
     with pytest.raises(UserError, match="none of 2 trials came to an end"):
         search.search(project.load_config(), 2)
 
@@ -96,21 +96,21 @@ def test_a_bad_epoch_is_pruned(here, monkeypatch):
     """After four finished trials, one below their median stops at its second report."""
     import optuna
 
-    from abo_vqa.training.loop import History
+    from abo_vqa.training.history import History
 
     accuracies = iter([0.9, 0.8, 0.9, 0.8, 0.1])
     reached = []
 
-    def train(config, log):
+    def train(config, track):
         accuracy = next(accuracies)
         for step in (1, 2, 3):
-            log({"validation_accuracy": accuracy}, step)
+            track({"validation_accuracy": accuracy}, step)
         reached.append(accuracy)
         folder = run.journal_folder(config)
         history = History(best_accuracy=accuracy, best_epoch=1)
         return run.TrainingResult({}, [], history, folder, 1.0, True)
 
-    monkeypatch.setattr(finetune, "train", train)
+    monkeypatch.setattr(run, "train", train)
     accuracy, _, pruned = search.search(project.load_config(), 5)
     assert (accuracy, pruned) == (0.9, 1)
     assert reached == [0.9, 0.8, 0.9, 0.8]

@@ -90,21 +90,21 @@ def test_the_second_card(here) -> None:
 @pytest.mark.parametrize("pinnable", [2**60, 0], ids=["pinned", "can't be pinned"])
 def test_vision_outputs_in_the_machines_memory(pinnable, here, gpu, monkeypatch) -> None:
     """Where the card has no room for them; the same training, pinned or not."""
-    from abo_vqa.training import pictures
+    from abo_vqa.training import run
 
     config = settings("cuda:0")
     embed.run(config)
     finetune.run(config)
     expected = losses(read_json("reports/training.json"))
-    nearest, held = pictures.nearest, []
+    cache_vision_outputs, held = run.cache_vision_outputs, []
 
     def without_room(*args):
         with mock.patch.object(torch.cuda, "mem_get_info", return_value=(0, 2**30)):
-            source = nearest(*args)
+            source = cache_vision_outputs(*args)
         held.append((source.vectors.device.type, source.vectors.is_pinned()))
         return source
 
-    monkeypatch.setattr(pictures, "nearest", without_room)
+    monkeypatch.setattr(run, "cache_vision_outputs", without_room)
     gpu.pinnable = pinnable
     finetune.run(config)
     assert held == [("cpu", pinnable > 0)]

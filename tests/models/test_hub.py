@@ -179,7 +179,7 @@ def test_saving_an_adapter_asks_the_hub_nothing(config, home, cache, monkeypatch
     cache(home)
     blip = load("blip", config)
     model, _ = lora.add_lora(blip.model, config.lora, config.models.blip)
-    lora.save(model, blip.processor, tmp_path / "adapter")
+    lora.save_adapter(model, blip.processor, tmp_path / "adapter")
     found = Adapter.read(tmp_path / "adapter")
     found.check_base(config.models.blip)
 

@@ -14,8 +14,8 @@ from tests.support.pretend_gpu import pretend
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-import gpu as benchmark  # noqa: E402
-from helpers import (  # noqa: E402
+import gpu as benchmark
+from helpers import (
     card,
     clip_towers,
     families,
@@ -163,13 +163,13 @@ def test_training_steps_take_the_path_of_production_and_tell_of_memory() -> None
         device = torch.device("cuda:0")
         blip = families.FAMILIES["blip"].make("tiny", device, torch.float32)
         steps = LoraSteps(blip, 4, 8, torch.bfloat16, torch.float16)
-        assert steps.examples.pictures.vectors.device == steps.examples.pictures.device
+        assert steps.dataset.images.vectors.device == device
         assert steps.ours(9)() > 0
         machine.cards[0].rows_fail_from = 3  # pictures: production would take them one by one
         assert not card.fits(steps.ours(9), device)
         machine.cards[0].rows_fail_from = 1  # production would give up
         assert not card.fits(steps.ours(9), device)
-        assert steps.trainer.feed.micro == 1
+        assert steps.trainer.state.micro_batches == 1
 
 
 def test_settings_are_those_of_the_configuration(tmp_path: Path, monkeypatch) -> None:

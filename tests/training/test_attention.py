@@ -7,7 +7,8 @@ import torch
 
 from abo_vqa.models.blip import absorbed
 from abo_vqa.models.blip.attention import answer_logits, cross_attention, encode_questions
-from abo_vqa.training.batches import IGNORED, epoch_plan, padded, parts
+from abo_vqa.training.dataset import IGNORED, pad_tokens
+from abo_vqa.training.sampler import epoch_batches, split_batch
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +59,8 @@ def plain(model, pictures, which):
 def shared(model, pictures, which):
     """Ours: everything in one padded batch."""
     blip = model.get_base_model()
-    ids, mask = padded(QUESTIONS, 0)
-    answers, known = padded(ANSWERS, 0)
+    ids, mask = pad_tokens(QUESTIONS, 0)
+    answers, known = pad_tokens(ANSWERS, 0)
     labels = answers[:, 1:].masked_fill(known[:, 1:] == 0, IGNORED)
     states = encode_questions(blip.text_encoder, ids, mask, pictures, torch.tensor(which))
     logits = answer_logits(blip.text_decoder, answers[:, :-1], states, mask)
@@ -93,7 +94,7 @@ def test_the_picture_and_the_padding_mask_matter(lora):
     """What the equalities above would be worth nothing without."""
     pictures = torch.randn(2, 17, 32, generator=torch.Generator().manual_seed(2))
     blip = lora.get_base_model()
-    ids, mask = padded(QUESTIONS[:2], 0)
+    ids, mask = pad_tokens(QUESTIONS[:2], 0)
     which = torch.tensor([0, 1])
     with torch.no_grad():
         states = encode_questions(blip.text_encoder, ids, mask, pictures, which)
@@ -105,7 +106,7 @@ def test_the_picture_and_the_padding_mask_matter(lora):
 
 def plan_of(paths, epoch=1, grouped=True, lengths=None, size=10):
     lengths = lengths or [9] * len(paths)
-    return epoch_plan(paths, range(len(paths)), size, 1, epoch, grouped, lengths)
+    return epoch_batches(paths, range(len(paths)), size, 1, epoch, grouped, lengths)
 
 
 def test_plan_covers_every_row_once_and_keeps_pictures_together():
@@ -142,11 +143,11 @@ def test_questions_of_like_lengths_share_a_batch(grouped):
 
 def test_parts_share_a_batch_by_whole_pictures():
     paths = [f"{i // 3}.jpg" for i in range(12)]
-    cut = parts(range(12), paths, 3)
+    cut = split_batch(range(12), paths, 3)
     assert sorted(row for part in cut for row in part) == list(range(12))
     assert all(len({paths[r] for r in a} & {paths[r] for r in b}) == 0
                for i, a in enumerate(cut) for b in cut[i + 1 :])  # fmt: skip
-    assert len(parts(range(12), paths, 99)) == 4
+    assert len(split_batch(range(12), paths, 99)) == 4
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -166,7 +167,7 @@ def test_absorbed_attention_where_it_is_cheaper(count, monkeypatch):
         torch.nn.init.normal_(parameter, std=spread)
     pictures = torch.randn(2, 257, 64)
     asked = QUESTIONS[: 2 * count]
-    ids, mask = padded(asked, 0)
+    ids, mask = pad_tokens(asked, 0)
     which = torch.arange(2).repeat_interleave(count)
     taken = []
     form = absorbed.absorbed_cross_attention
@@ -198,6 +199,6 @@ def test_a_mask_on_the_cpu_saves_a_gpu_the_wait(gpu):
 
     card = torch.device("cuda", 0)
     assert padding_mask(torch.ones(2, 3), card) is None
-    visible = padding_mask(padded(QUESTIONS[:2], 0)[1], card)
+    visible = padding_mask(pad_tokens(QUESTIONS[:2], 0)[1], card)
     assert visible.device == card
     assert visible[:, 0, 0].tolist() == [[True] * 3 + [False] * 2, [True] * 5]

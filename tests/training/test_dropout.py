@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from abo_vqa.training.dropout import Dropout, cheaper
+from abo_vqa.training.dropout import FastDropout, replace_dropout
 
 
 @pytest.mark.parametrize("p", [0.05, 0.5])
 def test_it_drops_the_share_and_keeps_the_mean(p):
     torch.manual_seed(0)
     states = torch.full((1001, 1003), 2.0, requires_grad=True)  # not a multiple of four
-    seen = Dropout(p)(states)
+    seen = FastDropout(p)(states)
     dropped = seen == 0
     assert float(dropped.float().mean()) == pytest.approx(p, abs=3e-3)
     torch.testing.assert_close(seen[~dropped], torch.full_like(seen[~dropped], 2 / (1 - p)),
@@ -24,7 +24,7 @@ def test_it_drops_the_share_and_keeps_the_mean(p):
 
 
 def test_the_seed_decides():
-    layer, states = Dropout(0.3), torch.ones(9, 9)
+    layer, states = FastDropout(0.3), torch.ones(9, 9)
     torch.manual_seed(1)
     first, second = layer(states), layer(states)
     torch.manual_seed(1)
@@ -34,14 +34,14 @@ def test_the_seed_decides():
 
 @pytest.mark.parametrize("p", [0.0, 1e-9, 1.0])
 def test_nothing_and_everything(p):
-    torch.testing.assert_close(Dropout(p)(torch.ones(7)), torch.full((7,), 1.0 - round(p)))
+    torch.testing.assert_close(FastDropout(p)(torch.ones(7)), torch.full((7,), 1.0 - round(p)))
 
 
 def test_only_dropouts_that_are_on_are_replaced():
     model = torch.nn.Sequential(
         torch.nn.Dropout(0.1), torch.nn.Dropout(0.0), torch.nn.ReLU()
     ).eval()
-    cheaper(model)
-    assert [type(layer) for layer in model] == [Dropout, torch.nn.Dropout, torch.nn.ReLU]
+    replace_dropout(model)
+    assert [type(layer) for layer in model] == [FastDropout, torch.nn.Dropout, torch.nn.ReLU]
     assert not model[0].training
     assert torch.equal(model(torch.ones(3)), torch.ones(3))

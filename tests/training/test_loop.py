@@ -19,8 +19,9 @@ from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.tables import read_table
 from abo_vqa.stages import finetune
-from abo_vqa.training import loop, pictures, run
-from abo_vqa.training.loss import summed_loss
+from abo_vqa.training import run, step, vision_cache
+from abo_vqa.training.loss import answer_loss
+from abo_vqa.training.schedule import make_scheduler
 from tests.support import ROOT
 from tests.support import training as project
 
@@ -86,7 +87,13 @@ def test_learning_rates(schedule, expected):
     """Warm-up over a third of 6 steps, then down from the full rate."""
     config = load_config(ROOT / "params.yaml")
     settings = config.lora.model_copy(update={"schedule": schedule, "warmup": 0.34})
-    rates = [loop.factor(settings, 6)(step) for step in range(5)]
+    optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = make_scheduler(optimizer, settings, 6)
+    rates = []
+    for _ in range(5):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
 
 
@@ -94,7 +101,7 @@ def test_where_the_pictures_are_changes_nothing(here, monkeypatch):
     """In memory, and on disk, read ahead by a thread."""
     trained()
     held = file_md5(ADAPTER)
-    monkeypatch.setattr(pictures, "SHARE", 0.0)
+    monkeypatch.setattr(vision_cache, "SHARE", 0.0)
     trained()
     assert file_md5(ADAPTER) == held
 
@@ -125,9 +132,9 @@ def test_out_of_memory_halves_the_parts(here, monkeypatch, capsys):
         sizes.append(len(batch.rows))
         if len(batch.rows) > 3:
             raise torch.OutOfMemoryError("no more")
-        return summed_loss(blip, batch)
+        return answer_loss(blip, batch)
 
-    monkeypatch.setattr(loop, "summed_loss", loss)
+    monkeypatch.setattr(step, "answer_loss", loss)
     assert_same(whole, trained(EXACT))
     assert sizes[0] == 6
     assert set(sizes[1:]) == {3}
@@ -138,7 +145,7 @@ def test_out_of_memory_for_one_picture_is_the_users_problem(here, monkeypatch):
     def loss(blip, batch):
         raise torch.OutOfMemoryError("no more")
 
-    monkeypatch.setattr(loop, "summed_loss", loss)
+    monkeypatch.setattr(step, "answer_loss", loss)
     with pytest.raises(UserError, match="single picture's questions"):
         trained(EXACT)
 

@@ -9,9 +9,9 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.paths import EMBEDDINGS
 from abo_vqa.models.blip.model import Blip
 from abo_vqa.stages import embed, finetune
-from abo_vqa.training import loop, pictures, validation
-from abo_vqa.training.batches import Batch
-from abo_vqa.training.loss import summed_loss
+from abo_vqa.training import step, validation, vision_cache
+from abo_vqa.training.dataset import Batch
+from abo_vqa.training.loss import answer_loss
 from tests.support import training as project
 
 from .test_loop import EXACT, assert_same, trained
@@ -25,7 +25,7 @@ def no_room(*args, **kwargs):
 def ways(request, monkeypatch):
     """With and without the thread that reads ahead."""
     if request.param == "read-ahead":
-        monkeypatch.setattr(pictures, "SHARE", 0.0)
+        monkeypatch.setattr(vision_cache, "SHARE", 0.0)
 
 
 @pytest.mark.usefixtures("ways")
@@ -51,9 +51,9 @@ def test_arithmetic_that_doesnt_fit_halves_once(here, monkeypatch, capsys):
     whole = trained(EXACT)
 
     def loss(blip, batch):
-        return no_room() if len(batch.rows) > 3 else summed_loss(blip, batch)
+        return no_room() if len(batch.rows) > 3 else answer_loss(blip, batch)
 
-    monkeypatch.setattr(loop, "summed_loss", loss)
+    monkeypatch.setattr(step, "answer_loss", loss)
     assert_same(whole, trained(EXACT))
     said = capsys.readouterr().err
     assert "in 2 parts from now on" in said
@@ -68,15 +68,15 @@ def test_a_batch_that_is_let_go_is_freed(here, monkeypatch):
 
     def loss(blip, batch):
         if not first:
-            first.append(weakref.ref(batch.pictures))
+            first.append(weakref.ref(batch.images))
             no_room()
         gone.append(first[0]() is None)
-        return summed_loss(blip, batch)
+        return answer_loss(blip, batch)
 
-    monkeypatch.setattr(loop, "summed_loss", loss)
-    release = loop.release_memory
+    monkeypatch.setattr(step, "answer_loss", loss)
+    release = step.release_memory
     monkeypatch.setattr(
-        loop, "release_memory", lambda: (gone.append(first[0]() is None), release())
+        step, "release_memory", lambda: (gone.append(first[0]() is None), release())
     )
     trained(EXACT)
     assert gone[0]
@@ -93,13 +93,13 @@ def test_validation_goes_on_in_halves(here, monkeypatch, capsys):
     found = []
     log = lambda metrics, step: found.append(metrics.get("validation_accuracy"))  # noqa: E731
     whole = trained(EXACT, log)
-    ask, sizes = validation.Validator.ask, []
+    ask, sizes = validation.Validator.predict, []
 
     def small(self, rows):
         sizes.append(len(rows))
         return no_room() if len(rows) > 3 else ask(self, rows)
 
-    monkeypatch.setattr(validation.Validator, "ask", small)
+    monkeypatch.setattr(validation.Validator, "predict", small)
     again = []
     assert_same(whole, trained(EXACT, lambda m, step: again.append(m.get("validation_accuracy"))))
     assert sizes[0] > 3
@@ -109,7 +109,7 @@ def test_validation_goes_on_in_halves(here, monkeypatch, capsys):
 
 
 def test_validation_of_one_picture_is_the_users_problem(here, monkeypatch):
-    monkeypatch.setattr(validation.Validator, "ask", no_room)
+    monkeypatch.setattr(validation.Validator, "predict", no_room)
     with pytest.raises(UserError, match="validating a single picture's questions"):
         trained(EXACT)
 

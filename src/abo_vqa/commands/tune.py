@@ -8,15 +8,13 @@ a SQLite file and a trial has the stage's checkpoints, so that a killed search g
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+
+import optuna
 
 from abo_vqa.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.stage import pin_threads
-from abo_vqa.training.search import reproduce, search
-
-if TYPE_CHECKING:
-    pass
+from abo_vqa.training.search import dvc_command, search
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +22,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
-    import optuna
-
     if args.trials < 1:
         raise UserError(f"--trials: found {args.trials}; at least 1.")
     config = load_config()
@@ -33,5 +29,5 @@ def command(args: argparse.Namespace) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     accuracy, best, pruned = search(config, args.trials)
     print(f"{args.trials} trials, {pruned} stopped early; best held-out accuracy {accuracy:.3f}:")
-    print(f"  {reproduce(best)}")
+    print(f"  {dvc_command(best)}")
     return 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import shutil
 from functools import partial
-from typing import TYPE_CHECKING
 
 from abo_vqa.config import Config, load_config
 from abo_vqa.core.json_files import write_results
@@ -20,10 +19,8 @@ from abo_vqa.core.processes import rank_and_world, supervised, terminable
 from abo_vqa.core.stage import execute, pin_threads
 from abo_vqa.core.summary import Log, Summary, no_log, nothing
 from abo_vqa.core.system_errors import storing
+from abo_vqa.training.card import model_card
 from abo_vqa.training.run import TrainingResult, journal, train
-
-if TYPE_CHECKING:
-    pass
 
 # A loss differs in the sixth digit between processors; a rate is exact, and may be small.
 _DIGITS = {"loss": ".3f", "validation_loss": ".3f", "lr": ".6g"}
@@ -39,40 +36,39 @@ def run(config: Config, log: Log = no_log) -> Summary:
 def work(config: Config, log: Log = no_log) -> Summary:
     """`run`, with the checkpoints left to the summary's cleanup."""
     with journal(config):
-        trained = train(config, log)
-        if trained.main:
-            finish(config, trained)
-    found = trained.found
+        result = train(config, log)
+        if result.is_main:
+            finish(config, result)
+    metrics = result.metrics
     message = (
-        f"{len(trained.matched)} layers, {found['trainable_parameters']:,} trainable parameters; "
-        f"best epoch {found['best_epoch']}: {found['best_validation_accuracy']:.3f} on "
-        f"{found['held_out_rows']:,} held-out rows; {trained.cost['rows_per_second']:,.0f} rows/s"
+        f"{metrics['modules']} layers, {metrics['trainable_parameters']:,} trainable parameters; "
+        f"best epoch {metrics['best_epoch']}: {metrics['best_validation_accuracy']:.3f} on "
+        f"{metrics['held_out_rows']:,} held-out rows; {result.cost['rows_per_second']:,.0f} rows/s"
     )
     return Summary(
         message,
-        metrics={**found, **trained.cost},
-        headline={name: found[name] for name in ("best_validation_accuracy", "best_epoch")},
+        metrics={**metrics, **result.cost},
+        headline={name: metrics[name] for name in ("best_validation_accuracy", "best_epoch")},
         datasets={"training": TRAIN},
         artifacts=(TRAINING,),
         model=ADAPTER,
-        cleanup=partial(discard, trained.folder) if trained.main else nothing,
+        cleanup=partial(discard, result.folder) if result.is_main else nothing,
     )
 
 
-def finish(config: Config, trained: TrainingResult) -> None:
-    """Put the best epoch's adapter in its place, with its card; write the history."""
-    from abo_vqa.training.card import model_card
-
-    assert trained.save is not None
-    staged = trained.folder / "adapter"
-    history = {"epochs": trained.history.epochs, "steps": trained.history.steps}
-    trained.save(staged)
-    card = model_card(config, trained.found)
+def finish(config: Config, result: TrainingResult) -> None:
+    """Write the best epoch's adapter with its model card, and the history."""
+    assert result.save is not None
+    staged = result.folder / "adapter"
+    history = {"epochs": result.history.epochs, "steps": result.history.steps}
+    result.save(staged)
+    card = model_card(config, result.metrics)
     with storing(ADAPTER):
         (staged / "README.md").write_text(card, encoding="utf-8")
         shutil.rmtree(ADAPTER, ignore_errors=True)
         shutil.copytree(staged, ADAPTER)
-    write_results({**trained.found, "matched": trained.matched, **history}, TRAINING, _DIGITS)
+    report = {**result.metrics, "matched": result.target_layers, **history}
+    write_results(report, TRAINING, _DIGITS)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,16 +1,19 @@
-"""The model card beside the adapter: training and validation numbers (test's are the report's)."""
+"""The model card in the adapter's folder, with the numbers of training and validation.
+
+Those of the test rows are in the report.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from huggingface_hub import ModelCardData
 
 from abo_vqa.config import Config
 
 _CARD = """---
-base_model: {base}
-library_name: peft
-pipeline_tag: visual-question-answering
-tags: [blip, lora, visual-question-answering]
+{front_matter}
 ---
 
 # LoRA adapter for single-word visual question answering
@@ -42,26 +45,38 @@ anything else is outside what it was trained for. Test results are in the report
 """
 
 
-def model_card(config: Config, found: dict[str, Any]) -> str:
-    """The card's text from the configuration and what training found."""
+def model_card(config: Config, metrics: Mapping[str, Any]) -> str:
+    """Return the card's text.
+
+    Args:
+        config: the configuration.
+        metrics: numbers about the training; see `TrainingResult`.
+    """
     settings, source = config.lora, config.models.blip
+    data = ModelCardData(
+        base_model=source.path,
+        library_name="peft",
+        pipeline_tag="visual-question-answering",
+        tags=["blip", "lora", "visual-question-answering"],
+    )
     return _CARD.format(
+        front_matter=data.to_yaml(),
         base=source.path,
         revision=f', revision="{source.revision}"' if source.revision else "",
         r=settings.r,
         alpha=settings.alpha,
         dropout=settings.dropout,
         targets=", ".join(f"`{name}`" for name in settings.targets),
-        layers=found["modules"],
-        parameters=found["trainable_parameters"],
-        rows=found["rows"],
-        held=found["held_out_rows"],
-        images=found["images"],
+        layers=metrics["modules"],
+        parameters=metrics["trainable_parameters"],
+        rows=metrics["rows"],
+        held=metrics["held_out_rows"],
+        images=metrics["images"],
         profile=config.profile,
         epochs=settings.epochs,
-        best=found["best_epoch"],
+        best=metrics["best_epoch"],
         batch=settings.batch_size * settings.accumulate,
         lr=settings.lr,
         schedule=settings.schedule,
-        accuracy=found["best_validation_accuracy"],
+        accuracy=metrics["best_validation_accuracy"],
     )

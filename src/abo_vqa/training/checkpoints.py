@@ -1,81 +1,98 @@
-"""Training state on disk: complete or not there, the last few kept."""
+"""Checkpoints on disk: each is written completely or not at all, and the last few are kept."""
 
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import torch
+
+from abo_vqa.core.errors import first_line
 from abo_vqa.core.files import atomic_write
+from abo_vqa.core.log import get_logger
 from abo_vqa.core.memory import out_of_memory
 from abo_vqa.core.system_errors import storing
 
-# What a damaged file or a state that isn't one makes of reading it.
+log = get_logger(__name__)
+
+# Errors of reading a damaged file, or one that holds something else than a state.
 _DAMAGED = (
-    OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
     UnpicklingError,
-)  # fmt: skip
+)
 
 
 class Checkpoints:
-    """Numbered states in a folder; the newest usable one is where training goes on."""
+    """Numbered states in a folder; training resumes from the newest usable one.
+
+    Args:
+        folder: the folder.
+        keep: number of checkpoints to keep.
+    """
 
     def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder, keep
-        self.written: list[Path] = []
+        self.folder, self._keep = folder, keep
+        self._written: list[Path] = []
 
     def files(self) -> list[Path]:
-        """By step, which is by age as long as training only went on."""
+        """Return the checkpoints by step: by age, unless training started over."""
         return sorted(self.folder.glob("step-*.pt"))
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write a state, and remove all but the `keep` that were written last.
+        """Write a state, and delete all but the `keep` checkpoints that were written last.
 
         Raises:
-            OSError: the system refuses the file; the states so far are as they were.
+            OSError: the system refuses the file; the earlier checkpoints are untouched.
         """
-        import torch
-
         # Into memory first: torch's own writer hides what the operating system said.
         content = io.BytesIO()
         torch.save(state, content)
         file = self.folder / f"step-{step:08d}.pt"
         with storing(file, content.getbuffer().nbytes), atomic_write(file) as temporary:
             temporary.write_bytes(content.getbuffer())
-        # Training may have begun again before files that are still there: theirs go first.
-        self.written = [*(f for f in self.written if f != file), file]
-        by_age = [*(f for f in self.files() if f not in self.written), *self.written]
-        for old in by_age[: -self.keep]:
+        # If training started over, files of later steps may be older: they are deleted first.
+        self._written = [*(f for f in self._written if f != file), file]
+        by_age = [*(f for f in self.files() if f not in self._written), *self._written]
+        for old in by_age[: -self._keep]:
             old.unlink(missing_ok=True)
-        self.written = self.written[-self.keep :]
+        self._written = self._written[-self._keep :]
 
     def load(
-        self, fits: Callable[[dict[str, Any]], bool] = lambda state: True
+        self, matches: Callable[[dict[str, Any]], bool] | None = None
     ) -> dict[str, Any] | None:
-        """The newest state that can be read and `fits`; None at a fresh start.
+        """Return the newest state that can be read and matches; None if there is none.
 
-        Tensors come in the machine's memory, whichever device they were saved from. What is passed
-        over gets another name, so that it doesn't count any more, and is said on stderr.
+        Its tensors are on the CPU, whichever device they were saved from. Files that can't be used
+        are reported and renamed, so that they don't count any more.
+
+        Args:
+            matches: whether a state belongs to this training; None for any.
         """
-        import torch
-
         files = self.files()
         for file in reversed(files):
             try:
                 state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-                if fits(state):
+                if matches is None or matches(state):
                     return state
-                why = "it isn't a state of this training"
+                reason = "it isn't a state of this training"
             except _DAMAGED as error:
                 if out_of_memory(error):
                     raise
-                why = str(error).strip().partition("\n")[0] or type(error).__name__
+                reason = first_line(error) or type(error).__name__
             aside = file.replace(file.with_name(f"{file.name}.unreadable"))
-            print(f"{file} can't be read ({why}), it is {aside.name} now: using the one before.",
-                  file=sys.stderr)  # fmt: skip
+            log.warning(
+                f"{file} can't be read ({reason}). It was renamed to {aside.name}: "
+                "using the one before."
+            )
         if files:
-            print("no checkpoint is whole: training starts over.", file=sys.stderr)
+            log.warning("no checkpoint can be used: training starts over.")
         return None

@@ -1,4 +1,4 @@
-"""What training saw of itself."""
+"""The record of a training: every step's loss, every epoch's validation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 
 @dataclass
 class History:
-    """What training saw. Deterministic: no timings."""
+    """Steps and epochs so far. Without timings, so that the same training has the same history.
+
+    Attributes:
+        steps: step, loss (mean per answer token) and lr of each optimizer step.
+        epochs: epoch, validation_accuracy and validation_loss of each epoch.
+        best_epoch: number of the best epoch; 0 before the first one has ended.
+        best_accuracy: its validation accuracy.
+        best_loss: its validation loss.
+    """
 
     steps: list[dict[str, float]] = field(default_factory=list)
     epochs: list[dict[str, float]] = field(default_factory=list)
@@ -16,6 +24,16 @@ class History:
     best_accuracy: float = -1.0
     best_loss: float = math.inf
 
-    def better(self, accuracy: float, loss: float) -> bool:
-        """Whether an epoch beats the best so far: more right answers, or as many at less loss."""
-        return (accuracy, -loss) > (self.best_accuracy, -self.best_loss)
+    def add_epoch(self, accuracy: float, loss: float) -> bool:
+        """Record an epoch's validation; return whether it is the best so far.
+
+        Higher accuracy wins, then lower loss.
+        """
+        epoch = len(self.epochs) + 1
+        self.epochs.append(
+            {"epoch": epoch, "validation_accuracy": accuracy, "validation_loss": loss}
+        )
+        if (accuracy, -loss) <= (self.best_accuracy, -self.best_loss):
+            return False
+        self.best_epoch, self.best_accuracy, self.best_loss = epoch, accuracy, loss
+        return True

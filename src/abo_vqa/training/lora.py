@@ -1,4 +1,4 @@
-"""LoRA (Hu et al., 2022, arXiv:2106.09685) put on a model, and written as a PEFT folder."""
+"""LoRA (Hu et al., 2022, arXiv:2106.09685) on a model, and the adapter's folder."""
 
 from __future__ import annotations
 
@@ -7,48 +7,44 @@ import re
 import shutil
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from torch import nn
+
 from abo_vqa.core.errors import UserError
+from abo_vqa.training.dropout import replace_dropout
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
+
     from abo_vqa.config import CheckpointConfig, FinetuneConfig
 
 _VISION = "vision_model."
 
 
 def add_lora(
-    blip: Any, settings: FinetuneConfig, source: CheckpointConfig
-) -> tuple[Any, list[str]]:
+    model: PreTrainedModel, settings: FinetuneConfig, source: CheckpointConfig
+) -> tuple[PeftModel, list[str]]:
     """Put LoRA on the layers whose name is, or ends with, one of the targets.
+
+    Args:
+        model: the base model; its layers are replaced.
+        settings: rank, targets and the like.
+        source: where the base model comes from.
 
     Returns:
         PEFT's model, and the names of the layers that matched.
+
     Raises:
-        UserError: a target matches no layer, or one that LoRA can't be put on; says what there is.
+        UserError: a target matches no layer, or one that LoRA can't be put on.
     """
-    import torch
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-
-    from abo_vqa.training.dropout import cheaper
-
-    kinds = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv2d)
-    layers = [name for name, module in blip.named_modules() if isinstance(module, kinds)]
-    unknown = [
-        target
-        for target in settings.targets
-        if not any(name == target or name.endswith(f".{target}") for name in layers)
-    ]
-    if unknown:
-        short = sorted({name.rsplit(".", 1)[-1] for name in layers})
-        raise UserError(
-            f"lora.targets: no layer is called {', '.join(unknown)}. There are: "
-            f"{', '.join(short)}; also with the names before, e.g. {layers[-1]}."
-        )
+    _check_targets(model, settings.targets)
     if source.quantize:
-        blip = prepare_model_for_kbit_training(blip, use_gradient_checkpointing=False)
-    wanted = LoraConfig(
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    config = LoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
@@ -62,44 +58,71 @@ def add_lora(
         with warnings.catch_warnings():
             # PEFT asks transformers for an attribute by its old name.
             warnings.simplefilter("ignore", FutureWarning)
-            model = get_peft_model(blip, wanted)
+            peft_model = get_peft_model(model, config)
     except ValueError as error:
         raise UserError(f"lora.targets: {error}") from error
-    cheaper(model)
-    return model, sorted(model.targeted_module_names)
+    assert isinstance(peft_model, PeftModel)
+    replace_dropout(peft_model)
+    return peft_model, sorted(peft_model.targeted_module_names)
 
 
-def outline(matched: list[str]) -> str:
-    """The layers that matched, a line a kind and how many of it: numbers in names become *."""
-    kinds = Counter(re.sub(r"\.\d+\.", ".*.", name) for name in matched)
+def _check_targets(model: PreTrainedModel, targets: tuple[str, ...]) -> None:
+    """Refuse targets that match no layer: PEFT does so only if none of them matches any."""
+    kinds = (nn.Linear, nn.Embedding, nn.Conv2d)
+    layers = [name for name, module in model.named_modules() if isinstance(module, kinds)]
+    unknown = [
+        target
+        for target in targets
+        if not any(name == target or name.endswith(f".{target}") for name in layers)
+    ]
+    if unknown:
+        short = sorted({name.rsplit(".", 1)[-1] for name in layers})
+        raise UserError(
+            f"lora.targets: no layer is called {', '.join(unknown)}. There are: "
+            f"{', '.join(short)}; also with the names before, e.g. {layers[-1]}."
+        )
+
+
+def describe_targets(layers: list[str]) -> str:
+    """Return one line per kind of layer with its count; numbers in names become *."""
+    kinds = Counter(re.sub(r"\.\d+\.", ".*.", name) for name in layers)
     return "\n".join(f"  {name} ({count})" for name, count in kinds.items())
 
 
-def reaches_vision(matched: list[str]) -> bool:
-    """Whether the vision tower learns, so that its outputs can't be kept."""
-    return any(name.startswith(_VISION) for name in matched)
+def trains_vision(layers: list[str]) -> bool:
+    """Return whether the vision tower is trained, so that its outputs can't be cached."""
+    return any(name.startswith(_VISION) for name in layers)
 
 
-def save(model: Any, processor: Any, folder: Path) -> None:
-    """Write the adapter and the processor as a whole, in place of an earlier one."""
+def save_adapter(model: PeftModel, processor: ProcessorMixin, folder: Path) -> None:
+    """Write the adapter and the processor, replacing an earlier folder as a whole."""
     staged = folder.with_name(f".{folder.name}-new")
     shutil.rmtree(staged, ignore_errors=True)
     # "auto" asks the hub about the base's vocabulary at every save, and BLIP's embeddings, under
     # names of their own, aren't what it would then store.
-    model.save_pretrained(staged, save_embedding_layers=False)
+    model.save_pretrained(str(staged), save_embedding_layers=False)
     processor.save_pretrained(staged)
-    # PEFT keeps the targets in a set, whose order changes from run to run.
-    described = staged / "adapter_config.json"
-    settings = json.loads(described.read_text(encoding="utf-8"))
-    settings["target_modules"] = sorted(settings["target_modules"])
-    described.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    # How the base's tokenizer was found (HF_HUB_OFFLINE set or not) doesn't belong to it.
-    spelled = staged / "tokenizer_config.json"
-    settings = json.loads(spelled.read_text(encoding="utf-8"))
-    for name in ("is_local", "local_files_only"):
-        settings.pop(name, None)
-    spelled.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    # safetensors makes its file private.
-    (staged / "adapter_model.safetensors").chmod(described.stat().st_mode)
+    config = staged / "adapter_config.json"
+    _edit_json(config, _sort_targets)
+    _edit_json(staged / "tokenizer_config.json", _drop_origin)
+    # safetensors makes its file readable for its owner only.
+    (staged / "adapter_model.safetensors").chmod(config.stat().st_mode)
     shutil.rmtree(folder, ignore_errors=True)
     staged.rename(folder)
+
+
+def _sort_targets(config: dict[str, Any]) -> None:
+    """PEFT keeps the targets in a set, whose order changes from run to run."""
+    config["target_modules"] = sorted(config["target_modules"])
+
+
+def _drop_origin(config: dict[str, Any]) -> None:
+    """How the base's tokenizer was found (HF_HUB_OFFLINE set or not) isn't the adapter's."""
+    for name in ("is_local", "local_files_only"):
+        config.pop(name, None)
+
+
+def _edit_json(file: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+    value = json.loads(file.read_text(encoding="utf-8"))
+    edit(value)
+    file.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

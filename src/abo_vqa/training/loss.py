@@ -1,35 +1,46 @@
-"""The answer's loss, over shared and masked cross-attention."""
+"""The loss of the answers, with cross-attention shared among a picture's questions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
 
 from abo_vqa.models.blip.attention import answer_logits, encode_questions
-from abo_vqa.training.batches import IGNORED, Batch
+from abo_vqa.training.dataset import IGNORED
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import BlipForQuestionAnswering
+
+    from abo_vqa.training.dataset import Batch
 
 
-def seen(blip: Any, pictures: Tensor) -> Tensor:
-    """Vision outputs [P, T, W]: `pictures` themselves, or the tower's of pixels [P, 3, H, W]."""
-    import torch
+def vision_outputs(blip: BlipForQuestionAnswering, images: Tensor) -> Tensor:
+    """Return vision outputs [P, T, W]: `images` themselves, or the tower's of pixels.
 
-    if not torch.is_autocast_enabled(pictures.device.type):
-        pictures = pictures.to(blip.dtype)  # they may be kept in half precision
-    if pictures.ndim == 4:
-        pictures = blip.vision_model(pictures).last_hidden_state
-    return pictures
+    Args:
+        blip: the model.
+        images: vision outputs [P, T, W] or pixels [P, 3, H, W].
+    """
+    if not torch.is_autocast_enabled(images.device.type):
+        images = images.to(blip.dtype)  # they may be stored in half precision
+    if images.ndim == 4:
+        images = blip.vision_model(images).last_hidden_state
+    return images
 
 
-def summed_loss(blip: Any, batch: Batch) -> Tensor:
-    """Cross-entropy of the answers' tokens, the end token among them, summed; pads left out."""
-    import torch.nn.functional as F
-
-    pictures = seen(blip, batch.pictures)
-    states = encode_questions(blip.text_encoder, batch.questions, batch.mask, pictures, batch.which)
+def answer_loss(blip: BlipForQuestionAnswering, batch: Batch) -> Tensor:
+    """Return the summed cross-entropy of the answers' tokens, end tokens included."""
+    images = vision_outputs(blip, batch.images)
+    states = encode_questions(
+        blip.text_encoder, batch.questions, batch.mask, images, batch.image_index
+    )  # [B, L, W]
     logits = answer_logits(blip.text_decoder, batch.inputs, states, batch.mask)  # [B, A, V]
     return F.cross_entropy(
-        logits.flatten(0, 1).float(), batch.labels.flatten(),
-        ignore_index=IGNORED, reduction="sum",
-    )  # fmt: skip
+        logits.flatten(0, 1).float(),
+        batch.labels.flatten(),
+        ignore_index=IGNORED,
+        reduction="sum",
+    )

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import torch
+from sklearn.model_selection import GroupShuffleSplit
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.log import get_logger
 from abo_vqa.core.memory import out_of_memory, release_memory
 from abo_vqa.data.groups import GROUP_COLUMNS, group_rows
 from abo_vqa.data.normalise import same_answer
-from abo_vqa.training.batches import parts
-from abo_vqa.training.loss import seen, summed_loss
+from abo_vqa.training.loss import answer_loss, vision_outputs
+from abo_vqa.training.sampler import split_batch
+from abo_vqa.training.step import autocast
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from abo_vqa.config import Config
     from abo_vqa.models.blip.model import Blip
-    from abo_vqa.training.batches import Examples
+    from abo_vqa.training.dataset import VqaDataset
+
+log = get_logger(__name__)
 
 _BATCH = 256
 
 
 def hold_out(table: pd.DataFrame, config: Config) -> tuple[list[int], list[int]]:
-    """Positions to train on and to validate on; they share no group of the split's kind."""
-    from sklearn.model_selection import GroupShuffleSplit
+    """Return the positions to train on and to validate on.
 
+    They share no group of the split's kind.
+    """
     share = config.lora.validation
     if share == 0:
         return list(range(len(table))), []
@@ -43,73 +49,73 @@ def hold_out(table: pd.DataFrame, config: Config) -> tuple[list[int], list[int]]
 
 
 class Validator:
-    """Exact match (after norm) and loss on some rows, with the model as it is when called.
+    """Measures exact match (after normalisation) and loss, with the model as it is when called.
 
     Args:
-        rows: positions in the table that `examples` was made of.
-        dtype: of the arithmetic.
+        blip: the model.
+        dataset: the rows as tokens and images.
+        table: the table that `dataset` was made of.
+        rows: positions in it to validate on.
+        dtype: dtype of the arithmetic.
     """
 
     def __init__(
-        self, blip: Blip, examples: Examples, table: pd.DataFrame, rows: Sequence[int], dtype: Any
+        self,
+        blip: Blip,
+        dataset: VqaDataset,
+        table: pd.DataFrame,
+        rows: Sequence[int],
+        dtype: torch.dtype,
     ) -> None:
-        self.blip, self.examples, self.dtype = blip, examples, dtype
-        self.questions, self.answers = table["question"].tolist(), table["answer"].tolist()
-        self.limit: int | None = None  # rows that memory is large enough for, once it wasn't
-        self.parts = [list(rows[i : i + _BATCH]) for i in range(0, len(rows), _BATCH)]
+        self._blip, self._dataset, self._dtype = blip, dataset, dtype
+        self._questions, self._answers = table["question"].tolist(), table["answer"].tolist()
+        self._limit: int | None = None  # rows that memory suffices for, once it was too small
+        self._batches = [list(rows[i : i + _BATCH]) for i in range(0, len(rows), _BATCH)]
 
-    def __call__(self, process: int = 0, processes: int = 1) -> list[float]:
-        """This process's share: right answers, rows, summed loss, answer tokens.
+    def __call__(self, rank: int = 0, world_size: int = 1) -> list[float]:
+        """Return this process's correct answers, rows, summed loss and answer tokens.
 
         Raises:
-            UserError: one picture's questions don't fit into memory.
+            UserError: a single picture's questions don't fit into memory.
         """
         totals = [0.0] * 4
-        for rows in self.parts[process::processes]:
-            for found in self.measured(rows):
-                totals = [total + value for total, value in zip(totals, found, strict=True)]
+        for rows in self._batches[rank::world_size]:
+            for counts in self._measure(rows):
+                totals = [total + count for total, count in zip(totals, counts, strict=True)]
         return totals
 
-    def measured(self, rows: Sequence[int]) -> Iterator[list[float]]:
-        """The same four numbers of some rows, in halves wherever memory is too small for more."""
-        import torch
-
-        if self.limit is None or len(rows) <= self.limit:
+    def _measure(self, rows: Sequence[int]) -> Iterator[list[float]]:
+        """The same four numbers for some rows, in halves wherever memory is too small for more."""
+        if self._limit is None or len(rows) <= self._limit:
             try:
-                with torch.no_grad(), self.cast():
-                    loss, said = self.ask(rows)
-                right = sum(
-                    same_answer(a, self.answers[i]) for a, i in zip(said, rows, strict=True)
+                with torch.no_grad(), autocast(self._blip.device, self._dtype):
+                    loss, predictions = self.predict(rows)
+                correct = sum(
+                    same_answer(prediction, self._answers[i])
+                    for prediction, i in zip(predictions, rows, strict=True)
                 )
-                yield [right, len(rows), loss, self.examples.tokens(rows)]
+                yield [correct, len(rows), loss, self._dataset.answer_tokens(rows)]
                 return
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
             release_memory()
-            self.limit = (len(rows) + 1) // 2
-            print(f"out of memory: validating {self.limit} rows at a time", file=sys.stderr)
-        halves = parts(rows, self.examples.paths, 2)
+            self._limit = (len(rows) + 1) // 2
+            log.warning(f"out of memory: validating {self._limit} rows at a time")
+        halves = split_batch(rows, self._dataset.paths, 2)
         if len(halves) < 2:
             raise UserError(
                 "out of memory while validating a single picture's questions. Use "
                 "compute.dtype: bfloat16, or a larger GPU."
             )
         for half in halves:
-            yield from self.measured(half)
+            yield from self._measure(half)
 
-    def cast(self) -> Any:
-        import torch
-
-        if self.dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.blip.device.type, self.dtype)
-
-    def ask(self, rows: Sequence[int]) -> tuple[float, list[str]]:
-        """Summed loss of the rows, and the model's own answers."""
-        batch = self.examples.batch(rows).to(self.blip.device)
-        loss = float(summed_loss(self.blip.model, batch))
-        pictures = seen(self.blip.model, batch.pictures)
-        asked = [self.questions[i] for i in rows]
-        said = self.blip.predict_answers(pictures, batch.which.tolist(), asked)
-        return loss, [answer.text for answer in said]
+    def predict(self, rows: Sequence[int]) -> tuple[float, list[str]]:
+        """Return the summed loss of the rows, and the model's own answers."""
+        batch = self._dataset.collate(rows).to(self._blip.device)
+        loss = float(answer_loss(self._blip.model, batch))
+        images = vision_outputs(self._blip.model, batch.images)
+        questions = [self._questions[i] for i in rows]
+        answers = self._blip.predict_answers(images, batch.image_index.tolist(), questions)
+        return loss, [answer.text for answer in answers]

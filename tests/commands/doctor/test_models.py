@@ -7,7 +7,7 @@ from abo_vqa.commands.doctor import models, reference, training
 from abo_vqa.commands.doctor.bounds import difference
 from abo_vqa.models.blip.model import Blip
 from abo_vqa.models.vilt import Vilt
-from abo_vqa.training.loop import Trainer
+from abo_vqa.training.step import TrainStep
 from tests.support.pretend_gpu import pretend
 
 GPU = {"device": "cuda:0", "dtype": "float32"}
@@ -142,31 +142,31 @@ def test_a_step_in_half_precision_is_within_its_bound(look, capability):
 
 
 def test_wrong_gradients_are_a_problem(look, gpu, monkeypatch):
-    gradients = Trainer.gradients
+    backward = TrainStep.backward
 
     def wrong(self, batch, ready):
-        found = gradients(self, batch, ready)
+        found = backward(self, batch, ready)
         if self.device.type == "cuda":
-            for parameter in self.trainable[:2]:
+            for parameter in self.state.trainable[:2]:
                 parameter.grad.mul_(1.5)
         return found
 
-    monkeypatch.setattr(Trainer, "gradients", wrong)
+    monkeypatch.setattr(TrainStep, "backward", wrong)
     found = stepped(look, compute=GPU)
     assert found.state == "problem"
     assert "Don't train on this device" in found.advice
 
 
 def test_a_loss_that_is_no_number_is_a_problem(look, monkeypatch):
-    gradients = Trainer.gradients
+    backward = TrainStep.backward
     monkeypatch.setattr(
-        Trainer, "gradients", lambda self, *given: (float("nan"), gradients(self, *given)[1])
+        TrainStep, "backward", lambda self, *given: (float("nan"), backward(self, *given)[1])
     )
     assert stepped(look).state == "problem"
 
 
 def test_no_memory_for_a_step_is_a_problem(look, monkeypatch):
-    monkeypatch.setattr(Trainer, "gradients", lambda self, batch, ready: (0.0, True))
+    monkeypatch.setattr(TrainStep, "backward", lambda self, batch, ready: (0.0, True))
     found = look(training.check_step)["check"]
     assert found.state == "problem"
     assert "out of memory" in found.found

@@ -93,13 +93,13 @@ def take(config: Config, seen: Image, start: Sequence[torch.Tensor] | None = Non
     with tempfile.TemporaryDirectory() as folder:
         trainer = prepare(config, seen, Path(folder))
         drawn = torch.Generator().manual_seed(config.seed)
-        first = [p.detach().to("cpu", torch.float32) for p in trainer.trainable]
+        first = [p.detach().to("cpu", torch.float32) for p in trainer.state.trainable]
         start = start or [p + _NOISE * torch.randn(p.shape, generator=drawn) for p in first]
-        trainer.put(start)
+        trainer.state.set_parameters(start)
         began = time.perf_counter()
         loss, gradients = backward(trainer)
-        trainer.scaler.step(trainer.optimizer)
-        after = [p.detach().to("cpu", torch.float32) for p in trainer.trainable]
+        trainer.state.scaler.step(trainer.state.optimizer)
+        after = [p.detach().to("cpu", torch.float32) for p in trainer.state.trainable]
         seconds = time.perf_counter() - began
         numbers = [torch.tensor(loss), *gradients, *after]
         step = Step(
@@ -107,7 +107,7 @@ def take(config: Config, seen: Image, start: Sequence[torch.Tensor] | None = Non
             gradients,
             list(start),
             all(bool(value.isfinite().all()) for value in numbers),
-            str(trainer.dtype).removeprefix("torch."),
+            str(trainer.step.dtype).removeprefix("torch."),
             sum(p.numel() for p in trainer.model.parameters()),
             seconds,
             peak_memory(trainer.device),
@@ -124,11 +124,11 @@ def prepare(config: Config, seen: Image, folder: Path) -> Trainer:
 
     from abo_vqa.core.devices import pick_dtype
     from abo_vqa.models.blip.model import Blip
-    from abo_vqa.training.batches import Examples
     from abo_vqa.training.checkpoints import Checkpoints
+    from abo_vqa.training.dataset import VqaDataset
     from abo_vqa.training.loop import Trainer
-    from abo_vqa.training.lora import add_lora, reaches_vision
-    from abo_vqa.training.pictures import Resident
+    from abo_vqa.training.lora import add_lora, trains_vision
+    from abo_vqa.training.vision_cache import VisionCache
 
     checkpoint = config.models.blip
     blip = Blip.load(
@@ -137,26 +137,26 @@ def prepare(config: Config, seen: Image, folder: Path) -> Trainer:
     lora = {"dropout": 0.0, "compile": False, "batch_size": len(ROWS), "accumulate": 1}
     settings = config.lora.model_copy(update=lora)
     torch.manual_seed(config.seed)
-    model, matched = add_lora(blip.model, settings, checkpoint)
+    model, layers = add_lora(blip.model, settings, checkpoint)
     path = "picture"
     table = pd.DataFrame(
         [(path, question, answer) for question, answer in ROWS],
         columns=["image_path", "question", "answer"],
     )
     prepared = blip.preprocess([seen])
-    live = reaches_vision(matched)
+    live = trains_vision(layers)
     vectors = prepared.to(blip.device) if live else blip.encode(prepared).clone()
     text = blip.model.config.text_config
-    examples = Examples(
+    dataset = VqaDataset(
         table,
         blip.processor.tokenizer,
         text.bos_token_id,
         text.sep_token_id,
-        Resident(vectors, [path], blip.device),
+        VisionCache(vectors, [path], blip.device),
     )
     dtype = pick_dtype(checkpoint, config.compute, blip.device)
     rows = range(len(ROWS))
-    return Trainer(model, examples, rows, settings, config.seed, Checkpoints(folder, 1), dtype)
+    return Trainer(model, dataset, rows, settings, config.seed, Checkpoints(folder, 1), dtype)
 
 
 def backward(trainer: Trainer) -> tuple[float, list[torch.Tensor]]:
@@ -169,23 +169,25 @@ def backward(trainer: Trainer) -> tuple[float, list[torch.Tensor]]:
 
     batch = list(range(len(ROWS)))
     for _ in range(_HALVINGS):
-        ready = trainer.feed.prepare(batch)
-        loss, full = (0.0, True) if ready is None else trainer.gradients(batch, ready)
+        micro_batches = trainer.loader.load(batch)
+        loss, full = 0.0, True
+        if micro_batches is not None:
+            loss, full = trainer.step.backward(batch, micro_batches)
         if full:
             raise UserError(
                 "out of memory with three questions about one picture. Close what else uses the "
                 "device, or use a smaller lora.r."
             )
-        trainer.scaler.unscale_(trainer.optimizer)
+        trainer.state.scaler.unscale_(trainer.state.optimizer)
         found = [
             torch.zeros(p.shape) if p.grad is None else p.grad.detach().to("cpu", torch.float32)
-            for p in trainer.trainable
+            for p in trainer.state.trainable
         ]
-        if not trainer.scaler.is_enabled() or all(bool(g.isfinite().all()) for g in found):
+        if not trainer.state.scaler.is_enabled() or all(bool(g.isfinite().all()) for g in found):
             break
-        trainer.scaler.step(trainer.optimizer)  # skips the step
-        trainer.scaler.update()
-        trainer.optimizer.zero_grad(set_to_none=True)
+        trainer.state.scaler.step(trainer.state.optimizer)  # skips the step
+        trainer.state.scaler.update()
+        trainer.state.optimizer.zero_grad(set_to_none=True)
     return loss, found
 
 

@@ -11,8 +11,8 @@ import torch
 
 from abo_vqa.models.embeddings import build
 from abo_vqa.models.embeddings.store import EmbeddingStore
-from abo_vqa.training import pictures
-from abo_vqa.training.pictures import Resident, nearest
+from abo_vqa.training import vision_cache
+from abo_vqa.training.vision_cache import VisionCache, cache_vision_outputs
 from tests.support.pretend_gpu import pretend
 
 CARD = torch.device("cuda", 0)
@@ -51,7 +51,7 @@ MEMORY = """
 import re, sys
 from pathlib import Path
 from abo_vqa.models.embeddings.store import EmbeddingStore
-from abo_vqa.training import pictures
+from abo_vqa.training import vision_cache
 import psutil, threading, time, torch
 torch.ones(10).sum()
 def anonymous():
@@ -65,8 +65,8 @@ def watch():
 watcher = threading.Thread(target=watch); watcher.start()
 store = EmbeddingStore.open(sys.argv[1])
 paths = list(store.place)[::-1]
-pictures.SHARE = 1.0
-held = store.get(paths) if sys.argv[2] == "get" else pictures.nearest(
+vision_cache.SHARE = 1.0
+held = store.get(paths) if sys.argv[2] == "get" else vision_cache.cache_vision_outputs(
     store, paths, torch.device("cpu")).vectors
 done.set(); watcher.join()
 assert len(held) == len(paths)
@@ -89,7 +89,7 @@ def large(tmp_path_factory) -> Path:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-@pytest.mark.parametrize("way", ["get", "nearest"])
+@pytest.mark.parametrize("way", ["get", "cache_vision_outputs"])
 def test_at_most_a_fifth_more_than_its_size(large: Path, way: str) -> None:
     command = [sys.executable, "-W", "ignore", "-c", MEMORY, str(large), way]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -100,8 +100,8 @@ def test_at_most_a_fifth_more_than_its_size(large: Path, way: str) -> None:
 
 def test_on_the_card_where_it_fits(gpu) -> None:
     store = store_of(10)
-    found = nearest(store, ["3", "8", "3"], CARD)
-    assert isinstance(found, Resident)
+    found = cache_vision_outputs(store, ["3", "8", "3"], CARD)
+    assert isinstance(found, VisionCache)
     assert found.vectors.device == CARD
     assert torch.equal(found.get(["8", "3"]).cpu(), store.get(["8", "3"]))
 
@@ -109,12 +109,12 @@ def test_on_the_card_where_it_fits(gpu) -> None:
 def test_pinned_exactly_where_the_card_is_too_small() -> None:
     store = store_of(10)
     with pretend(memory=1000) as machine:
-        found = nearest(store, list(store.place), CARD)
-        assert isinstance(found, Resident)
+        found = cache_vision_outputs(store, list(store.place), CARD)
+        assert isinstance(found, VisionCache)
         assert found.vectors.device == CPU
         (start,) = machine.pinned
         assert machine.pinned[start] == 10 * store.picture_bytes  # no power of two
-        assert start % pictures.PAGE == 0
+        assert start % vision_cache.PAGE == 0
         found.close()
         assert machine.pinned == {}
         found.close()
@@ -124,8 +124,8 @@ def test_pageable_where_pinning_is_refused(capsys) -> None:
     store = store_of(10)
     with pretend(memory=1000) as machine:
         machine.pinnable = 100
-        found = nearest(store, list(store.place), CARD)
-        assert isinstance(found, Resident)
+        found = cache_vision_outputs(store, list(store.place), CARD)
+        assert isinstance(found, VisionCache)
         assert machine.pinned == {}
         found.close()
     assert "aren't pinned (CUDA's error 2)" in capsys.readouterr().err
@@ -133,20 +133,20 @@ def test_pageable_where_pinning_is_refused(capsys) -> None:
 
 def test_mapped_where_nothing_fits(monkeypatch) -> None:
     store = store_of(10)
-    monkeypatch.setattr(pictures, "available_memory", lambda: 100)
-    assert nearest(store, list(store.place), CPU) is store
+    monkeypatch.setattr(vision_cache, "available_memory", lambda: 100)
+    assert cache_vision_outputs(store, list(store.place), CPU) is store
     # Room on the card is of no use without any on the way to it.
     with pretend():
-        assert nearest(store, list(store.place), CARD) is store
+        assert cache_vision_outputs(store, list(store.place), CARD) is store
 
 
 def test_each_process_of_a_machine_counts(monkeypatch) -> None:
     store = store_of(10)
-    monkeypatch.setattr(pictures, "available_memory", lambda: 6 * 10 * store.picture_bytes)
+    monkeypatch.setattr(vision_cache, "available_memory", lambda: 6 * 10 * store.picture_bytes)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert isinstance(nearest(store, list(store.place), CPU), Resident)
+    assert isinstance(cache_vision_outputs(store, list(store.place), CPU), VisionCache)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert nearest(store, list(store.place), CPU) is store
+    assert cache_vision_outputs(store, list(store.place), CPU) is store
 
 
 def test_memory_that_runs_out_on_the_way_falls_back(monkeypatch, capsys) -> None:
@@ -154,8 +154,8 @@ def test_memory_that_runs_out_on_the_way_falls_back(monkeypatch, capsys) -> None
     store = store_of(10)
     with pretend(budget=1000) as machine:
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**30, 2**30))
-        found = nearest(store, list(store.place), CARD)
-        assert isinstance(found, Resident)
+        found = cache_vision_outputs(store, list(store.place), CARD)
+        assert isinstance(found, VisionCache)
         assert found.vectors.device == CPU
         assert len(machine.pinned) == 1
         found.close()
@@ -166,4 +166,4 @@ def test_memory_that_runs_out_on_the_way_falls_back(monkeypatch, capsys) -> None
         raise MemoryError
 
     monkeypatch.setattr(store, "fill", full)
-    assert nearest(store, list(store.place), CPU) is store
+    assert cache_vision_outputs(store, list(store.place), CPU) is store

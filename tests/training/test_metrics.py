@@ -9,7 +9,7 @@ from abo_vqa.core.json_files import read_json
 from abo_vqa.core.tracking import track
 from abo_vqa.core.tracking.backend import connect
 from abo_vqa.stages import finetune
-from abo_vqa.training.curve import Curve
+from abo_vqa.training.metrics import MetricLogger
 from tests.support import training as project
 
 CPU = torch.device("cpu")
@@ -36,10 +36,11 @@ def test_a_full_training_keeps_a_thousand_points(here, history):
     """13,640 steps, three epochs of them, as of the study's rows."""
     steps = 13_640
     with track("finetune", project.load_config()) as tracker:
-        curve = Curve(tracker.log, steps, None, CPU)
+        metrics = MetricLogger(tracker.log, steps, None, CPU)
         for step in range(1, steps + 1):
-            curve.add(step, float(step), 1e-3, 1.0, rows=8, seconds=2.0)
-        curve.point(steps)
+            values = {"loss": float(step), "lr": 1e-3, "gradient_norm": 1.0}
+            metrics.update(step, values, rows=8, seconds=2.0)
+        metrics.flush(steps)
     for name in NAMES:
         assert len(history(name)) <= 1000
     losses = history("loss")

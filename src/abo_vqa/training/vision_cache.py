@@ -1,0 +1,167 @@
+"""Images for training: cached vision outputs as near to the arithmetic as they fit, or pixels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from abo_vqa.core.log import get_logger
+from abo_vqa.core.memory import available_memory, out_of_memory, release_memory
+
+if TYPE_CHECKING:
+    from transformers import BaseImageProcessor
+
+    from abo_vqa.data.archive import Archive
+    from abo_vqa.models.embeddings.store import EmbeddingStore
+    from abo_vqa.training.dataset import ImageSource
+
+log = get_logger(__name__)
+
+SHARE = 0.5  # of the free memory that vision outputs may take
+PAGE = 4096  # bytes; memory is pinned by whole pages
+
+
+class VisionCache:
+    """The vision outputs of some pictures in one tensor [N, T, W].
+
+    Args:
+        vectors: the outputs, in the memory of `device` or of the machine.
+        paths: the pictures, in the order of `vectors`.
+        device: device that batches are needed on.
+    """
+
+    def __init__(self, vectors: Tensor, paths: Sequence[str], device: torch.device) -> None:
+        self.vectors = vectors
+        self._device = device
+        self._index = {path: i for i, path in enumerate(paths)}
+        self._pinned = False
+
+    def get(self, paths: Sequence[str]) -> Tensor:
+        """Return the outputs of P pictures [P, T, W] on the device."""
+        rows = [self._index[path] for path in paths]
+        if self.vectors.device == self._device:
+            return self.vectors.index_select(0, torch.tensor(rows, device=self._device))
+        # Straight from pinned memory, one picture at a time: without a copy on the way.
+        shape = (len(rows), *self.vectors.shape[1:])
+        outputs = self.vectors.new_empty(shape, device=self._device)
+        for i, row in enumerate(rows):
+            outputs[i].copy_(self.vectors[row], non_blocking=True)
+        return outputs
+
+    def pin(self) -> None:
+        """Pin the memory, so that the GPU fetches from it by itself.
+
+        The tensor is registered as it is: torch's own pinned memory is rounded up to a power of
+        two. Where the system refuses (Windows lets about half of the memory be pinned), copies are
+        slower.
+        """
+        cuda: Any = torch.cuda
+        start, size = self.vectors.data_ptr(), self.vectors.nbytes
+        code = int(cuda.cudart().cudaHostRegister(start, size, 0))
+        self._pinned = code == 0
+        if not self._pinned:
+            log.warning(
+                f"vision outputs aren't pinned (CUDA's error {code}): copies to the GPU are slower"
+            )
+            # CUDA reports a refusal once more, at whatever is started next.
+            with suppress(RuntimeError):
+                torch.zeros(1, device=self._device)
+
+    def close(self) -> None:
+        """Unpin the memory; call it before the tensor is freed."""
+        cuda: Any = torch.cuda
+        if self._pinned:
+            cuda.synchronize(self._device)  # copies may be on their way
+            cuda.cudart().cudaHostUnregister(self.vectors.data_ptr())
+            self._pinned = False
+
+
+class PixelSource:
+    """Pixels from the archive, for a vision tower that is trained.
+
+    Args:
+        archive: the pictures.
+        image_processor: resizes and normalises them.
+    """
+
+    def __init__(self, archive: Archive, image_processor: BaseImageProcessor) -> None:
+        self._archive, self._image_processor = archive, image_processor
+
+    def get(self, paths: Sequence[str]) -> Tensor:
+        """Return the pixels of P pictures [P, 3, H, W]."""
+        images = [self._archive.image(path) for path in paths]
+        pixels: Tensor = self._image_processor(images=images, return_tensors="pt")["pixel_values"]
+        return pixels
+
+
+def cache_vision_outputs(
+    store: EmbeddingStore, paths: Sequence[str], device: torch.device
+) -> ImageSource:
+    """Load vision outputs into memory, as near to the device as they fit.
+
+    Which source it is changes the speed only.
+
+    Args:
+        store: the vision outputs on disk.
+        paths: the pictures that are needed.
+        device: device that batches are needed on.
+
+    Returns:
+        A `VisionCache` in the GPU's memory, or in the machine's (pinned for a GPU), where half of
+        the free memory suffices, to be closed by the caller; else the memory-mapped store itself.
+
+    Raises:
+        UserError: a path isn't in the store, or its picture couldn't be read.
+    """
+    paths = list(dict.fromkeys(paths))
+    paths = [paths[i] for i in store.rows(paths).argsort()]  # in the order of the file
+    for memory in _devices_with_room(len(paths) * store.picture_bytes, device):
+        vectors = _load(store, paths, memory)
+        if vectors is not None:
+            cache = VisionCache(vectors, paths, device)
+            if vectors.device.type != device.type:
+                cache.pin()
+            return cache
+        release_memory()
+        log.warning(f"vision outputs don't fit into the memory of {memory.type}")
+    return store
+
+
+def _devices_with_room(size: int, device: torch.device) -> Iterator[torch.device]:
+    """The devices, nearest first, whose memory seems to have room for so many bytes."""
+    from abo_vqa.models.embeddings.store import SLICE  # with pandas, which benchmarks do without
+
+    # Each process of a machine holds its own; what is on its way to a GPU is here for a moment.
+    free = SHARE * available_memory() / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    free_gpu = SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0.0
+    if size < free_gpu and min(size, SLICE) < free:
+        yield device
+    if size < free:
+        yield torch.device("cpu")
+
+
+def _load(store: EmbeddingStore, paths: Sequence[str], device: torch.device) -> Tensor | None:
+    """Vision outputs [N, T, W] in a device's memory; None if it is too small.
+
+    In the machine's memory they start with a page, as pinning needs it.
+    """
+    shape = (len(paths), *store.vectors.shape[1:])
+    try:
+        if device.type == "cpu":
+            size = len(paths) * store.picture_bytes
+            raw = torch.empty(size + PAGE, dtype=torch.uint8)
+            start = -raw.data_ptr() % PAGE
+            vectors = raw[start : start + size].view(store.dtype).view(shape)
+        else:
+            vectors = torch.empty(shape, dtype=store.dtype, device=device)
+        store.fill(vectors, paths)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return None
+    return vectors
