@@ -13,15 +13,15 @@ from tests.support import training as project
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def template(tmp_path_factory):
     return project.make(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture
-def here(made, tmp_path, monkeypatch):
-    monkeypatch.chdir(project.copy(made, tmp_path / "here"))
+def workspace(template, tmp_path, monkeypatch):
+    monkeypatch.chdir(project.copy(template, tmp_path / "workspace"))
     project.set_lora({"checkpoint_minutes": 60.0})
-    return tmp_path / "here"
+    return tmp_path / "workspace"
 
 
 def study_of(folder):
@@ -32,13 +32,13 @@ def study_of(folder):
     return optuna.load_study(study_name=file.parent.name, storage=storage)
 
 
-def test_search_goes_on_and_its_line_reproduces_the_best(here, capsys):
+def test_search_goes_on_and_its_line_reproduces_the_best(workspace, capsys):
     import mlflow
 
     assert main(["tune", "--trials", "2"]) == 0
     assert main(["tune", "--trials", "3"]) == 0
     line = capsys.readouterr().out.strip().splitlines()[-1].strip()
-    study = study_of(here)
+    study = study_of(workspace)
     assert len(study.trials) == 3
     assert len({trial.params["lr"] for trial in study.trials}) == 3
     runs = mlflow.search_runs(search_all_experiments=True)
@@ -55,33 +55,33 @@ def test_search_goes_on_and_its_line_reproduces_the_best(here, capsys):
     assert report["best_validation_accuracy"] == study.best_value
 
 
-def test_a_reclaimed_trial_is_taken_up_again(here, monkeypatch):
+def test_a_reclaimed_trial_is_taken_up_again(workspace, monkeypatch):
     """SIGTERM ends the search with its own exit code; the same settings come first next time."""
-    real, chosen = run.train, []
+    real, settings = run.train, []
 
     def train(config, track):
-        chosen.append(config.lora)
-        if len(chosen) == 1:
+        settings.append(config.lora)
+        if len(settings) == 1:
             raise TerminatedError("stopped")
         return real(config, track)
 
     monkeypatch.setattr(run, "train", train)
     assert main(["tune", "--trials", "1"]) == 143
     assert main(["tune", "--trials", "1"]) == 0
-    assert chosen[0] == chosen[1]
-    assert len(chosen) == 2
+    assert settings[0] == settings[1]
+    assert len(settings) == 2
 
 
-def test_a_killed_trial_is_taken_up_again(here):
+def test_a_killed_trial_is_taken_up_again(workspace):
     config = project.load_config()
-    study = search.open_study(config, "name", here)
+    study = search.open_study(config, "name", workspace)
     killed = study.ask()
     search.suggest_settings(killed, config)
-    again = search.open_study(config, "name", here).ask()
+    again = search.open_study(config, "name", workspace).ask()
     assert search.suggest_settings(again, config) == {**search.suggest_settings(killed, config)}
 
 
-def test_losses_that_arent_numbers_dont_end_a_search(here, monkeypatch):
+def test_losses_that_arent_numbers_dont_end_a_search(workspace, monkeypatch):
     from abo_vqa.training.step import NonFiniteLossError
 
     def train(config, track):
@@ -92,7 +92,7 @@ def test_losses_that_arent_numbers_dont_end_a_search(here, monkeypatch):
         search.search(project.load_config(), 2)
 
 
-def test_a_bad_epoch_is_pruned(here, monkeypatch):
+def test_a_bad_epoch_is_pruned(workspace, monkeypatch):
     """After four finished trials, one below their median stops at its second report."""
     import optuna
 
@@ -114,10 +114,10 @@ def test_a_bad_epoch_is_pruned(here, monkeypatch):
     accuracy, _, pruned = search.search(project.load_config(), 5)
     assert (accuracy, pruned) == (0.9, 1)
     assert reached == [0.9, 0.8, 0.9, 0.8]
-    states = [trial.state for trial in study_of(here).trials]
+    states = [trial.state for trial in study_of(workspace).trials]
     assert states[-1] == optuna.trial.TrialState.PRUNED
 
 
-def test_no_trials(here, capsys):
+def test_no_trials(workspace, capsys):
     assert main(["tune", "--trials", "0"]) == 2
     assert "--trials: found 0" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import torch
 from abo_vqa.commands import merge
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
+from abo_vqa.core.paths import EMBEDDINGS
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import open_archive
 from abo_vqa.models.answering import finetuned
@@ -20,28 +21,28 @@ ADAPTER = Path("models/adapter")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def template(tmp_path_factory):
     return project.make(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture
-def here(made, tmp_path, monkeypatch):
-    monkeypatch.chdir(project.copy(made, tmp_path / "here"))
-    return tmp_path / "here"
+def workspace(template, tmp_path, monkeypatch):
+    monkeypatch.chdir(project.copy(template, tmp_path / "workspace"))
+    return tmp_path / "workspace"
 
 
 def plain_answers(model, processor, rows) -> list[str]:
     """The library's way: one picture and question at a time."""
-    said = []
+    answers = []
     with open_archive("data/raw/sample") as archive:
         for path, question in zip(rows["image_path"], rows["question"], strict=True):
             inputs = processor(images=archive.image(path), text=question, return_tensors="pt")
             tokens = model.generate(**inputs, max_new_tokens=10, do_sample=False)
-            said.append(processor.decode(tokens[0], skip_special_tokens=True).strip())
-    return said
+            answers.append(processor.decode(tokens[0], skip_special_tokens=True).strip())
+    return answers
 
 
-def test_the_adapter_is_a_plain_peft_folder(here):
+def test_the_adapter_is_a_plain_peft_folder(workspace):
     """It answers the same through PEFT and transformers alone, rank and processor included."""
     from peft import PeftModel
     from transformers import AutoProcessor, BlipForQuestionAnswering
@@ -64,12 +65,12 @@ def test_the_adapter_is_a_plain_peft_folder(here):
     assert expected != untrained
 
 
-def test_history_and_card(here, capsys):
+def test_history_and_card(workspace, capsys):
     config = project.load_config()
     summary = finetune.run(config)
-    said = capsys.readouterr().err
-    assert "LoRA on 16 layers, 4,096 trainable parameters" in said
-    assert "text_decoder.bert.encoder.layer.*.crossattention.self.value (2)" in said
+    stderr = capsys.readouterr().err
+    assert "LoRA on 16 layers, 4,096 trainable parameters" in stderr
+    assert "text_decoder.bert.encoder.layer.*.crossattention.self.value (2)" in stderr
     report = read_json("reports/training.json")
     # 2 layers of encoder and decoder, self- and cross-attention, query and value
     assert len(report["matched"]) == report["modules"] == 16
@@ -86,7 +87,7 @@ def test_history_and_card(here, capsys):
     assert not list(Path(".cache/abo-vqa/finetune").iterdir())  # nothing is left behind
 
 
-def test_validation_sees_the_adapter_as_it_will_be_merged(here):
+def test_validation_sees_the_adapter_as_it_will_be_merged(workspace):
     """Accuracy while training, with LoRA beside the weights, is the finished model's."""
     config = project.set_lora({"epochs": 6, "r": 16, "lr": 0.03})
     finetune.run(config)
@@ -94,18 +95,17 @@ def test_validation_sees_the_adapter_as_it_will_be_merged(here):
     from abo_vqa.models.embeddings.store import EmbeddingStore
     from abo_vqa.training.validation import hold_out
 
-    table = run.readable_rows(EmbeddingStore.open(finetune.EMBEDDINGS))
-    _, held = hold_out(table, config)
-    said = finetuned.predict_finetuned(config, table.iloc[held])["prediction"]
-    right = [
-        normalise(a) == normalise(t) for a, t in zip(said, table["answer"].iloc[held], strict=True)
-    ]
+    table = run.readable_rows(EmbeddingStore.open(EMBEDDINGS))
+    _, held_out = hold_out(table, config)
+    predictions = finetuned.predict_finetuned(config, table.iloc[held_out])["prediction"]
+    answers = table["answer"].iloc[held_out]
+    correct = [normalise(p) == normalise(a) for p, a in zip(predictions, answers, strict=True)]
     accuracy = read_json("reports/training.json")["best_validation_accuracy"]
-    assert sum(right) / len(right) == accuracy
+    assert sum(correct) / len(correct) == accuracy
 
 
 @pytest.mark.parametrize("option", ["rslora", "dora"])
-def test_variants_of_lora(here, option):
+def test_variants_of_lora(workspace, option):
     config = project.set_lora({option: True, "epochs": 3})
     finetune.run(config)
     assert read_json(ADAPTER / "adapter_config.json")[f"use_{option}"] is True
@@ -115,17 +115,17 @@ def test_variants_of_lora(here, option):
     assert (finetuned.predict_finetuned(config, rows)["error"] == "").all()
 
 
-def test_targets_that_match_nothing(here):
+def test_targets_that_match_nothing(workspace):
     with pytest.raises(UserError, match=r"no layer is called quary. There are: .*query.*value"):
         finetune.run(project.set_lora({"targets": ["quary", "value"]}))
 
 
-def test_full_names_are_targets_too(here):
+def test_full_names_are_targets_too(workspace):
     finetune.run(project.set_lora({"targets": ["text_encoder.encoder.layer.1.attention.self.key"]}))
     assert read_json("reports/training.json")["modules"] == 1
 
 
-def test_the_vision_tower_may_learn(here, capsys):
+def test_the_vision_tower_may_learn(workspace, capsys):
     """Then pictures are read and encoded anew, in training and by whoever uses the adapter."""
     from peft import PeftModel
     from transformers import AutoProcessor, BlipForQuestionAnswering
@@ -138,15 +138,15 @@ def test_the_vision_tower_may_learn(here, capsys):
     rows = read_table("data/train.csv").iloc[:9]
     base = BlipForQuestionAnswering.from_pretrained("models/blip")
     model = PeftModel.from_pretrained(base, ADAPTER).eval()
-    seen = model.vision_model(torch.ones(1, 3, 32, 32)).last_hidden_state
+    after = model.vision_model(torch.ones(1, 3, 32, 32)).last_hidden_state
     with model.disable_adapter():
         before = model.vision_model(torch.ones(1, 3, 32, 32)).last_hidden_state
-    assert float((seen - before).detach().abs().max()) > 1e-3
+    assert float((after - before).detach().abs().max()) > 1e-3
     expected = plain_answers(model, AutoProcessor.from_pretrained(ADAPTER), rows)
     assert finetuned.predict_finetuned(config, rows)["prediction"].tolist() == expected
 
 
-def test_quantised_weights_all_the_way(here):
+def test_quantised_weights_all_the_way(workspace):
     """8 bits (bitsandbytes has a CPU backend): embed, train, answer with adapter and base."""
     from abo_vqa.models.embeddings.store import EmbeddingStore
     from abo_vqa.stages import embed
@@ -158,11 +158,11 @@ def test_quantised_weights_all_the_way(here):
     profile.write_text(text)
     config = project.set_lora({"epochs": 3})
     assert config.models.blip.quantize == "8bit"
-    whole = EmbeddingStore.open(finetune.EMBEDDINGS).get(["00/00000001.jpg"])
+    whole = EmbeddingStore.open(EMBEDDINGS).get(["00/00000001.jpg"])
     with pytest.raises(UserError, match="run the stage `embed`"):
         finetune.run(config)  # the vision outputs are those of weights that aren't quantised
     embed.run(config)
-    store = EmbeddingStore.open(finetune.EMBEDDINGS)
+    store = EmbeddingStore.open(EMBEDDINGS)
     assert (store.meta["quantize"], store.meta["arithmetic"]) == ("8bit", "float32")
     assert not torch.equal(store.get(["00/00000001.jpg"]), whole)
     finetune.run(config)
@@ -172,31 +172,31 @@ def test_quantised_weights_all_the_way(here):
     assert (finetuned.predict_finetuned(config, rows)["error"] == "").all()
 
 
-def test_weights_are_trained_beside_float32_ones(here, monkeypatch):
+def test_weights_are_trained_beside_float32_ones(workspace, monkeypatch):
     """Half precision is for the arithmetic: weights rounded to it would be what LoRA corrects."""
     from abo_vqa.models.blip.model import Blip
 
-    held = []
+    weights = []
     load = Blip.load
 
-    def seen(*args, **kwargs):
+    def recorded(*args, **kwargs):
         blip = load(*args, **kwargs)
-        held.extend({parameter.dtype for parameter in blip.model.parameters()})
+        weights.extend({parameter.dtype for parameter in blip.model.parameters()})
         exact = blip.model.text_encoder.embeddings.word_embeddings.weight
-        held.append(torch.equal(exact, exact.bfloat16().float()))
+        weights.append(torch.equal(exact, exact.bfloat16().float()))
         return blip
 
-    monkeypatch.setattr(Blip, "load", seen)
+    monkeypatch.setattr(Blip, "load", recorded)
     profile = Path("conf/profiles/sample.yaml")
     text = profile.read_text().replace(
         "path: models/blip\n", "path: models/blip\n    dtype: bfloat16\n"
     )
     profile.write_text(text)
     run.train(project.set_lora({"epochs": 1}))
-    assert held == [torch.float32, False]
+    assert weights == [torch.float32, False]
 
 
-def test_merged_weights_answer_the_same(here):
+def test_merged_weights_answer_the_same(workspace):
     from transformers import AutoProcessor, BlipForQuestionAnswering
 
     config = project.set_lora({"epochs": 6, "lr": 0.03})
@@ -205,8 +205,8 @@ def test_merged_weights_answer_the_same(here):
     assert not (out / "adapter_config.json").exists()
     rows = read_table("data/train.csv").iloc[:6]
     model = BlipForQuestionAnswering.from_pretrained(out).eval()
-    said = plain_answers(model, AutoProcessor.from_pretrained(out), rows)
-    assert said == finetuned.predict_finetuned(config, rows)["prediction"].tolist()
+    answers = plain_answers(model, AutoProcessor.from_pretrained(out), rows)
+    assert answers == finetuned.predict_finetuned(config, rows)["prediction"].tolist()
     with pytest.raises(UserError, match="is there already"):
         merge.merge(ADAPTER, out)
 
@@ -216,11 +216,11 @@ def test_merging_without_an_adapter(tmp_path):
         merge.merge(tmp_path, tmp_path / "out")
 
 
-def test_another_base_isnt_mistaken(here):
+def test_another_base_isnt_mistaken(workspace):
     """A checkpoint folder of other settings has another key, so nothing foreign is resumed."""
     from abo_vqa.models.embeddings.store import EmbeddingStore
 
-    store = EmbeddingStore.open(finetune.EMBEDDINGS)
+    store = EmbeddingStore.open(EMBEDDINGS)
     config = project.load_config()
     key = run.journal_key(config, store)
     assert key == run.journal_key(project.set_lora({"keep_checkpoints": 5}), store)

@@ -4,12 +4,12 @@ from tests.support import training as project
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory):
+def template(tmp_path_factory):
     return project.make(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture
-def here(made, tmp_path, monkeypatch):
+def workspace(template, tmp_path, monkeypatch):
     """A fresh copy of the project as the current folder."""
-    monkeypatch.chdir(project.copy(made, tmp_path / "here"))
-    return tmp_path / "here"
+    monkeypatch.chdir(project.copy(template, tmp_path / "workspace"))
+    return tmp_path / "workspace"

@@ -39,6 +39,11 @@ ANSWERS = [[48, 20, 49], [48, 21, 22, 49], [48, 23, 49], [48, 24, 49], [48, 25, 
            [48, 20, 49]]  # fmt: skip
 
 
+def padded(sequences):
+    """Lists of tokens as ids and mask, as training pads them."""
+    return pad_tokens([torch.tensor(tokens) for tokens in sequences], 0)
+
+
 def plain(model, pictures, which):
     """The library's way: one row at a time, so that nothing is padded."""
     blip, total, tokens = model.get_base_model(), 0.0, 0
@@ -59,8 +64,8 @@ def plain(model, pictures, which):
 def shared(model, pictures, which):
     """Ours: everything in one padded batch."""
     blip = model.get_base_model()
-    ids, mask = pad_tokens(QUESTIONS, 0)
-    answers, known = pad_tokens(ANSWERS, 0)
+    ids, mask = padded(QUESTIONS)
+    answers, known = padded(ANSWERS)
     labels = answers[:, 1:].masked_fill(known[:, 1:] == 0, IGNORED)
     states = encode_questions(blip.text_encoder, ids, mask, pictures, torch.tensor(which))
     logits = answer_logits(blip.text_decoder, answers[:, :-1], states, mask)
@@ -94,7 +99,7 @@ def test_the_picture_and_the_padding_mask_matter(lora):
     """What the equalities above would be worth nothing without."""
     pictures = torch.randn(2, 17, 32, generator=torch.Generator().manual_seed(2))
     blip = lora.get_base_model()
-    ids, mask = pad_tokens(QUESTIONS[:2], 0)
+    ids, mask = padded(QUESTIONS[:2])
     which = torch.tensor([0, 1])
     with torch.no_grad():
         states = encode_questions(blip.text_encoder, ids, mask, pictures, which)
@@ -167,7 +172,7 @@ def test_absorbed_attention_where_it_is_cheaper(count, monkeypatch):
         torch.nn.init.normal_(parameter, std=spread)
     pictures = torch.randn(2, 257, 64)
     asked = QUESTIONS[: 2 * count]
-    ids, mask = pad_tokens(asked, 0)
+    ids, mask = padded(asked)
     which = torch.arange(2).repeat_interleave(count)
     taken = []
     form = absorbed.absorbed_cross_attention
@@ -199,6 +204,6 @@ def test_a_mask_on_the_cpu_saves_a_gpu_the_wait(gpu):
 
     card = torch.device("cuda", 0)
     assert padding_mask(torch.ones(2, 3), card) is None
-    visible = padding_mask(pad_tokens(QUESTIONS[:2], 0)[1], card)
+    visible = padding_mask(padded(QUESTIONS[:2])[1], card)
     assert visible.device == card
     assert visible[:, 0, 0].tolist() == [[True] * 3 + [False] * 2, [True] * 5]

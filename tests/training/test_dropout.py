@@ -10,17 +10,17 @@ from abo_vqa.training.dropout import FastDropout, replace_dropout
 def test_it_drops_the_share_and_keeps_the_mean(p):
     torch.manual_seed(0)
     states = torch.full((1001, 1003), 2.0, requires_grad=True)  # not a multiple of four
-    seen = FastDropout(p)(states)
-    dropped = seen == 0
+    output = FastDropout(p)(states)
+    dropped = output == 0
     assert float(dropped.float().mean()) == pytest.approx(p, abs=3e-3)
-    torch.testing.assert_close(seen[~dropped], torch.full_like(seen[~dropped], 2 / (1 - p)),
+    torch.testing.assert_close(output[~dropped], torch.full_like(output[~dropped], 2 / (1 - p)),
                                rtol=1e-4, atol=0)  # fmt: skip
     # of each four numbers from the same 64 bits, every one is dropped as often, and independently
     four = dropped.flatten()[: dropped.numel() // 4 * 4].view(-1, 4).float()
     torch.testing.assert_close(four.mean(0), torch.full((4,), p), rtol=0, atol=5e-3)
     assert float((torch.corrcoef(four.T) - torch.eye(4)).abs().max()) < 0.01
-    seen.sum().backward()
-    torch.testing.assert_close(states.grad, seen.detach() / 2)
+    output.sum().backward()
+    torch.testing.assert_close(states.grad, output.detach() / 2)
 
 
 def test_the_seed_decides():

@@ -17,6 +17,8 @@ from abo_vqa.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.json_files import read_json
+from abo_vqa.core.paths import EMBEDDINGS
+from abo_vqa.core.summary import no_log
 from abo_vqa.core.tables import read_table
 from abo_vqa.stages import finetune
 from abo_vqa.training import run, step, vision_cache
@@ -29,7 +31,7 @@ ADAPTER = Path("models/adapter/adapter_model.safetensors")
 EXACT = {"dropout": 0.0, "epochs": 1}  # dropout's random numbers depend on the parts
 
 
-def trained(values=None, log=finetune.no_log):
+def trained(values=None, log=no_log):
     """Run the stage with changed settings; returns losses and weights."""
     config = project.set_lora(values or {})
     finetune.run(config, log)
@@ -38,9 +40,14 @@ def trained(values=None, log=finetune.no_log):
 
 def every_digit(values) -> list[float]:
     """The losses as they are logged; the summary rounds them."""
-    seen: list[float] = []
-    trained(values, lambda metrics, step: seen.extend(v for k, v in metrics.items() if k == "loss"))
-    return seen
+    logged: list[float] = []
+
+    def log(metrics, step):
+        if "loss" in metrics:
+            logged.append(metrics["loss"])
+
+    trained(values, log)
+    return logged
 
 
 def losses() -> list[float]:
@@ -56,21 +63,21 @@ def assert_same(one, other) -> None:
         assert float((other[1][name] - weight).abs().max()) <= 1e-3 * scale, name
 
 
-def test_parts_of_a_batch_add_up(here):
+def test_parts_of_a_batch_add_up(workspace):
     """`accumulate` and `batch_size` only matter as a product."""
     whole = trained({**EXACT, "batch_size": 6, "accumulate": 1})
     assert_same(whole, trained({**EXACT, "batch_size": 2, "accumulate": 3}))
 
 
-def test_loss_falls_and_validation_is_told(here):
-    seen: list[dict[str, float]] = []
-    before, _ = trained({"epochs": 12}, lambda metrics, step: seen.append(dict(metrics)))
+def test_loss_falls_and_validation_is_told(workspace):
+    logged: list[dict[str, float]] = []
+    before, _ = trained({"epochs": 12}, lambda metrics, step: logged.append(dict(metrics)))
     assert np.mean(before[-3:]) < 0.6 * np.mean(before[:3])
     report = read_json("reports/training.json")
     assert len(report["epochs"]) == 12
     best = max(report["epochs"], key=lambda e: (e["validation_accuracy"], -e["validation_loss"]))
     assert report["best_epoch"] == best["epoch"]
-    names = {name for metrics in seen for name in metrics}
+    names = {name for metrics in logged for name in metrics}
     assert names == {"loss", "lr", "gradient_norm", "samples_per_second", "memory_bytes",
                      "validation_accuracy", "validation_loss", "epoch_seconds"}  # fmt: skip
 
@@ -97,16 +104,16 @@ def test_learning_rates(schedule, expected):
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
 
 
-def test_where_the_pictures_are_changes_nothing(here, monkeypatch):
+def test_where_the_pictures_are_changes_nothing(workspace, monkeypatch):
     """In memory, and on disk, read ahead by a thread."""
     trained()
-    held = file_md5(ADAPTER)
+    expected = file_md5(ADAPTER)
     monkeypatch.setattr(vision_cache, "SHARE", 0.0)
     trained()
-    assert file_md5(ADAPTER) == held
+    assert file_md5(ADAPTER) == expected
 
 
-def test_half_precision_outputs_train_float32_weights(here):
+def test_half_precision_outputs_train_float32_weights(workspace):
     """Vision outputs may be kept in half precision; on a CPU the arithmetic is float32."""
     from abo_vqa.stages import embed
 
@@ -120,11 +127,11 @@ def test_half_precision_outputs_train_float32_weights(here):
 
 
 @pytest.mark.slow  # a minute of compilation
-def test_compiled_steps_are_the_same(here):
+def test_compiled_steps_are_the_same(workspace):
     assert_same(trained(EXACT), trained({**EXACT, "compile": True}))
 
 
-def test_out_of_memory_halves_the_parts(here, monkeypatch, capsys):
+def test_out_of_memory_halves_the_parts(workspace, monkeypatch, capsys):
     whole = trained(EXACT)
     sizes: list[int] = []
 
@@ -141,7 +148,7 @@ def test_out_of_memory_halves_the_parts(here, monkeypatch, capsys):
     assert "in 2 parts from now on" in capsys.readouterr().err
 
 
-def test_out_of_memory_for_one_picture_is_the_users_problem(here, monkeypatch):
+def test_out_of_memory_for_one_picture_is_the_users_problem(workspace, monkeypatch):
     def loss(blip, batch):
         raise torch.OutOfMemoryError("no more")
 
@@ -150,12 +157,12 @@ def test_out_of_memory_for_one_picture_is_the_users_problem(here, monkeypatch):
         trained(EXACT)
 
 
-def test_not_a_number_stops_with_the_rows(here):
+def test_not_a_number_stops_with_the_rows(workspace):
     table = read_table("data/train.csv")
     config = project.set_lora({})
     rows, _ = finetune_rows(config)
     bad = table["image_path"].iloc[rows[0]]
-    spoil(bad)
+    fill_with_nan(bad)
     with pytest.raises(UserError, match="isn't a number") as stopped:
         finetune.run(config)
     file = Path(str(stopped.value).split(" are in ")[1].split(".json")[0] + ".json")
@@ -167,10 +174,10 @@ def finetune_rows(config):
     from abo_vqa.models.embeddings.store import EmbeddingStore
     from abo_vqa.training.validation import hold_out
 
-    return hold_out(run.readable_rows(EmbeddingStore.open(finetune.EMBEDDINGS)), config)
+    return hold_out(run.readable_rows(EmbeddingStore.open(EMBEDDINGS)), config)
 
 
-def spoil(path: str) -> None:
+def fill_with_nan(path: str) -> None:
     """Make one picture's vision outputs not-a-number."""
     place = read_table("data/embeddings/paths.csv")["image_path"].tolist().index(path)
     vectors = np.load("data/embeddings/vectors.npy", mmap_mode="r+")
@@ -178,24 +185,24 @@ def spoil(path: str) -> None:
     vectors.flush()
 
 
-def test_held_out_rows_share_no_picture_with_the_others(here):
-    rows, held = finetune_rows(project.load_config())
+def test_held_out_rows_share_no_picture_with_the_others(workspace):
+    rows, held_out = finetune_rows(project.load_config())
     paths = read_table("data/train.csv")["image_path"]
-    assert len(held) >= 3
-    assert not set(paths.iloc[rows]) & set(paths.iloc[held])
-    assert sorted([*rows, *held]) == list(range(len(rows) + len(held)))
+    assert len(held_out) >= 3
+    assert not set(paths.iloc[rows]) & set(paths.iloc[held_out])
+    assert sorted([*rows, *held_out]) == list(range(len(rows) + len(held_out)))
 
 
-def test_unreadable_pictures_are_left_out(here):
+def test_unreadable_pictures_are_left_out(workspace):
     """The last picture of the tiny archive doesn't decode."""
     from abo_vqa.models.embeddings.store import EmbeddingStore
 
-    store = EmbeddingStore.open(finetune.EMBEDDINGS)
+    store = EmbeddingStore.open(EMBEDDINGS)
     assert len(store.errors) == 1
     assert not set(run.readable_rows(store)["image_path"]) & set(store.errors)
 
 
-def test_stale_vision_outputs_are_refused(here):
+def test_stale_vision_outputs_are_refused(workspace):
     params = Path("params.yaml")
     params.write_text(params.read_text().replace("dtype: null", "dtype: float16"))
     with pytest.raises(UserError, match="run the stage `embed`"):
@@ -223,7 +230,7 @@ def rank_zero(monkeypatch):
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def test_two_processes_take_the_same_steps(here, request):
+def test_two_processes_take_the_same_steps(workspace, request):
     """Two CPU processes over gloo: the batch is shared out, the effective batch stays."""
     one = trained(EXACT)
     ADAPTER.unlink()
@@ -234,13 +241,13 @@ def test_two_processes_take_the_same_steps(here, request):
     try:
         finetune.run(load_config())
     finally:
-        said = other.communicate(timeout=300)[1]
-    assert other.returncode == 0, said[-3000:]
+        stderr = other.communicate(timeout=300)[1]
+    assert other.returncode == 0, stderr[-3000:]
     assert_same(one, (losses(), load_file(ADAPTER)))
 
 
 @pytest.mark.slow
-def test_the_documented_command(here):
+def test_the_documented_command(workspace):
     """As docs/finetuning.md has it, with two processes: it starts two, and they share the work."""
     one = trained(EXACT)
     ADAPTER.unlink()
@@ -257,7 +264,7 @@ def test_the_documented_command(here):
     assert_same(one, (losses(), load_file(ADAPTER)))
 
 
-def test_one_card_for_several_processes_is_refused(here, monkeypatch):
+def test_one_card_for_several_processes_is_refused(workspace, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     config = project.load_config()

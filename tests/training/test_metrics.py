@@ -17,10 +17,10 @@ NAMES = {"loss", "lr", "gradient_norm", "samples_per_second", "memory_bytes"}
 
 
 @pytest.fixture
-def history(here, tables, monkeypatch):
+def history(workspace, tables, monkeypatch):
     """What a run's curve became in MLflow's database: [(step, value)]."""
-    shutil.copy(tables, here / "mlflow.db")
-    monkeypatch.setenv("DVC_ROOT", str(here))
+    shutil.copy(tables, workspace / "mlflow.db")
+    monkeypatch.setenv("DVC_ROOT", str(workspace))
 
     def read(name: str) -> list[tuple[int, float]]:
         client = connect()
@@ -32,7 +32,7 @@ def history(here, tables, monkeypatch):
     return read
 
 
-def test_a_full_training_keeps_a_thousand_points(here, history):
+def test_a_full_training_keeps_a_thousand_points(workspace, history):
     """13,640 steps, three epochs of them, as of the study's rows."""
     steps = 13_640
     with track("finetune", project.load_config()) as tracker:
@@ -51,7 +51,7 @@ def test_a_full_training_keeps_a_thousand_points(here, history):
     assert history("samples_per_second")[3][1] == 4.0
 
 
-def test_a_short_training_keeps_every_step(here, history):
+def test_a_short_training_keeps_every_step(workspace, history):
     config = project.set_lora({})
     with track("finetune", config) as tracker:
         finetune.run(config, tracker.log)
@@ -61,20 +61,20 @@ def test_a_short_training_keeps_every_step(here, history):
     assert losses[0][1] == pytest.approx(steps[0]["loss"], abs=1e-3)
 
 
-def test_the_setting(here):
+def test_the_setting(workspace):
     config = project.set_lora({"epochs": 2})
     config = config.model_copy(
         update={"tracking": config.tracking.model_copy(update={"log_every": 3})}
     )
-    seen: list[tuple[int, float]] = []
-    finetune.run(config, lambda m, step: seen.append((step, m["loss"])) if "loss" in m else None)
+    logged: list[tuple[int, float]] = []
+    finetune.run(config, lambda m, step: logged.append((step, m["loss"])) if "loss" in m else None)
     report = read_json("reports/training.json")
     losses = [step["loss"] for step in report["steps"]]
-    assert len(losses) == report["steps"][-1]["step"] > len(seen)  # the file keeps every step
+    assert len(losses) == report["steps"][-1]["step"] > len(logged)  # the file keeps every step
     epoch = len(losses) // 2
     points = sorted({*range(3, len(losses) + 1, 3), epoch, 2 * epoch})
-    assert [step for step, _ in seen] == points
+    assert [step for step, _ in logged] == points
     start = 0
-    for step, value in seen:
+    for step, value in logged:
         assert value == pytest.approx(sum(losses[start:step]) / (step - start), abs=1e-3)
         start = step

@@ -40,9 +40,9 @@ def crash() -> None:
 
 
 @pytest.fixture(scope="module")
-def straight(made, tmp_path_factory):
+def uninterrupted(template, tmp_path_factory):
     """Hashes of an uninterrupted run, and its number of steps."""
-    folder = project.copy(made, tmp_path_factory.mktemp("straight") / "here")
+    folder = project.copy(template, tmp_path_factory.mktemp("uninterrupted") / "workspace")
     before = Path.cwd()
     os.chdir(folder)
     try:
@@ -53,9 +53,9 @@ def straight(made, tmp_path_factory):
 
 
 @pytest.mark.parametrize("minutes", [1e-9, 60.0], ids=["each-step", "each-epoch"])
-def test_a_crash_at_every_step(here, straight, minutes):
+def test_a_crash_at_every_step(workspace, uninterrupted, minutes):
     """Even if every single step is followed by a crash (with a checkpoint before it)."""
-    expected, steps = straight
+    expected, steps = uninterrupted
     config = project.set_lora({"checkpoint_minutes": minutes})
     crashed = 0
     for step in range(1, steps + 1):
@@ -80,53 +80,53 @@ finetune.run(load_config(), log)
 """
 
 
-def test_kill_9(here, straight):
+def test_kill_9(workspace, uninterrupted):
     """A real SIGKILL in a process of its own, with another hash seed."""
-    expected, steps = straight
+    expected, steps = uninterrupted
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     command = [sys.executable, "-W", "ignore", "-c", DRIVER, str(steps // 2 + 1)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
-    seen: list[int] = []
-    finetune.run(project.load_config(), lambda metrics, step: seen.append(step))
-    assert min(seen) > steps // 2
+    resumed: list[int] = []
+    finetune.run(project.load_config(), lambda metrics, step: resumed.append(step))
+    assert min(resumed) > steps // 2
     assert hashes() == expected
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "said"),
+    ("number", "code", "message"),
     [
         (signal.SIGTERM, 143, "stopped by SIGTERM at step 2; run it again"),
         (signal.SIGINT, 130, "interrupted at step 2; run it again"),
     ],
 )
-def test_a_signal_saves_and_says_so(here, straight, number, code, said):
-    expected, _ = straight
+def test_a_signal_saves_and_says_so(workspace, uninterrupted, number, code, message):
+    expected, _ = uninterrupted
     config = project.set_lora({"checkpoint_minutes": 60.0})
     before = signal.getsignal(number)
-    with pytest.raises(TerminatedError, match=said) as stopped:
+    with pytest.raises(TerminatedError, match=message) as stopped:
         finetune.run(config, at(1, lambda: os.kill(os.getpid(), number)))
     assert stopped.value.exit_code == code
     assert not Path("models/adapter").exists()
-    seen: list[int] = []
-    finetune.run(config, lambda metrics, step: seen.append(step))
-    assert min(seen) == 3
+    resumed: list[int] = []
+    finetune.run(config, lambda metrics, step: resumed.append(step))
+    assert min(resumed) == 3
     assert hashes() == expected
     assert signal.getsignal(number) == before
 
 
-def test_a_signal_after_the_last_step_isnt_lost(here, straight):
-    expected, steps = straight
+def test_a_signal_after_the_last_step_isnt_lost(workspace, uninterrupted):
+    expected, steps = uninterrupted
     config = project.load_config()
     with pytest.raises(TerminatedError, match="interrupted after epoch 2"):
         finetune.run(config, at(steps, lambda: os.kill(os.getpid(), signal.SIGINT)))
-    seen: list[int] = []
-    finetune.run(config, lambda metrics, step: seen.append(step))
-    assert seen == []
+    resumed: list[int] = []
+    finetune.run(config, lambda metrics, step: resumed.append(step))
+    assert resumed == []
     assert hashes() == expected
 
 
-def test_a_second_ctrl_c_stops_at_once(here, capfd):
+def test_a_second_ctrl_c_stops_at_once(workspace, capfd):
     config = project.set_lora({"checkpoint_minutes": 60.0})
     with pytest.raises(KeyboardInterrupt):
         finetune.run(config, at(1, lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in "12"]))
@@ -135,14 +135,14 @@ def test_a_second_ctrl_c_stops_at_once(here, capfd):
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
 
 
-def test_a_job_in_the_background_goes_on(here, straight):
+def test_a_job_in_the_background_goes_on(workspace, uninterrupted):
     """A shell has it ignore the Ctrl-C that is meant for another command."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         finetune.run(project.load_config(), at(1, lambda: os.kill(os.getpid(), signal.SIGINT)))
     finally:
         signal.signal(signal.SIGINT, before)
-    assert hashes() == straight[0]
+    assert hashes() == uninterrupted[0]
 
 
 def test_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path, capsys):
@@ -194,37 +194,37 @@ def test_a_gpus_state_is_read_without_one(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_training_goes_from_a_gpu_to_the_cpu(here, dtype, capsys):
+def test_training_goes_from_a_gpu_to_the_cpu(workspace, dtype, capsys):
     """With a scaler's state (float16) and without; `compute.device: auto` is the same journal."""
     config = project.set_lora({"checkpoint_minutes": 1e-9, "dropout": 0.0})
     compute = config.compute.model_copy(update={"dtype": dtype})
     config = config.model_copy(update={"compute": compute})
     with pretend(), pytest.raises(CrashError):
         finetune.run(config, at(3, crash))
-    seen: list[int] = []
-    finetune.run(config, lambda metrics, step: seen.append(step))
-    assert min(seen) == 3  # the third step's loss was logged before its state was saved
+    resumed: list[int] = []
+    finetune.run(config, lambda metrics, step: resumed.append(step))
+    assert min(resumed) == 3  # the third step's loss was logged before its state was saved
     assert "can't be read" not in capsys.readouterr().err
 
 
-def test_training_goes_from_the_cpu_to_a_gpu(here, capsys):
+def test_training_goes_from_the_cpu_to_a_gpu(workspace, capsys):
     """Where float16 needs a scaler, which a CPU has no state of."""
     config = project.set_lora({"checkpoint_minutes": 1e-9, "dropout": 0.0})
     compute = config.compute.model_copy(update={"dtype": "float16"})
     config = config.model_copy(update={"compute": compute})
     with pytest.raises(CrashError):
         finetune.run(config, at(3, crash))
-    seen: list[int] = []
+    resumed: list[int] = []
     with pretend():
-        finetune.run(config, lambda metrics, step: seen.append(step))
-    assert min(seen) == 3
+        finetune.run(config, lambda metrics, step: resumed.append(step))
+    assert min(resumed) == 3
     assert "can't be read" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 4096, b"not a checkpoint"])
-def test_whatever_a_checkpoint_became_training_ends_as_it_would(here, straight, content, capsys):
+def test_damaged_checkpoints_dont_change_the_result(workspace, uninterrupted, content, capsys):
     """The newest is damaged: the one before; all are: from the start. Never a traceback."""
-    expected, steps = straight
+    expected, steps = uninterrupted
     config = project.set_lora({"checkpoint_minutes": 1e-9})
     with pytest.raises(CrashError):
         finetune.run(config, at(steps // 2 + 1, crash))
@@ -242,8 +242,8 @@ def test_whatever_a_checkpoint_became_training_ends_as_it_would(here, straight, 
     assert hashes() == expected
 
 
-def test_a_state_of_something_else_isnt_resumed(here, straight, capsys):
-    expected, _ = straight
+def test_a_state_of_something_else_isnt_resumed(workspace, uninterrupted, capsys):
+    expected, _ = uninterrupted
     config = project.set_lora({"checkpoint_minutes": 1e-9})
     Checkpoints(run.journal_folder(config), 2).save(3, {"step": 3})
     finetune.run(config)
@@ -251,16 +251,16 @@ def test_a_state_of_something_else_isnt_resumed(here, straight, capsys):
     assert hashes() == expected
 
 
-def test_training_is_kept_until_the_stage_has_ended(here, straight):
+def test_training_is_kept_until_the_stage_has_ended(workspace, uninterrupted):
     """What follows training fails: the next run trains nothing, and ends with the same bytes."""
-    expected, _ = straight
+    expected, _ = uninterrupted
     config = project.set_lora({"checkpoint_minutes": 60.0})
     finetune.work(config)
     for path in OUTPUTS:
         Path(path).unlink()
-    seen: list[int] = []
-    finetune.run(config, lambda metrics, step: seen.append(step))
-    assert seen == []
+    resumed: list[int] = []
+    finetune.run(config, lambda metrics, step: resumed.append(step))
+    assert resumed == []
     assert hashes() == expected
     assert not list(Path(".cache/abo-vqa/finetune").iterdir())
 
@@ -275,9 +275,9 @@ sys.exit(cli.main(["finetune"]))
 """
 
 
-def test_a_full_disk_is_one_message_and_training_goes_on(here, straight):
+def test_a_full_disk_is_one_message_and_training_goes_on(workspace, uninterrupted):
     """The system refuses a checkpoint (as a full disk does); the last one stays whole."""
-    expected, _ = straight
+    expected, _ = uninterrupted
     config = project.set_lora({"checkpoint_minutes": 1e-9})
     with pytest.raises(CrashError):
         finetune.run(config, at(3, crash))
@@ -291,15 +291,15 @@ def test_a_full_disk_is_one_message_and_training_goes_on(here, straight):
     assert "it takes " in done.stderr
     assert "bytes are free" in done.stderr
     assert [file_md5(file) for file in Checkpoints(folder, 2).files()] == whole
-    seen: list[int] = []
-    finetune.run(config, lambda metrics, step: seen.append(step))
-    assert min(seen) >= 3
+    resumed: list[int] = []
+    finetune.run(config, lambda metrics, step: resumed.append(step))
+    assert min(resumed) >= 3
     assert hashes() == expected
 
 
-def test_two_at_once_take_turns(here, straight):
+def test_two_at_once_take_turns(workspace, uninterrupted):
     """The same training started twice: both end well, with the same bytes."""
-    expected, _ = straight
+    expected, _ = uninterrupted
     project.set_lora({"checkpoint_minutes": 1e-9})
     code = "from abo_vqa.stages import finetune; finetune.run(finetune.load_config())"
     started = [
@@ -307,15 +307,15 @@ def test_two_at_once_take_turns(here, straight):
                          text=True)
         for _ in range(2)
     ]  # fmt: skip
-    said = [process.communicate()[1] for process in started]
-    assert [process.returncode for process in started] == [0, 0], said
-    assert sum("is doing the same work" in text for text in said) <= 1
+    errors = [process.communicate()[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], errors
+    assert sum("is doing the same work" in text for text in errors) <= 1
     assert hashes() == expected
 
 
-def test_outputs_name_no_time_and_no_place(here):
+def test_outputs_name_no_time_and_no_place(workspace):
     finetune.run(project.load_config())
     for path in OUTPUTS[1:]:
         text = Path(path).read_text()
-        assert str(here) not in text
+        assert str(workspace) not in text
         assert "seconds" not in text

@@ -22,14 +22,14 @@ def no_room(*args, **kwargs):
 
 
 @pytest.fixture(params=["resident", "read-ahead"])
-def ways(request, monkeypatch):
+def image_source(request, monkeypatch):
     """With and without the thread that reads ahead."""
     if request.param == "read-ahead":
         monkeypatch.setattr(vision_cache, "SHARE", 0.0)
 
 
-@pytest.mark.usefixtures("ways")
-def test_batches_that_dont_fit_are_cut(here, monkeypatch, capsys):
+@pytest.mark.usefixtures("image_source")
+def test_batches_that_dont_fit_are_cut(workspace, monkeypatch, capsys):
     whole = trained(EXACT)
     move, sizes = Batch.to, []
 
@@ -40,13 +40,13 @@ def test_batches_that_dont_fit_are_cut(here, monkeypatch, capsys):
     monkeypatch.setattr(Batch, "to", to)
     assert_same(whole, trained(EXACT))
     assert max(sizes) == 6
-    said = capsys.readouterr().err
-    assert "in 2 parts from now on" in said
-    assert "in 4 parts" not in said
+    stderr = capsys.readouterr().err
+    assert "in 2 parts from now on" in stderr
+    assert "in 4 parts" not in stderr
 
 
-@pytest.mark.usefixtures("ways")
-def test_arithmetic_that_doesnt_fit_halves_once(here, monkeypatch, capsys):
+@pytest.mark.usefixtures("image_source")
+def test_arithmetic_that_doesnt_fit_halves_once(workspace, monkeypatch, capsys):
     """What was read ahead in parts that were too large is cut anew, not halved twice."""
     whole = trained(EXACT)
 
@@ -55,13 +55,13 @@ def test_arithmetic_that_doesnt_fit_halves_once(here, monkeypatch, capsys):
 
     monkeypatch.setattr(step, "answer_loss", loss)
     assert_same(whole, trained(EXACT))
-    said = capsys.readouterr().err
-    assert "in 2 parts from now on" in said
-    assert "in 4 parts" not in said
+    stderr = capsys.readouterr().err
+    assert "in 2 parts from now on" in stderr
+    assert "in 4 parts" not in stderr
 
 
-@pytest.mark.usefixtures("ways")
-def test_a_batch_that_is_let_go_is_freed(here, monkeypatch):
+@pytest.mark.usefixtures("image_source")
+def test_a_batch_that_is_let_go_is_freed(workspace, monkeypatch):
     """Before its smaller parts are made: neither a loop nor the reading ahead holds on to it."""
     first: list[weakref.ref] = []
     gone: list[bool] = []
@@ -83,15 +83,15 @@ def test_a_batch_that_is_let_go_is_freed(here, monkeypatch):
     assert all(gone)
 
 
-def test_memory_that_is_short_elsewhere_is_one_message(here, monkeypatch):
+def test_memory_that_is_short_elsewhere_is_one_message(workspace, monkeypatch):
     monkeypatch.setattr(torch.optim.AdamW, "step", no_room)
     with pytest.raises(UserError, match=r"out of memory after step 0\. Use a smaller lora\.r"):
         trained(EXACT)
 
 
-def test_validation_goes_on_in_halves(here, monkeypatch, capsys):
-    found = []
-    log = lambda metrics, step: found.append(metrics.get("validation_accuracy"))  # noqa: E731
+def test_validation_goes_on_in_halves(workspace, monkeypatch, capsys):
+    accuracies = []
+    log = lambda metrics, step: accuracies.append(metrics.get("validation_accuracy"))  # noqa: E731
     whole = trained(EXACT, log)
     ask, sizes = validation.Validator.predict, []
 
@@ -104,23 +104,23 @@ def test_validation_goes_on_in_halves(here, monkeypatch, capsys):
     assert_same(whole, trained(EXACT, lambda m, step: again.append(m.get("validation_accuracy"))))
     assert sizes[0] > 3
     assert max(sizes[2:]) <= 4
-    assert again == found
+    assert again == accuracies
     assert "validating" in capsys.readouterr().err
 
 
-def test_validation_of_one_picture_is_the_users_problem(here, monkeypatch):
+def test_validation_of_one_picture_is_the_users_problem(workspace, monkeypatch):
     monkeypatch.setattr(validation.Validator, "predict", no_room)
     with pytest.raises(UserError, match="validating a single picture's questions"):
         trained(EXACT)
 
 
-def test_embedding_goes_on_in_halves(here, monkeypatch, capsys):
+def test_embedding_goes_on_in_halves(workspace, monkeypatch, capsys):
     whole = {file.name: file.read_bytes() for file in EMBEDDINGS.iterdir()}
-    see, sizes = Blip.encode, []
+    encode, sizes = Blip.encode, []
 
     def small(self, prepared):
         sizes.append(len(prepared))
-        return no_room() if len(prepared) > 3 else see(self, prepared)
+        return no_room() if len(prepared) > 3 else encode(self, prepared)
 
     monkeypatch.setattr(Blip, "encode", small)
     summary = embed.run(project.load_config())
@@ -131,11 +131,11 @@ def test_embedding_goes_on_in_halves(here, monkeypatch, capsys):
     assert summary.metrics["peak_memory_bytes"] > 0
 
 
-def test_embedding_of_one_picture_is_the_users_problem(here, monkeypatch):
+def test_embedding_of_one_picture_is_the_users_problem(workspace, monkeypatch):
     monkeypatch.setattr(Blip, "encode", no_room)
     with pytest.raises(UserError, match="out of memory with a single picture"):
         embed.run(project.load_config())
 
 
-def test_the_peak_is_told(here):
+def test_the_peak_is_told(workspace):
     assert finetune.run(project.set_lora(EXACT)).metrics["peak_memory_bytes"] > 0

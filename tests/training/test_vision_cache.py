@@ -66,10 +66,10 @@ watcher = threading.Thread(target=watch); watcher.start()
 store = EmbeddingStore.open(sys.argv[1])
 paths = list(store.place)[::-1]
 vision_cache.SHARE = 1.0
-held = store.get(paths) if sys.argv[2] == "get" else vision_cache.cache_vision_outputs(
+vectors = store.get(paths) if sys.argv[2] == "get" else vision_cache.cache_vision_outputs(
     store, paths, torch.device("cpu")).vectors
 done.set(); watcher.join()
-assert len(held) == len(paths)
+assert len(vectors) == len(paths)
 print(max(peak, anonymous()) - before)
 """
 
@@ -100,34 +100,34 @@ def test_at_most_a_fifth_more_than_its_size(large: Path, way: str) -> None:
 
 def test_on_the_card_where_it_fits(gpu) -> None:
     store = store_of(10)
-    found = cache_vision_outputs(store, ["3", "8", "3"], CARD)
-    assert isinstance(found, VisionCache)
-    assert found.vectors.device == CARD
-    assert torch.equal(found.get(["8", "3"]).cpu(), store.get(["8", "3"]))
+    source = cache_vision_outputs(store, ["3", "8", "3"], CARD)
+    assert isinstance(source, VisionCache)
+    assert source.vectors.device == CARD
+    assert torch.equal(source.get(["8", "3"]).cpu(), store.get(["8", "3"]))
 
 
 def test_pinned_exactly_where_the_card_is_too_small() -> None:
     store = store_of(10)
     with pretend(memory=1000) as machine:
-        found = cache_vision_outputs(store, list(store.place), CARD)
-        assert isinstance(found, VisionCache)
-        assert found.vectors.device == CPU
+        source = cache_vision_outputs(store, list(store.place), CARD)
+        assert isinstance(source, VisionCache)
+        assert source.vectors.device == CPU
         (start,) = machine.pinned
         assert machine.pinned[start] == 10 * store.picture_bytes  # no power of two
         assert start % vision_cache.PAGE == 0
-        found.close()
+        source.close()
         assert machine.pinned == {}
-        found.close()
+        source.close()
 
 
 def test_pageable_where_pinning_is_refused(capsys) -> None:
     store = store_of(10)
     with pretend(memory=1000) as machine:
         machine.pinnable = 100
-        found = cache_vision_outputs(store, list(store.place), CARD)
-        assert isinstance(found, VisionCache)
+        source = cache_vision_outputs(store, list(store.place), CARD)
+        assert isinstance(source, VisionCache)
         assert machine.pinned == {}
-        found.close()
+        source.close()
     assert "aren't pinned (CUDA's error 2)" in capsys.readouterr().err
 
 
@@ -154,11 +154,11 @@ def test_memory_that_runs_out_on_the_way_falls_back(monkeypatch, capsys) -> None
     store = store_of(10)
     with pretend(budget=1000) as machine:
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**30, 2**30))
-        found = cache_vision_outputs(store, list(store.place), CARD)
-        assert isinstance(found, VisionCache)
-        assert found.vectors.device == CPU
+        source = cache_vision_outputs(store, list(store.place), CARD)
+        assert isinstance(source, VisionCache)
+        assert source.vectors.device == CPU
         assert len(machine.pinned) == 1
-        found.close()
+        source.close()
         monkeypatch.undo()
     assert "don't fit into the memory of cuda" in capsys.readouterr().err
 
