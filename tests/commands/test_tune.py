@@ -89,7 +89,7 @@ def test_losses_that_arent_numbers_dont_end_a_search(workspace, monkeypatch):
 
     monkeypatch.setattr(run, "train", train)
     with pytest.raises(UserError, match="none of 2 trials came to an end"):
-        search.search(project.load_config(), 2)
+        search.search_hyperparameters(project.load_config(), 2)
 
 
 def test_a_bad_epoch_is_pruned(workspace, monkeypatch):
@@ -106,12 +106,12 @@ def test_a_bad_epoch_is_pruned(workspace, monkeypatch):
         for step in (1, 2, 3):
             track({"validation_accuracy": accuracy}, step)
         reached.append(accuracy)
-        folder = run.journal_folder(config)
+        folder = run.checkpoint_folder(config)
         history = History(best_accuracy=accuracy, best_epoch=1)
         return run.TrainingResult({}, [], history, folder, 1.0, True)
 
     monkeypatch.setattr(run, "train", train)
-    accuracy, _, pruned = search.search(project.load_config(), 5)
+    accuracy, _, pruned = search.search_hyperparameters(project.load_config(), 5)
     assert (accuracy, pruned) == (0.9, 1)
     assert reached == [0.9, 0.8, 0.9, 0.8]
     states = [trial.state for trial in study_of(workspace).trials]

@@ -1,14 +1,11 @@
 """Shared and masked attention against the plain library path: loss and LoRA gradients."""
 
-import random
-
 import pytest
 import torch
 
 from abo_vqa.models.blip import absorbed
 from abo_vqa.models.blip.attention import answer_logits, cross_attention, encode_questions
 from abo_vqa.training.dataset import IGNORED, pad_tokens
-from abo_vqa.training.sampler import epoch_batches, split_batch
 
 
 @pytest.fixture(scope="module")
@@ -107,52 +104,6 @@ def test_the_picture_and_the_padding_mask_matter(lora):
         unmasked = encode_questions(blip.text_encoder, ids, torch.ones_like(mask), pictures, which)
     assert float((states - swapped).abs().max()) > 1e-3
     assert float((states - unmasked)[0, :3].abs().max()) > 1e-3
-
-
-def plan_of(paths, epoch=1, grouped=True, lengths=None, size=10):
-    lengths = lengths or [9] * len(paths)
-    return epoch_batches(paths, range(len(paths)), size, 1, epoch, grouped, lengths)
-
-
-def test_plan_covers_every_row_once_and_keeps_pictures_together():
-    paths = [f"{i // 3}.jpg" for i in range(60)]
-    plan = plan_of(paths)
-    assert sorted(row for batch in plan for row in batch) == list(range(60))
-    where = [{paths[row] for row in batch} for batch in plan]
-    assert sum(map(len, where)) == 20
-    assert plan == plan_of(paths)
-    assert plan != plan_of(paths, epoch=2)
-    loose = plan_of(paths, grouped=False)
-    assert sum(len({paths[row] for row in batch}) for batch in loose) > 20
-
-
-@pytest.mark.parametrize("grouped", [True, False])
-def test_questions_of_like_lengths_share_a_batch(grouped):
-    """Little padding, yet batches come in no order of length."""
-    paths = [f"{i // 3}.jpg" for i in range(600)]
-    chance = random.Random(1)
-    lengths = [chance.randrange(7, 17) for _ in range(600)]
-    if grouped:
-        lengths = [lengths[i // 3] for i in range(600)]
-    plan = plan_of(paths, grouped=grouped, lengths=lengths)
-    assert sorted(row for batch in plan for row in batch) == list(range(600))
-    longest = [max(lengths[row] for row in batch) for batch in plan]
-    padded_to = sum(len(batch) * most for batch, most in zip(plan, longest, strict=True))
-    assert padded_to < 1.12 * sum(lengths)
-    assert longest != sorted(longest)
-    at_random = [row for batch in plan_of(paths, grouped=grouped) for row in batch]
-    batches = [at_random[i : i + 10] for i in range(0, 600, 10)]
-    unsorted = sum(len(b) * max(lengths[row] for row in b) for b in batches)
-    assert unsorted > 1.2 * sum(lengths)
-
-
-def test_parts_share_a_batch_by_whole_pictures():
-    paths = [f"{i // 3}.jpg" for i in range(12)]
-    cut = split_batch(range(12), paths, 3)
-    assert sorted(row for part in cut for row in part) == list(range(12))
-    assert all(len({paths[r] for r in a} & {paths[r] for r in b}) == 0
-               for i, a in enumerate(cut) for b in cut[i + 1 :])  # fmt: skip
-    assert len(split_batch(range(12), paths, 99)) == 4
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -130,7 +130,7 @@ def test_a_second_ctrl_c_stops_at_once(workspace, capfd):
     config = project.set_lora({"checkpoint_minutes": 60.0})
     with pytest.raises(KeyboardInterrupt):
         finetune.run(config, at(1, lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in "12"]))
-    assert Checkpoints(run.journal_folder(config), 2).files() == []
+    assert Checkpoints(run.checkpoint_folder(config), 2).files() == []
     assert "a second Ctrl-C stops at once" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
 
@@ -228,14 +228,14 @@ def test_damaged_checkpoints_dont_change_the_result(workspace, uninterrupted, co
     config = project.set_lora({"checkpoint_minutes": 1e-9})
     with pytest.raises(CrashError):
         finetune.run(config, at(steps // 2 + 1, crash))
-    files = Checkpoints(run.journal_folder(config), 2).files()
+    files = Checkpoints(run.checkpoint_folder(config), 2).files()
     files[-1].write_bytes(content)
     finetune.run(config)
     assert "using the one before" in capsys.readouterr().err
     assert hashes() == expected
     with pytest.raises(CrashError):
         finetune.run(config, at(steps // 2 + 1, crash))
-    for file in Checkpoints(run.journal_folder(config), 2).files():
+    for file in Checkpoints(run.checkpoint_folder(config), 2).files():
         file.write_bytes(content)
     finetune.run(config)
     assert "training starts over" in capsys.readouterr().err
@@ -245,7 +245,7 @@ def test_damaged_checkpoints_dont_change_the_result(workspace, uninterrupted, co
 def test_a_state_of_something_else_isnt_resumed(workspace, uninterrupted, capsys):
     expected, _ = uninterrupted
     config = project.set_lora({"checkpoint_minutes": 1e-9})
-    Checkpoints(run.journal_folder(config), 2).save(3, {"step": 3})
+    Checkpoints(run.checkpoint_folder(config), 2).save(3, {"step": 3})
     finetune.run(config)
     assert "training starts over" in capsys.readouterr().err
     assert hashes() == expected
@@ -281,7 +281,7 @@ def test_a_full_disk_is_one_message_and_training_goes_on(workspace, uninterrupte
     config = project.set_lora({"checkpoint_minutes": 1e-9})
     with pytest.raises(CrashError):
         finetune.run(config, at(3, crash))
-    folder = run.journal_folder(config)
+    folder = run.checkpoint_folder(config)
     whole = [file_md5(file) for file in Checkpoints(folder, 2).files()]
     command = [sys.executable, "-W", "ignore", "-c", FULL, "20000"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -14,7 +14,7 @@ import optuna
 from abo_vqa.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.stage import pin_threads
-from abo_vqa.training.search import dvc_command, search
+from abo_vqa.training.search import dvc_command, search_hyperparameters
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def command(args: argparse.Namespace) -> int:
     config = load_config()
     pin_threads(config.threads)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    accuracy, best, pruned = search(config, args.trials)
+    accuracy, best, pruned = search_hyperparameters(config, args.trials)
     print(f"{args.trials} trials, {pruned} stopped early; best held-out accuracy {accuracy:.3f}:")
     print(f"  {dvc_command(best)}")
     return 0

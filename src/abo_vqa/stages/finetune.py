@@ -20,7 +20,7 @@ from abo_vqa.core.stage import execute, pin_threads
 from abo_vqa.core.summary import Log, Summary, no_log, nothing
 from abo_vqa.core.system_errors import storing
 from abo_vqa.training.card import model_card
-from abo_vqa.training.run import TrainingResult, journal, train
+from abo_vqa.training.run import TrainingResult, locked_checkpoints, train
 
 # A loss differs in the sixth digit between processors; a rate is exact, and may be small.
 _DIGITS = {"loss": ".3f", "validation_loss": ".3f", "lr": ".6g"}
@@ -35,7 +35,7 @@ def run(config: Config, log: Log = no_log) -> Summary:
 
 def work(config: Config, log: Log = no_log) -> Summary:
     """`run`, with the checkpoints left to the summary's cleanup."""
-    with journal(config):
+    with locked_checkpoints(config):
         result = train(config, log)
         if result.is_main:
             finish(config, result)

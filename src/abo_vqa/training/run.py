@@ -51,7 +51,7 @@ class TrainingResult:
         metrics: numbers about the training that are the same on every run.
         target_layers: names of the layers that LoRA was put on.
         history: every step and epoch.
-        folder: the journal; its checkpoints hold all that was trained.
+        folder: the checkpoints, which hold all that was trained.
         cost: rows per second since the (re)start, without validation, and the peak of memory.
         is_main: whether this process writes the outputs.
         save: writes the best epoch's adapter to a folder.
@@ -66,7 +66,7 @@ class TrainingResult:
     save: Callable[[Path], None] | None = None
 
 
-def journal_key(config: Config, store: EmbeddingStore) -> str:
+def training_key(config: Config, store: EmbeddingStore) -> str:
     """Return a fingerprint of all that the result depends on.
 
     Args:
@@ -90,15 +90,19 @@ def journal_key(config: Config, store: EmbeddingStore) -> str:
     )
 
 
-def journal_folder(config: Config) -> Path:
+def checkpoint_folder(config: Config) -> Path:
     """Return the folder of the checkpoints and of the adapter until it is complete."""
-    return scratch("finetune", journal_key(config, EmbeddingStore.open(EMBEDDINGS)))
+    return scratch("finetune", training_key(config, EmbeddingStore.open(EMBEDDINGS)))
 
 
 @contextmanager
-def journal(config: Config) -> Iterator[Path]:
-    """Lock the journal's folder; of several processes the main one holds the lock for all."""
-    folder = journal_folder(config)
+def locked_checkpoints(config: Config) -> Iterator[Path]:
+    """Lock the folder of the checkpoints; of several processes the main one does it for all.
+
+    Yields:
+        The folder.
+    """
+    folder = checkpoint_folder(config)
     if rank_and_world()[0] > 0:
         yield folder
     else:
@@ -155,7 +159,7 @@ def _open_images(
 
 
 def train(config: Config, track: Log = no_log) -> TrainingResult:
-    """Train on data/train.csv, or resume an interrupted training; call it within `journal`.
+    """Train on data/train.csv, or resume a training; call it within `locked_checkpoints`.
 
     Args:
         config: the settings.
@@ -177,7 +181,7 @@ def train(config: Config, track: Log = no_log) -> TrainingResult:
     if is_main:
         log.info(f"LoRA on {len(layers)} layers, {trainable:,} trainable parameters:")
         log.info(describe_targets(layers))
-    folder = journal_folder(config)
+    folder = checkpoint_folder(config)
     with _open_images(config, blip, store, table, trains_vision(layers)) as images:
         text = blip.model.config.text_config
         dataset = VqaDataset(

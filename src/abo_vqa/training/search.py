@@ -83,7 +83,7 @@ def _train_trial(trial: optuna.Trial, config: Config, tracker: Tracker) -> float
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-    with run.journal(config):
+    with run.locked_checkpoints(config):
         return float(run.train(config, track).history.best_accuracy)
 
 
@@ -107,7 +107,7 @@ def _discard_checkpoints(
     _study: optuna.Study, trial: optuna.trial.FrozenTrial, config: Config
 ) -> None:
     """Remove a trial's checkpoints once the study holds its result."""
-    discard(run.journal_folder(_with_settings(config, suggest_settings(trial, config))))
+    discard(run.checkpoint_folder(_with_settings(config, suggest_settings(trial, config))))
 
 
 def open_study(config: Config, name: str, folder: Path) -> optuna.Study:
@@ -133,7 +133,7 @@ def open_study(config: Config, name: str, folder: Path) -> optuna.Study:
     return study
 
 
-def search(config: Config, trials: int) -> tuple[float, dict[str, Any], int]:
+def search_hyperparameters(config: Config, trials: int) -> tuple[float, dict[str, Any], int]:
     """Bring the study to `trials` completed or pruned trials.
 
     Returns:
