@@ -215,10 +215,8 @@ class LoraSteps:
             self.device.type, init_scale=self.scale, enabled=self.scale > 1
         )
         self.model.zero_grad()
-        micro_batches = self.trainer.loader.load(list(rows))
-        loss, full = 0.0, True
-        if micro_batches is not None:
-            loss, full = self.trainer.step.backward(list(rows), micro_batches)
+        batch = list(rows)
+        loss, full = self.trainer.step.backward(batch, self.trainer.loader.load(batch))
         if full:
             raise torch.OutOfMemoryError("out of memory while comparing gradients")
         return loss, self.taken(self.scale)

@@ -133,9 +133,7 @@ class TrainStep:
             release_memory()
             micro_batches = self._loader.load(batch)
         while True:
-            loss, failed = 0.0, True
-            if micro_batches is not None:
-                loss, failed = self.backward(batch, micro_batches)
+            loss, failed = self.backward(batch, micro_batches)
             loss, failures, stops = self._distributed.all_reduce([loss, failed, stop])
             if not failures:
                 return loss, stops > 0
@@ -144,12 +142,18 @@ class TrainStep:
             self._halve(batch)
             micro_batches = self._loader.load(batch)
 
-    def backward(self, batch: list[int], micro_batches: list[Batch]) -> tuple[float, bool]:
+    def backward(self, batch: list[int], micro_batches: list[Batch] | None) -> tuple[float, bool]:
         """Add the gradients of the batch's mean loss per token, as far as they are this process's.
+
+        Args:
+            batch: the rows of the batch.
+            micro_batches: this process's share of it; None if memory was too small to load it.
 
         Returns:
             This process's share of the mean loss, and whether memory was too small.
         """
+        if micro_batches is None:
+            return 0.0, True
         key = f"{self._seed}:{self.state.step}:{self._distributed.rank}"
         torch.manual_seed(random.Random(key).getrandbits(63))
         tokens = self._dataset.answer_tokens(batch)

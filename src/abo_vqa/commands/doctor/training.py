@@ -169,10 +169,7 @@ def backward(trainer: Trainer) -> tuple[float, list[torch.Tensor]]:
 
     batch = list(range(len(ROWS)))
     for _ in range(_HALVINGS):
-        micro_batches = trainer.loader.load(batch)
-        loss, full = 0.0, True
-        if micro_batches is not None:
-            loss, full = trainer.step.backward(batch, micro_batches)
+        loss, full = trainer.step.backward(batch, trainer.loader.load(batch))
         if full:
             raise UserError(
                 "out of memory with three questions about one picture. Close what else uses the "
