@@ -5,9 +5,7 @@ Rows of one image aren't independent, so the bootstrap resamples whole images ("
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -145,20 +143,16 @@ def percentile_interval(means: Floats, confidence: float) -> Floats:
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Score interval of a proportion (Wilson, 1927): of use where all or none succeed, too.
 
-    (p + z²/2n ± z √(p (1 - p)/n + z²/4n²)) / (1 + z²/n), with z a quantile of the normal
-    distribution. Not scipy's, whose import takes longer than anything else in the report's stage.
-
     Args:
-        successes: a whole number.
+        successes: a whole number; scipy refuses fractions.
         trials: at least 1.
         confidence: e.g. 0.95.
 
     Returns:
         The interval's bounds, within 0 and 1.
     """
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share = float(successes) / trials
-    centre = share + z**2 / (2 * trials)
-    margin = z * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
-    scale = 1 + z**2 / trials
-    return max(0.0, (centre - margin) / scale), min(1.0, (centre + margin) / scale)
+    # Not at the top: the report imports this module, and needs scipy for the learning curve alone.
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
