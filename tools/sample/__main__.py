@@ -9,12 +9,19 @@ import argparse
 import sys
 from pathlib import Path
 
-SEED = 7  # of the catalogue
-TRAINING_SEED = 11  # of the pretraining pictures and the checkpoints
+from abo_vqa.core import system_errors
+from abo_vqa.core.errors import AboVqaError, UserError
+
+SEED = 7
+"""The random state of the catalogue."""
+
+TRAINING_SEED = 11
+"""The random state of the pretraining images and the checkpoints."""
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Rebuild the embedded sample."
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's options."""
+    parser = argparse.ArgumentParser(prog="sample", description="Rebuild the embedded sample.")
     parser.add_argument(
         "part",
         nargs="?",
@@ -25,9 +32,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=Path("data/raw/sample"), metavar="FOLDER")
     parser.add_argument("--models", type=Path, default=Path("models/sample"), metavar="FOLDER")
     parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
+    return parser
 
 
-def command(args: argparse.Namespace) -> int:
+def rebuild(args: argparse.Namespace) -> None:
+    """Rebuild the parts that were asked for.
+
+    Args:
+        args: the options.
+
+    Raises:
+        UserError: an option is wrong, or the current folder isn't the repository's root.
+    """
+    if args.workers < 1:
+        raise UserError(f"--workers {args.workers}: at least 1.")
+    if not Path("dvc.yaml").is_file():
+        raise UserError(f"{Path.cwd()} isn't the repository's root: there is no dvc.yaml here.")
     if args.part in ("archives", "all"):
         from sample.archives import write_archives
 
@@ -38,25 +58,42 @@ def command(args: argparse.Namespace) -> int:
         from sample.checkpoints import build
 
         build(args.models, TRAINING_SEED, args.workers)
-        print(f"{args.models}: {size_of(args.models) / 1e6:.1f} MB")
+        print(f"{args.models}: {_folder_size(args.models) / 1e6:.1f} MB")
     if args.part in ("ship", "all"):
         from sample.ship import FOLDER, ship
 
         files = ship()
-        size = size_of(FOLDER) / 1e6
+        size = _folder_size(FOLDER) / 1e6
         print(f"{FOLDER}: {files} files, {size:.1f} MB; commit it with the .dvc files")
-    return 0
 
 
-def size_of(folder: Path) -> int:
+def _folder_size(folder: Path) -> int:
     """Bytes of all files below a folder."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="sample")
-    arguments(parser)
-    return command(parser.parse_args())
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; a user's mistake gets one message on stderr.
+
+    Args:
+        argv: the options; None for the process's own.
+
+    Returns:
+        the exit code.
+    """
+    args = build_parser().parse_args(argv)
+    try:
+        rebuild(args)
+    except AboVqaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        refused = system_errors.refusal(error)
+        if refused is None:
+            raise
+        print(f"error: {system_errors.describe(refused)}", file=sys.stderr)
+        return system_errors.exit_code(refused)
+    return 0
 
 
 if __name__ == "__main__":

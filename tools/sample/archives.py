@@ -1,4 +1,4 @@
-"""Writes the catalogue as the two archives that Amazon Berkeley Objects is published as."""
+"""Write the catalogue as the two archives that Amazon Berkeley Objects is published as."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def images_csv(pictures: list[Picture]) -> str:
 
 
 def picture_files(pictures: list[Picture], workers: int) -> dict[str, bytes]:
-    """Path -> JPEG bytes of every picture that is there."""
+    """The path → JPEG bytes of every picture that isn't meant to be absent."""
     present = [p for p in pictures if p.damage != "absent"]
     with ProcessPoolExecutor(workers) as pool:
         made = progress(

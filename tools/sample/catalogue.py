@@ -94,6 +94,7 @@ class Draw:
                 return name
 
     def item_id(self) -> str:
+        """An item id like ABO's: B0 and eight characters."""
         return "B0" + "".join(self.random.choices(string.ascii_uppercase + string.digits, k=8))
 
     def picture(self, look: Look, **changes: Any) -> Picture:
@@ -128,6 +129,7 @@ class Draw:
         )
 
     def another_view(self, look: Look) -> Look:
+        """The same product in another pose and light."""
         return replace(look, view_seed=self.random.getrandbits(31))
 
     def listing(self, look: Look, picture: str, tag: str = "en_US", item: str = "") -> Listing:
@@ -162,6 +164,7 @@ class Draw:
         return values
 
     def color(self, color: str, tag: str) -> str:
+        """A color in a seller's words, in the listing's language."""
         if tag.startswith("de"):
             return GERMAN_COLORS[color]
         if tag.startswith("es"):
@@ -171,6 +174,7 @@ class Draw:
         return TRADE_COLORS[color] if self.random.random() < 0.1 else color.title()
 
     def name(self, look: Look, brand: str, color: str, tag: str) -> str:
+        """A product's name in the listing's language."""
         r, about = self.random, KINDS[look.kind]
         if tag.startswith("de"):
             return f"{brand} {about.german}, {color}" + set_of(look.count, "{}er-Set", r)
@@ -184,6 +188,7 @@ class Draw:
         return " ".join(words) + set_of(look.count, "", r)
 
     def keywords(self, look: Look, tag: str) -> list[str]:
+        """A product's keywords in the listing's language."""
         r, about = self.random, KINDS[look.kind]
         if tag.startswith("de"):
             return [about.german.lower(), "geschenk", "haushalt"]

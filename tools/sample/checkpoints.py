@@ -1,7 +1,7 @@
-"""Trains every small checkpoint: one process a core, finished parts kept by fingerprint.
+"""Train every small checkpoint: one process per core, finished parts kept by fingerprint.
 
 The vision tower comes first; the models over it start from its weights. The two text models
-need no pictures and fill the other core meanwhile.
+need no images and use the other core meanwhile.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ STEPS = {
 
 
 def build(models: Path, seed: int, workers: int) -> Path:
-    """Make every checkpoint in `models`; returns the folder that a resumed call reuses."""
+    """Train every checkpoint into `models`; return the folder that a resumed call reuses."""
     recipe = {"pretraining": pretraining.recipe(), "steps": STEPS, "n": PICTURES, "seed": seed}
     work = scratch("sample", fingerprint(recipe))
     pretraining.pictures(pretraining.draw_looks(PICTURES, seed), work, workers)
@@ -74,7 +74,7 @@ def build(models: Path, seed: int, workers: int) -> Path:
 
 
 def one_thread() -> None:
-    """A process a core, a thread a process; none outlives a killed parent."""
+    """Set up a worker: one thread, and an end when the parent is killed."""
     import torch
     from transformers.utils import logging
 
@@ -84,14 +84,14 @@ def one_thread() -> None:
 
 
 def leave_with(parent: int) -> None:
-    """End this process when its parent has gone, instead of training on for nobody."""
+    """End this process when its parent is gone."""
     while os.getppid() == parent:
         time.sleep(2)
     os._exit(1)
 
 
 def make(name: str, work: Path, seed: int) -> str:
-    """Train one part unless it is there already; returns a line about it."""
+    """Train one part unless it is there already; return a line about it."""
     folder = work / name
     if folder.is_dir():
         return f"{name}: already trained"
@@ -123,6 +123,7 @@ class Job:
 
     @property
     def train(self) -> int:
+        """How many images are trained on."""
         return len(self.looks) - HELD_OUT
 
     def pairs(self) -> list[Pair]:
@@ -148,6 +149,7 @@ class Job:
 
 
 def make_tower(job: Job) -> str:
+    """Train the shared vision tower and compute all images' tokens."""
     import torch
 
     from sample import trunk
@@ -175,6 +177,7 @@ def make_tower(job: Job) -> str:
 
 
 def make_blip(job: Job) -> str:
+    """Train the small BLIP."""
     from sample import blip
     from sample.vocabulary import bert_tokenizer
 
@@ -196,6 +199,7 @@ def make_blip(job: Job) -> str:
 
 
 def make_blip2(job: Job) -> str:
+    """Train the small BLIP-2."""
     from sample import blip2
 
     tokenizer, tower = blip2.opt_tokenizer(), job.tower()
@@ -216,6 +220,7 @@ def make_blip2(job: Job) -> str:
 
 
 def make_clip(job: Job) -> str:
+    """Train the small CLIP."""
     from sample import clip
 
     model, tower = clip.clip(job.seed), job.tower()
@@ -234,6 +239,7 @@ def make_clip(job: Job) -> str:
 
 
 def make_llava(job: Job) -> str:
+    """Train the small LLaVA, its vision tower first."""
     from sample import llava, trunk
     from sample.training import attribute_labels
 
@@ -272,6 +278,7 @@ def make_llava(job: Job) -> str:
 
 
 def make_vilt(job: Job) -> str:
+    """Train the small ViLT."""
     from sample import vilt
     from sample.vocabulary import bert_tokenizer
 
@@ -286,6 +293,7 @@ def make_vilt(job: Job) -> str:
 
 
 def make_bart(job: Job) -> str:
+    """Train the small BART."""
     from sample import scorers
 
     tokenizer = scorers.bart_tokenizer()
@@ -298,6 +306,7 @@ def make_bart(job: Job) -> str:
 
 
 def make_encoder(job: Job) -> str:
+    """Train the small text encoder."""
     from sample import scorers
 
     tokenizer = scorers.encoder_tokenizer()

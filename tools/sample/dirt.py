@@ -1,4 +1,4 @@
-"""What is wrong with the listings: each function dirties a clean one in one way."""
+"""Defects of listings: each function gives a clean listing one."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ def without(*names: str) -> Stain:
 
 
 def non_ascii_name(listing: Listing, r: random.Random) -> Listing:
+    """Put a dash or a trademark sign into the name."""
     entry = listing["item_name"][0]
     dash = entry["value"].replace(" ", r.choice((" – ", "® ")), 1)
     return {**listing, "item_name": [{**entry, "value": dash}]}
 
 
 def non_ascii_color(listing: Listing, r: random.Random) -> Listing:
+    """Put a dash into the color."""
     entry = listing["color"][0]
     return {**listing, "color": [{**entry, "value": f"{entry['value']} – Matt"}]}
 
@@ -45,6 +47,7 @@ def foreign_first(listing: Listing, r: random.Random) -> Listing:
 
 
 def foreign_keywords(listing: Listing, r: random.Random) -> Listing:
+    """Replace the keywords by French ones."""
     words = ("maison", "cadeau", "cuisine")
     return {**listing, "item_keywords": [tagged("fr_FR", word) for word in words]}
 
@@ -61,6 +64,7 @@ def plain_type(listing: Listing, r: random.Random) -> Listing:
 
 
 def unknown_image(listing: Listing, r: random.Random) -> Listing:
+    """Name an image that doesn't exist."""
     return {**listing, "main_image_id": f"61unknown{r.randrange(10):d}L"}
 
 

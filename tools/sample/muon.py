@@ -34,6 +34,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Update all parameters; `closure` is ignored."""
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:  # a layer that the loss doesn't reach

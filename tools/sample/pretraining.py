@@ -1,6 +1,6 @@
-"""What the small checkpoints learn from: pictures and questions unlike the sample's.
+"""The data that the small checkpoints are trained on: images and questions unlike the sample's.
 
-The pictures come from the other studio (palette, proportions, patterns, light). The questions
+The images come from the other studio (palette, proportions, patterns, light). The questions
 use other wordings, and mostly other words for the same things ("couch", "porcelain", "spotted").
 """
 
@@ -178,6 +178,7 @@ def draw_look(r: random.Random) -> Look:
 
 
 def draw_looks(n: int, seed: int) -> list[Look]:
+    """Draw n products."""
     r = random.Random(seed)
     return [draw_look(r) for _ in range(n)]
 
@@ -210,12 +211,13 @@ def pictures(looks: list[Look], folder: Path, workers: int) -> Pictures:
 
 
 class Register:
-    """How one asker talks: terse or talkative, and now and then in the other's words."""
+    """One asker's way of speaking: terse or talkative, now and then in the other's words."""
 
     def __init__(self, r: random.Random) -> None:
         self.r, self.terse = r, r.random() < TERSE
 
     def slips(self) -> bool:
+        """Whether to use the other register this time."""
         return self.r.random() < SLIPS
 
     def say(self, word: str) -> str:
@@ -223,6 +225,7 @@ class Register:
         return word if self.terse != self.slips() else SYNONYMS.get(word, word)
 
     def wording(self, kind: str) -> str:
+        """A question template of a kind."""
         terse, talkative = WORDINGS[kind]
         return self.r.choice(terse if self.terse != self.slips() else talkative)
 

@@ -69,6 +69,7 @@ def said(word: str) -> str:
 
 
 def bart_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer of the small BART."""
     return bpe_tokenizer(MAX_TEXT, "<s> $A </s>")
 
 

@@ -1,7 +1,7 @@
-"""Puts what `make sample` made into the DVC remote that travels inside the repository.
+"""Push what `make sample` made to the DVC remote inside the repository.
 
 The sample's outputs say `push: false`, so that a user's `dvc push` never writes into the git
-tree. Here, and only here, they are pushed on purpose.
+tree. Only here are they pushed on purpose.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TRACKED = ("data/raw/sample.dvc", "models/sample.dvc")
 
 
 def ship(tracked: Sequence[str] = TRACKED, folder: Path = FOLDER) -> int:
-    """Record the sample's files in DVC and refill the remote with them; returns their number.
+    """Record the sample's files in DVC and refill the remote with them; return their number.
 
     The remote is rebuilt, so that it holds no files of earlier samples. Only outputs assigned to
     the remote `sample` go there.

@@ -1,4 +1,4 @@
-"""The loop every small checkpoint is trained with, and the attributes they all must see."""
+"""The training loop of all small checkpoints, and the attributes that they learn."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def fit(
     seed: int,
     matrices: Sequence[nn.Parameter] = (),
 ) -> float:
-    """5% warm-up and a cosine to 2% of `lr`; returns the last 50 steps' mean loss.
+    """Train with 5% warm-up and a cosine to 2% of `lr`; return the last 50 steps' mean loss.
 
     `matrices` are trained by Muon, the other `parameters` by AdamW.
     """

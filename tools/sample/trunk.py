@@ -1,4 +1,4 @@
-"""A vision tower that sees what the questions are about.
+"""A vision tower that encodes what the questions are about.
 
 Supervised with every attribute of every picture at once, it learns in minutes what answers to
 single questions would teach in hours. BLIP and BLIP-2 share the architecture (`BlipVisionModel`,
@@ -44,8 +44,11 @@ def vision_settings() -> dict[str, float | int]:
 
 
 class Readout:
-    """Linear classifiers of every attribute: one on the class token and the mean of the patches,
-    one on single patches (what a thing is made of shows in each piece of it)."""
+    """Linear classifiers of every attribute.
+
+    One reads the class token and the mean of the patches; one reads single patches, because what a
+    thing is made of shows in each piece of it.
+    """
 
     def __init__(self, width: int) -> None:
         import torch
@@ -55,6 +58,7 @@ class Readout:
         self.local = torch.nn.Linear(width, classes)
 
     def parameters(self) -> list[nn.Parameter]:
+        """The weights to train."""
         return [*self.whole.parameters(), *self.local.parameters()]
 
     def loss(self, tokens: Tensor, labels: Tensor, busy: Tensor) -> Tensor:
@@ -76,6 +80,7 @@ class Readout:
         return cast("Tensor", total)
 
     def logits(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        """Each attribute's logits from a whole image's tokens."""
         import torch
 
         return split(self.whole(torch.cat([tokens[:, 0], tokens[:, 1:].mean(1)], dim=-1)))

@@ -1,7 +1,7 @@
-"""Small tokenizers that can still spell anything.
+"""Small tokenizers that can encode any text.
 
-Every word of the catalogue, of both question dialects and of a list of plain English is one
-token; any other word falls apart into characters.
+Every word of the catalogue, of both kinds of questions and of a list of plain English is one token;
+any other word is split into characters.
 """
 
 from __future__ import annotations
