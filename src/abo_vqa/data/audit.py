@@ -98,10 +98,14 @@ def audit_split(
         report["near_duplicates"] = {"test_images": count, "share": share}
     report["overlap"] = text_overlap(train, test)
     if "product_type" in common:
-        left, right = (t["product_type"].value_counts(normalize=True) for t in (train, test))
-        difference = round(float(left.sub(right, fill_value=0).abs().max()), 6)
-        report["types"] = {"largest_difference": difference}
+        report["types"] = {"largest_difference": _largest_type_difference(train, test)}
     return report
+
+
+def _largest_type_difference(train: pd.DataFrame, test: pd.DataFrame) -> float:
+    """The largest difference between the shares of a product type."""
+    left, right = (t["product_type"].value_counts(normalize=True) for t in (train, test))
+    return round(float(left.sub(right, fill_value=0).abs().max()), 6)
 
 
 def _group_sizes(table: pd.DataFrame, groups: NDArray[np.int64]) -> dict[str, int]:

@@ -288,7 +288,7 @@ def phash(data: bytes, name: str, *, by_name: bool = True) -> str:
     Raises:
         UnreadableImageError: see `decode`.
     """
-    import imagehash
+    import imagehash  # the registered model runs where it isn't installed
 
     if by_name:
         return str(imagehash.phash(decode(data, name, by_name=True, grey_at=256)))

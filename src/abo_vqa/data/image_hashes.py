@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from abo_vqa.core.progress import progress
 from abo_vqa.data.image_decoding import UnreadableImageError, phash, sha1
 from abo_vqa.data.image_files import ImageError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 HASH_COLUMNS = ("image_sha1", "phash")
 
@@ -72,8 +70,6 @@ def fill_hashes(table: pd.DataFrame, hashes: Mapping[str, ImageHashes]) -> pd.Da
         table: with the column image_path.
         hashes: an image_path → its hashes.
     """
-    import pandas as pd
-
     rows = [hashes.get(path, ImageHashes()) for path in table["image_path"]]
     for name in HASH_COLUMNS:
         values = pd.Series([getattr(row, name) for row in rows], index=table.index, dtype=object)

@@ -5,23 +5,20 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.columns import COLUMN_ALIASES, canonical_name, read_columns
 from abo_vqa.data.image_paths import ImageIndex, format_examples
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import pandas as pd
-
     from abo_vqa.data.columns import Columns
 
 _ANSWERS = "generated_answer"
@@ -141,8 +138,6 @@ class QuestionTable:
         Raises:
             UserError: there is no folder, no proper table, no row, or no image was found.
         """
-        import pandas as pd
-
         folder = ImageFolder(images)
         columns = read_columns(path, ("image_path", "question"), chosen=dict(chosen))
         table = columns.frame
