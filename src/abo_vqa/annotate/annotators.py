@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from abo_vqa.annotate.annotations import PROVENANCE_COLUMNS, Annotations
@@ -31,14 +31,12 @@ def run_annotator(
         gate: judges pairs.
         log_metrics: takes metrics while the run goes on.
     """
-    if config.generate.annotator == "offline":
-        return _annotate_offline(config, products, gate)
-    if config.generate.annotator == "file":
-        return _take_own_table(config, products, gate)
-    return _annotate_remotely(config, products, gate, log_metrics)
+    return ANNOTATORS[config.generate.annotator](config, products, gate, log_metrics)
 
 
-def _annotate_offline(config: Config, products: Sequence[Product], gate: Gate) -> Annotations:
+def _annotate_offline(
+    config: Config, products: Sequence[Product], gate: Gate, _log_metrics: Log
+) -> Annotations:
     """Return pairs from the catalogue's attributes."""
     share = 0.5 if config.generate.yes_share is None else config.generate.yes_share
     annotator = OfflineAnnotator(products, share, config.seed)
@@ -66,7 +64,9 @@ def _annotate_offline(config: Config, products: Sequence[Product], gate: Gate) -
     return annotations
 
 
-def _take_own_table(config: Config, products: Sequence[Product], gate: Gate) -> Annotations:
+def _take_own_table(
+    config: Config, products: Sequence[Product], gate: Gate, _log_metrics: Log
+) -> Annotations:
     """Return the rows of a user's own table as they are; the gate's findings are only reported."""
     path = config.generate.file
     if path is None:
@@ -107,3 +107,12 @@ def _annotate_remotely(
         pairs = sorted(task.pairs, key=lambda pair: (pair.question, pair.answer))
         annotations.add_pairs(task.product, pairs, config.generate.model)
     return annotations
+
+
+_Annotator = Callable[["Config", Sequence[Product], Gate, Log], Annotations]
+ANNOTATORS: dict[str, _Annotator] = {
+    "offline": _annotate_offline,
+    "file": _take_own_table,
+    "gemini": _annotate_remotely,
+    "gemini-legacy": _annotate_remotely,
+}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
+from inspect import getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,7 +171,7 @@ def _text_signature(name: str, alias_table: Path | None) -> str:
     if name in WORDNET_METRICS:
         wordnet = f"WordNet {wordnet_metrics.wordnet_lookup().version}"
     aliases = f"{alias_table.name} (MD5 {file_md5(alias_table)[:8]})" if alias_table else ""
-    return {
+    signatures = {
         "exact_match": "equal after normalisation, over answered rows, empty = 0",
         "token_match": "equal multisets of normalised words",
         "f1": "over the sets of normalised words, empty = 0",
@@ -183,4 +184,7 @@ def _text_signature(name: str, alias_table: Path | None) -> str:
         "bleu": f"{nltk}, sentence BLEU-4, smoothing method 1, normalised words, empty = 0 "
         "(for comparison)",
         "alias_accuracy": f"accuracy that also accepts {aliases} and equal base forms in {wordnet}",
-    }[name]
+    }
+    if name in signatures:
+        return signatures[name]
+    return (getdoc(TEXT_METRICS[name]) or name).splitlines()[0].rstrip(".")
