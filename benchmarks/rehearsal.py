@@ -131,7 +131,7 @@ def prepare(work: Path, options: argparse.Namespace, models: tuple[str, ...]) ->
     commit(work)
     run(work, "dvc", "commit", "--quiet", "--force", "data.dvc")
     commit(work)
-    run(work, "python", "-m", "abo_vqa.core.tracking")
+    run(work, "abo-vqa", "tracking")
     return changes
 
 

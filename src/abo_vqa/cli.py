@@ -1,4 +1,4 @@
-"""The command line: one literal table, one module a command, imported only when chosen."""
+"""The command line: one table of words, and one module per word, imported only when chosen."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ from collections.abc import Callable, Sequence
 
 from abo_vqa import __version__
 from abo_vqa.core import interpreter, processes, system_errors
-from abo_vqa.core.errors import RetryLaterError, TerminatedError, UserError, first_line
+from abo_vqa.core.errors import (
+    AboVqaError,
+    RetryLaterError,
+    TerminatedError,
+    UserError,
+    first_line,
+)
 from abo_vqa.core.memory import out_of_memory
 from abo_vqa.core.terminal import output_lost, patient_streams
 
-# name: (module, what it does). A module has `arguments(parser)` and `command(args) -> int`.
+# name: (module, what it does). A module has `command(args) -> int`, and `arguments(parser)` where
+# there are options.
 COMMANDS = {
     # the pipeline's stages, in order
     "curate": ("abo_vqa.stages.curate", "raw archives → data/balanced.csv"),
@@ -66,18 +73,25 @@ def _top_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code (docs/experiments.md lists them)."""
+    """Run one command.
+
+    Args:
+        argv: the words after `abo-vqa`; None for this process's.
+
+    Returns:
+        The exit code (docs/experiments.md lists them).
+    """
     with patient_streams():
         parser = _top_parser()
         if not (sys.argv[1:] if argv is None else argv):
             parser.error("which command? They are listed by `abo-vqa --help`.")
         chosen = parser.parse_args(argv)
-        name = renamed(chosen.command, chosen.rest)
-    return speaking(name, lambda: run(name, chosen.rest))
+        name = _renamed(chosen.command, chosen.rest)
+    return speaking(name, lambda: _run(name, chosen.rest))
 
 
-def renamed(name: str, rest: Sequence[str]) -> str:
-    """The command that a word means: until 0.2, `predict` with options was what `ask` is."""
+def _renamed(name: str, rest: Sequence[str]) -> str:
+    """Return the command that a word means: until 0.2, `predict` with options was `ask`."""
     if name == "predict" and set(rest) - {"-h", "--help"}:
         print("abo-vqa predict: with options, it is called `abo-vqa ask` now.", file=sys.stderr)
         return "ask"
@@ -85,47 +99,60 @@ def renamed(name: str, rest: Sequence[str]) -> str:
 
 
 def speaking(name: str, work: Callable[[], int]) -> int:
-    """Do the work of a command, whatever the terminal is like; return its exit code."""
-    # Libraries warning each other of their next versions: nothing a user of this one can mend.
+    """Do a command's work, whatever the terminal is like.
+
+    Args:
+        name: the command.
+        work: what it does; returns the exit code.
+
+    Returns:
+        The exit code.
+    """
+    # Libraries warn each other of their next versions: no user of this one can do anything.
     warnings.filterwarnings("ignore", category=FutureWarning)
-    # PEFT imports it wherever it is installed, and it says which of its kernels this machine lacks.
+    # PEFT imports it wherever it is installed, and it lists the kernels that this machine lacks.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     with patient_streams():
         code = guarded(name, work)
         if reason := output_lost():
-            code = stopped(
+            code = _stopped(
                 name, f"its output is incomplete: {reason}", code or system_errors.EXIT_CODE
             )
         return code
 
 
 def guarded(name: str, work: Callable[[], int]) -> int:
-    """What a user, or time, can mend ends in one message and an exit code."""
+    """Do a command's work; a problem that a user, or time, can solve is one message.
+
+    Args:
+        name: the command.
+        work: what it does; returns the exit code.
+
+    Returns:
+        The exit code.
+    """
     if processes.refused():
-        return 0  # it has been said, and `launch` ends with the right code
+        return 0  # another process has said why, and `launch` ends with its code
     try:
         return work()
     except KeyboardInterrupt:
-        return stopped(name, "interrupted; run it again to go on", 130)
-    except (RetryLaterError, TerminatedError) as stop:
-        if isinstance(stop, TerminatedError) and processes.note_of_refusal() is not None:
-            return stop.exit_code  # `launch` says it, once for all processes
-        return stopped(name, str(stop), stop.exit_code)
+        return _stopped(name, "interrupted; run it again to go on", 130)
+    except TerminatedError as stop:
+        if processes.note_of_refusal() is not None:
+            return stop.exit_code  # `launch` reports it, once for all processes
+        return _stopped(name, str(stop), stop.exit_code)
+    except RetryLaterError as stop:
+        return _stopped(name, str(stop), stop.exit_code)
     except Exception as error:
-        found = _explained(error)
-        if found is None:
+        explained = _explained(error)
+        if explained is None:
             raise
-        reason, code = found
-        note = processes.note_of_refusal()
-        first = None if note is None else processes.refuse(note, code)
-        if first is None:
-            return stopped(name, reason, code)
-        return stopped(name, reason, 0) if first else 0
+        return _refused(name, *explained)
 
 
 def _explained(error: Exception) -> tuple[str, int] | None:
-    """What to tell a user about an error that they can mend, and the exit code; else None."""
-    if isinstance(error, UserError):
+    """Return the message about a problem that a user can solve, and the exit code; else None."""
+    if isinstance(error, AboVqaError):
         return str(error), error.exit_code
     if isinstance(error, ModuleNotFoundError) and error.name in interpreter.absent():
         reason = f"{sys.executable} lacks {error.name}.\n{interpreter.REMEDY}"
@@ -133,25 +160,34 @@ def _explained(error: Exception) -> tuple[str, int] | None:
     if refused := system_errors.refusal(error):
         return system_errors.describe(refused), system_errors.exit_code(refused)
     if out_of_memory(error):
-        said = first_line(error)
-        reason = f"out of memory ({said})" if said else "out of memory"
-        return f"{reason}. {_MORE_MEMORY}", system_errors.EXIT_CODE
+        detail = f" ({first_line(error)})" if str(error) else ""
+        return f"out of memory{detail}. {_MORE_MEMORY}", system_errors.EXIT_CODE
     return None
 
 
-def run(name: str, rest: Sequence[str]) -> int:
+def _refused(name: str, reason: str, code: int) -> int:
+    """Report a problem, once for all of several processes, and return the exit code."""
+    note = processes.note_of_refusal()
+    first = None if note is None else processes.refuse(note, code)
+    if first is None:
+        return _stopped(name, reason, code)
+    return _stopped(name, reason, 0) if first else 0
+
+
+def _run(name: str, rest: Sequence[str]) -> int:
     """Import a command's module, parse its options and run it."""
     module_name, text = COMMANDS[name]
     module = importlib.import_module(module_name)
     parser = argparse.ArgumentParser(prog=f"abo-vqa {name}", description=text)
-    module.arguments(parser)
+    if hasattr(module, "arguments"):
+        module.arguments(parser)
     args = parser.parse_args(rest)
     args.words = tuple(rest)  # a stage takes none: its settings are in params.yaml
     return int(module.command(args))
 
 
-def stopped(name: str, reason: str, code: int) -> int:
-    """Say on stderr why a command ended; return its exit code."""
+def _stopped(name: str, reason: str, code: int) -> int:
+    """Print on stderr why a command ended, and return its exit code."""
     print(f"abo-vqa {name}: {reason}", file=sys.stderr)
     return code
 

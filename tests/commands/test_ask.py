@@ -38,6 +38,25 @@ def test_one_question(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip() in tiny.ANSWERS
 
 
+def test_the_old_word_still_asks_and_names_the_new_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """Until 0.2 `predict` was what `ask` is; without options it is the pipeline's stage."""
+    words = ["--model", "vilt", "--image", "pictures/a.jpg", "--question", "is it red?"]
+    assert main(["ask", *words]) == 0
+    answer = capsys.readouterr()
+    assert answer.err == ""
+    assert main(["predict", *words]) == 0
+    again = capsys.readouterr()
+    assert again.out == answer.out
+    assert again.err == "abo-vqa predict: with options, it is called `abo-vqa ask` now.\n"
+
+
+def test_predict_alone_is_the_stage(monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("abo_vqa.stages.predict.execute", lambda name, *_: f"stage {name}")
+    assert main(["predict"]) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("stage predict\n", "")
+
+
 def test_choices_from_likely_to_unlikely(capsys: pytest.CaptureFixture[str]) -> None:
     ask = ["ask", "--model", "clip-fixed", "--image", "pictures/a.jpg"]
     assert main([*ask, "--question", "what color?", "--choices", "red", "blue", "green"]) == 0
@@ -56,7 +75,7 @@ def test_a_table_keeps_its_columns_and_order(here: Path) -> None:
     assert table["note"].tolist() == ["x", "None", "", ""]
     assert table["generated_answer"].iloc[2] == ""
     assert table["error"].tolist() == ["", "", "No such file or directory", ""]
-    assert not list((here / ".cache/abo-vqa/predict").iterdir())
+    assert not list((here / ".cache/abo-vqa/ask").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from abo_vqa.core.json_files import read_json
 from abo_vqa.stages import finetune
 from abo_vqa.training import run, search
 from tests.support import training as project
+from tests.support.stages import run_stage
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_search_goes_on_and_its_line_reproduces_the_best(workspace, capsys):
     settings = dict(re.findall(r"-S lora\.(\w+)=(\S+)", line))
     assert set(settings) == {"r", "alpha", "lr", "dropout"}
     values = {name: float(v) if "." in v or "e" in v else int(v) for name, v in settings.items()}
-    finetune.run(project.set_lora(values))
+    run_stage(finetune, project.set_lora(values))
     report = read_json("reports/training.json")
     assert report["best_validation_accuracy"] == study.best_value
 

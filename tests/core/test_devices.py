@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from abo_vqa.config import CheckpointConfig, ComputeConfig
-from abo_vqa.core import devices
+from abo_vqa.core import devices, nvidia
 from abo_vqa.core.devices import gpu_fault, pick_device, pick_dtype
 from abo_vqa.core.errors import UserError
 from tests.support import ROOT
@@ -17,7 +17,7 @@ MODULE = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 
 
 @pytest.fixture(autouse=True)
 def afresh() -> None:
-    devices.say_once.cache_clear()
+    devices._warn_once.cache_clear()
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def unusable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node = tmp_path / "nvidia0"
     node.touch()
     (tmp_path / "version").write_text(MODULE)
-    monkeypatch.setattr(devices, "NODES", (str(node),))
-    monkeypatch.setattr(devices, "DRIVER", tmp_path / "version")
+    monkeypatch.setattr(nvidia, "NODES", (str(node),))
+    monkeypatch.setattr(nvidia, "DRIVER", tmp_path / "version")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 

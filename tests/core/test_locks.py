@@ -120,6 +120,6 @@ def test_a_stage_ends_with_the_dvc_that_started_it(tmp_path, number):
 def test_a_command_of_a_person_has_no_callers(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setattr(processes, "is_dvc", lambda process: False)
-    assert processes.callers() == []
+    assert processes._callers() == []
     monkeypatch.setenv("RANK", "1")
-    assert [p.pid for p in processes.callers()] == [os.getppid()]
+    assert [p.pid for p in processes._callers()] == [os.getppid()]

@@ -89,11 +89,11 @@ def test_the_launcher_ends_with_their_code(monkeypatch, code: int) -> None:
         Path(environment[processes.REFUSED]).write_text(str(code))
         return 0
 
-    monkeypatch.setattr(processes, "run_to_end", ended)
+    monkeypatch.setattr(processes, "_run_to_end", ended)
     with pytest.raises(UserError, match="for the reason above") as stop:
         processes.launch(2, ["baseline"])
     assert stop.value.exit_code == code
-    monkeypatch.setattr(processes, "run_to_end", lambda *_: 1)
+    monkeypatch.setattr(processes, "_run_to_end", lambda *_: 1)
     with pytest.raises(RetryLaterError, match="more than 3 times"):
         processes.launch(2, ["baseline"])
 

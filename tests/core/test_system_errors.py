@@ -108,9 +108,9 @@ def test_programming_errors_keep_their_traceback(monkeypatch):
     def broken(name, rest):
         raise KeyError("bug")
 
-    monkeypatch.setattr("abo_vqa.cli.run", broken)
+    monkeypatch.setattr("abo_vqa.cli._run", broken)
     with pytest.raises(KeyError):
-        guarded("score", lambda: cli.run("score", []))
+        guarded("score", lambda: cli._run("score", []))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_file_where_a_folder_should_be_is_said(tmp_path, capsys):
     table.write_text("image_path,question,answer\na.jpg,q,x\nb.jpg,q,y\nc.jpg,q,x\n")
     out = str(tmp_path / "out")
     words = ["--vqa", str(table), "--out", out, "--group", "image"]
-    code = guarded("split", lambda: cli.run("split", words))
+    code = guarded("split", lambda: cli._run("split", words))
     assert code == 2
     assert f"can't use {out}" in capsys.readouterr().err
 

@@ -127,9 +127,10 @@ def test_a_line_is_out_at_once_and_no_signal_loses_it(more, stream, tmp_path):
 
 
 BAR = (
-    "import os; from abo_vqa.models.answering.runner import progress_bar; from abo_vqa.core.terminal import *\n"
+    "import os; from abo_vqa.core.progress import progress_bar\n"
+    "from abo_vqa.core.terminal import patient_streams\n"
     "with patient_streams():\n"
-    " with progress_bar(9, 0, 0) as bar: bar.update(9)\n"
+    " with progress_bar(9, unit='row') as bar: bar.update(9)\n"
     " os.write(2, b'what another process says')"
 )
 

@@ -64,7 +64,7 @@ def test_memory_that_runs_out_while_loading(folders, monkeypatch) -> None:
 
 
 def test_the_card_decides_on_the_format(folders, capsys) -> None:
-    devices.say_once.cache_clear()  # another test may have been told
+    devices._warn_once.cache_clear()  # another test may have been told
     checkpoint = CheckpointConfig(path=str(folders["vilt"]))
     with pretend(capability=(7, 5)):
         model = Vilt.load(checkpoint, ComputeConfig(device="auto", dtype="bfloat16"))

@@ -15,6 +15,7 @@ from tests.support import models as tiny
 from tests.support import training as project
 from tests.support.gpu_settings import settings
 from tests.support.pretend_gpu import pretend
+from tests.support.stages import run_stage
 
 NAMES = ("blip", "llava", "vilt")
 COMPLAINTS = {
@@ -38,7 +39,7 @@ def here(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def answers(name: str, config) -> list[str]:
-    predict.run_model(name, config)
+    run_stage(predict, config, model=name)
     return read_table(f"reports/baselines/{name}/predictions.csv")["prediction"].tolist()
 
 
@@ -80,19 +81,19 @@ def test_every_way_of_saying_it(complaint, here, gpu, capsys) -> None:
 def test_a_card_on_which_nothing_fits_fails_the_stage(here, gpu) -> None:
     gpu.cards[0].rows_fail_from = 1
     with pytest.raises(UserError, match=r"out of memory"):
-        predict.run_model("vilt", settings("cuda:0"))
+        run_stage(predict, settings("cuda:0"), model="vilt")
     assert not Path("reports/baselines/vilt/predictions.csv").exists()
 
 
 def test_training_in_smaller_parts(here, capsys) -> None:
     config = settings("cuda:0")
     with pretend() as machine:
-        embed.run(config)
-        finetune.run(config)
+        run_stage(embed, config)
+        run_stage(finetune, config)
         peak, expected = machine.cards[0].peak, losses()
     capsys.readouterr()
     with pretend(budget=round(0.8 * peak)):
-        finetune.run(config)
+        run_stage(finetune, config)
     assert losses() == pytest.approx(expected, rel=1e-3)
     assert re.search(r"out of memory: batches in \d parts from now on", capsys.readouterr().err)
 

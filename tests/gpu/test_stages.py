@@ -17,6 +17,7 @@ from tests.support import models as tiny
 from tests.support import training as project
 from tests.support.gpu_settings import settings
 from tests.support.pretend_gpu import pretend
+from tests.support.stages import run_stage
 
 PREDICTIONS = Path("reports/baselines/blip/predictions.csv")
 
@@ -34,11 +35,11 @@ def here(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def walked(device: str, dtype: str = "float32", stored: str = "float32") -> SimpleNamespace:
     """All stages, one after another, and what came of them."""
     config = settings(device, dtype, stored)
-    embed.run(config)
-    finetune.run(config)
+    run_stage(embed, config)
+    run_stage(finetune, config)
     rows = read_table("data/test.csv")
     finetuned = predict_finetuned(config, rows)
-    predict.run_model("blip", config)
+    run_stage(predict, config, model="blip")
     return SimpleNamespace(
         training=read_json("reports/training.json"),
         finetuned=finetuned,
@@ -93,8 +94,8 @@ def test_vision_outputs_in_the_machines_memory(pinnable, here, gpu, monkeypatch)
     from abo_vqa.training import run
 
     config = settings("cuda:0")
-    embed.run(config)
-    finetune.run(config)
+    run_stage(embed, config)
+    run_stage(finetune, config)
     expected = losses(read_json("reports/training.json"))
     cache_vision_outputs, held = run.cache_vision_outputs, []
 
@@ -106,7 +107,7 @@ def test_vision_outputs_in_the_machines_memory(pinnable, here, gpu, monkeypatch)
 
     monkeypatch.setattr(run, "cache_vision_outputs", without_room)
     gpu.pinnable = pinnable
-    finetune.run(config)
+    run_stage(finetune, config)
     assert held == [("cpu", pinnable > 0)]
     assert losses(read_json("reports/training.json")) == pytest.approx(expected, rel=1e-5)
     gc.collect()

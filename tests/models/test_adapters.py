@@ -8,10 +8,10 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import BlipForQuestionAnswering
 
-from abo_vqa.commands import merge
 from abo_vqa.config import CheckpointConfig
 from abo_vqa.core.errors import UserError
 from abo_vqa.models.adapters import Adapter, same_checkpoint
+from abo_vqa.models.merging import merge_adapter
 
 TIED = [["word_embeddings"], ["decoder"], ["query", "value", "decoder"],
         ["word_embeddings", "decoder", "dense"]]  # fmt: skip
@@ -53,7 +53,7 @@ def test_merging_shared_weights_changes_nothing(folders, load, tmp_path, targets
     assert float((expected - before).abs().max()) > 1e-2
     merged = load("blip", adapter=adapter)
     torch.testing.assert_close(logits(merged.model), expected, rtol=1e-4, atol=1e-4)
-    out = merge.merge(adapter, tmp_path / "merged")
+    out = merge_adapter(adapter, tmp_path / "merged")
     saved = BlipForQuestionAnswering.from_pretrained(out).eval()
     torch.testing.assert_close(logits(saved), logits(merged.model), rtol=0, atol=0)
     ours = load("blip", settings={"path": str(out)})
@@ -80,7 +80,7 @@ def describe(adapter: Path, **changes) -> None:
 def test_merging_a_folder_of_plain_peft_takes_the_bases_processor(adapter, tmp_path, capsys):
     from transformers import AutoProcessor
 
-    out = merge.merge(adapter, tmp_path / "merged")
+    out = merge_adapter(adapter, tmp_path / "merged")
     assert "taking the base's" in capsys.readouterr().err
     assert AutoProcessor.from_pretrained(out).tokenizer.bos_token == "[DEC]"
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
@@ -135,7 +135,7 @@ def test_broken_folders(adapter, load, tmp_path, damage, told):
     with pytest.raises(UserError, match=told):
         load("blip", adapter=adapter)
     with pytest.raises(UserError, match=told):
-        merge.merge(adapter, tmp_path / "merged")
+        merge_adapter(adapter, tmp_path / "merged")
 
 
 def renamed(adapter: Path, change) -> None:
@@ -178,8 +178,8 @@ def test_a_base_that_isnt_named(adapter, load, folders, tmp_path, capsys):
     load("blip", adapter=adapter)
     assert "doesn't say which base" in capsys.readouterr().err
     with pytest.raises(UserError, match="--base"):
-        merge.merge(adapter, tmp_path / "merged")
-    assert merge.merge(adapter, tmp_path / "merged", str(folders["blip"])).is_dir()
+        merge_adapter(adapter, tmp_path / "merged")
+    assert merge_adapter(adapter, tmp_path / "merged", str(folders["blip"])).is_dir()
 
 
 def test_another_revision_is_said(adapter, capsys):
@@ -212,7 +212,7 @@ def test_an_adapter_for_extractive_question_answering(folders, load, tmp_path) -
     expected = logits(load("blip", adapter=adapter).model)
     described(adapter, task_type="QUESTION_ANS", modules_to_save=["qa_outputs"])
     torch.testing.assert_close(logits(load("blip", adapter=adapter).model), expected)
-    out = merge.merge(adapter, tmp_path / "merged")
+    out = merge_adapter(adapter, tmp_path / "merged")
     merged = BlipForQuestionAnswering.from_pretrained(out).eval()
     torch.testing.assert_close(logits(merged), expected, rtol=1e-5, atol=1e-5)
 

@@ -44,7 +44,7 @@ def test_targets_in_a_folder_with_an_odd_name(tmp_path, name):
         "uv pip install --quiet --python .venv/bin/python --constraint requirements.lock "
         "--editable ." in called
     )
-    assert "python -m abo_vqa.core.tracking" in called
+    assert "abo-vqa tracking" in called
     assert called.count("abo-vqa show") == 2
     assert "mypy src" in called
     assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -28,6 +28,7 @@ from abo_vqa.models.sources import PictureFiles
 from abo_vqa.stages import baseline as stage
 from tests.support import ROOT
 from tests.support import models as tiny
+from tests.support.stages import run_stage
 
 SCRIPT = ROOT / "src/abo_vqa/__main__.py"
 BLIP = Path("reports/baselines/blip/predictions.csv")
@@ -332,9 +333,11 @@ def test_the_stage_fails_where_memory_does(here: Path, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(Vilt, "predict_answers", full)
         with pytest.raises(UserError, match=r"models\.vilt .*quantize"):
-            stage.run_model("vilt", load_config())
+            run_stage(stage, load_config(), model="vilt")
     assert not out.exists()
-    assert stage.run_model("vilt", load_config()).metrics["failed"] == 3  # the broken picture's
+    assert (
+        run_stage(stage, load_config(), model="vilt").metrics["failed"] == 3
+    )  # the broken picture's
 
 
 @pytest.mark.parametrize("threads", [2, 5])
@@ -406,7 +409,7 @@ def test_line_breaks_dont_reach_the_table(tmp_path: Path) -> None:
 
 def test_stage_writes_every_row_in_order(here: Path) -> None:
     config = load_config()
-    summary = stage.run_model("blip", config)
+    summary = run_stage(stage, config, model="blip")
     table = read_table(BLIP, journal.COLUMNS)
     vqa = read_table("data/vqa.csv")
     order = vqa.sample(frac=1, random_state=config.seed).index
@@ -425,12 +428,12 @@ def test_stored_vision_gives_the_same_answers(here: Path) -> None:
     from abo_vqa.stages import embed
 
     config = load_config()
-    stage.run_model("blip", config)
+    run_stage(stage, config, model="blip")
     direct = BLIP.read_bytes()
-    embed.run(config)
+    run_stage(embed, config)
     try:
         assert pictures.fitting_store(config) is not None
-        stage.run_model("blip", config)
+        run_stage(stage, config, model="blip")
         assert BLIP.read_bytes() == direct
     finally:
         import shutil
@@ -439,10 +442,10 @@ def test_stored_vision_gives_the_same_answers(here: Path) -> None:
 
 
 def test_a_smaller_fraction_is_a_prefix(here: Path) -> None:
-    stage.run_model("vilt", load_config())
+    run_stage(stage, load_config(), model="vilt")
     out = Path("reports/baselines/vilt/predictions.csv")
     whole = read_table(out)
-    stage.run_model("vilt", settings(here, fraction=0.5))
+    run_stage(stage, settings(here, fraction=0.5), model="vilt")
     part = read_table(out)
     assert len(part) == len(whole) // 2
     columns = ["row_id", "prediction", "error"]
@@ -468,7 +471,7 @@ def test_finetuned_answers_are_the_adapted_librarys(here: Path) -> None:
         if "lora_" in name:
             torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(1))
     adapted.save_pretrained(ADAPTER)
-    embed.run(config)
+    run_stage(embed, config)
     try:
         test = read_table("data/test.csv")
         table = predict_finetuned(config, test)
@@ -499,7 +502,7 @@ def test_clips_candidates(here: Path) -> None:
     assert set(train) == set(read_table("data/train.csv")["answer"])
     assert set(everybody) == set(read_table("data/vqa.csv")["answer"])
     for name, candidates in (("clip-fixed", fixed), ("clip-train", train)):
-        stage.run_model(name, config)
+        run_stage(stage, config, model=name)
         table = read_table(f"reports/baselines/{name}/predictions.csv")
         assert set(table.loc[table["error"] == "", "prediction"]) <= set(candidates)
 
@@ -574,7 +577,7 @@ def test_killed_and_resumed_is_the_same_file(
 ) -> None:
     from abo_vqa.models.blip.model import Blip
 
-    stage.run_model("blip", load_config())
+    run_stage(stage, load_config(), model="blip")
     whole = BLIP.read_bytes()
     BLIP.unlink()
     killed = baseline(here, saboteur=sabotage(tmp_path / "s", "0", alone=True))
@@ -589,13 +592,13 @@ def test_killed_and_resumed_is_the_same_file(
         "predict_answers",
         lambda self, *rows: asked.append(len(rows[1])) or say(self, *rows),
     )
-    stage.run_model("blip", load_config())
+    run_stage(stage, load_config(), model="blip")
     assert BLIP.read_bytes() == whole
     assert 0 < sum(asked) < len(read_table(BLIP))
 
 
 def processes_one_dies(here: Path, tmp_path: Path, world: int) -> None:
-    stage.run_model("blip", load_config())
+    run_stage(stage, load_config(), model="blip")
     whole = BLIP.read_bytes()
     BLIP.unlink()
     saboteur = sabotage(tmp_path / "s", str(world - 1), alone=False)
@@ -632,7 +635,7 @@ def test_three_processes_of_which_one_dies(here: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3])
 def test_processes_write_the_same_bytes(here: Path, world: int) -> None:
-    stage.run_model("blip", load_config())
+    run_stage(stage, load_config(), model="blip")
     whole = BLIP.read_bytes()
     BLIP.unlink()
     done = baseline(here, "--processes", str(world))

@@ -16,6 +16,7 @@ from abo_vqa.models.embeddings import build
 from abo_vqa.models.embeddings.store import EmbeddingStore
 from abo_vqa.stages import embed
 from tests.support import models as tiny
+from tests.support.stages import run_stage
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def library(config, path: str) -> torch.Tensor:
 
 def test_store_holds_the_librarys_outputs(here: Path) -> None:
     config = with_embed(load_config(), batch_size=4)
-    summary = embed.run(config)
+    summary = run_stage(embed, config)
     store = EmbeddingStore.open()
     paths = sorted(set(read_table("data/vqa.csv")["image_path"]))
     assert list(store.place) == paths
@@ -59,7 +60,7 @@ def test_store_holds_the_librarys_outputs(here: Path) -> None:
 
 
 def test_unreadable_picture_is_a_named_error(here: Path) -> None:
-    embed.run(load_config())
+    run_stage(embed, load_config())
     store = EmbeddingStore.open()
     assert store.errors == {"00/0000000a.jpg": "not a JPEG"}
     with pytest.raises(UserError, match="not a JPEG"):
@@ -71,7 +72,7 @@ def test_unreadable_picture_is_a_named_error(here: Path) -> None:
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 1e-3), ("bfloat16", 1e-2)])
 def test_smaller_dtypes(here: Path, dtype: str, tolerance: float) -> None:
     config = with_embed(load_config(), dtype=dtype)
-    embed.run(config)
+    run_stage(embed, config)
     store = EmbeddingStore.open()
     assert store.vectors.dtype.itemsize == 2
     got = store.get(list(store.place)[:3])
@@ -82,7 +83,7 @@ def test_smaller_dtypes(here: Path, dtype: str, tolerance: float) -> None:
 
 def test_matches_only_its_own_weights_and_dtype(here: Path) -> None:
     config = load_config()
-    embed.run(config)
+    run_stage(embed, config)
     store = EmbeddingStore.open()
     assert store.matches(config)
     assert not store.matches(with_embed(config, dtype="float16"))
@@ -96,9 +97,9 @@ def test_matches_only_its_own_weights_and_dtype(here: Path) -> None:
 
 
 def test_nothing_that_differs_between_runs(here: Path) -> None:
-    embed.run(load_config())
+    run_stage(embed, load_config())
     first = {p.name: p.read_bytes() for p in EMBEDDINGS.iterdir()}
-    embed.run(load_config())
+    run_stage(embed, load_config())
     assert {p.name: p.read_bytes() for p in EMBEDDINGS.iterdir()} == first
     assert set(read_json(EMBEDDINGS / "meta.json")) == {
         "model", "revision", "weights", "quantize", "dtype", "arithmetic", "images", "tokens",
@@ -110,7 +111,7 @@ def test_killed_after_some_blocks_and_resumed(here: Path, monkeypatch: pytest.Mo
     from abo_vqa.models.blip.model import Blip
 
     config = with_embed(load_config(), batch_size=3)
-    embed.run(config)
+    run_stage(embed, config)
     whole = {p.name: p.read_bytes() for p in EMBEDDINGS.iterdir()}
     see, calls = Blip.encode, []
 
@@ -122,8 +123,8 @@ def test_killed_after_some_blocks_and_resumed(here: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Blip, "encode", dies)
     with pytest.raises(KeyboardInterrupt):
-        embed.run(config)
-    embed.run(config)
+        run_stage(embed, config)
+    run_stage(embed, config)
     assert calls == [3, 3, 3, 3, 1]  # the third block again, then the fourth without its ruin
     assert {p.name: p.read_bytes() for p in EMBEDDINGS.iterdir()} == whole
 
@@ -131,7 +132,7 @@ def test_killed_after_some_blocks_and_resumed(here: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("damage", ["state", "vectors", "shape"])
 def test_a_damaged_journal_starts_over(here: Path, damage: str, capsys) -> None:
     config = with_embed(load_config(), batch_size=3)
-    embed.work(config)
+    embed.run(config)
     whole = {p.name: p.read_bytes() for p in EMBEDDINGS.iterdir()}
     (folder,) = Path(".cache/abo-vqa/embed").iterdir()
     (EMBEDDINGS / "vectors.npy").unlink()  # the same file under another name
@@ -141,7 +142,7 @@ def test_a_damaged_journal_starts_over(here: Path, damage: str, capsys) -> None:
         (folder / "vectors.npy").write_bytes((folder / "vectors.npy").read_bytes()[:200])
     else:
         np.save(folder / "vectors.npy", np.zeros((2, 3), np.float32))
-    embed.run(config)
+    run_stage(embed, config)
     assert "starting over" in capsys.readouterr().err
     assert {p.name: p.read_bytes() for p in EMBEDDINGS.iterdir()} == whole
 
@@ -149,12 +150,12 @@ def test_a_damaged_journal_starts_over(here: Path, damage: str, capsys) -> None:
 def test_what_is_embedded_is_kept_until_the_stage_has_ended(here: Path, monkeypatch) -> None:
     from abo_vqa.models.blip.model import Blip
 
-    embed.work(load_config())
+    embed.run(load_config())
     whole = {p.name: p.read_bytes() for p in EMBEDDINGS.iterdir()}
     for file in EMBEDDINGS.iterdir():
         file.unlink()
     monkeypatch.setattr(Blip, "encode", None)  # nothing is left to do
-    embed.run(load_config())
+    run_stage(embed, load_config())
     assert {p.name: p.read_bytes() for p in EMBEDDINGS.iterdir()} == whole
     assert not list(Path(".cache/abo-vqa/embed").iterdir())
 
@@ -172,7 +173,7 @@ def test_a_disk_without_room_is_one_message_before_the_work(here: Path, monkeypa
     monkeypatch.setattr(Blip, "encode", None)  # nothing is encoded
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=7000))
     with pytest.raises(NoSpaceError) as refused:
-        embed.run(with_embed(load_config(), batch_size=5))
+        run_stage(embed, with_embed(load_config(), batch_size=5))
     said = describe(refused.value)
     assert (
         "vectors.npy: no space left on device; it takes 7,168 bytes, 7,000 bytes are free" in said
@@ -191,7 +192,7 @@ def test_a_disk_without_room_is_one_message_before_the_work(here: Path, monkeypa
 
 
 def test_vectors_are_mapped_and_not_read(here: Path) -> None:
-    embed.run(load_config())
+    run_stage(embed, load_config())
     assert isinstance(EmbeddingStore.open().vectors, np.memmap)
 
 
@@ -224,10 +225,10 @@ def test_memory_too_short_for_a_picture_is_told_and_nothing_lost(here: Path, mon
         patch.setattr(Blip, "preprocess", prepared)
         patch.setattr(Blip, "encode", seen)
         with pytest.raises(UserError, match="out of memory with a single picture"):
-            embed.run(config)
+            run_stage(embed, config)
     counted: list[int] = []
     monkeypatch.setattr(Blip, "encode", lambda self, p: counted.append(len(p)) or see(self, p))
-    embed.run(config)
+    run_stage(embed, config)
     assert sum(counted) == 10 - 6  # two blocks of three were kept; one picture is broken
 
 

@@ -6,16 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from abo_vqa.commands import merge
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.paths import EMBEDDINGS
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import open_archive
 from abo_vqa.models.answering import finetuned
+from abo_vqa.models.merging import merge_adapter
 from abo_vqa.stages import finetune
 from abo_vqa.training import run
 from tests.support import training as project
+from tests.support.stages import run_stage
 
 ADAPTER = Path("models/adapter")
 
@@ -48,7 +49,7 @@ def test_the_adapter_is_a_plain_peft_folder(workspace):
     from transformers import AutoProcessor, BlipForQuestionAnswering
 
     config = project.set_lora({"r": 8, "epochs": 8, "dropout": 0.0})
-    summary = finetune.run(config)
+    summary = run_stage(finetune, config)
     described = read_json(ADAPTER / "adapter_config.json")
     assert described["r"] == 8
     assert described["target_modules"] == ["query", "value"]
@@ -67,7 +68,7 @@ def test_the_adapter_is_a_plain_peft_folder(workspace):
 
 def test_history_and_card(workspace, capsys):
     config = project.load_config()
-    summary = finetune.run(config)
+    summary = run_stage(finetune, config)
     stderr = capsys.readouterr().err
     assert "LoRA on 16 layers, 4,096 trainable parameters" in stderr
     assert "text_decoder.bert.encoder.layer.*.crossattention.self.value (2)" in stderr
@@ -90,7 +91,7 @@ def test_history_and_card(workspace, capsys):
 def test_validation_sees_the_adapter_as_it_will_be_merged(workspace):
     """Accuracy while training, with LoRA beside the weights, is the finished model's."""
     config = project.set_lora({"epochs": 6, "r": 16, "lr": 0.03})
-    finetune.run(config)
+    run_stage(finetune, config)
     from abo_vqa.data.normalise import normalise
     from abo_vqa.models.embeddings.store import EmbeddingStore
     from abo_vqa.training.validation import hold_out
@@ -107,7 +108,7 @@ def test_validation_sees_the_adapter_as_it_will_be_merged(workspace):
 @pytest.mark.parametrize("option", ["rslora", "dora"])
 def test_variants_of_lora(workspace, option):
     config = project.set_lora({option: True, "epochs": 3})
-    finetune.run(config)
+    run_stage(finetune, config)
     assert read_json(ADAPTER / "adapter_config.json")[f"use_{option}"] is True
     steps = read_json("reports/training.json")["steps"]
     assert steps[-1]["loss"] < steps[0]["loss"]
@@ -117,11 +118,13 @@ def test_variants_of_lora(workspace, option):
 
 def test_targets_that_match_nothing(workspace):
     with pytest.raises(UserError, match=r"no layer is called quary. There are: .*query.*value"):
-        finetune.run(project.set_lora({"targets": ["quary", "value"]}))
+        run_stage(finetune, project.set_lora({"targets": ["quary", "value"]}))
 
 
 def test_full_names_are_targets_too(workspace):
-    finetune.run(project.set_lora({"targets": ["text_encoder.encoder.layer.1.attention.self.key"]}))
+    run_stage(
+        finetune, project.set_lora({"targets": ["text_encoder.encoder.layer.1.attention.self.key"]})
+    )
     assert read_json("reports/training.json")["modules"] == 1
 
 
@@ -131,7 +134,7 @@ def test_the_vision_tower_may_learn(workspace, capsys):
     from transformers import AutoProcessor, BlipForQuestionAnswering
 
     config = project.set_lora({"targets": ["qkv", "query"], "epochs": 6, "lr": 0.03, "dropout": 0})
-    finetune.run(config)
+    run_stage(finetune, config)
     assert "its kept outputs aren't used" in capsys.readouterr().err
     matched = read_json("reports/training.json")["matched"]
     assert any(name.startswith("vision_model") for name in matched)
@@ -160,12 +163,12 @@ def test_quantised_weights_all_the_way(workspace):
     assert config.models.blip.quantize == "8bit"
     whole = EmbeddingStore.open(EMBEDDINGS).get(["00/00000001.jpg"])
     with pytest.raises(UserError, match="run the stage `embed`"):
-        finetune.run(config)  # the vision outputs are those of weights that aren't quantised
-    embed.run(config)
+        run_stage(finetune, config)  # the vision outputs are those of weights that aren't quantised
+    run_stage(embed, config)
     store = EmbeddingStore.open(EMBEDDINGS)
     assert (store.meta["quantize"], store.meta["arithmetic"]) == ("8bit", "float32")
     assert not torch.equal(store.get(["00/00000001.jpg"]), whole)
-    finetune.run(config)
+    run_stage(finetune, config)
     steps = read_json("reports/training.json")["steps"]
     assert steps[-1]["loss"] < steps[0]["loss"]
     rows = read_table("data/train.csv").iloc[:6]
@@ -200,20 +203,20 @@ def test_merged_weights_answer_the_same(workspace):
     from transformers import AutoProcessor, BlipForQuestionAnswering
 
     config = project.set_lora({"epochs": 6, "lr": 0.03})
-    finetune.run(config)
-    out = merge.merge(ADAPTER, Path("models/merged"))
+    run_stage(finetune, config)
+    out = merge_adapter(ADAPTER, Path("models/merged"))
     assert not (out / "adapter_config.json").exists()
     rows = read_table("data/train.csv").iloc[:6]
     model = BlipForQuestionAnswering.from_pretrained(out).eval()
     answers = plain_answers(model, AutoProcessor.from_pretrained(out), rows)
     assert answers == finetuned.predict_finetuned(config, rows)["prediction"].tolist()
     with pytest.raises(UserError, match="is there already"):
-        merge.merge(ADAPTER, out)
+        merge_adapter(ADAPTER, out)
 
 
 def test_merging_without_an_adapter(tmp_path):
     with pytest.raises(UserError, match="no adapter in"):
-        merge.merge(tmp_path, tmp_path / "out")
+        merge_adapter(tmp_path, tmp_path / "out")
 
 
 def test_another_base_isnt_mistaken(workspace):

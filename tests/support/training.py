@@ -10,6 +10,7 @@ import yaml
 
 from abo_vqa.config import load_config
 from tests.support import models as tiny
+from tests.support.stages import run_stage
 
 QUICK = {
     "r": 4, "lr": 1e-2, "batch_size": 6, "epochs": 2, "validation": 0.25, "dropout": 0.1,
@@ -28,7 +29,7 @@ def make(root: Path) -> Path:
     os.chdir(root)
     try:
         set_lora(QUICK)
-        embed.run(load_config())
+        run_stage(embed, load_config())
     finally:
         os.chdir(before)
     return root

@@ -26,6 +26,7 @@ from abo_vqa.training.loss import answer_loss
 from abo_vqa.training.schedule import make_scheduler
 from tests.support import ROOT
 from tests.support import training as project
+from tests.support.stages import run_stage
 
 ADAPTER = Path("models/adapter/adapter_model.safetensors")
 EXACT = {"dropout": 0.0, "epochs": 1}  # dropout's random numbers depend on the parts
@@ -34,7 +35,7 @@ EXACT = {"dropout": 0.0, "epochs": 1}  # dropout's random numbers depend on the 
 def trained(values=None, log=no_log):
     """Run the stage with changed settings; returns losses and weights."""
     config = project.set_lora(values or {})
-    finetune.run(config, log)
+    run_stage(finetune, config, log)
     return losses(), load_file(ADAPTER)
 
 
@@ -120,7 +121,7 @@ def test_half_precision_outputs_train_float32_weights(workspace):
     exact = every_digit(EXACT)
     params = Path("params.yaml")
     params.write_text(params.read_text().replace("dtype: null", "dtype: float16"))
-    embed.run(project.load_config())
+    run_stage(embed, project.load_config())
     rounded = every_digit(EXACT)
     assert exact != rounded
     np.testing.assert_allclose(exact, rounded, rtol=1e-3)
@@ -164,7 +165,7 @@ def test_not_a_number_stops_with_the_rows(workspace):
     bad = table["image_path"].iloc[rows[0]]
     fill_with_nan(bad)
     with pytest.raises(UserError, match="isn't a number") as stopped:
-        finetune.run(config)
+        run_stage(finetune, config)
     file = Path(str(stopped.value).split(" are in ")[1].split(".json")[0] + ".json")
     assert set(table.loc[table["image_path"] == bad, "row_id"]) <= set(json.loads(file.read_text()))
     assert not ADAPTER.exists()
@@ -206,10 +207,10 @@ def test_stale_vision_outputs_are_refused(workspace):
     params = Path("params.yaml")
     params.write_text(params.read_text().replace("dtype: null", "dtype: float16"))
     with pytest.raises(UserError, match="run the stage `embed`"):
-        finetune.run(project.load_config())
+        run_stage(finetune, project.load_config())
 
 
-WORKER = "from abo_vqa.stages import finetune\nfinetune.run(finetune.load_config())\n"
+WORKER = "from abo_vqa.stages import finetune\nfinetune.run(finetune.load_config()).cleanup()\n"
 
 
 @pytest.fixture
@@ -239,7 +240,7 @@ def test_two_processes_take_the_same_steps(workspace, request):
         env=request.getfixturevalue("rank_zero"), stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        finetune.run(load_config())
+        run_stage(finetune, load_config())
     finally:
         stderr = other.communicate(timeout=300)[1]
     assert other.returncode == 0, stderr[-3000:]

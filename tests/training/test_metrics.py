@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from abo_vqa.core.json_files import read_json
-from abo_vqa.core.tracking import track
 from abo_vqa.core.tracking.backend import connect
+from abo_vqa.core.tracking.runs import track
 from abo_vqa.stages import finetune
 from abo_vqa.training.metrics import MetricLogger
 from tests.support import training as project
+from tests.support.stages import run_stage
 
 CPU = torch.device("cpu")
 NAMES = {"loss", "lr", "gradient_norm", "samples_per_second", "memory_bytes"}
@@ -54,7 +55,7 @@ def test_a_full_training_keeps_a_thousand_points(workspace, history):
 def test_a_short_training_keeps_every_step(workspace, history):
     config = project.set_lora({})
     with track("finetune", config) as tracker:
-        finetune.run(config, tracker.log)
+        run_stage(finetune, config, tracker.log)
     steps = read_json("reports/training.json")["steps"]
     losses = history("loss")
     assert [step for step, _ in losses] == [step["step"] for step in steps]
@@ -67,7 +68,9 @@ def test_the_setting(workspace):
         update={"tracking": config.tracking.model_copy(update={"log_every": 3})}
     )
     logged: list[tuple[int, float]] = []
-    finetune.run(config, lambda m, step: logged.append((step, m["loss"])) if "loss" in m else None)
+    run_stage(
+        finetune, config, lambda m, step: logged.append((step, m["loss"])) if "loss" in m else None
+    )
     report = read_json("reports/training.json")
     losses = [step["loss"] for step in report["steps"]]
     assert len(losses) == report["steps"][-1]["step"] > len(logged)  # the file keeps every step

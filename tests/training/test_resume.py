@@ -17,6 +17,7 @@ from abo_vqa.training import run
 from abo_vqa.training.checkpoints import Checkpoints
 from tests.support import training as project
 from tests.support.pretend_gpu import pretend
+from tests.support.stages import run_stage
 
 OUTPUTS = ("models/adapter/adapter_model.safetensors", "models/adapter/adapter_config.json",
            "models/adapter/README.md", "reports/training.json")  # fmt: skip
@@ -46,7 +47,7 @@ def uninterrupted(template, tmp_path_factory):
     before = Path.cwd()
     os.chdir(folder)
     try:
-        finetune.run(project.load_config())
+        run_stage(finetune, project.load_config())
         return hashes(), len(read_json("reports/training.json")["steps"])
     finally:
         os.chdir(before)
@@ -60,10 +61,10 @@ def test_a_crash_at_every_step(workspace, uninterrupted, minutes):
     crashed = 0
     for step in range(1, steps + 1):
         try:
-            finetune.run(config, at(step, crash))
+            run_stage(finetune, config, at(step, crash))
         except CrashError:
             crashed += 1
-    finetune.run(config)
+    run_stage(finetune, config)
     assert crashed == steps
     assert hashes() == expected
 
@@ -76,7 +77,7 @@ step = int(sys.argv[1])
 def log(metrics, now):
     if now == step and "loss" in metrics:
         os.kill(os.getpid(), signal.SIGKILL)
-finetune.run(load_config(), log)
+finetune.run(load_config(), log).cleanup()
 """
 
 
@@ -88,7 +89,7 @@ def test_kill_9(workspace, uninterrupted):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     resumed: list[int] = []
-    finetune.run(project.load_config(), lambda metrics, step: resumed.append(step))
+    run_stage(finetune, project.load_config(), lambda metrics, step: resumed.append(step))
     assert min(resumed) > steps // 2
     assert hashes() == expected
 
@@ -105,11 +106,11 @@ def test_a_signal_saves_and_says_so(workspace, uninterrupted, number, code, mess
     config = project.set_lora({"checkpoint_minutes": 60.0})
     before = signal.getsignal(number)
     with pytest.raises(TerminatedError, match=message) as stopped:
-        finetune.run(config, at(1, lambda: os.kill(os.getpid(), number)))
+        run_stage(finetune, config, at(1, lambda: os.kill(os.getpid(), number)))
     assert stopped.value.exit_code == code
     assert not Path("models/adapter").exists()
     resumed: list[int] = []
-    finetune.run(config, lambda metrics, step: resumed.append(step))
+    run_stage(finetune, config, lambda metrics, step: resumed.append(step))
     assert min(resumed) == 3
     assert hashes() == expected
     assert signal.getsignal(number) == before
@@ -119,9 +120,9 @@ def test_a_signal_after_the_last_step_isnt_lost(workspace, uninterrupted):
     expected, steps = uninterrupted
     config = project.load_config()
     with pytest.raises(TerminatedError, match="interrupted after epoch 2"):
-        finetune.run(config, at(steps, lambda: os.kill(os.getpid(), signal.SIGINT)))
+        run_stage(finetune, config, at(steps, lambda: os.kill(os.getpid(), signal.SIGINT)))
     resumed: list[int] = []
-    finetune.run(config, lambda metrics, step: resumed.append(step))
+    run_stage(finetune, config, lambda metrics, step: resumed.append(step))
     assert resumed == []
     assert hashes() == expected
 
@@ -129,7 +130,9 @@ def test_a_signal_after_the_last_step_isnt_lost(workspace, uninterrupted):
 def test_a_second_ctrl_c_stops_at_once(workspace, capfd):
     config = project.set_lora({"checkpoint_minutes": 60.0})
     with pytest.raises(KeyboardInterrupt):
-        finetune.run(config, at(1, lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in "12"]))
+        run_stage(
+            finetune, config, at(1, lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in "12"])
+        )
     assert Checkpoints(run.checkpoint_folder(config), 2).files() == []
     assert "a second Ctrl-C stops at once" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
@@ -139,7 +142,9 @@ def test_a_job_in_the_background_goes_on(workspace, uninterrupted):
     """A shell has it ignore the Ctrl-C that is meant for another command."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        finetune.run(project.load_config(), at(1, lambda: os.kill(os.getpid(), signal.SIGINT)))
+        run_stage(
+            finetune, project.load_config(), at(1, lambda: os.kill(os.getpid(), signal.SIGINT))
+        )
     finally:
         signal.signal(signal.SIGINT, before)
     assert hashes() == uninterrupted[0]
@@ -200,9 +205,9 @@ def test_training_goes_from_a_gpu_to_the_cpu(workspace, dtype, capsys):
     compute = config.compute.model_copy(update={"dtype": dtype})
     config = config.model_copy(update={"compute": compute})
     with pretend(), pytest.raises(CrashError):
-        finetune.run(config, at(3, crash))
+        run_stage(finetune, config, at(3, crash))
     resumed: list[int] = []
-    finetune.run(config, lambda metrics, step: resumed.append(step))
+    run_stage(finetune, config, lambda metrics, step: resumed.append(step))
     assert min(resumed) == 3  # the third step's loss was logged before its state was saved
     assert "can't be read" not in capsys.readouterr().err
 
@@ -213,10 +218,10 @@ def test_training_goes_from_the_cpu_to_a_gpu(workspace, capsys):
     compute = config.compute.model_copy(update={"dtype": "float16"})
     config = config.model_copy(update={"compute": compute})
     with pytest.raises(CrashError):
-        finetune.run(config, at(3, crash))
+        run_stage(finetune, config, at(3, crash))
     resumed: list[int] = []
     with pretend():
-        finetune.run(config, lambda metrics, step: resumed.append(step))
+        run_stage(finetune, config, lambda metrics, step: resumed.append(step))
     assert min(resumed) == 3
     assert "can't be read" not in capsys.readouterr().err
 
@@ -227,17 +232,17 @@ def test_damaged_checkpoints_dont_change_the_result(workspace, uninterrupted, co
     expected, steps = uninterrupted
     config = project.set_lora({"checkpoint_minutes": 1e-9})
     with pytest.raises(CrashError):
-        finetune.run(config, at(steps // 2 + 1, crash))
+        run_stage(finetune, config, at(steps // 2 + 1, crash))
     files = Checkpoints(run.checkpoint_folder(config), 2).files()
     files[-1].write_bytes(content)
-    finetune.run(config)
+    run_stage(finetune, config)
     assert "using the one before" in capsys.readouterr().err
     assert hashes() == expected
     with pytest.raises(CrashError):
-        finetune.run(config, at(steps // 2 + 1, crash))
+        run_stage(finetune, config, at(steps // 2 + 1, crash))
     for file in Checkpoints(run.checkpoint_folder(config), 2).files():
         file.write_bytes(content)
-    finetune.run(config)
+    run_stage(finetune, config)
     assert "training starts over" in capsys.readouterr().err
     assert hashes() == expected
 
@@ -246,7 +251,7 @@ def test_a_state_of_something_else_isnt_resumed(workspace, uninterrupted, capsys
     expected, _ = uninterrupted
     config = project.set_lora({"checkpoint_minutes": 1e-9})
     Checkpoints(run.checkpoint_folder(config), 2).save(3, {"step": 3})
-    finetune.run(config)
+    run_stage(finetune, config)
     assert "training starts over" in capsys.readouterr().err
     assert hashes() == expected
 
@@ -255,11 +260,11 @@ def test_training_is_kept_until_the_stage_has_ended(workspace, uninterrupted):
     """What follows training fails: the next run trains nothing, and ends with the same bytes."""
     expected, _ = uninterrupted
     config = project.set_lora({"checkpoint_minutes": 60.0})
-    finetune.work(config)
+    finetune.run(config)
     for path in OUTPUTS:
         Path(path).unlink()
     resumed: list[int] = []
-    finetune.run(config, lambda metrics, step: resumed.append(step))
+    run_stage(finetune, config, lambda metrics, step: resumed.append(step))
     assert resumed == []
     assert hashes() == expected
     assert not list(Path(".cache/abo-vqa/finetune").iterdir())
@@ -270,7 +275,7 @@ import resource, sys
 from abo_vqa import cli
 from abo_vqa.stages import finetune
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-finetune.execute = lambda name, run, config: print(run(finetune.load_config()).message) or 0
+finetune.execute = lambda name, run, config: run(finetune.load_config()).message
 sys.exit(cli.main(["finetune"]))
 """
 
@@ -280,7 +285,7 @@ def test_a_full_disk_is_one_message_and_training_goes_on(workspace, uninterrupte
     expected, _ = uninterrupted
     config = project.set_lora({"checkpoint_minutes": 1e-9})
     with pytest.raises(CrashError):
-        finetune.run(config, at(3, crash))
+        run_stage(finetune, config, at(3, crash))
     folder = run.checkpoint_folder(config)
     whole = [file_md5(file) for file in Checkpoints(folder, 2).files()]
     command = [sys.executable, "-W", "ignore", "-c", FULL, "20000"]
@@ -292,7 +297,7 @@ def test_a_full_disk_is_one_message_and_training_goes_on(workspace, uninterrupte
     assert "bytes are free" in done.stderr
     assert [file_md5(file) for file in Checkpoints(folder, 2).files()] == whole
     resumed: list[int] = []
-    finetune.run(config, lambda metrics, step: resumed.append(step))
+    run_stage(finetune, config, lambda metrics, step: resumed.append(step))
     assert min(resumed) >= 3
     assert hashes() == expected
 
@@ -301,7 +306,7 @@ def test_two_at_once_take_turns(workspace, uninterrupted):
     """The same training started twice: both end well, with the same bytes."""
     expected, _ = uninterrupted
     project.set_lora({"checkpoint_minutes": 1e-9})
-    code = "from abo_vqa.stages import finetune; finetune.run(finetune.load_config())"
+    code = "from abo_vqa.stages import finetune; finetune.run(finetune.load_config()).cleanup()"
     started = [
         subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], stderr=subprocess.PIPE,
                          text=True)
@@ -314,7 +319,7 @@ def test_two_at_once_take_turns(workspace, uninterrupted):
 
 
 def test_outputs_name_no_time_and_no_place(workspace):
-    finetune.run(project.load_config())
+    run_stage(finetune, project.load_config())
     for path in OUTPUTS[1:]:
         text = Path(path).read_text()
         assert str(workspace) not in text

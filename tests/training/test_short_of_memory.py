@@ -13,6 +13,7 @@ from abo_vqa.training import step, validation, vision_cache
 from abo_vqa.training.dataset import Batch
 from abo_vqa.training.loss import answer_loss
 from tests.support import training as project
+from tests.support.stages import run_stage
 
 from .test_loop import EXACT, assert_same, trained
 
@@ -123,7 +124,7 @@ def test_embedding_goes_on_in_halves(workspace, monkeypatch, capsys):
         return no_room() if len(prepared) > 3 else encode(self, prepared)
 
     monkeypatch.setattr(Blip, "encode", small)
-    summary = embed.run(project.load_config())
+    summary = run_stage(embed, project.load_config())
     assert sizes[0] > 3
     assert max(sizes[3:]) <= 3
     assert {file.name: file.read_bytes() for file in EMBEDDINGS.iterdir()} == whole
@@ -134,8 +135,8 @@ def test_embedding_goes_on_in_halves(workspace, monkeypatch, capsys):
 def test_embedding_of_one_picture_is_the_users_problem(workspace, monkeypatch):
     monkeypatch.setattr(Blip, "encode", no_room)
     with pytest.raises(UserError, match="out of memory with a single picture"):
-        embed.run(project.load_config())
+        run_stage(embed, project.load_config())
 
 
 def test_the_peak_is_told(workspace):
-    assert finetune.run(project.set_lora(EXACT)).metrics["peak_memory_bytes"] > 0
+    assert run_stage(finetune, project.set_lora(EXACT)).metrics["peak_memory_bytes"] > 0

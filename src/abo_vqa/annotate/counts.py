@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from abo_vqa.annotate import corpus
 from abo_vqa.annotate.annotations import Annotations
+from abo_vqa.core.nested import leaves
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config
@@ -44,20 +45,17 @@ def generation_summary(counts: dict[str, Any]) -> str:
     return text + (f"; {max(blind):.1%} can be predicted without the picture" if blind else "")
 
 
-def numeric_metrics(counts: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """Return the numbers of nested counts under slashed names, for MLflow.
+def numeric_metrics(counts: dict[str, Any]) -> dict[str, float]:
+    """Return the numbers among nested counts by slashed names, for MLflow.
 
     Args:
         counts: the content of data/generate.json.
-        prefix: put before each name.
     """
-    metrics: dict[str, float] = {}
-    for name, item in counts.items():
-        if isinstance(item, dict):
-            metrics |= numeric_metrics(item, f"{prefix}{_metric_name(name)}/")
-        elif isinstance(item, (int, float)):
-            metrics[f"{prefix}{_metric_name(name)}"] = float(item)
-    return metrics
+    return {
+        "/".join(map(_metric_name, path)): float(value)
+        for path, value in leaves(counts)
+        if isinstance(value, int | float)
+    }
 
 
 def _metric_name(name: str) -> str:

@@ -1,26 +1,24 @@
-"""Which device, in which number format: what is asked for against what the machine has."""
+"""The device and the number format to compute with."""
 
 from __future__ import annotations
 
 import os
 import re
-import sys
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from abo_vqa.core.errors import UserError, first_line
+from abo_vqa.core.log import get_logger
+from abo_vqa.core.nvidia import device_nodes, driver_version
 
 if TYPE_CHECKING:
-    import torch
-
     from abo_vqa.config import CheckpointConfig, ComputeConfig
 
-# What the system shows of an NVIDIA card, whether or not torch can use it; the second is what
-# Windows gives a Linux of WSL, for cards of that vendor only.
-NODES = ("/dev/nvidia[0-9]*", "/usr/lib/wsl/lib/libcuda.so*")
-DRIVER = Path("/proc/driver/nvidia/version")
-HALF = (8, 0)  # Ampere, the first capability with arithmetic in bfloat16
+log = get_logger(__name__)
+
+_BFLOAT16 = (8, 0)  # Ampere, the first capability with arithmetic in bfloat16
 _ANOTHER_BUILD = (
     "Update the driver, or install a torch for the one that is there: "
     "`make setup TORCH_BACKEND=auto`"
@@ -28,20 +26,20 @@ _ANOTHER_BUILD = (
 
 
 def pick_device(wanted: str) -> torch.device:
-    """The device for "auto", "cpu", "cuda" or "cuda:1"; with several processes, each its own GPU.
+    """Choose the device; of several processes, each gets its own GPU.
 
-    A GPU comes with its number, and is made the current one: libraries that are told "cuda", or
-    nothing, mean that one.
+    A GPU comes with its number and becomes the current one, which libraries mean by "cuda".
+
+    Args:
+        wanted: "auto", "cpu", "cuda" or "cuda:1".
 
     Raises:
-        UserError: a GPU is asked for that isn't there or can't be used.
+        UserError: The GPU that is asked for isn't there or can't be used.
     """
-    import torch
-
     if wanted == "auto":
         fault = gpu_fault()
         if fault:
-            say_once(f"compute.device is auto, taking the CPU: {fault}")
+            _warn_once(f"compute.device is auto, taking the CPU: {fault}")
         wanted = "cuda" if torch.cuda.is_available() and not fault else "cpu"
     try:
         device = torch.device(wanted)
@@ -53,20 +51,18 @@ def pick_device(wanted: str) -> torch.device:
         return torch.device("cpu")
     if device.type != "cuda":
         raise UserError(
-            f"compute.device: nothing here was ever tried on {wanted!r}, and some arithmetic "
-            "is in float64, which not every device has; use auto, cpu, cuda or cuda:1."
+            f"compute.device: {wanted!r} isn't supported: nothing was ever tried on it, and some "
+            "arithmetic is in float64, which not every device has. Use auto, cpu, cuda or cuda:1."
         )
-    return gpu(device)
+    return _pick_gpu(device)
 
 
-def gpu(device: torch.device) -> torch.device:
-    """A card with its number, made the current one.
+def _pick_gpu(device: torch.device) -> torch.device:
+    """Make a card the current one, and return it with its number.
 
     Raises:
-        UserError: it isn't there or can't be used.
+        UserError: It isn't there or can't be used.
     """
-    import torch
-
     index = process_index() if device.index is None else device.index
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count and index >= count:
@@ -88,26 +84,26 @@ def gpu(device: torch.device) -> torch.device:
 
 
 def process_index() -> int:
-    """One process a GPU (set by torchrun and accelerate launch), else the first."""
+    """Return this process's number on this machine, as torchrun and accelerate set it, else 0."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def gpu_fault(index: int | None = None) -> str:
-    """Why an NVIDIA GPU that is there can't be used, and what to do; "" if nothing is wrong.
+    """Explain why an NVIDIA GPU that is there can't be used, and what to do.
 
-    torch itself answers such a machine with a warning at most, and a CPU takes days for what a
-    card does in minutes.
+    torch itself gives a warning at most, and a CPU takes days for what a card does in minutes.
 
     Args:
-        index: the card's number; None: this process's.
-    """
-    import torch
+        index: the card's number; None for this process's.
 
+    Returns:
+        One or two sentences; "" if nothing is wrong.
+    """
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
         return ""  # hidden on purpose
     if torch.cuda.is_available():
         return _card_fault(process_index() if index is None else index)
-    if not any(next(Path("/").glob(node[1:]), None) for node in NODES):
+    if not device_nodes():
         return ""
     if torch.version.cuda is None:
         return (
@@ -116,15 +112,13 @@ def gpu_fault(index: int | None = None) -> str:
         )
     return (
         f"this machine has an NVIDIA GPU that torch {torch.__version__} (CUDA "
-        f"{torch.version.cuda}) can't use; the driver is {driver()}. {_ANOTHER_BUILD}, or e.g. "
-        "TORCH_BACKEND=cu126 for drivers from 525 on."
+        f"{torch.version.cuda}) can't use; the driver is {driver_version()}. {_ANOTHER_BUILD}, or "
+        "e.g. TORCH_BACKEND=cu126 for drivers from 525 on."
     )
 
 
 def _card_fault(index: int) -> str:
-    """Why torch's kernels don't run on one of the cards that it sees, or ""."""
-    import torch
-
+    """Explain why torch's kernels don't run on one of the cards that it sees, or return ""."""
     if index >= torch.cuda.device_count():
         return ""
     try:
@@ -135,12 +129,16 @@ def _card_fault(index: int) -> str:
 
 
 def start_fault(index: int) -> str:
-    """Why a card doesn't start, or "": full of another process's work, reserved by one, broken.
+    """Explain why a card doesn't start: another process fills or reserves it, or it is broken.
 
-    That may be over in a minute, so nobody should find a run on the CPU for it.
+    That may be over in a minute, so it is an error and no reason to compute on the CPU.
+
+    Args:
+        index: the card's number.
+
+    Returns:
+        A sentence; "" if it starts.
     """
-    import torch
-
     try:
         torch.cuda.mem_get_info(index)
     except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
@@ -149,13 +147,11 @@ def start_fault(index: int) -> str:
 
 
 def _capability_fault(index: int, capability: tuple[int, int]) -> str:
-    """Why torch's kernels don't run on a card, or "".
+    """Explain why torch's kernels don't run on a card, or return "".
 
     A build holds machine code for some capabilities, which runs on later ones of the same major
     number, and perhaps an intermediate form for all later ones.
     """
-    import torch
-
     built = torch.cuda.get_arch_list()
     if torch.version.hip or not built:
         return ""
@@ -175,45 +171,37 @@ def _capability_fault(index: int, capability: tuple[int, int]) -> str:
     )
 
 
-def driver() -> str:
-    """The NVIDIA driver's version as the kernel module states it, or "unknown"."""
-    try:
-        found = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", DRIVER.read_text(encoding="utf-8"))
-    except OSError:
-        return "unknown"
-    return found[1] if found else "unknown"
-
-
 def pick_dtype(
     checkpoint: CheckpointConfig, compute: ComputeConfig, device: torch.device
 ) -> torch.dtype:
-    """The checkpoint's own dtype, else on a GPU `compute.dtype`, else float32.
+    """Choose the number format: the checkpoint's own, else on a GPU `compute.dtype`, else float32.
 
     Half precision on a CPU is slower than float32 on most machines, so `compute.dtype` doesn't
     apply there; `models.<name>.dtype` does. Cards without bfloat16 arithmetic emulate it slowly,
     and some layers refuse it: they get float16, as do 8-bit weights, whose products are float16.
-    """
-    import torch
 
+    Args:
+        checkpoint: the model's settings.
+        compute: the run's settings.
+        device: the device.
+    """
     name = checkpoint.dtype or (compute.dtype if device.type != "cpu" else "float32")
     if name == "bfloat16" and checkpoint.quantize == "8bit":
         name = "float16"
     if name == "bfloat16" and device.type == "cuda" and not _has_bfloat16(device):
         card = torch.cuda.get_device_name(device)
-        say_once(f"{card} has no arithmetic in bfloat16: taking float16.")
+        _warn_once(f"{card} has no arithmetic in bfloat16: taking float16.")
         name = "float16"
     dtype: torch.dtype = getattr(torch, name)
     return dtype
 
 
 def _has_bfloat16(device: torch.device) -> bool:
-    """Whether a card computes in bfloat16 itself; torch's own question counts emulation."""
-    import torch
-
-    return bool(torch.version.hip) or torch.cuda.get_device_capability(device) >= HALF
+    """Tell whether a card computes in bfloat16 itself; torch's own function counts emulation."""
+    return bool(torch.version.hip) or torch.cuda.get_device_capability(device) >= _BFLOAT16
 
 
 @cache
-def say_once(text: str) -> None:
-    """Tell the user something that holds for the whole process."""
-    print(text, file=sys.stderr)
+def _warn_once(text: str) -> None:
+    """Warn about something that holds for the whole process."""
+    log.warning(text)

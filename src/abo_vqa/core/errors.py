@@ -12,7 +12,7 @@ class AboVqaError(Exception):
 
 
 class UserError(AboVqaError):
-    """Something the user can mend; the message says what was found, what is allowed, what to do."""
+    """Something the user can fix; the message says what was found, what is allowed, what to do."""
 
     exit_code = 2
 
@@ -40,5 +40,8 @@ def first_line(error: BaseException, longest: int = 300) -> str:
     Args:
         error: the error.
         longest: maximum number of characters.
+
+    Returns:
+        The line, or the error's class where it has no message.
     """
-    return str(error).partition("\n")[0].rstrip(". ")[:longest]
+    return str(error).strip().partition("\n")[0].rstrip(". ")[:longest] or type(error).__name__

@@ -1,34 +1,37 @@
-"""Files: atomic writes, tables that keep "None" an answer, fingerprints, the scratch folder."""
+"""Atomic writes of files and folders, and checks of where a command may write."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.system_errors import full_disk, nearest
 
-if TYPE_CHECKING:
-    pass
-
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it over `path` if the block succeeds.
+    """Write a file through a temporary one that is renamed over it if the block succeeds.
 
-    A reader sees the old file or the whole new one, whenever the process is killed.
-    The temporary name keeps the suffix, since many libraries choose a format by it.
+    A reader sees the old file or the whole new one, whenever the process is killed. The temporary
+    name keeps the suffix, since many libraries choose a format by it.
+
+    Args:
+        path: the file.
+
+    Yields:
+        The temporary file, beside `path`.
 
     Raises:
-        OSError: the system refuses the file; `filename` is `path`, and a full disk is seen behind
-            whatever exception a library makes of it.
+        OSError: The system refuses the file; `filename` is `path`, and a full disk is recognised
+            behind whatever exception a library makes of it.
     """
     path = Path(path)
-    with named(path):
+    with _named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
             prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
@@ -36,7 +39,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        with named(path):
+        with _named(path):
             yield temporary
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
@@ -50,7 +53,35 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Write a folder as a whole, in place of an earlier one.
+
+    If the block fails, the earlier folder stays. A process that is killed leaves at most hidden
+    folders beside it, which the next call removes.
+
+    Args:
+        path: the folder.
+
+    Yields:
+        An empty folder beside `path`, which takes its place if the block succeeds.
+    """
+    path = Path(path)
+    staged, old = (path.with_name(f".{path.name}.{word}") for word in ("partial", "old"))
+    for leftover in (staged, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    staged.mkdir(parents=True)
+    try:
+        yield staged
+        if path.exists():
+            path.rename(old)
+        staged.rename(path)
+    finally:
+        for leftover in (staged, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
     """Name `path`, not the temporary file beside it, in what the system refuses in the block."""
     try:
         yield
@@ -58,7 +89,7 @@ def named(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         if not isinstance(error, OSError) or error.errno is None:
-            if full := full_disk(path.parent):  # torch and NumPy have words of their own for it
+            if full := full_disk(path.parent):  # torch and NumPy have their own words for it
                 raise OSError(full.errno, full.strerror, str(path)) from error
         elif error.filename is None or Path(error.filename).name.startswith(f".{path.stem}-"):
             error.filename, error.filename2 = str(path), None
@@ -66,7 +97,15 @@ def named(path: Path) -> Iterator[None]:
 
 
 def refuse_overwriting(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
-    """Raise UserError if one of a command's own inputs is also what it would write."""
+    """Check that a command wouldn't overwrite what it reads.
+
+    Args:
+        inputs: the files it reads.
+        outputs: the files it writes.
+
+    Raises:
+        UserError: One of the inputs is an output as well.
+    """
     written = {path.resolve() for path in outputs}
     for given in inputs:
         if given.resolve() in written:
@@ -74,13 +113,16 @@ def refuse_overwriting(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
 
 
 def refuse_unwritable(out: Path, content: str, option: str = "--out") -> None:
-    """Find out before hours of work, not after them, that there is no writing to a file.
+    """Check before hours of work, not after them, that a file can be written.
 
     Args:
+        out: the file.
         content: what the file is for, in words.
         option: the command's option that names it.
+
     Raises:
-        UserError: it is a folder. OSError: the system won't have a file there.
+        UserError: It is a folder.
+        OSError: The system refuses a file there.
     """
     if out.is_dir():
         raise UserError(f"{option} {out} is a folder; it names the file for {content}.")

@@ -14,27 +14,36 @@ import yaml
 
 
 def fingerprint(value: Any) -> str:
-    """16 hex digits of the SHA-256 of `value` as canonical JSON (keys sorted)."""
+    """Hash a value: 16 hex digits of the SHA-256 of its canonical JSON.
+
+    Args:
+        value: anything that JSON can hold; other objects count by their `str`.
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def file_md5(path: str | Path) -> str:
-    """MD5 of a file's bytes: the hash DVC records for it."""
+    """Hash a file's bytes with MD5, as DVC records it.
+
+    Args:
+        path: the file.
+    """
     with Path(path).open("rb") as handle:
         return hashlib.file_digest(handle, "md5").hexdigest()
 
 
 @cache
 def stage_code(stage: str) -> Mapping[str, str]:
-    """Digests of the source files that a stage's results depend on, for its journal's key.
+    """Hash the source files that a stage's results depend on, for its journal's key.
 
-    dvc.yaml lists them, so what makes DVC run a stage again also starts its journal anew.
+    dvc.yaml lists them, so whatever makes DVC run a stage again also starts its journal anew.
 
     Args:
         stage: its name in dvc.yaml; of a matrix, without the part after the @.
+
     Returns:
-        Path below src → MD5. Without a dvc.yaml beside the sources (the package was installed from
+        MD5 by path below src. Without a dvc.yaml beside the sources (the package was installed from
         a wheel), of every source file.
     """
     source = Path(__file__).parents[2]
@@ -49,7 +58,11 @@ def stage_code(stage: str) -> Mapping[str, str]:
 
 
 def content_digest(path: Path) -> str:
-    """A digest of a file's bytes, or of all files' in a folder."""
+    """Hash a file, or all files of a folder with their names.
+
+    Args:
+        path: the file or folder.
+    """
     if path.is_file():
         return file_md5(path)
     files = sorted(file for file in path.rglob("*") if file.is_file())

@@ -6,17 +6,24 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from abo_vqa.core.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 from abo_vqa.core.files import atomic_write
 
 
 def read_json(path: str | Path) -> Any:
-    """Parse a JSON file; a missing or broken one is a UserError."""
+    """Read a JSON file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The parsed value.
+
+    Raises:
+        UserError: It is missing or isn't JSON.
+    """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -26,7 +33,18 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_json(value: Any, path: str | Path) -> Path:
-    """Write JSON atomically, readable in a diff; NaN is refused (it isn't JSON)."""
+    """Write JSON atomically, readable in a diff.
+
+    Args:
+        value: what to write.
+        path: the file.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: A number is NaN or infinite, which JSON doesn't have.
+    """
     with atomic_write(path) as temporary:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -36,21 +54,28 @@ def write_json(value: Any, path: str | Path) -> Path:
 def write_results(
     value: Any, path: str | Path, digits: Mapping[str, str] = MappingProxyType({})
 ) -> Path:
-    """Write numbers that git and people compare, with six decimals unless `digits` says otherwise.
+    """Write results that git and people compare: numbers rounded to six decimals.
 
-    Another processor sums in another order: what differs for that reason stays out of the file.
+    Another processor adds up in another order: the digits that depend on it are left out.
 
     Args:
-        digits: how numbers under a key are written, as a format: {"loss": ".3f", "lr": ".6g"}.
+        value: the results.
+        path: the file.
+        digits: other formats for the numbers under certain keys: {"loss": ".3f", "lr": ".6g"}.
+
+    Returns:
+        The path.
     """
     return write_json(rounded(value, digits), path)
 
 
 def rounded(value: Any, digits: Mapping[str, str] = MappingProxyType({}), form: str = ".6f") -> Any:
-    """A JSON-like value with its floats rounded, in dicts, lists and tuples too.
+    """Round the floats in a JSON-like value, in dicts, lists and tuples too.
 
     Args:
-        digits: formats for what is under certain keys; form: the others' format.
+        value: the value.
+        digits: formats of the numbers under certain keys.
+        form: the format of all others.
     """
     if isinstance(value, Mapping):
         return {key: rounded(item, digits, digits.get(key, form)) for key, item in value.items()}

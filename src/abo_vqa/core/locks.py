@@ -11,37 +11,44 @@ import json
 import os
 import shutil
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from abo_vqa.core.log import get_logger
+
+log = get_logger(__name__)
 
 _REMOVED = ".removed-"  # in front of the name of a folder that is being removed
 
 
 def _lock_file(folder: Path, part: int | str) -> Path:
-    """Beside the stages' folders: a folder that is removed doesn't take its lock along."""
+    """Return a lock's file, beside the stages' folders: it survives the folder's removal."""
     return folder.parent.parent / "locks" / folder.parent.name / f"{folder.name}-{part}.lock"
 
 
 @contextmanager
 def locked(folder: Path, part: int = 0) -> Iterator[Path]:
-    """Work alone in a folder from `io.scratch`; the folder exists within the block.
+    """Work alone in a folder from `scratch.scratch`; it exists within the block.
 
-    While another process has it, wait, after a line on stderr that says which one.
+    While another process has it, wait, after a message that says which one.
 
     Args:
-        part: several processes that share the folder on purpose lock a part each.
-    """
-    from filelock import FileLock, Timeout
+        folder: the folder.
+        part: several processes that share the folder on purpose lock one part each.
 
+    Yields:
+        The folder.
+    """
     file = _lock_file(folder, part)
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(_waiting_for(file.with_suffix(".owner"), folder), file=sys.stderr, flush=True)
+        log.warning(_waiting_for(file.with_suffix(".owner"), folder))
         lock.acquire(poll_interval=0.2)
     try:
         owner = {"pid": os.getpid(), "host": socket.gethostname()}
@@ -53,11 +60,11 @@ def locked(folder: Path, part: int = 0) -> Iterator[Path]:
 
 
 def _waiting_for(owner: Path, folder: Path) -> str:
-    """The line for people: which process has the folder, and how to end it."""
+    """Say which process has the folder, and how to stop it."""
     try:
-        found = json.loads(owner.read_text(encoding="utf-8"))
-        pid, host = int(found["pid"]), str(found["host"])
-    except (OSError, ValueError, KeyError, TypeError):  # it has only just begun
+        recorded = json.loads(owner.read_text(encoding="utf-8"))
+        pid, host = int(recorded["pid"]), str(recorded["host"])
+    except (OSError, ValueError, KeyError, TypeError):  # it has only just started
         return f"another process is doing the same work in {folder}: waiting until it ends."
     where = "" if host == socket.gethostname() else f" on {host}"
     return (
@@ -70,9 +77,10 @@ def discard(folder: Path) -> None:
     """Remove a scratch folder whose work is done, unless another process has taken it up.
 
     It is renamed first: a kill in the middle leaves no folder with half of its files.
-    """
-    from filelock import FileLock, Timeout
 
+    Args:
+        folder: the folder; it may be missing.
+    """
     with ExitStack() as stack:
         parts = {_lock_file(folder, 0), *_lock_file(folder, 0).parent.glob(f"{folder.name}-*.lock")}
         for file in sorted(parts):

@@ -4,25 +4,52 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+from contextlib import suppress
 
-ROOT = "abo_vqa"
+_ROOT = "abo_vqa"
 
 
-class _StderrHandler(logging.StreamHandler[TextIO]):
+class _StderrHandler(logging.Handler):
     """Writes to whatever `sys.stderr` is at the moment: progress bars and tests replace it."""
 
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line. Where nobody can read it, it is lost: it must not end the work.
+
+        Args:
+            record: the message.
+        """
+        text = self.format(record)
+        with suppress(OSError, ValueError, AttributeError):  # broken, closed, None
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+
+
+class _Logger(logging.Logger):
+    """A logger that stays on when a library configures logging for its own purposes.
+
+    `logging.config.fileConfig`, which alembic's migrations and others call, disables the loggers
+    that exist by then.
+    """
 
     @property
-    def stream(self) -> TextIO:
-        """The current standard error."""
-        return sys.stderr
+    def disabled(self) -> bool:
+        """Always False."""
+        return False
 
-    @stream.setter
-    def stream(self, value: TextIO) -> None:
-        raise AttributeError("the stream is always sys.stderr")
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        """Ignore it."""
+
+
+def _registered(name: str) -> logging.Logger:
+    """The logger of a name, as a `_Logger` if this is the first to ask for it."""
+    manager = logging.Logger.manager
+    before = manager.loggerClass
+    manager.loggerClass = _Logger
+    try:
+        return manager.getLogger(name)
+    finally:
+        manager.loggerClass = before
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -31,11 +58,11 @@ def get_logger(name: str) -> logging.Logger:
     Args:
         name: the module's name, below "abo_vqa".
     """
-    root = logging.getLogger(ROOT)
+    root = _registered(_ROOT)
     if not root.handlers:
         handler = _StderrHandler()
         handler.setFormatter(logging.Formatter("%(message)s"))
         root.addHandler(handler)
         root.setLevel(logging.INFO)
         root.propagate = False  # libraries put handlers of their own on the root logger
-    return logging.getLogger(name)
+    return _registered(name)

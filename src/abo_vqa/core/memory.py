@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import resource
 import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -24,7 +26,11 @@ _OUT_OF_MEMORY = re.compile(
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception, or one that it was raised from, says that memory has run out."""
+    """Tell whether an exception, or one that it was raised from, says that memory has run out.
+
+    Args:
+        error: the exception.
+    """
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, MemoryError) or type(found).__name__ == "OutOfMemoryError":  # torch's
@@ -44,13 +50,15 @@ def remedy(
     quantize: str = "",
     device_map: str = "",
 ) -> str:
-    """What a user can do about a model that memory is too small for, as a message ends.
+    """Say what a user can do about a model that memory is too small for, as a message's end.
 
     Args:
         settings: those of `dtype`, `quantize` and `device_map` that its family has.
         where: whose settings they are, e.g. "models.blip".
         cuda: whether the memory is a card's.
-        dtype, quantize, device_map: what they are; empty: not set.
+        dtype: the format of its weights; empty if it isn't set.
+        quantize: how they are quantised; empty if they aren't.
+        device_map: how it is spread over several devices; empty if it isn't.
     """
     ways = []
     if "dtype" in settings and dtype == "float32":
@@ -71,10 +79,10 @@ def remedy(
 
 
 def release_memory() -> None:
-    """Give back what no tensor uses any more; call it outside the handler of an exception, which
-    holds on to its frames, and these to their tensors."""
-    import gc
+    """Give back what no tensor uses any more.
 
+    Call it outside the handler of an exception, which keeps its frames and their tensors alive.
+    """
     import torch
 
     gc.collect()
@@ -83,7 +91,7 @@ def release_memory() -> None:
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Bytes of host memory that can still be used: the machine's, or fewer in a container.
+    """Return the bytes of host memory that can still be used: fewer in a container.
 
     Args:
         root: where the system's own files (/proc, /sys) are.
@@ -94,10 +102,16 @@ def available_memory(root: Path = Path("/")) -> int:
 
 
 def container_memory(root: Path = Path("/")) -> Iterator[int]:
-    """Bytes left under each limit that Linux's control groups set to this process.
+    """Find the limits that Linux's control groups set to this process.
 
-    The kernel kills a process that passes one, while the machine's own numbers look fine. File
+    The kernel kills a process that exceeds one, while the machine's own numbers look fine. File
     pages that haven't been used lately count as free: the kernel drops them first.
+
+    Args:
+        root: where the system's own files (/proc, /sys) are.
+
+    Yields:
+        The bytes left under each limit.
     """
     # Version 2 and version 1, which may be there side by side: "0::/a/b", "4:memory:/a/b".
     names = {
@@ -132,9 +146,11 @@ def _group_memory(folder: Path, limit: str, usage: str, reclaimable: str) -> Ite
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes that the tensors on a card took at most, or on a CPU the whole process."""
-    import resource
+    """Return the peak memory in bytes: of the tensors on a card, or on a CPU of the process.
 
+    Args:
+        device: the device.
+    """
     import torch
 
     if device.type == "cuda":

@@ -23,9 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abo_vqa.core.errors import RetryLaterError, TerminatedError, UserError
+from abo_vqa.core.log import get_logger
 
 if TYPE_CHECKING:
     import psutil
+
+log = get_logger(__name__)
 
 _RESTARTS = 3  # of all processes, after one of them died
 REFUSED = "ABO_VQA_REFUSED"  # names the file of `note_of_refusal`
@@ -36,31 +39,45 @@ SCRIPT = Path(__file__).parents[1] / "__main__.py"  # what torchrun runs
 
 
 def rank_and_world() -> tuple[int, int]:
-    """This process's number, and how many there are: (0, 1) outside a launcher."""
+    """Return this process's number and how many there are: (0, 1) outside a launcher."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def cores() -> int:
-    """Processor cores that this process may use: fewer than there are in a container."""
+    """Count the processor cores that this process may use: fewer in a container."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def how_many(text: str) -> int:
-    """A number of processes, as argparse's `type`."""
+def process_count(text: str) -> int:
+    """Parse a number of processes, as argparse's `type`.
+
+    Args:
+        text: what stands on the command line.
+
+    Raises:
+        argparse.ArgumentTypeError: It isn't a positive whole number.
+    """
     if text.isdecimal() and int(text) > 0:
         return int(text)
     raise argparse.ArgumentTypeError(f"found {text!r}; a whole number, at least 1")
 
 
 def launch(processes: int, arguments: Sequence[str]) -> int:
-    """Run an abo-vqa command in N processes of this machine, each with its own GPU if there are.
+    """Run an abo-vqa command in several processes, each on its own GPU if there are any.
+
+    Args:
+        processes: how many.
+        arguments: the command's words.
+
+    Returns:
+        The exit code, 0.
 
     Raises:
-        UserError: one of them found what only the user can mend.
-        ComeBackLater: processes died again and again; their answers are kept.
-        Reclaimed: SIGTERM came, or the caller was killed; the processes have stopped too.
+        UserError: One of them met a problem that only the user can solve.
+        RetryLaterError: Processes died again and again; their answers are kept.
+        TerminatedError: SIGTERM came, or the caller was killed; the processes have stopped too.
         KeyboardInterrupt: Ctrl-C came; likewise.
     """
     torchrun = [sys.executable, str(Path(__file__).parent / "torchrun.py"), "--standalone"]
@@ -70,11 +87,11 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     command = [*torchrun, str(SCRIPT), *arguments]
     with tempfile.TemporaryDirectory(prefix="abo-vqa-") as folder:
         note = Path(folder) / "refused"
-        code = run_to_end(command, {**environment, REFUSED: str(note)})
+        code = _run_to_end(command, {**environment, REFUSED: str(note)})
         if note.exists():
             stop = UserError(
                 f"one of {processes} processes stopped, for the reason above. The answers so far "
-                "are kept: mend it and run the same command to go on."
+                "are kept: fix it and run the same command to go on."
             )
             stop.exit_code = int(note.read_text(encoding="utf-8") or stop.exit_code)
             raise stop
@@ -86,11 +103,11 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     return 0
 
 
-def run_to_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run torchrun, ending it on SIGTERM and Ctrl-C; its exit code.
+def _run_to_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run torchrun, stop it on SIGTERM and Ctrl-C, and return its exit code.
 
-    In a session of its own: a terminal's Ctrl-C reaches this process only, which says so once. What
-    kills this process at once (kill -9, a terminal that is closed) is noticed by `supervised`.
+    It has a session of its own: a terminal's Ctrl-C reaches this process only, which says so once.
+    What kills this process at once (kill -9, a closed terminal) is noticed by `supervised`.
     """
     with (
         terminable(),
@@ -109,27 +126,32 @@ def run_to_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
 
 
 def note_of_refusal() -> Path | None:
-    """The file that is there once one of `launch`'s processes has met what only the user can mend;
-    None outside of them."""
+    """Return the file by which one of `launch`'s processes stops all of them, None elsewhere.
+
+    It exists once one has met a problem that only the user can solve.
+    """
     note = os.environ.get(REFUSED)
     return Path(note) if note and "RANK" in os.environ else None
 
 
 def refused() -> bool:
-    """Whether one of `launch`'s processes has met what only the user can mend."""
+    """Tell whether one of `launch`'s processes has met a problem that only the user can solve."""
     note = note_of_refusal()
     return note is not None and note.exists()
 
 
 def refuse(note: Path, code: int) -> bool | None:
-    """Leave word that going on makes no sense: whether this process is the first to, or None if it
-    couldn't.
+    """Tell the other processes that going on makes no sense.
 
-    A process that could ends with 0: for any other code torchrun would start all of them again,
-    and again, and print tracebacks.
+    A process that has done so ends with 0: for any other code torchrun would start all of them
+    again, and again, and print tracebacks.
 
     Args:
+        note: the file that says so; see `note_of_refusal`.
         code: what `launch` is to end with; it reads it once all processes have ended.
+
+    Returns:
+        Whether this process is the first to say so; None if the file can't be written.
     """
     try:
         with note.open("x", encoding="utf-8") as file:
@@ -143,9 +165,9 @@ def refuse(note: Path, code: int) -> bool | None:
 
 @contextmanager
 def supervised() -> Iterator[None]:
-    """Within the block, take the death of whoever waits for this process as a SIGTERM."""
+    """Treat the end of whoever waits for this process as a SIGTERM, within the block."""
     over = threading.Event()
-    watched = callers()
+    watched = _callers()
     if watched:
         threading.Thread(target=_stop_with, args=(watched, over), daemon=True).start()
     try:
@@ -156,13 +178,13 @@ def supervised() -> Iterator[None]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does: what is open is closed, and recorded as killed.
+    """Let SIGTERM end the block as Ctrl-C does: what is open is closed, and recorded as killed.
 
     Raises:
-        Reclaimed: it came.
+        TerminatedError: SIGTERM came.
     """
 
-    def stop(number: int, frame: object) -> None:
+    def stop(_number: int, _frame: object) -> None:
         raise SystemExit(143)  # not an Exception, which a row's own failure handling would catch
 
     if threading.current_thread() is not threading.main_thread():
@@ -180,17 +202,17 @@ def terminable() -> Iterator[None]:
 
 
 @contextmanager
-def until_reclaimed() -> Iterator[Callable[[], int]]:
+def deferred_signals() -> Iterator[Callable[[], int]]:
     """Remember SIGTERM and Ctrl-C instead of dying of them; a second Ctrl-C ends the work at once.
 
     Yields:
-        A function that tells which came: its number, or 0.
+        A function that returns the number of the signal that came, or 0.
     """
-    came = 0
+    received = 0
 
-    def note(number: int, frame: object) -> None:
-        nonlocal came
-        came = number
+    def note(number: int, _frame: object) -> None:
+        nonlocal received
+        received = number
         if number == signal.SIGINT:
             signal.signal(number, signal.default_int_handler)
             if rank_and_world()[0] > 0:
@@ -200,21 +222,21 @@ def until_reclaimed() -> Iterator[Callable[[], int]]:
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     # A shell's job in the background ignores Ctrl-C: it is meant for another command.
-    heard = [number for number, handler in before.items() if handler != signal.SIG_IGN]
-    for number in heard:
+    handled = [number for number, handler in before.items() if handler != signal.SIG_IGN]
+    for number in handled:
         signal.signal(number, note)
     try:
-        yield lambda: came
+        yield lambda: received
     finally:
-        for number in heard:
+        for number in handled:
             signal.signal(number, before[number])
 
 
-def reclaimed_by(number: int, where: str) -> TerminatedError:
-    """What ends work that a signal has stopped, all of it saved.
+def terminated_by(number: int, where: str) -> TerminatedError:
+    """Return the error that ends work stopped by a signal, all of it saved.
 
     Args:
-        number: of the signal; 0 where it came to another process.
+        number: the signal's; 0 where it came to another process.
         where: how far the work got, e.g. "at step 7".
     """
     what = "interrupted" if number == signal.SIGINT else "stopped by SIGTERM"
@@ -223,10 +245,10 @@ def reclaimed_by(number: int, where: str) -> TerminatedError:
     return stop
 
 
-def callers() -> list[psutil.Process]:
-    """The processes that wait for this one: a launcher of several, DVC, and shells in between.
+def _callers() -> list[psutil.Process]:
+    """List the processes that wait for this one: a launcher of several, DVC, shells in between.
 
-    Empty for a command that a person started, which may well outlive their shell.
+    It is empty for a command that a person started, which may well outlive their shell.
     """
     import psutil
 
@@ -239,7 +261,11 @@ def callers() -> list[psutil.Process]:
 
 
 def is_dvc(process: psutil.Process) -> bool:
-    """Whether a process's command line is DVC's: a script, or `python -m dvc`."""
+    """Tell whether a process's command line is DVC's: a script, or `python -m dvc`.
+
+    Args:
+        process: the process.
+    """
     import psutil
 
     try:
@@ -249,7 +275,11 @@ def is_dvc(process: psutil.Process) -> bool:
 
 
 def names_dvc(word: str) -> bool:
-    """Whether a word of a command line is DVC itself."""
+    """Tell whether a word of a command line is DVC itself.
+
+    Args:
+        word: the word.
+    """
     return Path(word).name in ("dvc", "dvc.exe")
 
 
@@ -259,15 +289,16 @@ def _stop_with(
     """Send this process SIGTERM as soon as one of the others has ended.
 
     Args:
+        watched: the others.
         over: set when nobody needs this any more.
-        every: seconds between looks.
+        every: seconds between checks.
     """
     while not over.wait(every):
         for process in watched:
             if not _alive(process):
-                with suppress(OSError):  # the terminal is closed
-                    print(f"the process that started this one ({process.pid}) has ended: "
-                          "stopping too", file=sys.stderr, flush=True)  # fmt: skip
+                log.warning(
+                    f"the process that started this one ({process.pid}) has ended: stopping too"
+                )
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
 

@@ -1,25 +1,64 @@
-"""Progress on a terminal and in a log."""
+"""Progress bars on stderr: repainted on a terminal, one line every 10 s in a log file."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import NoReturn, TypeVar
 
-if TYPE_CHECKING:
-    pass
-
+from tqdm import tqdm
 
 T = TypeVar("T")
+
+
+def progress_bar(
+    total: int | None,
+    *,
+    initial: int = 0,
+    desc: str = "",
+    unit: str = "it",
+    disable: bool = False,
+    unit_scale: bool = False,
+    delay: float = 0.0,
+) -> tqdm[NoReturn]:
+    """Return a bar to be updated by hand.
+
+    Args:
+        total: what counts as finished; None if it isn't known.
+        initial: how much of it was done before; more than `total` counts as all.
+        desc: the bar's title.
+        unit: what is counted, in the singular.
+        disable: show nothing, e.g. on all processes but the first.
+        unit_scale: abbreviate large numbers, e.g. as MB.
+        delay: seconds of work before the bar appears.
+    """
+    return tqdm(
+        total=total,
+        initial=initial if total is None else max(0, min(initial, total)),
+        desc=desc,
+        unit=unit,
+        disable=disable,
+        unit_scale=unit_scale,
+        delay=delay,
+        mininterval=_interval(),
+    )
 
 
 def progress(
     items: Iterable[T], *, total: int | None = None, desc: str = "", unit: str = "it"
 ) -> Iterable[T]:
-    """Show progress on stderr; in a log file a line every 10 s instead of a repainted bar."""
-    import sys
+    """Iterate over `items` while a bar shows how far the work is.
 
-    from tqdm import tqdm
-
-    interval = 0.2 if sys.stderr.isatty() else 10.0
-    bar: Iterable[T] = tqdm(items, total=total, desc=desc, unit=unit, mininterval=interval)
+    Args:
+        items: what is worked on.
+        total: how many there are, where `items` doesn't say so itself.
+        desc: the bar's title.
+        unit: what is counted, in the singular.
+    """
+    bar: Iterable[T] = tqdm(items, total=total, desc=desc, unit=unit, mininterval=_interval())
     return bar
+
+
+def _interval() -> float:
+    """Seconds between two repaints."""
+    return 0.2 if sys.stderr.isatty() else 10.0

@@ -1,8 +1,8 @@
 """The registered model: an MLflow pyfunc "model from code" that answers questions about pictures.
 
-MLflow copies this file beside the adapter and runs it to load the model, with `image_decoding.py` as the
-only other module of the package: the model answers wherever torch, transformers and peft are
-installed.
+MLflow copies this file beside the adapter and runs it to load the model, with `image_decoding.py`
+as the only other module of the package: the model answers wherever torch, transformers and peft
+are installed.
 
     model = mlflow.pyfunc.load_model("models:/abo-vqa-blip-lora@champion-sample")
     model.predict(pandas.DataFrame({"image": ["chair.jpg"], "question": ["What color is it?"]}))

@@ -6,18 +6,17 @@ import errno
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.system_errors import FORBIDDEN
 
-if TYPE_CHECKING:
-    pass
-
 
 def project_root() -> Path:
-    """The main checkout: `DVC_ROOT` (set by DVC, also in a temporary workspace), else the nearest
-    parent folder with a dvc.yaml, else the current folder."""
+    """Find the main checkout.
+
+    It is `DVC_ROOT` (set by DVC, also in a temporary workspace), else the nearest folder upwards
+    with a dvc.yaml, else the current folder.
+    """
     if root := os.environ.get("DVC_ROOT"):
         return Path(root)
     here = Path.cwd()
@@ -25,7 +24,7 @@ def project_root() -> Path:
 
 
 def cache_folders() -> list[Path]:
-    """Where journals and downloads may lie: in the checkout, else in the user's own cache.
+    """List where journals and downloads may lie: in the checkout, else in the user's own cache.
 
     The second is for a checkout that can be read only; it has a folder for each checkout. A user
     without a home (`nobody`, a container's number without a name) has it among the temporary files.
@@ -45,8 +44,14 @@ def cache_folders() -> list[Path]:
 def cache(*parts: str) -> Path:
     """Make a folder in the first of `cache_folders` that can be written to.
 
+    Args:
+        *parts: its path below that folder.
+
+    Returns:
+        The folder.
+
     Raises:
-        OSError: none can; it is about the first one.
+        OSError: None can; it is about the first one.
     """
     first: OSError | None = None
     for base in cache_folders():
@@ -65,9 +70,13 @@ def cache(*parts: str) -> Path:
 
 
 def scratch(stage: str, key: str) -> Path:
-    """Folder for journals and checkpoints that must outlive a stage's outputs.
+    """Make the folder for journals and checkpoints that must outlive a stage's outputs.
 
-    DVC deletes a stage's outputs before it runs, so what a resume needs lives beside the
-    pipeline, under a key derived from everything that determines the result.
+    DVC deletes a stage's outputs before it runs, so what resuming needs lies beside the pipeline,
+    under a key derived from everything that determines the result.
+
+    Args:
+        stage: the stage's name.
+        key: a fingerprint of what determines its result.
     """
     return cache(stage, key)

@@ -1,9 +1,11 @@
-"""What a stage returns, and how it is run: configuration in, files out, MLflow beside."""
+"""Running a stage: its configuration in, files out, a run in MLflow beside."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+from abo_vqa.core.processes import supervised, terminable
 from abo_vqa.core.summary import Run
 
 if TYPE_CHECKING:
@@ -11,9 +13,11 @@ if TYPE_CHECKING:
 
 
 def pin_threads(threads: int) -> None:
-    """Fix the number of threads: torch's sums, hence results, depend on it."""
-    import os
+    """Fix the number of threads: torch's sums, and thereby results, depend on it.
 
+    Args:
+        threads: how many.
+    """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     # Threads that spin while they wait make a small model 20 times slower on a busy machine.
@@ -22,18 +26,18 @@ def pin_threads(threads: int) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def execute(name: str, run: Run, config: Config) -> int:
+def execute(name: str, run: Run, config: Config) -> str:
     """Run one stage of the pipeline, on record.
 
     Args:
         name: the stage's name as DVC knows it, e.g. "curate" or "baseline@blip".
         run: the stage.
         config: the settings.
+
     Returns:
-        0; a problem is raised (see `abo_vqa.core.errors`).
+        The summary's message.
     """
-    from abo_vqa.core.processes import supervised, terminable
-    from abo_vqa.core.tracking import track
+    from abo_vqa.core.tracking.runs import track  # imports MLflow, for which threads are pinned
 
     pin_threads(config.threads)
     with terminable(), supervised():
@@ -41,5 +45,4 @@ def execute(name: str, run: Run, config: Config) -> int:
             summary = run(config, tracker.log)
             tracker.finish(summary)
         summary.cleanup()
-    print(summary.message)
-    return 0
+    return summary.message

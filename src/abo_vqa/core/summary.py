@@ -12,15 +12,16 @@ if TYPE_CHECKING:
 
 
 Log = Callable[[Mapping[str, float], int], None]
-"""`log({"loss": 0.1}, step)`: a metric's history. Goes to MLflow, never into an output."""
+"""`log({"loss": 0.1}, step)`: adds a point to a metric's history. It goes to MLflow, never into an
+output."""
 
 
-def nothing() -> None:
-    """Do nothing: what is left to do after most stages."""
+def no_log(_metrics: Mapping[str, float], _step: int) -> None:
+    """Discard the metrics, as outside a tracked run."""
 
 
-def no_log(metrics: Mapping[str, float], step: int) -> None:
-    """Forget the metrics: what a stage uses outside a tracked run."""
+def no_cleanup() -> None:
+    """Do nothing: most stages leave no journal behind."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Summary:
         datasets: tables read or written, by context ("training", "evaluation", …).
         artifacts: files and folders to keep with the run.
         model: a folder to register as a model (a PEFT adapter).
-        cleanup: called when the run is on record; until then journals and checkpoints stay, so
-            that a kill in between loses no work.
+        cleanup: removes journals and checkpoints; whoever runs the stage calls it when the run is
+            on record, so that a kill in between loses no work.
     """
 
     message: str
@@ -48,7 +49,8 @@ class Summary:
     datasets: Mapping[str, Path] = field(default_factory=dict)
     artifacts: tuple[Path, ...] = ()
     model: Path | None = None
-    cleanup: Callable[[], None] = nothing
+    cleanup: Callable[[], None] = no_cleanup
 
 
 Run = Callable[["Config", Log], Summary]
+"""A stage: `run(config, log)` reads and writes files, and returns its summary."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from abo_vqa.core.errors import UserError
 
-EXIT_CODE = 74  # EX_IOERR: mend the machine, not the command
+EXIT_CODE = 74  # EX_IOERR: fix the machine, not the command
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 _WRONG_KIND = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
@@ -27,7 +27,14 @@ _DATABASE = {8: errno.EROFS, 10: errno.EIO, 13: errno.ENOSPC, 14: errno.EACCES}
 
 
 def refusal(error: BaseException) -> OSError | None:
-    """The system's refusal that is, or is behind, an exception; None for any other exception."""
+    """Find the system's refusal that is, or is behind, an exception.
+
+    Args:
+        error: the exception.
+
+    Returns:
+        The refusal, None for any other exception.
+    """
     for found in _chain(error):
         if isinstance(found, OSError) and found.errno in FULL | FORBIDDEN | _WRONG_KIND | _DEVICE:
             return found
@@ -43,12 +50,14 @@ def refusal(error: BaseException) -> OSError | None:
 
 @contextmanager
 def storing(path: Path, needed: int | None = None) -> Iterator[None]:
-    """Name `path` in the refusal to store more that the block meets, whatever a library says.
+    """Name `path` where the block finds the disk full, whatever exception a library raises.
 
     Args:
-        needed: bytes of what is written, where known.
+        path: what is written.
+        needed: its size in bytes, where known.
+
     Raises:
-        OSError: the disk, a quota or the limit of a file's size is reached.
+        NoSpaceError: The disk, a quota or the limit of a file's size is reached.
     """
     try:
         yield
@@ -62,13 +71,24 @@ def storing(path: Path, needed: int | None = None) -> Iterator[None]:
 
 
 class NoSpaceError(OSError):
-    """The refusal to store more; `needed`: the bytes that were to be stored, where known."""
+    """The refusal to store more.
+
+    Attributes:
+        needed: the bytes that were to be stored, where known.
+    """
 
     needed: int | None = None
 
 
 def full_disk(folder: Path) -> OSError | None:
-    """The refusal to store another MiB in a folder, quotas included; None if there is room."""
+    """Try to store another MiB in a folder; a quota counts as well.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        The refusal, None if there is room.
+    """
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(1 << 20))
@@ -88,12 +108,20 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def exit_code(error: OSError) -> int:
-    """2 where another path on the command line mends it, else 74."""
+    """Return 2 where another path on the command line solves the problem, else 74.
+
+    Args:
+        error: the refusal.
+    """
     return UserError.exit_code if error.errno in _WRONG_KIND else EXIT_CODE
 
 
 def describe(error: OSError) -> str:
-    """What was refused, where, and what to do about it; one or two sentences."""
+    """Say what was refused, where, and what to do about it, in one or two sentences.
+
+    Args:
+        error: the refusal.
+    """
     path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
     place = str(path) if path else "one of its files"
     what = os.strerror(error.errno or 0)
@@ -101,13 +129,13 @@ def describe(error: OSError) -> str:
         needed = getattr(error, "needed", None)
         takes = "" if needed is None else f"it takes {needed:,} bytes, "
         return (
-            f"can't write {place}: {what.lower()}; {takes}{free(path)}. "
+            f"can't write {place}: {what.lower()}; {takes}{_free_space(path)}. "
             "Files that were there before are intact. Make room, and run the same command again: "
             "it goes on with what is finished."
         )
     if error.errno in FORBIDDEN:
         return (
-            f"can't use {place}: {what.lower()}{owner(path)}. Mend that, or choose another place: "
+            f"can't use {place}: {what.lower()}{_owner(path)}. Mend that, or choose another place: "
             "an option that names it, or a copy of the checkout in a folder that you may write to."
         )
     if error.errno in _WRONG_KIND:
@@ -116,14 +144,18 @@ def describe(error: OSError) -> str:
 
 
 def nearest(path: Path | None) -> Path:
-    """The path itself, or the nearest folder above it that exists."""
+    """Return the path itself, or the nearest folder above it that exists.
+
+    Args:
+        path: the path; None for the current folder.
+    """
     place = (path or Path()).absolute()
     # Path.exists() raises where a folder above may not be looked into.
     return next((p for p in (place, *place.parents) if os.path.exists(p)), Path("/"))  # noqa: PTH110
 
 
-def free(path: Path | None) -> str:
-    """How much room there is where a path lies, in words."""
+def _free_space(path: Path | None) -> str:
+    """Say how much room there is where a path lies."""
     place = nearest(path)
     try:
         return f"{shutil.disk_usage(place).free:,} bytes are free in {place.parent}"
@@ -131,8 +163,8 @@ def free(path: Path | None) -> str:
         return f"how much is free there is unknown ({error.strerror})"
 
 
-def owner(path: Path | None) -> str:
-    """Whose the path is and who asks, where that explains a refusal."""
+def _owner(path: Path | None) -> str:
+    """Say whose the path is and who asks, where that explains a refusal."""
     with suppress(OSError):
         place = nearest(path)
         if place.stat().st_uid != os.geteuid():

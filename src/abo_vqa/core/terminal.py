@@ -23,6 +23,7 @@ class _PatientFile(FileIO):
     failure: OSError | None = None
 
     def write(self, data: ReadableBuffer, /) -> int:
+        """Write, and pretend to have written what is refused."""
         try:
             return super().write(data)
         except OSError as error:
@@ -31,9 +32,11 @@ class _PatientFile(FileIO):
 
 
 def _patient(stream: TextIO | None) -> TextIO | None:
-    """The stream on a `_PatientFile`, with escapes such as `\\u2192` for what it can't encode.
+    r"""Put the stream on a `_PatientFile`, with escapes such as `\u2192` for what it can't encode.
 
-    None for a stream without a descriptor of its own: a closed one, a notebook's, a test's.
+    Returns:
+        The new stream; None for one without a descriptor of its own: closed, a notebook's, a
+        test's.
     """
     if not isinstance(stream, TextIOWrapper):
         return None
@@ -67,7 +70,7 @@ def patient_streams() -> Iterator[None]:
 
 
 def output_lost() -> str:
-    """Why a part of standard output is lost, "" if nothing is, or if its reader has left."""
+    """Explain why a part of standard output is lost; "" if nothing is, or its reader has left."""
     if not isinstance(sys.stdout, TextIOWrapper):
         return ""
     sys.stdout.flush()

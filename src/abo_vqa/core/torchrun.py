@@ -9,7 +9,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 
 def main() -> int:
-    """Run torchrun with the options given; its exit code."""
+    """Run torchrun with the options given, and return its exit code."""
     from abo_vqa.core.processes import supervised
 
     with supervised():  # before torch, which takes seconds to import

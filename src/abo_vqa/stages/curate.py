@@ -1,7 +1,7 @@
-"""Stage `curate`: listings and pictures → one row a picture that questions can be asked about.
+"""Stage `curate`: listings and images → one row per image that questions can be asked about.
 
-`rules.py` says which rows are good enough; here large product types are thinned out, pictures are
-looked at, and everything that is dropped is counted: images = sum(dropped) + balanced.
+`abo_vqa.data.rules` selects rows, `abo_vqa.data.curation` thins out large product types and reads
+the images. Everything that is dropped is counted: images = sum(dropped) + balanced.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from abo_vqa.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import refuse_unwritable
 from abo_vqa.core.json_files import write_results
+from abo_vqa.core.nested import flatten
 from abo_vqa.core.paths import BALANCED, FUNNEL, TYPES
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
@@ -43,22 +42,30 @@ def describe(result: CurationResult) -> str:
     return "\n".join(lines)
 
 
-def run(config: Config, log: Log = no_log) -> Summary:
-    """Write data/balanced.csv, data/types.csv and data/funnel.json."""
+def run(config: Config, _log: Log = no_log) -> Summary:
+    """Write data/balanced.csv, data/types.csv and data/funnel.json.
+
+    Args:
+        config: the settings.
+    """
     result = curate(config.data.raw, config.curate, config.seed)
     write_table(result.balanced, BALANCED)
     write_table(result.types, TYPES)
     write_results(result.funnel, FUNNEL)
-    numbers = pd.json_normalize(result.funnel, sep="/").iloc[0].to_dict()
     return Summary(
         message=describe(result),
-        metrics={str(name): float(value) for name, value in numbers.items()},
+        metrics={name: float(value) for name, value in flatten(result.funnel, "/").items()},
         datasets={"balanced": BALANCED},
         artifacts=(FUNNEL, TYPES),
     )
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options.
+
+    Args:
+        parser: the word's parser.
+    """
     parser.description = (
         "Without options: the pipeline's stage, configured by params.yaml. With --raw and --out: "
         "any folder that holds the two archives or what comes out of them, by the study's rules."
@@ -84,8 +91,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
+    """Run the stage, or what the options ask for.
+
+    Args:
+        args: the options.
+
+    Returns:
+        The exit code.
+    """
     if not args.words:
-        return execute("curate", run, load_config())
+        print(execute("curate", run, load_config()))
+        return 0
     if not args.raw or not args.out:
         raise UserError(
             "--raw DIR and --out FILE belong together, and the other options need them. "

@@ -1,6 +1,6 @@
-"""Pictures → BLIP's vision outputs, computed once for its baseline, training and evaluation.
+"""Stage `embed`: images → BLIP's vision outputs, for its baseline, training and evaluation.
 
-The vision tower is frozen and has no dropout, so its output for a picture is a constant.
+The vision tower is frozen and has no dropout, so its output for an image is a constant.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import time
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import torch
 
-from abo_vqa.config import load_config
+from abo_vqa.config import Config, load_config
 from abo_vqa.core.json_files import write_json
 from abo_vqa.core.locks import discard, locked
 from abo_vqa.core.paths import EMBEDDINGS, VQA
@@ -24,21 +24,13 @@ from abo_vqa.core.tables import read_table, write_table
 from abo_vqa.models.embeddings.build import arithmetic_dtype, build, journal_key, put
 from abo_vqa.models.embeddings.store import expected
 
-if TYPE_CHECKING:
-    from abo_vqa.config import Config
 
+def run(config: Config, _log: Log = no_log) -> Summary:
+    """Write data/embeddings for every image that data/vqa.csv asks about.
 
-def run(config: Config, log: Log = no_log) -> Summary:
-    """Write data/embeddings for every picture that data/vqa.csv asks about."""
-    summary = work(config, log)
-    summary.cleanup()
-    return summary
-
-
-def work(config: Config, log: Log = no_log) -> Summary:
-    """`run`, with the journal left to the summary's cleanup."""
-    import torch
-
+    Args:
+        config: the settings.
+    """
     torch.set_num_threads(config.threads)
     began = time.perf_counter()
     paths = sorted(set(read_table(VQA, ["image_path"])["image_path"]))
@@ -47,10 +39,10 @@ def work(config: Config, log: Log = no_log) -> Summary:
         built = build(config, paths, folder)
         shape = np.load(built.file, mmap_mode="r").shape
         put(built.file, EMBEDDINGS / "vectors.npy")
-    reasons = [built.errors.get(path, "") for path in paths]
-    write_table(pd.DataFrame({"image_path": paths, "error": reasons}), EMBEDDINGS / "paths.csv")
-    shown = {"images": shape[0], "tokens": shape[1], "width": shape[2], "digest": built.digest}
-    write_json({**meta, **shown}, EMBEDDINGS / "meta.json")
+    errors = [built.errors.get(path, "") for path in paths]
+    write_table(pd.DataFrame({"image_path": paths, "error": errors}), EMBEDDINGS / "paths.csv")
+    sizes = {"images": shape[0], "tokens": shape[1], "width": shape[2], "digest": built.digest}
+    write_json({**meta, **sizes}, EMBEDDINGS / "meta.json")
     size = (EMBEDDINGS / "vectors.npy").stat().st_size
     seconds = time.perf_counter() - began
     return Summary(
@@ -67,9 +59,11 @@ def work(config: Config, log: Log = no_log) -> Summary:
     )
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """The stage takes none."""
+def command(_args: argparse.Namespace) -> int:
+    """Run the stage.
 
-
-def command(args: argparse.Namespace) -> int:
-    return execute("embed", work, load_config())
+    Returns:
+        The exit code.
+    """
+    print(execute("embed", run, load_config()))
+    return 0

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-from typing import TYPE_CHECKING
 
-from abo_vqa.config import load_config
+from abo_vqa.config import Config, load_config
 from abo_vqa.core.devices import pick_device
-from abo_vqa.core.files import atomic_write
+from abo_vqa.core.files import atomic_folder
 from abo_vqa.core.json_files import write_results
 from abo_vqa.core.paths import EVALUATION, FINETUNED, METRICS, SCORES, TEST, TRAIN, VQA
 from abo_vqa.core.stage import execute
@@ -21,15 +19,12 @@ from abo_vqa.evaluation.rows import read_test_rows
 from abo_vqa.evaluation.summary import headline_metrics, metrics_by_folder
 from abo_vqa.evaluation.wordnet import ensure_wordnet
 
-if TYPE_CHECKING:
-    from abo_vqa.config import Config
-
 
 def _read_tables(config: Config) -> Tables:
     """Read everything that is evaluated, before any long work.
 
     Raises:
-        UserError: a table is missing or doesn't fit the others.
+        UserError: A table is missing or doesn't fit the others.
     """
     vqa = read_table(VQA, ("question", "answer"))
     files = prediction_files(config.baselines.models)
@@ -43,15 +38,18 @@ def _read_tables(config: Config) -> Tables:
     )
 
 
-def run(config: Config, log: Log = no_log) -> Summary:
-    """Write reports/metrics.json, reports/evaluation.json and reports/scores/*.parquet."""
+def run(config: Config, _log: Log = no_log) -> Summary:
+    """Write reports/metrics.json, reports/evaluation.json and reports/scores/*.parquet.
+
+    Args:
+        config: the settings.
+    """
     ensure_wordnet()  # before any long work
     tables = _read_tables(config)
     evaluation = evaluate(tables, config, str(pick_device(config.compute.device)))
-    shutil.rmtree(SCORES, ignore_errors=True)
-    for model, table in evaluation.scored.items():
-        with atomic_write(SCORES / f"{model}.parquet") as temporary:
-            table.to_parquet(temporary, index=False)
+    with atomic_folder(SCORES) as folder:
+        for model, table in evaluation.scored.items():
+            table.to_parquet(folder / f"{model}.parquet", index=False)
     metrics = evaluation.metrics
     write_results(metrics, METRICS, RESULT_DIGITS)
     write_results(evaluation.details, EVALUATION, RESULT_DIGITS)
@@ -69,9 +67,11 @@ def run(config: Config, log: Log = no_log) -> Summary:
     )
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """No ad-hoc options: `abo-vqa score` scores any table."""
+def command(_args: argparse.Namespace) -> int:
+    """Run the stage.
 
-
-def command(args: argparse.Namespace) -> int:
-    return execute("evaluate", run, load_config())
+    Returns:
+        The exit code.
+    """
+    print(execute("evaluate", run, load_config()))
+    return 0

@@ -8,16 +8,16 @@ ends with the same bytes.
 from __future__ import annotations
 
 import argparse
-import shutil
 from functools import partial
 
 from abo_vqa.config import Config, load_config
+from abo_vqa.core.files import atomic_folder
 from abo_vqa.core.json_files import write_results
 from abo_vqa.core.locks import discard
 from abo_vqa.core.paths import ADAPTER, TRAIN, TRAINING
 from abo_vqa.core.processes import rank_and_world, supervised, terminable
 from abo_vqa.core.stage import execute, pin_threads
-from abo_vqa.core.summary import Log, Summary, no_log, nothing
+from abo_vqa.core.summary import Log, Summary, no_cleanup, no_log
 from abo_vqa.core.system_errors import storing
 from abo_vqa.training.card import model_card
 from abo_vqa.training.run import TrainingResult, locked_checkpoints, train
@@ -27,18 +27,16 @@ _DIGITS = {"loss": ".3f", "validation_loss": ".3f", "lr": ".6g"}
 
 
 def run(config: Config, log: Log = no_log) -> Summary:
-    """Write models/adapter and reports/training.json."""
-    summary = work(config, log)
-    summary.cleanup()
-    return summary
+    """Write models/adapter and reports/training.json.
 
-
-def work(config: Config, log: Log = no_log) -> Summary:
-    """`run`, with the checkpoints left to the summary's cleanup."""
+    Args:
+        config: the settings.
+        log: receives the loss, step by step.
+    """
     with locked_checkpoints(config):
         result = train(config, log)
         if result.is_main:
-            finish(config, result)
+            _write(config, result)
     metrics = result.metrics
     message = (
         f"{metrics['modules']} layers, {metrics['trainable_parameters']:,} trainable parameters; "
@@ -52,34 +50,32 @@ def work(config: Config, log: Log = no_log) -> Summary:
         datasets={"training": TRAIN},
         artifacts=(TRAINING,),
         model=ADAPTER,
-        cleanup=partial(discard, result.folder) if result.is_main else nothing,
+        cleanup=partial(discard, result.folder) if result.is_main else no_cleanup,
     )
 
 
-def finish(config: Config, result: TrainingResult) -> None:
+def _write(config: Config, result: TrainingResult) -> None:
     """Write the best epoch's adapter with its model card, and the history."""
     assert result.save is not None
-    staged = result.folder / "adapter"
+    with storing(ADAPTER), atomic_folder(ADAPTER) as folder:
+        result.save(folder)
+        (folder / "README.md").write_text(model_card(config, result.metrics), encoding="utf-8")
     history = {"epochs": result.history.epochs, "steps": result.history.steps}
-    result.save(staged)
-    card = model_card(config, result.metrics)
-    with storing(ADAPTER):
-        (staged / "README.md").write_text(card, encoding="utf-8")
-        shutil.rmtree(ADAPTER, ignore_errors=True)
-        shutil.copytree(staged, ADAPTER)
     report = {**result.metrics, "matched": result.target_layers, **history}
     write_results(report, TRAINING, _DIGITS)
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """No ad-hoc options: everything is in params.yaml."""
+def command(_args: argparse.Namespace) -> int:
+    """Run the stage, or this process's part of it.
 
-
-def command(args: argparse.Namespace) -> int:
+    Returns:
+        The exit code.
+    """
+    config = load_config()
     if rank_and_world()[0] == 0:
-        return execute("finetune", work, load_config())
-    config = load_config()  # one of several processes; the first one keeps the records
-    pin_threads(config.threads)
+        print(execute("finetune", run, config))
+        return 0
+    pin_threads(config.threads)  # the first of several processes keeps the records
     with terminable(), supervised():
-        run(config)
+        run(config).cleanup()
     return 0

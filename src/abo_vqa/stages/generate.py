@@ -1,10 +1,11 @@
-"""Stage `generate`: balanced table + pictures → data/vqa.csv, exactly N pairs an image."""
+"""Stage `generate`: balanced table + pictures → data/vqa.csv, exactly N pairs per image."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from abo_vqa.annotate.annotators import run_annotator
 from abo_vqa.annotate.counts import (
@@ -15,22 +16,26 @@ from abo_vqa.annotate.counts import (
 )
 from abo_vqa.annotate.inputs import make_gate, read_products
 from abo_vqa.annotate.review import PAGE_PAIRS
-from abo_vqa.config import load_config
+from abo_vqa.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import write_results
 from abo_vqa.core.paths import GENERATION, REJECTS, VQA
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import write_table
-
-if TYPE_CHECKING:
-    from abo_vqa.config import Config
+from abo_vqa.stages._generate_options import run_with_options
 
 
 def run(config: Config, log: Log = no_log) -> Summary:
-    """Write data/vqa.csv, data/rejects.csv and data/generate.json."""
-    import pandas as pd
+    """Write data/vqa.csv, data/rejects.csv and data/generate.json.
 
+    Args:
+        config: the settings.
+        log: receives the running cost of a paid generation.
+
+    Raises:
+        UserError: Not one image got all its pairs.
+    """
     products = read_products()
     gate = make_gate(config)
     annotations = run_annotator(config, products, gate, log)
@@ -56,6 +61,11 @@ def run(config: Config, log: Log = no_log) -> Summary:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options.
+
+    Args:
+        parser: the word's parser.
+    """
     parser.description = (
         "Without options: the pipeline's stage, configured by params.yaml. The options prepare or "
         "share a paid generation, or have people check its result."
@@ -94,6 +104,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
+    """Run the stage, or what the options ask for.
+
+    Args:
+        args: the options.
+
+    Returns:
+        The exit code.
+    """
     options = (args.dry_run, args.shard, args.merge, args.review)
     once = (args.retry_days, args.retry_refused, args.drop_failing)
     if args.count_tokens and not args.dry_run:
@@ -103,7 +121,6 @@ def command(args: argparse.Namespace) -> int:
     if args.sample is not None and args.sample < 1:
         raise UserError(f"--sample {args.sample}: at least 1.")
     if not any((*options, *once)):
-        return execute("generate", run, load_config())
-    from abo_vqa.stages.generate_options import run_with_options
-
+        print(execute("generate", run, load_config()))
+        return 0
     return run_with_options(args)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from typing import TYPE_CHECKING
 
-from abo_vqa.config import load_config
+from abo_vqa.config import Config, load_config
 from abo_vqa.core.locks import discard
 from abo_vqa.core.paths import ADAPTER, FINETUNED, TEST
 from abo_vqa.core.stage import execute
@@ -17,12 +16,13 @@ from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table, write_table
 from abo_vqa.models.answering.finetuned import finetuned_folder, predict_finetuned
 
-if TYPE_CHECKING:
-    from abo_vqa.config import Config
 
+def run(config: Config, _log: Log = no_log) -> Summary:
+    """Write reports/finetuned/predictions.csv.
 
-def run(config: Config, log: Log = no_log) -> Summary:
-    """Write reports/finetuned/predictions.csv."""
+    Args:
+        config: the settings.
+    """
     test = read_table(TEST, ["row_id", "image_path", "question"])
     folder = finetuned_folder(config, test)
     predictions = predict_finetuned(config, test)
@@ -39,9 +39,11 @@ def run(config: Config, log: Log = no_log) -> Summary:
     )
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """The stage takes none."""
+def command(_args: argparse.Namespace) -> int:
+    """Run the stage.
 
-
-def command(args: argparse.Namespace) -> int:
-    return execute("predict", run, load_config())
+    Returns:
+        The exit code.
+    """
+    print(execute("predict", run, load_config()))
+    return 0

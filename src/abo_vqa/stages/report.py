@@ -5,14 +5,7 @@ from __future__ import annotations
 import argparse
 
 from abo_vqa.config import Config, load_config
-from abo_vqa.core.paths import (
-    BROWSER,
-    CARDS,
-    FIGURES,
-    REPORT,
-    REPORT_MARKDOWN,
-    REPORT_PDF,
-)
+from abo_vqa.core.paths import BROWSER, CARDS, FIGURES, REPORT, REPORT_MARKDOWN, REPORT_PDF
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.reporting.browser import browser_payload, render_browser
@@ -36,15 +29,14 @@ from abo_vqa.reporting.thumbnails import (
 )
 
 
-def run(config: Config, log: Log = no_log) -> Summary:
+def run(config: Config, _log: Log = no_log) -> Summary:
     """Write `reports/{report.html,report.md,browser.html}`, `figures/`, `cards/`, `thumbnails/`.
 
     Args:
         config: the settings.
-        log: records metrics while the stage runs; this one has none.
 
     Raises:
-        UserError: an input is missing.
+        UserError: An input is missing.
     """
     results = load_results(config)
     figures = []
@@ -74,15 +66,27 @@ def run(config: Config, log: Log = no_log) -> Summary:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
+    """Add the options.
+
+    Args:
+        parser: the word's parser.
+    """
     parser.add_argument(
         "--pdf", action="store_true", help="print reports/report.html to PDF (needs a browser)"
     )
 
 
 def command(args: argparse.Namespace) -> int:
-    """Run the stage, or print its page to PDF."""
+    """Run the stage, or what the options ask for.
+
+    Args:
+        args: the options.
+
+    Returns:
+        The exit code.
+    """
     if args.pdf:
         print(print_pdf(REPORT, REPORT_PDF))
-        return 0
-    return execute("report", run, load_config())
+    else:
+        print(execute("report", run, load_config()))
+    return 0

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import pandas as pd
 
 from abo_vqa.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import refuse_overwriting
 from abo_vqa.core.json_files import write_results
+from abo_vqa.core.nested import flatten
 from abo_vqa.core.paths import AUDIT, TEST, TRAIN, VQA
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
@@ -28,12 +26,16 @@ from abo_vqa.data.provenance import add_provenance_options, complete_table
 from abo_vqa.data.splitting import split_rows, write_split
 from abo_vqa.data.study import STUDY_SEED, STUDY_TEST_SIZE
 
-if TYPE_CHECKING:
-    pass
 
+def run(config: Config, _log: Log = no_log) -> Summary:
+    """Write data/train.csv, data/test.csv and data/audit.json.
 
-def run(config: Config, log: Log = no_log) -> Summary:
-    """Write data/train.csv, data/test.csv and data/audit.json; fail if a group straddles."""
+    Args:
+        config: the settings.
+
+    Raises:
+        UserError: A group is on both sides.
+    """
     settings = config.split
     table = read_table(VQA, audit.VQA_COLUMNS)
     sides = split_rows(
@@ -49,16 +51,20 @@ def run(config: Config, log: Log = no_log) -> Summary:
     write_results(found, AUDIT)
     audit.refuse_leaks(found, settings.group, settings.phash_distance)
     missed = audit.share_warnings(found, settings.group, settings.test_size)
-    numbers = pd.json_normalize(found, sep="/").iloc[0].to_dict()
     return Summary(
         message="\n".join([audit.describe_audit(found, settings.group), *missed]),
-        metrics={str(name): float(value) for name, value in numbers.items()},
+        metrics={name: float(value) for name, value in flatten(found, "/").items()},
         datasets={"training": TRAIN, "testing": TEST},
         artifacts=(AUDIT,),
     )
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options.
+
+    Args:
+        parser: the word's parser.
+    """
     parser.description = (
         "Without options: the pipeline's stage, configured by params.yaml. With --vqa and --out: "
         "any table with the columns image_path, question, answer."
@@ -79,8 +85,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
+    """Run the stage, or what the options ask for.
+
+    Args:
+        args: the options.
+
+    Returns:
+        The exit code.
+    """
     if not args.words:
-        return execute("split", run, load_config())
+        print(execute("split", run, load_config()))
+        return 0
     if not args.vqa or not args.out:
         raise UserError(
             "--vqa FILE and --out DIR belong together, and the other options need them. "

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.memory import out_of_memory
-from abo_vqa.core.processes import reclaimed_by, until_reclaimed
+from abo_vqa.core.processes import deferred_signals, terminated_by
 from abo_vqa.core.summary import Log
 from abo_vqa.training.distributed import DistributedContext
 from abo_vqa.training.history import History
@@ -117,7 +117,7 @@ class Trainer:
 
     def _train(self, validate: _Validate, log: Log, log_every: int | None) -> None:
         metrics = MetricLogger(log, self._total_steps, log_every, self.device)
-        with until_reclaimed() as signal_number, self._progress_bar() as progress:
+        with deferred_signals() as signal_number, self._progress_bar() as progress:
             for epoch in range(len(self.state.history.epochs), self._settings.epochs):
                 started = time.monotonic()
                 done = self.state.step - sum(map(len, self._epochs[:epoch]))
@@ -128,7 +128,7 @@ class Trainer:
                     log({"epoch_seconds": seconds}, self.state.step)
                 # A signal since the last step isn't left to the next one: there may be none.
                 if self._distributed.all_reduce([bool(signal_number())])[0]:
-                    raise reclaimed_by(signal_number(), f"after epoch {epoch + 1}")
+                    raise terminated_by(signal_number(), f"after epoch {epoch + 1}")
         self.rows_per_second = metrics.rows_per_second
 
     def _train_batches(
@@ -157,7 +157,7 @@ class Trainer:
                 if result.stop:
                     metrics.flush(state.step)
                     self._save()
-                    raise reclaimed_by(signal_number(), f"at step {state.step}")
+                    raise terminated_by(signal_number(), f"at step {state.step}")
                 if now - saved > 60 * self._settings.checkpoint_minutes:
                     self._save()
                     saved = now

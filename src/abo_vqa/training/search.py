@@ -18,8 +18,8 @@ from abo_vqa.core.locks import discard
 from abo_vqa.core.paths import TRAIN
 from abo_vqa.core.scratch import scratch
 from abo_vqa.core.summary import Summary
-from abo_vqa.core.tracking import Tracker, track_trial
 from abo_vqa.core.tracking.backend import sqlite_uri
+from abo_vqa.core.tracking.runs import Tracker, track_trial
 from abo_vqa.training import run
 from abo_vqa.training.step import NonFiniteLossError
 

@@ -10,7 +10,7 @@ import yaml
 
 from abo_vqa.commands.doctor.findings import Case, examine
 from abo_vqa.config import load_config
-from abo_vqa.core import devices
+from abo_vqa.core import nvidia
 from tests.support import models as tiny
 
 
@@ -79,8 +79,8 @@ def broken_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleName
 
     (tmp_path / "nvidia0").touch()
     (tmp_path / "version").write_text("NVRM version: NVIDIA Kernel Module  535.104.05  Sat\n")
-    monkeypatch.setattr(devices, "NODES", (str(tmp_path / "nvidia0"),))
-    monkeypatch.setattr(devices, "DRIVER", tmp_path / "version")
+    monkeypatch.setattr(nvidia, "NODES", (str(tmp_path / "nvidia0"),))
+    monkeypatch.setattr(nvidia, "DRIVER", tmp_path / "version")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", "13.2")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -12,7 +12,7 @@ from tests.support.pretend_gpu import pretend
 
 @pytest.fixture(autouse=True)
 def afresh():
-    devices.say_once.cache_clear()
+    devices._warn_once.cache_clear()
 
 
 def test_versions_against_the_lock_for_this_python(look, checkout):

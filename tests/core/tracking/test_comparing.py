@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from abo_vqa.config import load_config
-from abo_vqa.core import tracking
 from abo_vqa.core.summary import Summary
 from abo_vqa.core.tracking import dvc, naming, origin
 from abo_vqa.core.tracking.backend import connect
+from abo_vqa.core.tracking.runs import track
 from abo_vqa.evaluation.summary import headline_metrics, metrics_by_folder
 from tests.support import ROOT
 
@@ -73,11 +73,11 @@ def test_a_row_holds_settings_and_results(checkout, monkeypatch):
         "blip": {"accuracy": 0.5, "gain_over_blind": 0.1, "coverage": 1.0},
         "blind-type": {"accuracy": 0.4, "gain_over_blind": 0.0, "coverage": 1.0},
     }
-    with tracking.track("split", config) as tracker:  # stands for the baseline here
+    with track("split", config) as tracker:  # stands for the baseline here
         tracker.finish(Summary("answers"))
-    with tracking.track("finetune", config) as tracker:
+    with track("finetune", config) as tracker:
         tracker.finish(Summary("16 layers", headline={"best_validation_accuracy": 0.6}))
-    with tracking.track("evaluate", config) as tracker:
+    with track("evaluate", config) as tracker:
         summary = Summary(
             "finetuned 0.700",
             headline=headline_metrics(metrics),
@@ -110,12 +110,12 @@ def test_a_row_holds_settings_and_results(checkout, monkeypatch):
 
 
 def test_the_same_name_on_another_commit_is_another_parent(checkout):
-    with tracking.track("split", checkout):
+    with track("split", checkout):
         pass
     Path("src/code.py").write_text("changed\n")
     git(".", "commit", "--quiet", "--all", "-m", "second")
     Path("src/code.py").write_text("changed again\n")
-    with tracking.track("split", checkout):
+    with track("split", checkout):
         pass
     _, parents, _ = runs()
     assert {parent.data.tags["mlflow.source.git.commit"] for parent in parents} == {
@@ -129,7 +129,7 @@ def test_the_same_name_on_another_commit_is_another_parent(checkout):
 @pytest.mark.parametrize("address", ["../dvc.yaml:split", "dvc.yaml:split", "split", ""])
 def test_a_stage_addressed_from_anywhere_is_found(checkout, monkeypatch, address, capsys):
     monkeypatch.setenv("DVC_STAGE", address)
-    with tracking.track("split", checkout):
+    with track("split", checkout):
         pass
     tags = runs()[2]["split"].data.tags
     assert tags["dvc.stage"] == "split"
@@ -166,7 +166,7 @@ def test_params_deps_are_no_tags(checkout):
 def test_git_that_is_missing_or_refuses_is_one_warning(
     checkout, monkeypatch, tmp_path, capsys, trouble
 ):
-    origin.warn_once.cache_clear()
+    origin._warn_once.cache_clear()
     tools = tmp_path / "tools"
     tools.mkdir()
     if trouble == "refuses":
@@ -174,7 +174,7 @@ def test_git_that_is_missing_or_refuses_is_one_warning(
         (tools / "git").write_text(f'#!/bin/sh\necho "{said}" >&2\nexit 128\n')
         (tools / "git").chmod(0o755)
     monkeypatch.setenv("PATH", str(tools))
-    with tracking.track("split", checkout):
+    with track("split", checkout):
         pass
     lines = [line for line in capsys.readouterr().err.splitlines() if "without a commit" in line]
     assert len(lines) == 1

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 from abo_vqa.config import load_config
-from abo_vqa.core import tracking
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.summary import Summary
 from abo_vqa.core.tables import write_table
+from abo_vqa.core.tracking.backend import store
+from abo_vqa.core.tracking.runs import track, track_trial
 from tests.support import ROOT
 
 
@@ -35,7 +36,7 @@ def checkout(tmp_path, monkeypatch, tables):
 def runs():
     import mlflow
 
-    client = mlflow.MlflowClient(tracking.store()[0])
+    client = mlflow.MlflowClient(store()[0])
     experiment = client.get_experiment_by_name("abo-vqa")
     found = client.search_runs([experiment.experiment_id])
     return client, {run.data.tags["mlflow.runName"]: run for run in found}
@@ -43,9 +44,9 @@ def runs():
 
 def test_stages_of_one_invocation_are_children_of_one_parent(checkout, tmp_path):
     table = write_table(pd.DataFrame({"question": ["q"], "answer": ["None"]}), tmp_path / "t.csv")
-    with tracking.track("split", checkout) as tracker:
+    with track("split", checkout) as tracker:
         tracker.finish(Summary("", metrics={"rows": 3}, datasets={"testing": table}))
-    with tracking.track("finetune", checkout) as tracker:
+    with track("finetune", checkout) as tracker:
         for step in range(1200):
             tracker.log({"loss": 1 / (step + 1)}, step)
         tracker.finish(Summary("", metrics={"best_epoch": 2}, artifacts=(table,)))
@@ -68,7 +69,7 @@ def test_stages_of_one_invocation_are_children_of_one_parent(checkout, tmp_path)
 
 
 def test_a_crash_marks_the_runs_failed_and_keeps_what_was_seen(checkout):
-    with pytest.raises(RuntimeError), tracking.track("finetune", checkout) as tracker:
+    with pytest.raises(RuntimeError), track("finetune", checkout) as tracker:
         tracker.log({"loss": 2.0}, 7)
         raise RuntimeError
     _, found = runs()
@@ -81,14 +82,14 @@ def test_a_crash_marks_the_runs_failed_and_keeps_what_was_seen(checkout):
 
 def test_trials_share_a_parent(checkout):
     for rank in (4, 8):
-        with tracking.track_trial("search", {"lora.r": rank}, checkout) as tracker:
+        with track_trial("search", {"lora.r": rank}, checkout) as tracker:
             tracker.finish(Summary("", metrics={"validation_accuracy": 0.5}))
     _, found = runs()
     assert set(found) == {"tune search", "trial"}
 
 
 def test_first_creation_side_by_side(tmp_path):
-    code = "from abo_vqa.core.tracking import prepare; print('ID', prepare('abo-vqa'))"
+    code = "from abo_vqa.core.tracking.backend import prepare; print('ID', prepare('abo-vqa'))"
     environment = {"DVC_ROOT": str(tmp_path), "PATH": "/usr/bin:/bin"}
     started = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)
@@ -104,6 +105,6 @@ def test_unreachable_server_is_one_message(checkout, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with (
         pytest.raises(UserError, match=r"can't use MLflow at http://127\.0\.0\.1:9"),
-        tracking.track("split", checkout),
+        track("split", checkout),
     ):
         pass

@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 
 from abo_vqa.config import load_config
-from abo_vqa.core import tracking
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.summary import Summary
 from abo_vqa.core.tables import write_table
 from abo_vqa.core.tracking import outbox
-from abo_vqa.core.tracking.backend import connect
+from abo_vqa.core.tracking.backend import connect, prepare
+from abo_vqa.core.tracking.runs import track
 from tests.support import ROOT
 
 
@@ -76,7 +76,7 @@ def waiting():
 
 
 def test_a_database_locked_during_the_work_gets_everything_later(checkout, capsys):
-    with tracking.track("finetune", checkout) as tracker:
+    with track("finetune", checkout) as tracker:
         time.sleep(0.5)
         held = locked().__enter__()
         began = time.monotonic()
@@ -95,7 +95,7 @@ def test_a_database_locked_during_the_work_gets_everything_later(checkout, capsy
 
 @pytest.mark.slow  # each attempt waits for the lock for as long as MLflow does
 def test_what_a_database_locked_to_the_end_missed_comes_with_the_next_stage(checkout, capsys):
-    with tracking.track("finetune", checkout) as tracker:
+    with track("finetune", checkout) as tracker:
         time.sleep(0.5)
         held = locked().__enter__()
         tracker.log({"loss": 2.0}, 7)
@@ -104,9 +104,9 @@ def test_what_a_database_locked_to_the_end_missed_comes_with_the_next_stage(chec
     said = capsys.readouterr().err.strip().splitlines()
     assert len([line for line in said if "not recorded yet" in line]) == 1
     assert "database is locked" in said[-1]
-    assert "python -m abo_vqa.core.tracking" in said[-1]
+    assert "abo-vqa tracking" in said[-1]
     assert len(waiting()) == 1
-    with tracking.track("split", checkout) as tracker:
+    with track("split", checkout) as tracker:
         pass
     assert not waiting()
     assert "what an earlier run left is recorded now" in capsys.readouterr().err
@@ -121,7 +121,7 @@ def test_a_database_locked_at_the_start_gets_the_run_later(checkout, monkeypatch
 
     monkeypatch.setattr(backend, "CONNECT_S", 0.2)
     held = locked().__enter__()
-    with tracking.track("finetune", checkout) as tracker:
+    with track("finetune", checkout) as tracker:
         tracker.log({"loss": 2.0}, 7)
         held.release()
     _, (run,) = stages()
@@ -131,7 +131,7 @@ def test_a_database_locked_at_the_start_gets_the_run_later(checkout, monkeypatch
 def test_an_unwritable_artifact_folder_keeps_no_metric_back(checkout, capsys, tmp_path):
     table = write_table(pd.DataFrame({"question": ["q"]}), tmp_path / "table.csv")
     Path("mlartifacts").write_text("not a folder")
-    with tracking.track("finetune", checkout) as tracker:
+    with track("finetune", checkout) as tracker:
         tracker.finish(Summary("done", metrics={"best_epoch": 2}, artifacts=(table,)))
     said = capsys.readouterr().err
     assert "MLflow: not recorded yet: 1 artifacts" in said
@@ -139,7 +139,7 @@ def test_an_unwritable_artifact_folder_keeps_no_metric_back(checkout, capsys, tm
     assert (run.info.status, run.data.metrics["best_epoch"]) == ("FINISHED", 2)
     Path("mlartifacts").unlink()
     done = subprocess.run(
-        [sys.executable, "-m", "abo_vqa.core.tracking"], cwd=ROOT, env=dict(os.environ),
+        [sys.executable, "-m", "abo_vqa", "tracking"], cwd=ROOT, env=dict(os.environ),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -155,7 +155,7 @@ def test_by_hand_in_any_encoding(checkout, monkeypatch, encoding):
     shutil.copy("mlflow.db", folder)
     monkeypatch.setenv("DVC_ROOT", str(folder))
     done = subprocess.run(
-        [sys.executable, "-m", "abo_vqa.core.tracking"], cwd=ROOT, capture_output=True, text=True,
+        [sys.executable, "-m", "abo_vqa", "tracking"], cwd=ROOT, capture_output=True, text=True,
         env={**os.environ, "PYTHONIOENCODING": encoding}, encoding="latin-1", check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -165,7 +165,7 @@ def test_by_hand_in_any_encoding(checkout, monkeypatch, encoding):
 def test_an_artifact_that_changed_meanwhile_isnt_taken_for_the_old_one(checkout, capsys, tmp_path):
     table = write_table(pd.DataFrame({"question": ["q"]}), tmp_path / "table.csv")
     Path("mlartifacts").write_text("not a folder")
-    with tracking.track("finetune", checkout) as tracker:
+    with track("finetune", checkout) as tracker:
         tracker.finish(Summary("done", artifacts=(table,)))
     Path("mlartifacts").unlink()
     table.write_text("something else")
@@ -182,7 +182,7 @@ def test_whatever_a_library_raises_doesnt_fail_the_stage(checkout, capsys, monke
 
     monkeypatch.setattr(dvc.repo, "Repo", broken)
     table = Path("gone.csv")
-    with tracking.track("finetune", checkout) as tracker:
+    with track("finetune", checkout) as tracker:
         tracker.log({"a (b) 100%": 1.0, "größe/x": 2.0}, 0)
         tracker.finish(Summary("done", datasets={"training": table}, artifacts=(table,)))
     said = capsys.readouterr().err
@@ -194,11 +194,11 @@ def test_whatever_a_library_raises_doesnt_fail_the_stage(checkout, capsys, monke
 
 
 def test_a_run_from_outside_isnt_hijacked(checkout, monkeypatch, capsys):
-    with tracking.track("evaluate", checkout):
+    with track("evaluate", checkout):
         pass
     _, (old,) = stages()
     monkeypatch.setenv("MLFLOW_RUN_ID", old.info.run_id)
-    with tracking.track("split", checkout) as tracker:
+    with track("split", checkout) as tracker:
         tracker.finish(Summary("", metrics={"rows": 3}))
     client, found = stages()
     assert len(found) == 2
@@ -210,7 +210,7 @@ def test_a_run_from_outside_isnt_hijacked(checkout, monkeypatch, capsys):
 
 def test_a_moved_checkout_keeps_its_artifacts(checkout, monkeypatch, capsys, tmp_path):
     table = write_table(pd.DataFrame({"question": ["q"]}), tmp_path / "table.csv")
-    with tracking.track("split", checkout) as tracker:
+    with track("split", checkout) as tracker:
         tracker.finish(Summary("", artifacts=(table,)))
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     copy = tmp_path / "copy's place"
@@ -218,7 +218,7 @@ def test_a_moved_checkout_keeps_its_artifacts(checkout, monkeypatch, capsys, tmp
     shutil.rmtree(tmp_path / "checkout" / "mlartifacts")
     monkeypatch.setenv("DVC_ROOT", str(copy))
     monkeypatch.chdir(copy)
-    with tracking.track("split", checkout) as tracker:
+    with track("split", checkout) as tracker:
         tracker.finish(Summary("", artifacts=(table,)))
     assert "this checkout was at" in capsys.readouterr().err
     client, found = stages()
@@ -237,7 +237,7 @@ def test_the_database_is_inside_whatever_the_folder_is_called(
     folder.mkdir(parents=True)
     shutil.copy(tables, folder)
     monkeypatch.setenv("DVC_ROOT", str(folder))
-    with tracking.track("split", checkout) as tracker:
+    with track("split", checkout) as tracker:
         tracker.finish(Summary("", artifacts=(tables,)))
     assert {path.name for path in folder.iterdir()} == {"mlflow.db", "mlartifacts", ".cache"}
     assert [path.name for path in folder.parent.iterdir()] == [name]
@@ -250,7 +250,7 @@ def test_a_relative_database_is_the_main_checkouts(checkout, tables, tmp_path, m
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///my.db")
-    with tracking.track("split", checkout) as tracker:
+    with track("split", checkout) as tracker:
         tracker.finish(Summary("", artifacts=(tables,)))
     assert not list(elsewhere.iterdir())
     assert list((tmp_path / "checkout" / "mlartifacts").rglob("mlflow.db"))
@@ -261,7 +261,7 @@ def test_a_folder_of_files_is_refused_with_a_remedy(checkout, monkeypatch, uri):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with (
         pytest.raises(UserError, match=r"no longer accepts.*sqlite:///mlflow\.db.*migrate"),
-        tracking.track("split", checkout),
+        track("split", checkout),
     ):
         pass
 
@@ -269,15 +269,15 @@ def test_a_folder_of_files_is_refused_with_a_remedy(checkout, monkeypatch, uri):
 def test_a_file_that_is_no_database_is_one_message(checkout):
     Path("mlflow.db").write_bytes(b"not a database, but long enough to be looked at" * 100)
     with pytest.raises(UserError, match=r"(?s)can't use MLflow at .*move it away"):
-        tracking.prepare("abo-vqa")
+        prepare("abo-vqa")
 
 
 def test_killed_runs_are_closed_and_the_next_one_says_what_it_goes_on_with(checkout):
     code = (
         "import os, signal\n"
-        "from abo_vqa.core import tracking\n"
+        "from abo_vqa.core.tracking.runs import track\n"
         "from abo_vqa.config import load_config\n"
-        "with tracking.track('finetune', load_config()) as tracker:\n"
+        "with track('finetune', load_config()) as tracker:\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     environment = dict(os.environ)
@@ -287,7 +287,7 @@ def test_killed_runs_are_closed_and_the_next_one_says_what_it_goes_on_with(check
     here = Path.cwd()
     os.chdir(ROOT)  # the same commit
     try:
-        with tracking.track("finetune", checkout):
+        with track("finetune", checkout):
             pass
     finally:
         os.chdir(here)
@@ -301,7 +301,7 @@ def test_killed_runs_are_closed_and_the_next_one_says_what_it_goes_on_with(check
     ("error", "status"), [(KeyboardInterrupt, "KILLED"), (RuntimeError, "FAILED")]
 )
 def test_stopped_isnt_failed(checkout, error, status):
-    with pytest.raises(error), tracking.track("split", checkout):
+    with pytest.raises(error), track("split", checkout):
         raise error
     assert stages()[1][0].info.status == status
     assert parents()[0].info.status == status
@@ -339,7 +339,7 @@ def test_a_server_that_goes_away_neither_delays_nor_fails_the_work(checkout, mon
     server = serve()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     table = write_table(pd.DataFrame({"question": ["q"]}), Path("table.csv"))
-    with tracking.track("finetune", checkout) as tracker:
+    with track("finetune", checkout) as tracker:
         tracker.log({"loss": 2.0}, 0)
         end(server)
         began = time.monotonic()
@@ -362,7 +362,7 @@ def test_a_server_that_goes_away_neither_delays_nor_fails_the_work(checkout, mon
 
 def test_a_waiting_file_can_be_read_by_people(checkout):
     Path("mlartifacts").write_text("not a folder")
-    with tracking.track("finetune", checkout) as tracker:
+    with track("finetune", checkout) as tracker:
         tracker.finish(Summary("done", artifacts=(Path("mlflow.db"),)))
     (file,) = waiting()
     content = json.loads(file.read_text())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abo_vqa.commands.doctor.findings import Case, Finding, NotCheckedError, ok, problem, warning
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.nvidia import device_nodes, driver_version
 
 if TYPE_CHECKING:
     import torch
@@ -23,12 +23,8 @@ _SLOW = (
 
 def driver(case: Case) -> Iterator[Finding]:
     """What the system shows of a card, whether or not torch can use it."""
-    from abo_vqa.core.devices import NODES
-    from abo_vqa.core.devices import driver as version
-
-    nodes = sorted(str(p) for node in NODES for p in Path("/").glob(node[1:]))
-    if nodes:
-        yield ok("driver", f"NVIDIA {version()}; {', '.join(nodes)}")
+    if nodes := device_nodes():
+        yield ok("driver", f"NVIDIA {driver_version()}; {', '.join(nodes)}")
     else:
         yield ok("driver", "no NVIDIA device")
 

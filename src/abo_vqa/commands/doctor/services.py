@@ -128,7 +128,7 @@ def tracking(case: Case) -> Iterator[Finding]:
 def database(file: Path) -> Finding:
     """A database file: there, sound, and to be written to by the stages."""
     if not file.is_file():
-        advice = "`python -m abo_vqa.core.tracking` makes it, as does the first stage."
+        advice = "`abo-vqa tracking` makes it, as does the first stage."
         return warning("tracking", f"{file} isn't there yet", advice)
     address = f"file:{quote(str(file))}?mode=ro"
     try:

@@ -1,10 +1,21 @@
-"""MLflow: a parent run per invocation, a child per executed stage.
+"""MLflow: a parent run per invocation, a child run per executed stage.
 
-`backend` says where, `runs` what a stage or a trial records, `outbox` how it gets there without the
-work waiting for it; `registry` holds the registered model (whose code is `abo_vqa.core.registered_model`).
+`backend` knows where runs are recorded, `runs` what a stage or a trial records, `outbox` how that
+gets there without the work waiting for it; `registry` keeps the registered model, whose code is
+`abo_vqa.core.registered_model`.
 """
 
-from abo_vqa.core.tracking.backend import prepare, store
-from abo_vqa.core.tracking.runs import Tracker, track, track_trial
+import os
 
-__all__ = ["Tracker", "prepare", "store", "track", "track_trial"]
+# Read by MLflow when it is imported, or at each request. What the user has set stays.
+_ENVIRONMENT = {
+    # By default MLflow reports its use to its makers: not from a pipeline that runs offline.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # By default each request waits four minutes for a dead server. The outbox tries again anyway.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+}
+for _name, _value in _ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)

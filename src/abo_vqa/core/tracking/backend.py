@@ -13,26 +13,18 @@ import socket
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from abo_vqa.core.errors import UserError
+import mlflow
+from filelock import FileLock, Timeout
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.scratch import cache, project_root
 from abo_vqa.core.tracking.relocate import relocate
-
-# Read by MLflow at each request, or when it is imported. What the user has set stays.
-_QUIET = {
-    # By default MLflow reports its use to its makers: not from a pipeline that runs offline.
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # By default a dead server is waited for four minutes a request. The outbox tries again anyway.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
-}
-for _name, _value in _QUIET.items():
-    os.environ.setdefault(_name, _value)
 
 CONNECT_S = 5.0  # for a server to accept a connection, or a database to be free
 _EXPERIMENT_NOTE = """\
@@ -47,15 +39,22 @@ class StoreBusyError(UserError):
 
 
 def is_server(uri: str) -> bool:
-    """Whether an address is a tracking server's, which starts and keeps artifacts by itself."""
+    """Tell whether an address is a tracking server's, which keeps artifacts by itself.
+
+    Args:
+        uri: the address.
+    """
     return uri.startswith(("http://", "https://", "databricks", "uc:"))
 
 
 def sqlite_uri(file: Path) -> str:
-    """The address of a database file, whatever characters its folders' names have.
+    """Return the address of a database file, whatever characters its folders' names have.
 
     A name with `%`, `?` or `#` is escaped. MLflow would create a folder of the escaped name for
     addresses that start with `sqlite:///`, but not where the driver is named.
+
+    Args:
+        file: the database.
     """
     text, escaped = file.as_posix(), quote(file.as_posix())
     plain = not any(character in text for character in "%?#")
@@ -63,7 +62,14 @@ def sqlite_uri(file: Path) -> str:
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file behind a SQLite address, a relative one below the main checkout; else None."""
+    """Return the file behind a SQLite address, a relative one below the main checkout.
+
+    Args:
+        uri: the address.
+
+    Returns:
+        The file, None for other addresses.
+    """
     if not uri.startswith(("sqlite:///", "sqlite+pysqlite:///")):
         return None
     name = unquote(uri.partition(":///")[2].partition("?")[0])
@@ -73,7 +79,7 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def store() -> tuple[str, str | None]:
-    """Tracking URI and artifact location (None: the server decides)."""
+    """Return the tracking URI and the artifact location (None: the server decides)."""
     root = project_root().resolve()
     uri = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root / "mlflow.db")
     if is_server(uri):
@@ -85,11 +91,14 @@ def store() -> tuple[str, str | None]:
 
 
 def check(uri: str) -> None:
-    """Find out within seconds whether a store can be used at all.
+    """Check within seconds whether a store can be used at all.
+
+    Args:
+        uri: its address.
 
     Raises:
-        StoreBusy: a database that another process is writing.
-        UserError: no server there, no database, or a kind that MLflow no longer accepts.
+        StoreBusyError: Another process is writing the database.
+        UserError: There is no server, no database, or it is a kind that MLflow no longer accepts.
     """
     scheme = urlsplit(uri).scheme
     if scheme in ("", "file") or Path(uri).is_dir():
@@ -118,7 +127,11 @@ def _check_server(uri: str) -> None:
 
 
 def check_database(file: Path) -> None:
-    """Take a database's write lock for a moment; see `check`."""
+    """Take a database's write lock for a moment; see `check`.
+
+    Args:
+        file: the database.
+    """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         for place in (file, file.parent):  # SQLite would notice at the first change only
@@ -137,9 +150,12 @@ def check_database(file: Path) -> None:
 
 
 def unusable(where: str, error: BaseException) -> UserError:
-    """The message for a store that can't be used."""
-    said = str(error).strip()
-    reason = said.splitlines()[0][:300] if said else type(error).__name__
+    """Return the error about a store that can't be used.
+
+    Args:
+        where: its address or file.
+        error: what it raised.
+    """
     if is_server(where):
         hint = "Start the server, or unset MLFLOW_TRACKING_URI to use the local database."
     else:
@@ -147,17 +163,15 @@ def unusable(where: str, error: BaseException) -> UserError:
             "Make it readable and writable, or move it away: a new one is created. In a checkout "
             "that can only be read, MLFLOW_TRACKING_URI=sqlite:////path/mlflow.db names another."
         )
-    return UserError(f"can't use MLflow at {where}: {reason}\n{hint}")
+    return UserError(f"can't use MLflow at {where}: {first_line(error)}\n{hint}")
 
 
-def connect() -> Any:
-    """MLflow's client for the store, its globals set, its advice to developers silenced.
+def connect() -> MlflowClient:
+    """Return MLflow's client for the store, with its advice to developers silenced.
 
     Raises:
         UserError: MLflow is installed where it can't work.
     """
-    import mlflow
-
     if "%" in mlflow.__file__:  # taken for a placeholder in the path of its database's schema
         raise UserError(
             f"MLflow doesn't work where it is installed, {Path(mlflow.__file__).parent}: the path "
@@ -169,7 +183,7 @@ def connect() -> Any:
     uri, _ = store()
     if mlflow.get_tracking_uri() != uri:
         mlflow.set_tracking_uri(uri)
-    return mlflow.MlflowClient(uri)
+    return MlflowClient(uri)
 
 
 def prepare(experiment: str) -> str:
@@ -179,12 +193,13 @@ def prepare(experiment: str) -> str:
     looked for in this one from now on. Concurrent first creation fails inside MLflow, hence the
     lock.
 
-    Raises:
-        StoreBusy: the database is locked by another process.
-        UserError: the store can't be used, or the experiment is deleted.
-    """
-    from filelock import FileLock, Timeout
+    Args:
+        experiment: its name.
 
+    Raises:
+        StoreBusyError: The database is locked by another process.
+        UserError: The store can't be used, or the experiment is deleted.
+    """
     uri, artifacts = store()
     check(uri)
     try:
@@ -199,15 +214,12 @@ def prepare(experiment: str) -> str:
 
 
 def lock_file() -> Path:
-    """What processes of this checkout hold while they create something that must be there once."""
+    """Return the lock under which this checkout's processes create what must exist only once."""
     return cache() / "mlflow.lock"
 
 
 def _find_or_create(experiment: str, uri: str, artifacts: str | None) -> str:
-    """The experiment's id; see `prepare`."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
+    """Return the experiment's id; see `prepare`."""
     try:
         client = connect()
         found = client.get_experiment_by_name(experiment)

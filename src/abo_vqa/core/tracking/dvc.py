@@ -7,34 +7,37 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from dvc.dependency import ParamsDependency
+from dvc.exceptions import NotDvcRepoError
+from dvc.repo import Repo
+from dvc.stage.exceptions import StageFileDoesNotExistError, StageNotFound
+from dvc_data.hashfile.build import build
+
 
 def stage_name(name: str) -> str:
-    """The stage that runs, as dvc.yaml names it, e.g. "baseline@blip".
+    """Return the name of the stage that runs, as dvc.yaml has it, e.g. "baseline@blip".
 
     DVC gives the address as it was typed: `../dvc.yaml:split` from a subfolder, although the stage
     stands in the root.
 
     Args:
-        name: what a stage that is run by hand is called.
+        name: the name of a stage that is run by hand.
     """
     address = os.environ.get("DVC_STAGE", "")
     return address.rpartition(":")[2] or name
 
 
 def hashes(stage: str, outputs: Iterable[str | Path] = ()) -> tuple[dict[str, str], dict[str, str]]:
-    """The hashes of a stage's inputs and outputs as they are now, as dvc.lock will record them.
+    """Hash a stage's inputs and outputs as they are now, as dvc.lock will record them.
 
     Args:
-        stage: its name in dvc.yaml; outputs: further files or folders of other stages.
+        stage: its name in dvc.yaml.
+        outputs: further files or folders, of other stages.
+
     Returns:
         Tags, `dvc.dep.<path>` and `dvc.out.<path>`; and the further outputs' hashes by path. Both
-        are empty for work that is no stage of a DVC repository.
+        are empty for work that isn't a stage of a DVC repository.
     """
-    from dvc.dependency import ParamsDependency
-    from dvc.exceptions import NotDvcRepoError
-    from dvc.repo import Repo
-    from dvc.stage.exceptions import StageFileDoesNotExistError, StageNotFound
-
     try:
         repository = Repo()
     except NotDvcRepoError:
@@ -61,8 +64,6 @@ def hashes(stage: str, outputs: Iterable[str | Path] = ()) -> tuple[dict[str, st
 
 
 def _content_hash(repo: Any, path: str, fs: Any) -> str:
-    """DVC's hash of a file, or of a folder (it ends in ".dir")."""
-    from dvc_data.hashfile.build import build
-
+    """Return DVC's hash of a file, or of a folder (it ends in ".dir")."""
     _, _, obj = build(repo.cache.local, path, fs, "md5", ignore=repo.dvcignore, dry_run=True)
     return str(obj.hash_info.value)

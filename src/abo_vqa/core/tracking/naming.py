@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from abo_vqa.core.nested import flatten
+
 if TYPE_CHECKING:
     from abo_vqa.config import Config
 
@@ -18,19 +20,15 @@ _LONG = 100  # characters: a longer text is a file of the run, not a cell of a t
 _DENSE = 1280  # points of a history that are all kept; the chart in the browser shows 320
 
 
-def flat(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted names: {"lora.r": 16}."""
-    if not isinstance(settings, dict):
-        return {prefix: settings}
-    return {
-        name: value
-        for key, below in settings.items()
-        for name, value in flat(below, f"{prefix}.{key}" if prefix else str(key)).items()
-    }
-
-
 def checkpoint_name(stage: str) -> str | None:
-    """Whose weights a stage works with: "blip" for "finetune", "clip" for "baseline@clip-all"."""
+    """Name the weights that a stage works with: "clip" for "baseline@clip-all".
+
+    Args:
+        stage: the stage's name.
+
+    Returns:
+        The key under `models`, None for a stage without a model.
+    """
     name, _, model = stage.partition("@")
     if name in ("embed", "finetune", "evaluate", "trial"):
         return "blip"
@@ -38,45 +36,70 @@ def checkpoint_name(stage: str) -> str | None:
 
 
 def stage_settings(stage: str, config: Config) -> dict[str, Any]:
-    """The settings that concern a stage, flat: {"lora.r": 16, …}; unset ones are left out."""
+    """Select the settings that concern a stage, flat: {"lora.r": 16, …}, without unset ones.
+
+    Args:
+        stage: the stage's name.
+        config: all settings.
+    """
     name = stage.partition("@")[0]
     section = _SECTIONS.get(name, name)
     found = {"profile": config.profile, "seed": config.seed, "threads": config.threads}
     settings = getattr(config, section, None)
     if settings is not None:
-        found |= flat({section: settings.model_dump(mode="json")})
+        found |= flatten({section: settings.model_dump(mode="json")})
     family = checkpoint_name(stage)
     checkpoint = getattr(config.models, family or "", None)
     if checkpoint is not None:
-        found |= flat({"compute": config.compute.model_dump(mode="json")})
-        found |= flat({"models": {family: checkpoint.model_dump(mode="json")}})
+        found |= flatten({"compute": config.compute.model_dump(mode="json")})
+        found |= flatten({"models": {family: checkpoint.model_dump(mode="json")}})
     return {key: value for key, value in found.items() if value is not None}
 
 
 def compared_settings(config: Config) -> dict[str, Any]:
-    """The settings that an invocation is compared by with others."""
+    """Select the settings by which an invocation is compared with others.
+
+    Args:
+        config: all settings.
+    """
     found: dict[str, Any] = {"profile": config.profile, "seed": config.seed}
     found["threads"] = config.threads
     for section in _COMPARED:
-        found |= flat({section: getattr(config, section).model_dump(mode="json")})
+        found |= flatten({section: getattr(config, section).model_dump(mode="json")})
     return {key: value for key, value in found.items() if value is not None}
 
 
 def texts(values: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
-    """Values as texts: those short enough for a parameter, and the long ones."""
-    said = {key: str(value) for key, value in values.items() if str(value) != ""}
-    short = {key: text for key, text in said.items() if len(text) <= _LONG}
-    return short, {key: text for key, text in said.items() if key not in short}
+    """Convert values to text, without empty ones.
+
+    Args:
+        values: values by name.
+
+    Returns:
+        Those short enough for a parameter, and the long ones.
+    """
+    every = {key: str(value) for key, value in values.items() if str(value) != ""}
+    short = {key: text for key, text in every.items() if len(text) <= _LONG}
+    return short, {key: text for key, text in every.items() if key not in short}
 
 
 def without_repeats(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Values whose name and content aren't a setting's already: `path` after `models.blip.path`."""
-    said = {(key.rpartition(".")[2], str(value)) for key, value in known.items()}
-    return {key: value for key, value in values.items() if (key, str(value)) not in said}
+    """Leave out values that settings tell already: `path` beside `models.blip.path`.
+
+    Args:
+        values: the values.
+        known: the settings.
+    """
+    repeated = {(key.rpartition(".")[2], str(value)) for key, value in known.items()}
+    return {key: value for key, value in values.items() if (key, str(value)) not in repeated}
 
 
 def metric_name(name: str) -> str:
-    """A name that MLflow accepts: letters of any script, digits, and `_ - . : /` and blanks."""
+    """Make a name that MLflow accepts: letters of any script, digits, `_-.:/` and blanks.
+
+    Args:
+        name: any name.
+    """
     return re.sub(r"[^\w\-.:/ ]", "_", name)[:250]
 
 
@@ -91,7 +114,11 @@ class Thinner:
         self.seen: Counter[str] = Counter()
 
     def keeps(self, name: str) -> bool:
-        """Count a point; whether it is kept."""
+        """Count a point, and tell whether it is kept.
+
+        Args:
+            name: the metric's name.
+        """
         at = self.seen[name]
         self.seen[name] += 1
         return at % (1 << (at // _DENSE).bit_length()) == 0

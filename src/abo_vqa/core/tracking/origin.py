@@ -16,14 +16,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.log import get_logger
+from abo_vqa.core.nested import flatten
 from abo_vqa.core.processes import is_dvc, names_dvc
-from abo_vqa.core.tracking.naming import checkpoint_name, flat
+from abo_vqa.core.tracking.naming import checkpoint_name
 
 if TYPE_CHECKING:
     import psutil
 
     from abo_vqa.config import Config
+
+log = get_logger(__name__)
 
 # What results depend on beside settings and data; params.yaml is recorded value by value.
 SOURCES = ("src", "conf", "dvc.yaml", "requirements.lock")
@@ -46,7 +52,14 @@ class Invocation:
 
 
 def git(*arguments: str) -> str | None:
-    """Git's answer, or None (said once on stderr) where git is missing or refuses."""
+    """Ask git.
+
+    Args:
+        *arguments: the words of its command line.
+
+    Returns:
+        Its answer; None, with one warning per process, where git is missing or refuses.
+    """
     try:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     except OSError:
@@ -64,21 +77,22 @@ def git(*arguments: str) -> str | None:
 
 
 @cache
-def warn_once(line: str) -> None:
-    print(line, file=sys.stderr)
+def _warn_once(line: str) -> None:
+    """Warn about something that holds for the whole process."""
+    log.warning(line)
 
 
 def _no_git(reason: str) -> None:
-    warn_once(f"MLflow's runs are recorded without a commit: {reason}")
+    _warn_once(f"MLflow's runs are recorded without a commit: {reason}")
 
 
 def commit() -> str:
-    """The checked-out git commit, or "" where git can't tell."""
+    """Return the checked-out git commit, or "" where git can't tell."""
     return git("rev-parse", "HEAD") or ""
 
 
 def git_tags() -> dict[str, str]:
-    """The commit, and whether the sources differ from it: "true" or "false"."""
+    """Return tags with the commit and whether the sources differ from it: "true" or "false"."""
     head = commit()
     if not head:
         return {}
@@ -88,14 +102,12 @@ def git_tags() -> dict[str, str]:
 
 
 def changed_settings() -> dict[str, str]:
-    """Settings of params.yaml that differ from the commit's: {"lora.r": "8 (was 16)"}."""
-    import yaml
-
+    """List the settings in params.yaml that differ from the commit's: {"lora.r": "8 (was 16)"}."""
     before = git("show", "HEAD:./params.yaml") if commit() else None
     if before is None or not Path("params.yaml").is_file():
         return {}
-    now = flat(yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")))
-    was = flat(yaml.safe_load(before))
+    now = flatten(yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")) or {})
+    was = flatten(yaml.safe_load(before) or {})
     return {
         key: f"{value} (was {was.get(key)})" for key, value in now.items() if was.get(key) != value
     }
@@ -109,7 +121,11 @@ def _dvc_process() -> psutil.Process | None:
 
 
 def invocation(profile: str) -> Invocation:
-    """What the user started; see `Invocation`."""
+    """Find out what the user started.
+
+    Args:
+        profile: the settings' profile.
+    """
     head, began = commit(), time.time()
     process = _dvc_process()
     number = f"process:{os.getpid()}:{began:.0f}"
@@ -129,7 +145,7 @@ def invocation(profile: str) -> Invocation:
 
 
 def owner_tags() -> dict[str, str]:
-    """Who runs this, and in which process: a run whose process is gone was killed."""
+    """Return tags with the user and the process: a run whose process is gone was killed."""
     import psutil
 
     try:
@@ -145,7 +161,11 @@ def owner_tags() -> dict[str, str]:
 
 
 def is_gone(tags: dict[str, str]) -> bool:
-    """Whether the process that `owner_tags` names was on this machine and has ended."""
+    """Tell whether the process that `owner_tags` names was on this machine and has ended.
+
+    Args:
+        tags: a run's tags.
+    """
     import psutil
 
     if tags.get("abo_vqa.host") != socket.gethostname():
@@ -162,9 +182,13 @@ def is_gone(tags: dict[str, str]) -> bool:
 
 
 def machine(stage: str, config: Config) -> dict[str, str]:
-    """The libraries' versions and the hardware that a stage ran on.
+    """Describe the libraries and the hardware that a stage ran on.
 
-    Device and number format are told where torch was used: those really taken for "auto".
+    Device and number format are the actual ones for "auto", and given only where torch was used.
+
+    Args:
+        stage: the stage's name.
+        config: the settings.
     """
     found = {"python": platform.python_version(), "cpu": _cpu_name()}
     found["cpu_cores"] = str(os.cpu_count())
@@ -172,12 +196,12 @@ def machine(stage: str, config: Config) -> dict[str, str]:
         if library in sys.modules or (library == "pillow" and "PIL" in sys.modules):
             found[f"version.{library}"] = metadata.version(library)
     if "torch" in sys.modules:
-        found |= device(stage, config)
+        found |= _device(stage, config)
     return found
 
 
-def device(stage: str, config: Config) -> dict[str, str]:
-    """The device a stage's model was on, and the number format of its arithmetic."""
+def _device(stage: str, config: Config) -> dict[str, str]:
+    """Describe the device a stage's model was on, and the number format of its arithmetic."""
     import torch
 
     from abo_vqa.core.devices import pick_device, pick_dtype

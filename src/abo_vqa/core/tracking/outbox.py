@@ -2,25 +2,31 @@
 
 The work neither waits for the store nor fails with it: a record that can't be written is tried
 again, at last when the work is done. What can't be written even then is kept in a file, and
-delivered by the next stage or by `python -m abo_vqa.core.tracking`.
+delivered by the next stage or by `abo-vqa tracking`.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+from mlflow.exceptions import MlflowException
+
+from abo_vqa.core.errors import first_line
 from abo_vqa.core.files import atomic_write
+from abo_vqa.core.log import get_logger
 from abo_vqa.core.scratch import cache, project_root
 from abo_vqa.core.tracking.backend import sqlite_file, store
 from abo_vqa.core.tracking.records import Opening, Record, Runs, StoreChangedError, from_json
 
-PATIENCE_S = 15.0  # after the work is done: how long nothing may get through before it is left
+log = get_logger(__name__)
+
+PATIENCE_S = 15.0  # how long to try without success after the work is done
 _LONGEST_S = 30.0  # between two attempts while the work goes on
 # MLflow's answers that another attempt won't change.
 _FINAL = {
@@ -30,9 +36,7 @@ _FINAL = {
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether a record failed for a reason of its own, not for the store's state."""
-    from mlflow.exceptions import MlflowException
-
+    """Tell whether a record failed for a reason of its own, not for the store's state."""
     if isinstance(error, MlflowException):
         text = str(error)
         return error.error_code in _FINAL and "locked" not in text
@@ -40,16 +44,21 @@ def _is_final(error: Exception) -> bool:
 
 
 def reason(error: Exception) -> str:
-    """An error in one line."""
-    text = str(getattr(error, "orig", None) or error).strip()
-    first = text.splitlines()[0][:200] if text else ""
-    return f"{first} ({type(error).__name__})" if first else type(error).__name__
+    """Describe an error in one line.
+
+    Args:
+        error: the error; of SQLAlchemy's, the database's own error behind it.
+    """
+    name, line = type(error).__name__, first_line(getattr(error, "orig", None) or error, 200)
+    return line if line == name else f"{line} ({name})"
 
 
 class Outbox:
     """Records that wait, and the thread that writes them.
 
     Attributes:
+        runs: the runs that handles stand for.
+        waiting: records that aren't written yet.
         lost: what was refused for good, and why.
         problem: why the last attempt failed, "" if it succeeded.
     """
@@ -57,59 +66,65 @@ class Outbox:
     def __init__(self, runs: Runs) -> None:
         self.runs = runs
         self.waiting: list[Record] = []
-        self.closed = 0.0
-        self.busy = threading.Lock()  # guards `waiting`
-        self.news = threading.Event()
-        self.closing = threading.Event()
         self.lost: list[str] = []
         self.problem = ""
-        self.thread = threading.Thread(target=self.work, name="mlflow", daemon=True)
+        self._closed_at = 0.0
+        self._lock = threading.Lock()  # guards `waiting`
+        self._added = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
 
     def put(self, record: Record) -> None:
-        with self.busy:
+        """Add a record, to be written soon.
+
+        Args:
+            record: the record.
+        """
+        with self._lock:
             self.waiting.append(record)
-        self.news.set()
+        self._added.set()
 
     def start(self) -> None:
-        self.thread.start()
+        """Start writing."""
+        self._thread.start()
 
-    def work(self) -> None:
+    def _work(self) -> None:
         """Write until closed and empty, or closed and out of patience."""
         pause, succeeded = 1.0, time.monotonic()
         while True:
-            if self.round():
+            if self.write_waiting():
                 pause, succeeded = 1.0, time.monotonic()
-            elif self.closing.is_set():
+            elif self._closing.is_set():
                 if not self.waiting:
                     return
-                succeeded = max(succeeded, self.closed)
+                succeeded = max(succeeded, self._closed_at)
                 if time.monotonic() - succeeded > PATIENCE_S:
                     return
                 time.sleep(min(pause, 2.0))
                 pause *= 2
             elif self.waiting:  # the store can't be used: not all the time
-                self.closing.wait(pause)
+                self._closing.wait(pause)
                 pause = min(2 * pause, _LONGEST_S)
             else:
-                self.news.wait()
-                self.news.clear()
+                self._added.wait()
+                self._added.clear()
 
-    def round(self) -> bool:
-        """Try every record that waits once; whether any was settled.
+    def write_waiting(self) -> bool:
+        """Try every waiting record once, and tell whether any was settled.
 
         A run must be opened before anything else about it; other records don't wait for each
         other, so that a full artifact disk keeps no metric back.
         """
-        with self.busy:
+        with self._lock:
             batch = list(self.waiting)
         settled = False
         broken: set[str] = set()  # channels that another attempt would wait for in vain
         for record in batch:
-            if record.channel in broken or self.out_of_time():
+            if record.channel in broken or self._out_of_time():
                 continue
-            if self.attempt(record):
+            if self._attempt(record):
                 settled = True
-                with self.busy:
+                with self._lock:
                     self.waiting = [other for other in self.waiting if other is not record]
             elif isinstance(record, Opening):
                 break
@@ -117,15 +132,15 @@ class Outbox:
                 broken.add(record.channel)
         return settled
 
-    def out_of_time(self) -> bool:
-        """Whether a closing outbox has tried, record after record, for too long."""
+    def _out_of_time(self) -> bool:
+        """Tell whether a closing outbox has tried, record after record, for too long."""
         limit = 3 * PATIENCE_S
-        return bool(self.problem and self.closing.is_set()) and (
-            time.monotonic() - self.closed > limit
+        return bool(self.problem and self._closing.is_set()) and (
+            time.monotonic() - self._closed_at > limit
         )
 
-    def attempt(self, record: Record) -> bool:
-        """Write one record; False if it should be tried again.
+    def _attempt(self, record: Record) -> bool:
+        """Write one record, and tell whether it is settled: written, or refused for good.
 
         Whatever a library raises here must not end the thread, still less the work.
         """
@@ -142,38 +157,43 @@ class Outbox:
 
     def close(self) -> None:
         """Wait until everything is written, or until nothing gets through for a while."""
-        self.closed = time.monotonic()
-        self.closing.set()
-        self.news.set()
+        self._closed_at = time.monotonic()
+        self._closing.set()
+        self._added.set()
         try:
-            self.thread.join()
-        finally:  # also when the user has no patience
-            self.leave()
+            self._thread.join()
+        finally:  # also after Ctrl-C
+            self._keep_waiting()
 
-    def leave(self) -> None:
-        """Keep what wasn't written in a file, and say so in a line."""
+    def _keep_waiting(self) -> None:
+        """Keep what wasn't written in a file, and say so."""
         for line in dict.fromkeys(self.lost):
-            say(f"not recorded: {line}")
+            warn(f"not recorded: {line}")
         if not self.waiting:
             return
         listed = ", ".join(_count_points(self.waiting))
         try:
-            file = keep(self.waiting, self.runs)
+            file = _keep(self.waiting, self.runs)
         except OSError as error:
-            say(f"not recorded: {listed}: {self.problem}; nor can they be kept ({reason(error)})")
+            warn(f"not recorded: {listed}: {self.problem}; nor can they be kept ({reason(error)})")
             return
-        say(
+        warn(
             f"not recorded yet: {listed}: {self.problem}. They are kept in {file} and recorded by "
-            "the next stage, or by `python -m abo_vqa.core.tracking`."
+            "the next stage, or by `abo-vqa tracking`."
         )
 
 
-def say(line: str) -> None:
-    print(f"MLflow: {line}", file=sys.stderr)
+def warn(text: str) -> None:
+    """Warn about the records of runs.
+
+    Args:
+        text: the message.
+    """
+    log.warning(f"MLflow: {text}")
 
 
 def _count_points(records: Iterable[Record]) -> list[str]:
-    """What waits, by kind: ["280 metrics", "the registered model"]."""
+    """Count what waits, by kind: ["280 metrics", "the registered model"]."""
     count: Counter[str] = Counter()
     for record in records:
         points = getattr(record, "points", None)
@@ -189,7 +209,7 @@ def _pending_folder() -> Path:
 
 
 def _store_name() -> str:
-    """The store's address; a database's in a checkout that may be moved is relative to that."""
+    """Return the store's address; in a checkout, which may be moved, relative to that."""
     uri, root = store()[0], project_root().resolve()
     file = sqlite_file(uri)
     if file is None or not file.is_relative_to(root):
@@ -197,7 +217,7 @@ def _store_name() -> str:
     return file.relative_to(root).as_posix()
 
 
-def keep(records: list[Record], runs: Runs) -> Path:
+def _keep(records: list[Record], runs: Runs) -> Path:
     """Write records that wait, with the runs they belong to, into a file of their own."""
     file = _pending_folder() / f"{records[0].run}.json"
     content = {
@@ -211,18 +231,16 @@ def keep(records: list[Record], runs: Runs) -> Path:
 
 
 def deliver_pending() -> bool:
-    """Write what earlier processes left for this store, and say what became of it.
+    """Write what earlier processes left for this store, and report on it.
 
     Returns:
         Whether nothing is left.
     """
-    from filelock import FileLock, Timeout
-
     for file in sorted(_pending_folder().glob("*.json")):
         try:
             with FileLock(f"{file}.lock", timeout=0):
                 done = _deliver_file(file)
-        except Timeout:  # another process is at it
+        except Timeout:  # another process does it
             continue
         Path(f"{file}.lock").unlink(missing_ok=True)
         if not done:
@@ -240,14 +258,14 @@ def _deliver_file(file: Path) -> bool:
     outbox = Outbox(Runs({handle: tuple(ids) for handle, ids in content["ids"].items()}))
     outbox.waiting = [from_json(value) for value in content["records"]]
     everything = _count_points(outbox.waiting)
-    while outbox.waiting and outbox.round():
+    while outbox.waiting and outbox.write_waiting():
         pass
     for line in dict.fromkeys(outbox.lost):
-        say(f"not recorded: {line}")
+        warn(f"not recorded: {line}")
     if outbox.waiting:
-        keep(outbox.waiting, outbox.runs)
-        say(f"still waiting: {', '.join(_count_points(outbox.waiting))}: {outbox.problem}")
+        _keep(outbox.waiting, outbox.runs)
+        warn(f"still waiting: {', '.join(_count_points(outbox.waiting))}: {outbox.problem}")
         return False
     file.unlink()
-    say(f"what an earlier run left is recorded now: {', '.join(everything)}")
+    warn(f"what an earlier run left is recorded now: {', '.join(everything)}")
     return True

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Run, RunTag
+
 from abo_vqa.core.tracking.backend import connect, lock_file, prepare
 from abo_vqa.core.tracking.origin import is_gone
 
@@ -18,9 +22,15 @@ class Origin:
     """All that a new run and its parent start with.
 
     Attributes:
+        experiment: the experiment's name.
         key: the invocation's, by which a parent is found again.
+        parent_name: what the parent is called.
+        name: what the run is called.
+        at: when it began, in milliseconds since 1970.
         work: the same for runs that do the same work: one may go on where another stopped.
-        note: the parent's first line.
+        note: the first lines of the parent's description.
+        tags: the run's.
+        parent_tags: the parent's.
     """
 
     experiment: str
@@ -34,14 +44,19 @@ class Origin:
     parent_tags: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
+        """Return the fields as JSON."""
         return asdict(self)
 
 
 def open_run(origin: Origin, handle: str) -> tuple[str, str, str]:
     """Create a run below its parent.
 
+    Args:
+        origin: what it starts with.
+        handle: marks the run, so that another attempt doesn't create it again.
+
     Returns:
-        The run's id, its parent's, and the experiment's.
+        The ids of the run, its parent and the experiment.
     """
     experiment = prepare(origin.experiment)
     client = connect()
@@ -59,10 +74,8 @@ def open_run(origin: Origin, handle: str) -> tuple[str, str, str]:
     return str(run.info.run_id), parent, experiment
 
 
-def _parent_run(client: Any, experiment: str, origin: Origin) -> str:
+def _parent_run(client: MlflowClient, experiment: str, origin: Origin) -> str:
     """Find the invocation's parent run by its tag, or create it; return its id."""
-    from filelock import FileLock
-
     with FileLock(lock_file()):
         found = search(client, experiment, {"abo_vqa.invocation": origin.key})
         if found:
@@ -81,26 +94,35 @@ def _parent_run(client: Any, experiment: str, origin: Origin) -> str:
         return str(run.info.run_id)
 
 
-def search(client: Any, experiment: str, tags: Mapping[str, str], most: int = 1) -> list[Any]:
-    """The newest runs that have all these tags."""
-    said = " and ".join(f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items())
-    return list(client.search_runs([experiment], filter_string=said, max_results=most))
+def search(
+    client: MlflowClient, experiment: str, tags: Mapping[str, str], most: int = 1
+) -> list[Run]:
+    """Find the newest runs that have all these tags.
+
+    Args:
+        client: MLflow's client.
+        experiment: the experiment's id.
+        tags: values by name.
+        most: how many to return at most.
+    """
+    query = " and ".join(f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items())
+    return list(client.search_runs([experiment], filter_string=query, max_results=most))
 
 
 def _quoted(text: str) -> str:
-    """A text in a filter of MLflow's, which knows two kinds of quotes and no escapes."""
+    """Quote a text for MLflow's filters, which know two kinds of quotes and no escapes."""
     return f'"{text}"' if "'" in text else f"'{text}'"
 
 
-def _stopped_run(client: Any, experiment: str, work: str) -> str | None:
-    """The run that did the same work last, if it was stopped before its end."""
+def _stopped_run(client: MlflowClient, experiment: str, work: str) -> str | None:
+    """Find the run that did the same work last, if it was stopped before its end."""
     found = search(client, experiment, {"abo_vqa.work": work})
     if found and found[0].info.status in _STOPPED:
         return str(found[0].info.run_id)
     return None
 
 
-def _bury(client: Any, experiment: str) -> None:
+def _bury(client: MlflowClient, experiment: str) -> None:
     """Close runs whose process on this machine has ended without doing so: it was killed."""
     for run in client.search_runs([experiment], "attributes.status = 'RUNNING'", max_results=200):
         if is_gone(run.data.tags):
@@ -108,16 +130,24 @@ def _bury(client: Any, experiment: str) -> None:
 
 
 def close_run(
-    client: Any, run: str, parent: str, status: str, line: str, seconds: float, at: int
+    client: MlflowClient, run: str, parent: str, status: str, line: str, seconds: float, at: int
 ) -> None:
-    """End a run and its parent, whose description tells what ran and what came out."""
-    from mlflow.entities import Metric, RunTag
+    """End a run and its parent, whose description lists what ran and what came out.
 
+    Args:
+        client: MLflow's client.
+        run: the run's id.
+        parent: its parent's id.
+        status: MLflow's word for how it ended.
+        line: what the parent's description says about it.
+        seconds: how long it took.
+        at: milliseconds since 1970.
+    """
     client.set_terminated(run, status=status, end_time=at)
-    told = client.get_run(parent).data
-    lines = told.tags.get(_NOTE, "").splitlines()
+    data = client.get_run(parent).data
+    lines = data.tags.get(_NOTE, "").splitlines()
     if f"- {line}" not in lines:  # else an attempt failed only after this
-        total = Metric("seconds", told.metrics.get("seconds", 0.0) + seconds, at, 0)
+        total = Metric("seconds", data.metrics.get("seconds", 0.0) + seconds, at, 0)
         note = RunTag(_NOTE, "\n".join([*lines, f"- {line}"]))
         client.log_batch(parent, metrics=[total], tags=[note])
     client.set_terminated(parent, status=status, end_time=at)

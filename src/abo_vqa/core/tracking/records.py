@@ -11,8 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+import mlflow
+from mlflow import MlflowClient
+from mlflow.data.sources import LocalArtifactDatasetSource
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+
 from abo_vqa.core.errors import AboVqaError
 from abo_vqa.core.fingerprints import content_digest, file_md5
+from abo_vqa.core.tables import read_table
 from abo_vqa.core.tracking import parents, registry
 from abo_vqa.core.tracking.backend import connect
 
@@ -22,23 +28,37 @@ _MOST = {"metrics": 500, "params": 100, "tags": 100}
 
 @dataclass
 class Runs:
-    """Which runs the handles became: (run, its parent, experiment), each an id of MLflow's."""
+    """Which runs the handles became.
+
+    Attributes:
+        ids: the ids of the run, its parent and the experiment, by handle.
+    """
 
     ids: dict[str, tuple[str, str, str]] = field(default_factory=dict)
 
     @cached_property
-    def client(self) -> Any:
-        """MLflow's client; made when it is first needed, since that may fail."""
+    def client(self) -> MlflowClient:
+        """MLflow's client; created when it is first needed, since that may fail."""
         return connect()
 
     def log(self, record: Record, kind: str, entities: Sequence[Any]) -> None:
-        """Write many metrics, params or tags (`kind`) of a record's run."""
+        """Write many values of a record's run.
+
+        Args:
+            record: the record they are from.
+            kind: "metrics", "params" or "tags".
+            entities: MLflow's objects of that kind.
+        """
         for start in range(0, len(entities), _MOST[kind]):
             batch = entities[start : start + _MOST[kind]]
             self.client.log_batch(self.of(record), **{kind: batch})
 
     def of(self, record: Record) -> str:
-        """The id of the run that a record is about."""
+        """Return the id of the run that a record is about.
+
+        Args:
+            record: the record.
+        """
         run, parent, _ = self.ids[record.run]
         return parent if record.to_parent else run
 
@@ -48,8 +68,10 @@ class Record:
     """One thing to write.
 
     Attributes:
-        run: the run's handle; to_parent: whether it is about the run's parent instead.
-        what: what it is called in a message; channel: what may be unusable by itself.
+        what: what it is called in a message.
+        channel: the part of the store it needs, which may be unusable by itself.
+        run: the run's handle.
+        to_parent: whether it is about the run's parent instead.
     """
 
     what: ClassVar[str] = ""
@@ -58,16 +80,25 @@ class Record:
     to_parent: bool = field(default=False, kw_only=True)
 
     def deliver(self, runs: Runs) -> None:
-        """Write it. Delivering the same record twice does no harm."""
+        """Write it. Delivering the same record twice does no harm.
+
+        Args:
+            runs: the runs that handles stand for.
+        """
         raise NotImplementedError
 
     def as_json(self) -> dict[str, Any]:
+        """Return it as JSON; see `from_json`."""
         return {"record": type(self).__name__, **asdict(self)}
 
 
 @dataclass(frozen=True)
 class Opening(Record):
-    """A new run below its invocation's parent, which is found or made."""
+    """A new run below its invocation's parent, which is found or created.
+
+    Attributes:
+        origin: an `Origin`'s fields.
+    """
 
     what: ClassVar[str] = "the run itself"
     origin: Mapping[str, Any]
@@ -78,44 +109,57 @@ class Opening(Record):
 
 @dataclass(frozen=True)
 class Metrics(Record):
-    """Points of histories: [name, value, milliseconds since 1970, step]."""
+    """Points of metrics' histories.
+
+    Attributes:
+        points: name, value, milliseconds since 1970, step.
+    """
 
     what: ClassVar[str] = "metrics"
     points: list[tuple[str, float, int, int]]
 
     def deliver(self, runs: Runs) -> None:
-        from mlflow.entities import Metric
-
         runs.log(self, "metrics", [Metric(*point) for point in self.points])
 
 
 @dataclass(frozen=True)
 class Params(Record):
-    """Settings, which in MLflow never change."""
+    """Settings, which in MLflow never change.
+
+    Attributes:
+        values: texts by name.
+    """
 
     what: ClassVar[str] = "settings"
     values: Mapping[str, str]
 
     def deliver(self, runs: Runs) -> None:
-        from mlflow.entities import Param
-
         runs.log(self, "params", [Param(key, value) for key, value in self.values.items()])
 
 
 @dataclass(frozen=True)
 class Tags(Record):
+    """Tags of a run.
+
+    Attributes:
+        values: texts by name.
+    """
+
     what: ClassVar[str] = "tags"
     values: Mapping[str, str]
 
     def deliver(self, runs: Runs) -> None:
-        from mlflow.entities import RunTag
-
         runs.log(self, "tags", [RunTag(key, value) for key, value in self.values.items()])
 
 
 @dataclass(frozen=True)
 class Text(Record):
-    """A text that is too long for a parameter, as a file of the run."""
+    """A text that is too long for a parameter, as a file of the run.
+
+    Attributes:
+        file: the artifact's path.
+        text: its content.
+    """
 
     what: ClassVar[str] = "texts"
     channel: ClassVar[str] = "files"
@@ -127,18 +171,27 @@ class Text(Record):
 
 
 class StoreChangedError(AboVqaError):
-    """A file isn't any more what was to be recorded."""
+    """A file is no longer what was to be recorded."""
 
 
 @dataclass(frozen=True)
 class _FileRecord(Record):
-    """A record about a file or folder; `digest` is that of its content, once it has to wait."""
+    """A record about a file or folder.
+
+    Attributes:
+        path: the file or folder.
+        digest: its content's, once the record has to wait.
+    """
 
     path: str
     digest: str = field(default="", kw_only=True)
 
     def check(self) -> Path:
-        """The path, if its content is what it was."""
+        """Return the path if its content is what it was.
+
+        Raises:
+            StoreChangedError: It isn't.
+        """
         path = Path(self.path)
         if not path.exists():
             raise StoreChangedError(f"{path} isn't there any more")
@@ -154,6 +207,8 @@ class _FileRecord(Record):
 
 @dataclass(frozen=True)
 class Artifact(_FileRecord):
+    """A file or folder to keep with the run."""
+
     what: ClassVar[str] = "artifacts"
     channel: ClassVar[str] = "files"
 
@@ -167,19 +222,18 @@ class Artifact(_FileRecord):
 
 @dataclass(frozen=True)
 class Dataset(_FileRecord):
-    """A table with DVC's MD5 as its digest, so that a run leads to the exact file."""
+    """A table with DVC's MD5 as its digest, so that a run leads to the exact file.
+
+    Attributes:
+        context: what it is used for ("training", …).
+        source: its path in the repository.
+    """
 
     what: ClassVar[str] = "datasets"
     context: str
     source: str
 
     def deliver(self, runs: Runs) -> None:
-        import mlflow
-        from mlflow.data.sources import LocalArtifactDatasetSource
-        from mlflow.entities import DatasetInput, InputTag
-
-        from abo_vqa.core.tables import read_table
-
         path = self.check()
         table = mlflow.data.from_pandas(
             read_table(path),
@@ -193,7 +247,11 @@ class Dataset(_FileRecord):
 
 @dataclass(frozen=True)
 class Model(_FileRecord):
-    """An adapter to register; see `registry.register`."""
+    """An adapter to register; see `registry.register`.
+
+    Attributes:
+        about: an `About`'s fields.
+    """
 
     what: ClassVar[str] = "the registered model"
     channel: ClassVar[str] = "files"
@@ -207,7 +265,13 @@ class Model(_FileRecord):
 
 @dataclass(frozen=True)
 class Result(Record):
-    """What became known about an earlier stage's output, given by its hash."""
+    """What became known about an earlier stage's output.
+
+    Attributes:
+        output: its path.
+        digest: its hash.
+        metrics: the numbers.
+    """
 
     what: ClassVar[str] = "results of earlier runs"
     output: str
@@ -221,7 +285,14 @@ class Result(Record):
 
 @dataclass(frozen=True)
 class Ending(Record):
-    """The run's end: its status, what is told about it, and how long it took."""
+    """The run's end.
+
+    Attributes:
+        status: MLflow's word for how it ended.
+        line: what the parent's description says about it.
+        seconds: how long it took.
+        at: milliseconds since 1970.
+    """
 
     what: ClassVar[str] = "the run's end"
     status: str
@@ -241,6 +312,10 @@ _KINDS = {
 
 
 def from_json(value: Mapping[str, Any]) -> Record:
-    """The record that `as_json` wrote."""
+    """Return the record that `as_json` wrote.
+
+    Args:
+        value: the JSON.
+    """
     fields = dict(value)
     return _KINDS[fields.pop("record")](**fields)

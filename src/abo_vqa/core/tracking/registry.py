@@ -11,6 +11,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mlflow
+from mlflow import MlflowClient
+from mlflow.models import Model, ModelSignature
+from mlflow.types.schema import AnyType, ColSpec, Schema
+
 from abo_vqa.core.fingerprints import content_digest, file_md5, fingerprint
 from abo_vqa.core.tracking.parents import search
 
@@ -24,13 +29,16 @@ _NEEDED = ("mlflow", "torch", "transformers", "peft", "pillow", "pandas")
 
 @dataclass(frozen=True)
 class About:
-    """What is told of an adapter beside its weights.
+    """What is recorded of an adapter beside its weights.
 
     Attributes:
-        name: the registered model's; profile: aliases are by profile.
+        name: the registered model's.
+        profile: the settings' profile; each has its own aliases.
+        description: the version's.
         settings: what answering depends on: `max_new_tokens`, `threads`.
-        tags: of the version; validation: held-out accuracy, NaN if it isn't known.
+        validation: accuracy on the held-out rows, NaN if it isn't known.
         held_out: a fingerprint of the held-out rows: accuracies on others can't be compared.
+        tags: the version's.
     """
 
     name: str
@@ -43,7 +51,12 @@ class About:
 
 
 def about(config: Config, summary: Summary) -> About:
-    """What to tell of the adapter that the stage `finetune` returned."""
+    """Describe the adapter that the stage `finetune` returned.
+
+    Args:
+        config: the settings.
+        summary: the stage's summary.
+    """
     trained_on = {name: file_md5(path) for name, path in summary.datasets.items()}
     accuracy = float(summary.metrics.get("best_validation_accuracy", float("nan")))
     described = "\n".join(
@@ -68,15 +81,19 @@ def about(config: Config, summary: Summary) -> About:
     )
 
 
-def register(client: Any, run: str, experiment: str, adapter: Path, about: About) -> None:
+def register(client: MlflowClient, run: str, experiment: str, adapter: Path, about: About) -> None:
     """Log the adapter as a pyfunc model that answers questions, and register a version of it.
 
     The version has the aliases `latest-<profile>` and, if no version that was validated on the
     same rows is better, `champion-<profile>`. The base isn't copied into it: see `_stored_base`.
-    """
-    import mlflow
-    from mlflow.models import Model
 
+    Args:
+        client: MLflow's client.
+        run: the run's id.
+        experiment: the experiment's id.
+        adapter: the adapter's folder.
+        about: what to record of it.
+    """
     found = client.search_model_versions(f"run_id = '{run}'")
     if not found:
         described = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
@@ -88,8 +105,7 @@ def register(client: Any, run: str, experiment: str, adapter: Path, about: About
             experiment, name="model", source_run_id=run, tags=dict(about.tags)
         )
         with warnings.catch_warnings():
-            # An example would be answered here to check the signature: seconds, for what a test
-            # shows.
+            # An example would be answered here to check the signature, which a test does already.
             warnings.filterwarnings("ignore", message=".*input example was not provided")
             Model.log(
                 artifact_path=None,
@@ -102,30 +118,27 @@ def register(client: Any, run: str, experiment: str, adapter: Path, about: About
                 code_paths=[str(_PACKAGE / "data/image_decoding.py")],
                 artifacts={"adapter": str(adapter)},
                 model_config=settings,
-                signature=signature(),
-                pip_requirements=[f"{name}=={release(name)}" for name in _NEEDED],
+                signature=_signature(),
+                pip_requirements=[f"{name}=={_release(name)}" for name in _NEEDED],
             )
         found = client.search_model_versions(f"run_id = '{run}'")
-    describe(client, run, found[0].version, about)
+    _describe_version(client, run, found[0].version, about)
 
 
-def release(library: str) -> str:
-    """A library's version as PyPI knows it: without a build's "+cpu"."""
+def _release(library: str) -> str:
+    """Return a library's version as package indexes know it: without a build's "+cpu"."""
     return metadata.version(library).partition("+")[0]
 
 
-def signature() -> Any:
-    """Columns image (text or bytes) and question in; answer, and an error or nothing, out."""
-    from mlflow.models import ModelSignature
-    from mlflow.types.schema import AnyType, ColSpec, Schema
-
-    asked = Schema([ColSpec(AnyType(), "image"), ColSpec(AnyType(), "question")])
-    said = Schema([ColSpec("string", "answer"), ColSpec("string", "error")])
-    return ModelSignature(asked, said)
+def _signature() -> ModelSignature:
+    """Return the columns: image (text or bytes) and question in, answer and error out."""
+    inputs = Schema([ColSpec(AnyType(), "image"), ColSpec(AnyType(), "question")])
+    outputs = Schema([ColSpec("string", "answer"), ColSpec("string", "error")])
+    return ModelSignature(inputs, outputs)
 
 
-def _stored_base(client: Any, experiment: str, base: Path) -> str:
-    """Where the store keeps a base checkpoint that is a local folder; put there once.
+def _stored_base(client: MlflowClient, experiment: str, base: Path) -> str:
+    """Store a base checkpoint that is a local folder, once.
 
     Returns:
         "models:/<id>" of a logged model that holds the folder's files.
@@ -146,9 +159,9 @@ def _stored_base(client: Any, experiment: str, base: Path) -> str:
     return f"models:/{model.model_id}"
 
 
-def describe(client: Any, run: str, version: str, about: About) -> None:
+def _describe_version(client: MlflowClient, run: str, version: str, about: About) -> None:
     """Give a version its description, tags and aliases."""
-    experiment_name = parent_name(client, run)
+    experiment_name = _parent_name(client, run)
     client.update_model_version(about.name, version, description=about.description)
     tags = {**about.tags, "experiment": experiment_name, "held_out": about.held_out}
     if not math.isnan(about.validation):
@@ -160,15 +173,15 @@ def describe(client: Any, run: str, version: str, about: About) -> None:
         client.set_registered_model_alias(about.name, f"champion-{about.profile}", version)
 
 
-def parent_name(client: Any, run: str) -> str:
-    """The name of the invocation that a run belongs to."""
+def _parent_name(client: MlflowClient, run: str) -> str:
+    """Return the name of the invocation that a run belongs to."""
     tags = client.get_run(run).data.tags
     parent = tags.get("mlflow.parentRunId")
     return str(client.get_run(parent or run).info.run_name)
 
 
-def _is_champion(client: Any, about: About) -> bool:
-    """Whether no version that was validated on the same rows is better."""
+def _is_champion(client: MlflowClient, about: About) -> bool:
+    """Tell whether no version that was validated on the same rows is better."""
     aliases = client.get_registered_model(about.name).aliases
     version = aliases.get(f"champion-{about.profile}")
     if version is None:
@@ -180,11 +193,18 @@ def _is_champion(client: Any, about: About) -> bool:
 
 
 def add_result(
-    client: Any, experiment: str, output: str, digest: str, metrics: Mapping[str, float]
+    client: MlflowClient, experiment: str, output: str, digest: str, metrics: Mapping[str, float]
 ) -> None:
     """Log what became known about a stage's output on the run that made it.
 
     If that run registered a model, its version gets the same numbers as tags, `test_…`.
+
+    Args:
+        client: MLflow's client.
+        experiment: the experiment's id.
+        output: the output's path.
+        digest: its hash.
+        metrics: the numbers.
     """
     found = search(client, experiment, {f"dvc.out.{output}": digest})
     if not found:

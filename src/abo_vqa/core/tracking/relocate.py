@@ -7,9 +7,12 @@ lose their artifacts, and a copy writes into the original's folder.
 from __future__ import annotations
 
 import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
+
+from abo_vqa.core.log import get_logger
+
+log = get_logger(__name__)
 
 # Where MLflow keeps locations; a column that a version of MLflow lacks is passed over.
 _COLUMNS = (
@@ -25,9 +28,11 @@ def relocate(database: Path, location: str) -> int:
     """Point the recorded artifacts of a database to the folder `mlartifacts` beside it.
 
     Args:
-        database: the SQLite file; location: the folder's address, file://….
+        database: the SQLite file.
+        location: the folder's address, file://….
+
     Returns:
-        How many places were corrected; a line on stderr says so if there were any.
+        How many places were corrected; a message says so if there were any.
     """
     if not database.is_file():
         return 0
@@ -35,21 +40,20 @@ def relocate(database: Path, location: str) -> int:
         columns = [pair for pair in _COLUMNS if _has_column(connection, *pair)]
         if ("experiments", "artifact_location") not in columns:
             return 0  # a database without tables
-        said = connection.execute("SELECT DISTINCT artifact_location FROM experiments")
+        locations = connection.execute("SELECT DISTINCT artifact_location FROM experiments")
         former = [
             old
-            for (old,) in said.fetchall()
+            for (old,) in locations.fetchall()
             if old and old != location and old.startswith("file:") and old.endswith("/mlartifacts")
         ]
         changed = 0
         with connection:
             for old in former:
-                changed += sum(replace(connection, *pair, old, location) for pair in columns)
+                changed += sum(_replace(connection, *pair, old, location) for pair in columns)
     for old in former:
-        print(
+        log.warning(
             f"this checkout was at {old.removeprefix('file://').removesuffix('/mlartifacts')}: its "
-            f"{database.name} now finds the artifacts in {database.parent / 'mlartifacts'}",
-            file=sys.stderr,
+            f"{database.name} now finds the artifacts in {database.parent / 'mlartifacts'}"
         )
     return changed
 
@@ -59,10 +63,10 @@ def _has_column(connection: sqlite3.Connection, table: str, column: str) -> bool
     return found.fetchone() is not None
 
 
-def replace(
+def _replace(
     connection: sqlite3.Connection, table: str, column: str, old: str, location: str
 ) -> int:
-    """Exchange the start of a column's values that lie in the folder `old`; how many there were."""
+    """Replace the start of a column's values that lie in the folder `old`, and count them."""
     done = connection.execute(
         f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
         f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",

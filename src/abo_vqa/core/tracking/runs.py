@@ -11,12 +11,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
 from abo_vqa.core.errors import RetryLaterError, TerminatedError
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.tracking import naming, origin, registry
 from abo_vqa.core.tracking.backend import StoreBusyError, store, unusable
 from abo_vqa.core.tracking.dvc import hashes, stage_name
-from abo_vqa.core.tracking.outbox import Outbox, deliver_pending, reason, say
+from abo_vqa.core.tracking.outbox import Outbox, deliver_pending, reason, warn
 from abo_vqa.core.tracking.parents import Origin
 from abo_vqa.core.tracking.records import (
     Artifact,
@@ -26,7 +29,6 @@ from abo_vqa.core.tracking.records import (
     Model,
     Opening,
     Params,
-    Record,
     Result,
     Runs,
     Tags,
@@ -46,107 +48,133 @@ class Tracker:
     """One MLflow run being written.
 
     Attributes:
+        outbox: where its records wait.
         settings: what was logged as the run's settings.
-        line: what the parent's description tells of the run.
+        line: what the parent's description says about the run.
     """
 
-    def __init__(self, handle: str, outbox: Outbox, config: Config, name: str) -> None:
-        self.handle, self.outbox, self.config, self.name = handle, outbox, config, name
+    def __init__(self, handle: str, outbox: Outbox, config: Config) -> None:
+        self.outbox = outbox
         self.settings: dict[str, Any] = {}
         self.line = ""
-        self.points: list[tuple[str, float, int, int]] = []
-        self.thinner = naming.Thinner()
-        self.sent = time.monotonic()
-        self.results: Mapping[str, Mapping[str, float]] = {}
-
-    def put(self, record: Record) -> None:
-        self.outbox.put(record)
+        self._handle, self._config = handle, config
+        self._points: list[tuple[str, float, int, int]] = []
+        self._thinner = naming.Thinner()
+        self._sent = time.monotonic()
+        self._results: Mapping[str, Mapping[str, float]] = {}
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Add a point to each metric's history; a long history is thinned out."""
+        """Add a point to each metric's history; a long history is thinned out.
+
+        Args:
+            metrics: the values.
+            step: their step.
+        """
         now = int(time.time() * 1000)
         for name, value in metrics.items():
-            if self.thinner.keeps(name):
-                self.points.append((naming.metric_name(name), float(value), now, step))
-        if len(self.points) >= _POINTS or time.monotonic() - self.sent > _FLUSH_S:
+            if self._thinner.keeps(name):
+                self._points.append((naming.metric_name(name), float(value), now, step))
+        if len(self._points) >= _POINTS or time.monotonic() - self._sent > _FLUSH_S:
             self.flush()
 
     def flush(self) -> None:
-        if self.points:
-            self.put(Metrics(self.handle, self.points))
-            self.points = []
-        self.sent = time.monotonic()
+        """Hand over the points that have gathered."""
+        if self._points:
+            self.outbox.put(Metrics(self._handle, self._points))
+            self._points = []
+        self._sent = time.monotonic()
 
     def metrics(self, values: Mapping[str, float], *, to_parent: bool = False) -> None:
-        """Numbers without a history."""
+        """Record numbers without a history.
+
+        Args:
+            values: the numbers.
+            to_parent: record them for the invocation's run.
+        """
         now = int(time.time() * 1000)
         points = [(naming.metric_name(k), float(v), now, 0) for k, v in values.items()]
         if points:
-            self.put(Metrics(self.handle, points, to_parent=to_parent))
+            self.outbox.put(Metrics(self._handle, points, to_parent=to_parent))
 
     def params(self, values: Mapping[str, Any], *, to_parent: bool = False) -> None:
-        """Settings; a long text becomes a file of the run."""
+        """Record settings; a long text becomes a file of the run.
+
+        Args:
+            values: the settings.
+            to_parent: record them for the invocation's run.
+        """
         short, long = naming.texts(values)
         if short:
-            self.put(Params(self.handle, short, to_parent=to_parent))
+            self.outbox.put(Params(self._handle, short, to_parent=to_parent))
         for name, text in long.items():
-            self.put(Text(self.handle, f"texts/{name}.txt", text, to_parent=to_parent))
+            self.outbox.put(Text(self._handle, f"texts/{name}.txt", text, to_parent=to_parent))
 
     def tag(self, values: Mapping[str, str], *, to_parent: bool = False) -> None:
+        """Record tags.
+
+        Args:
+            values: the tags.
+            to_parent: record them for the invocation's run.
+        """
         if values:
-            self.put(Tags(self.handle, dict(values), to_parent=to_parent))
+            self.outbox.put(Tags(self._handle, dict(values), to_parent=to_parent))
 
     def finish(self, summary: Summary) -> None:
-        """Write down what the stage returned; its outputs are there whatever goes wrong here."""
+        """Record what the stage returned; its outputs are there whatever goes wrong here.
+
+        Args:
+            summary: what it returned.
+        """
         self.flush()
         with _attempt("what the stage returned"):
-            self.record(summary)
+            self._record(summary)
 
-    def record(self, summary: Summary) -> None:
+    def _record(self, summary: Summary) -> None:
         self.line = summary.message.strip().partition("\n")[0]
         if summary.message:
             self.tag({"mlflow.note.content": f"```\n{summary.message}\n```"})
         self.metrics(summary.metrics)
         self.metrics(summary.headline, to_parent=True)
         self.params(naming.without_repeats(summary.params, self.settings))
-        self.results = {Path(p).as_posix(): found for p, found in summary.results.items()}
+        self._results = {Path(p).as_posix(): found for p, found in summary.results.items()}
         for context, path in summary.datasets.items():
-            self.put(Dataset(self.handle, str(path), context, path.as_posix()))
+            self.outbox.put(Dataset(self._handle, str(path), context, path.as_posix()))
         for path in summary.artifacts:
-            self.put(Artifact(self.handle, str(path)))
+            self.outbox.put(Artifact(self._handle, str(path)))
         if summary.model is not None:
-            about = registry.about(self.config, summary)
-            self.put(Model(self.handle, str(summary.model), asdict(about)))
+            about = registry.about(self._config, summary)
+            self.outbox.put(Model(self._handle, str(summary.model), asdict(about)))
 
     def link_files(self, stage: str) -> None:
-        """Tag the run with its files' hashes, and tell earlier stages' runs what came of theirs."""
-        tags, known = hashes(stage, self.results)
+        """Tag the run with its files' hashes, and add results to the runs of earlier stages.
+
+        Args:
+            stage: the stage's name in dvc.yaml.
+        """
+        tags, known = hashes(stage, self._results)
         self.tag(tags)
-        for output, metrics in self.results.items():
+        for output, metrics in self._results.items():
             if output in known:
-                self.put(Result(self.handle, output, known[output], dict(metrics)))
+                self.outbox.put(Result(self._handle, output, known[output], dict(metrics)))
 
 
 @contextmanager
 def _attempt(what: str) -> Iterator[None]:
-    """Work beside the stage's: whatever goes wrong in it is said in a line, and no more."""
+    """Record something: whatever goes wrong is a warning, and doesn't stop the stage."""
     try:
         yield
     except Exception as error:
-        say(f"not recorded: {what}: {reason(error)}")
+        warn(f"not recorded: {what}: {reason(error)}")
 
 
 def _opened(start: Origin, handle: str) -> Outbox:
-    """An outbox whose run is open, or will be as soon as a locked database is free.
+    """Return an outbox whose run is open, or will be as soon as a locked database is free.
 
     Raises:
-        UserError: the store can't be used: said before any work is done.
+        UserError: The store can't be used, which is known before any work is done.
     """
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
     if os.environ.pop("MLFLOW_RUN_ID", None):
-        say("MLFLOW_RUN_ID is set and ignored: a stage's run is always a new one.")
+        warn("MLFLOW_RUN_ID is set and ignored: a stage's run is always a new one.")
     outbox = Outbox(Runs())
     opening = Opening(handle, start.as_json())
     try:
@@ -157,7 +185,7 @@ def _opened(start: Origin, handle: str) -> Outbox:
                 raise unusable(store()[0], error) from error
             raise StoreBusyError(f"{store()[0]} is locked by another process") from error
     except StoreBusyError as error:
-        say(f"{error}; this run is recorded as soon as it isn't.")
+        warn(f"{error}; this run is recorded as soon as it isn't.")
         outbox.put(opening)
     outbox.start()
     return outbox
@@ -165,13 +193,13 @@ def _opened(start: Origin, handle: str) -> Outbox:
 
 @contextmanager
 def _open_run(start: Origin, config: Config) -> Iterator[Tracker]:
-    """A child run of the parent with the origin's key.
+    """Open a child run of the parent with the origin's key.
 
     Both end FINISHED, KILLED where the user or the system stopped them, or FAILED.
     """
     began, handle = time.monotonic(), uuid.uuid4().hex
     outbox = _opened(start, handle)
-    tracker = Tracker(handle, outbox, config, start.name)
+    tracker = Tracker(handle, outbox, config)
     status, why = "FINISHED", ""
     try:
         yield tracker
@@ -180,7 +208,7 @@ def _open_run(start: Origin, config: Config) -> Iterator[Tracker]:
         why = reason(error) if isinstance(error, Exception) else "stopped"
         raise
     finally:
-        tracker.flush()  # what was seen before a crash or an interruption
+        tracker.flush()  # what came before a crash or an interruption
         seconds = time.monotonic() - began
         outcome = tracker.line if status == "FINISHED" else f"{status.lower()}: {why}"
         line = f"{start.name} ({seconds:.0f} s): {outcome}"
@@ -190,7 +218,15 @@ def _open_run(start: Origin, config: Config) -> Iterator[Tracker]:
 
 @contextmanager
 def track(name: str, config: Config) -> Iterator[Tracker]:
-    """Track one stage: settings before, hashes of its files and the machine after."""
+    """Track one stage: settings before, hashes of its files and the machine after.
+
+    Args:
+        name: the stage's name.
+        config: the settings.
+
+    Yields:
+        The run's tracker.
+    """
     stage = stage_name(name)
     started = origin.invocation(config.profile)
     settings = naming.stage_settings(name, config)
@@ -226,7 +262,7 @@ def track(name: str, config: Config) -> Iterator[Tracker]:
 
 
 def _source_tags(command: str) -> dict[str, str]:
-    """What MLflow's table shows as a run's source."""
+    """Return what MLflow's table shows as a run's source."""
     return {"mlflow.source.name": command, "mlflow.source.type": "LOCAL"}
 
 
@@ -237,22 +273,32 @@ def _changed_tag(changed: Mapping[str, str]) -> dict[str, str]:
 def _parent_note(
     config: Config, started: origin.Invocation, git: Mapping[str, str], changed: Mapping[str, str]
 ) -> Iterator[str]:
-    """The first lines of an invocation's description; each stage adds what came out."""
+    """Write the first lines of an invocation's description; each stage adds its own."""
     commit = git.get("mlflow.source.git.commit", "")[:7]
     dirty = ", with uncommitted changes" if git.get("mlflow.source.git.dirty") == "true" else ""
     yield f"`{started.command}`, profile {config.profile}, seed {config.seed}" + (
         f", commit {commit}{dirty}" if commit else ""
     )
     if changed:
-        said = ", ".join(f"`{key}` {value}" for key, value in changed.items())
-        yield f"\nSettings that differ from the commit's: {said}\n"
+        listed = ", ".join(f"`{key}` {value}" for key, value in changed.items())
+        yield f"\nSettings that differ from the commit's: {listed}\n"
 
 
 @contextmanager
 def track_trial(
     name: str, params: Mapping[str, Any], config: Config, number: int | None = None
 ) -> Iterator[Tracker]:
-    """Track one trial of a search named `name`: all its trials share a parent run."""
+    """Track one trial of a search; all its trials share a parent run.
+
+    Args:
+        name: the search's name.
+        params: the trial's settings.
+        config: the other settings.
+        number: the trial's number.
+
+    Yields:
+        The run's tracker.
+    """
     owner, git = origin.owner_tags(), origin.git_tags()
     command = origin.invocation(config.profile).command
     start = Origin(

@@ -6,14 +6,14 @@ interruption can change which rows share a batch, hence not a bit of an answer.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.progress import progress_bar
 from abo_vqa.models.answering.batches import HOPELESS, BatchHalver, batches
 from abo_vqa.models.answering.journal import Journal, collect
 from abo_vqa.models.base import VQAModel
@@ -55,7 +55,10 @@ def answer_rows(
     write = journal.writer(rank)
     halving = BatchHalver(model, pictures)
     failed = 0
-    with progress_bar(len(rows), len(rows) - sum(map(len, mine)) * world, rank) as bar:
+    before = len(rows) - sum(map(len, mine)) * world
+    with progress_bar(
+        len(rows), initial=before, desc="answering", unit="row", disable=rank != 0
+    ) as bar:
         for batch, loaded in ahead(mine, lambda b: pictures.load(model, _paths_of(rows, b))):
             answers = halving.answer(rows.iloc[batch], loaded)
             answered = {
@@ -68,7 +71,7 @@ def answer_rows(
             failed += len(batch) - len(answered)
             if halving.hopeless:
                 break
-            bar.update(min(len(batch) * world, bar.total - bar.n))  # the others' may be smaller
+            bar.update(min(len(batch) * world, len(rows) - bar.n))  # the others' may be smaller
     if failed:
         what = _unanswered(failed, halving.hopeless)
         raise UserError(f"out of memory: {what}. {model.memory_advice(weights)}")
@@ -86,22 +89,6 @@ def _unanswered(failed: int, hopeless: bool) -> str:
 
 def _paths_of(rows: pd.DataFrame, batch: Sequence[int]) -> list[str]:
     return list(dict.fromkeys(rows["image_path"].iloc[list(batch)]))
-
-
-def progress_bar(total: int, done: int, rank: int) -> Any:
-    """Rows a second and time left, on the first process; in a log a line every 10 s."""
-    from tqdm import tqdm
-
-    interval = 0.2 if sys.stderr.isatty() else 10.0
-    done = max(0, min(done, total))
-    return tqdm(
-        total=total,
-        initial=done,
-        unit="row",
-        desc="answering",
-        mininterval=interval,
-        disable=rank != 0,
-    )
 
 
 def predict_rows(

@@ -1,0 +1,114 @@
+"""Which metrics a table is scored by: the neural ones need a model, which may be a toy's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abo_vqa.core.devices import pick_device
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.paths import SAMPLE_MODELS
+from abo_vqa.evaluation.pair_scores import METRIC_NAMES
+from abo_vqa.evaluation.table_scores import score_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from abo_vqa.config import Config
+
+CHOICES = ("accuracy", *(name for name in METRIC_NAMES if name != "bertscore_f1_rescaled"))
+_FAMILIES = {"bertscore": "roberta-large", "bartscore": "bart-large-cnn"}
+
+
+def scorer_name(metric: str, config: Config) -> str:
+    """Return the model behind a metric, in words; "" for a metric that needs none.
+
+    Args:
+        metric: the metric's name.
+        config: the settings, which name the models.
+    """
+    family = _family(metric)
+    if not family:
+        return ""
+    path = str(getattr(config.scorers, family).path)
+    return f"toy encoder {path}, not {_FAMILIES[family]}" if _is_toy(metric, config) else path
+
+
+def _family(metric: str) -> str:
+    """Return the neural metric's setting below `scorers`, "" for the others."""
+    return next((family for family in _FAMILIES if metric.startswith(family)), "")
+
+
+def _is_toy(metric: str, config: Config) -> bool:
+    """Tell whether a metric's model is one of the embedded sample's."""
+    family = _family(metric)
+    if not family:
+        return False
+    path = Path(getattr(config.scorers, family).path)
+    return path.absolute().is_relative_to(SAMPLE_MODELS.absolute())
+
+
+def toy_metrics(config: Config) -> list[str]:
+    """List the metrics for which there are only the sample's toy models.
+
+    Args:
+        config: the settings.
+    """
+    return [name for name in CHOICES if _is_toy(name, config)]
+
+
+def choose_metrics(text: str | None, config: Config) -> list[str]:
+    """Select metrics.
+
+    Args:
+        text: their names, with commas; None for all but those of toy models.
+        config: the settings.
+
+    Raises:
+        UserError: A name isn't known, or there is none.
+    """
+    if text is None:
+        toys = toy_metrics(config)
+        return [name for name in CHOICES if name not in toys]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in CHOICES]
+    if unknown or not names:
+        wrong = f"there is no metric {', '.join(unknown)}" if unknown else "no metric is named"
+        raise UserError(f"--metrics {text!r}: {wrong}. There are: {', '.join(CHOICES)}.")
+    return [name for name in CHOICES if name in names]
+
+
+def score_metrics(
+    rows: pd.DataFrame, metrics: Sequence[str], config: Config, *, required: bool
+) -> tuple[pd.DataFrame, dict[str, str], list[str]]:
+    """Score a table.
+
+    Args:
+        rows: answer, prediction, error.
+        metrics: names of `CHOICES`.
+        config: the settings.
+        required: whether a model that can't be used is an error; else its metrics are left out.
+
+    Returns:
+        One column of scores per metric, the metrics' signatures, and why metrics were left out.
+
+    Raises:
+        UserError: A required model can't be used.
+    """
+    if not any(map(_family, metrics)):
+        return *score_table(rows, metrics, config), []
+    device = str(pick_device(config.compute.device))
+    if required:
+        return *score_table(rows, metrics, config, device), []
+    scored, signature = score_table(rows, [m for m in metrics if not _family(m)], config)
+    notes = []
+    for family in _FAMILIES:
+        own = [name for name in metrics if _family(name) == family]
+        try:
+            columns, signatures = score_table(rows, own, config, device)
+        except UserError as error:
+            notes.append(f"left out: {', '.join(own)}: {error}")
+            continue
+        scored, signature = scored.join(columns), signature | signatures
+    return scored, signature, notes

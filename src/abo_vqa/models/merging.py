@@ -1,0 +1,69 @@
+"""Base weights and adapter merged into one checkpoint that needs no PEFT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transformers import AutoProcessor
+
+from abo_vqa.config import CheckpointConfig, ComputeConfig
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.files import atomic_folder
+from abo_vqa.core.log import get_logger
+from abo_vqa.core.system_errors import storing
+from abo_vqa.models.adapters import Adapter
+from abo_vqa.models.blip.model import Blip
+
+if TYPE_CHECKING:
+    from transformers import ProcessorMixin
+
+log = get_logger(__name__)
+
+
+def merge_adapter(adapter: Path, out: Path, base: str | None = None) -> Path:
+    """Write the merged model, in float32, and its processor to `out`, as a whole.
+
+    Args:
+        adapter: the adapter's folder.
+        out: the folder to write, which mustn't exist.
+        base: the checkpoint to merge into, where the adapter doesn't name one.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UserError: There is no adapter, its base can't be loaded, or `out` exists.
+        OSError: The disk is full.
+    """
+    found = Adapter.read(adapter)
+    if out.exists():
+        raise UserError(f"{out} is there already. Remove it, or choose another folder with --out.")
+    compute = ComputeConfig(device="cpu", dtype="float32")
+    blip = Blip.load(_base_of(found, base), compute, adapter)
+    processor = _processor_of(adapter, blip.processor)
+    size = sum(p.numel() * p.element_size() for p in blip.model.parameters())
+    with storing(out, size), atomic_folder(out) as folder:
+        blip.model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+    return out
+
+
+def _base_of(adapter: Adapter, named: str | None) -> CheckpointConfig:
+    """Return the checkpoint that the adapter names, or `named` if it names none."""
+    path = named or adapter.base
+    if path is None:
+        raise UserError(
+            f"the adapter in {adapter.folder} doesn't say which base it was made for "
+            "(base_model_name_or_path is empty). Name it with --base, e.g. models/sample/blip."
+        )
+    return CheckpointConfig(path=path, revision=adapter.revision if path == adapter.base else None)
+
+
+def _processor_of(adapter: Path, own: ProcessorMixin) -> ProcessorMixin:
+    """Return the processor in the adapter's folder, which other tools don't write; else `own`."""
+    try:
+        return AutoProcessor.from_pretrained(adapter)
+    except (OSError, ValueError, KeyError, TypeError):
+        log.warning(f"no processor in {adapter}: taking the base's")
+        return own

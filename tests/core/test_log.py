@@ -1,0 +1,62 @@
+"""Messages reach stderr as they are, whatever libraries do to logging."""
+
+import logging
+import logging.config
+import subprocess
+import sys
+
+import pytest
+
+from abo_vqa.core.log import get_logger
+
+
+def test_plain_text_on_the_stderr_of_the_moment(capsys):
+    get_logger("abo_vqa.somewhere").warning("out of memory: 50% less")
+    assert capsys.readouterr().err == "out of memory: 50% less\n"
+    get_logger("abo_vqa.somewhere").info("going on")
+    assert capsys.readouterr().err == "going on\n"
+
+
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_library_that_configures_logging_silences_nothing(capsys, existing):
+    """As migrations of a database do, and whatever calls `logging.config`."""
+    log = get_logger("abo_vqa.before")
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    try:
+        logging.config.dictConfig(
+            {
+                "version": 1,
+                "disable_existing_loggers": existing,
+                "handlers": {"console": {"class": "logging.StreamHandler"}},
+                "root": {"handlers": ["console"], "level": "ERROR"},
+            }
+        )
+        log.info("still here")
+        get_logger("abo_vqa.after").info("and new ones")
+    finally:
+        logging.getLogger().handlers[:] = before[0]
+        logging.getLogger().setLevel(before[1])
+    assert capsys.readouterr().err == "still here\nand new ones\n"
+
+
+def test_mlflow_leaves_the_loggers_alone():
+    code = (
+        "from abo_vqa.core.log import get_logger; log = get_logger('abo_vqa.x');"
+        "import mlflow, tempfile;"
+        "from mlflow.store.db.utils import _initialize_tables; import sqlalchemy;"
+        "_initialize_tables(sqlalchemy.create_engine('sqlite:///' + tempfile.mkdtemp() + '/m.db'));"
+        "log.info('said once')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines().count("said once") == 1
+
+
+def test_a_stderr_that_is_gone_ends_nothing(monkeypatch):
+    class Gone:
+        def write(self, text):
+            raise BrokenPipeError
+
+    for stream in (Gone(), None):
+        monkeypatch.setattr(sys, "stderr", stream)
+        get_logger("abo_vqa.somewhere").warning("nobody reads this")
