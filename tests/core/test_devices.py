@@ -141,7 +141,7 @@ def test_a_card_that_doesnt_start_is_named(card, monkeypatch, error) -> None:
 
 @pytest.mark.parametrize("name", ["mps", "meta", "xpu"])
 def test_devices_that_nothing_was_tried_on(name: str) -> None:
-    with pytest.raises(UserError, match="use auto, cpu, cuda"):
+    with pytest.raises(UserError, match="Use auto, cpu, cuda"):
         pick_device(name)
 
 

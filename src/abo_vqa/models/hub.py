@@ -16,7 +16,15 @@ from abo_vqa.core.system_errors import nearest
 _PROBE_S = 5.0  # as good as never: the hub's own retries take minutes a model
 _RESERVE = 1 << 30  # bytes that a download shouldn't take from a disk
 # What the loaders fetch, the first kind that a repository has.
-_WEIGHTS = ("model*.safetensors", "open_clip_model.safetensors", "pytorch_model*.bin")
+# The file that holds weights, or names those that do → all files with weights of that kind.
+WEIGHT_FILES = {
+    "model.safetensors": "model*.safetensors",
+    "model.safetensors.index.json": "model*.safetensors",
+    "open_clip_model.safetensors": "open_clip_model.safetensors",
+    "pytorch_model.bin": "pytorch_model*.bin",
+    "pytorch_model.bin.index.json": "pytorch_model*.bin",
+    "open_clip_pytorch_model.bin": "open_clip_pytorch_model.bin",
+}
 
 
 def quiet() -> None:
@@ -111,7 +119,7 @@ def _to_fetch(path: str, revision: str | None) -> int:
     ):  # whatever the hub's client of this version raises: loading says what is wrong
         return 0
     sizes = {file.rfilename: file.size or 0 for file in found.siblings or ()}
-    for kind in _WEIGHTS:
+    for kind in dict.fromkeys(WEIGHT_FILES.values()):
         if names := fnmatch.filter(sizes, kind):
             cached = [try_to_load_from_cache(path, name, revision=revision) for name in names]
             left = [n for n, file in zip(names, cached, strict=True) if not isinstance(file, str)]

@@ -42,10 +42,20 @@ def load_model(name: str, config: Config, **options: Any) -> VQAModel:
     if name not in FAMILIES:
         raise UserError(f"no model is called {name!r}. {meant(name)}")
     torch.set_num_threads(config.threads)
-    module, _, family = FAMILIES[name].partition(":")
-    load = getattr(importlib.import_module(module), family).load
+    load: Any = model_class(name).load  # type: ignore[attr-defined]
     model: VQAModel = load(checkpoint_of(name, config), config.compute, **options)
     return model
+
+
+def model_class(name: str) -> type[VQAModel]:
+    """Import the class of a model's family.
+
+    Args:
+        name: one of `FAMILIES`.
+    """
+    module, _, family = FAMILIES[name].partition(":")
+    found: type[VQAModel] = getattr(importlib.import_module(module), family)
+    return found
 
 
 def meant(name: str, others: Sequence[str] = ()) -> str:

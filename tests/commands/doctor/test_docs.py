@@ -8,8 +8,9 @@ import pytest
 from helpers.hub.catalogue import named, write_all
 from helpers.hub.layout import snapshot
 
-from abo_vqa.commands.doctor.weights import KINDS, SIZES
+from abo_vqa.commands.doctor.weights import SIZES
 from abo_vqa.config import read_yaml
+from abo_vqa.models.hub import WEIGHT_FILES
 from tests.support import ROOT
 
 PROFILE = read_yaml(ROOT / "conf/profiles/abo.yaml")
@@ -46,7 +47,7 @@ def test_one_kind_of_weights_and_all_other_files_of_it(tmp_path):
 
 @pytest.mark.parametrize("patterns", fetched().values(), ids=[path for path, _ in fetched()])
 def test_no_weights_twice(patterns):
-    weights = [name for name in (*KINDS, *OTHERS) if not name.endswith(".json")]
+    weights = [name for name in (*WEIGHT_FILES, *OTHERS) if not name.endswith(".json")]
     assert len([n for n in weights if any(fnmatch(n, p) for p in patterns)]) == 1
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from abo_vqa.commands.doctor.findings import Case, Finding, NotCheckedError, ok, problem, warning
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.nvidia import device_nodes, driver_version
+from abo_vqa.core.units import GB
 
 if TYPE_CHECKING:
     import torch
 
     from abo_vqa.config import Config
 
-GB = 1e9
 _SLOW = (
     "Models of real size take days on a CPU for what a GPU of 16 GB (24 GB for LLaVA) does in "
     "hours. Try parts: baselines.fraction, fewer baselines.models (docs/real-abo.md)."

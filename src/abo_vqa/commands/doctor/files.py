@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from abo_vqa.commands.doctor.findings import Case, Finding, ok, problem, size, warning
+from abo_vqa.commands.doctor.findings import Case, Finding, ok, problem, warning
+from abo_vqa.core.units import format_bytes
 from abo_vqa.data.archive import IMAGES_TAR, LISTINGS_TAR
 
 _BACK = "`dvc checkout --force {}` brings the pinned files back; `dvc commit` pins what is here."
@@ -49,7 +50,7 @@ def archives(case: Case) -> Iterator[Finding]:
         return
     with open_archive(raw) as archive:  # what is cut off or missing is said here
         count = len(archive.image_paths())
-    sizes = ", ".join(f"{p.name} {size(p.stat().st_size)}" for p in present) or "unpacked"
+    sizes = ", ".join(f"{p.name} {format_bytes(p.stat().st_size)}" for p in present) or "unpacked"
     yield ok("archives", f"{raw}: {sizes}; {count:,} pictures")
     yield agreement("pinned", case, raw)
 

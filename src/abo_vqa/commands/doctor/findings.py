@@ -53,11 +53,6 @@ def problem(
     return Finding(name, "problem", found, advice, numbers or {})
 
 
-def size(count: float) -> str:
-    """Bytes in words."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
-
-
 @dataclass(frozen=True)
 class Case:
     """What the checks look at.

@@ -15,9 +15,9 @@ from abo_vqa.core import interpreter
 from abo_vqa.core.processes import cores
 from abo_vqa.core.system_errors import nearest
 from abo_vqa.core.tracking.origin import LIBRARIES
+from abo_vqa.core.units import GB
 
 _LOCK = Path("requirements.lock")
-GB = 1e9
 _ENOUGH = {False: 1.5 * GB, True: 6 * GB}  # bytes of memory: the sample's stages, the real ones
 _ROOM = 0.5 * GB  # of disk, for the sample's outputs and a few experiments
 # The real archives (conf/profiles/abo.lock.json has the exact sizes once they are fetched), and the

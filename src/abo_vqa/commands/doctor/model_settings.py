@@ -11,7 +11,7 @@ from abo_vqa.commands.doctor.findings import Case, Finding, NotCheckedError, ok,
 from abo_vqa.commands.doctor.weights import sources
 from abo_vqa.core.errors import UserError
 from abo_vqa.models.answering.dependencies import BLIND
-from abo_vqa.models.registry import FAMILIES, checkpoint_of, meant
+from abo_vqa.models.registry import FAMILIES, checkpoint_of, meant, model_class, weights_key
 
 if TYPE_CHECKING:
     from abo_vqa.config import CheckpointConfig, Config
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 def model_settings(case: Case) -> Iterator[Finding]:
     """Every setting that a model, or this machine, can't have; one line if there is none."""
     config = case.settings
-    found = list(names(config))
+    found = list(_model_names(config))
     used = sources(config)
     models = [(key, checkpoint) for key, checkpoint in config.models if key in used]
     for key, checkpoint in models:
         found += _quantised(key, checkpoint, config)
-        found += spread(key, checkpoint, config)
+        found += _spread(key, checkpoint, config)
     if not found:
         of = ", ".join(key for key, _ in models)
         yield ok("model settings", f"nothing to refuse for {of}")
     yield from found
 
 
-def names(config: Config) -> Iterator[Finding]:
+def _model_names(config: Config) -> Iterator[Finding]:
     """`baselines.models`: names that there are, with weights in the profile."""
     for name in dict.fromkeys(config.baselines.models):
         if name == BLIND:
@@ -49,14 +49,24 @@ def names(config: Config) -> Iterator[Finding]:
             yield problem("baselines.models", str(error), "")
 
 
+def _unsupported(key: str, setting: str) -> bool:
+    """Tell whether a family's models don't have a setting at all."""
+    return setting not in model_class(_variant(key)).supported_settings
+
+
+def _variant(key: str) -> str:
+    """Return a model that has the weights of `models.<key>`."""
+    return next(name for name in FAMILIES if weights_key(name) == key)
+
+
 def _quantised(key: str, checkpoint: CheckpointConfig, config: Config) -> Iterator[Finding]:
-    """`quantize`, where the family, the packages or the device don't have it."""
+    """Check `quantize`: the family, the packages and the device must have it."""
     wanted, name = checkpoint.quantize, f"models.{key}"
     if not wanted:
         return
-    place = f"{name}.quantize in {where(config)}"
-    if key == "clip":
-        yield problem(name, f"quantize is {wanted}, for which open_clip has nothing", null(place))
+    place = f"{name}.quantize in {_profile(config)}"
+    if _unsupported(key, "quantize"):
+        yield problem(name, f"quantize is {wanted}, which {key} doesn't have", _null(place))
         return
     if find_spec("bitsandbytes") is None:
         advice = f"`pip install 'abo-vqa[quant]'`, or set {place} to null."
@@ -66,30 +76,31 @@ def _quantised(key: str, checkpoint: CheckpointConfig, config: Config) -> Iterat
     except NotCheckedError:  # that is a finding of its own
         return
     if wanted == "4bit" and device.type != "cuda":
-        said = f"quantize is 4bit, which needs a CUDA GPU, and the device is {device}"
-        yield problem(name, said, f"Set {place} to 8bit or null.")
+        found = f"quantize is 4bit, which needs a CUDA GPU, and the device is {device}"
+        yield problem(name, found, f"Set {place} to 8bit or null.")
 
 
-def spread(key: str, checkpoint: CheckpointConfig, config: Config) -> Iterator[Finding]:
-    """`device_map`, where the family can't be spread over devices."""
-    import torch
+def _spread(key: str, checkpoint: CheckpointConfig, config: Config) -> Iterator[Finding]:
+    """Check `device_map`: some families can't be spread over devices."""
+    import torch  # the other checks run without it
 
     wanted, name = checkpoint.device_map, f"models.{key}"
-    if not wanted:
+    if not wanted or not _unsupported(key, "device_map"):
         return
-    said, place = f"device_map is {wanted}", f"{name}.device_map in {where(config)}"
-    if key == "clip":
-        yield problem(name, f"{said}, for which open_clip has nothing", null(place))
-    elif key == "blip" and torch.cuda.device_count() > 1:
-        yield problem(name, f"{said}, and BLIP runs on one device", null(place))
-    elif key == "blip":
-        advice = f"{null(place)} Where its weights don't fit on one, it isn't loaded."
-        yield warning(name, f"{said}, and BLIP runs on one device", advice)
+    place = f"{name}.device_map in {_profile(config)}"
+    found = f"device_map is {wanted}, and {key} runs on one device"
+    if key == "blip" and torch.cuda.device_count() < 2:  # loads then, where one is enough
+        advice = f"{_null(place)} If its weights don't fit on one, it can't be loaded."
+        yield warning(name, found, advice)
+    else:
+        yield problem(name, found, _null(place))
 
 
-def null(place: str) -> str:
+def _null(place: str) -> str:
+    """Return the advice to remove a setting."""
     return f"Set {place} to null."
 
 
-def where(config: Config) -> str:
+def _profile(config: Config) -> str:
+    """Return the profile's file."""
     return f"conf/profiles/{config.profile}.yaml"

@@ -19,6 +19,7 @@ from abo_vqa.commands.doctor.training import check_step
 from abo_vqa.commands.doctor.weights import require
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.paths import ADAPTER
+from abo_vqa.core.units import GB
 from abo_vqa.models.answering.dependencies import BLIND
 from abo_vqa.models.answering.finetuned import FINETUNED
 from abo_vqa.models.candidates import candidates_for
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from abo_vqa.config import Config
     from abo_vqa.models.base import Answer, VQAModel
 
-GB = 1e9
 _QUESTION = "What color is it?"
 _CHOICES = ("red", "black", "white", "yes", "two")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from abo_vqa.core.memory import available_memory
+from abo_vqa.core.units import GB
 from abo_vqa.models.registry import checkpoint_of
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def beyond(checkpoint: CheckpointConfig, parameters: int) -> str:
         return f"{count} take too long there"
     needed, free = _BYTES * parameters, available_memory()
     if needed > free:
-        return f"{count} take {needed / 1e9:.0f} GB there, {free / 1e9:.0f} GB are free"
+        return f"{count} take {needed / GB:.0f} GB there, {free / GB:.0f} GB are free"
     return ""
 
 

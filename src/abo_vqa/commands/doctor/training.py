@@ -16,6 +16,7 @@ from abo_vqa.commands.doctor.picture import picture
 from abo_vqa.commands.doctor.reference import beyond, on_cpu
 from abo_vqa.commands.doctor.weights import require
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.units import GB
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from abo_vqa.config import Config
     from abo_vqa.training.loop import Trainer
 
-GB = 1e9
 NAME = "training step"
 ROWS = (("What color is it?", "red"), ("How many are there?", "two"), ("Is it round?", "no"))
 _NOISE = 0.02  # on what is trained: LoRA starts with zeros, behind which gradients are zero too

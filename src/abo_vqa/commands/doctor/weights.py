@@ -15,25 +15,19 @@ from abo_vqa.commands.doctor.findings import (
     NotCheckedError,
     ok,
     problem,
-    size,
     warning,
 )
 from abo_vqa.commands.doctor.folders import absent
 from abo_vqa.commands.doctor.machine import need
 from abo_vqa.core.system_errors import nearest
+from abo_vqa.core.units import GB, format_bytes
 from abo_vqa.models.embeddings.builder import device_of
-from abo_vqa.models.hub import is_repository
+from abo_vqa.models.hub import WEIGHT_FILES, is_repository
 from abo_vqa.models.registry import weights_key
 
 if TYPE_CHECKING:
     from abo_vqa.config import CheckpointConfig, Config, ScorerConfig
 
-GB = 1e9
-# The files that hold weights, or name those that do; one kind is enough.
-KINDS = (
-    "model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors",
-    "pytorch_model.bin", "pytorch_model.bin.index.json", "open_clip_pytorch_model.bin",
-)  # fmt: skip
 # What the loaders fetch of the profile abo's repositories, in bytes: known without asking the hub.
 SIZES = {
     "Salesforce/blip-vqa-base": 1.54 * GB,
@@ -69,7 +63,7 @@ class _Held:
 
 def held(source: CheckpointConfig | ScorerConfig) -> _Held:
     """The weights' files in a local folder, or in the hub's cache at the pinned revision."""
-    places = {name: place(source, name) for name in KINDS}
+    places = {name: place(source, name) for name in WEIGHT_FILES}
     for name, file in places.items():
         if file is None:
             continue
@@ -120,7 +114,7 @@ def weights(case: Case) -> Iterator[Finding]:
         here = held(source)
         if here.complete:
             revision = f" at {source.revision[:12]}" if source.revision else ""
-            yield ok(name, f"{source.path}{revision}, {size(here.bytes)}")
+            yield ok(name, f"{source.path}{revision}, {format_bytes(here.bytes)}")
         elif from_hub(source):
             yield _to_fetch(name, source, here, case.offline)
         else:
@@ -154,7 +148,7 @@ def _to_fetch(
 ) -> Finding:
     """The warning about weights of the hub that the first use will fetch."""
     needed = SIZES.get(source.path)
-    much = size(needed) if needed else "an unknown amount"
+    much = format_bytes(needed) if needed else "an unknown amount"
     if here.missing:
         what = f"{source.path}: {len(here.missing)} of its files are missing"
     else:

@@ -1,0 +1,12 @@
+"""Bytes in words."""
+
+GB = 1e9
+
+
+def format_bytes(count: float) -> str:
+    """Format a number of bytes for people.
+
+    Args:
+        count: the number.
+    """
+    return f"{count / GB:.1f} GB" if count >= GB / 10 else f"{count / 1e6:.1f} MB"
