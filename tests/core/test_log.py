@@ -39,6 +39,16 @@ def test_a_library_that_configures_logging_silences_nothing(capsys, existing):
     assert capsys.readouterr().err == "still here\nand new ones\n"
 
 
+def test_logging_that_is_off_stays_on_for_our_messages(capsys):
+    """As torchrun's is, whose own messages are for its developers."""
+    logging.disable(logging.CRITICAL)
+    try:
+        get_logger("abo_vqa.somewhere").warning("stopping too")
+    finally:
+        logging.disable(logging.NOTSET)
+    assert capsys.readouterr().err == "stopping too\n"
+
+
 def test_mlflow_leaves_the_loggers_alone():
     code = (
         "from abo_vqa.core.log import get_logger; log = get_logger('abo_vqa.x');"

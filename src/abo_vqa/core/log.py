@@ -1,12 +1,16 @@
-"""Messages beside a command's result: plain text on stderr, by the standard library's logging."""
+"""Messages beside a command's result: plain text on stderr, by the standard library's logging.
+
+The loggers stand apart from the process's own: whatever a library does to logging (migrations of a
+database disable the loggers that exist, others add handlers to the root), it neither silences nor
+repeats a message.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
 from contextlib import suppress
-
-_ROOT = "abo_vqa"
+from functools import cache
 
 
 class _StderrHandler(logging.Handler):
@@ -24,45 +28,20 @@ class _StderrHandler(logging.Handler):
             sys.stderr.flush()
 
 
-class _Logger(logging.Logger):
-    """A logger that stays on when a library configures logging for its own purposes.
-
-    `logging.config.fileConfig`, which alembic's migrations and others call, disables the loggers
-    that exist by then.
-    """
-
-    @property
-    def disabled(self) -> bool:
-        """Always False."""
-        return False
-
-    @disabled.setter
-    def disabled(self, value: bool) -> None:
-        """Ignore it."""
-
-
-def _registered(name: str) -> logging.Logger:
-    """The logger of a name, as a `_Logger` if this is the first to ask for it."""
-    manager = logging.Logger.manager
-    before = manager.loggerClass
-    manager.loggerClass = _Logger
-    try:
-        return manager.getLogger(name)
-    finally:
-        manager.loggerClass = before
+@cache
+def _manager() -> logging.Manager:
+    """Return the manager of this project's loggers, with a root of its own."""
+    root = logging.RootLogger(logging.INFO)
+    handler = _StderrHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    root.addHandler(handler)
+    return logging.Manager(root)
 
 
 def get_logger(name: str) -> logging.Logger:
     """Return a module's logger; call it as `log = get_logger(__name__)`.
 
     Args:
-        name: the module's name, below "abo_vqa".
+        name: the module's name.
     """
-    root = _registered(_ROOT)
-    if not root.handlers:
-        handler = _StderrHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        root.addHandler(handler)
-        root.setLevel(logging.INFO)
-        root.propagate = False  # libraries put handlers of their own on the root logger
-    return _registered(name)
+    return _manager().getLogger(name)
