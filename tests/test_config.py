@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from abo_vqa.config import fill_nulls, load_config
+from abo_vqa.config import load_config
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.yaml_files import fill_nulls
 from tests.support import ROOT
 
 

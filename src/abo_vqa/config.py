@@ -1,7 +1,7 @@
-"""Settings: params.yaml merged with a profile, checked whole, every problem reported at once.
+"""Settings: params.yaml merged with a profile, checked as a whole, all problems reported at once.
 
-`params.yaml` holds what people tune. `conf/profiles/<profile>.yaml` holds where data and weights
-come from, and under `defaults` the values for what `params.yaml` leaves `null`.
+`params.yaml` holds what people tune, and explains each setting. `conf/profiles/<profile>.yaml`
+says where data and weights come from, and under `defaults` what `null` in `params.yaml` means.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from abo_vqa.core.batch_sizes import deal_batch_sizes
+from abo_vqa.core.batch_sizes import distribute_batch_sizes
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.yaml_files import fill_nulls, read_yaml
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -22,10 +23,11 @@ _Fraction = Annotated[float, Field(gt=0, le=1)]
 _Share = Annotated[float, Field(ge=0, lt=1)]
 _Count = Annotated[int, Field(ge=1)]
 _Dtype = Literal["float32", "float16", "bfloat16"]
+_PROFILE_ONLY = ("batch_sizes", "data", "models", "scorers")  # sections
 
 
 class _BaseConfig(BaseModel):
-    """A frozen group of settings; unknown keys are errors, "2e-05" is a number."""
+    """A frozen group of settings, in which unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,6 +41,8 @@ class DownloadConfig(_BaseConfig):
 
 
 class DataConfig(_BaseConfig):
+    """The archives: their folder, their licence, and where they are downloaded from."""
+
     raw: Path
     licence: str
     attribution: str
@@ -47,7 +51,7 @@ class DataConfig(_BaseConfig):
 
 
 class CheckpointConfig(_BaseConfig):
-    """Weights of one model: a hub id or local folder, a pinned revision, how it is asked."""
+    """Weights of one model: a hub id or local folder, a pinned revision, how they are used."""
 
     path: str
     revision: str | None = None
@@ -58,11 +62,11 @@ class CheckpointConfig(_BaseConfig):
     architecture: str | None = None  # open_clip only
     answer: Literal["whole", "last_word"] = "whole"
     quantize: Literal["8bit", "4bit"] | None = None
-    # Spreads a model larger than one card; which card one has is compute.device's affair.
+    # For a model larger than one card; to choose a card, use compute.device.
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
 
     def determining(self) -> dict[str, Any]:
-        """The settings that an answer depends on, but for rounding."""
+        """Return the settings that an answer depends on, apart from rounding."""
         return self.model_dump(exclude={"batch_size", "device_map"})
 
 
@@ -89,11 +93,15 @@ class ScorerConfig(_BaseConfig):
 
 
 class ScorersConfig(_BaseConfig):
+    """The models of the neural metrics."""
+
     bertscore: ScorerConfig
     bartscore: ScorerConfig
 
 
 class CurateConfig(_BaseConfig):
+    """Which listings are kept, and how product types are balanced."""
+
     cap: _Count
     language: Literal["first_en", "any_en"]
     required: tuple[Literal["name", "product_type", "color", "keywords"], ...]
@@ -103,6 +111,8 @@ class CurateConfig(_BaseConfig):
 
 
 class GenerateConfig(_BaseConfig):
+    """Who writes questions and answers, and the limits of a paid annotator."""
+
     annotator: Literal["offline", "gemini", "gemini-legacy", "file"]
     questions: _Count
     file: Path | None
@@ -122,7 +132,7 @@ class GenerateConfig(_BaseConfig):
     timeout_s: Annotated[float, Field(gt=0)]
     patience_s: Annotated[float, Field(gt=0)]
     budget_usd: Annotated[float, Field(gt=0)] | None
-    price_input: Annotated[float, Field(ge=0)]  # USD a million tokens
+    price_input: Annotated[float, Field(ge=0)]  # USD per million tokens
     price_output: Annotated[float, Field(ge=0)]
     batch: bool
     batch_images: _Count
@@ -134,6 +144,8 @@ class GenerateConfig(_BaseConfig):
 
 
 class _SplitConfig(_BaseConfig):
+    """How rows are divided into train and test."""
+
     test_size: Annotated[float, Field(gt=0, lt=1)]
     group: Literal["image", "product", "near-duplicate"]
     phash_distance: Annotated[int, Field(ge=0, le=32)]
@@ -141,17 +153,23 @@ class _SplitConfig(_BaseConfig):
 
 
 class _EmbedConfig(_BaseConfig):
+    """How vision outputs are computed and stored."""
+
     dtype: _Dtype
     batch_size: _Count
 
 
 class _BaselinesConfig(_BaseConfig):
+    """Which models answer, and how many of the rows."""
+
     models: tuple[str, ...]
     fraction: _Fraction
     answers: Path
 
 
 class FinetuneConfig(_BaseConfig):
+    """LoRA's shape and its training."""
+
     r: _Count
     alpha: Annotated[float, Field(gt=0)]
     dropout: _Share
@@ -175,29 +193,39 @@ class FinetuneConfig(_BaseConfig):
 
 
 class _EvaluateConfig(_BaseConfig):
+    """The intervals, and the answers that count as the same."""
+
     resamples: Annotated[int, Field(ge=100)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     aliases: Path
 
 
 class _ReportConfig(_BaseConfig):
+    """The report's title and its thumbnails."""
+
     title: str
     thumbnail: Annotated[int, Field(ge=16, le=512)]
     embed_thumbnails: int
 
 
 class ComputeConfig(_BaseConfig):
+    """The device, and the number format on a GPU."""
+
     device: str
     dtype: _Dtype
 
 
 class _TrackingConfig(_BaseConfig):
+    """Names in MLflow."""
+
     experiment: str
     model_name: str
     log_every: _Count | None = None  # null: as many steps as keep a curve under 1,000 points
 
 
 class Config(_BaseConfig):
+    """All settings of a run."""
+
     profile: str
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: _Count
@@ -216,48 +244,21 @@ class Config(_BaseConfig):
     tracking: _TrackingConfig
 
     @model_validator(mode="after")
-    def consistent(self) -> Config:
+    def _consistent(self) -> Config:
         if self.generate.annotator == "file" and self.generate.file is None:
             raise ValueError("generate.annotator is 'file' but generate.file names no table")
         return self
 
 
-def fill_nulls(params: Any, defaults: Any) -> Any:
-    """`params` with every null (and every missing key) taken from `defaults`, at any depth."""
-    if params is None:
-        return defaults
-    if isinstance(params, dict) and isinstance(defaults, dict):
-        keys = list(params) + [key for key in defaults if key not in params]
-        return {key: fill_nulls(params.get(key), defaults.get(key)) for key in keys}
-    return params
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping; anything else is a UserError that says where."""
-    import yaml
-
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"no {path} here ({Path.cwd()}). Run from the repository's root."
-        ) from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} isn't valid YAML: {error}") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} must be a mapping of settings, found {type(value).__name__}.")
-    return value
-
-
-_PROFILE_ONLY = ("batch_sizes", "data", "models", "scorers")
-
-
 def load_config(params: str | Path = "params.yaml") -> Config:
     """Read, merge and check the whole configuration.
 
+    Args:
+        params: the file with the tuned settings, beside the folder `conf`.
+
     Raises:
-        UserError: naming every problem in one message: unknown keys (with the nearest known
-            one), wrong types, values out of range, files that aren't there.
+        UserError: It names all problems: unknown keys (with the nearest known one), wrong types,
+            values out of range, files that don't exist.
     """
     params = Path(params)
     tuned = read_yaml(params)
@@ -268,8 +269,8 @@ def load_config(params: str | Path = "params.yaml") -> Config:
         raise UserError(f"profile: {tuned.get('profile')!r} is unknown; there are: {names}.")
     sources = read_yaml(profile)
     defaults = sources.pop("defaults", {})
-    problems = _homeless(tuned, sources, params, profile)
-    problems += deal_batch_sizes(sources)
+    problems = _misplaced(tuned, sources, params, profile)
+    problems += distribute_batch_sizes(sources)
     merged = {**fill_nulls(tuned, defaults), **sources}
     try:
         config = Config.model_validate(merged)
@@ -283,10 +284,10 @@ def load_config(params: str | Path = "params.yaml") -> Config:
     return config
 
 
-def _homeless(
+def _misplaced(
     tuned: dict[str, Any], sources: dict[str, Any], params: Path, profile: Path
 ) -> list[str]:
-    """What is wrong with the file that a section is in; such sections are left out of `tuned`."""
+    """Report sections that are in the wrong file, and remove them from `tuned`."""
     problems = []
     for key in sorted(set(tuned) & ({*_PROFILE_ONLY} | set(sources))):
         if key in _PROFILE_ONLY:
@@ -298,19 +299,19 @@ def _homeless(
 
 
 def _missing_files(config: Config) -> list[str]:
-    """Files that settings name and that must exist before anything runs."""
-    wanted = {
+    """Report files that settings name and that don't exist."""
+    files = {
         "generate.prompt": config.generate.prompt,
         "generate.file": config.generate.file,
         "baselines.answers": config.baselines.answers,
         "generate.review": config.generate.review,
         "evaluate.aliases": config.evaluate.aliases,
     }
-    return [f"{key}: no file at {p}" for key, p in wanted.items() if p and not p.is_file()]
+    return [f"{key}: no file at {p}" for key, p in files.items() if p and not p.is_file()]
 
 
 def _describe(detail: ErrorDetails, profile: Path) -> str:
-    """One problem in a line: where, what was found, what is allowed."""
+    """Describe one problem in a line: where, what was found, what is allowed."""
     where = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
         known = _known_keys(detail["loc"][:-1])
@@ -326,7 +327,7 @@ def _describe(detail: ErrorDetails, profile: Path) -> str:
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """The settings that exist at a place in the configuration."""
+    """List the settings that exist at a place in the configuration."""
     section: Any = Config
     for part in location:
         annotation = section.model_fields[str(part)].annotation

@@ -122,7 +122,7 @@ def test_addresses_are_fetched_only_where_allowed(trained, model, tmp_path, monk
 
 def test_pictures_as_a_browser_shows_them(model):
     serving = sys.modules[type(model.unwrap_python_model()).__module__]
-    shown = serving.open_picture
+    shown = serving._open_image
 
     def saved(image, form, **options):
         buffer = io.BytesIO()

@@ -18,8 +18,9 @@ from helpers.hub.layout import write
 from helpers.hub.tensors import Noise
 from transformers import AutoConfig
 
-from abo_vqa.config import load_config, read_yaml
+from abo_vqa.config import load_config
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.yaml_files import read_yaml
 from abo_vqa.evaluation.bartscore import BartScore
 from abo_vqa.evaluation.bertscore import BertScore
 from abo_vqa.models.adapters import Adapter

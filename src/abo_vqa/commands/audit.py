@@ -20,6 +20,11 @@ from abo_vqa.data.provenance import add_provenance_options, complete_table
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options.
+
+    Args:
+        parser: the word's parser.
+    """
     parser.add_argument("--train", type=Path, required=True, metavar="FILE")
     parser.add_argument("--test", type=Path, required=True, metavar="FILE")
     parser.add_argument(
@@ -38,6 +43,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
+    """Compare the two sides, print what they share, and fail if there is a leak.
+
+    Args:
+        args: the options.
+
+    Returns:
+        The exit code.
+    """
     if not 0 <= args.distance <= 32:
         raise UserError(f"--distance {args.distance}: 0 to 32 of 64 bits.")
     read = [read_columns(p, VQA_COLUMNS, chosen=args.columns) for p in (args.train, args.test)]

@@ -21,6 +21,11 @@ from abo_vqa.models.registry import FAMILIES
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options.
+
+    Args:
+        parser: the word's parser.
+    """
     names = [*FAMILIES, FINETUNED]
     parser.add_argument("--model", default=FINETUNED, choices=names, help="default: %(default)s")
     parser.add_argument("--adapter", type=Path, default=ADAPTER, help="PEFT folder of `finetuned`")
@@ -34,6 +39,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
+    """Answer the multiple-choice questions, and print the accuracy.
+
+    Args:
+        args: the options.
+
+    Returns:
+        The exit code.
+    """
     config = load_config()
     pin_threads(config.threads)
     choice_set = read_choice_set(args.data, args.split)

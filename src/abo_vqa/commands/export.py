@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from abo_vqa.config import load_config
 from abo_vqa.core.errors import UserError
@@ -16,11 +15,13 @@ from abo_vqa.core.paths import EXPORT
 from abo_vqa.data.columns import add_columns_option
 from abo_vqa.reporting.publish.export import export
 
-if TYPE_CHECKING:
-    pass
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options.
+
+    Args:
+        parser: the word's parser.
+    """
     parser.add_argument("--out", type=Path, default=EXPORT, help="folder (default: %(default)s)")
     parser.add_argument(
         "--choices", type=int, metavar="K", help="add K choices a question, one of them right"
@@ -29,6 +30,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
+    """Write the export, and print what it holds.
+
+    Args:
+        args: the options.
+
+    Returns:
+        The exit code.
+    """
     if args.choices is not None and not 2 <= args.choices <= 26:
         raise UserError(f"--choices {args.choices}: from 2 to 26.")
     print(export(load_config(), args.out, args.choices, args.columns))

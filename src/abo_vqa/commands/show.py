@@ -48,11 +48,12 @@ def _screen(metrics: Mapping[str, Mapping[str, float]], evaluation: Mapping[str,
     return [*lines, "", *(f"{'' if i else 'next:':8}{step}" for i, step in enumerate(_NEXT_STEPS))]
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare no options."""
+def command(_args: argparse.Namespace) -> int:
+    """Print the results and the addresses of the pages.
 
-
-def command(args: argparse.Namespace) -> int:
+    Returns:
+        The exit code.
+    """
     """Print the results of the last run."""
     os.chdir(project_root())
     print("\n".join(_screen(_read(METRICS), _read(EVALUATION))))

@@ -12,11 +12,12 @@ from abo_vqa.core.tracking.backend import prepare, store
 from abo_vqa.core.tracking.outbox import deliver_pending
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """It takes none."""
+def command(_args: argparse.Namespace) -> int:
+    """Create the experiment, and send what has to wait.
 
-
-def command(args: argparse.Namespace) -> int:
+    Returns:
+        The exit code.
+    """
     experiment = load_config().tracking.experiment
     print(f"MLflow experiment {experiment} (id {prepare(experiment)}) at {store()[0]}")
     deliver_pending()  # says itself what still has to wait

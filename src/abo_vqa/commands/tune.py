@@ -18,10 +18,23 @@ from abo_vqa.training.search import dvc_command, search_hyperparameters
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options.
+
+    Args:
+        parser: the word's parser.
+    """
     parser.add_argument("--trials", type=int, default=20, help="in all, earlier ones included")
 
 
 def command(args: argparse.Namespace) -> int:
+    """Search, and print the best settings.
+
+    Args:
+        args: the options.
+
+    Returns:
+        The exit code.
+    """
     if args.trials < 1:
         raise UserError(f"--trials: found {args.trials}; at least 1.")
     config = load_config()

@@ -13,6 +13,11 @@ from abo_vqa.core.tracking.backend import is_server, prepare, store
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options.
+
+    Args:
+        parser: the word's parser.
+    """
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: for other machines as well")
     parser.add_argument("--port", type=int, default=5000)
 

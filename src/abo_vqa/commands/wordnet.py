@@ -7,10 +7,11 @@ import argparse
 from abo_vqa.evaluation.wordnet import ensure_wordnet
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """No options."""
+def command(_args: argparse.Namespace) -> int:
+    """Find or fetch WordNet, and print its folder.
 
-
-def command(args: argparse.Namespace) -> int:
+    Returns:
+        The exit code.
+    """
     print(f"WordNet: {ensure_wordnet()}")
     return 0

@@ -1,7 +1,7 @@
 """How many rows a model takes at a time: a profile's section `batch_sizes`.
 
-It is a section of its own because DVC takes the others for what results depend on: that a batch
-must fit a smaller card is no reason to ask every model again.
+It is a section of its own because DVC watches the others: if a batch has to fit a smaller card,
+that is no reason to ask every model again.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 
-def deal_batch_sizes(sources: dict[str, Any]) -> list[str]:
-    """Move the section's numbers to the models and scorers they are for; what is wrong with them.
+def distribute_batch_sizes(sources: dict[str, Any]) -> list[str]:
+    """Move the section's numbers to the models and scorers they are for.
 
     Args:
         sources: a profile, changed in place.
+
+    Returns:
+        What is wrong with them.
     """
     sizes = sources.pop("batch_sizes", None) or {}
     if not isinstance(sizes, dict):

@@ -1,7 +1,7 @@
-"""CSV files read strictly: a line that says two things is refused with its number, never mended.
+"""CSV files read strictly: an ambiguous line is refused with its number, never repaired.
 
 pandas fills short lines with empty cells, takes the first of two columns of one name and lets an
-unclosed quote swallow the lines behind it, all without a word. Python's `csv` tells where a record
+unclosed quote swallow the lines behind it, all silently. Python's `csv` tells where a record
 starts and how many fields it has, so those are checked here.
 """
 
@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from abo_vqa.core.errors import UserError
 
 if TYPE_CHECKING:
-    import pandas as pd
     from numpy.typing import NDArray
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
@@ -37,7 +37,7 @@ class Parsed:
     """A CSV file as it stands.
 
     Attributes:
-        frame: strings only. A column without a name is called "Unnamed: 0" after its place, the
+        frame: strings only. A column without a name is called "Unnamed: 0" after its position, the
             second of two columns of one name "answer.1", as pandas calls them.
         lines: [n] the line of the file each row starts on; the header stands on line 1.
         separator: ",", ";" or a tab.
@@ -55,14 +55,15 @@ class Parsed:
 def read_csv(path: str | Path) -> Parsed:
     """Read a CSV whose first line is the header: UTF-8, any line ends, gzip or not.
 
-    Commas, semicolons and tabs separate: whichever splits the header into the most columns.
+    Fields are separated by commas, semicolons or tabs, whichever gives the header the most columns.
+
+    Args:
+        path: the file.
 
     Raises:
-        UserError: there is no file, it isn't text or has no header, a line has more or fewer
+        UserError: There is no file, it isn't text or has no header, a line has more or fewer
             fields than the header, or a quote isn't closed where its field ends.
     """
-    import pandas as pd
-
     path = Path(path)
     lines = list(io.StringIO(_read_text(path), newline=""))
     if lines and _EXCEL.match(lines[0]):
@@ -71,7 +72,7 @@ def read_csv(path: str | Path) -> Parsed:
     if header is None:
         raise UserError(f"{path} isn't a UTF-8 CSV with a header line: it is empty.")
     separator = max(SEPARATORS, key=lambda mark: len(next(csv.reader([header], delimiter=mark))))
-    (_, names), *rows = records(path, lines, separator, blanks=f"{separator} " in header)
+    (_, names), *rows = _records(path, lines, separator, blanks=f"{separator} " in header)
     names = [name.strip() for name in names]
     _check_lengths(path, rows, len(names))
     frame = pd.DataFrame([row for _, row in rows], columns=_unique(names), dtype=object)
@@ -81,10 +82,10 @@ def read_csv(path: str | Path) -> Parsed:
 
 
 def _read_text(path: Path) -> str:
-    """A text file's content without a byte order mark.
+    """Read a text file without its byte order mark.
 
     Raises:
-        UserError: it is missing, a folder, or not UTF-8.
+        UserError: It is missing, a folder, or not UTF-8.
     """
     if not path.is_file():
         raise UserError(f"no table at {path}. Check the path, or run the stage that makes it.")
@@ -103,15 +104,22 @@ def _read_text(path: Path) -> str:
     return text
 
 
-def records(
+def _records(
     path: Path, lines: Sequence[str], separator: str, blanks: bool
 ) -> list[tuple[int, list[str]]]:
-    """All records, the header first, with the line each starts on; empty lines are left out.
+    """Parse all records, the header first; empty lines are left out.
 
     Args:
+        path: the file, for messages.
+        lines: its lines.
+        separator: what separates fields.
         blanks: a blank behind a separator is decoration, as the header shows.
+
+    Returns:
+        The line each record starts on, and its fields.
+
     Raises:
-        UserError: a quote isn't closed where its field ends, or whole lines stand inside quotes.
+        UserError: A quote isn't closed where its field ends, or whole lines stand inside quotes.
     """
     found: list[tuple[int, list[str]]] = []
     reader = csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=blanks)
@@ -140,7 +148,7 @@ def _refuse_swallowed(
 ) -> None:
     """Raise UserError if the inner lines of a record look like records themselves.
 
-    Two columns' worth of text is no proof (a sentence has a comma): there, all lines must look so.
+    With two columns one such line proves nothing (a sentence has a comma): all must look so.
     """
     counts = [len(next(csv.reader([line], delimiter=separator), [])) for line in inside]
     alike = [count == columns for count in counts if count]
@@ -153,7 +161,7 @@ def _refuse_swallowed(
 
 
 def _check_lengths(path: Path, rows: Sequence[tuple[int, list[str]]], columns: int) -> None:
-    """Raise UserError if a row doesn't have one field a column."""
+    """Raise UserError if a row doesn't have one field per column."""
     wrong = [(start, len(row)) for start, row in rows if len(row) != columns]
     if not wrong:
         return
@@ -163,14 +171,14 @@ def _check_lengths(path: Path, rows: Sequence[tuple[int, list[str]]], columns: i
     more = f" and {len(wrong) - _SHOWN:,} others" if len(wrong) > _SHOWN else ""
     raise UserError(
         f"{path}: {len(wrong):,} line(s) have {kind} fields than the header, which has {columns}: "
-        f"{places}{more}. {hint(rows, wrong, columns)}"
+        f"{places}{more}. {_hint(rows, wrong, columns)}"
     )
 
 
-def hint(
+def _hint(
     rows: Sequence[tuple[int, list[str]]], wrong: Sequence[tuple[int, int]], columns: int
 ) -> str:
-    """What is likely to be the matter with lines of the wrong length, (line, fields) each."""
+    """Guess what is wrong with lines of the wrong length, given as (line, fields)."""
     if len(wrong) == len(rows) and len({count for _, count in wrong}) == 1:
         if columns > 1 and wrong[0][1] == 1:
             return "Do the lines have another separator than the header?"
@@ -187,7 +195,7 @@ def hint(
 
 
 def _unique(header: Sequence[str]) -> list[str]:
-    """Column names without gaps and repetitions, as pandas makes them."""
+    """Make column names without gaps and repetitions, as pandas does."""
     names: list[str] = []
     for place, name in enumerate(header):
         base = name or f"Unnamed: {place}"

@@ -39,7 +39,7 @@ def _manager() -> logging.Manager:
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Return a module's logger; call it as `log = get_logger(__name__)`.
+    """Return the logger of a module, which keeps it as `log`.
 
     Args:
         name: the module's name.

@@ -1,4 +1,4 @@
-"""The registered model: an MLflow pyfunc "model from code" that answers questions about pictures.
+"""The registered model: an MLflow pyfunc "model from code" that answers questions about images.
 
 MLflow copies this file beside the adapter and runs it to load the model, with `image_decoding.py`
 as the only other module of the package: the model answers wherever torch, transformers and peft
@@ -14,9 +14,12 @@ import base64
 import binascii
 import json
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
 
 # Threads that spin while they wait make a small model 20 times slower on a busy machine. Read when
 # torch is loaded.
@@ -25,15 +28,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import mlflow
 import pandas as pd
 
-MAX_BYTES = 50_000_000  # of a picture that is fetched
-FETCH = "ABO_VQA_FETCH_URLS"
+_MAX_BYTES = 50_000_000  # of a picture that is fetched
+_FETCH = "ABO_VQA_FETCH_URLS"
 
 
-def read_picture(given: Any) -> bytes:
-    """A picture's bytes, from bytes, a data URL, base64, a path, or an address.
+def _read_image(given: Any) -> bytes:
+    """Return an image's bytes, from bytes, a data URL, base64, a path, or an address.
 
     Raises:
-        ValueError: why there is no picture.
+        ValueError: Why there is no image.
     """
     if isinstance(given, bytes | bytearray | memoryview):
         return bytes(given)
@@ -41,21 +44,21 @@ def read_picture(given: Any) -> bytes:
         raise ValueError("no picture given")
     text = os.fspath(given).strip() if isinstance(given, os.PathLike) else given.strip()
     if text.startswith("data:"):
-        return decoded(text.partition(",")[2])
+        return _decode_base64(text.partition(",")[2])
     if text.lower().startswith(("http://", "https://")):
-        return fetched(text)
+        return _fetch(text)
     if len(text) < 4096 and "\0" not in text and Path(text).is_file():
         return Path(text).read_bytes()
     try:
-        return decoded(text)
+        return _decode_base64(text)
     except ValueError:
         raise ValueError(
             f"no picture at {text[:200]!r} where the model runs, and it isn't base64"
         ) from None
 
 
-def decoded(text: str) -> bytes:
-    """Bytes from base64, with or without line breaks, of either alphabet."""
+def _decode_base64(text: str) -> bytes:
+    """Decode base64, with or without line breaks, in either alphabet."""
     plain = "".join(text.split()).replace("-", "+").replace("_", "/")
     if len(plain) < 32:  # a short name could be base64 by chance; no picture is so small
         raise ValueError("not base64")
@@ -65,33 +68,30 @@ def decoded(text: str) -> bytes:
         raise ValueError("not base64") from None
 
 
-def fetched(url: str) -> bytes:
-    """A picture from the web, if whoever started the model allows it.
+def _fetch(url: str) -> bytes:
+    """Fetch an image from the web, if whoever started the model allows it.
 
     Otherwise anybody who may ask a served model could have it call addresses inside its network.
     """
-    if os.environ.get(FETCH) != "1":
+    if os.environ.get(_FETCH) != "1":
         raise ValueError(
-            f"addresses aren't fetched: set {FETCH}=1 where the model runs, or send base64"
+            f"addresses aren't fetched: set {_FETCH}=1 where the model runs, or send base64"
         )
-    from urllib.error import URLError
-    from urllib.request import urlopen
-
     try:
         with urlopen(url, timeout=20) as reply:
-            data: bytes = reply.read(MAX_BYTES + 1)
+            data: bytes = reply.read(_MAX_BYTES + 1)
     except (URLError, OSError, ValueError) as error:
         raise ValueError(f"can't fetch {url}: {error}") from error
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"{url} has more than {MAX_BYTES} bytes")
+    if len(data) > _MAX_BYTES:
+        raise ValueError(f"{url} has more than {_MAX_BYTES} bytes")
     return data
 
 
-def open_picture(data: bytes) -> Any:
-    """The picture as a browser shows it, in RGB; see `abo_vqa.data.image_decoding`.
+def _open_image(data: bytes) -> Any:
+    """Decode an image as a browser shows it, in RGB; see `abo_vqa.data.image_decoding`.
 
     Raises:
-        ValueError: why it can't be read.
+        ValueError: Why it can't be read.
     """
     from image_decoding import decode  # type: ignore[import-not-found]  # copied beside this file
 
@@ -109,6 +109,14 @@ class BlipAdapter(mlflow.pyfunc.PythonModel):  # type: ignore[misc, unused-ignor
     """
 
     def load_context(self, context: Any) -> None:
+        """Load the base and the adapter.
+
+        Args:
+            context: MLflow's, with the adapter's folder and the settings.
+
+        Raises:
+            ValueError: The base isn't the model that the adapter was trained on.
+        """
         from peft import PeftModel
         from transformers import AutoProcessor, BlipForQuestionAnswering
         from transformers.utils import logging
@@ -128,57 +136,72 @@ class BlipAdapter(mlflow.pyfunc.PythonModel):  # type: ignore[misc, unused-ignor
                 f"{base} lacks {len(missing)} of the model's weights, e.g. {missing[0]}: it was "
                 "saved by another version of transformers, or is another model."
             )
-        self.model = PeftModel.from_pretrained(model, adapter).eval()
-        self.processor = AutoProcessor.from_pretrained(adapter)
-        self.most = int(settings.get("max_new_tokens", 10))
-        self.threads = int(settings.get("threads", 1))
-        self.longest = int(model.config.text_config.max_position_embeddings)
+        self._model = PeftModel.from_pretrained(model, adapter).eval()
+        self._processor = AutoProcessor.from_pretrained(adapter)
+        self._max_new_tokens = int(settings.get("max_new_tokens", 10))
+        self._threads = int(settings.get("threads", 1))
+        self._max_length = int(model.config.text_config.max_position_embeddings)
         # A length of its own beside max_new_tokens would be warned about at each row.
         for part in (model, model.text_decoder):
             part.generation_config.max_length = None
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
-        """Answer each row by itself; one that can't be answered fails alone."""
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Answer each row by itself; one that can't be answered fails alone.
+
+        Args:
+            context: MLflow's; not used.
+            model_input: the columns image and question.
+            params: MLflow's; not used.
+
+        Returns:
+            The columns answer and error, None where there is none.
+        """
+        del context, params
         rows = zip(model_input["image"], model_input["question"], strict=True)
-        with self.pinned():
-            said = [self.answer_or_reason(image, question) for image, question in rows]
-        columns = ["answer", "error"]  # None where there is none, in JSON null
-        return pd.DataFrame(said, columns=columns, index=model_input.index, dtype=object)
+        with self._pinned_threads():
+            answers = [self._answer_or_reason(image, question) for image, question in rows]
+        columns = ["answer", "error"]
+        return pd.DataFrame(answers, columns=columns, index=model_input.index, dtype=object)
 
     @contextmanager
-    def pinned(self) -> Any:
-        """As many threads as the pipeline's, unless the caller has chosen some."""
+    def _pinned_threads(self) -> Iterator[None]:
+        """Use as many threads as the pipeline, unless the caller has chosen some."""
         import torch
 
         before = torch.get_num_threads()
         if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(self.threads)
+            torch.set_num_threads(self._threads)
         try:
             yield
         finally:
             torch.set_num_threads(before)
 
-    def answer_or_reason(self, image: Any, question: Any) -> tuple[str | None, str | None]:
+    def _answer_or_reason(self, image: Any, question: Any) -> tuple[str | None, str | None]:
+        """Return the answer, or why there is none."""
         try:
-            return self.answer(image, question), None
+            return self._answer(image, question), None
         except (ValueError, OSError) as error:
             return None, str(error)
 
-    def answer(self, image: Any, question: Any) -> str:
-        """One at a time: BLIP's stock `generate` ignores the padding of a mixed batch."""
+    def _answer(self, image: Any, question: Any) -> str:
+        """Answer one question: BLIP's stock `generate` ignores the padding of a mixed batch."""
         import torch
 
         if not isinstance(question, str) or not question.strip():
             raise ValueError("no question given")
-        words = self.processor.tokenizer(question, return_tensors="pt")
-        length = words["input_ids"].shape[1]
-        if length > self.longest:
-            raise ValueError(f"the question has {length} tokens; at most {self.longest} fit")
-        picture = open_picture(read_picture(image))
-        inputs = self.processor(picture, question, return_tensors="pt")
+        tokens = self._processor.tokenizer(question, return_tensors="pt")
+        length = tokens["input_ids"].shape[1]
+        if length > self._max_length:
+            raise ValueError(f"the question has {length} tokens; at most {self._max_length} fit")
+        loaded = _open_image(_read_image(image))
+        inputs = self._processor(loaded, question, return_tensors="pt")
         with torch.inference_mode():
-            tokens = self.model.generate(**inputs, max_new_tokens=self.most, do_sample=False)
-        return str(self.processor.decode(tokens[0], skip_special_tokens=True)).strip()
+            output = self._model.generate(
+                **inputs, max_new_tokens=self._max_new_tokens, do_sample=False
+            )
+        return str(self._processor.decode(output[0], skip_special_tokens=True)).strip()
 
 
 mlflow.models.set_model(BlipAdapter())

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from abo_vqa.core.csvfile import read_csv
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import atomic_write
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 STUDY_COLUMNS = MappingProxyType({"path": "image_path"})
 """Columns that the study's tables, and this project's until 0.2, call by another name."""

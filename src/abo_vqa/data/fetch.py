@@ -10,10 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from abo_vqa.config import DataConfig, DownloadConfig, read_yaml
+from abo_vqa.config import DataConfig, DownloadConfig
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json, write_json
 from abo_vqa.core.paths import DATA_DVC, PROFILES
+from abo_vqa.core.yaml_files import read_yaml
 from abo_vqa.data.archive import IMAGES_TAR, LISTINGS_TAR
 from abo_vqa.data.download import RetryPolicy, download_archive
 

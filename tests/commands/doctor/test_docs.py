@@ -9,7 +9,7 @@ from helpers.hub.catalogue import named, write_all
 from helpers.hub.layout import snapshot
 
 from abo_vqa.commands.doctor.weights import SIZES
-from abo_vqa.config import read_yaml
+from abo_vqa.core.yaml_files import read_yaml
 from abo_vqa.models.hub import WEIGHT_FILES
 from tests.support import ROOT
 

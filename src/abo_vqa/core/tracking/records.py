@@ -104,6 +104,7 @@ class Opening(Record):
     origin: Mapping[str, Any]
 
     def deliver(self, runs: Runs) -> None:
+        """Write it; see `Record`."""
         runs.ids[self.run] = parents.open_run(parents.Origin(**self.origin), self.run)
 
 
@@ -119,6 +120,7 @@ class Metrics(Record):
     points: list[tuple[str, float, int, int]]
 
     def deliver(self, runs: Runs) -> None:
+        """Write it; see `Record`."""
         runs.log(self, "metrics", [Metric(*point) for point in self.points])
 
 
@@ -134,6 +136,7 @@ class Params(Record):
     values: Mapping[str, str]
 
     def deliver(self, runs: Runs) -> None:
+        """Write it; see `Record`."""
         runs.log(self, "params", [Param(key, value) for key, value in self.values.items()])
 
 
@@ -149,6 +152,7 @@ class Tags(Record):
     values: Mapping[str, str]
 
     def deliver(self, runs: Runs) -> None:
+        """Write it; see `Record`."""
         runs.log(self, "tags", [RunTag(key, value) for key, value in self.values.items()])
 
 
@@ -167,6 +171,7 @@ class Text(Record):
     text: str
 
     def deliver(self, runs: Runs) -> None:
+        """Write it; see `Record`."""
         runs.client.log_text(runs.of(self), self.text, self.file)
 
 
@@ -200,6 +205,7 @@ class _FileRecord(Record):
         return path
 
     def as_json(self) -> dict[str, Any]:
+        """Return it as JSON, with a digest of the content."""
         path = Path(self.path).absolute()
         digest = self.digest or content_digest(path)
         return {**super().as_json(), "path": str(path), "digest": digest}
@@ -213,6 +219,7 @@ class Artifact(_FileRecord):
     channel: ClassVar[str] = "files"
 
     def deliver(self, runs: Runs) -> None:
+        """Write it; see `Record`."""
         path = self.check()
         if path.is_dir():
             runs.client.log_artifacts(runs.of(self), str(path), path.name)
@@ -234,6 +241,7 @@ class Dataset(_FileRecord):
     source: str
 
     def deliver(self, runs: Runs) -> None:
+        """Write it; see `Record`."""
         path = self.check()
         table = mlflow.data.from_pandas(
             read_table(path),
@@ -258,6 +266,7 @@ class Model(_FileRecord):
     about: Mapping[str, Any]
 
     def deliver(self, runs: Runs) -> None:
+        """Write it; see `Record`."""
         run, _, experiment = runs.ids[self.run]
         about = registry.About(**self.about)
         registry.register(runs.client, run, experiment, self.check(), about)
@@ -279,6 +288,7 @@ class Result(Record):
     metrics: Mapping[str, float]
 
     def deliver(self, runs: Runs) -> None:
+        """Write it; see `Record`."""
         experiment = runs.ids[self.run][2]
         registry.add_result(runs.client, experiment, self.output, self.digest, self.metrics)
 
@@ -301,6 +311,7 @@ class Ending(Record):
     at: int
 
     def deliver(self, runs: Runs) -> None:
+        """Write it; see `Record`."""
         run, parent, _ = runs.ids[self.run]
         parents.close_run(runs.client, run, parent, self.status, self.line, self.seconds, self.at)
 
