@@ -109,7 +109,7 @@ def test_a_question_for_which_memory_isnt_enough(monkeypatch, capsys) -> None:
     def full(*_):
         raise RuntimeError("CUDA error: out of memory")
 
-    monkeypatch.setattr(Vilt, "answer_encoded", full)
+    monkeypatch.setattr(Vilt, "predict_answers", full)
     one = ["--image", "pictures/a.jpg", "--question", "is it red?"]
     many = ["--images", "pictures", "--csv", "asked.csv", "--out", "short.csv"]
     for words in (one, many):
