@@ -169,7 +169,7 @@ def test_the_page_leaves_out_what_no_result_depends_on(
 ) -> None:
     from abo_vqa.reporting.provenance import provenance
 
-    names = {name for name, _ in provenance(load_config())["params"]}
+    names = {name for name, _ in provenance(load_config())["settings"]}
     assert {"lora.batch_size", "models.llava.prompt", "compute.dtype"} <= names
     assert not {n for n in names if n.endswith("batch_size")} - {"lora.batch_size"}
     assert "compute.device" not in names

@@ -104,7 +104,7 @@ def metric_name(name: str) -> str:
 
 
 class Thinner:
-    """Decides which points of a history to keep: all at first, then every 2nd, every 4th, and so on.
+    """Decides which points of a history to keep: all at first, then every second, fourth, eighth.
 
     Of 13,640 points a metric keeps 3,400; one by epoch never loses any. Training's curves come as
     means over some steps, with fewer points than are thinned out.
