@@ -96,7 +96,7 @@ def test_the_cache_and_the_checkout_share_the_room_of_one_disk(
 ):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
     monkeypatch.setattr(machine, "stored_once", lambda root: False)
-    monkeypatch.setattr(weights, "same_disk", lambda one, other: same, raising=False)
+    monkeypatch.setattr(weights, "_same_disk", lambda one, other: same, raising=False)
     assert look(machine.disk, profile="abo")["disk"].state == "ok"
     found = look(weights.weights, profile="abo")["hub cache"]
     assert found.state == state
@@ -108,8 +108,8 @@ def test_the_cache_and_the_checkout_share_the_room_of_one_disk(
 
 
 def test_disks_are_told_apart_by_what_holds_the_folders(tmp_path):
-    assert weights.same_disk(tmp_path / "not" / "yet", tmp_path)
-    assert not weights.same_disk(tmp_path, Path("/proc"))
+    assert weights._same_disk(tmp_path / "not" / "yet", tmp_path)
+    assert not weights._same_disk(tmp_path, Path("/proc"))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How far a device's results may be from the CPU's in float32, and how the distance is taken."""
+"""How far a device's results may be from the CPU's in float32, and how that is measured."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bound:
-    """Largest differences, relative to the largest value that is compared.
+    """Largest allowed differences, relative to the largest value that is compared.
 
     Attributes:
-        answers: of a picture's encoding and of log-likelihoods. gradients: of the loss and of
-            LoRA's gradients.
+        answers: of an image's encoding and of log-likelihoods.
+        gradients: of the loss and of LoRA's gradients.
     """
 
     answers: float
@@ -33,13 +33,24 @@ _BOUNDS = {
 
 
 def bound(dtype: str) -> Bound:
-    """What is allowed in a number format."""
+    """Return what is allowed in a number format.
+
+    Args:
+        dtype: its name.
+    """
     return _BOUNDS[dtype]
 
 
 def difference(found: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> float:
-    """The largest difference over the reference's largest value; NaN if anything isn't finite, or
-    the two don't have the same shape."""
+    """Return the largest difference over the reference's largest value.
+
+    Args:
+        found: tensors.
+        reference: those they are compared with.
+
+    Returns:
+        The ratio; NaN if anything isn't finite, or shapes differ.
+    """
     pairs = list(zip(found, reference, strict=True))
     if any(one.shape != other.shape for one, other in pairs):
         return float("nan")

@@ -21,16 +21,16 @@ _SLOW = (
 )
 
 
-def driver(case: Case) -> Iterator[Finding]:
-    """What the system shows of a card, whether or not torch can use it."""
+def driver(_case: Case) -> Iterator[Finding]:
+    """Report what the system shows of a card, whether or not torch can use it."""
     if nodes := device_nodes():
         yield ok("driver", f"NVIDIA {driver_version()}; {', '.join(nodes)}")
     else:
         yield ok("driver", "no NVIDIA device")
 
 
-def build(case: Case) -> Iterator[Finding]:
-    """What torch was built for."""
+def build(_case: Case) -> Iterator[Finding]:
+    """Report what torch was built for."""
     import torch
 
     made = torch.version.cuda or torch.version.hip
@@ -41,8 +41,8 @@ def build(case: Case) -> Iterator[Finding]:
     yield ok("torch", f"{torch.__version__}, built for {built}")
 
 
-def cards(case: Case) -> Iterator[Finding]:
-    """The cards that torch sees: capability and memory."""
+def cards(_case: Case) -> Iterator[Finding]:
+    """Report the cards that torch sees: capability and memory."""
     import torch
 
     from abo_vqa.core.devices import start_fault
@@ -69,7 +69,11 @@ def cards(case: Case) -> Iterator[Finding]:
 
 
 def device(case: Case) -> Iterator[Finding]:
-    """Which device the settings lead to, and what keeps a GPU from being used."""
+    """Report the device that is chosen, and what keeps a GPU from being used.
+
+    Args:
+        case: the checkout.
+    """
     from abo_vqa.core.devices import gpu_fault, pick_device
 
     config = case.settings
@@ -87,7 +91,11 @@ def device(case: Case) -> Iterator[Finding]:
 
 
 def dtype(case: Case) -> Iterator[Finding]:
-    """The number format that each model's arithmetic gets here."""
+    """Report the number format of each model's arithmetic.
+
+    Args:
+        case: the checkout.
+    """
     from abo_vqa.core.devices import pick_dtype
 
     config = case.settings
@@ -105,10 +113,13 @@ def dtype(case: Case) -> Iterator[Finding]:
 
 
 def usable(config: Config) -> torch.device:
-    """The device that models are tried on: the chosen one, without a word on stderr about it.
+    """Return the device that models are tried on: the chosen one, without a warning about it.
+
+    Args:
+        config: the settings.
 
     Raises:
-        NotChecked: it isn't there or can't be used, which `device` says.
+        NotCheckedError: It isn't there or can't be used, which `device` reports.
     """
     import torch
 

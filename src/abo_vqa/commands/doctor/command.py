@@ -1,4 +1,4 @@
-"""`abo-vqa doctor`: what works here, what doesn't, what to do; its output is for bug reports.
+"""`abo-vqa doctor`: what works here, what doesn't, and what to do; for bug reports as well.
 
 abo-vqa doctor              # a minute on the sample
 abo-vqa doctor --quick      # without trying the models
@@ -63,7 +63,15 @@ _GROUPS: dict[str, list[tuple[str, Check]]] = {
 
 
 def findings(case: Case, quick: bool) -> Iterator[tuple[str, Finding]]:
-    """Every finding with its group, as soon as it is made."""
+    """Run all checks.
+
+    Args:
+        case: the checkout.
+        quick: leave out the models.
+
+    Yields:
+        Each finding with its group, as soon as it is known.
+    """
     for group, listed in _GROUPS.items():
         for name, check in listed:
             for found in examine(name, check, case):
@@ -75,7 +83,7 @@ def findings(case: Case, quick: bool) -> Iterator[tuple[str, Finding]]:
 
 
 def _tried(case: Case) -> Iterator[Finding]:
-    """The findings about models."""
+    """Run the checks of models."""
     made: list[tuple[str, Check]] = []
 
     def choose(case: Case) -> Iterator[Finding]:
@@ -90,7 +98,7 @@ def _tried(case: Case) -> Iterator[Finding]:
 
 
 def _diagnose(names: Sequence[str]) -> Case:
-    """What is to be looked at: the checkout in the current folder."""
+    """Describe the checkout in the current folder."""
     from abo_vqa.config import load_config
     from abo_vqa.core.stage import pin_threads
 
@@ -108,17 +116,23 @@ def _diagnose(names: Sequence[str]) -> Case:
     return Case(Path.cwd(), config, fault, tuple(names), offline)
 
 
-def line(found: Finding) -> str:
-    """A finding as text, its advice indented beneath."""
+def _format_finding(found: Finding) -> str:
+    """Format a finding, with its advice indented beneath."""
     text = f"  {found.state:8} {found.name:14} {found.found}"
     return f"{text}\n{'':26}-> {found.advice}" if found.advice else text
 
 
-def summary(states: Counter[str]) -> str:
+def _count_states(states: Counter[str]) -> str:
+    """Count the findings of each state, in words."""
     return f"{states['ok']} ok, {states['warning']} warning(s), {states['problem']} problem(s)"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options.
+
+    Args:
+        parser: the word's parser.
+    """
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
         "exit code: 0, also with warnings; 2 if there is a problem.\n"
@@ -144,6 +158,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
+    """Run the checks, and print or write the findings.
+
+    Args:
+        args: the options.
+
+    Returns:
+        The exit code.
+    """
     if args.quick and args.model:
         raise UserError("--quick tries no model; leave out --model.")
     file = None if args.json in (None, "-") else Path(args.json).absolute()
@@ -160,22 +182,22 @@ def command(args: argparse.Namespace) -> int:
         if group_now != group:
             group = group_now
             print(f"{'' if len(found) == 1 else chr(10)}{group}")
-        print(line(one), flush=True)
+        print(_format_finding(one), flush=True)
     states = Counter[str](one.state for _, one in found)
     if args.json == "-":
-        print(json.dumps(report(found, states), indent=2))
+        print(json.dumps(_report(found, states), indent=2))
     else:
-        print(f"\n{summary(states)}")
+        print(f"\n{_count_states(states)}")
     if file is not None:
-        write_json(report(found, states), file)
+        write_json(_report(found, states), file)
     return _UNWELL if states["problem"] else 0
 
 
 def _require_place(file: Path) -> None:
-    """Find out before the checks that the findings can't be written; makes no folder.
+    """Check that the findings can be written, without making a folder.
 
     Raises:
-        UserError: the file's folder isn't there, or a folder has the file's name.
+        UserError: The file's folder isn't there, or a folder has the file's name.
     """
     if not file.absolute().parent.is_dir():
         raise UserError(
@@ -184,8 +206,8 @@ def _require_place(file: Path) -> None:
     refuse_unwritable(file, "the findings", "--json")
 
 
-def report(found: Sequence[tuple[str, Finding]], states: Counter[str]) -> dict[str, Any]:
-    """The findings for programs."""
+def _report(found: Sequence[tuple[str, Finding]], states: Counter[str]) -> dict[str, Any]:
+    """Return the findings for programs."""
     return {
         "abo_vqa": metadata.version("abo-vqa"),
         "states": {state: states[state] for state in ("ok", "warning", "problem")},

@@ -14,15 +14,19 @@ _BACK = "`dvc checkout --force {}` brings the pinned files back; `dvc commit` pi
 
 
 def settings(case: Case) -> Iterator[Finding]:
-    """Whether params.yaml and the profile make sense."""
+    """Check params.yaml and the profile.
+
+    Args:
+        case: the checkout.
+    """
     if case.config is None:
         yield problem("settings", case.fault, "")
     else:
         yield ok("settings", f"params.yaml, profile {case.config.profile}")
 
 
-def commit(case: Case) -> Iterator[Finding]:
-    """The commit, and whether the sources differ from it."""
+def commit(_case: Case) -> Iterator[Finding]:
+    """Report the commit, and whether the sources differ from it."""
     from abo_vqa.core.tracking.origin import SOURCES, git
 
     head = git("rev-parse", "HEAD")
@@ -39,7 +43,11 @@ def commit(case: Case) -> Iterator[Finding]:
 
 
 def archives(case: Case) -> Iterator[Finding]:
-    """Both archives of the profile: there, whole, and the pinned ones."""
+    """Check that both archives of the profile are there, whole, and the pinned ones.
+
+    Args:
+        case: the checkout.
+    """
     from abo_vqa.data.archive import open_archive
 
     raw = case.settings.data.raw
@@ -56,7 +64,13 @@ def archives(case: Case) -> Iterator[Finding]:
 
 
 def agreement(name: str, case: Case, path: Path) -> Finding:
-    """Whether a folder is what its .dvc file pins; DVC hashes it unless nothing has changed."""
+    """Check that a folder is what its .dvc file pins; DVC hashes it unless nothing has changed.
+
+    Args:
+        name: the check's name.
+        case: the checkout.
+        path: the folder.
+    """
     out = pinned(case.root, path)
     if out is None:
         return warning(
@@ -74,10 +88,12 @@ def agreement(name: str, case: Case, path: Path) -> Finding:
 
 
 def pinned(root: Path, path: Path, within: bool = False) -> Any:
-    """DVC's output for a path, None if it pins none.
+    """Return DVC's output for a path, None if it pins none.
 
     Args:
-        within: an output that the path is a part of will do.
+        root: the checkout.
+        path: the path.
+        within: accept an output that the path is a part of.
     """
     from dvc.exceptions import OutputNotFoundError
     from dvc.repo import Repo
@@ -89,8 +105,8 @@ def pinned(root: Path, path: Path, within: bool = False) -> Any:
             return None
 
 
-def wordnet(case: Case) -> Iterator[Finding]:
-    """What METEOR and WUP need."""
+def wordnet(_case: Case) -> Iterator[Finding]:
+    """Check that WordNet is here, which METEOR and WUP need."""
     from abo_vqa.evaluation.wordnet import find_wordnet
 
     place = find_wordnet()

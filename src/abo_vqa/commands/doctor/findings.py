@@ -1,4 +1,4 @@
-"""What a check finds, and how checks are run so that none of them can stop the others."""
+"""What a check finds, and how checks run so that none can stop the others."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        name: what was looked at. state: "warning" where the work goes on with less, "problem"
-            where something that the settings ask for can't work.
-        found: in words. advice: what to do about it.
+        name: what was checked.
+        state: "warning" where the work goes on with less, "problem" where something that the
+            settings ask for can't work.
+        found: the result in words.
+        advice: what to do about it.
         numbers: measured values by name, for programs.
     """
 
@@ -38,28 +40,53 @@ class Finding:
 
 
 def ok(name: str, found: str, numbers: Mapping[str, float] | None = None) -> Finding:
+    """Make a finding without a problem; see `Finding`.
+
+    Args:
+        name: what was checked.
+        found: the result in words.
+        numbers: measured values by name.
+    """
     return Finding(name, "ok", found, numbers=numbers or {})
 
 
 def warning(
     name: str, found: str, advice: str, numbers: Mapping[str, float] | None = None
 ) -> Finding:
+    """Make a finding about something that the work goes on without; see `Finding`.
+
+    Args:
+        name: what was checked.
+        found: the result in words.
+        advice: what to do about it.
+        numbers: measured values by name.
+    """
     return Finding(name, "warning", found, advice, numbers or {})
 
 
 def problem(
     name: str, found: str, advice: str, numbers: Mapping[str, float] | None = None
 ) -> Finding:
+    """Make a finding about something that can't work; see `Finding`.
+
+    Args:
+        name: what was checked.
+        found: the result in words.
+        advice: what to do about it.
+        numbers: measured values by name.
+    """
     return Finding(name, "problem", found, advice, numbers or {})
 
 
 @dataclass(frozen=True)
 class Case:
-    """What the checks look at.
+    """What is checked.
 
     Attributes:
-        root: the checkout. config: its settings, None if they can't be read.
-        fault: why they can't. names: the models to try, () for the settings' own.
+        root: the checkout.
+        config: its settings, None if they can't be read.
+        fault: why they can't.
+        names: the models to try, () for the settings' own.
         offline: whether the user forbids asking the model hub.
     """
 
@@ -74,7 +101,7 @@ class Case:
         """The settings.
 
         Raises:
-            NotChecked: they can't be read.
+            NotCheckedError: They can't be read.
         """
         if self.config is None:
             raise NotCheckedError("not checked, since the settings can't be read")
@@ -87,7 +114,7 @@ class Case:
 
 
 class NotCheckedError(AboVqaError):
-    """What a check needs isn't there; that is a finding of its own elsewhere.
+    """What a check needs is missing, which another check reports.
 
     Attributes:
         advice: what to do about it.
@@ -102,29 +129,38 @@ Check = Callable[[Case], Iterable[Finding]]
 
 
 def examine(name: str, check: Check, case: Case) -> Iterator[Finding]:
-    """A check's findings without secrets, and as another finding what it raises."""
+    """Run a check; what it raises is a finding as well.
+
+    Args:
+        name: the check's name.
+        check: the check.
+        case: the checkout.
+
+    Yields:
+        Its findings, without secrets.
+    """
     try:
         for found in check(case):
-            yield plain(found)
+            yield _plain(found)
     except NotCheckedError as reason:
         yield warning(name, str(reason), reason.advice)
     except UserError as error:
-        yield plain(problem(name, str(error), ""))
+        yield _plain(problem(name, str(error), ""))
     except ModuleNotFoundError as error:
-        yield plain(problem(name, f"{error.name} isn't installed", interpreter.REMEDY))
+        yield _plain(problem(name, f"{error.name} isn't installed", interpreter.REMEDY))
     except Exception as error:
-        yield plain(_unforeseen(name, error))
+        yield _plain(_unforeseen(name, error))
 
 
 def _unforeseen(name: str, error: Exception) -> Finding:
-    """The finding for an exception that no check foresees."""
+    """Return the finding for an exception that no check foresees."""
     if refused := system_errors.refusal(error):
         return problem(name, system_errors.describe(refused), "")
     return problem(name, f"{type(error).__name__}: {error}", _REPORT)
 
 
-def plain(found: Finding) -> Finding:
-    """A finding whose texts are one line each, and hold no secret."""
+def _plain(found: Finding) -> Finding:
+    """Return a finding whose texts are one line each, and hold no secret."""
     return replace(found, found=_one_line(found.found)[:_LONGEST], advice=_one_line(found.advice))
 
 

@@ -1,4 +1,4 @@
-"""Weights that are to be in a folder and aren't: why, and what brings them."""
+"""Weights that are missing from a folder: why, and how to get them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 def absent(
     name: str, source: CheckpointConfig | ScorerConfig, missing: Sequence[str], case: Case
 ) -> Finding:
-    """The problem with a folder's weights.
+    """Report what is wrong with a folder's weights.
 
     Args:
+        name: the model's or scorer's name.
+        source: its settings.
+        case: the checkout.
         missing: files that the weights' index names and the folder lacks.
     """
     path = source.path
@@ -29,7 +32,7 @@ def absent(
     profile = f"conf/profiles/{case.settings.profile}.yaml"
     if path.startswith("~"):
         said = f'there is no folder {path}: "~" isn\'t expanded'
-        return problem(name, said, f"Write {setting}.path in {profile} out: {home(path)}.")
+        return problem(name, said, f"Write {setting}.path in {profile} out: {_expanded(path)}.")
     found = _lacking(path, missing)
     if SAMPLE_MODELS in Path(path).parents:
         return problem(name, found, f"`dvc pull {path}`, or `make sample`.")
@@ -44,14 +47,14 @@ def absent(
 
 
 def _lacking(path: str, missing: Sequence[str]) -> str:
-    """What isn't there, in words."""
+    """Say what is missing."""
     if missing:
         return f"{path} lacks {len(missing)} file(s) that its index names, e.g. {missing[0]}"
     return f"no weights in {path}" if Path(path).is_dir() else f"there is no folder {path}"
 
 
-def home(path: str) -> str:
-    """A path with the user's folder for its "~", where that is known."""
+def _expanded(path: str) -> str:
+    """Replace "~" by the user's folder, where that is known."""
     try:
         return str(Path(path).expanduser())
     except RuntimeError:
@@ -59,7 +62,7 @@ def home(path: str) -> str:
 
 
 def _tracked(root: Path, path: str) -> bool:
-    """Whether DVC can bring a folder; what is wrong with DVC's own files is another finding."""
+    """Tell whether DVC can fetch a folder; problems of DVC's own files are another finding."""
     try:
         return pinned(root, Path(path), within=True) is not None
     except Exception:  # of DVC, about a file of its own

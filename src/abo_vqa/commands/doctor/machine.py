@@ -29,19 +29,23 @@ _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _RELINK = "`dvc config --local cache.type hardlink,copy` (docs/real-abo.md) stores them once"
 
 
-def python(case: Case) -> Iterator[Finding]:
-    """The interpreter and the system."""
+def python(_case: Case) -> Iterator[Finding]:
+    """Report the interpreter and the system."""
     said = f"{platform.python_version()} ({sys.executable}), {platform.platform()}"
     yield ok("python", said)
 
 
 def libraries(case: Case) -> Iterator[Finding]:
-    """What is installed, against what is needed and what is tested."""
+    """Compare what is installed with what is needed and what is tested.
+
+    Args:
+        case: the checkout.
+    """
     if missing := interpreter.absent():
         yield problem("packages", f"not installed: {', '.join(missing)}", interpreter.REMEDY)
     here = {name: version for name in LIBRARIES if (version := installed(name))}
     said = ", ".join(f"{name} {version}" for name, version in here.items())
-    tested = locked(case.root / _LOCK)
+    tested = _locked_versions(case.root / _LOCK)
     # What stands behind "+" is the build, which another card may need.
     other = [
         f"{name} {tested[name]}"
@@ -56,15 +60,19 @@ def libraries(case: Case) -> Iterator[Finding]:
 
 
 def installed(name: str) -> str:
-    """A package's version, "" if it isn't installed."""
+    """Return a package's version, "" if it isn't installed.
+
+    Args:
+        name: the package.
+    """
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return ""
 
 
-def locked(file: Path) -> dict[str, str]:
-    """The versions that a lock file pins for this Python and system."""
+def _locked_versions(file: Path) -> dict[str, str]:
+    """Return the versions that a lock file pins for this Python and system."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     pins: dict[str, str] = {}
@@ -78,13 +86,21 @@ def locked(file: Path) -> dict[str, str]:
 
 
 def processor(case: Case) -> Iterator[Finding]:
-    """Cores, those of a container's share or affinity, and the threads that are used."""
+    """Report the cores that may be used, and the threads that are.
+
+    Args:
+        case: the checkout.
+    """
     threads = f", threads: {case.config.threads}" if case.config else ""
     yield ok("processor", f"{cores()} core(s), {platform.machine()}{threads}")
 
 
 def memory(case: Case) -> Iterator[Finding]:
-    """The machine's memory, and a container's limit."""
+    """Check the memory, within a container's limit.
+
+    Args:
+        case: the checkout.
+    """
     import psutil
 
     from abo_vqa.core.memory import available_memory
@@ -101,7 +117,11 @@ def memory(case: Case) -> Iterator[Finding]:
 
 
 def disk(case: Case) -> Iterator[Finding]:
-    """Room in the checkout, against what this profile still needs there."""
+    """Compare the free disk space with what this profile still needs.
+
+    Args:
+        case: the checkout.
+    """
     free = shutil.disk_usage(case.root).free
     what, needed = need(case)
     said = f"{free / GB:.1f} GB free in the checkout; still needed: {what}"
@@ -114,7 +134,11 @@ def disk(case: Case) -> Iterator[Finding]:
 
 
 def need(case: Case) -> tuple[str, float]:
-    """What a profile will yet write into the checkout: in words, and in bytes."""
+    """Estimate what a profile will still write into the checkout, in words and in bytes.
+
+    Args:
+        case: the checkout.
+    """
     from abo_vqa.data.archive import IMAGES_TAR
 
     if not case.real:
@@ -134,7 +158,11 @@ def need(case: Case) -> tuple[str, float]:
 
 
 def stored_once(root: Path) -> bool:
-    """Whether DVC's cache and the workspace share their bytes."""
+    """Tell whether DVC's cache and the workspace share their bytes.
+
+    Args:
+        root: the checkout.
+    """
     from dvc.repo import Repo
     from dvc_objects.fs.generic import test_links
 

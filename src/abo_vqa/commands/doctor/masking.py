@@ -1,4 +1,4 @@
-"""Secrets taken out of whatever is printed: a report is made to be pasted where others read it."""
+"""Removes secrets from whatever is printed: reports are pasted where others read them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,12 @@ _HUB = re.compile(r"\bhf_[A-Za-z0-9]{8,}")  # the model hub's tokens by their sh
 
 
 def mask(text: str, environment: Mapping[str, str] = os.environ) -> str:
-    """`text` without logins in addresses, keys, tokens, and the environment's secrets."""
+    """Hide logins in addresses, keys, tokens, and the environment's secrets.
+
+    Args:
+        text: any text.
+        environment: the environment's variables.
+    """
     # The longest first: one secret may begin as another does.
     for value in sorted(_secrets(environment), key=len, reverse=True):
         text = text.replace(value, _HIDDEN)
@@ -36,7 +41,7 @@ def mask(text: str, environment: Mapping[str, str] = os.environ) -> str:
 
 
 def _secrets(environment: Mapping[str, str]) -> set[str]:
-    """The secrets that an environment holds: values of variables called so, passwords in URLs."""
+    """List an environment's secrets: values of variables called so, passwords in URLs."""
     found: set[str] = set()
     for name, value in environment.items():
         if _NAMES.search(name):
@@ -47,7 +52,7 @@ def _secrets(environment: Mapping[str, str]) -> set[str]:
 
 
 def _passwords(value: str) -> Iterator[str]:
-    """The passwords of the addresses in a value; a user without one is a token."""
+    """Find the passwords in a value's addresses; a user without one is a token."""
     for _, login in _LOGIN.findall(value):
         user, _, password = login.partition(":")
         yield password or user

@@ -1,5 +1,7 @@
-"""Checks of models: one picture, one question each, on the device and, if that is a GPU, on the CPU
-as well."""
+"""Checks of models: one image, one question each.
+
+They run on the device and, if that is a GPU, on the CPU as well.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +40,17 @@ _CHOICES = ("red", "black", "white", "yes", "two")
 
 @dataclass(frozen=True)
 class Trial:
-    """What a model made of the picture and the question.
+    """A model's results for the image and the question.
 
     Attributes:
-        encoded: the picture's encoding, flat. likelihoods: log-likelihoods of `_CHOICES`, those
-            that the model has one for; both in float32 on the CPU.
-        dtype: of the weights. load_s, answer_s: seconds. peak: bytes of memory.
+        answer: its answer.
+        encoded: the image's encoding as a vector, in float32 on the CPU.
+        likelihoods: log-likelihoods of those `_CHOICES` that the model has one for, likewise.
+        dtype: the weights' number format.
+        parameters: how many it has.
+        load_s: seconds that loading took.
+        answer_s: seconds that answering took.
+        peak: bytes of memory.
     """
 
     answer: Answer
@@ -57,7 +64,11 @@ class Trial:
 
 
 def checks(case: Case) -> list[tuple[str, Check]]:
-    """A check for every model to try, by name, and one of a training step."""
+    """List a check for every model to try, by name, and one of a training step.
+
+    Args:
+        case: the checkout.
+    """
     made: list[tuple[str, Check]] = [(name, partial(check, name)) for name in chosen(case)]
     if not case.names or {"blip", FINETUNED} & set(case.names):
         made.append(("training step", check_step))
@@ -65,8 +76,15 @@ def checks(case: Case) -> list[tuple[str, Check]]:
 
 
 def chosen(case: Case) -> list[str]:
-    """The models asked for; else one of each set of weights in `baselines.models`, and the
-    fine-tuned one if there is one. Names there that no model has are `model_settings`' finding."""
+    """Choose the models to try.
+
+    Args:
+        case: the checkout.
+
+    Returns:
+        Those asked for; else one of each set of weights in `baselines.models`, and the fine-tuned
+        one if there is one. Names there that no model has are `model_settings`' finding.
+    """
     if case.config is None:
         return []
     if case.names:
@@ -78,8 +96,14 @@ def chosen(case: Case) -> list[str]:
 
 
 def variant(name: str, config: Config) -> str:
-    """A model for a name that only weights have: "clip-fixed" for "clip". Its variants differ in
-    candidates, which `load` sets, so that another one would be the same trial."""
+    """Return a model for a name that only weights have: "clip-fixed" for "clip".
+
+    Its variants differ in candidates, which are the same here, so any of them will do.
+
+    Args:
+        name: the name.
+        config: the settings.
+    """
     if name in FAMILIES:
         return name
     shared = [n for n in (*config.baselines.models, *FAMILIES) if weights_key(n) == name != n]
@@ -87,7 +111,12 @@ def variant(name: str, config: Config) -> str:
 
 
 def check(name: str, case: Case) -> Iterator[Finding]:
-    """Ask one model; see `Trial`."""
+    """Ask one model; see `Trial`.
+
+    Args:
+        name: the model.
+        case: the checkout.
+    """
     config = case.settings
     if name == BLIND:
         there = ", ".join([*FAMILIES, FINETUNED])
@@ -99,7 +128,7 @@ def check(name: str, case: Case) -> Iterator[Finding]:
     require(checkpoint, case)
     device = usable(config)
     _, seen = picture(case)
-    found = attempt(name, config, seen, device)
+    found = _attempt(name, config, seen, device)
     numbers = {
         "load_s": found.load_s,
         "answer_s": found.answer_s,
@@ -117,15 +146,18 @@ def check(name: str, case: Case) -> Iterator[Finding]:
     elif reason := beyond(checkpoint, found.parameters):
         yield ok(name, f"{said}; not compared with the CPU: {reason}", numbers)
     else:
-        reference = attempt(name, on_cpu(key, config), seen, None)
+        reference = _attempt(name, on_cpu(key, config), seen, None)
         yield _compared(name, said, found, reference, numbers)
 
 
-def attempt(name: str, config: Config, seen: Image, device: torch.device | None) -> Trial:
-    """Load a model, ask it, and let go of it.
+def _attempt(name: str, config: Config, seen: Image, device: torch.device | None) -> Trial:
+    """Load a model, ask it, and release it.
 
     Args:
-        device: whose memory's peak is wanted; None for the CPU.
+        name: the model.
+        config: the settings.
+        seen: the image.
+        device: where to measure the peak of memory; None for the CPU.
     """
     import torch
 
@@ -136,16 +168,16 @@ def attempt(name: str, config: Config, seen: Image, device: torch.device | None)
     if place.type == "cuda":
         torch.cuda.reset_peak_memory_stats(place)
     began = time.perf_counter()
-    model = load(name, config)
+    model = _load(name, config)
     loaded = time.perf_counter()
     answer = model.answer([seen], [_QUESTION])[0]
     answered = time.perf_counter()
-    encoded = flat(model.encode_images([seen]))
+    encoded = _as_vector(model.encode_images([seen]))
     parts = list(vars(model)["model"].parameters())
     trial = Trial(
         answer,
         encoded,
-        likelihoods(model, seen),
+        _likelihoods(model, seen),
         str(model.record()["dtype"]),
         sum(p.numel() for p in parts),
         loaded - began,
@@ -157,9 +189,11 @@ def attempt(name: str, config: Config, seen: Image, device: torch.device | None)
     return trial
 
 
-def load(name: str, config: Config) -> VQAModel:
-    """A model as `abo-vqa ask` loads it, every CLIP with the fixed candidates: the others'
-    come from tables that earlier stages make."""
+def _load(name: str, config: Config) -> VQAModel:
+    """Load a model as `abo-vqa ask` does, but every CLIP with the fixed candidates.
+
+    Other candidates come from tables that earlier stages make.
+    """
     if name == FINETUNED:
         return load_model("blip", config, adapter=ADAPTER)
     if name.startswith("clip"):
@@ -167,8 +201,8 @@ def load(name: str, config: Config) -> VQAModel:
     return load_model(name, config)
 
 
-def likelihoods(model: VQAModel, seen: Image) -> torch.Tensor:
-    """Log-likelihoods of `_CHOICES`, empty for a family that has none."""
+def _likelihoods(model: VQAModel, seen: Image) -> torch.Tensor:
+    """Return log-likelihoods of `_CHOICES`, empty for a family that has none."""
     import torch
 
     scores: Sequence[float] = ()
@@ -177,8 +211,8 @@ def likelihoods(model: VQAModel, seen: Image) -> torch.Tensor:
     return torch.tensor([s for s in scores if s != float("-inf")], dtype=torch.float32)
 
 
-def flat(encoded: Any) -> torch.Tensor:
-    """All numbers of an encoding in a row, in float32 on the CPU."""
+def _as_vector(encoded: Any) -> torch.Tensor:
+    """Return all numbers of an encoding as one vector, in float32 on the CPU."""
     import torch
     from torch.utils._pytree import tree_flatten
 
@@ -190,7 +224,7 @@ def flat(encoded: Any) -> torch.Tensor:
 def _compared(
     name: str, said: str, found: Trial, reference: Trial, numbers: dict[str, float]
 ) -> Finding:
-    """The device's results against the CPU's in float32."""
+    """Compare the device's results with the CPU's in float32."""
     limit: Bound = bound(found.dtype)
     off = {
         "encoding": difference([found.encoded], [reference.encoded]),

@@ -1,4 +1,4 @@
-"""The picture that models are asked about: the first of the archives, else a drawn one."""
+"""The image that models are asked about: the first of the archives, else a drawn one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ _TRIES = 20  # pictures: archives have broken ones
 
 
 def picture(case: Case) -> tuple[str, Image]:
-    """Where it is from, and the picture."""
+    """Return where the image is from, and the image.
+
+    Args:
+        case: the checkout.
+    """
     from abo_vqa.data.archive import open_archive
     from abo_vqa.data.image_files import ImageError
 
@@ -26,11 +30,11 @@ def picture(case: Case) -> tuple[str, Image]:
             for path in archive.image_paths()[:_TRIES]:
                 with suppress(ImageError):
                     return f"{raw}: {path}", archive.image(path)
-    return "a drawn square, for want of archives", drawn()
+    return "a drawn square, for want of archives", _drawn()
 
 
-def drawn() -> Image:
-    """A red square on white."""
+def _drawn() -> Image:
+    """Draw a red square on white."""
     from PIL import Image, ImageDraw
 
     made = Image.new("RGB", (256, 256), "white")

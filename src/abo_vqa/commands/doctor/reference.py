@@ -1,4 +1,4 @@
-"""The CPU as a reference for what a card computes: in float32, where that is bearable."""
+"""The CPU as a reference for what a card computes: in float32, where that is fast enough."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ _BYTES = 1.3 * 4  # of memory a parameter, in float32 and with what is computed 
 
 
 def beyond(checkpoint: CheckpointConfig, parameters: int) -> str:
-    """Why the CPU is spared a model, or ""."""
+    """Explain why a model isn't tried on the CPU, or return "".
+
+    Args:
+        checkpoint: its settings.
+        parameters: how many it has.
+    """
     if checkpoint.quantize:
         return "its weights are quantised"
     count = f"{parameters / 1e9:.1f} billion parameters"
@@ -29,7 +34,12 @@ def beyond(checkpoint: CheckpointConfig, parameters: int) -> str:
 
 
 def on_cpu(key: str, config: Config) -> Config:
-    """The settings with the weights `models.<key>` in float32 on the CPU."""
+    """Return the settings with the weights `models.<key>` in float32 on the CPU.
+
+    Args:
+        key: the weights' name.
+        config: the settings.
+    """
     plain = checkpoint_of(key, config).model_copy(update={"dtype": "float32", "device_map": None})
     compute = config.compute.model_copy(update={"device": "cpu"})
     models = config.models.model_copy(update={key: plain})

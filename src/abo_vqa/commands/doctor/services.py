@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from abo_vqa.commands.doctor.findings import Case, Finding, ok, problem, warning
 from abo_vqa.commands.doctor.masking import PARTED
-from abo_vqa.core.errors import UserError
+from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.remote.keys import KEY_VARIABLE, KEYS_VARIABLE
 
 T = TypeVar("T")
@@ -28,11 +28,17 @@ class _NoAnswerError(UserError):
 
 
 def within(seconds: float, work: Callable[[], T]) -> T:
-    """`work()` in a thread that is left to itself after some seconds: a name server that doesn't
-    answer ignores every library's own limit.
+    """Call a function in a thread that is abandoned after some seconds.
+
+    A name server that doesn't answer ignores every library's own limit.
+
+    Args:
+        seconds: how long to wait.
+        work: the function.
 
     Raises:
-        Silent: no answer in time. Whatever `work` raises.
+        _NoAnswerError: No answer in time.
+        Exception: Whatever `work` raises.
     """
     done: list[T] = []
     failed: list[Exception] = []
@@ -54,7 +60,11 @@ def within(seconds: float, work: Callable[[], T]) -> T:
 
 
 def keys(case: Case) -> Iterator[Finding]:
-    """Whether keys are set; never what they are."""
+    """Report whether keys are set, never what they are.
+
+    Args:
+        case: the checkout.
+    """
     count = len(
         [
             k
@@ -78,14 +88,18 @@ def keys(case: Case) -> Iterator[Finding]:
 
 
 def remotes(case: Case) -> Iterator[Finding]:
-    """DVC's remotes: what the configuration says, without contacting them."""
+    """Check the configuration of DVC's remotes, without contacting them.
+
+    Args:
+        case: the checkout.
+    """
     from dvc.repo import Repo
 
     with Repo(str(case.root)) as repo:
         configured = {name: dict(options) for name, options in repo.config["remote"].items()}
         default = repo.config["core"].get("remote", "")
     for name, options in configured.items():
-        yield remote(name, options, name == default)
+        yield _remote(name, options, name == default)
     if not default:
         yield ok("remote", "no default: `dvc push` needs one (`dvc remote add -d NAME URL`)")
     elif default not in configured:
@@ -93,8 +107,8 @@ def remotes(case: Case) -> Iterator[Finding]:
         yield problem("remote", f"the default is {default}, which isn't configured", advice)
 
 
-def remote(name: str, options: Mapping[str, Any], default: bool) -> Finding:
-    """One remote: its address, whether its protocol is installed, its folder if it has one."""
+def _remote(name: str, options: Mapping[str, Any], default: bool) -> Finding:
+    """Check a remote: its address, whether its protocol is installed, its folder if it has one."""
     from dvc.fs import get_fs_cls
 
     url = str(options["url"])
@@ -110,23 +124,23 @@ def remote(name: str, options: Mapping[str, Any], default: bool) -> Finding:
     return ok(called, f"{said}{'' if local else ', not contacted'}")
 
 
-def tracking(case: Case) -> Iterator[Finding]:
-    """MLflow's store: a server is asked, a database of SQLite opened for reading."""
+def tracking(_case: Case) -> Iterator[Finding]:
+    """Check MLflow's store: a server is asked, a SQLite database opened for reading."""
     from abo_vqa.core.tracking.backend import check, is_server, sqlite_file, store
 
     uri, _ = store()
     if urlsplit(uri).scheme in ("", "file") or Path(uri).is_dir():
         check(uri)  # says why such a folder won't do
     if (file := sqlite_file(uri)) is not None:
-        yield database(file)
+        yield _database(file)
     elif is_server(uri):
-        yield server(uri)
+        yield _server(uri)
     else:
         yield ok("tracking", f"{uri}, not contacted")
 
 
-def database(file: Path) -> Finding:
-    """A database file: there, sound, and to be written to by the stages."""
+def _database(file: Path) -> Finding:
+    """Check a database file: there, sound, and writable for the stages."""
     if not file.is_file():
         advice = "`abo-vqa tracking` makes it, as does the first stage."
         return warning("tracking", f"{file} isn't there yet", advice)
@@ -143,8 +157,8 @@ def database(file: Path) -> Finding:
     return ok("tracking", f"{file}, {runs:,} runs")
 
 
-def server(uri: str) -> Finding:
-    """A tracking server: whether it answers, and lets us in."""
+def _server(uri: str) -> Finding:
+    """Check that a tracking server answers, and lets us in."""
 
     def ask() -> int:
         import mlflow
@@ -166,13 +180,16 @@ def server(uri: str) -> Finding:
         within(WAIT_S, lambda: check(uri))
         within(WAIT_S, ask)
     except Exception as error:  # of sockets, HTTP and MLflow
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return problem("tracking", f"{uri} can't be used: {said}", advice)
+        return problem("tracking", f"{uri} can't be used: {first_line(error)}", advice)
     return ok("tracking", f"{uri} answers")
 
 
 def hub(case: Case) -> Iterator[Finding]:
-    """Whether the model hub answers, where weights are still to come from it."""
+    """Check that the model hub answers, if weights are still to come from it.
+
+    Args:
+        case: the checkout.
+    """
     from abo_vqa.commands.doctor.weights import from_hub, held, sources
 
     wanted = {name: s for name, s in sources(case.settings).items() if from_hub(s)}

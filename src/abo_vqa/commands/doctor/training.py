@@ -36,9 +36,14 @@ class Step:
     """A training step.
 
     Attributes:
-        loss: mean cross-entropy a token. gradients: of everything that is trained.
-        start: what is trained, before the step. finite: whether all of it is, after the step.
-        dtype: of the arithmetic. peak: bytes of memory.
+        loss: mean cross-entropy per token.
+        gradients: of all trained parameters.
+        start: the trained parameters before the step.
+        finite: whether all of them are finite after it.
+        dtype: the arithmetic's number format.
+        parameters: how many the model has.
+        seconds: how long the step took.
+        peak: bytes of memory.
     """
 
     loss: float
@@ -52,13 +57,17 @@ class Step:
 
 
 def check_step(case: Case) -> Iterator[Finding]:
-    """A step on the device; if that is a GPU, its loss and gradients against the CPU's."""
+    """Train one step on the device; on a GPU, compare loss and gradients with the CPU's.
+
+    Args:
+        case: the checkout.
+    """
     config = case.settings
     checkpoint = config.models.blip
     require(checkpoint, case)
     device = usable(config)
     _, seen = picture(case)
-    found = take(config, seen)
+    found = _take(config, seen)
     numbers = {"loss": found.loss, "seconds": found.seconds, "peak_bytes": float(found.peak)}
     said = (
         f"loss {found.loss:.4f}, {sum(g.numel() for g in found.gradients):,} gradients; "
@@ -72,16 +81,19 @@ def check_step(case: Case) -> Iterator[Finding]:
     elif reason := beyond(checkpoint, found.parameters):
         yield ok(NAME, f"{said}; not compared with the CPU: {reason}", numbers)
     else:
-        yield compared(said, found, take(on_cpu("blip", config), seen, found.start), numbers)
+        yield _compared(said, found, _take(on_cpu("blip", config), seen, found.start), numbers)
 
 
-def take(config: Config, seen: Image, start: Sequence[torch.Tensor] | None = None) -> Step:
-    """One step on a picture's few questions, without dropout.
+def _take(config: Config, seen: Image, start: Sequence[torch.Tensor] | None = None) -> Step:
+    """Train one step on an image's few questions, without dropout.
 
     Args:
-        start: what is trained, before the step; None for its first values and some noise.
+        config: the settings.
+        seen: the image.
+        start: the trained parameters; None for their first values and some noise.
+
     Raises:
-        UserError: memory is too small for it.
+        UserError: There isn't enough memory.
     """
     import torch
 
@@ -91,13 +103,13 @@ def take(config: Config, seen: Image, start: Sequence[torch.Tensor] | None = Non
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = prepare(config, seen, Path(folder))
+        trainer = _prepare(config, seen, Path(folder))
         drawn = torch.Generator().manual_seed(config.seed)
         first = [p.detach().to("cpu", torch.float32) for p in trainer.state.trainable]
         start = start or [p + _NOISE * torch.randn(p.shape, generator=drawn) for p in first]
         trainer.state.set_parameters(start)
         began = time.perf_counter()
-        loss, gradients = backward(trainer)
+        loss, gradients = _backward(trainer)
         trainer.state.scaler.step(trainer.state.optimizer)
         after = [p.detach().to("cpu", torch.float32) for p in trainer.state.trainable]
         seconds = time.perf_counter() - began
@@ -117,8 +129,8 @@ def take(config: Config, seen: Image, start: Sequence[torch.Tensor] | None = Non
     return step
 
 
-def prepare(config: Config, seen: Image, folder: Path) -> Trainer:
-    """The stage's trainer, for one batch of `ROWS` about a picture."""
+def _prepare(config: Config, seen: Image, folder: Path) -> Trainer:
+    """Return the stage's trainer, for one batch of `ROWS` about an image."""
     import pandas as pd
     import torch
 
@@ -159,11 +171,11 @@ def prepare(config: Config, seen: Image, folder: Path) -> Trainer:
     return Trainer(model, dataset, rows, settings, config.seed, Checkpoints(folder, 1), dtype)
 
 
-def backward(trainer: Trainer) -> tuple[float, list[torch.Tensor]]:
-    """The batch's loss and gradients, as the optimiser will see them; the latter on the CPU.
+def _backward(trainer: Trainer) -> tuple[float, list[torch.Tensor]]:
+    """Return the batch's loss and its gradients as the optimiser gets them, on the CPU.
 
     Raises:
-        UserError: memory is too small.
+        UserError: There isn't enough memory.
     """
     import torch
 
@@ -188,8 +200,8 @@ def backward(trainer: Trainer) -> tuple[float, list[torch.Tensor]]:
     return loss, found
 
 
-def compared(said: str, found: Step, reference: Step, numbers: dict[str, float]) -> Finding:
-    """The device's step against the CPU's in float32."""
+def _compared(said: str, found: Step, reference: Step, numbers: dict[str, float]) -> Finding:
+    """Compare the device's step with the CPU's in float32."""
     limit = bound(found.dtype).gradients
     loss = abs(found.loss - reference.loss) / reference.loss
     gradients = difference(found.gradients, reference.gradients)

@@ -1,4 +1,4 @@
-"""Checks of weights: there at the pinned revision, or what is still to be fetched."""
+"""Checks of weights: here at the pinned revision, or still to be fetched."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ class _Held:
     """What is here of some weights.
 
     Attributes:
-        files: those that hold weights. missing: further ones that are named and aren't here.
+        files: those that hold weights.
+        missing: further ones that are named and aren't here.
     """
 
     files: tuple[Path, ...]
@@ -54,23 +55,29 @@ class _Held:
 
     @property
     def complete(self) -> bool:
+        """Whether the weights can be loaded."""
         return bool(self.files) and not self.missing
 
     @property
     def bytes(self) -> int:
+        """The size of what is here."""
         return sum(file.stat().st_size for file in self.files)
 
 
 def held(source: CheckpointConfig | ScorerConfig) -> _Held:
-    """The weights' files in a local folder, or in the hub's cache at the pinned revision."""
-    places = {name: place(source, name) for name in WEIGHT_FILES}
+    """Find the weights' files in a local folder, or in the hub's cache at the pinned revision.
+
+    Args:
+        source: the model's or scorer's settings.
+    """
+    places = {name: _local_file(source, name) for name in WEIGHT_FILES}
     for name, file in places.items():
         if file is None:
             continue
         if not name.endswith(".index.json"):
             return _Held((file,))
         shards = set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values())
-        parts = {shard: place(source, shard) for shard in sorted(shards)}
+        parts = {shard: _local_file(source, shard) for shard in sorted(shards)}
         return _Held(
             tuple(part for part in parts.values() if part is not None),
             tuple(shard for shard, part in parts.items() if part is None),
@@ -78,8 +85,8 @@ def held(source: CheckpointConfig | ScorerConfig) -> _Held:
     return _Held(())
 
 
-def place(source: CheckpointConfig | ScorerConfig, name: str) -> Path | None:
-    """Where a file of some weights is on this machine, None if it isn't."""
+def _local_file(source: CheckpointConfig | ScorerConfig, name: str) -> Path | None:
+    """Return a file of some weights on this machine, None if it isn't here."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -94,20 +101,34 @@ def place(source: CheckpointConfig | ScorerConfig, name: str) -> Path | None:
 
 
 def from_hub(source: CheckpointConfig | ScorerConfig) -> bool:
-    """Whether weights come from the model hub; a path like mine/x that isn't there may be a
-    folder as well, so a repository has a revision or a size that is known."""
+    """Tell whether weights come from the model hub.
+
+    A path like mine/x that doesn't exist may mean a folder as well, so a repository has a revision
+    or a size that is known.
+
+    Args:
+        source: the model's or scorer's settings.
+    """
     return is_repository(source.path) and (bool(source.revision) or source.path in SIZES)
 
 
 def sources(config: Config) -> dict[str, CheckpointConfig | ScorerConfig]:
-    """The weights that the profile's stages load, by name."""
+    """List the weights that the profile's stages load, by name.
+
+    Args:
+        config: the settings.
+    """
     used = {weights_key(name) for name in config.baselines.models} | {"blip"}
     models = {key: checkpoint for key, checkpoint in config.models if key in used}
     return {**models, **dict(config.scorers)}
 
 
 def weights(case: Case) -> Iterator[Finding]:
-    """Each model's and scorer's weights, and room for what is still to be fetched."""
+    """Check each model's and scorer's weights, and room for what is still to be fetched.
+
+    Args:
+        case: the checkout.
+    """
     wanted = sources(case.settings)
     folders: set[Path] = set()
     for name, source in wanted.items():
@@ -124,14 +145,18 @@ def weights(case: Case) -> Iterator[Finding]:
     for folder in sorted(folders):
         yield agreement("pinned", case, folder)
     if missing := [s for s in wanted.values() if from_hub(s) and not held(s).complete]:
-        yield room(missing, case)
+        yield _room(missing, case)
 
 
 def require(source: CheckpointConfig | ScorerConfig, case: Case) -> None:
-    """Let a model be tried only with weights that are here: nothing is fetched for it.
+    """Check that a model's weights are here: nothing is fetched to try it.
+
+    Args:
+        source: the model's settings.
+        case: the checkout.
 
     Raises:
-        NotChecked: they aren't, which `weights` says as well.
+        NotCheckedError: They aren't, which `weights` reports as well.
     """
     if held(source).complete:
         return
@@ -146,7 +171,7 @@ def require(source: CheckpointConfig | ScorerConfig, case: Case) -> None:
 def _to_fetch(
     name: str, source: CheckpointConfig | ScorerConfig, here: _Held, offline: bool
 ) -> Finding:
-    """The warning about weights of the hub that the first use will fetch."""
+    """Return the warning about weights of the hub that the first use will fetch."""
     needed = SIZES.get(source.path)
     much = format_bytes(needed) if needed else "an unknown amount"
     if here.missing:
@@ -164,9 +189,11 @@ def _to_fetch(
     )
 
 
-def room(missing: list[CheckpointConfig | ScorerConfig], case: Case) -> Finding:
-    """Whether the hub's cache has room for weights that aren't there, beside what the stages will
-    write into a checkout on the same disk."""
+def _room(missing: list[CheckpointConfig | ScorerConfig], case: Case) -> Finding:
+    """Check that the hub's cache has room for missing weights.
+
+    What the stages will write into a checkout on the same disk counts as well.
+    """
     import shutil
 
     from huggingface_hub import constants
@@ -176,7 +203,7 @@ def room(missing: list[CheckpointConfig | ScorerConfig], case: Case) -> Finding:
     needed = sum(SIZES.get(s.path, 0.0) for s in missing)
     said = f"{free / GB:.1f} GB free in {folder}, {needed / GB:.1f} GB to be fetched"
     numbers = {"free_bytes": float(free), "needed_bytes": needed}
-    if same_disk(folder, case.root) and (beside := _in_checkout(case)):
+    if _same_disk(folder, case.root) and (beside := _in_checkout(case)):
         needed += beside
         said += (
             f"; the checkout, on the same disk, needs {beside / GB:.1f} GB: "
@@ -191,13 +218,13 @@ def room(missing: list[CheckpointConfig | ScorerConfig], case: Case) -> Finding:
     return problem("hub cache", said, advice, numbers)
 
 
-def same_disk(one: Path, other: Path) -> bool:
-    """Whether two folders, which needn't be there yet, have their room in common."""
+def _same_disk(one: Path, other: Path) -> bool:
+    """Tell whether two folders, which needn't exist yet, are on one disk."""
     return device_of(one) == device_of(other)
 
 
 def _in_checkout(case: Case) -> float:
-    """Bytes that the stages will yet write; 0 if that can't be told, as `machine.disk` says."""
+    """Return the bytes that the stages will still write; 0 if unknown, see `machine.disk`."""
     try:
         return need(case)[1]
     except Exception:  # of DVC, about its configuration
