@@ -175,12 +175,10 @@ def test_an_artifact_that_changed_meanwhile_isnt_taken_for_the_old_one(checkout,
 
 
 def test_whatever_a_library_raises_doesnt_fail_the_stage(checkout, capsys, monkeypatch):
-    import dvc.repo
-
     def broken(*_, **__):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(dvc.repo, "Repo", broken)
+    monkeypatch.setattr("abo_vqa.core.tracking.dvc.Repo", broken)
     table = Path("gone.csv")
     with track("finetune", checkout) as tracker:
         tracker.log({"a (b) 100%": 1.0, "größe/x": 2.0}, 0)

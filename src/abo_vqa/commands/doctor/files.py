@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from abo_vqa.commands.doctor.findings import Case, Finding, ok, problem, warning
+from abo_vqa.core.tracking.origin import SOURCES, git
 from abo_vqa.core.units import format_bytes
-from abo_vqa.data.archive import IMAGES_TAR, LISTINGS_TAR
+from abo_vqa.data.archive import IMAGES_TAR, LISTINGS_TAR, open_archive
 
 _BACK = "`dvc checkout --force {}` brings the pinned files back; `dvc commit` pins what is here."
 
@@ -27,8 +28,6 @@ def settings(case: Case) -> Iterator[Finding]:
 
 def commit(_case: Case) -> Iterator[Finding]:
     """Report the commit, and whether the sources differ from it."""
-    from abo_vqa.core.tracking.origin import SOURCES, git
-
     head = git("rev-parse", "HEAD")
     if not head:
         yield warning(
@@ -48,8 +47,6 @@ def archives(case: Case) -> Iterator[Finding]:
     Args:
         case: the checkout.
     """
-    from abo_vqa.data.archive import open_archive
-
     raw = case.settings.data.raw
     fetch = "make abo" if case.real else f"dvc pull {raw}"
     present = [raw / name for name in (LISTINGS_TAR, IMAGES_TAR) if (raw / name).is_file()]

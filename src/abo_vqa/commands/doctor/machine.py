@@ -12,10 +12,12 @@ from pathlib import Path
 
 from abo_vqa.commands.doctor.findings import Case, Finding, ok, problem, warning
 from abo_vqa.core import interpreter
+from abo_vqa.core.memory import available_memory
 from abo_vqa.core.processes import cores
 from abo_vqa.core.system_errors import nearest
 from abo_vqa.core.tracking.origin import LIBRARIES
 from abo_vqa.core.units import GB
+from abo_vqa.data.archive import IMAGES_TAR
 
 _LOCK = Path("requirements.lock")
 _ENOUGH = {False: 1.5 * GB, True: 6 * GB}  # bytes of memory: the sample's stages, the real ones
@@ -103,8 +105,6 @@ def memory(case: Case) -> Iterator[Finding]:
     """
     import psutil
 
-    from abo_vqa.core.memory import available_memory
-
     total, free = psutil.virtual_memory().total, available_memory()
     said = f"{free / GB:.1f} GB free for a process, the machine has {total / GB:.1f} GB"
     numbers = {"free_bytes": float(free), "total_bytes": float(total)}
@@ -139,8 +139,6 @@ def need(case: Case) -> tuple[str, float]:
     Args:
         case: the checkout.
     """
-    from abo_vqa.data.archive import IMAGES_TAR
-
     if not case.real:
         return f"about {_ROOM / GB:.1f} GB", _ROOM
     config = case.settings
