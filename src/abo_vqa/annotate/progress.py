@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 
-from tqdm import tqdm
-
+from abo_vqa.core.progress import progress_bar
 from abo_vqa.core.summary import Log
 
 _LOG_EVERY_S = 10.0  # between points of MLflow's histories
@@ -26,9 +24,8 @@ class ProgressReporter:
             images: how many are open.
             log_metrics: takes the cost and the number of finished images.
         """
-        interval = 0.2 if sys.stderr.isatty() else 10.0
         self._images, self._log_metrics, self._logged = images, log_metrics, time.monotonic()
-        self._bar = tqdm(total=images, desc="annotating", unit="image", mininterval=interval)
+        self._bar = progress_bar(images, desc="annotating", unit="image")
 
     def __call__(self, open_images: int, cost: float) -> None:
         """Update the bar and, every few seconds, MLflow."""

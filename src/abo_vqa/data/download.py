@@ -9,11 +9,9 @@ SHA-256 where that is known. A file gets its name only when it is complete and c
 
 from __future__ import annotations
 
-import fcntl
 import os
 import random
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,14 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+from filelock import FileLock, Timeout
 from requests import Response
-from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 
 from abo_vqa.config import DownloadConfig
 from abo_vqa.core.errors import AboVqaError, RetryLaterError, UserError
+from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.json_files import read_json, write_json
 from abo_vqa.core.log import get_logger
+from abo_vqa.core.progress import progress_bar
+from abo_vqa.core.scratch import cache
 from abo_vqa.core.system_errors import storing
 from abo_vqa.data.verify import verify_archive
 
@@ -306,14 +307,12 @@ def append_body(response: Response, partial: PartialDownload) -> None:
         response: the response.
         partial: the unfinished download.
     """
-    interval = 0.2 if sys.stderr.isatty() else 10.0
-    bar = tqdm(
-        total=partial.total,
+    bar = progress_bar(
+        partial.total,
         initial=partial.done,
         desc=partial.path.name.removeprefix(".").removesuffix(".part"),
         unit="B",
         unit_scale=True,
-        mininterval=interval,
     )
     with storing(partial.path), bar, partial.path.open("ab") as out:
         # read1 returns what has arrived, so that nothing is lost if the connection breaks.
@@ -333,11 +332,14 @@ def lock_folder(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process holds the lock.
     """
-    handle = os.open(folder, os.O_RDONLY)
+    # Elsewhere: what lies in the folder is pinned by DVC.
+    file = cache("locks") / f"download-{fingerprint(str(folder.resolve()))}.lock"
+    lock = FileLock(file, timeout=0)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
+        lock.acquire()
+    except Timeout:
         raise UserError(f"another process is already downloading to {folder}.") from None
+    try:
+        yield
     finally:
-        os.close(handle)  # releases the lock
+        lock.release()

@@ -9,12 +9,12 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from tqdm import tqdm
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from abo_vqa.config import CheckpointConfig
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.memory import out_of_memory, release_memory
+from abo_vqa.core.progress import progress_bar
 from abo_vqa.models.hub import quiet
 from abo_vqa.models.loading import load_processor, load_whole
 
@@ -219,7 +219,7 @@ def score_in_chunks(
         return [results[pair] for pair in chunk]
 
     scores: dict[TextPair, _R] = {}
-    with _progress_bar(len(pairs), name) as bar:
+    with progress_bar(len(pairs), desc=name, unit="pair", delay=5) as bar:
         for chunk in _chunks(pairs, lambda pair: sum(lengths(pair))):
             try:
                 scores.update(zip(chunk, _compute_halving(chunk, score_chunk), strict=True))
@@ -248,8 +248,3 @@ def _chunks(
         total += length(pair)
     if chunk:
         yield chunk
-
-
-def _progress_bar(total: int, name: str) -> tqdm[Any]:
-    """A bar over pairs, which doesn't appear if they take only seconds."""
-    return tqdm(total=total, desc=name, unit="pair", delay=5, mininterval=1)

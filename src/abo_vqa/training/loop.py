@@ -7,7 +7,6 @@ the very same numbers; see `state`.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -19,6 +18,7 @@ from tqdm import tqdm
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.memory import out_of_memory
 from abo_vqa.core.processes import deferred_signals, terminated_by
+from abo_vqa.core.progress import progress_bar
 from abo_vqa.core.summary import Log
 from abo_vqa.training.distributed import DistributedContext
 from abo_vqa.training.history import History
@@ -188,11 +188,10 @@ class Trainer:
     def _progress_bar(self) -> tqdm[NoReturn]:
         """Rows over all epochs; in a log file one line every 10 s."""
         sizes = [len(batch) for epoch in self._epochs for batch in epoch]
-        return tqdm(
-            total=sum(sizes),
+        return progress_bar(
+            sum(sizes),
             initial=sum(sizes[: self.state.step]),
             desc="fine-tuning",
             unit="row",
-            mininterval=0.2 if sys.stderr.isatty() else 10.0,
             disable=not self._distributed.is_main,
         )
