@@ -13,7 +13,9 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock
+# Bytecode is compiled once, here: torch and transformers take seconds to compile, in every process
+# where it can't be kept (PYTHONDONTWRITEBYTECODE, a folder that is read only).
+INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint requirements.lock
 # Another build of torch is another installation, also of an environment that is there.
 RUNTIME := $(VENV)/runtime$(addprefix -,$(TORCH_BACKEND))
 BUILD   := $(if $(TORCH_BACKEND),--torch-backend=$(TORCH_BACKEND) $(addprefix --reinstall-package ,torch torchvision))

@@ -17,7 +17,8 @@ def checkout(folder):
     programs = folder / ".venv" / "bin"
     programs.mkdir(parents=True)
     shutil.copy(ROOT / "Makefile", folder)
-    for name in ("uv", "dvc", "abo-vqa", "python", "ruff", "codespell", "mypy", "pytest"):
+    for name in ("uv", "dvc", "abo-vqa", "python", "ruff", "codespell", "mypy", "lint-imports",
+                 "pytest"):  # fmt: skip
         (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> called\n')
         (programs / name).chmod(0o755)
     for name in ("data/raw/sample.dvc", "models/sample.dvc", "pyproject.toml", "requirements.lock"):
@@ -41,12 +42,12 @@ def test_targets_in_a_folder_with_an_odd_name(tmp_path, name):
     called = (folder / "called").read_text().splitlines()
     # The environment's own programs, found by their bare names too.
     assert (
-        "uv pip install --quiet --python .venv/bin/python --constraint requirements.lock "
-        "--editable ." in called
+        "uv pip install --quiet --compile-bytecode --python .venv/bin/python "
+        "--constraint requirements.lock --editable ." in called
     )
     assert "abo-vqa tracking" in called
     assert called.count("abo-vqa show") == 2
-    assert "mypy src" in called
+    assert "mypy src tools/sample" in called
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 

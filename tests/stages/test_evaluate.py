@@ -61,6 +61,8 @@ def run(tmp_path, monkeypatch):
     Path("reports/finetuned").mkdir()
     finetuned = answers(table[table["row_id"] >= 30], 0.9, 99)
     finetuned.to_csv("reports/finetuned/predictions.csv", index=False)
+    training = {"held_out_rows": 10, "epochs": [{"epoch": 1, "validation_accuracy": 0.8}]}
+    Path("reports/training.json").write_text(json.dumps(training))
     names = tuple(name for name in scoring.METRIC_NAMES if not name.startswith("b"))
     monkeypatch.setattr(scoring, "METRIC_NAMES", names)
     monkeypatch.setattr(scoring, "ALL_ROWS_METRICS", ("exact_match", "f1"))
@@ -79,6 +81,7 @@ def test_every_model_on_the_same_rows_and_every_value_a_number(run):
     best = max((m for m in metrics if m.startswith("blind-")),
                key=lambda m: metrics[m]["accuracy"])  # fmt: skip
     assert evaluation["best_blind"] == best
+    assert evaluation["learning_curve"] == [[0.490162, 0.943318]]  # Wilson's, 8 of 10
     for model, values in metrics.items():
         assert all(isinstance(v, int | float) and math.isfinite(v) for v in values.values())
         assert values["n"] == 30

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from abo_vqa.config import load_config
+from abo_vqa.evaluation.intervals import learning_curve_intervals
 from abo_vqa.evaluation.results import analyse
 from abo_vqa.evaluation.rows import describe_rows
 from abo_vqa.evaluation.study_fractions import study_fractions
@@ -143,17 +144,18 @@ def results(folder: Path, train: pd.DataFrame, test: pd.DataFrame, vqa: pd.DataF
                 key=lambda m: tables[m]["accuracy"].mean())  # fmt: skip
     everything = {m: t.set_index("row_id") for m, t in tables.items() if m in ("blip", "vilt")}
     write(reports / "metrics.json", mean_metrics(tables, blind))
-    evaluation = {
-        "signature": {metric: f"{metric}, made up" for metric in METRICS},
-        "best_blind": blind,
-        **analyse(tables, config),
-        "fractions": {m: study_fractions(t, len(vqa), ("f1",)) for m, t in everything.items()},
-    }
-    write(reports / "evaluation.json", evaluation)
     epochs = [{"epoch": e + 1, "validation_accuracy": 0.72 - 0.4 / (e + 1)} for e in range(8)]
     steps = [{"step": s, "loss": 3 / (1 + s / 20) + 0.1 * float(rng.random()), "lr": 2e-3}
              for s in range(160)]  # fmt: skip
     training = {"best_epoch": 8, "held_out_rows": 90, "epochs": epochs, "steps": steps}
+    evaluation = {
+        "signature": {metric: f"{metric}, made up" for metric in METRICS},
+        "best_blind": blind,
+        **analyse(tables, config),
+        "learning_curve": learning_curve_intervals(training, config.evaluate.confidence),
+        "fractions": {m: study_fractions(t, len(vqa), ("f1",)) for m, t in everything.items()},
+    }
+    write(reports / "evaluation.json", evaluation)
     write(reports / "training.json", training)
 
 

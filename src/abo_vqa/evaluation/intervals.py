@@ -5,10 +5,11 @@ Rows of one image aren't independent, so the bootstrap resamples whole images ("
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -151,8 +152,26 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     Returns:
         The interval's bounds, within 0 and 1.
     """
-    # Not at the top: the report imports this module, and needs scipy for the learning curve alone.
-    from scipy.stats import binomtest
-
     interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def learning_curve_intervals(
+    training: Mapping[str, Any], confidence: float
+) -> list[tuple[float, float]]:
+    """Wilson intervals of the validation accuracy after each epoch.
+
+    They treat the held-out rows as independent.
+
+    Args:
+        training: the content of training.json.
+        confidence: e.g. 0.95.
+
+    Returns:
+        One interval per epoch; none if no row was held out.
+    """
+    held_out = training.get("held_out_rows")
+    if not held_out:
+        return []
+    accuracies = [epoch["validation_accuracy"] for epoch in training.get("epochs", [])]
+    return [wilson_interval(round(a * held_out), held_out, confidence) for a in accuracies]

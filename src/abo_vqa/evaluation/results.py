@@ -8,7 +8,7 @@ calibration. Nothing here reads or writes files; the stage `evaluate` does.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -17,6 +17,7 @@ from abo_vqa.evaluation.calibration import calibrate
 from abo_vqa.evaluation.clusters import image_clusters
 from abo_vqa.evaluation.comparison import compare_models
 from abo_vqa.evaluation.error_analysis import counting_errors, f1_by_answer_length, yes_no_recall
+from abo_vqa.evaluation.intervals import learning_curve_intervals
 from abo_vqa.evaluation.predictions import join_predictions
 from abo_vqa.evaluation.rows import describe_rows
 from abo_vqa.evaluation.scoring import score_all_rows, score_test_rows
@@ -40,6 +41,7 @@ class Tables:
         test: those that every model is measured on.
         predictions: model → its predictions by row_id, the fine-tuned model's as "finetuned".
         unfinished_fits: blind models whose fit stopped early.
+        training: the content of training.json.
     """
 
     vqa: pd.DataFrame
@@ -47,6 +49,7 @@ class Tables:
     test: pd.DataFrame
     predictions: Mapping[str, pd.DataFrame]
     unfinished_fits: Sequence[str] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ def evaluate(tables: Tables, config: Config, device: str = "cpu") -> Evaluation:
         "best_blind": blind,
         "unfinished_fits": list(tables.unfinished_fits),
         **analyse(scored, config),
+        "learning_curve": learning_curve_intervals(tables.training, config.evaluate.confidence),
         "fractions": score_all_rows(_zero_shot(tables.predictions), tables.vqa, config, device),
     }
     return Evaluation(scored, blind, mean_metrics(scored, blind), details)

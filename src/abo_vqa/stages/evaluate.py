@@ -7,8 +7,8 @@ import argparse
 from abo_vqa.config import Config, load_config
 from abo_vqa.core.devices import pick_device
 from abo_vqa.core.files import atomic_folder
-from abo_vqa.core.json_files import write_results
-from abo_vqa.core.paths import EVALUATION, FINETUNED, METRICS, SCORES, TEST, TRAIN, VQA
+from abo_vqa.core.json_files import read_json, write_results
+from abo_vqa.core.paths import EVALUATION, FINETUNED, METRICS, SCORES, TEST, TRAIN, TRAINING, VQA
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table
@@ -35,6 +35,7 @@ def _read_tables(config: Config) -> Tables:
         test=read_test_rows(),
         predictions={model: read_predictions(path, len(vqa)) for model, path in files.items()},
         unfinished_fits=unfinished_fits(config.baselines.models),
+        training=read_json(TRAINING),
     )
 
 

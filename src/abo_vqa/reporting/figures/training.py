@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from abo_vqa.evaluation.intervals import wilson_interval
 from abo_vqa.reporting.formatting import count
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.style import (
@@ -55,10 +54,7 @@ def plot_learning_curve(results: Results) -> Drawing | None:
     held_out = results.training.get("held_out_rows")
     figure, axes = new_figure(2.3)
     ax = axes[0][0]
-    if held_out:
-        level = results.config.evaluate.confidence
-        correct = (epochs["validation_accuracy"] * held_out).round().astype(int)
-        bounds = [wilson_interval(n, held_out, level) for n in correct]
+    if bounds := results.evaluation["learning_curve"]:
         epochs["low"], epochs["high"] = zip(*bounds, strict=True)
         ax.vlines(epochs["epoch"], epochs["low"], epochs["high"], color=VERMILION, lw=1.6,
                   alpha=0.45)  # fmt: skip
