@@ -23,7 +23,7 @@ from abo_vqa.remote.journal import AnnotationJournal, group_by_image, journal_pa
 if TYPE_CHECKING:
     from abo_vqa.config import Config
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _copy(path: Path, folder: Path) -> None:
     """Copy a journal into the folder; a longer copy of the same one replaces a shorter one."""
     contents = read_journal(path)
     if contents.broken:
-        log.warning(f"{path}: {contents.broken:,} damaged line(s) skipped")
+        logger.warning(f"{path}: {contents.broken:,} damaged line(s) skipped")
     data = path.read_bytes()
     shard = contents.header.get("shard")
     complete, digest = data[: contents.size], fingerprint(data.hex())

@@ -46,7 +46,7 @@ from abo_vqa.remote.ledger import Ledger
 if TYPE_CHECKING:
     from abo_vqa.config import Config, GenerateConfig
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def annotate(
     path = folder / _journal_name(shard)
     with AnnotationJournal(path, settings_record(settings), shard) as journal:
         if journal.torn:
-            log.warning(f"{path.name}: cut off a line that a crash left incomplete")
+            logger.warning(f"{path.name}: cut off a line that a crash left incomplete")
         selected = [product for product in products if in_shard(product["image_path"], shard)]
         tasks = make_tasks(selected, load_history(folder), gate, config)
         if options.retry_refused:
@@ -129,7 +129,7 @@ def annotate(
             if options.drop_failing:
                 _drop_incomplete(open_tasks, journal)
             for line in losses(open_tasks, settings):
-                log.warning(line)
+                logger.warning(line)
         entries = read_journal(path).entries
     tokens = {
         "input_tokens": float(sum(entry.usage.input for entry in entries)),

@@ -16,7 +16,7 @@ from abo_vqa.core.nvidia import device_nodes, driver_version
 if TYPE_CHECKING:
     from abo_vqa.config import CheckpointConfig, ComputeConfig
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 _BFLOAT16 = (8, 0)  # Ampere, the first capability with arithmetic in bfloat16
 _ANOTHER_BUILD = (
@@ -204,4 +204,4 @@ def _has_bfloat16(device: torch.device) -> bool:
 @cache
 def _warn_once(text: str) -> None:
     """Warn about something that holds for the whole process."""
-    log.warning(text)
+    logger.warning(text)

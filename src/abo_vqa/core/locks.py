@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from abo_vqa.core.log import get_logger
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 _REMOVED = ".removed-"  # in front of the name of a folder that is being removed
 
@@ -48,7 +48,7 @@ def locked(folder: Path, part: int = 0) -> Iterator[Path]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.warning(_waiting_for(file.with_suffix(".owner"), folder))
+        logger.warning(_waiting_for(file.with_suffix(".owner"), folder))
         lock.acquire(poll_interval=0.2)
     try:
         owner = {"pid": os.getpid(), "host": socket.gethostname()}

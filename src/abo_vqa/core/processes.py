@@ -28,7 +28,7 @@ from abo_vqa.core.log import get_logger
 if TYPE_CHECKING:
     import psutil
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 _RESTARTS = 3  # of all processes, after one of them died
 REFUSED = "ABO_VQA_REFUSED"  # names the file of `note_of_refusal`
@@ -296,7 +296,7 @@ def _stop_with(
     while not over.wait(every):
         for process in watched:
             if not _alive(process):
-                log.warning(
+                logger.warning(
                     f"the process that started this one ({process.pid}) has ended: stopping too"
                 )
                 os.kill(os.getpid(), signal.SIGTERM)

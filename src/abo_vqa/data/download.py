@@ -33,7 +33,7 @@ from abo_vqa.core.scratch import cache
 from abo_vqa.core.system_errors import storing
 from abo_vqa.data.verify import verify_archive
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 _CHUNK_SIZE = 1 << 20  # bytes between writes: little is lost if the process is killed
 
@@ -165,7 +165,7 @@ def _receive_all(partial: PartialDownload, remote: DownloadConfig, retry: RetryP
                 ) from stop
             wait = min(60.0, retry.wait * 2 ** (failures - 1)) * random.uniform(0.8, 1.2)
             wait = max(wait, stop.wait or 0.0)
-            log.warning(f"{partial.url}: {stop}; again in {wait:.0f} s")
+            logger.warning(f"{partial.url}: {stop}; again in {wait:.0f} s")
             time.sleep(wait)
 
 
@@ -253,7 +253,7 @@ def _accept(response: Response, partial: PartialDownload, start: int) -> bool:
                 "the file changed on the server; starting over", wait=0.0
             )
     elif start:
-        log.warning(f"{partial.url}: this server can't resume; starting over")
+        logger.warning(f"{partial.url}: this server can't resume; starting over")
         partial.restart()
     partial.validator, partial.total = validator, total
     partial.save()

@@ -20,7 +20,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.scratch import cache, cache_folders
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 _PACKAGE = "wordnet-base"
 _TIMEOUT_S = 20  # without an answer until a server counts as unreachable
@@ -63,7 +63,7 @@ def find_wordnet() -> PathPointer | None:
             if not os.path.lexists(path):
                 continue
             if reason := _damage(path):
-                log.warning("WordNet: %s; trying the next source.", reason)
+                logger.warning("WordNet: %s; trying the next source.", reason)
                 continue
             return _pointer(path)
     return None

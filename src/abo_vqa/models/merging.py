@@ -18,7 +18,7 @@ from abo_vqa.models.blip.model import Blip
 if TYPE_CHECKING:
     from transformers import ProcessorMixin
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 
 def merge_adapter(adapter: Path, out: Path, base: str | None = None) -> Path:
@@ -65,5 +65,5 @@ def _processor_of(adapter: Path, own: ProcessorMixin) -> ProcessorMixin:
     try:
         return AutoProcessor.from_pretrained(adapter)
     except (OSError, ValueError, KeyError, TypeError):
-        log.warning(f"no processor in {adapter}: taking the base's")
+        logger.warning(f"no processor in {adapter}: taking the base's")
         return own

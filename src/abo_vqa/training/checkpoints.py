@@ -16,7 +16,7 @@ from abo_vqa.core.log import get_logger
 from abo_vqa.core.memory import out_of_memory
 from abo_vqa.core.system_errors import storing
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 # Errors of reading a damaged file, or one that holds something else than a state.
 _DAMAGED = (
@@ -89,10 +89,10 @@ class Checkpoints:
                     raise
                 reason = first_line(error) or type(error).__name__
             aside = file.replace(file.with_name(f"{file.name}.unreadable"))
-            log.warning(
+            logger.warning(
                 f"{file} can't be read ({reason}). It was renamed to {aside.name}: "
                 "using the one before."
             )
         if files:
-            log.warning("no checkpoint can be used: training starts over.")
+            logger.warning("no checkpoint can be used: training starts over.")
         return None

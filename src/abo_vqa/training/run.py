@@ -40,7 +40,7 @@ from abo_vqa.training.vision_cache import PixelSource, VisionCache, cache_vision
 if TYPE_CHECKING:
     import pandas as pd
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _make_accelerator(config: Config) -> Accelerator | None:
         )
     accelerator = Accelerator(cpu=pick_device(device).type == "cpu")
     if rank == 0:
-        log.info(f"{accelerator.num_processes} processes share each batch")
+        logger.info(f"{accelerator.num_processes} processes share each batch")
     return accelerator
 
 
@@ -144,7 +144,7 @@ def _open_images(
 ) -> Iterator[ImageSource]:
     """The table's cached vision outputs, or the archive's pixels if the vision tower is trained."""
     if pixels:
-        log.info("lora.targets reach the vision tower: its kept outputs aren't used")
+        logger.info("lora.targets reach the vision tower: its kept outputs aren't used")
         with open_archive(config.data.raw) as archive:
             yield PixelSource(archive, blip.processor.image_processor)
         return
@@ -179,8 +179,8 @@ def train(config: Config, track: Log = no_log) -> TrainingResult:
     model, layers = add_lora(blip.model, config.lora, config.models.blip)
     trainable, _ = model.get_nb_trainable_parameters()
     if is_main:
-        log.info(f"LoRA on {len(layers)} layers, {trainable:,} trainable parameters:")
-        log.info(describe_targets(layers))
+        logger.info(f"LoRA on {len(layers)} layers, {trainable:,} trainable parameters:")
+        logger.info(describe_targets(layers))
     folder = checkpoint_folder(config)
     with _open_images(config, blip, store, table, trains_vision(layers)) as images:
         text = blip.model.config.text_config

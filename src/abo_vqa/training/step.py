@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from abo_vqa.training.loader import BatchLoader
     from abo_vqa.training.state import TrainingState
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 LESS_MEMORY = "Use a smaller lora.r, fewer lora.targets, compute.dtype: bfloat16, or a larger GPU."
 
@@ -179,7 +179,7 @@ class TrainStep:
             )
         if self._distributed.is_main:
             parts = self.state.micro_batches
-            log.warning(f"out of memory: batches in {parts} parts from now on")
+            logger.warning(f"out of memory: batches in {parts} parts from now on")
         release_memory()
 
     def _refuse(self, batch: list[int]) -> None:

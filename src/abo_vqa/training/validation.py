@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from abo_vqa.models.blip.model import Blip
     from abo_vqa.training.dataset import VqaDataset
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 _BATCH = 256
 
@@ -101,7 +101,7 @@ class Validator:
                     raise
             release_memory()
             self._limit = (len(rows) + 1) // 2
-            log.warning(f"out of memory: validating {self._limit} rows at a time")
+            logger.warning(f"out of memory: validating {self._limit} rows at a time")
         halves = split_batch(rows, self._dataset.paths, 2)
         if len(halves) < 2:
             raise UserError(

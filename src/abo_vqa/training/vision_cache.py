@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from abo_vqa.models.embeddings.store import EmbeddingStore
     from abo_vqa.training.dataset import ImageSource
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 SHARE = 0.5  # of the free memory that vision outputs may take
 PAGE = 4096  # bytes; memory is pinned by whole pages
@@ -65,7 +65,7 @@ class VisionCache:
         code = int(cuda.cudart().cudaHostRegister(start, size, 0))
         self._pinned = code == 0
         if not self._pinned:
-            log.warning(
+            logger.warning(
                 f"vision outputs aren't pinned (CUDA's error {code}): copies to the GPU are slower"
             )
             # CUDA reports a refusal once more, at whatever is started next.
@@ -128,7 +128,7 @@ def cache_vision_outputs(
                 cache.pin()
             return cache
         release_memory()
-        log.warning(f"vision outputs don't fit into the memory of {memory.type}")
+        logger.warning(f"vision outputs don't fit into the memory of {memory.type}")
     return store
 
 

@@ -30,7 +30,7 @@ from abo_vqa.remote.key_pool import ApiKey, KeyPool
 if TYPE_CHECKING:
     from abo_vqa.config import GenerateConfig
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 
 class FailurePolicy:
@@ -146,7 +146,7 @@ class FailurePolicy:
                 error, self._settings.model, self.open_images
             )
         elif not self.stop:
-            log.warning(f"key number {key.number} is left out: {error}")
+            logger.warning(f"key number {key.number} is left out: {error}")
 
     def daily_quota_spent(self, until: float) -> None:
         """Stop because all keys' daily quotas are spent until a moment (Unix seconds)."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from abo_vqa.config import Config
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 # What results depend on beside settings and data; params.yaml is recorded value by value.
 SOURCES = ("src", "conf", "dvc.yaml", "requirements.lock")
@@ -79,7 +79,7 @@ def git(*arguments: str) -> str | None:
 @cache
 def _warn_once(line: str) -> None:
     """Warn about something that holds for the whole process."""
-    log.warning(line)
+    logger.warning(line)
 
 
 def _no_git(reason: str) -> None:

@@ -24,7 +24,7 @@ from abo_vqa.core.scratch import cache, project_root
 from abo_vqa.core.tracking.backend import sqlite_file, store
 from abo_vqa.core.tracking.records import Opening, Record, Runs, StoreChangedError, from_json
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 PATIENCE_S = 15.0  # how long to try without success after the work is done
 _LONGEST_S = 30.0  # between two attempts while the work goes on
@@ -189,7 +189,7 @@ def warn(text: str) -> None:
     Args:
         text: the message.
     """
-    log.warning(f"MLflow: {text}")
+    logger.warning(f"MLflow: {text}")
 
 
 def _count_points(records: Iterable[Record]) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from abo_vqa.core.log import get_logger
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 # Where MLflow keeps locations; a column that a version of MLflow lacks is passed over.
 _COLUMNS = (
@@ -51,7 +51,7 @@ def relocate(database: Path, location: str) -> int:
             for old in former:
                 changed += sum(_replace(connection, *pair, old, location) for pair in columns)
     for old in former:
-        log.warning(
+        logger.warning(
             f"this checkout was at {old.removeprefix('file://').removesuffix('/mlartifacts')}: its "
             f"{database.name} now finds the artifacts in {database.parent / 'mlartifacts'}"
         )
