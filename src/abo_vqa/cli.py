@@ -51,6 +51,14 @@ COMMANDS = {
     "wordnet": ("abo_vqa.commands.wordnet", "find or fetch WordNet 3.0 and say where it is"),
 }
 
+# With options, the word of a stage is a command for tables of one's own: a stage has no options,
+# since its settings are in params.yaml.
+WITH_OPTIONS = {
+    "curate": "abo_vqa.commands.curate",
+    "generate": "abo_vqa.commands.generate",
+    "split": "abo_vqa.commands.split",
+}
+
 _MORE_MEMORY = (
     "Stop what else uses this memory, and run the same command again; "
     "what its journal holds, if it keeps one, is kept."
@@ -177,12 +185,13 @@ def _refused(name: str, reason: str, code: int) -> int:
 def _run(name: str, rest: Sequence[str]) -> int:
     """Import a command's module, parse its options and run it."""
     module_name, text = COMMANDS[name]
+    if rest:
+        module_name = WITH_OPTIONS.get(name, module_name)
     module = importlib.import_module(module_name)
     parser = argparse.ArgumentParser(prog=f"abo-vqa {name}", description=text)
     if hasattr(module, "arguments"):
         module.arguments(parser)
     args = parser.parse_args(rest)
-    args.words = tuple(rest)  # a stage takes none: its settings are in params.yaml
     return int(module.command(args))
 
 

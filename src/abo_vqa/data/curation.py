@@ -148,3 +148,21 @@ def _type_counts(table: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
     counts = pd.DataFrame({"clean": before, "balanced": after.reindex(before.index, fill_value=0)})
     counts = counts.rename_axis("product_type").reset_index()
     return counts.sort_values(["clean", "product_type"], ascending=[False, True], ignore_index=True)
+
+
+def describe_curation(result: CurationResult) -> str:
+    """The funnel for the terminal."""
+    funnel = result.funnel
+    lines = [
+        f"{funnel['images']:,} images → {funnel['with_metadata']:,} with metadata → "
+        f"{funnel['clean']:,} clean → {funnel['balanced']:,} balanced, {funnel['types']:,} types"
+    ]
+    lines += [f"  dropped  {reason:28}{n:>9,}" for reason, n in funnel["dropped"].items()]
+    language = funnel["language"]
+    lines.append(
+        f"  taking any English entry would gain {language['gained_by_any_en']:,} clean rows"
+    )
+    if result.broken.count:
+        lines.append(f"  {result.broken.count:,} line(s) aren't JSON objects, the first:")
+        lines += [f"    {line}" for line in result.broken.first]
+    return "\n".join(lines)

@@ -7,39 +7,15 @@ the images. Everything that is dropped is counted: images = sum(dropped) + balan
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import Any
 
 from abo_vqa.config import Config, load_config
-from abo_vqa.core.errors import UserError
-from abo_vqa.core.files import refuse_unwritable
 from abo_vqa.core.json_files import write_results
 from abo_vqa.core.nested import flatten
 from abo_vqa.core.paths import BALANCED, FUNNEL, TYPES
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import write_table
-from abo_vqa.data.curation import CurationResult, curate
-from abo_vqa.data.rules import LANGUAGE_RULES
-from abo_vqa.data.study import STUDY_CONFIG, STUDY_SEED
-
-
-def describe(result: CurationResult) -> str:
-    """The funnel for the terminal."""
-    funnel = result.funnel
-    lines = [
-        f"{funnel['images']:,} images → {funnel['with_metadata']:,} with metadata → "
-        f"{funnel['clean']:,} clean → {funnel['balanced']:,} balanced, {funnel['types']:,} types"
-    ]
-    lines += [f"  dropped  {reason:28}{n:>9,}" for reason, n in funnel["dropped"].items()]
-    language = funnel["language"]
-    lines.append(
-        f"  taking any English entry would gain {language['gained_by_any_en']:,} clean rows"
-    )
-    if result.broken.count:
-        lines.append(f"  {result.broken.count:,} line(s) aren't JSON objects, the first:")
-        lines += [f"    {line}" for line in result.broken.first]
-    return "\n".join(lines)
+from abo_vqa.data.curation import curate, describe_curation
 
 
 def run(config: Config, _log: Log = no_log) -> Summary:
@@ -53,70 +29,18 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     write_table(result.types, TYPES)
     write_results(result.funnel, FUNNEL)
     return Summary(
-        message=describe(result),
+        message=describe_curation(result),
         metrics={name: float(value) for name, value in flatten(result.funnel, "/").items()},
         datasets={"balanced": BALANCED},
         artifacts=(FUNNEL, TYPES),
     )
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options.
-
-    Args:
-        parser: the word's parser.
-    """
-    parser.description = (
-        "Without options: the pipeline's stage, configured by params.yaml. With --raw and --out: "
-        "any folder that holds the two archives or what comes out of them, by the study's rules."
-    )
-    parser.add_argument("--raw", type=Path, metavar="DIR", help="folder with the archives")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="CSV to write")
-    parser.add_argument(
-        "--cap", type=int, default=STUDY_CONFIG.cap, help="rows a type (%(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=STUDY_SEED, help="(%(default)s)")
-    parser.add_argument(
-        "--language",
-        choices=sorted(LANGUAGE_RULES),
-        default=STUDY_CONFIG.language,
-        help="(%(default)s)",
-    )
-    parser.add_argument(
-        "--temperature", type=float, help="flatten by this exponent, above 0, at most 1"
-    )
-    parser.add_argument(
-        "--no-pictures", action="store_true", help="don't read pictures: no hashes, none dropped"
-    )
-
-
-def command(args: argparse.Namespace) -> int:
-    """Run the stage, or what the options ask for.
-
-    Args:
-        args: the options.
+def command(_args: argparse.Namespace) -> int:
+    """Run the stage.
 
     Returns:
         The exit code.
     """
-    if not args.words:
-        print(execute("curate", run, load_config()))
-        return 0
-    if not args.raw or not args.out:
-        raise UserError(
-            "--raw DIR and --out FILE belong together, and the other options need them. "
-            "Without any, the stage curates by params.yaml."
-        )
-    refuse_unwritable(args.out, "the table")
-    if args.cap < 1:
-        raise UserError(f"--cap {args.cap}: at least 1.")
-    update: dict[str, Any] = {"cap": args.cap, "language": args.language}
-    if args.temperature is not None:
-        if not 0 < args.temperature <= 1:
-            raise UserError(f"--temperature {args.temperature}: above 0, at most 1.")
-        update |= {"balance": "temperature", "temperature": args.temperature}
-    settings = STUDY_CONFIG.model_copy(update=update)
-    result = curate(args.raw, settings, args.seed, with_hashes=not args.no_pictures)
-    write_table(result.balanced, args.out)
-    print(describe(result))
+    print(execute("curate", run, load_config()))
     return 0

@@ -8,11 +8,8 @@ shares alike where the groups allow.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from abo_vqa.config import Config, load_config
-from abo_vqa.core.errors import UserError
-from abo_vqa.core.files import refuse_overwriting
 from abo_vqa.core.json_files import write_results
 from abo_vqa.core.nested import flatten
 from abo_vqa.core.paths import AUDIT, TEST, TRAIN, VQA
@@ -20,11 +17,7 @@ from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table
 from abo_vqa.data import audit
-from abo_vqa.data.columns import add_columns_option, read_columns
-from abo_vqa.data.groups import GROUP_COLUMNS
-from abo_vqa.data.provenance import add_provenance_options, complete_table
 from abo_vqa.data.splitting import split_rows, write_split
-from abo_vqa.data.study import STUDY_SEED, STUDY_TEST_SIZE
 
 
 def run(config: Config, _log: Log = no_log) -> Summary:
@@ -59,70 +52,11 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     )
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options.
-
-    Args:
-        parser: the word's parser.
-    """
-    parser.description = (
-        "Without options: the pipeline's stage, configured by params.yaml. With --vqa and --out: "
-        "any table with the columns image_path, question, answer."
-    )
-    parser.add_argument("--vqa", type=Path, metavar="FILE", help="table to split")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="for train.csv and test.csv")
-    parser.add_argument(
-        "--group", choices=list(GROUP_COLUMNS), default="near-duplicate", help="(%(default)s)"
-    )
-    add_provenance_options(parser)
-    parser.add_argument("--test-size", type=float, default=STUDY_TEST_SIZE, help="(%(default)s)")
-    parser.add_argument("--seed", type=int, default=STUDY_SEED, help="(%(default)s)")
-    parser.add_argument(
-        "--distance", type=int, default=audit.PHASH_DISTANCE, help="bits of 64 (%(default)s)"
-    )
-    parser.add_argument("--no-stratify", action="store_true", help="ignore product types")
-    add_columns_option(parser)
-
-
-def command(args: argparse.Namespace) -> int:
-    """Run the stage, or what the options ask for.
-
-    Args:
-        args: the options.
+def command(_args: argparse.Namespace) -> int:
+    """Run the stage.
 
     Returns:
         The exit code.
     """
-    if not args.words:
-        print(execute("split", run, load_config()))
-        return 0
-    if not args.vqa or not args.out:
-        raise UserError(
-            "--vqa FILE and --out DIR belong together, and the other options need them. "
-            "Without any, the stage splits data/vqa.csv by params.yaml."
-        )
-    if not 0 < args.test_size < 1:
-        raise UserError(f"--test-size {args.test_size}: between 0 and 1.")
-    if not 0 <= args.distance <= 32:
-        raise UserError(f"--distance {args.distance}: 0 to 32 of 64 bits.")
-    if not 0 <= args.seed < 2**32:
-        raise UserError(f"--seed {args.seed}: 0 to {2**32 - 1:,}.")
-    outputs = (args.out / "train.csv", args.out / "test.csv")
-    refuse_overwriting(filter(None, (args.vqa, args.balanced)), outputs)
-    read = read_columns(args.vqa, audit.VQA_COLUMNS, chosen=args.columns)
-    table, notes = complete_table(read, args.balanced, args.images)
-    print("\n".join(notes))
-    sides = split_rows(
-        table,
-        args.group,
-        args.test_size,
-        args.seed,
-        distance=args.distance,
-        stratify=not args.no_stratify,
-    )
-    train, test = write_split(table, sides, *outputs)
-    found = audit.audit_split(train, test, args.group, args.distance)
-    missed = audit.share_warnings(found, args.group, args.test_size)
-    print("\n".join([audit.describe_audit(found, args.group), *missed]))
-    audit.refuse_leaks(found, args.group, args.distance)
+    print(execute("split", run, load_config()))
     return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from abo_vqa.annotate.estimate import estimate
 from abo_vqa.annotate.gate import Gate
@@ -14,18 +13,76 @@ from abo_vqa.annotate.merging import merge_journals
 from abo_vqa.annotate.paid_run import RunOptions, annotate
 from abo_vqa.annotate.review import PAGE_PAIRS, write_review_page
 from abo_vqa.annotate.sharding import in_shard, parse_shard
-from abo_vqa.config import load_config
+from abo_vqa.config import Config, load_config
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.core.paths import BALANCED, VQA
 from abo_vqa.core.summary import no_log
 from abo_vqa.data.pairs import Product
 
-if TYPE_CHECKING:
-    from abo_vqa.config import Config
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options.
+
+    Args:
+        parser: the word's parser.
+    """
+    parser.description = (
+        "Without options: the pipeline's stage, configured by params.yaml. The options prepare or "
+        "share a paid generation, or have people check its result."
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="images left, requests, tokens, price, hours"
+    )
+    parser.add_argument(
+        "--count-tokens",
+        action="store_true",
+        help="with --dry-run: have the vendor count the tokens of five images (free, needs a key)",
+    )
+    parser.add_argument("--shard", metavar="I/N", help="ask only for the I-th of N parts")
+    parser.add_argument(
+        "--merge", type=Path, nargs="+", metavar="JOURNAL", help="take over the journals of shards"
+    )
+    parser.add_argument(
+        "--retry-days",
+        action="store_true",
+        help="try keys again whose daily quota was spent, e.g. because it was raised",
+    )
+    parser.add_argument(
+        "--retry-refused",
+        action="store_true",
+        help="ask again about images that were refused, failed, or left out by --drop-failing",
+    )
+    parser.add_argument(
+        "--drop-failing",
+        action="store_true",
+        help="go on however many images fail alike, and leave them out for good",
+    )
+    parser.add_argument(
+        "--review", type=Path, metavar="PAGE", help="write a page for people to check pairs"
+    )
+    parser.add_argument("--sample", type=int, help=f"pairs on the page ({PAGE_PAIRS})")
 
 
-def run_with_options(args: argparse.Namespace) -> int:
-    """Do what the options say; see `generate.arguments`."""
+def command(args: argparse.Namespace) -> int:
+    """Do what the options ask for.
+
+    Args:
+        args: the options.
+
+    Returns:
+        The exit code.
+    """
+    if args.count_tokens and not args.dry_run:
+        raise UserError("--count-tokens belongs to --dry-run.")
+    if args.sample is not None and not args.review:
+        raise UserError("--sample belongs to --review PAGE.")
+    if args.sample is not None and args.sample < 1:
+        raise UserError(f"--sample {args.sample}: at least 1.")
+    return _run_with_options(args)
+
+
+def _run_with_options(args: argparse.Namespace) -> int:
+    """Write the page, merge, estimate or annotate."""
     config = load_config()
     if args.review:
         pairs = write_review_page(VQA, config, args.sample or PAGE_PAIRS, args.review)
