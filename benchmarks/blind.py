@@ -49,7 +49,7 @@ class Library:
             warnings.simplefilter("always", ConvergenceWarning)
             weights = [pairs[pair] for pair in distinct]
             self.model.fit(seen, [answer for _, answer in distinct], sample_weight=weights)
-        self.ended = not any(issubclass(w.category, ConvergenceWarning) for w in raised)
+        self.converged = not any(issubclass(w.category, ConvergenceWarning) for w in raised)
 
     def __call__(self, asked: Sequence[str]) -> tuple[list[str], list[float]]:
         parts = [asked[i : i + 4096] for i in range(0, len(asked), 4096)]
@@ -72,7 +72,7 @@ def main() -> None:
     pictures = np.random.default_rng(args.seed).permutation(sorted(set(table["image_path"])))
     held_out = table["image_path"].isin(set(pictures[: len(pictures) // 5]))
     train, test = table[~held_out], table[held_out]
-    known = blind.one_spelling(list(train["question"]), list(train["answer"]))
+    known = blind.unify_spelling(list(train["question"]), list(train["answer"]))
     wanted = [normalise(answer) for answer in test["answer"]]
     others = {"majority": blind.majority, "type": blind.by_type, "question": blind.by_question}
     fits = {} if args.library else others
@@ -86,7 +86,7 @@ def main() -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(
             f"{name:9} {len(known[0]):,} rows: accuracy {right:.4f} of {len(test):,}, ended: "
-            f"{blind.ended(fitted)}, {used:.1f} processor seconds, {peak:.0f} MB"
+            f"{blind.converged(fitted)}, {used:.1f} processor seconds, {peak:.0f} MB"
         )
 
 

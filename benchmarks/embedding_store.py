@@ -61,7 +61,7 @@ def measure(folder: Path, way: str) -> None:
     """Print the peak of memory beyond what the process had before."""
     store = EmbeddingStore.open(folder)
     with AnonymousPeak() as peak:
-        held = WAYS[way](store, list(store.place))
+        held = WAYS[way](store, list(store.index))
     print(peak.bytes, held.nbytes)
 
 

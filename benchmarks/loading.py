@@ -11,7 +11,6 @@ and are taken off (14 GB of memory more at the real size).
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -21,44 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from helpers.hub import llava
+from helpers.hub.layout import write_folder
 from helpers.usage import AnonymousPeak
+from transformers import LlavaForConditionalGeneration
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from abo_vqa.config import CheckpointConfig, ComputeConfig
+from abo_vqa.models.loading import load_pretrained
 
-
-def llava(layers: int) -> Any:
-    """LLaVA-1.5-7B's configuration with this many layers of its language model."""
-    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
-
-    vision = CLIPVisionConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24,
-                              num_attention_heads=16, image_size=336, patch_size=14)  # fmt: skip
-    text = LlamaConfig(vocab_size=32064, num_hidden_layers=layers)
-    return LlavaConfig(vision_config=vision, text_config=text)
-
-
-def write(folder: Path, layers: int) -> int:
-    """A checkpoint of zeros, a tensor at a time in memory; its bytes."""
-    from safetensors.torch import save_file
-    from transformers import LlavaForConditionalGeneration
-
-    config = llava(layers)
-    with torch.device("meta"):
-        model = LlavaForConditionalGeneration(config)
-    config.save_pretrained(folder)
-    weights, shard = {}, 0
-    names = list(model.state_dict().items())
-    index: dict[str, str] = {}
-    for at, (name, tensor) in enumerate(names):
-        weights[name] = torch.zeros(tensor.shape, dtype=torch.float16)
-        if sum(t.nbytes for t in weights.values()) > 1 << 30 or at + 1 == len(names):
-            file = f"model-{shard:05d}.safetensors"
-            save_file(weights, folder / file, metadata={"format": "pt"})
-            index |= dict.fromkeys(weights, file)
-            weights, shard = {}, shard + 1
-    total = sum(t.numel() * 2 for _, t in names)
-    content = {"metadata": {"total_size": total}, "weight_map": index}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(content))
-    return total
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for tests.support
 
 
 @contextmanager
@@ -75,11 +45,6 @@ def card() -> Iterator[Any]:
 
 def measure(folder: Path) -> tuple[int, int]:
     """Peak bytes on the host alone, and bytes on the card."""
-    from transformers import LlavaForConditionalGeneration
-
-    from abo_vqa.config import CheckpointConfig, ComputeConfig
-    from abo_vqa.models.loading import load_pretrained
-
     checkpoint, compute = (
         CheckpointConfig(path=str(folder)),
         ComputeConfig(device="cuda", dtype="bfloat16"),
@@ -98,8 +63,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         if not (folder / "model.safetensors.index.json").is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            print(f"writing {write(folder, args.layers) / 1e9:.1f} GB", file=sys.stderr)
+            repository = llava.repository(real=True, layers=args.layers)
+            print(f"writing {repository.bytes / 1e9:.1f} GB", file=sys.stderr)
+            write_folder(folder, repository)
         peak, there = measure(folder)
     name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "a pretended card"
     print(f"{there / 1e9:.2f} GB on {name}, {peak / 1e9:.2f} GB more on the host at most "

@@ -4,7 +4,7 @@
 
 The families' own processors at the real sizes, on JPEGs of 256 x 256 pixels; the tower takes no
 time. "On the main thread" decodes ahead and resizes when the batch is due, as `embed` and the
-baselines once did; "ahead" is `PictureFiles.load`, as they do now. Seconds are the threads'
+baselines once did; "ahead" is `ImageFiles.load`, as they do now. Seconds are the threads'
 processor time; the pixels of both ways must be equal to the bit.
 """
 
@@ -27,7 +27,7 @@ from abo_vqa.models.blip.model import Blip
 from abo_vqa.models.blip2 import Blip2
 from abo_vqa.models.clip.model import Clip
 from abo_vqa.models.llava import Llava
-from abo_vqa.models.sources import PictureFiles, ahead, usual_threads
+from abo_vqa.models.sources import ImageFiles, default_threads, prefetch
 from abo_vqa.models.vilt import Vilt
 
 BATCH = 32
@@ -81,18 +81,18 @@ def main() -> None:
         written.append(file.getvalue())
     paths = [str(i) for i in range(args.pictures)]
     batches = [paths[i : i + BATCH] for i in range(0, len(paths), BATCH)]
-    files = PictureFiles(lambda path: decode(written[int(path)], path))
-    print(f"{args.pictures} pictures, {usual_threads()} thread(s) beside the main; ms a picture")
+    files = ImageFiles(lambda path: decode(written[int(path)], path))
+    print(f"{args.pictures} pictures, {default_threads()} thread(s) beside the main; ms a picture")
     columns = ("main thread", "ahead", "share", "all threads", "ahead")
     print(" " * 8 + "".join(f"{column:>13}" for column in columns))
     for name, model in families().items():
 
         def before(model: VQAModel = model) -> list[Any]:
-            loading = ahead(batches, lambda batch: [files.open_image(path) for path in batch])
+            loading = prefetch(batches, lambda batch: [files.open_image(path) for path in batch])
             return [model.preprocess(images or []) for _, images in loading]
 
         def now(model: VQAModel = model) -> list[Any]:
-            loading = ahead(batches, lambda batch: files.load(model, batch))
+            loading = prefetch(batches, lambda batch: files.load(model, batch))
             return [loaded.values for _, loaded in loading if loaded]
 
         runs = [(measured(before), measured(now)) for _ in range(args.repeat)]

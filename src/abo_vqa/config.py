@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -24,6 +24,8 @@ _Share = Annotated[float, Field(ge=0, lt=1)]
 _Count = Annotated[int, Field(ge=1)]
 _Dtype = Literal["float32", "float16", "bfloat16"]
 _PROFILE_ONLY = ("batch_sizes", "data", "models", "scorers")  # sections
+Family = Literal["blip", "blip2", "chat", "clip", "llava", "vilt"]
+"""A class of models; `abo_vqa.models.registry.FAMILIES` has their implementations."""
 
 
 class _BaseConfig(BaseModel):
@@ -54,6 +56,7 @@ class CheckpointConfig(_BaseConfig):
     """Weights of one model: a hub id or local folder, a pinned revision, how they are used."""
 
     path: str
+    family: Family | None = None  # the profile's, or the model's own name if it is a family's
     revision: str | None = None
     prompt: str = "{question}"
     max_new_tokens: _Count = 10
@@ -71,7 +74,7 @@ class CheckpointConfig(_BaseConfig):
 
 
 class _ModelsConfig(_BaseConfig):
-    """The study's models by name, and any further ones a profile names for `models.FAMILIES`."""
+    """The study's models by name, and any further ones that a profile names."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, CheckpointConfig]
@@ -271,6 +274,7 @@ def load_config(params: str | Path = "params.yaml") -> Config:
     defaults = sources.pop("defaults", {})
     problems = _misplaced(tuned, sources, params, profile)
     problems += distribute_batch_sizes(sources)
+    problems += _assign_families(sources)
     merged = {**fill_nulls(tuned, defaults), **sources}
     try:
         config = Config.model_validate(merged)
@@ -295,6 +299,35 @@ def _misplaced(
             del tuned[key]
         else:
             problems.append(f"{key}: set in both {params} and {profile}; keep one")
+    return problems
+
+
+def _assign_families(sources: dict[str, Any]) -> list[str]:
+    """Set `models.<name>.family` where the model is called like its family.
+
+    Args:
+        sources: a profile, changed in place.
+
+    Returns:
+        What is wrong: a model without a family, or a stage's model of another one.
+    """
+    models = sources.get("models")
+    if not isinstance(models, dict):
+        return []
+    families = get_args(Family)
+    problems = []
+    for name, entry in models.items():
+        if not isinstance(entry, dict):
+            continue
+        if name in families:
+            entry.setdefault("family", name)
+        if "family" not in entry:
+            problems.append(f"models.{name}.family: no value; allowed: {', '.join(families)}")
+        # `embed` and `finetune` need BLIP, the regimes clip-fixed, clip-train and clip-all CLIP.
+        elif name in ("blip", "clip") and entry["family"] != name:
+            problems.append(
+                f"models.{name}.family: found {entry['family']!r}; this model's must be {name}"
+            )
     return problems
 
 

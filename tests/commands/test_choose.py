@@ -14,7 +14,7 @@ from abo_vqa.cli import main
 from abo_vqa.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.tables import read_table
-from abo_vqa.models.answering.finetuned import load
+from abo_vqa.models.answering.finetuned import load_by_name
 from abo_vqa.models.answering.multiple_choice import MultipleChoiceModel, likeliest
 from abo_vqa.models.base import Answer, VQAModel
 from abo_vqa.reporting.publish.parquet import write_parquet_split
@@ -72,7 +72,7 @@ def test_the_likeliest_choice(here: Path, capsys: pytest.CaptureFixture[str]) ->
     assert table["row_id"].tolist() == [str(100 + i) for i in range(15)]
     assert (table["error"].iloc[12:] != "").all()
     assert (table["prediction"].iloc[12:] == "").all()
-    model, pictures = load("blip", load_config()), Pictures()
+    model, pictures = load_by_name("blip", load_config()), Pictures()
     for row, (_, found) in zip(rows()[:12], table.iterrows(), strict=False):
         image = Image.open(io.BytesIO(pictures.read(row["image_path"]))).convert("RGB")
         (scores,) = model.rank([image], [row["question"]], [row["choices"]])

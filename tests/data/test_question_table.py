@@ -125,7 +125,8 @@ def test_where_the_answers_cant_go_is_found_out_first(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "abo_vqa.models.answering.finetuned.load", lambda *_: pytest.fail("the model was loaded")
+        "abo_vqa.models.answering.finetuned.load_by_name",
+        lambda *_: pytest.fail("the model was loaded"),
     )
     Path("asked.csv").write_text("image,question\na.jpg,is it red?\n")
     assert main([*ASK, "--out", "pictures"]) == 2

@@ -10,7 +10,8 @@ from transformers import BlipForQuestionAnswering
 
 from abo_vqa.config import CheckpointConfig
 from abo_vqa.core.errors import UserError
-from abo_vqa.models.adapters import Adapter, same_checkpoint
+from abo_vqa.models.adapters import Adapter
+from abo_vqa.models.identity import same_checkpoint
 from abo_vqa.models.merging import merge_adapter
 
 TIED = [["word_embeddings"], ["decoder"], ["query", "value", "decoder"],

@@ -65,7 +65,7 @@ def test_ngrams_without_a_word_in_two_rows_fall_back() -> None:
 def test_equal_answers_are_one_class_and_blank_ones_none() -> None:
     asked = ["q?"] * 8
     answers = ["2", "Two", "two", "2.0", "A", "A++", " ", "red"]
-    questions, spelt = blind.one_spelling(asked, answers)
+    questions, spelt = blind.unify_spelling(asked, answers)
     assert spelt == ["two", "two", "two", "two", "a", "a++", "red"]
     assert len(questions) == 7
     assert say_all(blind.majority, questions, spelt)[0][0] == "two"
@@ -76,11 +76,11 @@ def say_all(fit, questions, answers) -> list[tuple[str, float]]:
 
 
 def test_a_fit_that_is_stopped_says_so_and_warns_nobody(monkeypatch, recwarn) -> None:
-    assert blind.ended(blind.by_ngrams(QUESTIONS, ANSWERS))
-    assert blind.ended(blind.by_question(QUESTIONS, ANSWERS))
+    assert blind.converged(blind.by_ngrams(QUESTIONS, ANSWERS))
+    assert blind.converged(blind.by_question(QUESTIONS, ANSWERS))
     monkeypatch.setattr(ngrams, "STEPS", 1)
     stopped = blind.by_ngrams(QUESTIONS, ANSWERS)
-    assert not blind.ended(stopped)
+    assert not blind.converged(stopped)
     assert len(stopped(["What color is it?"])[0]) == 1
     assert not [w for w in recwarn if "onverge" in str(w.message)]
 

@@ -13,7 +13,8 @@ from abo_vqa.config import CheckpointConfig, ComputeConfig
 from abo_vqa.core.devices import pick_device, pick_dtype
 from abo_vqa.core.errors import UserError
 from abo_vqa.models import loading
-from abo_vqa.models.loading import identity, load_options
+from abo_vqa.models.identity import identity
+from abo_vqa.models.loading import load_options
 from tests.support.pretend_gpu import pretend
 
 
@@ -186,11 +187,11 @@ def test_advice_is_what_helps() -> None:
     """Settings that the family has, that this device takes, and that aren't there yet."""
     from abo_vqa.models.blip.model import Blip
     from abo_vqa.models.clip.model import Clip
-    from abo_vqa.models.loading import too_large
+    from abo_vqa.models.loading import out_of_memory_advice
     from abo_vqa.models.vilt import Vilt
 
     def said(supported_settings, device: str, dtype=torch.float32, **now: str) -> str:
-        return too_large(
+        return out_of_memory_advice(
             CheckpointConfig(path="x", **now), torch.device(device), dtype, supported_settings
         )
 

@@ -7,7 +7,7 @@ from PIL import Image
 from abo_vqa.core.errors import UserError
 from abo_vqa.models.answering.batches import BatchHalver
 from abo_vqa.models.answering.multiple_choice import MultipleChoiceModel
-from abo_vqa.models.sources import PictureFiles
+from abo_vqa.models.sources import ImageFiles
 from tests.support import models as tiny
 
 SIZES = [(1, 1), (3, 3), (3, 2), (1, 60), (60, 3), (900, 1), (1, 900)]
@@ -23,7 +23,7 @@ def test_one_odd_picture_costs_itself_only(load, rows, name):
     model = load(name, **OPTIONS.get(name, {}))
     images = {str(size): picture(size) for size in SIZES} | {"usual": rows.pictures[0]}
     table = pd.DataFrame({"image_path": list(images), "question": "is it red?"})
-    found = BatchHalver(model, PictureFiles(images.__getitem__)).answer(table)
+    found = BatchHalver(model, ImageFiles(images.__getitem__)).answer(table)
     (alone,) = model.answer([images["usual"]], ["is it red?"])
     assert found[-1].text == alone.text
     for answer in found:

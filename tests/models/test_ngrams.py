@@ -63,7 +63,7 @@ def test_it_ends_where_scikit_learn_ends(pairs, monkeypatch) -> None:
     )
     chances = library.predict_proba(ours.vectorizer.transform(asked))
     said, sure = ours(asked)
-    assert ours.ended
+    assert ours.converged
     np.testing.assert_allclose(sure, chances.max(axis=1), atol=2e-3)
     assert said == [library.classes_[best] for best in chances.argmax(axis=1)]
 
@@ -108,7 +108,9 @@ def test_merged_words_change_no_probability(pairs, monkeypatch) -> None:
     asked = ["What color is the zeppelin?", "Is it on the quay?", *(q for q, _ in pairs)]
     monkeypatch.setattr(ngrams, "TOLERANCE", 1e-7)
     said, sure = Ngrams(more)(asked)
-    monkeypatch.setattr(ngrams, "merged", lambda seen: sparse.eye_array(seen.shape[1]).tocsr())
+    monkeypatch.setattr(
+        ngrams, "merge_columns", lambda seen: sparse.eye_array(seen.shape[1]).tocsr()
+    )
     expected, confident = Ngrams(more)(asked)
     assert said == expected
     np.testing.assert_allclose(sure, confident, atol=2e-3)

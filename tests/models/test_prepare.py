@@ -8,7 +8,7 @@ from PIL import Image
 
 from abo_vqa.config import CheckpointConfig
 from abo_vqa.models.pixels import pixel_dtype
-from abo_vqa.models.sources import PictureFiles
+from abo_vqa.models.sources import ImageFiles
 from tests.support import models as tiny
 
 OPTIONS = {"clip": {"candidates": tiny.ANSWERS}}
@@ -38,7 +38,7 @@ def test_any_number_of_threads_gives_the_same_bits(load, pictures, name) -> None
     paths = [str(i) for i in range(len(pictures))]
     together = model.preprocess(pictures)
     for threads in (1, 3):
-        found = PictureFiles(lambda path: pictures[int(path)], threads).load(model, paths)
+        found = ImageFiles(lambda path: pictures[int(path)], threads).load(model, paths)
         assert equal(found.values, together)
     alone = [entry for picture in pictures for entry in model.preprocess([picture])]
     assert equal(alone, together)
@@ -58,10 +58,10 @@ def test_preparing_leaves_device_and_generator_alone(load, pictures, name) -> No
 @pytest.mark.parametrize("name", sorted(tiny.MAKERS))
 def test_a_part_of_what_was_prepared_is_seen_the_same(load, pictures, name) -> None:
     model = load(name, **OPTIONS.get(name, {}))
-    files = PictureFiles(lambda path: pictures[int(path)], 1)
+    files = ImageFiles(lambda path: pictures[int(path)], 1)
     loaded = files.load(model, [str(i) for i in range(len(pictures))])
-    part = files.encode(model, files.part(loaded, ["4", "2"]))
-    assert dict(part.place) == {"4": 0, "2": 1}
+    part = files.encode(model, files.select(loaded, ["4", "2"]))
+    assert dict(part.index) == {"4": 0, "2": 1}
     assert equal(part.values, model.encode_images([pictures[4], pictures[2]]))
 
 
@@ -84,9 +84,9 @@ def test_integers_are_no_number_format_of_pixels() -> None:
 
 def test_a_record_names_the_arithmetics_format() -> None:
     """Of quantised weights, most of which are integers."""
-    from abo_vqa.models.loading import describe
+    from abo_vqa.models.record import checkpoint_record
 
     model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(2, 2)).bfloat16()
     model[0].weight = torch.nn.Parameter(torch.zeros(64, 64, dtype=torch.int8), False)
-    found = describe(CheckpointConfig(path="x", quantize="8bit"), model)
+    found = checkpoint_record(CheckpointConfig(path="x", quantize="8bit"), model)
     assert (found["dtype"], found["quantize"]) == ("bfloat16", "8bit")

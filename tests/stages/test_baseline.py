@@ -16,15 +16,16 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.paths import ADAPTER
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.image_files import ImageError
-from abo_vqa.models.answering import journal, pictures
-from abo_vqa.models.answering.baseline import run_blind, sampled
-from abo_vqa.models.answering.batches import batches
+from abo_vqa.models.answering import images, journal
+from abo_vqa.models.answering.batches import form_batches
+from abo_vqa.models.answering.blind import run_blind
 from abo_vqa.models.answering.finetuned import predict_finetuned
 from abo_vqa.models.answering.journal import Journal, collect
 from abo_vqa.models.answering.runner import answer_rows
+from abo_vqa.models.answering.sampling import sample_rows
 from abo_vqa.models.base import Answer, VQAModel
 from abo_vqa.models.candidates import candidates_for
-from abo_vqa.models.sources import PictureFiles
+from abo_vqa.models.sources import ImageFiles
 from abo_vqa.stages import baseline as stage
 from tests.support import ROOT
 from tests.support import models as tiny
@@ -135,11 +136,11 @@ def expected(rows: pd.DataFrame) -> list[str]:
 
 def test_order_is_the_studys_and_fractions_are_prefixes() -> None:
     table = pd.DataFrame({"image_path": "p", "question": [f"q{i}" for i in range(1000)]})
-    whole = sampled(table, 42, 1.0)
+    whole = sample_rows(table, 42, 1.0)
     assert sorted(whole["row_id"]) == list(range(1000))
     assert list(whole["row_id"]) == list(table.sample(frac=1, random_state=42).index)
     for fraction in (0.02, 0.25, 0.5):
-        part = sampled(table, 42, fraction)
+        part = sample_rows(table, 42, fraction)
         assert len(part) == int(1000 * fraction)
         pd.testing.assert_frame_equal(part, whole.head(len(part)))
     assert (whole["question"] == [f"q{i}" for i in whole["row_id"]]).all()
@@ -147,7 +148,7 @@ def test_order_is_the_studys_and_fractions_are_prefixes() -> None:
 
 def test_batches_keep_a_pictures_questions_together() -> None:
     keys = [f"{i % 7}" for i in range(21)]
-    formed = batches(keys, 8)
+    formed = form_batches(keys, 8)
     assert sorted(i for batch in formed for i in batch) == list(range(21))
     assert max(map(len, formed)) <= 8
     for key in set(keys):
@@ -155,7 +156,7 @@ def test_batches_keep_a_pictures_questions_together() -> None:
 
 
 def test_a_group_larger_than_a_batch_is_cut() -> None:
-    formed = batches(["a"] * 5 + ["b"], 2)
+    formed = form_batches(["a"] * 5 + ["b"], 2)
     assert [len(batch) for batch in formed] == [2, 2, 2]
     assert sorted(i for batch in formed for i in batch) == list(range(6))
 
@@ -165,7 +166,7 @@ def test_a_group_larger_than_a_batch_is_cut() -> None:
 
 def test_an_unreadable_picture_is_an_error_and_not_an_answer(tmp_path: Path) -> None:
     rows = rows_of(15)
-    answer_rows(Echo(), rows, PictureFiles(painted), tmp_path, size=6)
+    answer_rows(Echo(), rows, ImageFiles(painted), tmp_path, size=6)
     table = collect(rows, tmp_path)
     assert table["prediction"].tolist() == expected(rows)
     assert table["error"].tolist() == ["damaged" if p == "002" else "" for p in rows["image_path"]]
@@ -176,7 +177,7 @@ def test_an_unreadable_picture_is_an_error_and_not_an_answer(tmp_path: Path) -> 
 def test_progress_ends_at_the_total(tmp_path: Path, capsys, rank: int) -> None:
     """The first of two processes has two of three batches, and counts the other's as many."""
     rows = rows_of(15)
-    answer_rows(Echo(), rows, PictureFiles(painted), tmp_path, size=6, rank=rank, world=2)
+    answer_rows(Echo(), rows, ImageFiles(painted), tmp_path, size=6, rank=rank, world=2)
     last = capsys.readouterr().err.rpartition("\r")[2]
     assert ("15/15" in last and last.endswith("\n")) if rank == 0 else last == ""
 
@@ -184,7 +185,7 @@ def test_progress_ends_at_the_total(tmp_path: Path, capsys, rank: int) -> None:
 def test_out_of_memory_halves_the_batch_and_goes_on(tmp_path: Path) -> None:
     rows = rows_of(48)
     model = Echo(room=5)
-    answer_rows(model, rows, PictureFiles(painted), tmp_path, size=24)
+    answer_rows(model, rows, ImageFiles(painted), tmp_path, size=24)
     assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
     # 24 fails, 12 fails, 6 may fail, 3 fits: the limit is remembered, not found anew each batch.
     assert max(model.sizes) <= 5
@@ -202,7 +203,7 @@ def test_a_moments_shortage_doesnt_slow_the_rest(tmp_path: Path) -> None:
         return write(*args)
 
     model.predict_answers = recovering
-    answer_rows(model, rows, PictureFiles(painted), tmp_path, size=24)
+    answer_rows(model, rows, ImageFiles(painted), tmp_path, size=24)
     assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
     assert max(model.sizes[:10]) <= 6
     assert max(model.sizes) == 24
@@ -210,7 +211,7 @@ def test_a_moments_shortage_doesnt_slow_the_rest(tmp_path: Path) -> None:
 
 def test_a_card_that_is_too_small_costs_few_lost_batches(tmp_path: Path, capsys) -> None:
     rows = rows_of(6000)
-    answer_rows(Echo(room=6), rows, PictureFiles(painted_any), tmp_path, size=24)
+    answer_rows(Echo(room=6), rows, ImageFiles(painted_any), tmp_path, size=24)
     assert capsys.readouterr().err.count("out of memory") <= 10
 
 
@@ -225,7 +226,7 @@ def test_the_rows_of_a_batch_arent_moved_by_a_shortage(tmp_path: Path) -> None:
             return found
 
     together: list[list[str]] = []
-    answer_rows(Recording(), rows, PictureFiles(painted_any), tmp_path, size=24)
+    answer_rows(Recording(), rows, ImageFiles(painted_any), tmp_path, size=24)
     usual = list(together)
     together.clear()
     (tmp_path / "other").mkdir()
@@ -238,7 +239,7 @@ def test_the_rows_of_a_batch_arent_moved_by_a_shortage(tmp_path: Path) -> None:
         return short(*args)
 
     model.predict_answers = recovering
-    answer_rows(model, rows, PictureFiles(painted_any), tmp_path / "other", size=24)
+    answer_rows(model, rows, ImageFiles(painted_any), tmp_path / "other", size=24)
     whole = [batch for batch in together if len(batch) == 24]
     assert len(whole) >= 5
     assert all(batch in usual for batch in whole)
@@ -254,7 +255,7 @@ def test_pictures_arent_read_again_for_every_part(tmp_path: Path) -> None:
         return painted_any(path)
 
     model = Echo(room=6)
-    answer_rows(model, rows, PictureFiles(counted), tmp_path, size=24)
+    answer_rows(model, rows, ImageFiles(counted), tmp_path, size=24)
     assert sorted(read) == sorted(set(rows["image_path"]))
     assert len(model.prepared) == 8
     assert len(model.seen) == 8 + 4 + 8  # 24 rows in vain, 12 in vain, then 6 at a time
@@ -263,7 +264,7 @@ def test_pictures_arent_read_again_for_every_part(tmp_path: Path) -> None:
 def test_one_pictures_many_questions_see_it_once(tmp_path: Path) -> None:
     rows = rows_of(24).assign(image_path="005")
     model = Echo(room=6)
-    answer_rows(model, rows, PictureFiles(painted), tmp_path, size=24)
+    answer_rows(model, rows, ImageFiles(painted), tmp_path, size=24)
     assert len(model.sizes) == 4
     assert len(model.seen) == 1 + 1 + 1
 
@@ -274,7 +275,7 @@ def test_a_card_on_which_nothing_fits_stops_the_stage_at_once(tmp_path: Path) ->
     with pytest.raises(
         UserError, match=r"8 rows, .*for models\.llava in the profile: quantize: 8bit"
     ):
-        answer_rows(model, rows, PictureFiles(painted_any), tmp_path, 24, weights="llava")
+        answer_rows(model, rows, ImageFiles(painted_any), tmp_path, 24, checkpoint_key="llava")
     assert Journal(tmp_path).read() == {}
     assert len(set(model.prepared)) <= 16  # of 100: this batch's pictures and the next one's
 
@@ -294,12 +295,12 @@ def test_rows_that_dont_fit_arent_journaled_and_the_others_are_kept(tmp_path: Pa
     failing = [r for r, q in zip(rows["row_id"], rows["question"], strict=True) if len(q) > 15]
     failing = [r for r in failing if rows["image_path"][r] != "002"]
     with pytest.raises(UserError, match=rf"{len(failing)} row\(s\), each alone; the others"):
-        answer_rows(model, rows, PictureFiles(painted), tmp_path, 12)
+        answer_rows(model, rows, ImageFiles(painted), tmp_path, 12)
     assert sorted(set(rows["row_id"]) - set(Journal(tmp_path).read())) == failing
     assert collect(rows, tmp_path) is None
     model.small = False
     model.sizes.clear()
-    answer_rows(model, rows, PictureFiles(painted), tmp_path, 12)
+    answer_rows(model, rows, ImageFiles(painted), tmp_path, 12)
     assert sum(model.sizes) == len(failing)
     assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
 
@@ -317,7 +318,7 @@ def test_memory_that_runs_out_while_reading_ahead_is_survived(tmp_path: Path, er
                 raise error
             return super().preprocess(pictures)
 
-    answer_rows(Greedy(), rows, PictureFiles(painted_any, threads=1), tmp_path, size=24)
+    answer_rows(Greedy(), rows, ImageFiles(painted_any, threads=1), tmp_path, size=24)
     assert collect(rows, tmp_path)["error"].tolist() == [""] * 48
 
 
@@ -344,9 +345,9 @@ def test_the_stage_fails_where_memory_does(here: Path, monkeypatch) -> None:
 def test_any_number_of_threads_prepares_the_same(threads: int) -> None:
     paths = [f"{i:03d}" for i in range(40)]
     model = Echo()
-    alone = PictureFiles(painted, threads=1).load(model, paths)
-    shared = PictureFiles(painted, threads=threads).load(model, paths)
-    assert (alone.place, alone.errors) == (shared.place, shared.errors)
+    alone = ImageFiles(painted, threads=1).load(model, paths)
+    shared = ImageFiles(painted, threads=threads).load(model, paths)
+    assert (alone.index, alone.errors) == (shared.index, shared.errors)
     assert [i.getpixel((0, 0)) for i in alone.values] == [i.getpixel((0, 0)) for i in shared.values]
 
 
@@ -356,7 +357,7 @@ def test_a_bug_isnt_taken_for_a_failed_row(tmp_path: Path) -> None:
             raise RuntimeError("shapes don't match")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        answer_rows(Broken(), rows_of(3), PictureFiles(painted), tmp_path, size=3)
+        answer_rows(Broken(), rows_of(3), ImageFiles(painted), tmp_path, size=3)
 
 
 # --- interruptions -----------------------------------------------------------------------------
@@ -366,7 +367,7 @@ def test_resume_asks_only_what_is_missing(tmp_path: Path) -> None:
     rows = rows_of(30)
     whole = tmp_path / "whole"
     whole.mkdir()
-    answer_rows(Echo(), rows, PictureFiles(painted), whole, size=6)
+    answer_rows(Echo(), rows, ImageFiles(painted), whole, size=6)
     lines = (whole / "answers-0.jsonl").read_bytes().splitlines(keepends=True)
     torn = tmp_path / "torn"
     torn.mkdir()
@@ -374,7 +375,7 @@ def test_resume_asks_only_what_is_missing(tmp_path: Path) -> None:
     (torn / "answers-0.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:20])
     assert collect(rows, torn) is None
     model = Echo()
-    answer_rows(model, rows, PictureFiles(painted), torn, size=6)
+    answer_rows(model, rows, ImageFiles(painted), torn, size=6)
     assert sum(model.sizes) == 30 - 12 - 0  # two of five batches were done (one picture is broken)
     pd.testing.assert_frame_equal(collect(rows, torn), collect(rows, whole))
 
@@ -383,7 +384,7 @@ def test_resume_asks_only_what_is_missing(tmp_path: Path) -> None:
 def test_shares_make_the_same_whole(tmp_path: Path, world: int) -> None:
     rows = rows_of(40)
     for rank in reversed(range(world)):
-        answer_rows(Echo(), rows, PictureFiles(painted), tmp_path, 6, rank, world)
+        answer_rows(Echo(), rows, ImageFiles(painted), tmp_path, 6, rank, world)
     assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
     sizes = [f.stat().st_size for f in tmp_path.glob("answers-*.jsonl")]
     assert len(sizes) == world
@@ -394,7 +395,7 @@ def test_shares_make_the_same_whole(tmp_path: Path, world: int) -> None:
 def test_a_damaged_line_is_asked_again(tmp_path: Path, line: bytes) -> None:
     rows = rows_of(12)
     (tmp_path / "answers-0.jsonl").write_bytes(line + b"\n")
-    answer_rows(Echo(), rows, PictureFiles(painted), tmp_path, size=6)
+    answer_rows(Echo(), rows, ImageFiles(painted), tmp_path, size=6)
     assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
 
 
@@ -432,7 +433,7 @@ def test_stored_vision_gives_the_same_answers(here: Path) -> None:
     direct = BLIP.read_bytes()
     run_stage(embed, config)
     try:
-        assert pictures.fitting_store(config) is not None
+        assert images.stored_encodings(config) is not None
         run_stage(stage, config, model="blip")
         assert BLIP.read_bytes() == direct
     finally:
@@ -529,7 +530,7 @@ def test_unknown_models_and_missing_weights_are_told_plainly(here: Path, capsys)
         load_model("blip-2", config)
     with pytest.raises(UserError, match="Its variants are clip-fixed, clip-train, clip-all"):
         load_model("clip", config)
-    with pytest.raises(UserError, match=r"add `smolvlm: \{path"):
+    with pytest.raises(UserError, match=r"add `smolvlm: \{family: …, path"):
         load_model("smolvlm", config)
     gone = config.models.vilt.model_copy(update={"path": "models/gone"})
     models = config.models.model_copy(update={"vilt": gone})
@@ -645,7 +646,7 @@ def test_processes_write_the_same_bytes(here: Path, world: int) -> None:
 
 def test_pictures_that_dont_fit_together_are_seen_in_parts() -> None:
     """CLIP's pictures are seen in blocks, which don't get smaller with the batch of questions."""
-    from abo_vqa.models.sources import PictureCache
+    from abo_vqa.models.sources import ImageCache
 
     tried: list[int] = []
 
@@ -658,10 +659,10 @@ def test_pictures_that_dont_fit_together_are_seen_in_parts() -> None:
 
     paths = [f"{i:03}" for i in range(20)]
     model = Narrow(room=3)
-    found = PictureCache(PictureFiles(painted_any), paths, block=8).encode(model, paths)
+    found = ImageCache(ImageFiles(painted_any), paths, block=8).encode(model, paths)
     assert found.values.tolist() == [painted_any(p).getpixel((0, 0))[0] for p in paths]
     assert len(model.prepared) == 20  # none is read twice
     assert tried[:3] == [8, 4, 2]
     assert set(tried[3:]) == {2}  # what didn't fit isn't tried again
     with pytest.raises(UserError, match="out of memory with a single picture"):
-        PictureCache(PictureFiles(painted_any), paths, block=8).encode(Narrow(room=0), paths)
+        ImageCache(ImageFiles(painted_any), paths, block=8).encode(Narrow(room=0), paths)

@@ -49,7 +49,7 @@ def test_store_holds_the_librarys_outputs(here: Path) -> None:
     summary = run_stage(embed, config)
     store = EmbeddingStore.open()
     paths = sorted(set(read_table("data/vqa.csv")["image_path"]))
-    assert list(store.place) == paths
+    assert list(store.index) == paths
     assert summary.metrics["pictures"] == 11
     assert store.vectors.shape == (11, 5, 32)
     asked = [paths[7], paths[2], paths[7]]  # any order, repeats
@@ -75,9 +75,9 @@ def test_smaller_dtypes(here: Path, dtype: str, tolerance: float) -> None:
     run_stage(embed, config)
     store = EmbeddingStore.open()
     assert store.vectors.dtype.itemsize == 2
-    got = store.get(list(store.place)[:3])
+    got = store.get(list(store.index)[:3])
     assert got.dtype == getattr(torch, dtype)
-    expected = torch.stack([library(config, path) for path in list(store.place)[:3]])
+    expected = torch.stack([library(config, path) for path in list(store.index)[:3]])
     torch.testing.assert_close(got.float(), expected, rtol=tolerance, atol=tolerance)
 
 
@@ -167,7 +167,7 @@ def test_a_disk_without_room_is_one_message_before_the_work(here: Path, monkeypa
 
     from abo_vqa.core.system_errors import NoSpaceError, describe
     from abo_vqa.models.blip.model import Blip
-    from abo_vqa.models.embeddings.builder import Builder
+    from abo_vqa.models.embeddings.builder import EmbeddingBuilder
 
     monkeypatch.delattr("os.posix_fallocate", raising=False)
     monkeypatch.setattr(Blip, "encode", None)  # nothing is encoded
@@ -188,7 +188,7 @@ def test_a_disk_without_room_is_one_message_before_the_work(here: Path, monkeypa
         shutil, "disk_usage", lambda place: SimpleNamespace(free=0 if place == other else 10**9)
     )
     with pytest.raises(NoSpaceError, match=r"another-disk/vectors\.npy"):
-        Builder(here, (11, 5, 32), "float32", 1, other)
+        EmbeddingBuilder(here, (11, 5, 32), "float32", 1, other)
 
 
 def test_vectors_are_mapped_and_not_read(here: Path) -> None:
@@ -234,13 +234,13 @@ def test_memory_too_short_for_a_picture_is_told_and_nothing_lost(here: Path, mon
 
 def test_the_digest_is_the_vectors(here: Path) -> None:
     """Whatever one picture's outputs are, meta.json and what depends on it say so."""
-    from abo_vqa.models.embeddings.builder import Builder
+    from abo_vqa.models.embeddings.builder import EmbeddingBuilder
 
     vectors = np.random.default_rng(0).normal(size=(6, 2, 3)).astype(np.float32)
 
     def digest(name: str, values: np.ndarray, size: int = 2, stop: int = 6) -> str:
         for at in range(0, stop, size):
-            builder = Builder(here / name, values.shape, "float32", 6 // size, here)
+            builder = EmbeddingBuilder(here / name, values.shape, "float32", 6 // size, here)
             if builder.done == at // size:  # a process of its own for every block
                 block = range(at, at + size)
                 builder.add({i: values[i] for i in reversed(block)}, {})
@@ -261,12 +261,12 @@ def test_other_pictures_under_the_same_names_start_over(here: Path) -> None:
     config = load_config()
     paths = sorted(set(read_table("data/vqa.csv")["image_path"]))
     meta = {"model": "any"}
-    before = build.journal_key(config, paths, meta)
+    before = build.embedding_key(config, paths, meta)
     picture = here / config.data.raw / "images/small" / paths[0]
     kept = picture.read_bytes()
     try:
         picture.write_bytes(kept + b" ")
-        assert build.journal_key(config, paths, meta) != before
+        assert build.embedding_key(config, paths, meta) != before
     finally:
         picture.write_bytes(kept)
-    assert build.journal_key(config, paths, meta) == before
+    assert build.embedding_key(config, paths, meta) == before

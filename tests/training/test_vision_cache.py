@@ -31,7 +31,7 @@ def store_of(count: int, dtype: str = "float32", shape: tuple[int, int] = (5, 8)
 def test_slices_are_the_whole(monkeypatch, dtype: str, room: int) -> None:
     """Any order, with repeats, in slices that don't divide the number."""
     store = store_of(10, dtype)
-    monkeypatch.setattr("abo_vqa.models.embeddings.store.SLICE", room * store.picture_bytes)
+    monkeypatch.setattr("abo_vqa.models.embeddings.store.SLICE", room * store.image_bytes)
     whole = torch.from_numpy(store.vectors).view(store.dtype)
     asked = [7, 2, 9, 2, 0, 5, 1]
     assert torch.equal(store.get([str(i) for i in asked]), whole[asked])
@@ -43,7 +43,7 @@ def test_a_store_on_disk_is_opened(tmp_path: Path, column: str) -> None:
     (tmp_path / "paths.csv").write_text(f"{column},error\na.jpg,\nb.jpg,empty file\n")
     (tmp_path / "meta.json").write_text('{"dtype": "float32"}')
     store = EmbeddingStore.open(tmp_path)
-    assert store.place == {"a.jpg": 0, "b.jpg": 1}
+    assert store.index == {"a.jpg": 0, "b.jpg": 1}
     assert store.errors == {"b.jpg": "empty file"}
 
 
@@ -64,7 +64,7 @@ def watch():
         peak = max(peak, anonymous())
 watcher = threading.Thread(target=watch); watcher.start()
 store = EmbeddingStore.open(sys.argv[1])
-paths = list(store.place)[::-1]
+paths = list(store.index)[::-1]
 vision_cache.SHARE = 1.0
 vectors = store.get(paths) if sys.argv[2] == "get" else vision_cache.cache_vision_outputs(
     store, paths, torch.device("cpu")).vectors
@@ -109,11 +109,11 @@ def test_on_the_card_where_it_fits(gpu) -> None:
 def test_pinned_exactly_where_the_card_is_too_small() -> None:
     store = store_of(10)
     with pretend(memory=1000) as machine:
-        source = cache_vision_outputs(store, list(store.place), CARD)
+        source = cache_vision_outputs(store, list(store.index), CARD)
         assert isinstance(source, VisionCache)
         assert source.vectors.device == CPU
         (start,) = machine.pinned
-        assert machine.pinned[start] == 10 * store.picture_bytes  # no power of two
+        assert machine.pinned[start] == 10 * store.image_bytes  # no power of two
         assert start % vision_cache.PAGE == 0
         source.close()
         assert machine.pinned == {}
@@ -124,7 +124,7 @@ def test_pageable_where_pinning_is_refused(capsys) -> None:
     store = store_of(10)
     with pretend(memory=1000) as machine:
         machine.pinnable = 100
-        source = cache_vision_outputs(store, list(store.place), CARD)
+        source = cache_vision_outputs(store, list(store.index), CARD)
         assert isinstance(source, VisionCache)
         assert machine.pinned == {}
         source.close()
@@ -134,19 +134,19 @@ def test_pageable_where_pinning_is_refused(capsys) -> None:
 def test_mapped_where_nothing_fits(monkeypatch) -> None:
     store = store_of(10)
     monkeypatch.setattr(vision_cache, "available_memory", lambda: 100)
-    assert cache_vision_outputs(store, list(store.place), CPU) is store
+    assert cache_vision_outputs(store, list(store.index), CPU) is store
     # Room on the card is of no use without any on the way to it.
     with pretend():
-        assert cache_vision_outputs(store, list(store.place), CARD) is store
+        assert cache_vision_outputs(store, list(store.index), CARD) is store
 
 
 def test_each_process_of_a_machine_counts(monkeypatch) -> None:
     store = store_of(10)
-    monkeypatch.setattr(vision_cache, "available_memory", lambda: 6 * 10 * store.picture_bytes)
+    monkeypatch.setattr(vision_cache, "available_memory", lambda: 6 * 10 * store.image_bytes)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert isinstance(cache_vision_outputs(store, list(store.place), CPU), VisionCache)
+    assert isinstance(cache_vision_outputs(store, list(store.index), CPU), VisionCache)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert cache_vision_outputs(store, list(store.place), CPU) is store
+    assert cache_vision_outputs(store, list(store.index), CPU) is store
 
 
 def test_memory_that_runs_out_on_the_way_falls_back(monkeypatch, capsys) -> None:
@@ -154,7 +154,7 @@ def test_memory_that_runs_out_on_the_way_falls_back(monkeypatch, capsys) -> None
     store = store_of(10)
     with pretend(budget=1000) as machine:
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**30, 2**30))
-        source = cache_vision_outputs(store, list(store.place), CARD)
+        source = cache_vision_outputs(store, list(store.index), CARD)
         assert isinstance(source, VisionCache)
         assert source.vectors.device == CPU
         assert len(machine.pinned) == 1
@@ -166,4 +166,4 @@ def test_memory_that_runs_out_on_the_way_falls_back(monkeypatch, capsys) -> None
         raise MemoryError
 
     monkeypatch.setattr(store, "fill", full)
-    assert cache_vision_outputs(store, list(store.place), CPU) is store
+    assert cache_vision_outputs(store, list(store.index), CPU) is store

@@ -46,16 +46,21 @@ def write(home: Path, path: str, revision: str, repository: Repository) -> Path:
         return folder
     unfinished = folder.with_name(f"{revision}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    for name, content in repository.files.items():
-        text = content if isinstance(content, str) else json.dumps(content, indent=2)
-        (unfinished / name).write_text(text, encoding="utf-8")
-    write_weights(unfinished, repository)
+    write_folder(unfinished, repository)
     unfinished.rename(folder)
     refs = folder.parent.parent / "refs"
     refs.mkdir(exist_ok=True)
     (refs / "main").write_text(revision, encoding="utf-8")
     return folder
+
+
+def write_folder(folder: Path, repository: Repository) -> None:
+    """Write a repository's files and weights into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in repository.files.items():
+        text = content if isinstance(content, str) else json.dumps(content, indent=2)
+        (folder / name).write_text(text, encoding="utf-8")
+    write_weights(folder, repository)
 
 
 def write_weights(folder: Path, repository: Repository) -> None:

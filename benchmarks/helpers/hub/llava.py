@@ -31,8 +31,16 @@ SMALL_TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2
 SMALL_TEXT |= {"num_attention_heads": 2, "num_key_value_heads": 2}
 
 
-def repository(real: bool) -> Repository:
+def repository(real: bool, layers: int | None = None) -> Repository:
+    """The repository's files and weights.
+
+    Args:
+        real: at the real size, not a small one.
+        layers: how many layers the language model has, if not all of them.
+    """
     vision, text = (VISION, TEXT) if real else (SMALL_VISION, SMALL_TEXT)
+    depth = {} if layers is None else {"num_hidden_layers": layers}
+    text = {**text, **depth}
     config = {
         "architectures": ["LlavaForConditionalGeneration"],
         "ignore_index": -100,
@@ -48,7 +56,7 @@ def repository(real: bool) -> Repository:
             "rms_norm_eps": 1e-05,
             "torch_dtype": "float16",
             "vocab_size": WORDS,
-            **({} if real else text),
+            **(depth if real else text),
         },
         "tie_word_embeddings": False,
         "torch_dtype": "float16",

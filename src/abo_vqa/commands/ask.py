@@ -23,9 +23,7 @@ from abo_vqa.core.tables import write_table
 from abo_vqa.data.columns import add_columns_option
 from abo_vqa.data.image_files import load_image
 from abo_vqa.data.question_table import QuestionTable
-from abo_vqa.models.answering.adhoc import answer_question, answer_table
-from abo_vqa.models.answering.finetuned import FINETUNED
-from abo_vqa.models.registry import FAMILIES
+from abo_vqa.models.registry import FINETUNED_MODEL, STUDY_MODELS, require_model
 
 _NONE_ANSWERED = 1  # exit code
 _USAGE = """abo-vqa ask [--model MODEL] --image FILE --question TEXT [--choices TEXT …]
@@ -44,13 +42,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "exit code: 0; 1 if not one row of the table was answered (the table is written, with\n"
         "the reasons in its column error); 2 if something is wrong with what was given."
     )
-    names = [*FAMILIES, FINETUNED]
+    names = ", ".join([*STUDY_MODELS, FINETUNED_MODEL])
     parser.add_argument(
         "--model",
-        default=FINETUNED,
-        choices=names,
+        default=FINETUNED_MODEL,
         metavar="MODEL",
-        help=f"{', '.join(names)} (default: %(default)s)",
+        help=f"{names}, or another name under models in the profile (default: %(default)s)",
     )
     parser.add_argument(
         "--adapter",
@@ -94,9 +91,13 @@ def command(args: argparse.Namespace) -> int:
             "give either --image FILE --question TEXT, or --images DIR --csv FILE --out FILE."
         )
     config = load_config()
+    require_model(args.model, config, [FINETUNED_MODEL])
     pin_threads(config.threads)
     if many:
         return _ask_table(args, config)
+    # Only here: it loads torch, and --help and mistakes shouldn't take seconds.
+    from abo_vqa.models.answering.adhoc import answer_question
+
     image = load_image(args.image)
     answers = answer_question(args.model, config, args.adapter, image, args.question, args.choices)
     for text, score in answers:
@@ -110,6 +111,8 @@ def _ask_table(args: argparse.Namespace, config: Config) -> int:
     Returns:
         The exit code: `_NONE_ANSWERED` if every row failed, else 0.
     """
+    from abo_vqa.models.answering.adhoc import answer_table
+
     refuse_overwriting([args.csv], [args.out])
     refuse_unwritable(args.out, "the answers")
     asked = QuestionTable.read(args.csv, args.images, args.columns)

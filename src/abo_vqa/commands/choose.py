@@ -15,9 +15,7 @@ from pathlib import Path
 from abo_vqa.config import load_config
 from abo_vqa.core.paths import ADAPTER, CHOICES, EXPORT
 from abo_vqa.core.stage import pin_threads
-from abo_vqa.evaluation.multiple_choice import answer_choices, read_choice_set
-from abo_vqa.models.answering.finetuned import FINETUNED
-from abo_vqa.models.registry import FAMILIES
+from abo_vqa.models.registry import FINETUNED_MODEL, STUDY_MODELS, require_model
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,8 +24,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: the word's parser.
     """
-    names = [*FAMILIES, FINETUNED]
-    parser.add_argument("--model", default=FINETUNED, choices=names, help="default: %(default)s")
+    names = ", ".join([*STUDY_MODELS, FINETUNED_MODEL])
+    parser.add_argument(
+        "--model",
+        default=FINETUNED_MODEL,
+        help=f"{names}, or another name under models in the profile (default: %(default)s)",
+    )
     parser.add_argument("--adapter", type=Path, default=ADAPTER, help="PEFT folder of `finetuned`")
     parser.add_argument(
         "--data", type=Path, default=EXPORT, help="an export with choices (default: %(default)s)"
@@ -48,7 +50,11 @@ def command(args: argparse.Namespace) -> int:
         The exit code.
     """
     config = load_config()
+    require_model(args.model, config, [FINETUNED_MODEL])
     pin_threads(config.threads)
+    # Only here: it loads torch, and --help and mistakes shouldn't take seconds.
+    from abo_vqa.evaluation.multiple_choice import answer_choices, read_choice_set
+
     choice_set = read_choice_set(args.data, args.split)
     out = args.out or CHOICES / args.model / "predictions.csv"
     result = answer_choices(choice_set, args.model, args.adapter, config, out)

@@ -21,12 +21,12 @@ from abo_vqa.data.image_files import ImageError
 from abo_vqa.evaluation.clusters import image_clusters
 from abo_vqa.evaluation.intervals import bootstrap_means, percentile_interval
 from abo_vqa.models.answering import multiple_choice
-from abo_vqa.models.answering.finetuned import FINETUNED, load
-from abo_vqa.models.answering.journal import journal_key
+from abo_vqa.models.answering.finetuned import load_by_name
+from abo_vqa.models.answering.journal import answers_key
 from abo_vqa.models.answering.multiple_choice import MultipleChoiceModel, pack_choices
 from abo_vqa.models.answering.runner import predict_rows
-from abo_vqa.models.registry import checkpoint_of, weights_key
-from abo_vqa.models.sources import PictureFiles
+from abo_vqa.models.registry import FINETUNED_MODEL, checkpoint_key, checkpoint_of
+from abo_vqa.models.sources import ImageFiles
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -148,18 +148,18 @@ def answer_choices(
         for question, choices in zip(rows["question"], rows["choices"], strict=True)
     ]
     asked = rows[["row_id", "image_path"]].assign(question=packed)
-    name = "blip" if model == FINETUNED else model
+    name = "blip" if model == FINETUNED_MODEL else model
     code = [Path(__file__), Path(multiple_choice.__file__)]
     files = [*choice_set.files, *sorted(adapter.glob("adapter_*")), *code]
     more = [model, [file_md5(file) for file in files]]
-    with locked(scratch("choose", journal_key(name, config, asked, more))) as folder:
+    with locked(scratch("choose", answers_key(name, config, asked, more))) as folder:
         answers = predict_rows(
-            MultipleChoiceModel(load(model, config, adapter)),
+            MultipleChoiceModel(load_by_name(model, config, adapter)),
             asked,
-            PictureFiles(choice_set.image),
+            ImageFiles(choice_set.image),
             folder,
             checkpoint_of(name, config).batch_size,
-            weights_key(name),
+            checkpoint_key(name),
         )
     write_table(answers.assign(answer=rows["answer_text"], image_path=rows["image_path"]), out)
     discard(folder)

@@ -16,7 +16,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.memory import out_of_memory, release_memory
 from abo_vqa.core.progress import progress_bar
 from abo_vqa.models.hub import quiet
-from abo_vqa.models.loading import load_processor, load_whole
+from abo_vqa.models.loading import load_complete, load_processor
 
 if TYPE_CHECKING:
     from abo_vqa.config import ScorerConfig
@@ -50,7 +50,7 @@ def load_scorer(loader: type, scorer: ScorerConfig, device: str, **options: Any)
     if target.type != "cpu":
         options["device_map"] = {"": target}
     # Encoders are published without the pooler, which classifies, or before it was trained.
-    model: PreTrainedModel = load_whole(
+    model: PreTrainedModel = load_complete(
         loader, _checkpoint_of(scorer), target, options, optional=("pooler",), supported_settings=()
     )
     return model.eval().requires_grad_(False)

@@ -13,9 +13,7 @@ from abo_vqa.core.memory import remedy
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
-
-    from abo_vqa.config import CheckpointConfig
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,9 @@ class VQAModel(ABC):
         raise UserError(f"{type(self).__name__} can't rank choices by their likelihood.")
 
     def text_lengths(
-        self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
+        self,
+        questions: Sequence[str],
+        choices: Sequence[Sequence[str]] | None = None,
     ) -> tuple[list[int], int | None]:
         """Count the tokens of each row's text.
 
@@ -234,29 +234,6 @@ class VQAModel(ABC):
         if not unique:
             return []
         return self.score_choices(self.encode_images(unique), image_index, questions, choices)
-
-
-class PretrainedVQAModel(VQAModel):
-    """A model of transformers and its processor.
-
-    Attributes:
-        model: the model, in evaluation mode.
-        processor: the image processor and the tokenizer.
-        checkpoint: the checkpoint's settings.
-        device: the device that inputs are moved to.
-    """
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        processor: ProcessorMixin,
-        checkpoint: CheckpointConfig,
-        device: torch.device,
-    ) -> None:
-        self.model = model
-        self.processor = processor
-        self.checkpoint = checkpoint
-        self.device = device
 
 
 def _raise_first(errors: Sequence[str]) -> None:

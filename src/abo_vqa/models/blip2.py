@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.models.causal import CausalVQAModel
-from abo_vqa.models.loading import load_pretrained, load_processor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,9 +20,12 @@ if TYPE_CHECKING:
 class Blip2(CausalVQAModel):
     """A ViT, the Q-Former, and its 32 tokens in front of a prompt for OPT."""
 
+    model_class: ClassVar[Any] = Blip2ForConditionalGeneration
+    processor_class: ClassVar[Any] = Blip2Processor
+
     @classmethod
-    def load(cls, checkpoint: CheckpointConfig, compute: ComputeConfig) -> Blip2:
-        """Load the weights and the processor.
+    def load(cls, checkpoint: CheckpointConfig, compute: ComputeConfig) -> Self:
+        """Load the weights and the processor, and check its tokenizer.
 
         Args:
             checkpoint: the checkpoint's settings.
@@ -35,8 +37,7 @@ class Blip2(CausalVQAModel):
         Raises:
             UserError: they can't be loaded, or the tokenizer leaves out the start token.
         """
-        model, device = load_pretrained(Blip2ForConditionalGeneration, checkpoint, compute)
-        loaded = cls(model, load_processor(Blip2Processor, checkpoint), checkpoint, device)
+        loaded = super().load(checkpoint, compute)
         loaded._require_start_token()
         return loaded
 

@@ -1,28 +1,45 @@
-"""CLIP's candidate answers."""
+"""CLIP's candidate answers.
+
+`clip-fixed`, `clip-train` and `clip-all` are one checkpoint, `models.clip`, with three regimes of
+candidates. `clip-all` knows the answers of the test rows, as in the study; `clip-train` doesn't.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from abo_vqa.core.paths import TRAIN, VQA
 from abo_vqa.core.tables import read_table
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config
-from abo_vqa.core.paths import TRAIN, VQA
+
+CLIP = "clip"
+"""The key under `models` of the checkpoint that the regimes share."""
+
+REGIMES: Mapping[str, Callable[[Config], Path]] = MappingProxyType(
+    {
+        "clip-fixed": lambda config: config.baselines.answers,
+        "clip-train": lambda _: TRAIN,
+        "clip-all": lambda _: VQA,
+    }
+)
+"""Model name → the file that its candidates come from: a list, or a table with answers."""
 
 
 def candidates_for(name: str, config: Config) -> list[str] | None:
-    """CLIP's candidate answers: the fixed list, the train split's answers, or everybody's.
+    """Return the candidate answers of a model, or None if it isn't a regime of CLIP.
 
-    `clip-all` knows the answers of the test rows, as in the study; `clip-train` doesn't.
+    Args:
+        name: the model's name.
+        config: the settings.
     """
-    source = {
-        "clip-fixed": config.baselines.answers,
-        "clip-train": TRAIN,
-        "clip-all": VQA,
-    }.get(name)
-    if source is None:
+    if name not in REGIMES:
         return None
+    source = REGIMES[name](config)
     if source.suffix == ".txt":
         lines = source.read_text(encoding="utf-8").splitlines()
         return [line.strip() for line in lines if line.strip() and not line.startswith("#")]

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from abo_vqa.models.base import Answer, PretrainedVQAModel, max_token_count
+from abo_vqa.models.base import Answer, max_token_count
 from abo_vqa.models.decoding import end_tokens_of, greedy
-from abo_vqa.models.loading import describe
 from abo_vqa.models.pixels import pixel_dtype, process_images
+from abo_vqa.models.pretrained import PretrainedVQAModel
+from abo_vqa.models.record import checkpoint_record
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -131,7 +132,7 @@ class CausalVQAModel(PretrainedVQAModel):
         """Return the checkpoint, the prompt and the way of decoding."""
         longest = self.checkpoint.max_new_tokens
         return {
-            **describe(self.checkpoint, self.model),
+            **checkpoint_record(self.checkpoint, self.model),
             "prompt": self.checkpoint.prompt,
             "decoding": f"greedy, at most {longest} tokens, answer: {self.checkpoint.answer}",
         }

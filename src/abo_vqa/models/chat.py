@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from abo_vqa.models.base import Answer, PretrainedVQAModel, max_token_count
+from abo_vqa.models.base import Answer, max_token_count
 from abo_vqa.models.decoding import end_tokens_of, truncate
-from abo_vqa.models.loading import describe, load_pretrained, load_processor
 from abo_vqa.models.pixels import pixel_dtype
+from abo_vqa.models.pretrained import PretrainedVQAModel
+from abo_vqa.models.record import checkpoint_record
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
 class Chat(PretrainedVQAModel):
     """A user's message with the image and the prompt, in the checkpoint's own chat template."""
 
+    model_class: ClassVar[Any] = AutoModelForImageTextToText
+    processor_class: ClassVar[Any] = AutoProcessor
+
     @classmethod
-    def load(cls, checkpoint: CheckpointConfig, compute: ComputeConfig) -> Chat:
-        """Load the weights and the processor.
+    def load(cls, checkpoint: CheckpointConfig, compute: ComputeConfig) -> Self:
+        """Load the weights and the processor, which pads on the left: answers continue prompts.
 
         Args:
             checkpoint: the checkpoint's settings.
@@ -38,10 +42,9 @@ class Chat(PretrainedVQAModel):
         Raises:
             UserError: they can't be loaded.
         """
-        model, device = load_pretrained(AutoModelForImageTextToText, checkpoint, compute)
-        processor = load_processor(AutoProcessor, checkpoint)
-        processor.tokenizer.padding_side = "left"  # an answer continues its prompt
-        return cls(model, processor, checkpoint, device)
+        loaded = super().load(checkpoint, compute)
+        loaded.processor.tokenizer.padding_side = "left"
+        return loaded
 
     def encode(self, pixel_values: Sequence[Image]) -> list[Image]:
         """Return the images as they are: each chat model lays them out in its prompt in its way."""
@@ -170,7 +173,7 @@ class Chat(PretrainedVQAModel):
     def record(self) -> dict[str, Any]:
         """Return the checkpoint, the prompt and the way of decoding."""
         return {
-            **describe(self.checkpoint, self.model),
+            **checkpoint_record(self.checkpoint, self.model),
             "prompt": self.checkpoint.prompt,
             "decoding": f"greedy, at most {self.checkpoint.max_new_tokens} tokens",
         }

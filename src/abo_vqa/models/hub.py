@@ -1,22 +1,26 @@
-"""The model hub: whether it can be reached, what is still to be fetched, room for it."""
+"""The model hub: whether it can be reached, what is to be downloaded, disk space for it.
+
+This module is loaded by stages and checks that need no model: torch, transformers and the hub's
+client are imported where they are used.
+"""
 
 from __future__ import annotations
 
 import fnmatch
 import os
 import shutil
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.log import get_logger
 from abo_vqa.core.system_errors import nearest
 
-_PROBE_S = 5.0  # as good as never: the hub's own retries take minutes a model
-_RESERVE = 1 << 30  # bytes that a download shouldn't take from a disk
-# What the loaders fetch, the first kind that a repository has.
-# The file that holds weights, or names those that do → all files with weights of that kind.
+log = get_logger(__name__)
+
+_TIMEOUT_S = 5.0  # of a request; the hub's client itself would retry for minutes per model
+_RESERVE = 1 << 30  # bytes that a download leaves free on a disk
 WEIGHT_FILES = {
     "model.safetensors": "model*.safetensors",
     "model.safetensors.index.json": "model*.safetensors",
@@ -25,25 +29,26 @@ WEIGHT_FILES = {
     "pytorch_model.bin.index.json": "pytorch_model*.bin",
     "open_clip_pytorch_model.bin": "open_clip_pytorch_model.bin",
 }
+"""The file with weights, or with the names of its shards → all files of that kind, in the order of
+preference."""
 
 
 def quiet() -> None:
-    """Loading bars and advice meant for developers don't belong in a stage's output; the bars of
-    downloads do, which take minutes."""
+    """Turn off loading bars and developers' advice, but not the bars of downloads."""
     from huggingface_hub import constants
     from huggingface_hub.utils.tqdm import enable_progress_bars
     from transformers.utils import logging
 
-    # A repository with nothing but pickled weights would be asked for others in a second thread.
+    # For a repository with only pickled weights, a thread would ask for converted ones.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "true")
     logging.set_verbosity_error()
-    logging.disable_progress_bar()  # the hub's as well
+    logging.disable_progress_bar()  # the hub's bars as well
     if not constants.HF_HUB_DISABLE_PROGRESS_BARS:
         enable_progress_bars()
 
 
 def hub_options(path: str) -> dict[str, Any]:
-    """Keyword arguments for `from_pretrained` and the like, having looked at the network.
+    """Return keyword arguments for `from_pretrained` that depend on whether the hub is reachable.
 
     Args:
         path: a folder, or a repository of the hub.
@@ -52,8 +57,10 @@ def hub_options(path: str) -> dict[str, Any]:
 
 
 def is_repository(path: str) -> bool:
-    """Whether a checkpoint's path can only mean a repository of the hub: one that begins with a
-    folder that is here (models/…) means what should be in it."""
+    """Return whether a checkpoint's path can only mean a repository of the hub.
+
+    A path that begins with an existing folder (models/…) means something in that folder.
+    """
     owner, _, name = path.partition("/")
     if Path(path).is_dir() or "/" in name or path.startswith((".", "/", "~")):
         return False
@@ -62,10 +69,9 @@ def is_repository(path: str) -> bool:
 
 @cache
 def reachable() -> bool:
-    """Whether the hub answers, asked once a process.
+    """Return whether the hub answers; asked once per process.
 
-    Without an answer its library tries again for minutes a model, also with everything in its
-    cache.
+    Without an answer the hub's client retries for minutes per model, even if everything is cached.
     """
     import requests
     from huggingface_hub import constants
@@ -73,55 +79,59 @@ def reachable() -> bool:
     if constants.HF_HUB_OFFLINE:
         return False
     try:
-        requests.head(constants.ENDPOINT, timeout=_PROBE_S)
+        requests.head(constants.ENDPOINT, timeout=_TIMEOUT_S)
     except requests.RequestException:
-        print(
+        log.warning(
             "the model hub can't be reached: using what is in its cache here "
-            "(HF_HUB_OFFLINE=1 doesn't even ask).",
-            file=sys.stderr,
+            "(HF_HUB_OFFLINE=1 doesn't even ask)."
         )
         return False
     return True
 
 
-def require_room(path: str, revision: str | None) -> None:
+def require_disk_space(path: str, revision: str | None) -> None:
     """Refuse to download weights that don't fit on the disk.
 
+    Args:
+        path: a folder, or a repository of the hub.
+        revision: the repository's revision.
+
     Raises:
-        UserError: see above.
+        UserError: there isn't enough space.
     """
     from huggingface_hub import constants
 
     if not is_repository(path) or not reachable():
         return
-    needed = _to_fetch(path, revision)
+    needed = _download_size(path, revision)
     if not needed:
         return
     folder = Path(constants.HF_HUB_CACHE)
     free = shutil.disk_usage(nearest(folder)).free
-    what = f"{path}: {needed / 1e9:,.1f} GB of weights are to be fetched into {folder}"
+    message = f"{path}: {needed / 1e9:,.1f} GB of weights are to be fetched into {folder}"
     if needed + _RESERVE > free:
         raise UserError(
-            f"{what}, where {free / 1e9:,.1f} GB are free. "
+            f"{message}, where {free / 1e9:,.1f} GB are free. "
             "Make room, or set HF_HOME to a folder on another disk."
         )
-    print(what, file=sys.stderr)  # the hub's bars show on a terminal only
+    log.info(message)  # the hub's bars are shown on a terminal only
 
 
-def _to_fetch(path: str, revision: str | None) -> int:
-    """Bytes of a repository's weights that aren't in the cache; 0 where the hub doesn't say."""
+def _download_size(path: str, revision: str | None) -> int:
+    """Return how many bytes of weights aren't cached; 0 if the hub doesn't tell."""
     from huggingface_hub import HfApi, try_to_load_from_cache
 
     try:
-        found = HfApi().model_info(path, revision=revision, files_metadata=True, timeout=_PROBE_S)
-    except (
-        Exception
-    ):  # whatever the hub's client of this version raises: loading says what is wrong
+        info = HfApi().model_info(path, revision=revision, files_metadata=True, timeout=_TIMEOUT_S)
+    except Exception:
+        # Whatever the hub's client raises: loading the model reports what is wrong.
         return 0
-    sizes = {file.rfilename: file.size or 0 for file in found.siblings or ()}
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     for kind in dict.fromkeys(WEIGHT_FILES.values()):
         if names := fnmatch.filter(sizes, kind):
             cached = [try_to_load_from_cache(path, name, revision=revision) for name in names]
-            left = [n for n, file in zip(names, cached, strict=True) if not isinstance(file, str)]
-            return sum(sizes[name] for name in left)
+            missing = [
+                n for n, file in zip(names, cached, strict=True) if not isinstance(file, str)
+            ]
+            return sum(sizes[name] for name in missing)
     return 0

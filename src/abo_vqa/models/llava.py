@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any, ClassVar
 
 import torch
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from abo_vqa.models.causal import CausalVQAModel
-from abo_vqa.models.loading import load_pretrained, load_processor
-
-if TYPE_CHECKING:
-    from abo_vqa.config import CheckpointConfig, ComputeConfig
 
 
 class Llava(CausalVQAModel):
     """CLIP's vision tower, a projector, and image tokens where the prompt has <image>."""
 
-    @classmethod
-    def load(cls, checkpoint: CheckpointConfig, compute: ComputeConfig) -> Llava:
-        """Load the weights and the processor.
-
-        Args:
-            checkpoint: the checkpoint's settings.
-            compute: the device and the default dtype.
-
-        Returns:
-            The model in evaluation mode.
-
-        Raises:
-            UserError: they can't be loaded.
-        """
-        model, device = load_pretrained(LlavaForConditionalGeneration, checkpoint, compute)
-        return cls(model, load_processor(LlavaProcessor, checkpoint), checkpoint, device)
+    model_class: ClassVar[Any] = LlavaForConditionalGeneration
+    processor_class: ClassVar[Any] = LlavaProcessor
 
     @property
     def decoder(self) -> LlavaForConditionalGeneration:

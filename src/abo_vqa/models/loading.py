@@ -1,47 +1,45 @@
-"""From a checkpoint's settings to weights on their device: whole, in the memory there is, or a
-clear refusal."""
+"""From a checkpoint's settings to weights on their device, or a clear refusal.
+
+`from_pretrained` fills missing weights with random numbers, and runs out of memory late; here
+incomplete checkpoints and weights that don't fit are refused.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from importlib.util import find_spec
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, BitsAndBytesConfig, __version__
 
 from abo_vqa.core.devices import pick_device, pick_dtype
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.fingerprints import file_md5
-from abo_vqa.core.memory import available_memory, out_of_memory, release_memory, remedy
-from abo_vqa.core.paths import SAMPLE_MODELS
-from abo_vqa.core.system_errors import refusal
+from abo_vqa.core.memory import available_memory, release_memory, remedy
 from abo_vqa.models.base import VQAModel
-from abo_vqa.models.hub import hub_options, is_repository, quiet, require_room
+from abo_vqa.models.hub import hub_options, quiet, require_disk_space
+from abo_vqa.models.loading_errors import loading_errors
 
 if TYPE_CHECKING:
-    import torch
-
     from abo_vqa.config import CheckpointConfig, ComputeConfig
 
-_BYTES = {"8bit": 1.0, "4bit": 0.5}  # a weight, quantised
-# What libraries raise of a folder that isn't a checkpoint of theirs, or is damaged.
-_UNREADABLE = (
-    OSError, ValueError, RuntimeError, MemoryError, AttributeError, KeyError, TypeError,
-)  # fmt: skip
-_LONGEST = 300  # characters of what a library says
-# How libraries say that weights don't fit the model they are put into.
-_MISFIT = re.compile(r"state_dict|mismatch|PytorchStreamReader|pretrained", re.IGNORECASE)
+_BYTES = {"8bit": 1.0, "4bit": 0.5}  # per quantised weight
 
 
 def load_options(
     checkpoint: CheckpointConfig, compute: ComputeConfig, dtype: torch.dtype | None = None
 ) -> tuple[dict[str, Any], torch.device]:
-    """Keyword arguments for `from_pretrained`, and the device the inputs go to.
+    """Build the keyword arguments of `from_pretrained`.
 
     Args:
-        dtype: of the weights, whatever the settings say.
+        checkpoint: the checkpoint's settings.
+        compute: the device and the default dtype.
+        dtype: overrides the dtype of the settings.
+
+    Returns:
+        The arguments, and the device that inputs go to.
+
     Raises:
         UserError: quantised weights are asked for where they can't be loaded.
     """
@@ -53,23 +51,23 @@ def load_options(
     if checkpoint.device_map:
         options["device_map"] = checkpoint.device_map
     elif device.type != "cpu" or checkpoint.quantize:
-        # Straight onto the card, a tensor at a time: a conversion of the whole in the machine's
-        # own memory would take as much of that.
+        # Straight onto the GPU, one tensor at a time: converting all of them in host memory first
+        # would take as much of that.
         options["device_map"] = {"": device}
     if checkpoint.quantize:
-        options["quantization_config"] = _quantisation(checkpoint, device, options["dtype"])
+        options["quantization_config"] = _quantization_config(checkpoint, device, options["dtype"])
     return options, device
 
 
-def _quantisation(checkpoint: CheckpointConfig, device: torch.device, dtype: torch.dtype) -> Any:
-    """The bitsandbytes configuration for 8 or 4 bits; computation in `dtype`."""
+def _quantization_config(
+    checkpoint: CheckpointConfig, device: torch.device, dtype: torch.dtype
+) -> BitsAndBytesConfig:
+    """Build the configuration for 8 or 4 bits, with computation in `dtype`."""
     if find_spec("bitsandbytes") is None:
         raise UserError(
             f"{checkpoint.path}: quantize is {checkpoint.quantize}, which needs bitsandbytes. "
             "Install it (`pip install 'abo-vqa[quant]'`) or set quantize to null."
         )
-    from transformers import BitsAndBytesConfig
-
     if checkpoint.quantize == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
     if device.type != "cuda":  # bitsandbytes' kernels for a CPU take layers of some widths only
@@ -88,25 +86,32 @@ def load_pretrained(
     compute: ComputeConfig,
     dtype: torch.dtype | None = None,
     supported_settings: Collection[str] = VQAModel.supported_settings,
-) -> tuple[Any, Any]:
-    """Load weights with `loader.from_pretrained`, in evaluation mode on their device.
+) -> tuple[Any, torch.device]:
+    """Load a model of transformers onto its device, in evaluation mode.
 
     Args:
-        dtype: of the weights, whatever the settings say.
-        memory_settings: see `VQAModel.supported_settings`.
+        loader: a class with `from_pretrained`.
+        checkpoint: the checkpoint's settings.
+        compute: the device and the default dtype.
+        dtype: overrides the dtype of the settings.
+        supported_settings: see `VQAModel.supported_settings`; for advice.
+
     Returns:
-        The model, and the device its inputs go to.
+        The model, and the device that its inputs go to.
+
     Raises:
         UserError: the checkpoint is missing, isn't one of this class, lacks some of its weights,
-            or takes more memory than there is.
+            or doesn't fit into memory.
     """
     quiet()
     options, device = load_options(checkpoint, compute, dtype)
-    model = load_whole(loader, checkpoint, device, options, supported_settings=supported_settings)
+    model = load_complete(
+        loader, checkpoint, device, options, supported_settings=supported_settings
+    )
     return model.eval().requires_grad_(False), device
 
 
-def load_whole(
+def load_complete(
     loader: Any,
     checkpoint: CheckpointConfig,
     device: torch.device,
@@ -114,37 +119,43 @@ def load_whole(
     optional: Collection[str] = (),
     supported_settings: Collection[str] = VQAModel.supported_settings,
 ) -> Any:
-    """`loader.from_pretrained`, refusing to go on with weights that aren't there.
+    """Call `loader.from_pretrained`, and refuse a checkpoint that lacks weights.
 
     Args:
+        loader: a class with `from_pretrained`.
+        checkpoint: the checkpoint's settings.
         device: where the weights go, unless `options` spread them.
         options: further arguments of `from_pretrained`.
-        optional: modules that nothing here uses, whose weights may be missing.
-        memory_settings: see `VQAModel.supported_settings`.
+        optional: unused modules whose weights may be missing.
+        supported_settings: see `VQAModel.supported_settings`; for advice.
+
+    Returns:
+        The model.
+
     Raises:
         UserError: see `load_pretrained`.
     """
     path = checkpoint.path
-    require_room(path, checkpoint.revision)
+    require_disk_space(path, checkpoint.revision)
     options = {**options, **hub_options(path)}
-    advice = too_large(checkpoint, device, options["dtype"], supported_settings)
-    with refusals(checkpoint, advice):
+    advice = out_of_memory_advice(checkpoint, device, options["dtype"], supported_settings)
+    with loading_errors(checkpoint, advice):
         require_memory(loader, checkpoint, device, options, advice)
-        model, found = loader.from_pretrained(path, output_loading_info=True, **options)
+        model, info = loader.from_pretrained(path, output_loading_info=True, **options)
     missing = sorted(
-        key for key in found["missing_keys"] if not any(f".{o}." in f".{key}" for o in optional)
+        key for key in info["missing_keys"] if not any(f".{o}." in f".{key}" for o in optional)
     )
-    mismatched = sorted(key for key, *_ in found["mismatched_keys"])
+    mismatched = sorted(key for key, *_ in info["mismatched_keys"])
     if missing or mismatched:
-        raise _incomplete(path, [*missing, *mismatched], sorted(found["unexpected_keys"]))
+        raise _incomplete(path, [*missing, *mismatched], sorted(info["unexpected_keys"]))
     return model
 
 
-def _incomplete(path: str, missing: list[str], left: list[str]) -> UserError:
-    """The refusal of a checkpoint that would be filled up with random numbers."""
-    from transformers import __version__
-
-    more = f" It holds {len(left)} that belong to no layer, e.g. {left[0]}." if left else ""
+def _incomplete(path: str, missing: list[str], unexpected: list[str]) -> UserError:
+    """Return the error for a checkpoint that would be completed with random numbers."""
+    more = ""
+    if unexpected:
+        more = f" It holds {len(unexpected)} that belong to no layer, e.g. {unexpected[0]}."
     return UserError(
         f"the checkpoint {path} lacks {len(missing)} of this model's weights, e.g. {missing[0]}."
         f"{more} Random numbers would stand in for them. It was made for another class of model, "
@@ -160,18 +171,23 @@ def require_memory(
     options: dict[str, Any],
     advice: str,
 ) -> None:
-    """Refuse weights that can't fit, before hours of work or the system's own end of the process.
+    """Refuse weights that can't fit, before the system kills the process.
+
+    Args:
+        loader: a class with `from_pretrained`.
+        checkpoint: the checkpoint's settings.
+        device: where the weights go.
+        options: the arguments of `from_pretrained`.
+        advice: ends the message.
 
     Raises:
-        UserError: see above.
+        UserError: they take more memory than is free.
     """
-    import torch
-
     if isinstance(options.get("device_map"), str):
-        return  # spread over cards, the machine's memory and disk by accelerate
+        return  # accelerate spreads them over GPUs, host memory and disk
     needed = weight_bytes(loader, checkpoint, options)
     if device.type == "cuda":
-        release_memory()  # what an earlier model left with torch isn't free for CUDA
+        release_memory()  # what torch keeps of an earlier model isn't free for CUDA
         where, free = torch.cuda.get_device_name(device), torch.cuda.mem_get_info(device)[0]
     else:
         where, free = "this machine", available_memory()
@@ -183,13 +199,20 @@ def require_memory(
         )
 
 
-def too_large(
+def out_of_memory_advice(
     checkpoint: CheckpointConfig,
     device: torch.device,
     dtype: torch.dtype,
     supported_settings: Collection[str],
 ) -> str:
-    """What to do about weights that don't fit into a device's memory."""
+    """Return what to do about weights that don't fit into a device's memory.
+
+    Args:
+        checkpoint: the checkpoint's settings.
+        device: where the weights go.
+        dtype: the weights' dtype.
+        supported_settings: see `VQAModel.supported_settings`.
+    """
     return remedy(
         supported_settings,
         "this model",
@@ -201,23 +224,28 @@ def too_large(
 
 
 def weight_bytes(loader: Any, checkpoint: CheckpointConfig, options: dict[str, Any]) -> float:
-    """Bytes of a model's weights, counted without making any.
+    """Count the bytes of a model's weights on the meta device.
 
-    With quantised ones, embeddings and norms count like the rest: a lower bound.
+    With quantised weights, embeddings and norms are counted as if quantised: a lower bound.
+
+    Args:
+        loader: a class with `from_pretrained`.
+        checkpoint: the checkpoint's settings.
+        options: the arguments of `from_pretrained`.
+
+    Raises:
+        UserError: the checkpoint is of another class.
     """
-    import torch
-    from transformers import AutoConfig
-
-    given = {key: options[key] for key in ("revision", "local_files_only") if key in options}
-    config = AutoConfig.from_pretrained(checkpoint.path, **given)
-    wanted = getattr(loader, "config_class", None)
-    if wanted is not None and not isinstance(config, wanted):
+    hub = {key: options[key] for key in ("revision", "local_files_only") if key in options}
+    config = AutoConfig.from_pretrained(checkpoint.path, **hub)
+    expected = getattr(loader, "config_class", None)
+    if expected is not None and not isinstance(config, expected):
         raise UserError(
             f"can't load the checkpoint {checkpoint.path}: it is a model of the type "
-            f"{config.model_type}, and {wanted.model_type} is wanted here. "
+            f"{config.model_type}, and {expected.model_type} is wanted here. "
             "Correct the path in the profile."
         )
-    make = getattr(loader, "from_config", None) or loader
+    make: Callable[[Any], nn.Module] = getattr(loader, "from_config", None) or loader
     with torch.device("meta"):
         model = make(config)
     each = _BYTES.get(checkpoint.quantize or "", options["dtype"].itemsize)
@@ -225,79 +253,17 @@ def weight_bytes(loader: Any, checkpoint: CheckpointConfig, options: dict[str, A
 
 
 def load_processor(loader: Any, checkpoint: CheckpointConfig, **options: Any) -> Any:
-    """Load a processor with `loader.from_pretrained`; a missing one is a UserError."""
-    quiet()
-    options |= {"revision": checkpoint.revision, **hub_options(checkpoint.path)}
-    with refusals(checkpoint):
-        return loader.from_pretrained(checkpoint.path, **options)
-
-
-@contextmanager
-def refusals(checkpoint: CheckpointConfig, advice: str = "") -> Iterator[None]:
-    """Turn a library's failure to find, read or hold a checkpoint into one clear message.
+    """Load a processor, tokenizer or configuration of transformers.
 
     Args:
-        advice: what to do where memory is too small for it.
+        loader: a class with `from_pretrained`.
+        checkpoint: the checkpoint's settings.
+        options: further arguments of `from_pretrained`.
+
+    Raises:
+        UserError: it is missing.
     """
-    from safetensors import SafetensorError
-
-    path = checkpoint.path
-    try:
-        yield
-    except (*_UNREADABLE, SafetensorError, UnpicklingError) as e:
-        reason = f"{type(e).__name__}: {' '.join(str(e).split())[:_LONGEST]}".rstrip(": ")
-        if out_of_memory(e):
-            raise UserError(
-                " ".join(
-                    [f"{path}: out of memory while loading the weights.", advice, f"({reason})"]
-                )
-            ) from e
-        if refusal(e) or (isinstance(e, RuntimeError) and not _MISFIT.search(str(e))):
-            raise
-        raise UserError(f"can't load the checkpoint {path}: {hint(path)}. ({reason})") from e
-
-
-def hint(path: str) -> str:
-    """Why a checkpoint's path may lead nowhere."""
-    if Path(path).is_dir():
-        return "the folder holds no checkpoint of this kind, or not all of it"
-    if is_repository(path) and "/" in path:
-        return "no folder of that name, not in the local cache, and not to be had from the hub"
-    if Path(path).is_relative_to(SAMPLE_MODELS):
-        return "no folder of that name; `dvc pull` fetches the sample's, `make sample` makes them"
-    more = "; ~ stands for itself here, write the whole path" if path.startswith("~") else ""
-    return f"no folder of that name; correct the path in the profile{more}"
-
-
-def identity(checkpoint: CheckpointConfig) -> str:
-    """What tells these weights from others: a hub id and revision, or the local files' hashes."""
-    folder = Path(checkpoint.path)
-    if not folder.is_dir():
-        return f"{checkpoint.path}@{checkpoint.revision or 'main'}"
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    return " ".join(f"{p.relative_to(folder).as_posix()}:{file_md5(p)}" for p in files)
-
-
-def describe(checkpoint: CheckpointConfig, model: Any) -> dict[str, Any]:
-    """The part of a record that all families share."""
-    held: dict[Any, int] = {}
-    for parameter in model.parameters():  # some modules are kept in float32, others quantised
-        if not parameter.is_floating_point():
-            continue
-        held[parameter.dtype] = held.get(parameter.dtype, 0) + parameter.numel()
-    dtype = max(held, key=lambda d: held[d])
-    return {
-        "path": checkpoint.path,
-        "revision": checkpoint.revision or "",
-        "dtype": str(dtype).removeprefix("torch."),
-        "quantize": checkpoint.quantize or "",
-        "device_map": checkpoint.device_map or "",
-        "device": device_name(next(model.parameters()).device),
-    }
-
-
-def device_name(device: torch.device) -> str:
-    """A card's name, or "cpu"."""
-    import torch
-
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    quiet()
+    options |= {"revision": checkpoint.revision, **hub_options(checkpoint.path)}
+    with loading_errors(checkpoint):
+        return loader.from_pretrained(checkpoint.path, **options)

@@ -1,89 +1,140 @@
-"""Model families by name."""
+"""Models by name, and their families' classes; loads neither torch nor transformers."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.models.candidates import CLIP, REGIMES
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.config import CheckpointConfig, Config, Family
     from abo_vqa.models.base import VQAModel
 
+BLIND_MODEL = "blind"
+"""The name of the baselines that never see an image."""
+FINETUNED_MODEL = "finetuned"
+"""The name of BLIP with the adapter of the stage `finetune`."""
+STUDY_MODELS = ("blip", "blip2", *REGIMES, "llava", "vilt")
+"""The models of the study, which every profile has."""
 
-# name: "module:class". The weights are those of `models.<name>` in the profile; what follows a
-# hyphen in the name is a variant that shares them.
-FAMILIES = {
-    "blip": "abo_vqa.models.blip.model:Blip",
-    "blip2": "abo_vqa.models.blip2:Blip2",
-    "clip-fixed": "abo_vqa.models.clip.model:Clip",
-    "clip-train": "abo_vqa.models.clip.model:Clip",
-    "clip-all": "abo_vqa.models.clip.model:Clip",
-    "llava": "abo_vqa.models.llava:Llava",
-    "vilt": "abo_vqa.models.vilt:Vilt",
-    "smolvlm": "abo_vqa.models.chat:Chat",
-}
+FAMILIES: Mapping[Family, str] = MappingProxyType(
+    {
+        "blip": "abo_vqa.models.blip.model:Blip",
+        "blip2": "abo_vqa.models.blip2:Blip2",
+        "chat": "abo_vqa.models.chat:Chat",
+        "clip": "abo_vqa.models.clip.model:Clip",
+        "llava": "abo_vqa.models.llava:Llava",
+        "vilt": "abo_vqa.models.vilt:Vilt",
+    }
+)
+"""Family, as in `models.<name>.family` of a profile → "module:class"."""
+
+
+def family_class(checkpoint: CheckpointConfig) -> Any:
+    """Import the class of a checkpoint's family, and with it torch and transformers.
+
+    Args:
+        checkpoint: the settings of a model in the profile.
+
+    Returns:
+        A subclass of `VQAModel` with a class method `load`.
+    """
+    assert checkpoint.family is not None, "load_config fills it in"
+    module, _, name = FAMILIES[checkpoint.family].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def model_names(config: Config) -> list[str]:
+    """Return the names of all models in the settings: the profile's, CLIP once per regime."""
+    names: list[str] = []
+    for key, _ in config.models:
+        names += REGIMES if key == CLIP else [key]
+    return names
+
+
+def checkpoint_key(name: str) -> str:
+    """Return the key under `models` of the checkpoint that a model uses."""
+    return CLIP if name in REGIMES else name
+
+
+def checkpoint_of(name: str, config: Config) -> CheckpointConfig:
+    """Return the settings of a model's checkpoint.
+
+    Args:
+        name: the model's name, or a key under `models`.
+        config: the settings.
+
+    Raises:
+        UserError: the profile doesn't have it.
+    """
+    checkpoint: CheckpointConfig | None = getattr(config.models, checkpoint_key(name), None)
+    if checkpoint is None:
+        raise _unknown_model(name, config)
+    return checkpoint
+
+
+def require_model(name: str, config: Config, others: Sequence[str] = ()) -> None:
+    """Refuse a name that no model has.
+
+    Args:
+        name: the name.
+        config: the settings.
+        others: names that are accepted as well.
+
+    Raises:
+        UserError: no model is called so; the message says which names there are.
+    """
+    if name not in (*model_names(config), *others):
+        raise _unknown_model(name, config, others)
+
+
+def _unknown_model(name: str, config: Config, others: Sequence[str] = ()) -> UserError:
+    return UserError(f"no model is called {name!r}. {suggestion(name, config, others)}")
+
+
+def suggestion(name: str, config: Config, others: Sequence[str] = ()) -> str:
+    """Return which model a wrong name may stand for, or which models there are.
+
+    Args:
+        name: the wrong name.
+        config: the settings.
+        others: names that are accepted as well.
+    """
+    known = [*model_names(config), *others]
+    if name == CLIP:
+        return f"Its variants are {', '.join(REGIMES)}."
+    if close := get_close_matches(name, known, n=1):
+        return f"Did you mean {close[0]}?"
+    return (
+        f"There are: {', '.join(known)}. conf/profiles/{config.profile}.yaml names no weights for "
+        f"{name}: to use it, add `{name}: {{family: …, path: …}}` under models."
+    )
 
 
 def load_model(name: str, config: Config, **options: Any) -> VQAModel:
-    """Load the model `name` with the weights that the profile names.
+    """Load a model with the weights that the profile names.
 
     Args:
-        options: what the family needs beside its checkpoint, e.g. `candidates` (CLIP's answers)
-            or `adapter` (a PEFT folder for BLIP).
+        name: the model's name.
+        config: the settings.
+        options: what the family needs besides its checkpoint: `candidates` (CLIP's answers) or
+            `adapter` (a PEFT folder for BLIP).
+
+    Returns:
+        The model in evaluation mode.
+
     Raises:
-        UserError: no such model, or its checkpoint can't be loaded.
+        UserError: no model is called so, or its checkpoint can't be loaded.
     """
     import torch
 
-    if name not in FAMILIES:
-        raise UserError(f"no model is called {name!r}. {meant(name)}")
+    require_model(name, config)
+    checkpoint = checkpoint_of(name, config)
     torch.set_num_threads(config.threads)
-    load: Any = model_class(name).load  # type: ignore[attr-defined]
-    model: VQAModel = load(checkpoint_of(name, config), config.compute, **options)
+    model: VQAModel = family_class(checkpoint).load(checkpoint, config.compute, **options)
     return model
-
-
-def model_class(name: str) -> type[VQAModel]:
-    """Import the class of a model's family.
-
-    Args:
-        name: one of `FAMILIES`.
-    """
-    module, _, family = FAMILIES[name].partition(":")
-    found: type[VQAModel] = getattr(importlib.import_module(module), family)
-    return found
-
-
-def meant(name: str, others: Sequence[str] = ()) -> str:
-    """Which models a wrong name may mean, else all that there are.
-
-    Args:
-        others: names that are right as well.
-    """
-    known = [*FAMILIES, *others]
-    if variants := [family for family in FAMILIES if weights_key(family) == name]:
-        return f"Its variants are {', '.join(variants)}."
-    if close := get_close_matches(name, known, n=1):
-        return f"Did you mean {close[0]}?"
-    return f"There are: {', '.join(known)}."
-
-
-def weights_key(name: str) -> str:
-    """Whose weights a model has, a key of `models`: "clip" for "clip-all"."""
-    return name.partition("-")[0]
-
-
-def checkpoint_of(name: str, config: Config) -> Any:
-    """The settings of a model's weights: `models.<name without its variant>` of the profile."""
-    key = weights_key(name)
-    checkpoint = getattr(config.models, key, None)
-    if checkpoint is None:
-        raise UserError(
-            f"conf/profiles/{config.profile}.yaml names no weights for {name}: "
-            f"add `{key}: {{path: …}}` under models."
-        )
-    return checkpoint

@@ -1,15 +1,17 @@
-"""Where a model's pictures come from: files, kept vision outputs; read and prepared ahead."""
+"""Where a model's images come from: files or stored encodings, loaded in the background."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import torch
+
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.log import get_logger
 from abo_vqa.core.memory import out_of_memory, release_memory
 from abo_vqa.core.processes import cores
 from abo_vqa.data.image_files import ImageError
@@ -20,68 +22,79 @@ if TYPE_CHECKING:
 
     from abo_vqa.models.embeddings.store import EmbeddingStore
 
-CHUNK = 8  # pictures that a thread prepares at a time
-_MOST_THREADS = 8  # more would feed a GPU no faster than it takes
+log = get_logger(__name__)
+
+_CHUNK = 8  # images that a thread preprocesses at a time
+_MAX_THREADS = 8  # more would deliver images faster than a GPU takes them
 
 _Item = TypeVar("_Item")
 _Loaded = TypeVar("_Loaded")
 
 
 @dataclass(frozen=True)
-class PictureBatch:
-    """Something computed of some pictures, prepared or encoded.
+class ImageBatch:
+    """Preprocessed or encoded images.
 
     Attributes:
-        values: one entry a readable picture, as `VQAModel.prepare` or `see` returns them.
-        place: path → its entry.
-        errors: path → why it can't be read.
+        values: one entry per readable image, as `VQAModel.preprocess` or `VQAModel.encode` returns
+            them: a tensor [N, ...] or a list.
+        index: path → position in `values`.
+        errors: path → why the image can't be used.
     """
 
     values: Any
-    place: Mapping[str, int]
+    index: Mapping[str, int]
     errors: Mapping[str, str]
 
-    def only(self, paths: Sequence[str]) -> PictureBatch:
-        """The part of it that concerns some of the pictures."""
-        good = [path for path in paths if path in self.place]
+    def select(self, paths: Sequence[str]) -> ImageBatch:
+        """Return the part of the batch that concerns some of its paths."""
+        readable = [path for path in paths if path in self.index]
         errors = {path: self.errors[path] for path in paths if path in self.errors}
-        places = [self.place[path] for path in good]
-        everything = places == list(range(len(self.place)))
-        values = self.values if everything else _entries(self.values, places)
-        return PictureBatch(values, {path: at for at, path in enumerate(good)}, errors)
+        positions = [self.index[path] for path in readable]
+        everything = positions == list(range(len(self.index)))
+        values = self.values if everything else _take(self.values, positions)
+        return ImageBatch(values, {path: i for i, path in enumerate(readable)}, errors)
 
 
-class Pictures(Protocol):
-    """Where pictures come from: `load` reads (in the background), `encode` computes."""
+class ImageLoader(Protocol[_Loaded]):
+    """Where images come from."""
 
-    def load(self, model: VQAModel, paths: Sequence[str]) -> Any: ...
+    def load(self, model: VQAModel, paths: Sequence[str]) -> _Loaded:
+        """Read images; this runs in the background and must not use the model's device."""
+        ...
 
-    def part(self, loaded: Any, paths: Sequence[str]) -> Any: ...
+    def select(self, loaded: _Loaded, paths: Sequence[str]) -> _Loaded:
+        """Return the part of what was loaded that concerns some of the paths."""
+        ...
 
-    def encode(self, model: VQAModel, loaded: Any) -> PictureBatch: ...
+    def encode(self, model: VQAModel, loaded: _Loaded) -> ImageBatch:
+        """Encode what was loaded."""
+        ...
 
 
-class PictureFiles:
-    """Pictures decoded from files or an archive, prepared, and encoded by the model.
+class ImageFiles:
+    """Images from files or an archive, preprocessed and encoded by the model.
 
     Args:
-        open_image: gives the RGB picture at a path, or raises `ImageError`; from any thread.
-        threads: that decode and prepare; by default as the machine has cores. The numbers are the
-            same for any.
+        open_image: returns the RGB image at a path, or raises `ImageError`; called from any thread.
+        threads: threads that decode and preprocess; the default depends on the machine's cores. The
+            results are the same for any number.
     """
 
     def __init__(self, open_image: Callable[[str], Image], threads: int | None = None) -> None:
         self.open_image = open_image
-        threads = usual_threads() if threads is None else threads
-        self.pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        threads = default_threads() if threads is None else threads
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
-    def load(self, model: VQAModel, paths: Sequence[str]) -> PictureBatch:
-        if self.pool is None or len(paths) <= CHUNK:
-            return self.prepare(model, paths)
-        chunks = [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]
-        return joined(list(self.pool.map(lambda chunk: self.prepare(model, chunk), chunks)))
+    def load(self, model: VQAModel, paths: Sequence[str]) -> ImageBatch:
+        """Decode and preprocess images."""
+        if self._pool is None or len(paths) <= _CHUNK:
+            return self._preprocess(model, paths)
+        chunks = [paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)]
+        batches = self._pool.map(lambda chunk: self._preprocess(model, chunk), chunks)
+        return _concatenate(list(batches))
 
-    def prepare(self, model: VQAModel, paths: Sequence[str]) -> PictureBatch:
+    def _preprocess(self, model: VQAModel, paths: Sequence[str]) -> ImageBatch:
         images: dict[str, Image] = {}
         errors: dict[str, str] = {}
         for path in paths:
@@ -90,149 +103,180 @@ class PictureFiles:
             except ImageError as error:
                 errors[path] = error.reason
                 continue
-            if fault := model.image_error(image):
-                errors[path] = fault
+            if message := model.image_error(image):
+                errors[path] = message
             else:
                 images[path] = image
         values = model.preprocess(list(images.values())) if images else []
-        return PictureBatch(values, {path: at for at, path in enumerate(images)}, errors)
+        return ImageBatch(values, {path: i for i, path in enumerate(images)}, errors)
 
-    def part(self, loaded: PictureBatch, paths: Sequence[str]) -> PictureBatch:
-        return loaded.only(paths)
+    def select(self, loaded: ImageBatch, paths: Sequence[str]) -> ImageBatch:
+        """Return the part of a loaded batch that concerns some of the paths."""
+        return loaded.select(paths)
 
-    def encode(self, model: VQAModel, loaded: PictureBatch) -> PictureBatch:
-        values = model.encode(loaded.values) if loaded.place else []
-        return PictureBatch(values, loaded.place, loaded.errors)
+    def encode(self, model: VQAModel, loaded: ImageBatch) -> ImageBatch:
+        """Run the model's vision forward pass."""
+        values = model.encode(loaded.values) if loaded.index else []
+        return ImageBatch(values, loaded.index, loaded.errors)
 
 
-class EmbeddedPictures:
-    """Pictures whose encodings were computed before: an `EmbeddingStore`."""
+class StoredEncodings:
+    """Images that the stage `embed` has encoded.
+
+    Args:
+        store: its vision outputs.
+    """
 
     def __init__(self, store: EmbeddingStore) -> None:
         self.store = store
 
-    def load(self, model: VQAModel, paths: Sequence[str]) -> PictureBatch:
+    def load(self, model: VQAModel, paths: Sequence[str]) -> ImageBatch:
+        """Read vision outputs from disk."""
         errors = {p: self.store.errors[p] for p in paths if p in self.store.errors}
-        missing = [p for p in paths if p not in self.store.place]
+        missing = [p for p in paths if p not in self.store.index]
         errors |= dict.fromkeys(missing, "not among the embedded pictures")
-        good = [p for p in paths if p not in errors]
-        return PictureBatch(
-            self.store.get(good), {path: at for at, path in enumerate(good)}, errors
-        )
+        readable = [p for p in paths if p not in errors]
+        index = {path: i for i, path in enumerate(readable)}
+        return ImageBatch(self.store.get(readable), index, errors)
 
-    def part(self, loaded: PictureBatch, paths: Sequence[str]) -> PictureBatch:
-        return loaded.only(paths)
+    def select(self, loaded: ImageBatch, paths: Sequence[str]) -> ImageBatch:
+        """Return the part of a loaded batch that concerns some of the paths."""
+        return loaded.select(paths)
 
-    def encode(self, model: VQAModel, loaded: PictureBatch) -> PictureBatch:
+    def encode(self, model: VQAModel, loaded: ImageBatch) -> ImageBatch:
+        """Return the batch, which is encoded already."""
         return loaded
 
 
-class Encoder:
-    """Blocks of pictures as a model sees them, in parts from the moment memory runs out.
+class ImageEncoder:
+    """Encodes blocks of images, in smaller parts once memory has run out.
 
     Args:
-        weights: the model's key under `models`, for what a message advises.
+        model: the model.
+        files: loads the images.
+        checkpoint_key: the model's key under `models` in the profile, for messages.
     """
 
-    def __init__(self, model: VQAModel, files: PictureFiles, weights: str = "<name>") -> None:
-        self.model, self.files, self.weights = model, files, weights
-        self.limit: int | None = None  # pictures that memory is large enough for, once it wasn't
+    def __init__(self, model: VQAModel, files: ImageFiles, checkpoint_key: str = "<name>") -> None:
+        self.model = model
+        self._files = files
+        self._checkpoint_key = checkpoint_key
+        self._limit: int | None = None  # images that fit; None until memory has run out
 
-    def encode(self, paths: list[str], loaded: PictureBatch | None) -> Iterator[PictureBatch]:
-        """A block's pictures, all at once if memory allows.
+    def encode(self, paths: list[str], loaded: ImageBatch | None) -> Iterator[ImageBatch]:
+        """Encode a block of images, all at once if memory allows.
 
         Args:
-            loaded: as `PictureFiles.load` gives them; None where memory was short for two blocks.
+            paths: the block's paths.
+            loaded: the result of `ImageFiles.load`; None if it didn't fit beside another block.
+
+        Yields:
+            The encoded images, in one or more parts.
+
         Raises:
-            UserError: memory isn't enough for one picture.
+            UserError: memory isn't sufficient for a single image.
         """
-        if self.limit is None or len(paths) <= self.limit:
-            encoded = self.at_once(paths, loaded)
+        if self._limit is None or len(paths) <= self._limit:
+            encoded = self._try_encode(paths, loaded)
             if encoded is not None:
                 yield encoded
                 return
             release_memory()
-            self.lower(len(paths))
-        size = self.limit or len(paths)  # it may become less within the loop
+            self._lower_limit(len(paths))
+        size = self._limit or len(paths)  # the limit may become lower within the loop
         for start in range(0, len(paths), size):
             some = paths[start : start + size]
-            part = None if loaded is None else self.files.part(loaded, some)
+            part = None if loaded is None else self._files.select(loaded, some)
             yield from self.encode(some, part)
 
-    def at_once(self, paths: list[str], loaded: PictureBatch | None) -> PictureBatch | None:
-        """The pictures, or None if memory ran out; the caller frees it, outside the handler, which
-        holds on to what didn't fit."""
+    def _try_encode(self, paths: list[str], loaded: ImageBatch | None) -> ImageBatch | None:
+        """Encode images, or return None if memory has run out.
+
+        The caller frees the memory: the exception's frames still refer to what didn't fit.
+        """
         try:
-            return self.files.encode(self.model, loaded or self.files.load(self.model, paths))
+            return self._files.encode(self.model, loaded or self._files.load(self.model, paths))
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
             return None
 
-    def lower(self, size: int) -> None:
-        """Take half as many pictures at a time as didn't fit."""
+    def _lower_limit(self, size: int) -> None:
+        """Halve the number of images that didn't fit."""
         if size == 1:
             raise UserError(
-                f"out of memory with a single picture. {self.model.memory_advice(self.weights)} "
-                "What is finished is kept."
+                "out of memory with a single picture. "
+                f"{self.model.memory_advice(self._checkpoint_key)} What is finished is kept."
             )
-        self.limit = (size + 1) // 2
-        print(
-            f"out of memory: {self.limit} pictures at a time from now on. On a GPU their outputs "
-            f"may differ from those of {size} at a time in the last digit.",
-            file=sys.stderr,
+        self._limit = (size + 1) // 2
+        log.warning(
+            f"out of memory: {self._limit} pictures at a time from now on. On a GPU their outputs "
+            f"may differ from those of {size} at a time in the last digit."
         )
 
 
-class PictureCache:
-    """Pictures encoded once in all, in blocks of fixed composition, and kept.
+class ImageCache:
+    """Images that are encoded once, in blocks of fixed composition, and kept in memory.
 
-    For models whose batches are made of questions, so that a picture comes back, and whose
-    encodings are small enough to keep. Blocks are cut from the sorted paths, so that what a
-    picture is encoded with doesn't depend on which rows are left to do. Only a block or two are
-    held as pixels: a batch of questions may be about every picture there is.
+    For models whose batches are made of questions, so that images come back, and whose encodings
+    are small. Blocks are cut from the sorted paths, so that which images are encoded together
+    doesn't depend on which rows are still to be answered. Only one or two blocks are held as pixel
+    values: a batch of questions may be about all images there are.
+
+    Args:
+        files: loads the images.
+        paths: all paths that may be asked for.
+        block: images per block.
     """
 
-    def __init__(self, files: PictureFiles, paths: Sequence[str], block: int) -> None:
-        self.files = files
+    def __init__(self, files: ImageFiles, paths: Sequence[str], block: int) -> None:
+        self._files = files
         ordered = sorted(set(paths))
-        self.blocks = [ordered[i : i + block] for i in range(0, len(ordered), block)]
-        self.block_of = {path: b for b, block in enumerate(self.blocks) for path in block}
-        self.values: dict[str, Any] = {}
-        self.errors: dict[str, str] = {}
-        self.encoder: Encoder | None = None
+        self._blocks = [ordered[i : i + block] for i in range(0, len(ordered), block)]
+        self._block_of = {path: i for i, block in enumerate(self._blocks) for path in block}
+        self._encodings: dict[str, torch.Tensor] = {}
+        self._errors: dict[str, str] = {}
+        self._encoder: ImageEncoder | None = None
 
     def load(self, model: VQAModel, paths: Sequence[str]) -> Sequence[str]:
+        """Return the paths: images are loaded in blocks, by `encode`."""
         return paths
 
-    def part(self, loaded: Sequence[str], paths: Sequence[str]) -> Sequence[str]:
+    def select(self, loaded: Sequence[str], paths: Sequence[str]) -> Sequence[str]:
+        """Return the paths."""
         return paths
 
-    def encode(self, model: VQAModel, loaded: Sequence[str]) -> PictureBatch:
-        import torch
-
-        if self.encoder is None or self.encoder.model is not model:
-            self.encoder = Encoder(model, self.files)
+    def encode(self, model: VQAModel, loaded: Sequence[str]) -> ImageBatch:
+        """Return the images' encodings, computing those that are still missing."""
+        if self._encoder is None or self._encoder.model is not model:
+            self._encoder = ImageEncoder(model, self._files)
         missing = {
-            self.block_of[p] for p in loaded if p not in self.values and p not in self.errors
+            self._block_of[p] for p in loaded if p not in self._encodings and p not in self._errors
         }
-        blocks = [self.blocks[block] for block in sorted(missing)]
-        for block, prepared in ahead(blocks, lambda paths: self.files.load(model, paths)):
-            for encoded in self.encoder.encode(block, prepared):
-                self.values |= {path: encoded.values[at] for path, at in encoded.place.items()}
-                self.errors |= encoded.errors
-        paths = [p for p in dict.fromkeys(loaded) if p in self.values]
-        values: Any = torch.stack([self.values[p] for p in paths]) if paths else []
-        errors = {p: self.errors[p] for p in loaded if p in self.errors}
-        return PictureBatch(values, {path: at for at, path in enumerate(paths)}, errors)
+        blocks = [self._blocks[i] for i in sorted(missing)]
+        for block, images in prefetch(blocks, lambda paths: self._files.load(model, paths)):
+            for encoded in self._encoder.encode(block, images):
+                self._encodings |= {path: encoded.values[i] for path, i in encoded.index.items()}
+                self._errors |= encoded.errors
+        paths = [p for p in dict.fromkeys(loaded) if p in self._encodings]
+        values: Any = torch.stack([self._encodings[p] for p in paths]) if paths else []
+        errors = {p: self._errors[p] for p in loaded if p in self._errors}
+        return ImageBatch(values, {path: i for i, path in enumerate(paths)}, errors)
 
 
-def ahead(
+def prefetch(
     items: Sequence[_Item], load: Callable[[_Item], _Loaded]
 ) -> Iterator[tuple[_Item, _Loaded | None]]:
-    """Each item with what `load` gives for it, the next one loading meanwhile.
+    """Load each item while the previous one is being used.
 
-    Two are in memory at a time; where that is one too many, an item comes with None.
+    Two loaded items are in memory at a time.
+
+    Args:
+        items: what is to be loaded.
+        load: loads one item, in a background thread.
+
+    Yields:
+        Each item with the result of `load`, or with None if memory was too small for two.
     """
 
     def guarded(item: _Item) -> _Loaded | None:
@@ -244,40 +288,36 @@ def ahead(
             return None
 
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(guarded, items[0]) if items else None
+        future = pool.submit(guarded, items[0]) if items else None
         for i, item in enumerate(items):
-            assert waiting is not None
-            loaded = waiting.result()
-            waiting = pool.submit(guarded, items[i + 1]) if i + 1 < len(items) else None
+            assert future is not None
+            loaded = future.result()
+            future = pool.submit(guarded, items[i + 1]) if i + 1 < len(items) else None
             yield item, loaded
-            del loaded  # not held while the one after it is waited for
+            del loaded  # not held while the next one is waited for
 
 
-def usual_threads() -> int:
-    """Threads that prepare pictures: the cores of this process's share, but for its main thread."""
+def default_threads() -> int:
+    """Return the number of preprocessing threads: this process's cores but for its main thread."""
     share = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(_MOST_THREADS, share - 1))
+    return max(1, min(_MAX_THREADS, share - 1))
 
 
-def _entries(values: Any, places: Sequence[int]) -> Any:
-    """Some entries of a tensor [P, ...] or a list of P."""
-    import torch
-
+def _take(values: Any, positions: Sequence[int]) -> Any:
+    """Take some entries of a tensor [N, ...] or a list."""
     if isinstance(values, torch.Tensor):
-        return values[torch.tensor(places, dtype=torch.long)]
-    return [values[place] for place in places]
+        return values[torch.tensor(positions, dtype=torch.long)]
+    return [values[position] for position in positions]
 
 
-def joined(parts: Sequence[PictureBatch]) -> PictureBatch:
-    """What was computed of several groups of pictures, as one."""
-    import torch
-
-    place: dict[str, int] = {}
+def _concatenate(batches: Sequence[ImageBatch]) -> ImageBatch:
+    """Join batches of different images."""
+    index: dict[str, int] = {}
     errors: dict[str, str] = {}
-    for part in parts:
-        errors |= part.errors
-        place |= {path: len(place) + at for path, at in part.place.items()}
-    found = [part.values for part in parts if part.place]
-    if found and isinstance(found[0], torch.Tensor):
-        return PictureBatch(torch.cat(found), place, errors)
-    return PictureBatch([entry for values in found for entry in values], place, errors)
+    for batch in batches:
+        errors |= batch.errors
+        index |= {path: len(index) + i for path, i in batch.index.items()}
+    values = [batch.values for batch in batches if batch.index]
+    if values and isinstance(values[0], torch.Tensor):
+        return ImageBatch(torch.cat(values), index, errors)
+    return ImageBatch([entry for entries in values for entry in entries], index, errors)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import ViltForQuestionAnswering, ViltProcessor
 
-from abo_vqa.models.base import Answer, PretrainedVQAModel
-from abo_vqa.models.loading import describe, load_pretrained, load_processor
+from abo_vqa.models.base import Answer
 from abo_vqa.models.pixels import pixel_dtype, process_images
+from abo_vqa.models.pretrained import PretrainedVQAModel
+from abo_vqa.models.record import checkpoint_record
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from abo_vqa.config import CheckpointConfig, ComputeConfig
 
 _MAX_ASPECT = 1333 / 800  # longest by shortest edge of the resized image, as in the processor
 
@@ -33,22 +32,8 @@ class Vilt(PretrainedVQAModel):
     Shapes: B questions about N images of P patches each (P differs); width W.
     """
 
-    @classmethod
-    def load(cls, checkpoint: CheckpointConfig, compute: ComputeConfig) -> Vilt:
-        """Load the weights and the processor.
-
-        Args:
-            checkpoint: the checkpoint's settings.
-            compute: the device and the default dtype.
-
-        Returns:
-            The model in evaluation mode.
-
-        Raises:
-            UserError: they can't be loaded.
-        """
-        model, device = load_pretrained(ViltForQuestionAnswering, checkpoint, compute)
-        return cls(model, load_processor(ViltProcessor, checkpoint), checkpoint, device)
+    model_class: ClassVar[Any] = ViltForQuestionAnswering
+    processor_class: ClassVar[Any] = ViltProcessor
 
     def preprocess(self, images: Sequence[Image]) -> list[Tensor]:
         """Return pixel values [1, 3, height, width] of each image, which keeps its proportions."""
@@ -91,7 +76,9 @@ class Vilt(PretrainedVQAModel):
         )
 
     def text_lengths(
-        self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
+        self,
+        questions: Sequence[str],
+        choices: Sequence[Sequence[str]] | None = None,
     ) -> tuple[list[int], int]:
         """Count the questions' tokens; choices are classes and have none."""
         lengths = [len(ids) for ids in self.processor.tokenizer(list(questions))["input_ids"]]
@@ -145,7 +132,7 @@ class Vilt(PretrainedVQAModel):
     def record(self) -> dict[str, Any]:
         """Return the checkpoint and the size of the vocabulary."""
         return {
-            **describe(self.checkpoint, self.model),
+            **checkpoint_record(self.checkpoint, self.model),
             "prompt": "{question}",
             "decoding": f"most probable of {self.model.config.num_labels} answers",
         }

@@ -1,4 +1,4 @@
-"""Stage `baseline`: one model's answers to every row, in the study's sampling order."""
+"""One model's answers to every row, in the study's sampling order: a fraction is a prefix."""
 
 from __future__ import annotations
 
@@ -6,15 +6,10 @@ import argparse
 from functools import partial
 
 from abo_vqa.config import Config, load_config
-from abo_vqa.core.locks import locked
-from abo_vqa.core.processes import launch, process_count, rank_and_world, supervised, terminable
+from abo_vqa.core.processes import launch, process_count, rank_and_world
 from abo_vqa.core.stage import execute, pin_threads
 from abo_vqa.core.summary import Log, Summary, no_log
-from abo_vqa.models.answering.baseline import Job, answer_all, answer_share, run_blind
-from abo_vqa.models.answering.journal import collect
-from abo_vqa.models.registry import FAMILIES
-
-_BLIND = "blind"
+from abo_vqa.models.registry import BLIND_MODEL, STUDY_MODELS, require_model
 
 
 def run(config: Config, _log: Log = no_log, *, model: str) -> Summary:
@@ -22,9 +17,16 @@ def run(config: Config, _log: Log = no_log, *, model: str) -> Summary:
 
     Args:
         config: the settings.
-        model: the model's name; "blind" for all baselines without a picture.
+        model: the model's name; "blind" for all baselines without an image.
     """
-    return run_blind(config) if model == _BLIND else answer_all(model, config)
+    if model == BLIND_MODEL:
+        from abo_vqa.models.answering.blind import run_blind
+
+        return run_blind(config)
+    # Only here: it loads torch, which the blind baselines don't need.
+    from abo_vqa.models.answering.baseline import answer_all
+
+    return answer_all(model, config)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +35,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: the word's parser.
     """
-    parser.add_argument("--model", required=True, choices=[*FAMILIES, _BLIND], help="whose answers")
+    names = ", ".join([*STUDY_MODELS, BLIND_MODEL])
+    parser.add_argument(
+        "--model", required=True, help=f"{names}, or another name under models in the profile"
+    )
     parser.add_argument(
         "--processes",
         type=process_count,
@@ -51,23 +56,17 @@ def command(args: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
-    if args.processes > 1 and args.model != _BLIND:
-        Job.of(args.model, load_config())  # a mistake is reported once, not by every process
-        return launch(args.processes, ["baseline", "--model", args.model])
-    if rank_and_world()[0] > 0:
-        _answer_share(args.model)
-    else:
-        print(execute(f"baseline@{args.model}", partial(run, model=args.model), load_config()))
-    return 0
-
-
-def _answer_share(model: str) -> None:
-    """Do what processes other than the first do: their share of the rows, and no more."""
     config = load_config()
-    pin_threads(config.threads)
-    if model == _BLIND:
-        return
-    job = Job.of(model, config)
-    with terminable(), supervised(), locked(job.folder, rank_and_world()[0]):
-        if collect(job.rows, job.folder) is None:
-            answer_share(model, config, job)
+    require_model(args.model, config, [BLIND_MODEL])
+    first = rank_and_world()[0] == 0
+    if args.model != BLIND_MODEL and (args.processes > 1 or not first):
+        from abo_vqa.models.answering.baseline import Job, answer_as_helper
+
+        if args.processes > 1:
+            Job.of(args.model, config)  # a mistake is reported once, not by every process
+            return launch(args.processes, ["baseline", "--model", args.model])
+        pin_threads(config.threads)
+        answer_as_helper(args.model, config)
+    elif first:
+        print(execute(f"baseline@{args.model}", partial(run, model=args.model), config))
+    return 0

@@ -21,8 +21,13 @@ from abo_vqa.core.scratch import scratch
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table, write_table
-from abo_vqa.models.embeddings.build import arithmetic_dtype, build, journal_key, put
-from abo_vqa.models.embeddings.store import expected
+from abo_vqa.models.embeddings.build import (
+    build_embeddings,
+    compute_dtype,
+    embedding_key,
+    link_or_copy,
+)
+from abo_vqa.models.embeddings.store import expected_meta
 
 
 def run(config: Config, _log: Log = no_log) -> Summary:
@@ -34,11 +39,11 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     torch.set_num_threads(config.threads)
     began = time.perf_counter()
     paths = sorted(set(read_table(VQA, ["image_path"])["image_path"]))
-    meta = {**expected(config), "arithmetic": arithmetic_dtype(config)}
-    with locked(scratch("embed", journal_key(config, paths, meta))) as folder:
-        built = build(config, paths, folder)
+    meta = {**expected_meta(config), "arithmetic": compute_dtype(config)}
+    with locked(scratch("embed", embedding_key(config, paths, meta))) as folder:
+        built = build_embeddings(config, paths, folder)
         shape = np.load(built.file, mmap_mode="r").shape
-        put(built.file, EMBEDDINGS / "vectors.npy")
+        link_or_copy(built.file, EMBEDDINGS / "vectors.npy")
     errors = [built.errors.get(path, "") for path in paths]
     write_table(pd.DataFrame({"image_path": paths, "error": errors}), EMBEDDINGS / "paths.csv")
     sizes = {"images": shape[0], "tokens": shape[1], "width": shape[2], "digest": built.digest}

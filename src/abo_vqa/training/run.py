@@ -28,7 +28,7 @@ from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import open_archive
 from abo_vqa.models.blip.model import Blip
 from abo_vqa.models.embeddings.store import EmbeddingStore
-from abo_vqa.models.loading import identity
+from abo_vqa.models.identity import identity
 from abo_vqa.training.checkpoints import Checkpoints
 from abo_vqa.training.dataset import ImageSource, VqaDataset
 from abo_vqa.training.history import History

@@ -120,7 +120,7 @@ def cache_vision_outputs(
     """
     paths = list(dict.fromkeys(paths))
     paths = [paths[i] for i in store.rows(paths).argsort()]  # in the order of the file
-    for memory in _devices_with_room(len(paths) * store.picture_bytes, device):
+    for memory in _devices_with_room(len(paths) * store.image_bytes, device):
         vectors = _load(store, paths, memory)
         if vectors is not None:
             cache = VisionCache(vectors, paths, device)
@@ -153,7 +153,7 @@ def _load(store: EmbeddingStore, paths: Sequence[str], device: torch.device) -> 
     shape = (len(paths), *store.vectors.shape[1:])
     try:
         if device.type == "cpu":
-            size = len(paths) * store.picture_bytes
+            size = len(paths) * store.image_bytes
             raw = torch.empty(size + PAGE, dtype=torch.uint8)
             start = -raw.data_ptr() % PAGE
             vectors = raw[start : start + size].view(store.dtype).view(shape)

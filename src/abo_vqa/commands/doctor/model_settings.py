@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 from abo_vqa.commands.doctor.card import usable
 from abo_vqa.commands.doctor.findings import Case, Finding, NotCheckedError, ok, problem, warning
 from abo_vqa.commands.doctor.weights import sources
-from abo_vqa.core.errors import UserError
-from abo_vqa.models.answering.dependencies import BLIND
-from abo_vqa.models.registry import FAMILIES, checkpoint_of, meant, model_class, weights_key
+from abo_vqa.models.registry import BLIND_MODEL, family_class, model_names, suggestion
 
 if TYPE_CHECKING:
     from abo_vqa.config import CheckpointConfig, Config
@@ -35,28 +33,11 @@ def model_settings(case: Case) -> Iterator[Finding]:
 def _model_names(config: Config) -> Iterator[Finding]:
     """`baselines.models`: names that there are, with weights in the profile."""
     for name in dict.fromkeys(config.baselines.models):
-        if name == BLIND:
+        if name == BLIND_MODEL:
             continue
-        if name not in FAMILIES:
-            said = f"no model is called {name!r}"
-            yield problem(
-                "baselines.models", said, f"{meant(name, [BLIND])} Change it in params.yaml."
-            )
-            continue
-        try:
-            checkpoint_of(name, config)
-        except UserError as error:
-            yield problem("baselines.models", str(error), "")
-
-
-def _unsupported(key: str, setting: str) -> bool:
-    """Tell whether a family's models don't have a setting at all."""
-    return setting not in model_class(_variant(key)).supported_settings
-
-
-def _variant(key: str) -> str:
-    """Return a model that has the weights of `models.<key>`."""
-    return next(name for name in FAMILIES if weights_key(name) == key)
+        if name not in model_names(config):
+            advice = f"{suggestion(name, config, [BLIND_MODEL])} Change it in params.yaml."
+            yield problem("baselines.models", f"no model is called {name!r}", advice)
 
 
 def _quantised(key: str, checkpoint: CheckpointConfig, config: Config) -> Iterator[Finding]:
@@ -65,8 +46,9 @@ def _quantised(key: str, checkpoint: CheckpointConfig, config: Config) -> Iterat
     if not wanted:
         return
     place = f"{name}.quantize in {_profile(config)}"
-    if _unsupported(key, "quantize"):
-        yield problem(name, f"quantize is {wanted}, which {key} doesn't have", _null(place))
+    if "quantize" not in family_class(checkpoint).supported_settings:
+        found = f"quantize is {wanted}, which the family {checkpoint.family} doesn't support"
+        yield problem(name, found, _null(place))
         return
     if find_spec("bitsandbytes") is None:
         advice = f"`pip install 'abo-vqa[quant]'`, or set {place} to null."
@@ -85,12 +67,14 @@ def _spread(key: str, checkpoint: CheckpointConfig, config: Config) -> Iterator[
     import torch  # the other checks run without it
 
     wanted, name = checkpoint.device_map, f"models.{key}"
-    if not wanted or not _unsupported(key, "device_map"):
+    if not wanted:
+        return
+    if "device_map" in family_class(checkpoint).supported_settings:
         return
     place = f"{name}.device_map in {_profile(config)}"
-    found = f"device_map is {wanted}, and {key} runs on one device"
-    if key == "blip" and torch.cuda.device_count() < 2:  # loads then, where one is enough
-        advice = f"{_null(place)} If its weights don't fit on one, it can't be loaded."
+    found = f"device_map is {wanted}, which the family {checkpoint.family} doesn't support"
+    if checkpoint.family == "blip" and torch.cuda.device_count() < 2:  # loads if one is enough
+        advice = f"{_null(place)} If its weights don't fit on one device, it can't be loaded."
         yield warning(name, found, advice)
     else:
         yield problem(name, found, _null(place))

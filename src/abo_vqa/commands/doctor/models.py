@@ -22,10 +22,16 @@ from abo_vqa.commands.doctor.weights import require
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.paths import ADAPTER
 from abo_vqa.core.units import GB
-from abo_vqa.models.answering.dependencies import BLIND
-from abo_vqa.models.answering.finetuned import FINETUNED
-from abo_vqa.models.candidates import candidates_for
-from abo_vqa.models.registry import FAMILIES, checkpoint_of, load_model, weights_key
+from abo_vqa.models.candidates import CLIP, REGIMES, candidates_for
+from abo_vqa.models.registry import (
+    BLIND_MODEL,
+    FINETUNED_MODEL,
+    checkpoint_key,
+    checkpoint_of,
+    load_model,
+    model_names,
+    require_model,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +76,7 @@ def checks(case: Case) -> list[tuple[str, Check]]:
         case: the checkout.
     """
     made: list[tuple[str, Check]] = [(name, partial(check, name)) for name in chosen(case)]
-    if not case.names or {"blip", FINETUNED} & set(case.names):
+    if not case.names or {"blip", FINETUNED_MODEL} & set(case.names):
         made.append(("training step", check_step))
     return made
 
@@ -89,9 +95,10 @@ def chosen(case: Case) -> list[str]:
         return []
     if case.names:
         return list(dict.fromkeys(variant(name, case.config) for name in case.names))
-    named = [n for n in case.config.baselines.models if n in FAMILIES]
-    first = {weights_key(name): name for name in reversed(named)}
-    tuned = [FINETUNED] if (ADAPTER / "adapter_config.json").is_file() else []
+    known = model_names(case.config)
+    named = [n for n in case.config.baselines.models if n in known]
+    first = {checkpoint_key(name): name for name in reversed(named)}
+    tuned = [FINETUNED_MODEL] if (ADAPTER / "adapter_config.json").is_file() else []
     return [*reversed(first.values()), *tuned]
 
 
@@ -104,10 +111,9 @@ def variant(name: str, config: Config) -> str:
         name: the name.
         config: the settings.
     """
-    if name in FAMILIES:
+    if name != CLIP:
         return name
-    shared = [n for n in (*config.baselines.models, *FAMILIES) if weights_key(n) == name != n]
-    return next((n for n in shared if n in FAMILIES), name)
+    return next(n for n in (*config.baselines.models, *REGIMES) if n in REGIMES)
 
 
 def check(name: str, case: Case) -> Iterator[Finding]:
@@ -118,12 +124,11 @@ def check(name: str, case: Case) -> Iterator[Finding]:
         case: the checkout.
     """
     config = case.settings
-    if name == BLIND:
-        there = ", ".join([*FAMILIES, FINETUNED])
+    if name == BLIND_MODEL:
+        there = ", ".join([*model_names(config), FINETUNED_MODEL])
         raise UserError(f"the blind model has no weights to try. Those that have: {there}.")
-    if name not in (FINETUNED, *FAMILIES):
-        load_model(name, config)  # says what there is
-    key = "blip" if name == FINETUNED else weights_key(name)
+    require_model(name, config, [FINETUNED_MODEL])
+    key = "blip" if name == FINETUNED_MODEL else checkpoint_key(name)
     checkpoint = checkpoint_of(key, config)
     require(checkpoint, case)
     device = usable(config)
@@ -194,9 +199,9 @@ def _load(name: str, config: Config) -> VQAModel:
 
     Other candidates come from tables that earlier stages make.
     """
-    if name == FINETUNED:
+    if name == FINETUNED_MODEL:
         return load_model("blip", config, adapter=ADAPTER)
-    if name.startswith("clip"):
+    if name in REGIMES:
         return load_model(name, config, candidates=candidates_for("clip-fixed", config))
     return load_model(name, config)
 

@@ -23,7 +23,7 @@ from abo_vqa.core.system_errors import nearest
 from abo_vqa.core.units import GB, format_bytes
 from abo_vqa.models.embeddings.builder import device_of
 from abo_vqa.models.hub import WEIGHT_FILES, is_repository
-from abo_vqa.models.registry import weights_key
+from abo_vqa.models.registry import checkpoint_key
 
 if TYPE_CHECKING:
     from abo_vqa.config import CheckpointConfig, Config, ScorerConfig
@@ -118,7 +118,7 @@ def sources(config: Config) -> dict[str, CheckpointConfig | ScorerConfig]:
     Args:
         config: the settings.
     """
-    used = {weights_key(name) for name in config.baselines.models} | {"blip"}
+    used = {checkpoint_key(name) for name in config.baselines.models} | {"blip"}
     models = {key: checkpoint for key, checkpoint in config.models if key in used}
     return {**models, **dict(config.scorers)}
 

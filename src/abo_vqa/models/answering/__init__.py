@@ -1,1 +1,1 @@
-"""."""
+"""Tables of questions → answers: batched, journaled, resumable."""

@@ -12,11 +12,11 @@ from abo_vqa.core.locks import locked
 from abo_vqa.core.memory import out_of_memory
 from abo_vqa.core.scratch import scratch
 from abo_vqa.data.image_files import load_image
-from abo_vqa.models.answering.finetuned import FINETUNED, load
-from abo_vqa.models.answering.journal import journal_key
+from abo_vqa.models.answering.finetuned import load_by_name
+from abo_vqa.models.answering.journal import answers_key
 from abo_vqa.models.answering.runner import predict_rows
-from abo_vqa.models.registry import checkpoint_of, weights_key
-from abo_vqa.models.sources import PictureFiles
+from abo_vqa.models.registry import FINETUNED_MODEL, checkpoint_key, checkpoint_of
+from abo_vqa.models.sources import ImageFiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,13 +51,13 @@ def answer_question(
     Raises:
         UserError: Memory isn't enough for one question.
     """
-    model = load(name, config, adapter)
+    model = load_by_name(name, config, adapter)
     try:
         return _answer(model, image, question, choices)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        remedy = model.memory_advice(weights_key(_registered(name)))
+        remedy = model.memory_advice(checkpoint_key(_registered(name)))
         raise UserError(f"out of memory: one question. {remedy}") from error
 
 
@@ -88,18 +88,18 @@ def answer_table(
     """
     registered = _registered(name)
     weights = [file_md5(file) for file in sorted(adapter.glob("adapter_*"))]
-    key = journal_key(registered, config, asked.rows, [name, weights, _file_states(asked)])
+    key = answers_key(registered, config, asked.rows, [name, weights, _file_states(asked)])
     size = checkpoint_of(registered, config).batch_size
     with locked(scratch("ask", key)) as folder:
-        model = load(name, config, adapter)
-        images = PictureFiles(load_image)
-        answers = predict_rows(model, asked.rows, images, folder, size, weights_key(registered))
+        model = load_by_name(name, config, adapter)
+        images = ImageFiles(load_image)
+        answers = predict_rows(model, asked.rows, images, folder, size, checkpoint_key(registered))
     return answers, folder
 
 
 def _registered(name: str) -> str:
     """Return the model under which a name's settings are found."""
-    return "blip" if name == FINETUNED else name
+    return "blip" if name == FINETUNED_MODEL else name
 
 
 def _file_states(asked: QuestionTable) -> list[list[int]]:

@@ -1,52 +1,61 @@
-"""Rows in batches: formed once over all of them, answered in parts where memory is short.
+"""Rows in batches: formed once over all of them, answered in parts when memory runs out.
 
-How batches are formed determines the rounding of an answer, so it depends on nothing but the rows
-and the size; memory that runs out cuts a batch into parts and never moves a row to another one.
+Which rows share a batch determines the rounding of an answer. So batches depend on nothing but the
+rows and the batch size; when memory runs out a batch is split, and rows never move to another one.
 """
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
+from abo_vqa.core.log import get_logger
 from abo_vqa.core.memory import out_of_memory, release_memory
 from abo_vqa.models.base import Answer, VQAModel
-from abo_vqa.models.sources import PictureBatch, Pictures
+from abo_vqa.models.sources import ImageBatch, ImageLoader
+
+log = get_logger(__name__)
 
 _PATIENCE = 16  # parts that must fit before larger ones are tried again
-HOPELESS = 8  # rows in succession that don't fit alone
+MAX_FAILURES = 8  # consecutive rows that don't fit alone before the rest is given up
 
 
-def batches(keys: Sequence[str], size: int) -> list[list[int]]:
-    """Positions of rows in batches of at most `size`, rows with the same key together.
+def form_batches(keys: Sequence[str], size: int) -> list[list[int]]:
+    """Group rows into batches, rows with the same key together.
 
-    Keys are taken in sorted order, so that the batches don't depend on the order of the rows'
-    groups; a group larger than a batch is cut.
+    Keys are taken in sorted order, so the batches don't depend on the order of the groups; a group
+    larger than a batch is split.
+
+    Args:
+        keys: each row's key, an image or a question.
+        size: maximum number of rows per batch.
+
+    Returns:
+        The positions of each batch's rows.
     """
     groups: dict[str, list[int]] = {}
     for position, key in enumerate(keys):
         groups.setdefault(key, []).append(position)
-    formed: list[list[int]] = [[]]
+    batches: list[list[int]] = [[]]
     for key in sorted(groups):
         group = groups[key]
-        if formed[-1] and len(formed[-1]) + len(group) > size:
-            formed.append([])
+        if batches[-1] and len(batches[-1]) + len(group) > size:
+            batches.append([])
         for start in range(0, len(group), size):
-            if len(formed[-1]) >= size:
-                formed.append([])
-            formed[-1] += group[start : start + size]
-    return [batch for batch in formed if batch]
+            if len(batches[-1]) >= size:
+                batches.append([])
+            batches[-1] += group[start : start + size]
+    return [batch for batch in batches if batch]
 
 
-class _Limit:
-    """How many rows may be answered together: halved when memory runs out, doubled after a while.
+class _RowLimit:
+    """How many rows are answered together: halved when memory runs out, doubled after a while.
 
-    Memory may be short for a moment only. Where larger parts fail again they are tried less and
-    less often, so that a card that is too small costs a few lost batches in all.
+    Memory may be short for a moment only. Each time larger parts fail again, the next attempt comes
+    later, so that a GPU that is too small costs only a few lost batches in all.
 
     Attributes:
         rows: the limit; None until memory has run out.
@@ -54,130 +63,138 @@ class _Limit:
 
     def __init__(self) -> None:
         self.rows: int | None = None
-        self.fitted = 0
-        self.patience = _PATIENCE
-        self.tried = 0  # the limit that was doubled and hasn't been confirmed yet
+        self._successes = 0
+        self._patience = _PATIENCE
+        self._doubled_from = 0  # the limit before it was doubled; 0 once the new one has worked
 
     def allows(self, count: int) -> bool:
+        """Return whether so many rows may be answered together."""
         return self.rows is None or count <= self.rows
 
     def failed(self, count: int) -> None:
-        """So many rows didn't fit."""
-        if self.tried:
-            self.patience *= 2
-        self.rows, self.fitted, self.tried = (count + 1) // 2, 0, 0
-        print(f"out of memory: going on with {self.rows} rows a batch", file=sys.stderr)
+        """Halve the limit after `count` rows didn't fit."""
+        if self._doubled_from:
+            self._patience *= 2
+        self.rows, self._successes, self._doubled_from = (count + 1) // 2, 0, 0
+        log.warning(f"out of memory: going on with {self.rows} rows a batch")
 
     def succeeded(self, count: int) -> None:
-        """So many rows did fit."""
+        """Double the limit if enough parts have fit, `count` rows the last one."""
         if self.rows is None:
             return
-        if count > self.tried:
-            self.tried = 0
-        self.fitted += 1
-        if self.fitted >= self.patience:
-            self.tried, self.fitted, self.rows = self.rows, 0, 2 * self.rows
+        if count > self._doubled_from:
+            self._doubled_from = 0
+        self._successes += 1
+        if self._successes >= self._patience:
+            self._doubled_from, self._successes, self.rows = self.rows, 0, 2 * self.rows
 
 
 class BatchHalver:
-    """Answer batches of rows, in smaller parts while memory is short.
+    """Answers batches of rows, in smaller parts while memory is short.
 
-    Attributes:
-        hopeless: whether so many rows one after another didn't fit, each alone, that the rest
-            needn't be tried.
+    Args:
+        model: the model.
+        images: where its images come from.
     """
 
-    def __init__(self, model: VQAModel, pictures: Pictures) -> None:
-        self.model = model
-        self.pictures = pictures
-        self.limit = _Limit()
-        self.alone = 0  # rows in succession that didn't fit, each alone
+    def __init__(self, model: VQAModel, images: ImageLoader[Any]) -> None:
+        self._model = model
+        self._images = images
+        self._limit = _RowLimit()
+        self._failures = 0  # consecutive rows that didn't fit, each alone
 
     @property
     def hopeless(self) -> bool:
-        return self.alone >= HOPELESS
+        """Whether so many consecutive rows didn't fit that the rest needn't be tried."""
+        return self._failures >= MAX_FAILURES
 
     def answer(self, rows: pd.DataFrame, loaded: Any = None) -> list[Answer | None]:
-        """Answers to rows (image_path, question), in order; None where memory isn't enough for one.
+        """Answer the rows of a batch.
 
         Args:
-            loaded: what `Pictures.load` gave for the rows' pictures, if that was done already.
+            rows: columns image_path and question.
+            loaded: the result of `ImageLoader.load` for the rows' images, if they are loaded.
+
+        Returns:
+            The answers in the rows' order; None where memory isn't sufficient for a single row.
         """
         answers: list[Answer | None] = [None] * len(rows)
         keys = rows["image_path"].tolist()
-        todo = deque([list(range(len(rows)))] if keys else [])
-        part = _Part(self.model, self.pictures, loaded)
-        while todo and not self.hopeless:
-            which = todo.popleft()
-            if not self.limit.allows(len(which)):
-                cut = batches([keys[i] for i in which], self.limit.rows or 1)
-                todo.extendleft([which[i] for i in piece] for piece in reversed(cut))
+        pending = deque([list(range(len(rows)))] if keys else [])
+        batch = _Batch(self._model, self._images, loaded)
+        while pending and not self.hopeless:
+            positions = pending.popleft()
+            if not self._limit.allows(len(positions)):
+                parts = form_batches([keys[i] for i in positions], self._limit.rows or 1)
+                pending.extendleft([positions[i] for i in part] for part in reversed(parts))
                 continue
-            said = part.answer(rows.iloc[which])
-            if said is not None:
-                self.alone = 0
-                self.limit.succeeded(len(which))
-                for i, answer in zip(which, said, strict=True):
+            part_answers = batch.answer(rows.iloc[positions])
+            if part_answers is not None:
+                self._failures = 0
+                self._limit.succeeded(len(positions))
+                for i, answer in zip(positions, part_answers, strict=True):
                     answers[i] = answer
                 continue
             release_memory()
-            if len(which) == 1:
-                self.alone += 1
+            if len(positions) == 1:
+                self._failures += 1
             else:
-                self.limit.failed(len(which))
-                todo.appendleft(which)
+                self._limit.failed(len(positions))
+                pending.appendleft(positions)
         return answers
 
 
-class _Part:
-    """The parts of one batch, one after another, as far as they can share what was computed.
+class _Batch:
+    """One batch, answered in parts that share what has been computed.
 
-    Pictures that were loaded for the whole batch aren't read again, and a picture whose questions
-    fill several parts isn't encoded again; but no encodings are held beside those in use.
+    Images that were loaded for the whole batch aren't read again, and an image whose questions fill
+    several parts isn't encoded again; but only the encodings in use are kept.
     """
 
-    def __init__(self, model: VQAModel, pictures: Pictures, loaded: Any) -> None:
-        self.model = model
-        self.pictures = pictures
-        self.loaded = loaded
-        self.paths: list[str] = []
-        self.encoded: PictureBatch | None = None
+    def __init__(self, model: VQAModel, images: ImageLoader[Any], loaded: Any) -> None:
+        self._model = model
+        self._images = images
+        self._loaded = loaded
+        self._paths: list[str] = []
+        self._encoded: ImageBatch | None = None
 
     def answer(self, rows: pd.DataFrame) -> list[Answer] | None:
-        """Answers to some of the batch's rows, or None if memory ran out.
+        """Answer some of the batch's rows, or return None if memory has run out.
 
-        The caller frees it: an exception holds on to its frames, and these to the memory.
+        The caller frees the memory: the exception's frames still refer to what didn't fit.
         """
         try:
-            return self.once(rows, self.see(list(dict.fromkeys(rows["image_path"]))))
+            return self._predict(rows, self._encode(list(dict.fromkeys(rows["image_path"]))))
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            self.encoded = None
+            self._encoded = None
             return None
 
-    def see(self, paths: list[str]) -> PictureBatch:
-        if self.encoded is None or self.paths != paths:
-            self.encoded = None
-            if self.loaded is None:
-                loaded = self.pictures.load(self.model, paths)
+    def _encode(self, paths: list[str]) -> ImageBatch:
+        if self._encoded is None or self._paths != paths:
+            self._encoded = None
+            if self._loaded is None:
+                loaded = self._images.load(self._model, paths)
             else:
-                loaded = self.pictures.part(self.loaded, paths)
-            self.paths, self.encoded = paths, self.pictures.encode(self.model, loaded)
-        return self.encoded
+                loaded = self._images.select(self._loaded, paths)
+            self._paths, self._encoded = paths, self._images.encode(self._model, loaded)
+        return self._encoded
 
-    def once(self, rows: pd.DataFrame, encoded: PictureBatch) -> list[Answer]:
+    def _predict(self, rows: pd.DataFrame, encoded: ImageBatch) -> list[Answer]:
         paths, questions = rows["image_path"].tolist(), rows["question"].tolist()
-        # A row that can't be answered costs itself, never its batch.
-        faults = self.model.question_errors(questions)
+        # A row that can't be answered must not fail its batch.
+        errors = self._model.question_errors(questions)
         answers = [
-            Answer("", None, encoded.errors.get(path, "") or fault)
-            for path, fault in zip(paths, faults, strict=True)
+            Answer("", None, encoded.errors.get(path, "") or error)
+            for path, error in zip(paths, errors, strict=True)
         ]
-        good = [i for i, answer in enumerate(answers) if not answer.error]
-        if good:
-            which = [encoded.place[paths[i]] for i in good]
-            said = self.model.predict_answers(encoded.values, which, [questions[i] for i in good])
-            for i, answer in zip(good, said, strict=True):
+        valid = [i for i, answer in enumerate(answers) if not answer.error]
+        if valid:
+            image_index = [encoded.index[paths[i]] for i in valid]
+            predicted = self._model.predict_answers(
+                encoded.values, image_index, [questions[i] for i in valid]
+            )
+            for i, answer in zip(valid, predicted, strict=True):
                 answers[i] = answer
         return answers

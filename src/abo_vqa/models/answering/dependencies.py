@@ -1,4 +1,4 @@
-"""What a baseline's answers depend on."""
+"""What a baseline's answers depend on; loads neither torch nor transformers."""
 
 from __future__ import annotations
 
@@ -8,38 +8,40 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5, fingerprint
 from abo_vqa.core.paths import EMBEDDINGS, TRAIN
 from abo_vqa.models.candidates import candidates_for
-from abo_vqa.models.registry import FAMILIES, checkpoint_of, meant
+from abo_vqa.models.identity import identity
+from abo_vqa.models.registry import BLIND_MODEL, checkpoint_of, require_model
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config
 
 
-BLIND = "blind"
-
-
 def inputs_of(name: str, config: Config) -> dict[str, Any]:
-    """What a baseline's answers to given rows depend on.
+    """Return what a baseline's answers depend on, apart from the rows.
+
+    Args:
+        name: one of `baselines.models`.
+        config: the settings.
 
     Raises:
-        UserError: no such baseline, or the profile names no weights for it.
+        UserError: there is no such baseline.
     """
-    from abo_vqa.models.loading import identity
-
-    if name == BLIND:
+    if name == BLIND_MODEL:
         return {"fitted_on": file_md5(TRAIN)}
-    if name not in FAMILIES:
-        raise UserError(f"baselines.models: no model is called {name!r}. {meant(name, [BLIND])}")
+    try:
+        require_model(name, config, [BLIND_MODEL])
+    except UserError as error:
+        raise UserError(f"baselines.models: {error}") from error
     checkpoint = checkpoint_of(name, config)
-    found: dict[str, Any] = {
+    inputs: dict[str, Any] = {
         "settings": checkpoint.determining(),
         "weights": fingerprint(identity(checkpoint)),
         "dtype": config.compute.dtype,
     }
     candidates = candidates_for(name, config)
     if candidates is not None:
-        found["candidates"] = fingerprint(candidates)
+        inputs["candidates"] = fingerprint(candidates)
     if name == "blip":
-        # meta.json holds a digest of the vectors, which are too large to be read for one.
-        files = [EMBEDDINGS / name for name in ("meta.json", "paths.csv")]
-        found["vision"] = [file_md5(file) for file in files if file.is_file()]
-    return found
+        # meta.json holds a digest of the vectors, which are too large to be hashed here.
+        files = [EMBEDDINGS / file for file in ("meta.json", "paths.csv")]
+        inputs["vision"] = [file_md5(file) for file in files if file.is_file()]
+    return inputs

@@ -11,20 +11,14 @@ import pandas as pd
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.locks import locked
+from abo_vqa.core.paths import ADAPTER
 from abo_vqa.core.scratch import scratch
 from abo_vqa.models.adapters import Adapter
-from abo_vqa.models.answering.journal import journal_key
-from abo_vqa.models.answering.pictures import pictures_for, pictures_state, source_for
+from abo_vqa.models.answering.images import image_source, images_state, vision_name
+from abo_vqa.models.answering.journal import answers_key
 from abo_vqa.models.answering.runner import predict_rows
 from abo_vqa.models.candidates import candidates_for
-from abo_vqa.models.registry import load_model
-
-if TYPE_CHECKING:
-    from abo_vqa.config import Config
-    from abo_vqa.models.base import VQAModel
-from typing import TYPE_CHECKING
-
-from abo_vqa.core.paths import ADAPTER
+from abo_vqa.models.registry import FINETUNED_MODEL, load_model
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config
@@ -32,29 +26,47 @@ if TYPE_CHECKING:
 
 
 def predict_finetuned(config: Config, test: pd.DataFrame) -> pd.DataFrame:
-    """Answers of BLIP with models/adapter to rows (row_id, image_path, question)."""
+    """Answer rows with BLIP and the adapter in models/adapter.
+
+    Args:
+        config: the settings.
+        test: columns row_id, image_path, question.
+
+    Returns:
+        Columns row_id, prediction, confidence, error.
+    """
     adapter = Adapter.read(ADAPTER)
     with ExitStack() as stack:
         folder = stack.enter_context(locked(finetuned_folder(config, test)))
         model = load_model("blip", config, adapter=ADAPTER)
-        pictures = pictures_for(source_for(adapter), config, test, model, stack)
-        size = config.models.blip.batch_size
-        return predict_rows(model, test, pictures, folder, size, "blip")
+        images = image_source(vision_name(adapter), config, test, model, stack)
+        return predict_rows(model, test, images, folder, config.models.blip.batch_size, "blip")
 
 
 def finetuned_folder(config: Config, test: pd.DataFrame) -> Path:
-    """The journal of `predict_finetuned`; the stage removes it when it has ended."""
+    """Return the journal of `predict_finetuned`, which the stage removes when it has ended.
+
+    Args:
+        config: the settings.
+        test: columns row_id, image_path, question.
+    """
     weights = [file_md5(file) for file in sorted(ADAPTER.glob("adapter_*"))]
-    more = [weights, pictures_state(source_for(Adapter.read(ADAPTER)), config, test)]
-    return scratch("finetuned", journal_key("blip", config, test, more))
+    more = [weights, images_state(vision_name(Adapter.read(ADAPTER)), config, test)]
+    return scratch("finetuned", answers_key("blip", config, test, more))
 
 
-FINETUNED = "finetuned"
+def load_by_name(name: str, config: Config, adapter: Path = ADAPTER) -> VQAModel:
+    """Load a model by name, the fine-tuned one and CLIP with its candidates included.
 
+    Args:
+        name: a model's name, or "finetuned".
+        config: the settings.
+        adapter: the PEFT folder of "finetuned".
 
-def load(name: str, config: Config, adapter: Path = ADAPTER) -> VQAModel:
-    """The model `name`, or for "finetuned" BLIP with the adapter."""
-    if name != FINETUNED:
+    Raises:
+        UserError: the model or the adapter can't be loaded.
+    """
+    if name != FINETUNED_MODEL:
         candidates = candidates_for(name, config)
         return load_model(
             name, config, **({} if candidates is None else {"candidates": candidates})

@@ -1,4 +1,4 @@
-"""The journal of answers: what a killed run has answered already."""
+"""The journal of answers: what an interrupted run has answered already."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pandas as pd
 from abo_vqa.core.fingerprints import fingerprint, stage_code
 from abo_vqa.core.system_errors import storing
 from abo_vqa.models.base import Answer
+from abo_vqa.models.identity import identity
 from abo_vqa.models.registry import checkpoint_of
 
 if TYPE_CHECKING:
@@ -22,57 +23,65 @@ COLUMNS = ["row_id", "prediction", "confidence", "error"]
 
 
 class Journal:
-    """Answers as they come, a line of JSON a batch, one file a process.
+    """Answers as they are computed: one line of JSON per batch, one file per process.
 
-    A line is written whole or, if the process dies in it, is dropped on reading.
+    A line is written whole; if the process dies while writing it, reading ignores it.
+
+    Args:
+        folder: where the files are.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self._folder = folder
 
     def read(self) -> dict[int, Answer]:
-        """All answers so far, of all processes, by row_id."""
-        found: dict[int, Answer] = {}
-        for file in sorted(self.folder.glob("answers-*.jsonl")):
+        """Return all answers so far, of all processes, by row_id."""
+        answers: dict[int, Answer] = {}
+        for file in sorted(self._folder.glob("answers-*.jsonl")):
             for line in file.read_bytes().splitlines():
                 try:
                     rows = {row_id: Answer(*answer) for row_id, *answer in json.loads(line)}
                 except (ValueError, TypeError):
-                    continue  # the line a killed process was writing, or what a damaged disk left
-                found |= rows
-        return found
+                    continue  # the process died while writing it, or the disk is damaged
+                answers |= rows
+        return answers
 
     def writer(self, rank: int) -> Callable[[Sequence[int], Sequence[Answer]], None]:
-        """A function that appends a batch's answers to this process's file."""
-        file = self.folder / f"answers-{rank}.jsonl"
+        """Return a function that appends a batch's row ids and answers to this process's file."""
+        file = self._folder / f"answers-{rank}.jsonl"
         torn = file.exists() and not file.read_bytes().endswith(b"\n")
-        handle = file.open("ab", buffering=0)  # nothing is left to be written when the disk is full
+        handle = file.open("ab", buffering=0)  # nothing is left in a buffer when the disk is full
 
-        def put(content: bytes) -> None:
-            left = memoryview(content)
+        def append(content: bytes) -> None:
+            remaining = memoryview(content)
             with storing(file, len(content)):
-                while left:
-                    left = left[handle.write(left) or 0 :]
+                while remaining:
+                    remaining = remaining[handle.write(remaining) or 0 :]
 
         if torn:
-            put(b"\n")
+            append(b"\n")
 
         def write(row_ids: Sequence[int], answers: Sequence[Answer]) -> None:
             rows = [
                 [r, a.text, None if a.confidence is None else round(a.confidence, 6), a.error]
                 for r, a in zip(row_ids, answers, strict=True)
             ]
-            put(json.dumps(rows, ensure_ascii=False).encode() + b"\n")
+            append(json.dumps(rows, ensure_ascii=False).encode() + b"\n")
             os.fsync(handle.fileno())
 
         return write
 
 
 def collect(rows: pd.DataFrame, journal_folder: Path) -> pd.DataFrame | None:
-    """The journal's answers in the order of `rows`, or None while some are missing.
+    """Return the journal's answers as a table, or None while some are missing.
+
+    Args:
+        rows: the rows that were asked, with a column row_id.
+        journal_folder: the journal's folder.
 
     Returns:
-        Columns row_id, prediction, confidence (a text, empty where there is none), error.
+        Columns row_id, prediction, confidence (as text, empty if there is none) and error, in the
+        order of `rows`.
     """
     done = Journal(journal_folder).read()
     row_ids = rows["row_id"].astype(int).tolist()
@@ -91,18 +100,22 @@ def collect(rows: pd.DataFrame, journal_folder: Path) -> pd.DataFrame | None:
 
 
 def _one_line(text: str) -> str:
-    """An answer without line breaks and other control characters, which break tables."""
+    """Replace line breaks and other control characters, which break tables."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def journal_key(name: str, config: Config, rows: pd.DataFrame, more: Any = None) -> str:
-    """A fingerprint of all that determines the answers: weights, settings, rows, our own code.
+def answers_key(name: str, config: Config, rows: pd.DataFrame, more: Any = None) -> str:
+    """Compute a fingerprint of all that the answers depend on: weights, settings, rows, code.
 
-    Neither batch sizes nor the device are in it, which change no more than rounding: what was
-    answered before memory ran out stays valid after one of them was changed.
+    Batch sizes and the device aren't part of it: they change no more than rounding, and what was
+    answered before memory ran out stays valid after one of them has been changed.
+
+    Args:
+        name: the model's name.
+        config: the settings.
+        rows: columns row_id, image_path, question.
+        more: what else the answers depend on.
     """
-    from abo_vqa.models.loading import identity
-
     checkpoint = checkpoint_of(name, config)
     return fingerprint(
         [

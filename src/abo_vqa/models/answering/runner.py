@@ -1,23 +1,22 @@
-"""Rows of questions → answers, at any scale: batched, journaled, resumable, tolerant.
+"""Tables of questions → answers: batched, journaled, resumable.
 
-Batches are formed over all rows before anything else, so neither the number of processes nor an
-interruption can change which rows share a batch, hence not a bit of an answer.
+Batches are formed over all rows before anything else. So neither the number of processes nor an
+interruption changes which rows share a batch, and with it the rounding of an answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.progress import progress_bar
-from abo_vqa.models.answering.batches import HOPELESS, BatchHalver, batches
+from abo_vqa.models.answering.batches import MAX_FAILURES, BatchHalver, form_batches
 from abo_vqa.models.answering.journal import Journal, collect
-from abo_vqa.models.base import VQAModel
-from abo_vqa.models.sources import Pictures, ahead
+from abo_vqa.models.sources import ImageLoader, prefetch
 
 if TYPE_CHECKING:
     from abo_vqa.models.base import VQAModel
@@ -26,41 +25,46 @@ if TYPE_CHECKING:
 def answer_rows(
     model: VQAModel,
     rows: pd.DataFrame,
-    pictures: Pictures,
+    images: ImageLoader[Any],
     journal_folder: Path,
     size: int,
     rank: int = 0,
     world: int = 1,
-    weights: str = "<name>",
+    checkpoint_key: str = "<name>",
 ) -> None:
     """Answer this process's share of the rows, except those already in the journal.
 
     Args:
+        model: the model.
         rows: columns row_id, image_path, question.
-        size: rows a batch at most.
-        rank, world: this process takes every `world`-th batch, beginning with the `rank`-th.
-        weights: the model's key under `models`, for what a message advises.
+        images: where the images come from.
+        journal_folder: where the answers go.
+        size: maximum number of rows per batch.
+        rank: this process takes every `world`-th batch, starting with the `rank`-th.
+        world: the number of processes.
+        checkpoint_key: the model's key under `models` in the profile, for messages.
+
     Raises:
-        UserError: memory wasn't enough for some rows, each alone. The others are in the journal,
-            unless one such row came after another.
+        UserError: memory isn't sufficient for some rows, each alone. The other rows' answers are in
+            the journal, unless too many such rows were consecutive.
     """
     journal = Journal(journal_folder)
     done = journal.read()
     keys = rows["image_path" if model.batch_by == "image" else "question"]
     row_ids = rows["row_id"].astype(int).tolist()
-    # A batch is whole or not in the journal at all, but for rows that memory wasn't enough for.
-    shares = batches(keys.tolist(), size)[rank::world]
-    left = [[i for i in batch if row_ids[i] not in done] for batch in shares]
-    mine = [batch for batch in left if batch]
+    # A batch is in the journal whole or not at all, except for rows that memory wasn't enough for.
+    share = form_batches(keys.tolist(), size)[rank::world]
+    remaining = [[i for i in batch if row_ids[i] not in done] for batch in share]
+    pending = [batch for batch in remaining if batch]
     write = journal.writer(rank)
-    halving = BatchHalver(model, pictures)
+    halver = BatchHalver(model, images)
     failed = 0
-    before = len(rows) - sum(map(len, mine)) * world
+    before = len(rows) - sum(map(len, pending)) * world
     with progress_bar(
         len(rows), initial=before, desc="answering", unit="row", disable=rank != 0
     ) as bar:
-        for batch, loaded in ahead(mine, lambda b: pictures.load(model, _paths_of(rows, b))):
-            answers = halving.answer(rows.iloc[batch], loaded)
+        for batch, loaded in prefetch(pending, lambda b: images.load(model, _paths_of(rows, b))):
+            answers = halver.answer(rows.iloc[batch], loaded)
             answered = {
                 row_ids[i]: answer
                 for i, answer in zip(batch, answers, strict=True)
@@ -69,18 +73,21 @@ def answer_rows(
             if answered:
                 write(list(answered), list(answered.values()))
             failed += len(batch) - len(answered)
-            if halving.hopeless:
+            if halver.hopeless:
                 break
-            bar.update(min(len(batch) * world, len(rows) - bar.n))  # the others' may be smaller
+            # The other processes' batches may be smaller.
+            bar.update(min(len(batch) * world, len(rows) - bar.n))
     if failed:
-        what = _unanswered(failed, halving.hopeless)
-        raise UserError(f"out of memory: {what}. {model.memory_advice(weights)}")
+        message = _failure_message(failed, halver.hopeless)
+        raise UserError(f"out of memory: {message}. {model.memory_advice(checkpoint_key)}")
 
 
-def _unanswered(failed: int, hopeless: bool) -> str:
-    """What memory wasn't enough for, and what has become of the rest."""
+def _failure_message(failed: int, hopeless: bool) -> str:
+    """Say for which rows memory wasn't sufficient, and what happened to the others."""
     if hopeless:
-        return f"{HOPELESS} rows, one after another and each alone, and so the rest wasn't tried"
+        return (
+            f"{MAX_FAILURES} rows, one after another and each alone, and so the rest wasn't tried"
+        )
     return (
         f"{failed:,} row(s), each alone; the others' answers are kept, and the same command asks "
         "for the missing ones only"
@@ -88,27 +95,32 @@ def _unanswered(failed: int, hopeless: bool) -> str:
 
 
 def _paths_of(rows: pd.DataFrame, batch: Sequence[int]) -> list[str]:
+    """Return the distinct images of some rows."""
     return list(dict.fromkeys(rows["image_path"].iloc[list(batch)]))
 
 
 def predict_rows(
     model: VQAModel,
     rows: pd.DataFrame,
-    pictures: Pictures,
+    images: ImageLoader[Any],
     journal_folder: Path,
     size: int = 64,
-    weights: str = "<name>",
+    checkpoint_key: str = "<name>",
 ) -> pd.DataFrame:
-    """Answer rows with a loaded model; what the journal holds already isn't asked again.
+    """Answer rows with a loaded model, except those already in the journal.
 
     Args:
+        model: the model.
         rows: columns row_id, image_path, question.
-        size: rows a batch at most.
-        weights: the model's key under `models`.
+        images: where the images come from.
+        journal_folder: where the answers go.
+        size: maximum number of rows per batch.
+        checkpoint_key: the model's key under `models` in the profile, for messages.
+
     Returns:
         Columns row_id, prediction, confidence, error, in the order of `rows`.
     """
-    answer_rows(model, rows, pictures, journal_folder, size, weights=weights)
+    answer_rows(model, rows, images, journal_folder, size, checkpoint_key=checkpoint_key)
     predictions = collect(rows, journal_folder)
     assert predictions is not None
     return predictions

@@ -1,1 +1,1 @@
-"""."""
+"""Baselines that never see an image."""

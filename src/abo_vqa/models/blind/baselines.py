@@ -1,4 +1,4 @@
-"""Baselines that never see the picture, fitted on the train split: what an answer is worth."""
+"""Baselines that never see the image, fitted on the train split: what an answer is worth."""
 
 from __future__ import annotations
 
@@ -7,103 +7,118 @@ from collections.abc import Callable, Sequence
 
 from abo_vqa.data.normalise import normalise
 from abo_vqa.data.questions import question_type
+from abo_vqa.models.blind.ngrams import Ngrams, NoWordError
 
-_Predictor = Callable[[Sequence[str]], tuple[list[str], list[float]]]
-"""Questions → answers and the probability that the fitted model gives to each."""
+Predictor = Callable[[Sequence[str]], tuple[list[str], list[float]]]
+"""Questions → answers, and the probability that the fitted model gives to each."""
 
 
-def one_spelling(questions: Sequence[str], answers: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Questions and answers to fit on: equal answers spelt alike, blank ones left out.
+def unify_spelling(questions: Sequence[str], answers: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Spell equal answers alike and leave out blank ones, which are never right.
 
-    Answers that count as equal ("2", "two", "2.0") are one class, in the spelling that is most
-    frequent (the first in the alphabet among equals). A blank prediction is never right.
+    Answers that count as equal ("2", "two", "2.0") are one class, in their most frequent spelling
+    (the alphabetically first among equally frequent ones).
+
+    Args:
+        questions: the training questions.
+        answers: their answers.
+
+    Returns:
+        The questions and answers to fit on.
     """
-    spelt: dict[str, Counter[str]] = {}
+    spellings: dict[str, Counter[str]] = {}
     for answer in answers:
-        spelt.setdefault(normalise(answer), Counter())[answer.strip().lower()] += 1
-    best = {key: most_common(list(found.elements()))[0] for key, found in spelt.items()}
-    kept = [
-        (q, best[normalise(a)]) for q, a in zip(questions, answers, strict=True) if normalise(a)
+        spellings.setdefault(normalise(answer), Counter())[answer.strip().lower()] += 1
+    best = {key: _most_common(list(counts.elements()))[0] for key, counts in spellings.items()}
+    pairs = [
+        (question, best[normalise(answer)])
+        for question, answer in zip(questions, answers, strict=True)
+        if normalise(answer)
     ]
-    return [q for q, _ in kept], [a for _, a in kept]
+    return [question for question, _ in pairs], [answer for _, answer in pairs]
 
 
-def most_common(answers: Sequence[str]) -> tuple[str, float]:
-    """The most frequent answer (the first in the alphabet among equals) and its share."""
+def _most_common(answers: Sequence[str]) -> tuple[str, float]:
+    """Return the most frequent answer (alphabetically first among equals) and its share."""
     counts = Counter(answers)
     best = min(counts, key=lambda answer: (-counts[answer], answer))
     return best, counts[best] / len(answers)
 
 
-def grouped(keys: Sequence[str], answers: Sequence[str]) -> dict[str, tuple[str, float]]:
-    """The most frequent answer under each key, and its share there."""
+def _most_common_by_key(
+    keys: Sequence[str], answers: Sequence[str]
+) -> dict[str, tuple[str, float]]:
+    """Return the most frequent answer for each key, and its share there."""
     groups: dict[str, list[str]] = {}
     for key, answer in zip(keys, answers, strict=True):
         groups.setdefault(key, []).append(answer)
-    return {key: most_common(group) for key, group in groups.items()}
+    return {key: _most_common(group) for key, group in groups.items()}
 
 
-def majority(questions: Sequence[str], answers: Sequence[str]) -> _Predictor:
-    """The same answer always: the most frequent one."""
-    best = most_common(answers)
-    return lambda asked: unzip([best for _ in asked])
+def majority(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
+    """Fit the most frequent answer of all."""
+    best = _most_common(answers)
+    return lambda asked: _unzip([best for _ in asked])
 
 
-def by_type(questions: Sequence[str], answers: Sequence[str]) -> _Predictor:
-    """The most frequent answer to questions of the same type; unseen type: of all."""
-    table = grouped([question_type(q) for q in questions], answers)
-    overall = most_common(answers)
-    return lambda asked: unzip([table.get(question_type(q), overall) for q in asked])
+def by_type(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
+    """Fit the most frequent answer for each type of question; for unseen types, of all."""
+    table = _most_common_by_key([question_type(q) for q in questions], answers)
+    overall = _most_common(answers)
+    return lambda asked: _unzip([table.get(question_type(q), overall) for q in asked])
 
 
-def by_question(questions: Sequence[str], answers: Sequence[str]) -> _Predictor:
-    """The most frequent answer to the same question; unseen question: to its type."""
-    table = grouped([q.strip().lower() for q in questions], answers)
+def by_question(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
+    """Fit the most frequent answer for each question; for unseen questions, for their type."""
+    table = _most_common_by_key([q.strip().lower() for q in questions], answers)
     back_off = by_type(questions, answers)
 
     def predict(asked: Sequence[str]) -> tuple[list[str], list[float]]:
         others = zip(*back_off(asked), strict=True)
-        return unzip(
+        return _unzip(
             [table.get(q.strip().lower(), other) for q, other in zip(asked, others, strict=True)]
         )
 
     return predict
 
 
-def by_ngrams(questions: Sequence[str], answers: Sequence[str]) -> _Predictor:
-    """Logistic regression on the question's words and pairs of words.
+def by_ngrams(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
+    """Fit a logistic regression on the question's words and pairs of words.
 
-    Answers given only once are left out of the classes: they can't be learnt from words that
-    occur once, and there are hundreds of them.
+    Answers that occur only once aren't classes: they can't be learnt from words that occur once,
+    and there are hundreds of them. If no word occurs in two rows there is nothing to fit, and
+    `by_question` is the best that can be done.
 
-    Where no word occurs in two rows there is nothing to fit, and the same question's answer
-    is the best that is known. A fit that is stopped before its end says so (`Ngrams.ended`).
+    Args:
+        questions: the training questions.
+        answers: their answers.
+
+    Returns:
+        The predictor; `converged` tells whether the fit reached its tolerance.
     """
-    from abo_vqa.models.blind.ngrams import Ngrams, NoWordError
-
     counts = Counter(answers)
-    known = [(q, a) for q, a in zip(questions, answers, strict=True) if counts[a] > 1]
-    if len({answer for _, answer in known}) < 2:
+    pairs = [(q, a) for q, a in zip(questions, answers, strict=True) if counts[a] > 1]
+    if len({answer for _, answer in pairs}) < 2:
         return by_question(questions, answers)
     try:
-        return Ngrams(Counter(known))
+        return Ngrams(Counter(pairs))
     except NoWordError:
         return by_question(questions, answers)
 
 
-def ended(predictor: _Predictor) -> bool:
-    """Whether a predictor's fit came to its end; those that only count always have."""
-    return getattr(predictor, "ended", True)
+def converged(predictor: Predictor) -> bool:
+    """Return whether a predictor's fit has converged; those that only count always have."""
+    return getattr(predictor, "converged", True)
 
 
-def unzip(pairs: Sequence[tuple[str, float]]) -> tuple[list[str], list[float]]:
+def _unzip(pairs: Sequence[tuple[str, float]]) -> tuple[list[str], list[float]]:
     return [answer for answer, _ in pairs], [share for _, share in pairs]
 
 
-# name: how it is fitted on the train split's questions and answers
-VARIANTS: dict[str, Callable[[Sequence[str], Sequence[str]], _Predictor]] = {
+VARIANTS: dict[str, Callable[[Sequence[str], Sequence[str]], Predictor]] = {
     "majority": majority,
     "type": by_type,
     "question": by_question,
     "ngram": by_ngrams,
 }
+"""Name → the function that fits it on the train split's questions and answers."""

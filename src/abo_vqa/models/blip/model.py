@@ -14,14 +14,16 @@ from transformers import BlipForQuestionAnswering, BlipProcessor
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.models.adapters import Adapter
-from abo_vqa.models.base import Answer, PretrainedVQAModel, group_by_length, max_token_count
+from abo_vqa.models.base import Answer, group_by_length, max_token_count
 from abo_vqa.models.blip.absorbed import cheapest_cross_attention
 from abo_vqa.models.blip.attention import answer_logits, encode_questions
 from abo_vqa.models.blip.decoder import AnswerDecoder
 from abo_vqa.models.blip.vision import vision_forward
 from abo_vqa.models.decoding import greedy
-from abo_vqa.models.loading import describe, load_pretrained, load_processor
+from abo_vqa.models.loading import load_pretrained, load_processor
 from abo_vqa.models.pixels import pixel_dtype, process_images
+from abo_vqa.models.pretrained import PretrainedVQAModel
+from abo_vqa.models.record import checkpoint_record
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -227,7 +229,7 @@ class Blip(PretrainedVQAModel):
     def record(self) -> dict[str, Any]:
         """Return the checkpoint and the way of decoding."""
         return {
-            **describe(self.checkpoint, self.model),
+            **checkpoint_record(self.checkpoint, self.model),
             "prompt": "{question}",
             "decoding": f"greedy, at most {self.checkpoint.max_new_tokens} tokens",
         }

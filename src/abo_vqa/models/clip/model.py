@@ -15,9 +15,11 @@ from abo_vqa.core.devices import pick_device, pick_dtype
 from abo_vqa.core.errors import UserError
 from abo_vqa.models.base import Answer, VQAModel
 from abo_vqa.models.clip.text import TextTower, normalize
-from abo_vqa.models.hub import hub_options, quiet, require_room
-from abo_vqa.models.loading import describe, refusals, too_large
+from abo_vqa.models.hub import hub_options, quiet, require_disk_space
+from abo_vqa.models.loading import out_of_memory_advice
+from abo_vqa.models.loading_errors import loading_errors
 from abo_vqa.models.pixels import pixel_dtype
+from abo_vqa.models.record import checkpoint_record
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP
@@ -90,7 +92,9 @@ class Clip(VQAModel):
                 )
         device = pick_device(compute.device)
         dtype = pick_dtype(checkpoint, compute, device)
-        with refusals(checkpoint, too_large(checkpoint, device, dtype, cls.supported_settings)):
+        with loading_errors(
+            checkpoint, out_of_memory_advice(checkpoint, device, dtype, cls.supported_settings)
+        ):
             name, options = _open_clip_name(checkpoint)
             # Unlike its other functions, this one refuses a model without weights.
             model, transform = open_clip.create_model_from_pretrained(
@@ -216,7 +220,7 @@ class Clip(VQAModel):
     def record(self) -> dict[str, Any]:
         """Return the checkpoint, the prompt and the number of candidates."""
         return {
-            **describe(self.checkpoint, self.model),
+            **checkpoint_record(self.checkpoint, self.model),
             "architecture": self.checkpoint.architecture or "",
             "prompt": self.checkpoint.prompt,
             "decoding": f"most similar of {len(self.candidates)} candidates",
@@ -233,7 +237,7 @@ def _open_clip_name(checkpoint: CheckpointConfig) -> tuple[str, dict[str, Any]]:
     path, revision = checkpoint.path, checkpoint.revision
     if Path(path).is_dir():
         return f"local-dir:{path}", {}
-    require_room(path, revision)
+    require_disk_space(path, revision)
     download = {"revision": revision, **hub_options(path)}
     if checkpoint.architecture is None:
         return f"local-dir:{snapshot_download(path, **download)}", {}

@@ -1,4 +1,4 @@
-"""Vision outputs that the stage `embed` has computed, read from disk."""
+"""The vision outputs that the stage `embed` has computed, read from disk."""
 
 from __future__ import annotations
 
@@ -8,39 +8,48 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.paths import EMBEDDINGS
 from abo_vqa.core.tables import STUDY_COLUMNS, read_table
+from abo_vqa.models.identity import identity
 
 if TYPE_CHECKING:
-    import torch
-
     from abo_vqa.config import Config
 
 SLICE = 64 * 2**20  # bytes that are read from the file at a time
 
 
 class EmbeddingStore:
-    """Vision outputs on disk: vectors.npy [pictures, tokens, width], paths.csv, meta.json.
+    """Vision outputs on disk: vectors.npy [N, T, V], paths.csv, meta.json.
+
+    Args:
+        vectors: N images' outputs of T tokens and width V; bfloat16 is stored as uint16.
+        paths: columns image_path and error, in the order of the vectors.
+        meta: what the outputs were computed with (see `expected_meta`), and their shape.
 
     Attributes:
-        meta: what they were computed with (see `expected`), and their shape.
-        place: path → row of vectors.npy.
-        errors: path → why the picture can't be read; its row is zeros.
+        vectors: see above.
+        meta: see above.
+        index: path → position in `vectors`.
+        errors: path → why the image can't be read; its vectors are zeros.
     """
 
     def __init__(self, vectors: np.ndarray, paths: pd.DataFrame, meta: Mapping[str, Any]) -> None:
         self.vectors = vectors
         self.meta = meta
-        self.place = {path: at for at, path in enumerate(paths["image_path"])}
+        self.index = {path: i for i, path in enumerate(paths["image_path"])}
         self.errors = {p: e for p, e in zip(paths["image_path"], paths["error"], strict=True) if e}
 
     @classmethod
     def open(cls, folder: str | Path = EMBEDDINGS) -> EmbeddingStore:
-        """Map a folder written by the stage `embed`; nothing is read until asked for.
+        """Map a folder written by the stage `embed`; vectors are read when they are asked for.
+
+        Args:
+            folder: the stage's output.
 
         Raises:
             UserError: the folder is missing or incomplete.
@@ -53,70 +62,74 @@ class EmbeddingStore:
         return cls(vectors, paths, read_json(folder / "meta.json"))
 
     def get(self, paths: Sequence[str]) -> torch.Tensor:
-        """Vision outputs of pictures: [paths, tokens, width], in the dtype they are stored in.
-
-        Raises:
-            UserError: a path isn't in the store, or its picture couldn't be read.
-        """
-        import torch
-
-        taken = torch.empty((len(paths), *self.vectors.shape[1:]), dtype=self.dtype)
-        self.fill(taken, paths)
-        return taken
-
-    def fill(self, out: torch.Tensor, paths: Sequence[str]) -> None:
-        """Write pictures' vision outputs into `out`, on any device, with no copy of the whole.
+        """Read images' vision outputs.
 
         Args:
-            out: [paths, tokens, width], in the dtype they are stored in.
-        Raises:
-            UserError: a path isn't in the store, or its picture couldn't be read.
-        """
-        import torch
+            paths: N images.
 
+        Returns:
+            [N, T, V], in the dtype they are stored in.
+
+        Raises:
+            UserError: a path isn't in the store, or its image couldn't be read.
+        """
+        vectors = torch.empty((len(paths), *self.vectors.shape[1:]), dtype=self.dtype)
+        self.fill(vectors, paths)
+        return vectors
+
+    def fill(self, out: torch.Tensor, paths: Sequence[str]) -> None:
+        """Read images' vision outputs into a tensor, without a copy of the whole.
+
+        Args:
+            out: [N, T, V] on any device, in the dtype they are stored in.
+            paths: N images.
+
+        Raises:
+            UserError: a path isn't in the store, or its image couldn't be read.
+        """
         rows = self.rows(paths)
-        # One pass over the file in its own order, then back into the order asked for.
+        # One pass over the file in its own order, scattered into the order asked for.
         order = np.argsort(rows, kind="stable")
-        size = max(1, SLICE // self.picture_bytes)
+        size = max(1, SLICE // self.image_bytes)
         for start in range(0, len(order), size):
-            places = order[start : start + size]
-            read = torch.from_numpy(self.vectors[rows[places]]).view(self.dtype)
-            out.index_copy_(0, torch.from_numpy(places).to(out.device), read.to(out.device))
+            positions = order[start : start + size]
+            vectors = torch.from_numpy(self.vectors[rows[positions]]).view(self.dtype)
+            out.index_copy_(0, torch.from_numpy(positions).to(out.device), vectors.to(out.device))
 
     def rows(self, paths: Sequence[str]) -> np.ndarray:
-        """Pictures' rows of vectors.npy.
+        """Return images' positions in `vectors`.
+
+        Args:
+            paths: N images.
 
         Raises:
-            UserError: a path isn't in the store, or its picture couldn't be read.
+            UserError: a path isn't in the store, or its image couldn't be read.
         """
         for path in paths:
-            if path in self.errors or path not in self.place:
+            if path in self.errors or path not in self.index:
                 why = self.errors.get(path, "not among the embedded pictures; run `embed` again")
                 raise UserError(f"no vision output of {path}: {why}.")
-        return np.array([self.place[path] for path in paths], dtype=np.int64)
+        return np.array([self.index[path] for path in paths], dtype=np.int64)
 
     @property
-    def picture_bytes(self) -> int:
-        """Bytes of one picture's vision outputs."""
+    def image_bytes(self) -> int:
+        """Bytes of one image's vision outputs."""
         return int(self.vectors.itemsize * np.prod(self.vectors.shape[1:]))
 
     @property
     def dtype(self) -> torch.dtype:
-        import torch
-
+        """The dtype they are stored in."""
         dtype: torch.dtype = getattr(torch, self.meta["dtype"])
         return dtype
 
     def matches(self, config: Config) -> bool:
-        """Whether these are the outputs of the weights and dtype that `config` names."""
-        wanted = expected(config)
-        return {key: self.meta.get(key, "") for key in wanted} == wanted
+        """Return whether these are the outputs of the weights and dtype that `config` names."""
+        expected = expected_meta(config)
+        return {key: self.meta.get(key, "") for key in expected} == expected
 
 
-def expected(config: Config) -> dict[str, Any]:
-    """What vision outputs computed with `config` say of themselves."""
-    from abo_vqa.models.loading import identity
-
+def expected_meta(config: Config) -> dict[str, Any]:
+    """Return what the meta.json of vision outputs computed with `config` says."""
     blip = config.models.blip
     return {
         "model": blip.path,

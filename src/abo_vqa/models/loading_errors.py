@@ -1,0 +1,69 @@
+"""Why a checkpoint can't be loaded, in one message."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
+
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.memory import out_of_memory
+from abo_vqa.core.paths import SAMPLE_MODELS
+from abo_vqa.core.system_errors import refusal
+from abo_vqa.models.hub import is_repository
+
+if TYPE_CHECKING:
+    from abo_vqa.config import CheckpointConfig
+
+# What libraries raise for a folder that isn't a checkpoint of theirs, or is damaged.
+_UNREADABLE = (
+    OSError, ValueError, RuntimeError, MemoryError, AttributeError, KeyError, TypeError,
+    SafetensorError, UnpicklingError,
+)  # fmt: skip
+_MAX_REASON = 300  # characters of a library's message
+# How libraries say that weights don't fit the model's layers.
+_MISFIT = re.compile(r"state_dict|mismatch|PytorchStreamReader|pretrained", re.IGNORECASE)
+
+
+@contextmanager
+def loading_errors(checkpoint: CheckpointConfig, advice: str = "") -> Iterator[None]:
+    """Turn a library's failure to find, read or hold a checkpoint into one clear message.
+
+    Args:
+        checkpoint: the checkpoint's settings.
+        advice: what to do if memory is too small for it.
+
+    Raises:
+        UserError: the checkpoint can't be loaded.
+    """
+    path = checkpoint.path
+    try:
+        yield
+    except _UNREADABLE as error:
+        text = " ".join(str(error).split())[:_MAX_REASON]
+        reason = f"{type(error).__name__}: {text}".rstrip(": ")
+        if out_of_memory(error):
+            message = [f"{path}: out of memory while loading the weights.", advice, f"({reason})"]
+            raise UserError(" ".join(message)) from error
+        if refusal(error) or (isinstance(error, RuntimeError) and not _MISFIT.search(str(error))):
+            raise
+        raise UserError(
+            f"can't load the checkpoint {path}: {_path_hint(path)}. ({reason})"
+        ) from error
+
+
+def _path_hint(path: str) -> str:
+    """Return why a checkpoint's path may lead nowhere."""
+    if Path(path).is_dir():
+        return "the folder holds no checkpoint of this kind, or not all of it"
+    if is_repository(path) and "/" in path:
+        return "no folder of that name, not in the local cache, and not to be had from the hub"
+    if Path(path).is_relative_to(SAMPLE_MODELS):
+        return "no folder of that name; `dvc pull` fetches the sample's, `make sample` makes them"
+    more = "; ~ stands for itself here, write the whole path" if path.startswith("~") else ""
+    return f"no folder of that name; correct the path in the profile{more}"

@@ -1,0 +1,63 @@
+"""Models of transformers behind the contract of `abo_vqa.models.base`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from abo_vqa.models.base import VQAModel
+from abo_vqa.models.loading import load_pretrained, load_processor
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, ProcessorMixin
+
+    from abo_vqa.config import CheckpointConfig, ComputeConfig
+
+
+class PretrainedVQAModel(VQAModel):
+    """A model of transformers and its processor.
+
+    Args:
+        model: the model, in evaluation mode.
+        processor: the image processor and the tokenizer.
+        checkpoint: the checkpoint's settings.
+        device: the device that inputs are moved to.
+
+    Attributes:
+        model_class: the class of transformers that loads the weights.
+        processor_class: the class of transformers that loads the processor.
+    """
+
+    model_class: ClassVar[Any]
+    processor_class: ClassVar[Any]
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        checkpoint: CheckpointConfig,
+        device: torch.device,
+    ) -> None:
+        self.model = model
+        self.processor = processor
+        self.checkpoint = checkpoint
+        self.device = device
+
+    @classmethod
+    def load(cls, checkpoint: CheckpointConfig, compute: ComputeConfig) -> Self:
+        """Load the weights and the processor.
+
+        Args:
+            checkpoint: the checkpoint's settings.
+            compute: the device and the default dtype.
+
+        Returns:
+            The model in evaluation mode.
+
+        Raises:
+            UserError: they can't be loaded.
+        """
+        model, device = load_pretrained(
+            cls.model_class, checkpoint, compute, supported_settings=cls.supported_settings
+        )
+        return cls(model, load_processor(cls.processor_class, checkpoint), checkpoint, device)
