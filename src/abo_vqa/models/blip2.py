@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from transformers import Blip2ForConditionalGeneration, Blip2Processor
@@ -14,8 +14,6 @@ from abo_vqa.models.causal import CausalVQAModel
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from abo_vqa.config import CheckpointConfig, ComputeConfig
-
 
 class Blip2(CausalVQAModel):
     """A ViT, the Q-Former, and its 32 tokens in front of a prompt for OPT."""
@@ -23,25 +21,7 @@ class Blip2(CausalVQAModel):
     model_class: ClassVar[Any] = Blip2ForConditionalGeneration
     processor_class: ClassVar[Any] = Blip2Processor
 
-    @classmethod
-    def load(cls, checkpoint: CheckpointConfig, compute: ComputeConfig) -> Self:
-        """Load the weights and the processor, and check its tokenizer.
-
-        Args:
-            checkpoint: the checkpoint's settings.
-            compute: the device and the default dtype.
-
-        Returns:
-            The model in evaluation mode.
-
-        Raises:
-            UserError: they can't be loaded, or the tokenizer leaves out the start token.
-        """
-        loaded = super().load(checkpoint, compute)
-        loaded._require_start_token()
-        return loaded
-
-    def _require_start_token(self) -> None:
+    def prepare_processor(self) -> None:
         """Refuse a tokenizer that leaves out the start token which the language model expects.
 
         Nothing would fail: the model would give worse answers to prompts unlike those of its

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from transformers import BatchFeature
 
-    from abo_vqa.config import CheckpointConfig, ComputeConfig
-
 
 class Chat(PretrainedVQAModel):
     """A user's message with the image and the prompt, in the checkpoint's own chat template."""
@@ -28,23 +26,9 @@ class Chat(PretrainedVQAModel):
     model_class: ClassVar[Any] = AutoModelForImageTextToText
     processor_class: ClassVar[Any] = AutoProcessor
 
-    @classmethod
-    def load(cls, checkpoint: CheckpointConfig, compute: ComputeConfig) -> Self:
-        """Load the weights and the processor, which pads on the left: answers continue prompts.
-
-        Args:
-            checkpoint: the checkpoint's settings.
-            compute: the device and the default dtype.
-
-        Returns:
-            The model in evaluation mode.
-
-        Raises:
-            UserError: they can't be loaded.
-        """
-        loaded = super().load(checkpoint, compute)
-        loaded.processor.tokenizer.padding_side = "left"
-        return loaded
+    def prepare_processor(self) -> None:
+        """Pad on the left: an answer continues its prompt."""
+        self.processor.tokenizer.padding_side = "left"
 
     def encode(self, pixel_values: Sequence[Image]) -> list[Image]:
         """Return the images as they are: each chat model lays them out in its prompt in its way."""

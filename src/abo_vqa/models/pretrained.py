@@ -60,4 +60,9 @@ class PretrainedVQAModel(VQAModel):
         model, device = load_pretrained(
             cls.model_class, checkpoint, compute, supported_settings=cls.supported_settings
         )
-        return cls(model, load_processor(cls.processor_class, checkpoint), checkpoint, device)
+        loaded = cls(model, load_processor(cls.processor_class, checkpoint), checkpoint, device)
+        loaded.prepare_processor()
+        return loaded
+
+    def prepare_processor(self) -> None:
+        """Set or check what the family needs of its processor; called by `load`."""

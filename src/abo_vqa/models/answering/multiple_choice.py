@@ -20,7 +20,7 @@ class MultipleChoiceModel(VQAModel):
     A question is a JSON list of the question and its choices, as `pack_choices` makes it, so that
     everything that batches, journals and resumes plain questions takes it as well. The confidence
     is the choice's share of the likelihood of all choices of the row. Rows share batches by
-    picture, whatever the model prefers: questions that differ by their choices share nothing.
+    image, whatever the model prefers: questions that differ by their choices share nothing.
     """
 
     def __init__(self, model: VQAModel) -> None:
