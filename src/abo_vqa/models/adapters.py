@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from abo_vqa.config import CheckpointConfig
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 _CONFIG = "adapter_config.json"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -98,7 +98,7 @@ class Adapter:
             UserError: it was made for another base.
         """
         if self.base is None:
-            log.warning(
+            logger.warning(
                 f"the adapter in {self.folder} doesn't say which base it was made for: "
                 f"taking {checkpoint.path}."
             )
@@ -110,7 +110,7 @@ class Adapter:
                 f"weights, base_model_name_or_path in {self.folder / _CONFIG}."
             )
         elif self.revision and checkpoint.revision and self.revision != checkpoint.revision:
-            log.warning(
+            logger.warning(
                 f"the adapter in {self.folder} was made for revision {self.revision} of "
                 f"{self.base}; models.blip.revision is {checkpoint.revision}."
             )

@@ -17,7 +17,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.system_errors import nearest
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 _TIMEOUT_S = 5.0  # of a request; the hub's client itself would retry for minutes per model
 _RESERVE = 1 << 30  # bytes that a download leaves free on a disk
@@ -81,7 +81,7 @@ def reachable() -> bool:
     try:
         requests.head(constants.ENDPOINT, timeout=_TIMEOUT_S)
     except requests.RequestException:
-        log.warning(
+        logger.warning(
             "the model hub can't be reached: using what is in its cache here "
             "(HF_HUB_OFFLINE=1 doesn't even ask)."
         )
@@ -114,7 +114,7 @@ def require_disk_space(path: str, revision: str | None) -> None:
             f"{message}, where {free / 1e9:,.1f} GB are free. "
             "Make room, or set HF_HOME to a folder on another disk."
         )
-    log.info(message)  # the hub's bars are shown on a terminal only
+    logger.info(message)  # the hub's bars are shown on a terminal only
 
 
 def _download_size(path: str, revision: str | None) -> int:

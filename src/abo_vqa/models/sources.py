@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from abo_vqa.models.embeddings.store import EmbeddingStore
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 _CHUNK = 8  # images that a thread preprocesses at a time
 _MAX_THREADS = 8  # more would deliver images faster than a GPU takes them
@@ -209,7 +209,7 @@ class ImageEncoder:
                 f"{self.model.memory_advice(self._checkpoint_key)} What is finished is kept."
             )
         self._limit = (size + 1) // 2
-        log.warning(
+        logger.warning(
             f"out of memory: {self._limit} pictures at a time from now on. On a GPU their outputs "
             f"may differ from those of {size} at a time in the last digit."
         )

@@ -17,7 +17,7 @@ from abo_vqa.core.memory import out_of_memory, release_memory
 from abo_vqa.models.base import Answer, VQAModel
 from abo_vqa.models.sources import ImageBatch, ImageLoader
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 _PATIENCE = 16  # parts that must fit before larger ones are tried again
 MAX_FAILURES = 8  # consecutive rows that don't fit alone before the rest is given up
@@ -76,7 +76,7 @@ class _RowLimit:
         if self._doubled_from:
             self._patience *= 2
         self.rows, self._successes, self._doubled_from = (count + 1) // 2, 0, 0
-        log.warning(f"out of memory: going on with {self.rows} rows a batch")
+        logger.warning(f"out of memory: going on with {self.rows} rows a batch")
 
     def succeeded(self, count: int) -> None:
         """Double the limit if enough parts have fit, `count` rows the last one."""

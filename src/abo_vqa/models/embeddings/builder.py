@@ -17,7 +17,7 @@ from abo_vqa.core.files import atomic_write
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.system_errors import NoSpaceError, nearest, storing
 
-log = get_logger(__name__)
+logger = get_logger(__name__)
 
 # NumPy has no bfloat16: its bits are stored as integers.
 _STORED = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
@@ -69,7 +69,7 @@ class EmbeddingBuilder:
             reason = "of another shape"
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = str(error)
-        log.warning(f"{self._folder} is damaged ({reason}): starting over.")
+        logger.warning(f"{self._folder} is damaged ({reason}): starting over.")
         return 0, {}, ""
 
     def _create(self, shape: tuple[int, ...], dtype: str) -> np.memmap:
