@@ -162,11 +162,11 @@ def _explained(error: Exception) -> tuple[str, int] | None:
     """Return the message about a problem that a user can solve, and the exit code; else None."""
     if isinstance(error, AboVqaError):
         return str(error), error.exit_code
-    if isinstance(error, ModuleNotFoundError) and error.name in interpreter.absent():
+    if isinstance(error, ModuleNotFoundError) and error.name in interpreter.missing_packages():
         reason = f"{sys.executable} lacks {error.name}.\n{interpreter.REMEDY}"
         return reason, UserError.exit_code
     if refused := system_errors.refusal(error):
-        return system_errors.describe(refused), system_errors.exit_code(refused)
+        return system_errors.describe_system_error(refused), system_errors.exit_code(refused)
     if out_of_memory(error):
         detail = f" ({first_line(error)})" if str(error) else ""
         return f"out of memory{detail}. {_MORE_MEMORY}", system_errors.EXIT_CODE

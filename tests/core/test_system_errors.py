@@ -85,7 +85,7 @@ sys.exit(cli.main(["score"]))
 )
 def test_every_refusal_names_the_path_and_the_remedy(number, said):
     refused = system_errors.refusal(OSError(number, os.strerror(number), "/no/such/file.csv"))
-    text = system_errors.describe(refused)
+    text = system_errors.describe_system_error(refused)
     assert "/no/such/file.csv: " in text
     assert os.strerror(number).lower() in text
     assert said in text

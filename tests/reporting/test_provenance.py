@@ -4,7 +4,7 @@ import hashlib
 
 import yaml
 
-from abo_vqa.reporting.provenance import artifact_hashes, flatten_settings, library_versions
+from abo_vqa.reporting.provenance import artifact_hashes, library_versions, settings_rows
 
 
 def test_files_are_hashed_and_folders_come_from_the_lock(tmp_path, monkeypatch):
@@ -33,7 +33,7 @@ def test_files_are_hashed_and_folders_come_from_the_lock(tmp_path, monkeypatch):
 
 def test_settings_are_leaves_by_their_full_name():
     tree = {"lora": {"r": 16, "targets": ["query", "value"], "lr": None}, "seed": 42}
-    assert flatten_settings(tree) == [
+    assert settings_rows(tree) == [
         ("lora.r", "16"),
         ("lora.targets", "query, value"),
         ("lora.lr", "null"),

@@ -102,7 +102,7 @@ def test_confused_pairs_count_rows(results):
 
 def test_flatten_names_nested_counts():
     nested = {"rows": 3, "dropped": {"no_color": 2, "list": [1]}, "ok": True}
-    assert tables.flatten(nested) == [("rows", 3), ("dropped: no color", 2), ("ok", True)]
+    assert tables.labelled_leaves(nested) == [("rows", 3), ("dropped: no color", 2), ("ok", True)]
 
 
 def test_ordered_slices_go_from_small_to_large(results):

@@ -165,7 +165,7 @@ def test_a_disk_without_room_is_one_message_before_the_work(here: Path, monkeypa
     import shutil
     from types import SimpleNamespace
 
-    from abo_vqa.core.system_errors import NoSpaceError, describe
+    from abo_vqa.core.system_errors import NoSpaceError, describe_system_error
     from abo_vqa.models.blip.model import Blip
     from abo_vqa.models.embeddings.builder import EmbeddingBuilder
 
@@ -174,7 +174,7 @@ def test_a_disk_without_room_is_one_message_before_the_work(here: Path, monkeypa
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=7000))
     with pytest.raises(NoSpaceError) as refused:
         run_stage(embed, with_embed(load_config(), batch_size=5))
-    said = describe(refused.value)
+    said = describe_system_error(refused.value)
     assert (
         "vectors.npy: no space left on device; it takes 7,168 bytes, 7,000 bytes are free" in said
     )

@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         refused = system_errors.refusal(error)
         if refused is None:
             raise
-        print(f"error: {system_errors.describe(refused)}", file=sys.stderr)
+        print(f"error: {system_errors.describe_system_error(refused)}", file=sys.stderr)
         return system_errors.exit_code(refused)
     return 0
 

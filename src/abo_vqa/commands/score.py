@@ -21,7 +21,7 @@ from abo_vqa.data.columns import add_columns_option
 from abo_vqa.evaluation.answer_table import read_answer_table
 from abo_vqa.evaluation.clusters import describe_clusters
 from abo_vqa.evaluation.metric_choice import (
-    CHOICES,
+    METRIC_CHOICES,
     choose_metrics,
     score_metrics,
     scorer_name,
@@ -57,7 +57,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--metrics", help="some of those below, with commas (default: all with real models)"
     )
     add_columns_option(parser)
-    parser.epilog = "metrics:\n" + "\n".join(f"  {name}" for name in CHOICES)
+    parser.epilog = "metrics:\n" + "\n".join(f"  {name}" for name in METRIC_CHOICES)
 
 
 def command(args: argparse.Namespace) -> int:

@@ -25,7 +25,7 @@ REMEDY = (
 )
 
 
-def absent():
+def missing_packages():
     # type: () -> list[str]
     """The packages this Python lacks."""
     from importlib.util import find_spec
@@ -46,7 +46,7 @@ def shortcoming():
     """Why this Python won't do, as the rest of a sentence; "" if it will."""
     if sys.version_info < OLDEST:
         return "is version " + sys.version.split()[0] + "; 3.11 or newer is needed"
-    missing = absent()
+    missing = missing_packages()
     if not missing:
         return ""
     more = len(missing) - 4

@@ -8,7 +8,7 @@ from typing import NoReturn, TypeVar
 
 from tqdm import tqdm
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def progress_bar(
@@ -45,8 +45,8 @@ def progress_bar(
 
 
 def progress(
-    items: Iterable[T], *, total: int | None = None, desc: str = "", unit: str = "it"
-) -> Iterable[T]:
+    items: Iterable[_T], *, total: int | None = None, desc: str = "", unit: str = "it"
+) -> Iterable[_T]:
     """Iterate over `items` while a bar shows how far the work is.
 
     Args:
@@ -55,7 +55,7 @@ def progress(
         desc: the bar's title.
         unit: what is counted, in the singular.
     """
-    bar: Iterable[T] = tqdm(items, total=total, desc=desc, unit=unit, mininterval=_interval())
+    bar: Iterable[_T] = tqdm(items, total=total, desc=desc, unit=unit, mininterval=_interval())
     return bar
 
 

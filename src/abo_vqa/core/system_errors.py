@@ -116,7 +116,7 @@ def exit_code(error: OSError) -> int:
     return UserError.exit_code if error.errno in _WRONG_KIND else EXIT_CODE
 
 
-def describe(error: OSError) -> str:
+def describe_system_error(error: OSError) -> str:
     """Say what was refused, where, and what to do about it, in one or two sentences.
 
     Args:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from abo_vqa.config import Config
 
-CHOICES = ("accuracy", *(name for name in METRIC_NAMES if name != "bertscore_f1_rescaled"))
+METRIC_CHOICES = ("accuracy", *(name for name in METRIC_NAMES if name != "bertscore_f1_rescaled"))
 _FAMILIES = {"bertscore": "roberta-large", "bartscore": "bart-large-cnn"}
 
 
@@ -55,7 +55,7 @@ def toy_metrics(config: Config) -> list[str]:
     Args:
         config: the settings.
     """
-    return [name for name in CHOICES if _is_toy(name, config)]
+    return [name for name in METRIC_CHOICES if _is_toy(name, config)]
 
 
 def choose_metrics(text: str | None, config: Config) -> list[str]:
@@ -70,13 +70,13 @@ def choose_metrics(text: str | None, config: Config) -> list[str]:
     """
     if text is None:
         toys = toy_metrics(config)
-        return [name for name in CHOICES if name not in toys]
+        return [name for name in METRIC_CHOICES if name not in toys]
     names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in CHOICES]
+    unknown = [name for name in names if name not in METRIC_CHOICES]
     if unknown or not names:
         wrong = f"there is no metric {', '.join(unknown)}" if unknown else "no metric is named"
-        raise UserError(f"--metrics {text!r}: {wrong}. There are: {', '.join(CHOICES)}.")
-    return [name for name in CHOICES if name in names]
+        raise UserError(f"--metrics {text!r}: {wrong}. There are: {', '.join(METRIC_CHOICES)}.")
+    return [name for name in METRIC_CHOICES if name in names]
 
 
 def score_metrics(
@@ -86,7 +86,7 @@ def score_metrics(
 
     Args:
         rows: answer, prediction, error.
-        metrics: names of `CHOICES`.
+        metrics: names of `METRIC_CHOICES`.
         config: the settings.
         required: whether a model that can't be used is an error; else its metrics are left out.
 

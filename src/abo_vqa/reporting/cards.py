@@ -17,7 +17,7 @@ from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.markdown import markdown_table
 from abo_vqa.reporting.pages import template_environment
 from abo_vqa.reporting.provenance import matching_lock_entry
-from abo_vqa.reporting.tables import audit_rows, curation_rows, flatten
+from abo_vqa.reporting.tables import audit_rows, curation_rows, labelled_leaves
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config, GenerateConfig
@@ -79,7 +79,9 @@ def render_export_card(
         unreadable=sum(split.unreadable for split in splits),
         columns=columns,
         curation=curation_rows(funnel),
-        generation=flatten({k: v for k, v in generated.items() if k not in ("kinds", "corpus")}),
+        generation=labelled_leaves(
+            {k: v for k, v in generated.items() if k not in ("kinds", "corpus")}
+        ),
         kinds=_by_frequency(generated["kinds"]),
         corpus=generated["corpus"],
         audit=audit,

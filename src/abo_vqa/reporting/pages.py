@@ -144,7 +144,7 @@ def _context_tables(results: Results) -> dict[str, Any]:
         "calibration": tables.evaluation_table(results, "calibration"),
         "confused": tables.confused_pairs(results),
         "curation": tables.curation_rows(results.funnel),
-        "generation": tables.flatten(results.generate),
+        "generation": tables.labelled_leaves(results.generate),
         "audit": tables.audit_rows(results.audit),
         "metrics": tables.metric_table(results),
         "paired": tables.focus_pairs(results),

@@ -13,6 +13,7 @@ import yaml
 
 from abo_vqa.config import Config
 from abo_vqa.core.fingerprints import file_md5
+from abo_vqa.core.nested import flatten
 from abo_vqa.core.paths import BALANCED, EVALUATION, METRICS, TEST, TRAIN, TRAINING, VQA
 
 _FILES = (BALANCED, VQA, TRAIN, TEST, TRAINING, EVALUATION, METRICS)
@@ -37,7 +38,7 @@ def provenance(config: Config) -> dict[str, Any]:
         "metrics_md5": dict(hashes).get(METRICS.as_posix()),
         "settings": [
             (name, value)
-            for name, value in flatten_settings(config.model_dump(mode="json"))
+            for name, value in settings_rows(config.model_dump(mode="json"))
             if not _MACHINE_SETTINGS.fullmatch(name)
         ],
         "versions": library_versions(),
@@ -92,16 +93,13 @@ def matching_lock_entry(stage: str, *files: str | Path) -> dict[str, Any] | None
     return entry if same else None
 
 
-def flatten_settings(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def settings_rows(value: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the whole configuration as pairs like `lora.r`, `16`."""
-    leaves: list[tuple[str, str]] = []
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            leaves += flatten_settings(item, f"{prefix}{key}.")
-        else:
-            text = ", ".join(map(str, item)) if isinstance(item, list) else item
-            leaves.append((f"{prefix}{key}", "null" if text is None else str(text)))
-    return leaves
+    rows = []
+    for name, leaf in flatten(value).items():
+        text = ", ".join(map(str, leaf)) if isinstance(leaf, list) else leaf
+        rows.append((name, "null" if text is None else str(text)))
+    return rows
 
 
 def library_versions() -> list[tuple[str, str]]:

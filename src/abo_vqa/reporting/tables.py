@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from abo_vqa.core.nested import leaves
 from abo_vqa.reporting import study
 from abo_vqa.reporting.formatting import (
     FINETUNED_MODEL,
@@ -199,16 +200,13 @@ def error_cards(results: Results) -> list[dict[str, Any]]:
     return cards
 
 
-def flatten(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Return a nested mapping as labelled leaves: {"a": {"b_c": 1}} → [("a: b c", 1)]."""
-    leaves: list[tuple[str, Any]] = []
-    for key, item in value.items():
-        name = f"{prefix}{key}".replace("_", " ")
-        if isinstance(item, Mapping):
-            leaves += flatten(item, f"{name}: ")
-        elif not isinstance(item, (list, tuple)):
-            leaves.append((name, item))
-    return leaves
+def labelled_leaves(value: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return a nested mapping's leaves: {"a": {"b_c": 1}} → [("a: b c", 1)]; no lists."""
+    return [
+        (": ".join(path).replace("_", " "), leaf)
+        for path, leaf in leaves(value)
+        if not isinstance(leaf, (list, tuple))
+    ]
 
 
 def evaluation_table(results: Results, part: str) -> dict[str, Any] | None:
@@ -236,20 +234,20 @@ def evaluation_table(results: Results, part: str) -> dict[str, Any] | None:
 
 def audit_rows(audit: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return the split's audit; a number without a label keeps its own name."""
-    return [(AUDIT_LABELS.get(name, name), value) for name, value in flatten(audit)]
+    return [(AUDIT_LABELS.get(name, name), value) for name, value in labelled_leaves(audit)]
 
 
 def training_rows(results: Results) -> list[tuple[str, Any]]:
     """Return the results of training beside its curves."""
-    return [(name, value) for name, value in flatten(results.training) if value is not None]
+    return [(name, value) for name, value in labelled_leaves(results.training) if value is not None]
 
 
 def curation_rows(funnel: Mapping[str, Any]) -> dict[str, list[tuple[str, Any]]]:
     """Return the counts of the curation, and what it dropped by reason, most frequent first."""
     counts = {key: value for key, value in funnel.items() if key != "dropped"}
-    dropped = pd.Series(dict(flatten(funnel.get("dropped", {}))), dtype=float)
+    dropped = pd.Series(dict(labelled_leaves(funnel.get("dropped", {}))), dtype=float)
     dropped = dropped[dropped > 0].sort_values(ascending=False, kind="stable")
     return {
-        "counts": flatten(counts),
+        "counts": labelled_leaves(counts),
         "dropped": [(str(reason), n) for reason, n in dropped.items()],
     }

@@ -28,7 +28,7 @@ def test_versions_against_the_lock_for_this_python(look, checkout):
 
 
 def test_a_package_that_is_missing(look, monkeypatch):
-    monkeypatch.setattr("abo_vqa.core.interpreter.absent", lambda: ["dvc"])
+    monkeypatch.setattr("abo_vqa.core.interpreter.missing_packages", lambda: ["dvc"])
     found = look(machine.libraries)["packages"]
     assert found.state == "problem"
     assert found.found == "not installed: dvc"

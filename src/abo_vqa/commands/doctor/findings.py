@@ -155,7 +155,7 @@ def examine(name: str, check: Check, case: Case) -> Iterator[Finding]:
 def _unforeseen(name: str, error: Exception) -> Finding:
     """Return the finding for an exception that no check foresees."""
     if refused := system_errors.refusal(error):
-        return problem(name, system_errors.describe(refused), "")
+        return problem(name, system_errors.describe_system_error(refused), "")
     return problem(name, f"{type(error).__name__}: {error}", _REPORT)
 
 

@@ -43,7 +43,7 @@ def libraries(case: Case) -> Iterator[Finding]:
     Args:
         case: the checkout.
     """
-    if missing := interpreter.absent():
+    if missing := interpreter.missing_packages():
         yield problem("packages", f"not installed: {', '.join(missing)}", interpreter.REMEDY)
     here = {name: version for name in LIBRARIES if (version := installed(name))}
     said = ", ".join(f"{name} {version}" for name, version in here.items())

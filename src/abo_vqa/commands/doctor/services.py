@@ -16,7 +16,7 @@ from abo_vqa.commands.doctor.masking import PARTED
 from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.remote.keys import KEY_VARIABLE, KEYS_VARIABLE
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 WAIT_S = 5.0  # for an answer from anywhere
 # Present or not; neither is needed: the study's weights are public.
@@ -27,7 +27,7 @@ class _NoAnswerError(UserError):
     """No answer in time."""
 
 
-def within(seconds: float, work: Callable[[], T]) -> T:
+def within(seconds: float, work: Callable[[], _T]) -> _T:
     """Call a function in a thread that is abandoned after some seconds.
 
     A name server that doesn't answer ignores every library's own limit.
@@ -40,7 +40,7 @@ def within(seconds: float, work: Callable[[], T]) -> T:
         _NoAnswerError: No answer in time.
         Exception: Whatever `work` raises.
     """
-    done: list[T] = []
+    done: list[_T] = []
     failed: list[Exception] = []
 
     def attempt() -> None:
@@ -126,11 +126,11 @@ def _remote(name: str, options: Mapping[str, Any], default: bool) -> Finding:
 
 def tracking(_case: Case) -> Iterator[Finding]:
     """Check MLflow's store: a server is asked, a SQLite database opened for reading."""
-    from abo_vqa.core.tracking.backend import check, is_server, sqlite_file, store
+    from abo_vqa.core.tracking.backend import check_store, is_server, sqlite_file, store
 
     uri, _ = store()
     if urlsplit(uri).scheme in ("", "file") or Path(uri).is_dir():
-        check(uri)  # says why such a folder won't do
+        check_store(uri)  # says why such a folder won't do
     if (file := sqlite_file(uri)) is not None:
         yield _database(file)
     elif is_server(uri):
@@ -167,7 +167,7 @@ def _server(uri: str) -> Finding:
 
     import mlflow.exceptions  # noqa: F401  # takes seconds, which aren't the server's
 
-    from abo_vqa.core.tracking.backend import check
+    from abo_vqa.core.tracking.backend import check_store
 
     # Read at each request.
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
@@ -177,7 +177,7 @@ def _server(uri: str) -> Finding:
         "No stage starts without it."
     )
     try:
-        within(WAIT_S, lambda: check(uri))
+        within(WAIT_S, lambda: check_store(uri))
         within(WAIT_S, ask)
     except Exception as error:  # of sockets, HTTP and MLflow
         return problem("tracking", f"{uri} can't be used: {first_line(error)}", advice)

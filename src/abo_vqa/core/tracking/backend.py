@@ -90,7 +90,7 @@ def store() -> tuple[str, str | None]:
     return sqlite_uri(file), (file.parent / "mlartifacts").as_uri()
 
 
-def check(uri: str) -> None:
+def check_store(uri: str) -> None:
     """Check within seconds whether a store can be used at all.
 
     Args:
@@ -201,7 +201,7 @@ def prepare(experiment: str) -> str:
         UserError: The store can't be used, or the experiment is deleted.
     """
     uri, artifacts = store()
-    check(uri)
+    check_store(uri)
     try:
         with FileLock(lock_file(), timeout=60):
             if (file := sqlite_file(uri)) is not None and artifacts is not None:

@@ -86,14 +86,14 @@ def _no_git(reason: str) -> None:
     _warn_once(f"MLflow's runs are recorded without a commit: {reason}")
 
 
-def commit() -> str:
+def git_commit() -> str:
     """Return the checked-out git commit, or "" where git can't tell."""
     return git("rev-parse", "HEAD") or ""
 
 
 def git_tags() -> dict[str, str]:
     """Return tags with the commit and whether the sources differ from it: "true" or "false"."""
-    head = commit()
+    head = git_commit()
     if not head:
         return {}
     changed = git("status", "--porcelain", "--", *SOURCES)
@@ -103,7 +103,7 @@ def git_tags() -> dict[str, str]:
 
 def changed_settings() -> dict[str, str]:
     """List the settings in params.yaml that differ from the commit's: {"lora.r": "8 (was 16)"}."""
-    before = git("show", "HEAD:./params.yaml") if commit() else None
+    before = git("show", "HEAD:./params.yaml") if git_commit() else None
     if before is None or not Path("params.yaml").is_file():
         return {}
     now = flatten(yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")) or {})
@@ -126,7 +126,7 @@ def invocation(profile: str) -> Invocation:
     Args:
         profile: the settings' profile.
     """
-    head, began = commit(), time.time()
+    head, began = git_commit(), time.time()
     process = _dvc_process()
     number = f"process:{os.getpid()}:{began:.0f}"
     command = "abo-vqa " + shlex.join(sys.argv[1:])
