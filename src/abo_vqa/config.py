@@ -6,7 +6,6 @@ says where data and weights come from, and under `defaults` what `null` in `para
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -14,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from abo_vqa.core.batch_sizes import distribute_batch_sizes
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.validation import describe_validation_error
 from abo_vqa.core.yaml_files import fill_nulls, read_yaml
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
+    pass
 
 _Fraction = Annotated[float, Field(gt=0, le=1)]
 _Share = Annotated[float, Field(ge=0, lt=1)]
@@ -279,7 +279,9 @@ def load_config(params: str | Path = "params.yaml") -> Config:
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
-        problems += [_describe(detail, profile) for detail in error.errors()]
+        problems += [
+            describe_validation_error(detail, Config, profile) for detail in error.errors()
+        ]
     else:
         problems += _missing_files(config)
     if problems:
@@ -341,29 +343,3 @@ def _missing_files(config: Config) -> list[str]:
         "evaluate.aliases": config.evaluate.aliases,
     }
     return [f"{key}: no file at {p}" for key, p in files.items() if p and not p.is_file()]
-
-
-def _describe(detail: ErrorDetails, profile: Path) -> str:
-    """Describe one problem in a line: where, what was found, what is allowed."""
-    where = ".".join(str(part) for part in detail["loc"])
-    if detail["type"] == "extra_forbidden":
-        known = _known_keys(detail["loc"][:-1])
-        close = get_close_matches(str(detail["loc"][-1]), known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-        return f"{where}: unknown setting; {hint}"
-    found = detail["input"]
-    if detail["type"] == "missing" or found is None:
-        return f"{where}: no value; set it in params.yaml, or under defaults in {profile}"
-    if not where:
-        return detail["msg"].removeprefix("Value error, ")
-    return f"{where}: found {found!r}; {detail['msg'][0].lower()}{detail['msg'][1:]}"
-
-
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """List the settings that exist at a place in the configuration."""
-    section: Any = Config
-    for part in location:
-        annotation = section.model_fields[str(part)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    return list(section.model_fields)

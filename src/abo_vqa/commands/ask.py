@@ -17,13 +17,13 @@ from abo_vqa.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import refuse_overwriting, refuse_unwritable
 from abo_vqa.core.locks import discard
-from abo_vqa.core.paths import ADAPTER
+from abo_vqa.core.paths import ADAPTER, FINETUNED_MODEL
 from abo_vqa.core.stage import pin_threads
 from abo_vqa.core.tables import write_table
 from abo_vqa.data.columns import add_columns_option
 from abo_vqa.data.image_files import load_image
 from abo_vqa.data.question_table import QuestionTable
-from abo_vqa.models.registry import FINETUNED_MODEL, STUDY_MODELS, require_model
+from abo_vqa.models.registry import STUDY_MODELS, require_model
 
 _NONE_ANSWERED = 1  # exit code
 _USAGE = """abo-vqa ask [--model MODEL] --image FILE --question TEXT [--choices TEXT …]

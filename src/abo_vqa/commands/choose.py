@@ -13,9 +13,9 @@ import argparse
 from pathlib import Path
 
 from abo_vqa.config import load_config
-from abo_vqa.core.paths import ADAPTER, CHOICES, EXPORT
+from abo_vqa.core.paths import ADAPTER, CHOICES, EXPORT, FINETUNED_MODEL
 from abo_vqa.core.stage import pin_threads
-from abo_vqa.models.registry import FINETUNED_MODEL, STUDY_MODELS, require_model
+from abo_vqa.models.registry import STUDY_MODELS, require_model
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -31,7 +31,8 @@ BLIND = BASELINES / "blind"
 # finetune, predict
 ADAPTER = Path("models/adapter")
 TRAINING = REPORTS / "training.json"
-FINETUNED = REPORTS / "finetuned"
+FINETUNED_MODEL = "finetuned"  # its name among the models
+FINETUNED = REPORTS / FINETUNED_MODEL
 # evaluate
 SCORES = REPORTS / "scores"
 METRICS = REPORTS / "metrics.json"

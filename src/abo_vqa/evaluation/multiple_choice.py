@@ -14,6 +14,7 @@ from pyarrow import parquet
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.locks import discard, locked
+from abo_vqa.core.paths import FINETUNED_MODEL
 from abo_vqa.core.scratch import scratch
 from abo_vqa.core.tables import write_table
 from abo_vqa.data.image_decoding import UnreadableImageError, decode
@@ -25,7 +26,7 @@ from abo_vqa.models.answering.finetuned import load_by_name
 from abo_vqa.models.answering.journal import answers_key
 from abo_vqa.models.answering.multiple_choice import MultipleChoiceModel, pack_choices
 from abo_vqa.models.answering.runner import predict_rows
-from abo_vqa.models.registry import FINETUNED_MODEL, checkpoint_key, checkpoint_of
+from abo_vqa.models.registry import checkpoint_key, checkpoint_of
 from abo_vqa.models.sources import ImageFiles
 
 if TYPE_CHECKING:

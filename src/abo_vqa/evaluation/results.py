@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from abo_vqa.core.paths import FINETUNED_MODEL
 from abo_vqa.evaluation.calibration import calibrate
 from abo_vqa.evaluation.clusters import image_clusters
 from abo_vqa.evaluation.comparison import compare_models
@@ -27,8 +28,6 @@ from abo_vqa.evaluation.summary import best_blind_model, mean_metrics, metric_in
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config
-
-_FINETUNED = "finetuned"  # its name among the models
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def analyse(scored: Mapping[str, pd.DataFrame], config: Config) -> dict[str, Any
         "pairs": pairs,
         "minimum_detectable_difference": detectable,
         "slices": slices,
-        "worst_slices": worst_slices(slices[_FINETUNED], scored[_FINETUNED]),
+        "worst_slices": worst_slices(slices[FINETUNED_MODEL], scored[FINETUNED_MODEL]),
         "yes_no": {model: yes_no_recall(table) for model, table in scored.items()},
         "counting": {model: counting_errors(table, level) for model, table in scored.items()},
         "answer_length": f1_by_answer_length(scored, clusters, config),
@@ -135,5 +134,5 @@ def _zero_shot(predictions: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFram
     return {
         model: table
         for model, table in predictions.items()
-        if model != _FINETUNED and not model.startswith("blind-")
+        if model != FINETUNED_MODEL and not model.startswith("blind-")
     }

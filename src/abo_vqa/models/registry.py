@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 BLIND_MODEL = "blind"
 """The name of the baselines that never see an image."""
-FINETUNED_MODEL = "finetuned"
 """The name of BLIP with the adapter of the stage `finetune`."""
 STUDY_MODELS = ("blip", "blip2", *REGIMES, "llava", "vilt")
 """The models of the study, which every profile has."""

@@ -11,8 +11,8 @@ import pandas as pd
 from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 
 from abo_vqa.core.json_files import read_json
-from abo_vqa.core.paths import AUDIT, FUNNEL, GENERATION, METRICS, TEST, TRAIN
-from abo_vqa.reporting.formatting import FINETUNED_MODEL, count, decimal, percent
+from abo_vqa.core.paths import AUDIT, FINETUNED_MODEL, FUNNEL, GENERATION, METRICS, TEST, TRAIN
+from abo_vqa.reporting.formatting import count, decimal, percent
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.markdown import markdown_table
 from abo_vqa.reporting.pages import template_environment

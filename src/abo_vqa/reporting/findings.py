@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abo_vqa.core.paths import FINETUNED_MODEL
 from abo_vqa.reporting.formatting import (
-    FINETUNED_MODEL,
     count,
     enumeration,
     interval_text,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-FINETUNED_MODEL = "finetuned"
+from abo_vqa.core.paths import FINETUNED_MODEL
+
 _MINUS = "\N{MINUS SIGN}"
 _DASH = "–"  # for a value that is missing
 _MODEL_LABELS = {

@@ -13,9 +13,9 @@ import pandas as pd
 from abo_vqa.config import Config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
-from abo_vqa.core.paths import DATA, REPORTS
+from abo_vqa.core.paths import DATA, FINETUNED_MODEL, REPORTS
 from abo_vqa.core.tables import STUDY_COLUMNS, read_table
-from abo_vqa.reporting.formatting import FINETUNED_MODEL, model_kind
+from abo_vqa.reporting.formatting import model_kind
 
 _TEXT_COLUMNS = ("question", "answer", "prediction", "error", "question_type", "product_type")
 

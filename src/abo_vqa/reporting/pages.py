@@ -11,10 +11,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from abo_vqa.core.files import atomic_write
+from abo_vqa.core.paths import FINETUNED_MODEL
 from abo_vqa.reporting import formatting, markdown, tables
 from abo_vqa.reporting.figures.register import ReportFigure
 from abo_vqa.reporting.findings import conclusion, further_findings
-from abo_vqa.reporting.formatting import FINETUNED_MODEL
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.provenance import provenance
 from abo_vqa.reporting.style import Drawing, svg

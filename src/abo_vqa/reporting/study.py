@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from abo_vqa.core.paths import FINETUNED_MODEL
 from abo_vqa.core.tables import read_table
-from abo_vqa.reporting.formatting import FINETUNED_MODEL
 from abo_vqa.reporting.inputs import Results
 
 _FOLDER = Path(__file__).parent

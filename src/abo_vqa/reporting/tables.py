@@ -8,15 +8,9 @@ from typing import Any
 import pandas as pd
 
 from abo_vqa.core.nested import leaves
+from abo_vqa.core.paths import FINETUNED_MODEL
 from abo_vqa.reporting import study
-from abo_vqa.reporting.formatting import (
-    FINETUNED_MODEL,
-    count,
-    decimal,
-    model_kind,
-    model_label,
-    percent,
-)
+from abo_vqa.reporting.formatting import count, decimal, model_kind, model_label, percent
 from abo_vqa.reporting.inputs import Results, as_records
 
 _Column = tuple[str, str, Callable[[float | None], str]]  # key, heading, formatter

@@ -20,12 +20,11 @@ from abo_vqa.commands.doctor.reference import beyond, on_cpu
 from abo_vqa.commands.doctor.training import check_step
 from abo_vqa.commands.doctor.weights import require
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.paths import ADAPTER
+from abo_vqa.core.paths import ADAPTER, FINETUNED_MODEL
 from abo_vqa.core.units import GB
 from abo_vqa.models.candidates import CLIP, REGIMES, candidates_for
 from abo_vqa.models.registry import (
     BLIND_MODEL,
-    FINETUNED_MODEL,
     checkpoint_key,
     checkpoint_of,
     load_model,

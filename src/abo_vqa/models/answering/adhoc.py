@@ -10,12 +10,13 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.locks import locked
 from abo_vqa.core.memory import out_of_memory
+from abo_vqa.core.paths import FINETUNED_MODEL
 from abo_vqa.core.scratch import scratch
 from abo_vqa.data.image_files import load_image
 from abo_vqa.models.answering.finetuned import load_by_name
 from abo_vqa.models.answering.journal import answers_key
 from abo_vqa.models.answering.runner import predict_rows
-from abo_vqa.models.registry import FINETUNED_MODEL, checkpoint_key, checkpoint_of
+from abo_vqa.models.registry import checkpoint_key, checkpoint_of
 from abo_vqa.models.sources import ImageFiles
 
 if TYPE_CHECKING:

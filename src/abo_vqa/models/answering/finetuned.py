@@ -11,14 +11,14 @@ import pandas as pd
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.locks import locked
-from abo_vqa.core.paths import ADAPTER
+from abo_vqa.core.paths import ADAPTER, FINETUNED_MODEL
 from abo_vqa.core.scratch import scratch
 from abo_vqa.models.adapters import Adapter
 from abo_vqa.models.answering.images import image_source, images_state, vision_name
 from abo_vqa.models.answering.journal import answers_key
 from abo_vqa.models.answering.runner import predict_rows
 from abo_vqa.models.candidates import candidates_for
-from abo_vqa.models.registry import FINETUNED_MODEL, load_model
+from abo_vqa.models.registry import load_model
 
 if TYPE_CHECKING:
     from abo_vqa.config import Config

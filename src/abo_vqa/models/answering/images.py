@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from abo_vqa.core.paths import EMBEDDINGS
+from abo_vqa.core.paths import EMBEDDINGS, FINETUNED_MODEL
 from abo_vqa.data.archive import open_archive
 from abo_vqa.models.embeddings.store import EmbeddingStore
-from abo_vqa.models.registry import FINETUNED_MODEL
 from abo_vqa.models.sources import ImageCache, ImageFiles, ImageLoader, StoredEncodings
 
 if TYPE_CHECKING:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.patches import Patch
 
+from abo_vqa.core.paths import FINETUNED_MODEL
 from abo_vqa.reporting import study
 from abo_vqa.reporting.figures.common import NO_INTERVAL
-from abo_vqa.reporting.formatting import FINETUNED_MODEL, count, metric_label, model_label
+from abo_vqa.reporting.formatting import count, metric_label, model_label
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.style import (
     BLUE,

@@ -1,0 +1,44 @@
+"""Pydantic's errors about settings in words that help to mend them."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+
+def describe_validation_error(detail: ErrorDetails, schema: type[BaseModel], profile: Path) -> str:
+    """Describe one problem in a line: where, what was found, what is allowed.
+
+    Args:
+        detail: what pydantic knows of it.
+        schema: the model that the settings don't fit.
+        profile: the file with the defaults.
+    """
+    where = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        known = _known_keys(detail["loc"][:-1], schema)
+        close = get_close_matches(str(detail["loc"][-1]), known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+        return f"{where}: unknown setting; {hint}"
+    found = detail["input"]
+    if detail["type"] == "missing" or found is None:
+        return f"{where}: no value; set it in params.yaml, or under defaults in {profile}"
+    if not where:
+        return detail["msg"].removeprefix("Value error, ")
+    return f"{where}: found {found!r}; {detail['msg'][0].lower()}{detail['msg'][1:]}"
+
+
+def _known_keys(location: tuple[int | str, ...], schema: type[BaseModel]) -> list[str]:
+    """List the settings that exist at a place in the configuration."""
+    section: Any = schema
+    for part in location:
+        annotation = section.model_fields[str(part)].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return list(section.model_fields)
