@@ -31,7 +31,7 @@ GOOGLE = {
 # DVC's parts, of which each release of it wants its own: a bound here could only contradict.
 COMPANIONS = {"dvc-data": "dvc", "dvc-objects": "dvc"}
 # MLflow lays this module of ours beside the registered model, which imports it from there.
-BESIDE = {"pictures"}
+BESIDE = {"image_decoding"}
 
 
 def read_yaml(name: str) -> dict:

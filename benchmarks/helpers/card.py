@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from abo_vqa.core.devices import driver
 from abo_vqa.core.memory import out_of_memory, peak_memory, release_memory
+from abo_vqa.core.nvidia import driver_version
 
 PACKAGES = (
     "torch",
@@ -46,7 +46,7 @@ def describe(device: torch.device) -> dict[str, Any]:
             "capability": "{}.{}".format(*torch.cuda.get_device_capability(device)),
             "memory_bytes": card.total_memory,
             "free_bytes": torch.cuda.mem_get_info(device)[0],
-            "driver": driver(),
+            "driver": driver_version(),
             "cudnn": torch.backends.cudnn.version(),
         }
     return found

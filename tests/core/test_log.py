@@ -1,7 +1,6 @@
 """Messages reach stderr as they are, whatever libraries do to logging."""
 
 import logging
-import logging.config
 import subprocess
 import sys
 
@@ -18,25 +17,23 @@ def test_plain_text_on_the_stderr_of_the_moment(capsys):
 
 
 @pytest.mark.parametrize("existing", [True, False])
-def test_a_library_that_configures_logging_silences_nothing(capsys, existing):
+def test_a_library_that_configures_logging_silences_nothing(existing):
     """As migrations of a database do, and whatever calls `logging.config`."""
-    log = get_logger("abo_vqa.before")
-    before = logging.getLogger().handlers[:], logging.getLogger().level
-    try:
-        logging.config.dictConfig(
-            {
-                "version": 1,
-                "disable_existing_loggers": existing,
-                "handlers": {"console": {"class": "logging.StreamHandler"}},
-                "root": {"handlers": ["console"], "level": "ERROR"},
-            }
-        )
-        log.info("still here")
-        get_logger("abo_vqa.after").info("and new ones")
-    finally:
-        logging.getLogger().handlers[:] = before[0]
-        logging.getLogger().setLevel(before[1])
-    assert capsys.readouterr().err == "still here\nand new ones\n"
+    code = f"""
+import logging.config
+from abo_vqa.core.log import get_logger
+logger = get_logger("abo_vqa.before")
+logging.config.dictConfig({{
+    "version": 1,
+    "disable_existing_loggers": {existing},
+    "handlers": {{"console": {{"class": "logging.StreamHandler"}}}},
+    "root": {{"handlers": ["console"], "level": "ERROR"}},
+}})
+logger.info("still here")
+get_logger("abo_vqa.after").info("and new ones")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "still here\nand new ones\n"
 
 
 def test_logging_that_is_off_stays_on_for_our_messages(capsys):

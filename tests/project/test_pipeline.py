@@ -4,6 +4,7 @@ import compileall
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -171,11 +172,16 @@ def test_output_edited_in_place_is_noticed_and_put_back(clone):
 
 
 def test_last_screen_of_make_repro(clone):
-    """Accuracy, interval and gain of every model in at most 100 columns, and the report."""
+    """README's table in at most 100 columns, the report, and what to do next."""
     lines = run(clone, "abo-vqa", "show").splitlines()
-    assert {line.split()[0] for line in lines[1:13]} == MODELS
-    assert max(map(len, lines[:-2])) <= 100
-    assert f"report:  {(clone / 'reports' / 'report.html').as_uri()}" in lines
+    readme = (clone / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("<!-- results -->")[2].partition("<!-- /results -->")[0]
+    models = re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)
+    assert [line.split()[0] for line in lines[1 : 1 + len(models)]] == models
+    assert set(models) <= MODELS
+    assert max(len(line) for line in lines if "file://" not in line) <= 100
+    assert (clone / "reports" / "report.html").as_uri() in [line.strip() for line in lines]
+    assert any("dvc exp run -S lora.r=8" in line for line in lines)
 
 
 def test_experiment_with_rank_8(clone):
@@ -185,7 +191,7 @@ def test_experiment_with_rank_8(clone):
     _, before = tracked(clone)
     said = run(clone, "dvc", "exp", "run", "-n", "rank-8", "-S", "lora.r=8")
     executed = {line.split("'")[1] for line in said.splitlines() if "Running stage '" in line}
-    assert executed == {"finetune", "evaluate", "report"}
+    assert executed == {"finetune", "predict", "evaluate", "report"}
     adapter = json.loads((clone / "models" / "adapter" / "adapter_config.json").read_text())
     assert adapter["r"] == 8
     table = run(clone, "dvc", "exp", "show", "--csv", "--only-changed")
@@ -193,7 +199,7 @@ def test_experiment_with_rank_8(clone):
     client, after = tracked(clone)
     new = [r for r in after if r.info.run_id not in {r.info.run_id for r in before}]
     assert sorted(r.data.tags["mlflow.runName"] for r in new) == [
-        "evaluate", "finetune", "rank-8", "report",
+        "evaluate", "finetune", "predict", "rank-8", "report",
     ]  # fmt: skip
     assert len(client.search_model_versions("name = 'abo-vqa-blip-lora'")) == 2
 

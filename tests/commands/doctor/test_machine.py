@@ -37,7 +37,7 @@ def test_a_package_that_is_missing(look, monkeypatch):
 
 def test_little_memory_is_said_before_the_kernel_ends_a_stage(look, monkeypatch):
     assert look(machine.memory)["memory"].state == "ok"
-    monkeypatch.setattr("abo_vqa.core.memory.available_memory", lambda: 4e9)
+    monkeypatch.setattr(machine, "available_memory", lambda: 4e9)
     assert look(machine.memory)["memory"].state == "ok"
     found = look(machine.memory, profile="abo")["memory"]
     assert found.state == "warning"

@@ -1,5 +1,6 @@
 """The training that `make sample` runs, on a handful of pictures."""
 
+import os
 import random
 import shutil
 
@@ -18,6 +19,8 @@ from sample.pretraining import (
     truths,
 )
 from sample.training import attribute_labels, fit
+
+from tests.support import ROOT
 
 
 def test_orthogonalised_has_singular_values_near_one():
@@ -120,7 +123,12 @@ def test_a_worker_leaves_with_its_parent():
         "time.sleep(0.5); leave_with(parent)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=60, check=True
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=True,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'tools'}{os.pathsep}{ROOT / 'src'}"},
     )
     child = int(done.stdout)
     for _ in range(100):
