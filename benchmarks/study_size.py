@@ -142,19 +142,12 @@ def run_audit() -> None:
 
 def run_evaluate() -> None:
     from abo_vqa.config import load_config
-    from abo_vqa.core.json_files import write_results
-    from abo_vqa.core.paths import REPORTS
     from abo_vqa.core.stage import pin_threads
-    from abo_vqa.evaluation.wordnet import ensure_wordnet
-    from abo_vqa.stages.evaluate import DIGITS, evaluate
+    from abo_vqa.stages.evaluate import run
 
     config = load_config()
     pin_threads(config.threads)
-    ensure_wordnet()
-    own = pd.read_csv(REPORTS / "finetuned" / "predictions.csv", dtype=str, keep_default_na=False)
-    metrics, evaluation = evaluate(config, lambda *_: own)
-    write_results(metrics, REPORTS / "metrics.json", DIGITS)
-    write_results(evaluation, REPORTS / "evaluation.json", DIGITS)
+    run(config)
 
 
 def run_report() -> None:

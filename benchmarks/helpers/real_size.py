@@ -72,7 +72,7 @@ def blip_base(longest: int) -> Any:
     model.text_decoder.cls.predictions.decoder.bias[tokenizer.sep_token_id] = -1e4
     size = {"height": 384, "width": 384}
     processor = BlipProcessor(BlipImageProcessor(size=size), tokenizer)
-    checkpoint = Weights("BLIP-VQA-base, random weights", max_new_tokens=longest)
+    checkpoint = Weights("BLIP-VQA-base, random weights", "blip", max_new_tokens=longest)
     return Blip(model, processor, checkpoint, torch.device("cpu"))
 
 

@@ -16,9 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Weights:
-    """What a model asks of `abo_vqa.config.Checkpoint`, and its defaults."""
+    """What a model asks of `abo_vqa.config.CheckpointConfig`, and its defaults."""
 
     path: str
+    family: str
     revision: str | None = None
     prompt: str = "{question}"
     max_new_tokens: int = 10
@@ -32,7 +33,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What a model asks of `abo_vqa.config.Compute`."""
+    """What a model asks of `abo_vqa.config.ComputeConfig`."""
 
     device: str
     dtype: str
@@ -53,7 +54,7 @@ def weights(name: str, **changes: Any) -> Weights:
     """The profile's settings of a model, with changes."""
     found = profile()
     batch = found["batch_sizes"][name]
-    return Weights(**{**found["models"][name], "batch_size": batch, **changes})
+    return Weights(**{"family": name, **found["models"][name], "batch_size": batch, **changes})
 
 
 def arithmetic(device: str) -> Arithmetic:

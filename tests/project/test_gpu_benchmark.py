@@ -183,7 +183,10 @@ def test_settings_are_those_of_the_configuration(tmp_path: Path, monkeypatch) ->
     assert vars(settings.lora()) == config.lora.model_dump()
     for name in ("blip", "blip2", "clip", "llava", "vilt"):
         assert vars(settings.weights(name)) == getattr(config.models, name).model_dump()
-    assert vars(settings.Weights("x")) == CheckpointConfig(path="x").model_dump()
+    assert (
+        vars(settings.Weights("x", "blip"))
+        == CheckpointConfig(path="x", family="blip").model_dump()
+    )
     assert settings.arithmetic("cpu").dtype == config.compute.dtype
 
 
