@@ -1,7 +1,7 @@
 """Settings as the profile `abo` has them, read without `abo_vqa.config`, which needs pydantic.
 
 A machine with a card may have torch, transformers and peft and no network. What is read here is
-compared with `abo_vqa.config` by `tests/test_gpu_benchmark.py`.
+compared with `abo_vqa.config` by `tests/project/test_gpu_benchmark.py`.
 """
 
 from __future__ import annotations
