@@ -19,11 +19,13 @@ from abo_vqa.core.stage import pin_threads
 
 def trained(config: Config, seed: int, grouped: bool) -> tuple[float, float, float]:
     """Best held-out accuracy, its loss, and rows a second."""
-    from abo_vqa.training.run import train
+    from abo_vqa.training.run import locked_checkpoints, train
 
     lora = config.lora.model_copy(update={"group_pictures": grouped})
-    result = train(config.model_copy(update={"lora": lora, "seed": seed}))
-    shutil.rmtree(result.folder)
+    config = config.model_copy(update={"lora": lora, "seed": seed})
+    with locked_checkpoints(config) as folder:
+        result = train(config, folder)
+    shutil.rmtree(folder)
     history = result.history
     return history.best_accuracy, history.best_loss, result.cost["rows_per_second"]
 

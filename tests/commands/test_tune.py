@@ -60,11 +60,11 @@ def test_a_reclaimed_trial_is_taken_up_again(workspace, monkeypatch):
     """SIGTERM ends the search with its own exit code; the same settings come first next time."""
     real, settings = run.train, []
 
-    def train(config, track):
+    def train(config, folder, track):
         settings.append(config.lora)
         if len(settings) == 1:
             raise TerminatedError("stopped")
-        return real(config, track)
+        return real(config, folder, track)
 
     monkeypatch.setattr(run, "train", train)
     assert main(["tune", "--trials", "1"]) == 143
@@ -85,7 +85,7 @@ def test_a_killed_trial_is_taken_up_again(workspace):
 def test_losses_that_arent_numbers_dont_end_a_search(workspace, monkeypatch):
     from abo_vqa.training.step import NonFiniteLossError
 
-    def train(config, track):
+    def train(config, folder, track):
         raise NonFiniteLossError("nan")
 
     monkeypatch.setattr(run, "train", train)
@@ -102,14 +102,13 @@ def test_a_bad_epoch_is_pruned(workspace, monkeypatch):
     accuracies = iter([0.9, 0.8, 0.9, 0.8, 0.1])
     reached = []
 
-    def train(config, track):
+    def train(config, folder, track):
         accuracy = next(accuracies)
         for step in (1, 2, 3):
             track({"validation_accuracy": accuracy}, step)
         reached.append(accuracy)
-        folder = run.checkpoint_folder(config)
         history = History(best_accuracy=accuracy, best_epoch=1)
-        return run.TrainingResult({}, [], history, folder, 1.0, True)
+        return run.TrainingResult({}, [], history, 1.0, True)
 
     monkeypatch.setattr(run, "train", train)
     accuracy, _, pruned = search.search_hyperparameters(project.load_config(), 5)

@@ -19,10 +19,10 @@ from abo_vqa.core.tables import read_table
 from abo_vqa.core.tracking.backend import connect
 from abo_vqa.data.archive import open_archive
 from abo_vqa.data.image_decoding import decode
-from abo_vqa.models.answering import finetuned
 from abo_vqa.stages import finetune
 from tests.data.test_colours import corpus
 from tests.support import training as project
+from tests.support.stages import answer_with_adapter
 
 NAME = "abo-vqa-blip-lora"
 
@@ -39,7 +39,7 @@ def trained(tmp_path_factory):
             warnings.simplefilter("always", UserWarning)
             assert main(["finetune"]) == 0
         rows = read_table("data/train.csv").iloc[:6]
-        expected = finetuned.predict_finetuned(config, rows)["prediction"].tolist()
+        expected = answer_with_adapter(config, rows)["prediction"].tolist()
         with open_archive("data/raw/sample") as archive:
             pictures = [archive.read(path) for path in rows["image_path"]]
     finally:

@@ -10,14 +10,13 @@ import torch
 
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.tables import read_table
-from abo_vqa.models.answering.finetuned import predict_finetuned
 from abo_vqa.stages import baseline as predict
 from abo_vqa.stages import embed, finetune
 from tests.support import models as tiny
 from tests.support import training as project
 from tests.support.gpu_settings import settings
 from tests.support.pretend_gpu import pretend
-from tests.support.stages import run_stage
+from tests.support.stages import answer_with_adapter, run_stage
 
 PREDICTIONS = Path("reports/baselines/blip/predictions.csv")
 
@@ -38,7 +37,7 @@ def walked(device: str, dtype: str = "float32", stored: str = "float32") -> Simp
     run_stage(embed, config)
     run_stage(finetune, config)
     rows = read_table("data/test.csv")
-    finetuned = predict_finetuned(config, rows)
+    finetuned = answer_with_adapter(config, rows)
     run_stage(predict, config, model="blip")
     return SimpleNamespace(
         training=read_json("reports/training.json"),

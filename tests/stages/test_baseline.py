@@ -19,7 +19,6 @@ from abo_vqa.data.image_files import ImageError
 from abo_vqa.models.answering import images, journal
 from abo_vqa.models.answering.batches import form_batches
 from abo_vqa.models.answering.blind import run_blind
-from abo_vqa.models.answering.finetuned import predict_finetuned
 from abo_vqa.models.answering.journal import Journal, collect
 from abo_vqa.models.answering.runner import answer_rows
 from abo_vqa.models.answering.sampling import sample_rows
@@ -29,7 +28,7 @@ from abo_vqa.models.sources import ImageFiles
 from abo_vqa.stages import baseline as stage
 from tests.support import ROOT
 from tests.support import models as tiny
-from tests.support.stages import run_stage
+from tests.support.stages import answer_with_adapter, run_stage
 
 SCRIPT = ROOT / "src/abo_vqa/__main__.py"
 BLIP = Path("reports/baselines/blip/predictions.csv")
@@ -465,7 +464,7 @@ def test_finetuned_answers_are_the_adapted_librarys(here: Path) -> None:
 
     config = load_config()
     with pytest.raises(UserError, match="run the stage `finetune`"):
-        predict_finetuned(config, read_table("data/test.csv"))
+        answer_with_adapter(config, read_table("data/test.csv"))
     base = BlipForQuestionAnswering.from_pretrained(config.models.blip.path)
     adapted = get_peft_model(base, LoraConfig(r=4, target_modules=["query", "value"]))
     for name, parameter in adapted.named_parameters():
@@ -475,7 +474,7 @@ def test_finetuned_answers_are_the_adapted_librarys(here: Path) -> None:
     run_stage(embed, config)
     try:
         test = read_table("data/test.csv")
-        table = predict_finetuned(config, test)
+        table = answer_with_adapter(config, test)
         assert table["row_id"].tolist() == test["row_id"].astype(int).tolist()
         plain = BlipForQuestionAnswering.from_pretrained(config.models.blip.path)
         plain = PeftModel.from_pretrained(plain, ADAPTER).eval()

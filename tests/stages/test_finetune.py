@@ -11,12 +11,11 @@ from abo_vqa.core.json_files import read_json
 from abo_vqa.core.paths import EMBEDDINGS
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import open_archive
-from abo_vqa.models.answering import finetuned
 from abo_vqa.models.merging import merge_adapter
 from abo_vqa.stages import finetune
 from abo_vqa.training import run
 from tests.support import training as project
-from tests.support.stages import run_stage
+from tests.support.stages import answer_with_adapter, run_stage
 
 ADAPTER = Path("models/adapter")
 
@@ -62,7 +61,7 @@ def test_the_adapter_is_a_plain_peft_folder(workspace):
     untrained = plain_answers(base, processor, rows)
     model = PeftModel.from_pretrained(base, ADAPTER).eval()
     expected = plain_answers(model, processor, rows)
-    assert finetuned.predict_finetuned(config, rows)["prediction"].tolist() == expected
+    assert answer_with_adapter(config, rows)["prediction"].tolist() == expected
     assert expected != untrained
 
 
@@ -98,7 +97,7 @@ def test_validation_sees_the_adapter_as_it_will_be_merged(workspace):
 
     table = run.readable_rows(EmbeddingStore.open(EMBEDDINGS))
     _, held_out = hold_out(table, config)
-    predictions = finetuned.predict_finetuned(config, table.iloc[held_out])["prediction"]
+    predictions = answer_with_adapter(config, table.iloc[held_out])["prediction"]
     answers = table["answer"].iloc[held_out]
     correct = [normalise(p) == normalise(a) for p, a in zip(predictions, answers, strict=True)]
     accuracy = read_json("reports/training.json")["best_validation_accuracy"]
@@ -113,7 +112,7 @@ def test_variants_of_lora(workspace, option):
     steps = read_json("reports/training.json")["steps"]
     assert steps[-1]["loss"] < steps[0]["loss"]
     rows = read_table("data/train.csv").iloc[:3]
-    assert (finetuned.predict_finetuned(config, rows)["error"] == "").all()
+    assert (answer_with_adapter(config, rows)["error"] == "").all()
 
 
 def test_targets_that_match_nothing(workspace):
@@ -146,7 +145,7 @@ def test_the_vision_tower_may_learn(workspace, capsys):
         before = model.vision_model(torch.ones(1, 3, 32, 32)).last_hidden_state
     assert float((after - before).detach().abs().max()) > 1e-3
     expected = plain_answers(model, AutoProcessor.from_pretrained(ADAPTER), rows)
-    assert finetuned.predict_finetuned(config, rows)["prediction"].tolist() == expected
+    assert answer_with_adapter(config, rows)["prediction"].tolist() == expected
 
 
 def test_quantised_weights_all_the_way(workspace):
@@ -172,7 +171,7 @@ def test_quantised_weights_all_the_way(workspace):
     steps = read_json("reports/training.json")["steps"]
     assert steps[-1]["loss"] < steps[0]["loss"]
     rows = read_table("data/train.csv").iloc[:6]
-    assert (finetuned.predict_finetuned(config, rows)["error"] == "").all()
+    assert (answer_with_adapter(config, rows)["error"] == "").all()
 
 
 def test_weights_are_trained_beside_float32_ones(workspace, monkeypatch):
@@ -195,7 +194,8 @@ def test_weights_are_trained_beside_float32_ones(workspace, monkeypatch):
         "path: models/blip\n", "path: models/blip\n    dtype: bfloat16\n"
     )
     profile.write_text(text)
-    run.train(project.set_lora({"epochs": 1}))
+    config = project.set_lora({"epochs": 1})
+    run.train(config, run.checkpoint_folder(config))
     assert weights == [torch.float32, False]
 
 
@@ -209,7 +209,7 @@ def test_merged_weights_answer_the_same(workspace):
     rows = read_table("data/train.csv").iloc[:6]
     model = BlipForQuestionAnswering.from_pretrained(out).eval()
     answers = plain_answers(model, AutoProcessor.from_pretrained(out), rows)
-    assert answers == finetuned.predict_finetuned(config, rows)["prediction"].tolist()
+    assert answers == answer_with_adapter(config, rows)["prediction"].tolist()
     with pytest.raises(UserError, match="is there already"):
         merge_adapter(ADAPTER, out)
 

@@ -3,8 +3,11 @@
 from types import ModuleType
 from typing import Any
 
+import pandas as pd
+
 from abo_vqa.config import Config
 from abo_vqa.core.summary import Log, Summary, no_log
+from abo_vqa.models.answering.finetuned import finetuned_folder, predict_finetuned
 
 
 def run_stage(stage: ModuleType, config: Config, log: Log = no_log, **options: Any) -> Summary:
@@ -12,3 +15,8 @@ def run_stage(stage: ModuleType, config: Config, log: Log = no_log, **options: A
     summary: Summary = stage.run(config, log, **options)
     summary.cleanup()
     return summary
+
+
+def answer_with_adapter(config: Config, rows: pd.DataFrame) -> pd.DataFrame:
+    """Answer rows with the fine-tuned model, in the journal that the stage would use."""
+    return predict_finetuned(config, rows, finetuned_folder(config, rows))

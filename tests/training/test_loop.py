@@ -265,10 +265,11 @@ def test_the_documented_command(workspace):
     assert_same(one, (losses(), load_file(ADAPTER)))
 
 
-def test_one_card_for_several_processes_is_refused(workspace, monkeypatch):
+def test_one_card_for_several_processes_is_refused(workspace, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     config = project.load_config()
     compute = config.compute.model_copy(update={"device": "cuda:0"})
+    config = config.model_copy(update={"compute": compute})
     with pytest.raises(UserError, match=r"device is cuda:0, which all 2 processes would share"):
-        run.train(config.model_copy(update={"compute": compute}))
+        run.train(config, tmp_path)

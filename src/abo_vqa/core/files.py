@@ -41,8 +41,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     try:
         with _named(path):
             yield temporary
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
+            _flush(temporary)
             # mkstemp makes files private; outputs get the permissions of an ordinary new file.
             umask = os.umask(0)
             os.umask(umask)
@@ -72,12 +71,21 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     staged.mkdir(parents=True)
     try:
         yield staged
+        for file in staged.rglob("*"):
+            if file.is_file():
+                _flush(file)
         if path.exists():
             path.rename(old)
         staged.rename(path)
     finally:
         for leftover in (staged, old):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Write a file to the disk: a rename must not reach it before the contents do."""
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
 
 
 @contextmanager

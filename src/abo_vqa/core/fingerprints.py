@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -34,7 +32,7 @@ def file_md5(path: str | Path) -> str:
 
 
 @cache
-def stage_code(stage: str) -> Mapping[str, str]:
+def stage_code(stage: str) -> dict[str, str]:
     """Hash the source files that a stage's results depend on, for its journal's key.
 
     dvc.yaml lists them, so whatever makes DVC run a stage again also starts its journal anew.
@@ -54,7 +52,7 @@ def stage_code(stage: str) -> Mapping[str, str]:
         parts = [dep for dep in deps if dep.startswith("src/")]
     places = [source / part.removeprefix("src/") for part in parts]
     files = [f for place in places for f in (sorted(place.rglob("*.py")) or [place])]
-    return MappingProxyType({f.relative_to(source).as_posix(): file_md5(f) for f in files})
+    return {f.relative_to(source).as_posix(): file_md5(f) for f in files}
 
 
 def content_digest(path: Path) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.paths import ADAPTER, BASELINES, BLIND
+from abo_vqa.core.paths import ADAPTER, BASELINES, BLIND, FINETUNED_MODEL
 from abo_vqa.evaluation.intervals import bootstrap_means, percentile_interval
 from abo_vqa.evaluation.scoring import metric_columns
 
@@ -94,7 +94,7 @@ def headline_metrics(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, fl
     Args:
         metrics: as `mean_metrics` returns them.
     """
-    finetuned = metrics["finetuned"]
+    finetuned = metrics[FINETUNED_MODEL]
     headline = {name: finetuned[name] for name in ("accuracy", "gain_over_blind")}
     return headline | {f"{model}/accuracy": means["accuracy"] for model, means in metrics.items()}
 
@@ -109,7 +109,7 @@ def metrics_by_folder(
         blind: the best blind model; the others are left out.
     """
     folders = {model: BASELINES / model for model in metrics}
-    folders |= {"finetuned": ADAPTER, blind: BLIND}
+    folders |= {FINETUNED_MODEL: ADAPTER, blind: BLIND}
     return {
         folders[model].as_posix(): {
             name: means[name] for name in ("accuracy", "gain_over_blind", "coverage")

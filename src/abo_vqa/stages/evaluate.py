@@ -8,7 +8,17 @@ from abo_vqa.config import Config, load_config
 from abo_vqa.core.devices import pick_device
 from abo_vqa.core.files import atomic_folder
 from abo_vqa.core.json_files import read_json, write_results
-from abo_vqa.core.paths import EVALUATION, FINETUNED, METRICS, SCORES, TEST, TRAIN, TRAINING, VQA
+from abo_vqa.core.paths import (
+    EVALUATION,
+    FINETUNED,
+    FINETUNED_MODEL,
+    METRICS,
+    SCORES,
+    TEST,
+    TRAIN,
+    TRAINING,
+    VQA,
+)
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table
@@ -28,7 +38,7 @@ def _read_tables(config: Config) -> Tables:
     """
     vqa = read_table(VQA, ("question", "answer"))
     files = prediction_files(config.baselines.models)
-    files["finetuned"] = FINETUNED / "predictions.csv"
+    files[FINETUNED_MODEL] = FINETUNED / "predictions.csv"
     return Tables(
         vqa=vqa,
         train=read_table(TRAIN, ("question", "answer")),

@@ -33,8 +33,8 @@ def run(config: Config, log: Log = no_log) -> Summary:
         config: the settings.
         log: receives the loss, step by step.
     """
-    with locked_checkpoints(config):
-        result = train(config, log)
+    with locked_checkpoints(config) as folder:
+        result = train(config, folder, log)
         if result.is_main:
             _write(config, result)
     metrics = result.metrics
@@ -50,7 +50,7 @@ def run(config: Config, log: Log = no_log) -> Summary:
         datasets={"training": TRAIN},
         artifacts=(TRAINING,),
         model=ADAPTER,
-        cleanup=partial(discard, result.folder) if result.is_main else no_cleanup,
+        cleanup=partial(discard, folder) if result.is_main else no_cleanup,
     )
 
 

@@ -25,7 +25,7 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     """
     test = read_table(TEST, ["row_id", "image_path", "question"])
     folder = finetuned_folder(config, test)
-    predictions = predict_finetuned(config, test)
+    predictions = predict_finetuned(config, test, folder)
     out = write_table(predictions, FINETUNED / "predictions.csv")
     failed = int((predictions["error"] != "").sum())
     return Summary(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -95,20 +94,16 @@ def trains_vision(layers: list[str]) -> bool:
 
 
 def save_adapter(model: PeftModel, processor: ProcessorMixin, folder: Path) -> None:
-    """Write the adapter and the processor, replacing an earlier folder as a whole."""
-    staged = folder.with_name(f".{folder.name}-new")
-    shutil.rmtree(staged, ignore_errors=True)
+    """Write the adapter and the processor into a folder."""
     # "auto" asks the hub about the base's vocabulary at every save, and BLIP's embeddings, under
     # names of their own, aren't what it would then store.
-    model.save_pretrained(str(staged), save_embedding_layers=False)
-    processor.save_pretrained(staged)
-    config = staged / "adapter_config.json"
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    processor.save_pretrained(folder)
+    config = folder / "adapter_config.json"
     _edit_json(config, _sort_targets)
-    _edit_json(staged / "tokenizer_config.json", _drop_origin)
+    _edit_json(folder / "tokenizer_config.json", _drop_origin)
     # safetensors makes its file readable for its owner only.
-    (staged / "adapter_model.safetensors").chmod(config.stat().st_mode)
-    shutil.rmtree(folder, ignore_errors=True)
-    staged.rename(folder)
+    (folder / "adapter_model.safetensors").chmod(config.stat().st_mode)
 
 
 def _sort_targets(config: dict[str, Any]) -> None:

@@ -51,7 +51,6 @@ class TrainingResult:
         metrics: numbers about the training that are the same on every run.
         target_layers: names of the layers that LoRA was put on.
         history: every step and epoch.
-        folder: the checkpoints, which hold all that was trained.
         cost: rows per second since the (re)start, without validation, and the peak of memory.
         is_main: whether this process writes the outputs.
         save: writes the best epoch's adapter to a folder.
@@ -60,7 +59,6 @@ class TrainingResult:
     metrics: dict[str, Any]
     target_layers: list[str]
     history: History
-    folder: Path
     cost: dict[str, float]
     is_main: bool
     save: Callable[[Path], None] | None = None
@@ -85,7 +83,7 @@ def training_key(config: Config, store: EmbeddingStore) -> str:
             identity(config.models.blip),
             file_md5(TRAIN),
             dict(store.meta),
-            dict(stage_code("finetune")),
+            stage_code("finetune"),
         ]
     )
 
@@ -158,11 +156,12 @@ def _open_images(
             images.close()
 
 
-def train(config: Config, track: Log = no_log) -> TrainingResult:
-    """Train on data/train.csv, or resume a training; call it within `locked_checkpoints`.
+def train(config: Config, folder: Path, track: Log = no_log) -> TrainingResult:
+    """Train on data/train.csv, or resume a training.
 
     Args:
         config: the settings.
+        folder: for checkpoints, from `locked_checkpoints`.
         track: receives the metrics of steps and epochs.
     """
     torch.set_num_threads(config.lora.threads or config.threads)
@@ -181,7 +180,6 @@ def train(config: Config, track: Log = no_log) -> TrainingResult:
     if is_main:
         logger.info(f"LoRA on {len(layers)} layers, {trainable:,} trainable parameters:")
         logger.info(describe_targets(layers))
-    folder = checkpoint_folder(config)
     with _open_images(config, blip, store, table, trains_vision(layers)) as images:
         text = blip.model.config.text_config
         dataset = VqaDataset(
@@ -207,4 +205,4 @@ def train(config: Config, track: Log = no_log) -> TrainingResult:
         "peak_memory_bytes": peak_memory(blip.device),
     }
     save = partial(save_adapter, model, blip.processor)
-    return TrainingResult(metrics, layers, history, folder, cost, is_main, save)
+    return TrainingResult(metrics, layers, history, cost, is_main, save)

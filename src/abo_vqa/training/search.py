@@ -83,8 +83,8 @@ def _train_trial(trial: optuna.Trial, config: Config, tracker: Tracker) -> float
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-    with run.locked_checkpoints(config):
-        return float(run.train(config, track).history.best_accuracy)
+    with run.locked_checkpoints(config) as folder:
+        return float(run.train(config, folder, track).history.best_accuracy)
 
 
 def _record_trial(

@@ -318,7 +318,7 @@ def test_mistakes(
 ) -> None:
     (tmp_path / "thesis.txt").touch()
     assert main(["export", "--out", str(tmp_path)]) == 2
-    assert "holds thesis.txt, which isn't of an export" in capsys.readouterr().err
+    assert "holds thesis.txt, which isn't part of an export" in capsys.readouterr().err
     assert main(["export", "--choices", "1"]) == 2
     assert "--choices 1: from 2 to 26" in capsys.readouterr().err
     monkeypatch.chdir(tmp_path)

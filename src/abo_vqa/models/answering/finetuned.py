@@ -25,26 +25,27 @@ if TYPE_CHECKING:
     from abo_vqa.models.base import VQAModel
 
 
-def predict_finetuned(config: Config, test: pd.DataFrame) -> pd.DataFrame:
+def predict_finetuned(config: Config, test: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """Answer rows with BLIP and the adapter in models/adapter.
 
     Args:
         config: the settings.
         test: columns row_id, image_path, question.
+        folder: the journal's, from `finetuned_folder`.
 
     Returns:
         Columns row_id, prediction, confidence, error.
     """
     adapter = Adapter.read(ADAPTER)
     with ExitStack() as stack:
-        folder = stack.enter_context(locked(finetuned_folder(config, test)))
+        stack.enter_context(locked(folder))
         model = load_model("blip", config, adapter=ADAPTER)
         images = image_source(vision_name(adapter), config, test, model, stack)
         return predict_rows(model, test, images, folder, config.models.blip.batch_size, "blip")
 
 
 def finetuned_folder(config: Config, test: pd.DataFrame) -> Path:
-    """Return the journal of `predict_finetuned`, which the stage removes when it has ended.
+    """Return the folder of the journal, which the stage removes when it has ended.
 
     Args:
         config: the settings.

@@ -125,7 +125,7 @@ def answers_key(name: str, config: Config, rows: pd.DataFrame, more: Any = None)
             config.compute.dtype,
             config.embed.dtype,
             config.threads,
-            dict(stage_code("baseline")),
+            stage_code("baseline"),
             rows[["row_id", "image_path", "question"]].astype(str).values.tolist(),
             more,
         ]

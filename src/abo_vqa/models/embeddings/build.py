@@ -107,7 +107,7 @@ def embedding_key(config: Config, paths: Sequence[str], meta: Mapping[str, Any])
     with open_archive(config.data.raw) as archive:
         sizes = archive.sizes(paths)
     images = list(zip(paths, sizes, strict=True))
-    return fingerprint([dict(meta), config.embed.model_dump(), dict(stage_code("embed")), images])
+    return fingerprint([dict(meta), config.embed.model_dump(), stage_code("embed"), images])
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from abo_vqa.config import Config
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.files import atomic_folder
 from abo_vqa.core.json_files import write_json
 from abo_vqa.core.paths import AUDIT, FUNNEL, GENERATION, TEST, TRAIN
 from abo_vqa.data.archive import Archive, open_archive
@@ -59,7 +57,8 @@ def export(
     blind = _add_choices(rows, k, config) if k else []
     all_rows = [row for part in rows.values() for row in part]
     columns = export_columns(all_rows[0])
-    with _replaced(out) as folder:
+    _refuse_foreign(out)
+    with atomic_folder(out) as folder:
         with open_archive(config.data.raw) as archive:
             messages += _correct_paths(rows, archive)
             splits = [
@@ -71,7 +70,6 @@ def export(
         (folder / "README.md").write_text(card, encoding="utf-8")
         described = answer_description(row["answer"] for row in all_rows)
         has_croissant = _write_croissant(config, folder, described, columns, splits)
-        _sync(folder)
     return "\n".join([*messages, *_summary(out, splits, blind, has_croissant)])
 
 
@@ -193,9 +191,8 @@ def _write_croissant(
     return True
 
 
-@contextmanager
-def _replaced(out: Path) -> Iterator[Path]:
-    """Yield a new folder that takes the place of `out` if the block succeeds.
+def _refuse_foreign(out: Path) -> None:
+    """Check that the export replaces nothing but an earlier export.
 
     Raises:
         UserError: `out` holds something that isn't part of an export.
@@ -203,26 +200,6 @@ def _replaced(out: Path) -> Iterator[Path]:
     foreign = sorted(p.name for p in out.iterdir() if p.name not in _FILES) if out.is_dir() else []
     if foreign or out.is_file():
         raise UserError(
-            f"--out {out} holds {foreign[0] if foreign else 'a file'}, which isn't of an export: "
-            "it would be lost. Choose another folder, or remove it."
+            f"--out {out} holds {foreign[0] if foreign else 'a file'}, which isn't part of an "
+            "export and would be lost. Choose another folder, or remove it."
         )
-    partial, old = (out.with_name(f".{out.name}.{word}") for word in ("partial", "old"))
-    for leftover in (partial, old):  # of a run that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if out.exists():
-            out.rename(old)
-        partial.rename(out)
-    finally:
-        for leftover in (partial, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    """Flush the files to the disk before the folder gets its name."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as handle:
-                os.fsync(handle.fileno())
