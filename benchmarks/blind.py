@@ -44,17 +44,19 @@ class Library:
         self.model = LogisticRegression(
             C=ngrams.STRENGTH, tol=1e-3, solver="newton-cg", max_iter=ngrams.STEPS
         )
-        seen = self.words.fit_transform([question for question, _ in distinct])
+        features = self.words.fit_transform([question for question, _ in distinct])
         with warnings.catch_warnings(record=True) as raised:
             warnings.simplefilter("always", ConvergenceWarning)
             weights = [pairs[pair] for pair in distinct]
-            self.model.fit(seen, [answer for _, answer in distinct], sample_weight=weights)
+            self.model.fit(features, [answer for _, answer in distinct], sample_weight=weights)
         self.converged = not any(issubclass(w.category, ConvergenceWarning) for w in raised)
 
-    def __call__(self, asked: Sequence[str]) -> tuple[list[str], list[float]]:
-        parts = [asked[i : i + 4096] for i in range(0, len(asked), 4096)]
-        said = np.concatenate([self.model.predict(self.words.transform(part)) for part in parts])
-        return [str(answer) for answer in said], []
+    def __call__(self, questions: Sequence[str]) -> tuple[list[str], list[float]]:
+        parts = [questions[i : i + 4096] for i in range(0, len(questions), 4096)]
+        predictions = np.concatenate(
+            [self.model.predict(self.words.transform(part)) for part in parts]
+        )
+        return [str(answer) for answer in predictions], []
 
 
 def main() -> None:
@@ -73,16 +75,16 @@ def main() -> None:
     held_out = table["image_path"].isin(set(pictures[: len(pictures) // 5]))
     train, test = table[~held_out], table[held_out]
     known = blind.unify_spelling(list(train["question"]), list(train["answer"]))
-    wanted = [normalise(answer) for answer in test["answer"]]
+    references = [normalise(answer) for answer in test["answer"]]
     others = {"majority": blind.majority, "type": blind.by_type, "question": blind.by_question}
     fits = {} if args.library else others
     fits["ngram"] = Library if args.library else blind.by_ngrams
     for name, fit in fits.items():
         start = time.process_time()
         fitted = fit(*known)
-        said, _ = fitted(list(test["question"]))
+        predictions, _ = fitted(list(test["question"]))
         used = time.process_time() - start
-        right = np.mean([normalise(s) == w for s, w in zip(said, wanted, strict=True)])
+        right = np.mean([normalise(s) == w for s, w in zip(predictions, references, strict=True)])
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(
             f"{name:9} {len(known[0]):,} rows: accuracy {right:.4f} of {len(test):,}, ended: "

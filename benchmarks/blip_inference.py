@@ -28,20 +28,22 @@ def main() -> None:
     images = [picture for picture in pictures for _ in range(3)]
     questions = [QUESTIONS[(i * 5 + i // 3) % len(QUESTIONS)] for i in range(len(images))]
     stored = blip.encode_images(pictures)
-    which = [i // 3 for i in range(len(images))]
+    image_index = [i // 3 for i in range(len(images))]
 
     def study() -> list[str]:
-        said = []
+        generated = []
         for image, question in zip(images, questions, strict=True):
             inputs = blip.processor(images=image, text=question, return_tensors="pt")
             ids = blip.model.generate(**inputs, max_new_tokens=LONGEST, do_sample=False)
-            said.append(blip.processor.decode(ids[0], skip_special_tokens=True).strip())
-        return said
+            generated.append(blip.processor.decode(ids[0], skip_special_tokens=True).strip())
+        return generated
 
     ways = {
         "the study's loop": study,
         "vision once a picture": lambda: [a.text for a in blip.answer(images, questions)],
-        "cached vision": lambda: [a.text for a in blip.predict_answers(stored, which, questions)],
+        "cached vision": lambda: [
+            a.text for a in blip.predict_answers(stored, image_index, questions)
+        ],
     }
     counted = {name: operations(run) for name, run in ways.items()}
     rate = peak_rate()

@@ -32,13 +32,13 @@ def words(count: int) -> list[str]:
     ensure_wordnet()
     lines = ANSWERS.read_text(encoding="utf-8").splitlines()
     listed = [line for line in lines if line and not line.startswith("#")]
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for kind in ("n", "a"):
         for synset in wordnet.all_synsets(kind):
             for lemma in synset.lemmas():
                 if lemma.name().isalpha():
-                    seen[lemma.name().lower()] += lemma.count()
-    frequent = sorted(seen, key=lambda word: (-seen[word], word))
+                    counts[lemma.name().lower()] += lemma.count()
+    frequent = sorted(counts, key=lambda word: (-counts[word], word))
     return list(dict.fromkeys([*listed, *frequent]))[:count]
 
 
@@ -67,11 +67,11 @@ def main() -> None:
             return tower.encode([starts[0] + c for c in candidates[: SAMPLE * 4]])
 
     def shared() -> dict[int, torch.Tensor]:
-        found: dict[int, torch.Tensor] = {}
+        text_features: dict[int, torch.Tensor] = {}
         with torch.no_grad():
             for some, features in tower.encode_pairs(starts, candidates):
-                found |= dict(zip(some, features, strict=True))
-        return found
+                text_features |= dict(zip(some, features, strict=True))
+        return text_features
 
     ways = {
         "77 tokens a prompt": (study, SAMPLE),
@@ -97,10 +97,16 @@ def main() -> None:
             f"{counted[name] / prompts / 1e9:14.3f}{floor / prompts * 1e3:10.2f}{floor / wall:9.0%}"
         )
     expected, ours = base.result, timed["start shared"].result[0][:SAMPLE]
-    seen = torch.stack([torch.nn.functional.normalize(p, dim=0) for p in torch.randn(2000, 512)])
-    same = ((seen @ expected.T).argmax(1) == (seen @ ours.T).argmax(1)).float().mean()
+    image_features = torch.stack(
+        [torch.nn.functional.normalize(p, dim=0) for p in torch.randn(2000, 512)]
+    )
+    same = (
+        ((image_features @ expected.T).argmax(1) == (image_features @ ours.T).argmax(1))
+        .float()
+        .mean()
+    )
     print(f"largest difference of unit features: {(ours - expected).abs().max():.1e}")
-    print(f"same best answer for random picture features: {same:.2%} of {len(seen)}")
+    print(f"same best answer for random picture features: {same:.2%} of {len(image_features)}")
 
 
 if __name__ == "__main__":

@@ -73,9 +73,9 @@ def study(raw: Path, out: Path) -> None:
         images = pd.read_csv(table, compression="gzip")
     rows = []
     for _, image in images.iterrows():
-        found = metadata.get(image["image_id"])
-        if found is not None and image["image_id"] not in EXCLUDED:
-            rows.append({"image_path": image["path"], **found})
+        entry = metadata.get(image["image_id"])
+        if entry is not None and image["image_id"] not in EXCLUDED:
+            rows.append({"image_path": image["path"], **entry})
     kept = []
     for row in rows:
         if all(row.values()) and all(row[c].isascii() for c in COLUMNS[1:4]):
@@ -108,8 +108,8 @@ class Run(NamedTuple):
 def measure(way: str, raw: Path) -> Run:
     """Run one way in a fresh process."""
     command = [sys.executable, __file__, "--way", way, "--raw", str(raw)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    wall, cpu, peak, digest = done.stdout.split()
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    wall, cpu, peak, digest = process.stdout.split()
     return Run(float(wall), float(cpu), float(peak), digest)
 
 

@@ -49,9 +49,9 @@ def plain(store: EmbeddingStore, paths: list[str]) -> torch.Tensor:
 def sliced(store: EmbeddingStore, paths: list[str]) -> torch.Tensor:
     """What training does."""
     vision_cache.SHARE = 1.0
-    found = vision_cache.cache_vision_outputs(store, paths, torch.device("cpu"))
-    assert isinstance(found, vision_cache.VisionCache), "there is too little memory for it"
-    return found.vectors
+    outputs = vision_cache.cache_vision_outputs(store, paths, torch.device("cpu"))
+    assert isinstance(outputs, vision_cache.VisionCache), "there is too little memory for it"
+    return outputs.vectors
 
 
 WAYS = {"all at once": plain, "in slices": sliced}
@@ -78,11 +78,11 @@ def main() -> None:
         write(Path(folder), args.pictures)
         for way in args.ways:
             command = [sys.executable, __file__, "--measure", folder, way]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-            if done.returncode:
-                print(f"{way}: ended with {done.returncode}: not enough memory")
+            process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+            if process.returncode:
+                print(f"{way}: ended with {process.returncode}: not enough memory")
                 continue
-            peak, size = map(int, done.stdout.split())
+            peak, size = map(int, process.stdout.split())
             print(f"{way}: {peak / 1e9:.2f} GB for {size / 1e9:.2f} GB: {peak / size:.2f} times")
 
 

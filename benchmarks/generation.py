@@ -65,8 +65,8 @@ def project(images: int) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = products(images)
-        made = [jpeg(i, side=SIDE) for i in range(DISTINCT)]
-        pictures = {row["image_path"]: made[i % DISTINCT] for i, row in enumerate(rows)}
+        jpegs = [jpeg(i, side=SIDE) for i in range(DISTINCT)]
+        pictures = {row["image_path"]: jpegs[i % DISTINCT] for i, row in enumerate(rows)}
         paths = {row["image_id"]: row["image_path"] for row in rows}
         write_shop(folder / "data/raw/sample", [listing("image0")], paths, pictures)
         write_balanced(folder, rows)

@@ -106,8 +106,8 @@ def measure_part(name: str, bench: Bench, result: dict[str, Any], out: Path) -> 
     part: dict[str, Any] = {"status": "not finished"}
     result["parts"][name] = part
 
-    def save(found: dict[str, Any]) -> None:
-        part.update(found)
+    def save(results: dict[str, Any]) -> None:
+        part.update(results)
         part["seconds"] = time.perf_counter() - began
         result["matrix_tflops"] = {short(d): rate / 1e12 for d, rate in bench.rates.items()}
         write_json(result, out)

@@ -44,24 +44,25 @@ def main() -> None:
     for name in MODELS:
         candidates = candidates_for(name, config)
         options = {} if candidates is None else {"candidates": candidates}
-        said = {}
+        predictions = {}
         for dtype in ("float32", "bfloat16", "float16"):
             model = load_model(name, with_dtype(config, name, dtype), **options)
-            said[dtype] = [answer.text for answer in model.answer(images, questions)]
+            predictions[dtype] = [answer.text for answer in model.answer(images, questions)]
         shares = [
-            sum(a == b for a, b in zip(said["float32"], said[d], strict=True)) / len(test)
+            sum(a == b for a, b in zip(predictions["float32"], predictions[d], strict=True))
+            / len(test)
             for d in ("bfloat16", "float16")
         ]
         print(f"{name:12}{shares[0]:10.1%}{shares[1]:10.1%}")
     blip = load_model("blip", config)
     paths = sorted(pictures)
     encoded = blip.encode_images([pictures[path] for path in paths])
-    which = [paths.index(path) for path in test["image_path"]]
-    exact = [a.text for a in blip.predict_answers(encoded, which, questions)]
+    image_index = [paths.index(path) for path in test["image_path"]]
+    exact = [a.text for a in blip.predict_answers(encoded, image_index, questions)]
     shares = []
     for dtype in ("bfloat16", "float16"):
         stored = torch.from_numpy(to_array(encoded, dtype)).view(getattr(torch, dtype))
-        answers = [a.text for a in blip.predict_answers(stored, which, questions)]
+        answers = [a.text for a in blip.predict_answers(stored, image_index, questions)]
         shares.append(sum(a == b for a, b in zip(answers, exact, strict=True)) / len(test))
     print(f"{'blip, stored':12}{shares[0]:10.1%}{shares[1]:10.1%}  (float32 weights)")
 

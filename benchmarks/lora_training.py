@@ -50,8 +50,8 @@ def cpu(args: argparse.Namespace) -> None:
                 run()
                 times[name].append((time.perf_counter() - began) / rows)
         rate = max(rate, peak_rate(2))
-    cost = {name: median(found) for name, found in times.items()}
-    best = {name: min(found) for name, found in times.items()}  # other work only ever adds time
+    cost = {name: median(values) for name, values in times.items()}
+    best = {name: min(values) for name, values in times.items()}  # other work only ever adds time
     # A cache serves all epochs: per row trained, its share of building.
     share = PICTURES / (EPOCHS * ROWS)
     total = f"{EPOCHS} epochs, the cache's building counted"
@@ -67,7 +67,7 @@ def cpu(args: argparse.Namespace) -> None:
             f"{best[STUDY] / best[way]:8.2f}{counted[way] / 1e9:9.1f}"
             f"{counted[STUDY] / counted[way]:8.2f}{floor * 1e3:10.0f}{floor / best[way]:9.0%}"
         )
-    print("steps timed: " + ", ".join(f"{len(found)} of {name}" for name, found in times.items()))
+    print("steps timed: " + ", ".join(f"{len(values)} of {name}" for name, values in times.items()))
 
 
 def profile(step: Callable[[], Any]) -> None:

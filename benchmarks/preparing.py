@@ -60,8 +60,8 @@ def families() -> dict[str, VQAModel]:
 def measured(run: Callable[[], list[Any]]) -> tuple[float, float, list[Any]]:
     """Seconds of this thread's processor time and of the whole process's, and the result."""
     thread, process = time.thread_time(), time.process_time()
-    found = run()
-    return time.thread_time() - thread, time.process_time() - process, found
+    result = run()
+    return time.thread_time() - thread, time.process_time() - process, result
 
 
 def pixels(batches: list[Any]) -> list[torch.Tensor]:

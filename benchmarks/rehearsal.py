@@ -106,11 +106,13 @@ def write_checkpoints(
     home: Path, profile: dict[str, Any], models: tuple[str, ...], real: bool
 ) -> Stage:
     """The hub's cache with a stand-in for each checkpoint that the models and scorers need."""
-    found = named(profile)
+    checkpoints = named(profile)
     needed = {*(model.partition("-")[0] for model in models), *profile["scorers"]}
     began = time.perf_counter()
     try:
-        written = write_all(home, [found[name] for name in found if name in needed], real)
+        written = write_all(
+            home, [checkpoints[name] for name in checkpoints if name in needed], real
+        )
     except OSError as error:
         sys.exit(str(error))
     return Stage("(checkpoints)", Usage(seconds=time.perf_counter() - began), written)
@@ -181,7 +183,7 @@ def with_rates(stages: list[Stage], work: Path) -> list[Stage]:
     """The stages with their rates as MLflow has them, loading left out, and what follows."""
     runs = recorded(work)
     loading = runs.get("baseline@blip", {}).get("load_seconds", 0.0)
-    found = []
+    lines = []
     for stage in stages:
         metrics = runs.get(stage.name, {})
         rate, count = None, ROWS
@@ -193,8 +195,8 @@ def with_rates(stages: list[Stage], work: Path) -> list[Stage]:
         elif "load_seconds" in metrics:
             rate = net(metrics["rows"], metrics["rows_per_second"], metrics["load_seconds"])
         hours = count / rate / 3600 if rate else None
-        found.append(Stage(stage.name, stage.usage, stage.written, rate, hours))
-    return found
+        lines.append(Stage(stage.name, stage.usage, stage.written, rate, hours))
+    return lines
 
 
 def net(count: float, rate: float, loading: float) -> float | None:

@@ -39,23 +39,23 @@ def made_up(rows: int, pairs: int, pictures: int, seed: int = 0) -> pd.DataFrame
     vocabulary = rng.permutation(names)[:1800]
     distinct: dict[tuple[str, str], None] = {}
     while len(distinct) < pairs:
-        wanted, said, more = rng.choice(vocabulary, 3)
+        answer, prediction, more = rng.choice(vocabulary, 3)
         if len(distinct) < 0.1 * pairs:
-            said = wanted
+            prediction = answer
         elif rng.random() < 0.125:
-            said = f"the {said} {more}"
-        distinct[str(said), str(wanted)] = None
+            prediction = f"the {prediction} {more}"
+        distinct[str(prediction), str(answer)] = None
     listed = list(distinct)
     weights = 1 / np.arange(1, pairs + 1)
     drawn = rng.choice(pairs, rows - pairs, p=weights / weights.sum())
     picked = [listed[i] for i in rng.permutation([*range(pairs), *drawn])]
-    asked = [str(rng.choice(QUESTIONS)).format(name) for name in rng.choice(vocabulary, rows)]
+    questions = [str(rng.choice(QUESTIONS)).format(name) for name in rng.choice(vocabulary, rows)]
     return pd.DataFrame(
         {
             "image_path": [f"{i % 256:02x}/{i:08x}.jpg" for i in rng.integers(pictures, size=rows)],
-            "question": asked,
-            "answer": [wanted for _, wanted in picked],
-            "prediction": [said for said, _ in picked],
+            "question": questions,
+            "answer": [answer for _, answer in picked],
+            "prediction": [prediction for prediction, _ in picked],
         }
     )
 

@@ -43,13 +43,13 @@ TYPES = 200
 def predictions(rows: pd.DataFrame, skill: float, rng: np.random.Generator) -> pd.DataFrame:
     """Right with probability `skill`, else any row's answer; a few empty, a few failed."""
     n = len(rows)
-    said = np.where(rng.random(n) < skill, rows["answer"], rng.permutation(rows["answer"]))
-    said = np.where(rng.random(n) < 0.02, "", said)
+    answers = np.where(rng.random(n) < skill, rows["answer"], rng.permutation(rows["answer"]))
+    answers = np.where(rng.random(n) < 0.02, "", answers)
     failed = rng.random(n) < 0.001
     return pd.DataFrame(
         {
             "row_id": rows["row_id"],
-            "prediction": np.where(failed, "", said),
+            "prediction": np.where(failed, "", answers),
             "confidence": np.where(failed, "", np.char.mod("%.6f", rng.random(n))),
             "error": np.where(failed, "out of memory", ""),
         }
@@ -121,8 +121,8 @@ def workspace(folder: Path, rows: int, seed: int = 0) -> None:
     write_json(data / "audit.json", {"train_rows": rows - len(test), "test_rows": len(test)})
     for name, skill in SKILL.items():
         (reports / name).mkdir(parents=True)
-        said = predictions(test if name == "finetuned" else vqa, skill, rng)
-        said.to_csv(reports / name / "predictions.csv", index=False)
+        answers = predictions(test if name == "finetuned" else vqa, skill, rng)
+        answers.to_csv(reports / name / "predictions.csv", index=False)
     steps = [{"step": s, "loss": 3 / (1 + s / 500), "lr": 5e-5} for s in range(0, 13_640, 50)]
     epochs = [{"epoch": e, "validation_accuracy": 0.6 + 0.02 * e} for e in (1, 2, 3)]
     training = {"best_epoch": 3, "held_out_rows": 1800, "epochs": epochs, "steps": steps}

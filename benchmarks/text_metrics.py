@@ -68,26 +68,26 @@ def plain_functions() -> dict[str, Callable[[str, str], float]]:
     assert nltk
     wordnet.synsets("red")
 
-    def meteor(said: str, wanted: str) -> float:
-        a, b = (word_tokenize(normalise(s), preserve_line=True) for s in (said, wanted))
+    def meteor(candidate: str, reference: str) -> float:
+        a, b = (word_tokenize(normalise(s), preserve_line=True) for s in (candidate, reference))
         return float(meteor_score([b], a)) if a and b else 0.0
 
     def find(word: str) -> list:
         pos = wordnet_metrics.part_of_speech(word)
         return wordnet.synsets(word, pos) or wordnet.synsets(word)
 
-    def wup(said: str, wanted: str) -> float:
+    def wup(candidate: str, reference: str) -> float:
         best = []
-        for word in normalise(said).split():
-            scores = [a.wup_similarity(b) for other in normalise(wanted).split()
+        for word in normalise(candidate).split():
+            scores = [a.wup_similarity(b) for other in normalise(reference).split()
                       for a in find(word) for b in find(other)]  # fmt: skip
             known = [s for s in scores if s is not None]
             best += [max(known)] if known else []
         return sum(best) / len(best) if best else 0.0
 
     def rouge(name: str) -> Callable[[str, str], float]:
-        return lambda said, wanted: (
-            RougeScorer([name], use_stemmer=True).score(wanted, said)[name].fmeasure
+        return lambda candidate, reference: (
+            RougeScorer([name], use_stemmer=True).score(reference, candidate)[name].fmeasure
         )
 
     return {**TEXT_METRICS, "meteor": meteor, "wup": wup, "rouge1": rouge("rouge1"),
@@ -158,12 +158,12 @@ def word_pieces() -> Any:
 def compare_neural(pairs: list[Pair], part: int, folder: Path, layers: int) -> None:
     bart = BartScore(ScorerConfig(path=str(folder / "bart")))
     start = time.perf_counter()
-    found = bart.score(pairs)
+    scores = bart.score(pairs)
     ours = time.perf_counter() - start
     start = time.perf_counter()
     alone = [-one_loss(bart, *pair) for pair in pairs[:part]]
     each = (time.perf_counter() - start) / part
-    off = max(abs(found[p] - a) for p, a in zip(pairs, alone, strict=False))
+    off = max(abs(scores[p] - a) for p, a in zip(pairs, alone, strict=False))
     print(f"BARTScore {ours:.2f} s, one pair at a time {each * len(pairs):.1f} s: "
           f"{each * len(pairs) / ours:.1f}×, difference {off:.1e}")  # fmt: skip
     from bert_score import BERTScorer
@@ -189,12 +189,12 @@ def compare_neural(pairs: list[Pair], part: int, folder: Path, layers: int) -> N
           f"from that by its padding in {sum(padded)} rows")  # fmt: skip
 
 
-def one_loss(bart: BartScore, said: str, wanted: str) -> float:
+def one_loss(bart: BartScore, candidate: str, reference: str) -> float:
     import torch
 
     with torch.inference_mode():
-        source = bart.tokenizer(said, return_tensors="pt")["input_ids"]
-        labels = bart.tokenizer(wanted, return_tensors="pt")["input_ids"]
+        source = bart.tokenizer(candidate, return_tensors="pt")["input_ids"]
+        labels = bart.tokenizer(reference, return_tensors="pt")["input_ids"]
         return float(bart.model(input_ids=source, labels=labels).loss)
 
 

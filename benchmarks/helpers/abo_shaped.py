@@ -65,7 +65,7 @@ class Shop:
         name = self.phrase(6, 18)
         if r.random() < 0.08:
             name += " – 商品"
-        made: dict[str, Any] = {
+        entry: dict[str, Any] = {
             "brand": self.tagged(tag, self.phrase(1, 2)),
             "bullet_point": [e for _ in range(5) for e in self.tagged(tag, self.phrase(8, 25))],
             "color": [
@@ -115,14 +115,16 @@ class Shop:
             ("finish_type", 0.1),
         ):
             if r.random() < share:
-                made[name] = self.tagged(tag, self.phrase(1, 1))
+                entry[name] = self.tagged(tag, self.phrase(1, 1))
         for name, share in (("color", 0.1), ("item_keywords", 0.15), ("main_image_id", 0.003)):
             if r.random() < share:
-                del made[name]
+                del entry[name]
         if r.random() < 0.05:  # the same in a second language, behind or in front
             second = self.tagged("en_US", self.phrase(6, 18))
-            made["item_name"] = r.choice((second + made["item_name"], made["item_name"] + second))
-        return made
+            entry["item_name"] = r.choice(
+                (second + entry["item_name"], entry["item_name"] + second)
+            )
+        return entry
 
 
 def image_ids(count: int, seed: int) -> list[tuple[str, str]]:

@@ -28,7 +28,7 @@ Step = Callable[[], Any]
 
 def describe(device: torch.device) -> dict[str, Any]:
     """The card, its driver, the versions and settings that a figure depends on."""
-    found: dict[str, Any] = {
+    properties: dict[str, Any] = {
         "device": str(device),
         "name": platform.processor() or platform.machine(),
         "python": platform.python_version(),
@@ -41,7 +41,7 @@ def describe(device: torch.device) -> dict[str, Any]:
     }
     if device.type == "cuda":
         card = torch.cuda.get_device_properties(device)
-        found |= {
+        properties |= {
             "name": card.name,
             "capability": "{}.{}".format(*torch.cuda.get_device_capability(device)),
             "memory_bytes": card.total_memory,
@@ -49,7 +49,7 @@ def describe(device: torch.device) -> dict[str, Any]:
             "driver": driver_version(),
             "cudnn": torch.backends.cudnn.version(),
         }
-    return found
+    return properties
 
 
 def installed(package: str) -> str:

@@ -52,8 +52,8 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(OrderedDict(parts))
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-        seen = self.ln_1(x)
-        mixed = self.attn(seen, seen, seen, need_weights=False, attn_mask=attn_mask)[0]
+        normed = self.ln_1(x)
+        mixed = self.attn(normed, normed, normed, need_weights=False, attn_mask=attn_mask)[0]
         x = x + self.ls_1(mixed)
         return x + self.ls_2(self.mlp(self.ln_2(x)))
 
@@ -183,7 +183,7 @@ def renamed(towers: Towers) -> dict[str, Tensor]:
     """The weights under transformers' names."""
     text, vision = "text_model.", "vision_model."
     visual = towers.visual
-    found = {
+    tensors = {
         "logit_scale": towers.logit_scale,
         "text_projection.weight": towers.text_projection.T.contiguous(),
         "visual_projection.weight": visual.proj.T.contiguous(),
@@ -196,22 +196,22 @@ def renamed(towers: Towers) -> dict[str, Tensor]:
     norms = {text + "final_layer_norm": towers.ln_final, vision + "pre_layrnorm": visual.ln_pre,
              vision + "post_layernorm": visual.ln_post}  # fmt: skip
     for name, norm in norms.items():
-        found |= {f"{name}.weight": norm.weight, f"{name}.bias": norm.bias}
+        tensors |= {f"{name}.weight": norm.weight, f"{name}.bias": norm.bias}
     for tower, stack in ((text, towers.transformer), (vision, visual.transformer)):
         for at, block in enumerate(stack.resblocks):
-            found |= layer(f"{tower}encoder.layers.{at}.", block)
-    return {name: weight.detach() for name, weight in found.items()}
+            tensors |= layer(f"{tower}encoder.layers.{at}.", block)
+    return {name: weight.detach() for name, weight in tensors.items()}
 
 
 def layer(name: str, block: Any) -> dict[str, Tensor]:
     """One block's weights under transformers' names."""
     modules = {"layer_norm1": block.ln_1, "layer_norm2": block.ln_2, "mlp.fc1": block.mlp.c_fc,
                "mlp.fc2": block.mlp.c_proj, "self_attn.out_proj": block.attn.out_proj}  # fmt: skip
-    found = {}
+    tensors = {}
     for part, module in modules.items():
-        found |= {f"{name}{part}.weight": module.weight, f"{name}{part}.bias": module.bias}
+        tensors |= {f"{name}{part}.weight": module.weight, f"{name}{part}.bias": module.bias}
     weights, biases = block.attn.in_proj_weight.chunk(3), block.attn.in_proj_bias.chunk(3)
     for part, weight, bias in zip("qkv", weights, biases, strict=True):
-        found[f"{name}self_attn.{part}_proj.weight"] = weight
-        found[f"{name}self_attn.{part}_proj.bias"] = bias
-    return found
+        tensors[f"{name}self_attn.{part}_proj.weight"] = weight
+        tensors[f"{name}self_attn.{part}_proj.bias"] = bias
+    return tensors

@@ -127,8 +127,8 @@ def blip(size: str) -> Any:
 
 
 def blip_says(ours: Any, inputs: Any) -> str:
-    given = on_device(ours.model, inputs)
-    ids = ours.model.generate(**given, max_new_tokens=LONGEST["blip"], do_sample=False)
+    moved = on_device(ours.model, inputs)
+    ids = ours.model.generate(**moved, max_new_tokens=LONGEST["blip"], do_sample=False)
     return ours.processor.decode(ids[0], skip_special_tokens=True).strip()
 
 

@@ -207,21 +207,21 @@ def speed(family: Family, model: Any, bench: Bench, save: Callable[[dict[str, An
     share, spare = 0.8 * bench.left / 8, 0.1 * bench.left
     ways = study_ways(family, model, bench, share, asked(8, distinct=False))
     save({"ways": ways})
-    made = photographs(8)
-    kept = model.encode_images(made)
+    photos = photographs(8)
+    kept = model.encode_images(photos)
     if family.name == "blip":  # as the stage `embed` keeps them
         kept = kept.to("cpu", torch.float16)
     wanted = model.checkpoint.batch_size if bench.size == "real" else 6
 
     def answering(rows: int) -> Step:
-        which = [i // 3 for i in range(rows)]
-        stored = repeated(kept, which[-1] + 1)
-        return partial(model.predict_answers, stored, which, asked(rows, distinct=False))
+        image_index = [i // 3 for i in range(rows)]
+        stored = repeated(kept, image_index[-1] + 1)
+        return partial(model.predict_answers, stored, image_index, asked(rows, distinct=False))
 
     batch = wanted
     while not fits(answering(batch), bench.device) and batch > 1:
         batch //= 2
-    pictures = [made[i % len(made)].copy() for i in range(-(-batch // 3))]
+    pictures = [photos[i % len(photos)].copy() for i in range(-(-batch // 3))]
     images = [pictures[i // 3] for i in range(batch)]
     steps: dict[str, tuple[Step, int]] = {
         TOGETHER: (partial(model.answer, images, asked(batch, distinct=False)), batch),
@@ -240,9 +240,9 @@ def speed(family: Family, model: Any, bench: Bench, save: Callable[[dict[str, An
 def ahead(model: Any, pictures: Sequence[Any], rows: int) -> Step:
     """What the stage does once its other thread has prepared the pictures."""
     prepared = model.preprocess(pictures)
-    which = [i // 3 for i in range(rows)]
+    image_index = [i // 3 for i in range(rows)]
     questions = asked(rows, distinct=False)
-    return lambda: model.predict_answers(model.encode(prepared), which, questions)
+    return lambda: model.predict_answers(model.encode(prepared), image_index, questions)
 
 
 def encoding(model: Any, pictures: Sequence[Any]) -> dict[str, tuple[Step, int]]:
@@ -290,10 +290,10 @@ def hours(ways: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
     """Hours for all rows of the study's table: its loop's, and ours."""
     speeds = {way["way"]: way["rows_per_second"] for way in ways}
     rows = QUESTION_KINDS if name.startswith("clip") else ALL_ROWS
-    found = {STUDY: ALL_ROWS / speeds[STUDY] / 3600}
-    found |= {way: rows / speeds[way] / 3600 for way in (TOGETHER, AHEAD) if way in speeds}
+    by_way = {STUDY: ALL_ROWS / speeds[STUDY] / 3600}
+    by_way |= {way: rows / speeds[way] / 3600 for way in (TOGETHER, AHEAD) if way in speeds}
     if name == "blip" and {ENCODED, PREPARING, ENCODING} <= set(speeds):
         # Pictures are prepared beside the encoding: the slower one counts.
         pictures = ALL_PICTURES / min(speeds[PREPARING], speeds[ENCODING])
-        found["the store, then the answers"] = (pictures + ALL_ROWS / speeds[ENCODED]) / 3600
-    return found
+        by_way["the store, then the answers"] = (pictures + ALL_ROWS / speeds[ENCODED]) / 3600
+    return by_way

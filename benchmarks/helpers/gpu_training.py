@@ -53,12 +53,12 @@ def gradients(bench: Bench, save: Callable[[dict[str, Any]], None]) -> None:
         release_memory()
 
 
-def farthest(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> float | None:
+def farthest(values: dict[str, torch.Tensor], reference: dict[str, torch.Tensor]) -> float | None:
     """The largest difference over the largest value; None if a gradient is infinite or missing."""
-    if set(found) != set(wanted):
+    if set(values) != set(reference):
         return None
-    largest_value = max(float(value.abs().max()) for value in wanted.values())
-    apart = max(float((found[name] - wanted[name]).abs().max()) for name in wanted)
+    largest_value = max(float(value.abs().max()) for value in reference.values())
+    apart = max(float((values[name] - reference[name]).abs().max()) for name in reference)
     share = apart / largest_value
     return share if share < float("inf") else None
 

@@ -95,11 +95,11 @@ class LoraSteps:
 
     def outputs(self, pictures: int, kept: torch.dtype) -> torch.Tensor:
         """Vision outputs of all pictures, where production has them: in the device's memory."""
-        seen = [
+        outputs = [
             self.blip.encode_images(self.drawn[i : i + 8]) for i in range(0, len(self.drawn), 8)
         ]
         with torch.no_grad():
-            some = torch.cat(seen).to(kept, copy=True)
+            some = torch.cat(outputs).to(kept, copy=True)
             again = torch.arange(pictures, device=self.device) % len(some)
             return some.index_select(0, again)
 

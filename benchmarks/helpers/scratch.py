@@ -63,7 +63,7 @@ def run(folder: Path, *command: str) -> str:
     Raises:
         RuntimeError: it failed; the message ends with what it said.
     """
-    done = subprocess.run(
+    process = subprocess.run(
         command,
         cwd=folder,
         env=environment(),
@@ -72,9 +72,9 @@ def run(folder: Path, *command: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    if done.returncode:
-        raise RuntimeError(said(command, done.stdout))
-    return done.stdout
+    if process.returncode:
+        raise RuntimeError(said(command, process.stdout))
+    return process.stdout
 
 
 def said(command: Sequence[str], output: str) -> str:

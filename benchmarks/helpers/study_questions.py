@@ -36,10 +36,10 @@ COLOURS = ("black", "white", "blue", "brown", "gray", "red", "green", "silver", 
 
 def words(rng: np.random.Generator, n: int) -> list[str]:
     """`n` distinct made-up words."""
-    found: dict[str, None] = {}
-    while len(found) < n:
-        found["".join(rng.choice(SYLLABLES, int(rng.integers(2, 5))))] = None
-    return list(found)
+    distinct: dict[str, None] = {}
+    while len(distinct) < n:
+        distinct["".join(rng.choice(SYLLABLES, int(rng.integers(2, 5))))] = None
+    return list(distinct)
 
 
 def zipf(n: int, exponent: float) -> np.ndarray:
@@ -89,13 +89,13 @@ def table(rows: int = ROWS, pictures: int = PICTURES, seed: int = 0) -> pd.DataF
     """image_path, question, answer: about three rows a picture, a picture's rows together."""
     draw = Draw(seed)
     kinds = draw.rng.choice(list(SHARES), rows, p=list(SHARES.values()))
-    asked = [draw.question(kind) for kind in kinds]
+    questions = [draw.question(kind) for kind in kinds]
     picture = np.sort(np.r_[np.arange(pictures), draw.rng.integers(pictures, size=rows - pictures)])
     return pd.DataFrame(
         {
             "image_path": [f"{i % 256:02x}/{i:08x}.jpg" for i in picture],
-            "question": [question for question, _ in asked],
-            "answer": [draw.answer(*question) for question in asked],
+            "question": [question for question, _ in questions],
+            "answer": [draw.answer(*question) for question in questions],
         }
     )
 

@@ -129,13 +129,13 @@ def on_cards() -> int | None:
     """Bytes in use on all NVIDIA cards, whoever uses them; None without nvidia-smi."""
     if shutil.which("nvidia-smi") is None:
         return None
-    done = subprocess.run(
+    process = subprocess.run(
         ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"],
         capture_output=True,
         text=True,
         check=False,
     )
-    return sum(int(line) for line in done.stdout.split() if line.isdigit()) << 20
+    return sum(int(line) for line in process.stdout.split() if line.isdigit()) << 20
 
 
 def bytes_in(folder: Path) -> int:

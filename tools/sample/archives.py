@@ -64,10 +64,10 @@ def picture_files(pictures: list[Picture], workers: int) -> dict[str, bytes]:
     """The path → JPEG bytes of every picture that isn't meant to be absent."""
     present = [p for p in pictures if p.damage != "absent"]
     with ProcessPoolExecutor(workers) as pool:
-        made = progress(
+        encoded = progress(
             pool.map(jpeg, present, chunksize=16), total=len(present), desc="pictures", unit="image"
         )
-        return {p.path: data for p, data in zip(present, made, strict=True)}
+        return {p.path: data for p, data in zip(present, encoded, strict=True)}
 
 
 def jpeg(picture: Picture) -> bytes:

@@ -89,21 +89,23 @@ def train_text(
     def loss(_: npt.NDArray[np.int64]) -> Tensor:
         rows = next(at)
         vision = torch.from_numpy(tokens[where[rows]]).float()
-        asked = torch.tensor([questions[r] for r in rows])
+        question_ids = torch.tensor([questions[r] for r in rows])
         replies = torch.nn.utils.rnn.pad_sequence(
             [torch.tensor(answers[r]) for r in rows], batch_first=True
         )
-        return text_loss(model, vision, asked, replies)
+        return text_loss(model, vision, question_ids, replies)
 
     parameters = [*model.text_encoder.parameters(), *model.text_decoder.parameters()]
     return fit("blip", parameters, loss, n=batch, steps=steps, batch=batch, lr=lr, seed=seed)
 
 
 def text_loss(
-    model: BlipForQuestionAnswering, vision: Tensor, asked: Tensor, replies: Tensor
+    model: BlipForQuestionAnswering, vision: Tensor, question_ids: Tensor, replies: Tensor
 ) -> Tensor:
     """Mean cross-entropy of the answers; replies [b, t] padded with 0."""
-    state = model.text_encoder(input_ids=asked, encoder_hidden_states=vision, return_dict=True)
+    state = model.text_encoder(
+        input_ids=question_ids, encoder_hidden_states=vision, return_dict=True
+    )
     out = model.text_decoder(
         input_ids=replies,
         attention_mask=(replies != 0).long(),

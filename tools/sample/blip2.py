@@ -116,8 +116,8 @@ def text_loss(
     import torch
 
     queries = model.query_tokens.expand(len(vision), -1, -1)
-    seen = model.qformer(query_embeds=queries, encoder_hidden_states=vision)
-    prefix = model.language_projection(seen.last_hidden_state)  # [b, queries, width]
+    query_output = model.qformer(query_embeds=queries, encoder_hidden_states=vision)
+    prefix = model.language_projection(query_output.last_hidden_state)  # [b, queries, width]
     words = model.get_input_embeddings()(ids)
     logits = model.language_model(inputs_embeds=torch.cat([prefix, words], dim=1)).logits
     first = prefix.shape[1] + prompt

@@ -158,11 +158,11 @@ def make_tower(job: Job) -> str:
     torch.set_num_threads(TOWER_THREADS)
     model = trunk.blip_tower(job.seed)
     images, labels, n = job.images, attribute_labels(job.looks), job.train
-    seen = trunk.last_hidden(model)
+    features = trunk.last_hidden(model)
     readout = trunk.train_tower(
         "tower",
         model,
-        seen,
+        features,
         images[:n],
         labels[:n],
         steps=STEPS["tower"],
@@ -171,9 +171,9 @@ def make_tower(job: Job) -> str:
         keep=32,
     )
     model.save_pretrained(job.folder)
-    np.save(job.folder / TOKENS, trunk.features(seen, images))
+    np.save(job.folder / TOKENS, trunk.features(features, images))
     torch.set_num_threads(1)  # this process goes on to other parts
-    return str(trunk.accuracy(readout, seen, images[n:], labels[n:]))
+    return str(trunk.accuracy(readout, features, images[n:], labels[n:]))
 
 
 def make_blip(job: Job) -> str:

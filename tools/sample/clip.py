@@ -89,11 +89,11 @@ def sentences(looks: Sequence[Look], seed: int) -> list[tuple[str, str, str]]:
     """For each picture a caption, a right and a wrong "Question: … Answer: …"."""
     r = random.Random(seed)
     answers: dict[str, set[str]] = {}
-    asked = [r.choice(ask(k, look, r)) for k, look in enumerate(looks)]
-    for pair in asked:
+    pairs = [r.choice(ask(k, look, r)) for k, look in enumerate(looks)]
+    for pair in pairs:
         answers.setdefault(pair.kind, set()).add(pair.answer)
     rows = []
-    for look, pair in zip(looks, asked, strict=True):
+    for look, pair in zip(looks, pairs, strict=True):
         others = sorted(answers[pair.kind] - {pair.answer}) or ["none"]
         right = TEMPLATE.format(pair.question, pair.answer)
         wrong = TEMPLATE.format(pair.question, r.choice(others))

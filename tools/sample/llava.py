@@ -119,22 +119,22 @@ def train_text(
 
     before, after = PROMPT.split("<image>")
     head = tokenizer(before).input_ids  # <s>
-    asked = [ids[1:] for ids in encoded(tokenizer, [after.format(p.question) for p in pairs])]
+    prompt_ids = [ids[1:] for ids in encoded(tokenizer, [after.format(p.question) for p in pairs])]
     replies = encoded(tokenizer, [p.answer for p in pairs])
     answers = [[*ids[1:], tokenizer.eos_token_id] for ids in replies]
     where = np.array([pair.picture for pair in pairs])
-    lengths = np.array([len(q) + 100 * len(a) for q, a in zip(asked, answers, strict=True)])
+    lengths = np.array([len(q) + 100 * len(a) for q, a in zip(prompt_ids, answers, strict=True)])
     at = iter(by_length(lengths, batch, steps, seed))
     embed = model.get_input_embeddings()
 
     def loss(_: npt.NDArray[np.int64]) -> Tensor:
         rows = next(at)
         patches = torch.from_numpy(tokens[where[rows]]).float()
-        seen = model.model.multi_modal_projector(patches)
-        ids = torch.tensor([asked[r] + answers[r] for r in rows])
+        image_features = model.model.multi_modal_projector(patches)
+        ids = torch.tensor([prompt_ids[r] + answers[r] for r in rows])
         first = embed(torch.tensor(head)).expand(len(rows), -1, -1)
-        whole = torch.cat([first, seen, embed(ids)], dim=1)
-        prompt = len(asked[rows[0]])
+        whole = torch.cat([first, image_features, embed(ids)], dim=1)
+        prompt = len(prompt_ids[rows[0]])
         start = whole.shape[1] - ids.shape[1] + prompt
         state = model.model.language_model(inputs_embeds=whole).last_hidden_state
         logits = model.lm_head(state[:, start - 1 : -1])

@@ -115,9 +115,9 @@ def train_bart(
     r = random.Random(seed)
 
     def loss(rows: npt.NDArray[np.int64]) -> Tensor:
-        told = [paraphrase(looks[row], r) for row in rows]
-        source = tokenizer([a for a, _ in told], padding=True, return_tensors="pt")
-        target = tokenizer([b for _, b in told], padding=True, return_tensors="pt").input_ids
+        pairs = [paraphrase(looks[row], r) for row in rows]
+        source = tokenizer([a for a, _ in pairs], padding=True, return_tensors="pt")
+        target = tokenizer([b for _, b in pairs], padding=True, return_tensors="pt").input_ids
         labels = target.masked_fill(target == tokenizer.pad_token_id, -100)
         value: Tensor = model(
             input_ids=source.input_ids, attention_mask=source.attention_mask, labels=labels
@@ -187,9 +187,9 @@ def train_encoder(
         ids = read.input_ids
         hide = torch.from_numpy(rng.random(tuple(ids.shape)) < 0.2) & (ids > 4)
         labels = ids.masked_fill(~hide, -100)
-        shown = ids.masked_fill(hide, tokenizer.mask_token_id)
+        masked = ids.masked_fill(hide, tokenizer.mask_token_id)
         value: Tensor = model(
-            input_ids=shown, attention_mask=read.attention_mask, labels=labels
+            input_ids=masked, attention_mask=read.attention_mask, labels=labels
         ).loss
         return value
 

@@ -168,10 +168,10 @@ def accuracy(
                 readout.logits(tokens_of(pixels(images[start : start + 250]), None))
             ):
                 parts[k].append(part.argmax(-1))
-    found = np.stack([torch.cat(p).numpy() for p in parts], axis=1)
+    predicted = np.stack([torch.cat(p).numpy() for p in parts], axis=1)
     known = labels >= 0
     return {
-        name: round(float((found == labels)[known[:, k], k].mean()), 3)
+        name: round(float((predicted == labels)[known[:, k], k].mean()), 3)
         for k, name in enumerate(ATTRIBUTES)
     }
 

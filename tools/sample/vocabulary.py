@@ -34,9 +34,9 @@ def words() -> list[str]:
     text += [
         w.format(noun="", plural="", value="") for pair in WORDINGS.values() for w in sum(pair, ())
     ]
-    found = set(re.findall(r"[a-z]+", " ".join(text).lower()))
+    distinct = set(re.findall(r"[a-z]+", " ".join(text).lower()))
     nouns = set(NOUNS.values()) | {SYNONYMS.get(n, n) for n in NOUNS.values()}
-    return sorted(found | {plural(noun) for noun in nouns} | {str(n) for n in range(21)})
+    return sorted(distinct | {plural(noun) for noun in nouns} | {str(n) for n in range(21)})
 
 
 def wordpieces(first: list[str], last: list[str]) -> dict[str, int]:

@@ -51,11 +51,11 @@ def repository(real: bool) -> Repository:
         "vocab_size": WORDS,
         **sides,
     }
-    said = ("bos_token_id", "decoder_start_token_id", "eos_token_id", "forced_bos_token_id")
-    said += ("forced_eos_token_id", "length_penalty", "max_length", "min_length", "num_beams")
+    copied = ("bos_token_id", "decoder_start_token_id", "eos_token_id", "forced_bos_token_id")
+    copied += ("forced_eos_token_id", "length_penalty", "max_length", "min_length", "num_beams")
     files = {
         "config.json": config,
-        "generation_config.json": {name: config[name] for name in (*said, "pad_token_id")},
+        "generation_config.json": {name: config[name] for name in (*copied, "pad_token_id")},
         **byte_files(WORDS + 1, "<s> $A </s>"),
     }
     return Repository(files, tensors(sizes))
@@ -64,20 +64,20 @@ def repository(real: bool) -> Repository:
 def tensors(sizes: dict[str, int]) -> list[Tensor]:
     width, inner = sizes["d_model"], sizes["ffn"]
     # The file has no `final_logits_bias`: the library makes it, as zeros.
-    found = table("model.shared", WORDS, width)
+    result = table("model.shared", WORDS, width)
     for side in ("encoder", "decoder"):
-        found += table(f"model.{side}.embed_positions", PLACES + 2, width)
-        found += norm(f"model.{side}.layernorm_embedding", width)
+        result += table(f"model.{side}.embed_positions", PLACES + 2, width)
+        result += norm(f"model.{side}.layernorm_embedding", width)
         for number in range(sizes["layers"]):
             layer = f"model.{side}.layers.{number}"
-            found += attention(f"{layer}.self_attn", width)
-            found += norm(f"{layer}.self_attn_layer_norm", width)
+            result += attention(f"{layer}.self_attn", width)
+            result += norm(f"{layer}.self_attn_layer_norm", width)
             if side == "decoder":
-                found += attention(f"{layer}.encoder_attn", width)
-                found += norm(f"{layer}.encoder_attn_layer_norm", width)
-            found += linear(f"{layer}.fc1", inner, width) + linear(f"{layer}.fc2", width, inner)
-            found += norm(f"{layer}.final_layer_norm", width)
-    return found
+                result += attention(f"{layer}.encoder_attn", width)
+                result += norm(f"{layer}.encoder_attn_layer_norm", width)
+            result += linear(f"{layer}.fc1", inner, width) + linear(f"{layer}.fc2", width, inner)
+            result += norm(f"{layer}.final_layer_norm", width)
+    return result
 
 
 def attention(name: str, width: int) -> list[Tensor]:

@@ -107,7 +107,7 @@ def tower(name: str, vision: dict[str, Any]) -> list[Tensor]:
     """BLIP's and BLIP-2's vision tower: queries, keys and values are one matrix."""
     width, inner, side = (vision[k] for k in ("hidden_size", "intermediate_size", "patch_size"))
     patches = (vision["image_size"] // side) ** 2
-    found = [
+    result = [
         Tensor(f"{name}.embeddings.class_embedding", (1, 1, width)),
         Tensor(f"{name}.embeddings.position_embedding", (1, patches + 1, width)),
         *convolution(f"{name}.embeddings.patch_embedding", width, side),
@@ -115,17 +115,19 @@ def tower(name: str, vision: dict[str, Any]) -> list[Tensor]:
     ]
     for number in range(vision["num_hidden_layers"]):
         layer = f"{name}.encoder.layers.{number}"
-        found += linear(f"{layer}.self_attn.qkv", 3 * width, width)
-        found += linear(f"{layer}.self_attn.projection", width, width)
-        found += norm(f"{layer}.layer_norm1", width) + norm(f"{layer}.layer_norm2", width)
-        found += linear(f"{layer}.mlp.fc1", inner, width) + linear(f"{layer}.mlp.fc2", width, inner)
-    return found
+        result += linear(f"{layer}.self_attn.qkv", 3 * width, width)
+        result += linear(f"{layer}.self_attn.projection", width, width)
+        result += norm(f"{layer}.layer_norm1", width) + norm(f"{layer}.layer_norm2", width)
+        result += linear(f"{layer}.mlp.fc1", inner, width) + linear(
+            f"{layer}.mlp.fc2", width, inner
+        )
+    return result
 
 
 def reader(name: str, text: dict[str, Any]) -> list[Tensor]:
     """BERT with cross-attention to the picture."""
     width, inner = text["hidden_size"], text["intermediate_size"]
-    found = [
+    result = [
         Tensor(f"{name}.embeddings.position_ids", (1, 512), "places"),
         *table(f"{name}.embeddings.word_embeddings", WORDS, width),
         *table(f"{name}.embeddings.position_embeddings", 512, width),
@@ -133,12 +135,12 @@ def reader(name: str, text: dict[str, Any]) -> list[Tensor]:
     ]
     for number in range(text["num_hidden_layers"]):
         layer = f"{name}.encoder.layer.{number}"
-        found += attention(f"{layer}.attention", width, width)
-        found += attention(f"{layer}.crossattention", width, text["encoder_hidden_size"])
-        found += linear(f"{layer}.intermediate.dense", inner, width)
-        found += linear(f"{layer}.output.dense", width, inner)
-        found += norm(f"{layer}.output.LayerNorm", width)
-    return found
+        result += attention(f"{layer}.attention", width, width)
+        result += attention(f"{layer}.crossattention", width, text["encoder_hidden_size"])
+        result += linear(f"{layer}.intermediate.dense", inner, width)
+        result += linear(f"{layer}.output.dense", width, inner)
+        result += norm(f"{layer}.output.LayerNorm", width)
+    return result
 
 
 def attention(name: str, width: int, looked_at: int, inside: str = "self") -> list[Tensor]:

@@ -139,23 +139,23 @@ def tensors(vision: dict[str, int], query: dict[str, int], text: dict[str, int])
 def former(query: dict[str, int]) -> list[Tensor]:
     """The Q-Former: every second layer looks at the picture."""
     width, inner = query["hidden_size"], query["intermediate_size"]
-    found = []
+    result = []
     for number in range(query["num_hidden_layers"]):
         layer = f"qformer.encoder.layer.{number}"
-        found += attention(f"{layer}.attention", width, width, "attention")
+        result += attention(f"{layer}.attention", width, width, "attention")
         if number % query["cross_attention_frequency"] == 0:
             looked_at = query["encoder_hidden_size"]
-            found += attention(f"{layer}.crossattention", width, looked_at, "attention")
-        found += linear(f"{layer}.intermediate_query.dense", inner, width)
-        found += linear(f"{layer}.output_query.dense", width, inner)
-        found += norm(f"{layer}.output_query.LayerNorm", width)
-    return found
+            result += attention(f"{layer}.crossattention", width, looked_at, "attention")
+        result += linear(f"{layer}.intermediate_query.dense", inner, width)
+        result += linear(f"{layer}.output_query.dense", width, inner)
+        result += norm(f"{layer}.output_query.LayerNorm", width)
+    return result
 
 
 def opt(text: dict[str, int]) -> list[Tensor]:
     """OPT's decoder; its head is the word embeddings and isn't stored."""
     width, inner, name = text["hidden_size"], text["ffn_dim"], "language_model.model.decoder"
-    found = [
+    result = [
         *table(f"{name}.embed_tokens", WORDS, width),
         *table(f"{name}.embed_positions", 2050, width),
         *norm(f"{name}.final_layer_norm", width),
@@ -163,8 +163,8 @@ def opt(text: dict[str, int]) -> list[Tensor]:
     for number in range(text["num_hidden_layers"]):
         layer = f"{name}.layers.{number}"
         for part in ("k_proj", "v_proj", "q_proj", "out_proj"):
-            found += linear(f"{layer}.self_attn.{part}", width, width)
-        found += norm(f"{layer}.self_attn_layer_norm", width)
-        found += linear(f"{layer}.fc1", inner, width) + linear(f"{layer}.fc2", width, inner)
-        found += norm(f"{layer}.final_layer_norm", width)
-    return found
+            result += linear(f"{layer}.self_attn.{part}", width, width)
+        result += norm(f"{layer}.self_attn_layer_norm", width)
+        result += linear(f"{layer}.fc1", inner, width) + linear(f"{layer}.fc2", width, inner)
+        result += norm(f"{layer}.final_layer_norm", width)
+    return result

@@ -62,13 +62,13 @@ def tensors(sizes: dict[str, Any]) -> list[Tensor]:
 
 
 def blocks(name: str, width: int, layers: int) -> list[Tensor]:
-    found: list[Tensor] = []
+    result: list[Tensor] = []
     for number in range(layers):
         layer = f"{name}.resblocks.{number}"
-        found.append(Tensor(f"{layer}.attn.in_proj_weight", (3 * width, width)))
-        found.append(Tensor(f"{layer}.attn.in_proj_bias", (3 * width,), "vector"))
-        found += linear(f"{layer}.attn.out_proj", width, width)
-        found += norm(f"{layer}.ln_1", width) + norm(f"{layer}.ln_2", width)
-        found += linear(f"{layer}.mlp.c_fc", 4 * width, width)
-        found += linear(f"{layer}.mlp.c_proj", width, 4 * width)
-    return found
+        result.append(Tensor(f"{layer}.attn.in_proj_weight", (3 * width, width)))
+        result.append(Tensor(f"{layer}.attn.in_proj_bias", (3 * width,), "vector"))
+        result += linear(f"{layer}.attn.out_proj", width, width)
+        result += norm(f"{layer}.ln_1", width) + norm(f"{layer}.ln_2", width)
+        result += linear(f"{layer}.mlp.c_fc", 4 * width, width)
+        result += linear(f"{layer}.mlp.c_proj", width, 4 * width)
+    return result

@@ -142,7 +142,7 @@ def tower(name: str, vision: dict[str, Any]) -> list[Tensor]:
     """CLIP's vision tower; the misspelt norm is the library's."""
     width, inner, side = (vision[k] for k in ("hidden_size", "intermediate_size", "patch_size"))
     patches = (vision["image_size"] // side) ** 2
-    found = [
+    result = [
         Tensor(f"{name}.embeddings.class_embedding", (width,), "vector"),
         *convolution(f"{name}.embeddings.patch_embedding", width, side, bias=False),
         *table(f"{name}.embeddings.position_embedding", patches + 1, width),
@@ -152,24 +152,26 @@ def tower(name: str, vision: dict[str, Any]) -> list[Tensor]:
     for number in range(vision["num_hidden_layers"]):
         layer = f"{name}.encoder.layers.{number}"
         for part in ("k_proj", "v_proj", "q_proj", "out_proj"):
-            found += linear(f"{layer}.self_attn.{part}", width, width)
-        found += norm(f"{layer}.layer_norm1", width) + norm(f"{layer}.layer_norm2", width)
-        found += linear(f"{layer}.mlp.fc1", inner, width) + linear(f"{layer}.mlp.fc2", width, inner)
-    return found
+            result += linear(f"{layer}.self_attn.{part}", width, width)
+        result += norm(f"{layer}.layer_norm1", width) + norm(f"{layer}.layer_norm2", width)
+        result += linear(f"{layer}.mlp.fc1", inner, width) + linear(
+            f"{layer}.mlp.fc2", width, inner
+        )
+    return result
 
 
 def llama(name: str, text: dict[str, Any]) -> list[Tensor]:
     """A LLaMA with a head of its own; nothing has a bias."""
     width, inner = text["hidden_size"], text["intermediate_size"]
-    found = table(f"{name}.model.embed_tokens", WORDS, width)
+    result = table(f"{name}.model.embed_tokens", WORDS, width)
     for number in range(text["num_hidden_layers"]):
         layer = f"{name}.model.layers.{number}"
         for part in ("q_proj", "k_proj", "v_proj", "o_proj"):
-            found += linear(f"{layer}.self_attn.{part}", width, width, bias=False)
-        found += linear(f"{layer}.mlp.gate_proj", inner, width, bias=False)
-        found += linear(f"{layer}.mlp.up_proj", inner, width, bias=False)
-        found += linear(f"{layer}.mlp.down_proj", width, inner, bias=False)
-        found.append(Tensor(f"{layer}.input_layernorm.weight", (width,), "scale"))
-        found.append(Tensor(f"{layer}.post_attention_layernorm.weight", (width,), "scale"))
-    found.append(Tensor(f"{name}.model.norm.weight", (width,), "scale"))
-    return found + table(f"{name}.lm_head", WORDS, width)
+            result += linear(f"{layer}.self_attn.{part}", width, width, bias=False)
+        result += linear(f"{layer}.mlp.gate_proj", inner, width, bias=False)
+        result += linear(f"{layer}.mlp.up_proj", inner, width, bias=False)
+        result += linear(f"{layer}.mlp.down_proj", width, inner, bias=False)
+        result.append(Tensor(f"{layer}.input_layernorm.weight", (width,), "scale"))
+        result.append(Tensor(f"{layer}.post_attention_layernorm.weight", (width,), "scale"))
+    result.append(Tensor(f"{name}.model.norm.weight", (width,), "scale"))
+    return result + table(f"{name}.lm_head", WORDS, width)

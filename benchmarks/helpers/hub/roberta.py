@@ -47,7 +47,7 @@ def repository(real: bool) -> Repository:
 
 def tensors(sizes: dict[str, int]) -> list[Tensor]:
     width, inner = sizes["hidden_size"], sizes["intermediate_size"]
-    found = [
+    result = [
         Tensor("lm_head.bias", (WORDS,), "vector"),
         *linear("lm_head.dense", width, width),
         *norm("lm_head.layer_norm", width),
@@ -59,8 +59,8 @@ def tensors(sizes: dict[str, int]) -> list[Tensor]:
     ]
     for number in range(sizes["num_hidden_layers"]):
         layer = f"roberta.encoder.layer.{number}"
-        found += attention(f"{layer}.attention", width, width)
-        found += linear(f"{layer}.intermediate.dense", inner, width)
-        found += linear(f"{layer}.output.dense", width, inner)
-        found += norm(f"{layer}.output.LayerNorm", width)
-    return found
+        result += attention(f"{layer}.attention", width, width)
+        result += linear(f"{layer}.intermediate.dense", inner, width)
+        result += linear(f"{layer}.output.dense", width, inner)
+        result += norm(f"{layer}.output.LayerNorm", width)
+    return result

@@ -74,7 +74,7 @@ def tensors(sizes: dict[str, int]) -> list[Tensor]:
     width, inner, side = (sizes[k] for k in ("hidden_size", "intermediate_size", "patch_size"))
     patches = (sizes["image_size"] // side) ** 2
     text = "vilt.embeddings.text_embeddings"
-    found = [
+    result = [
         Tensor(f"{text}.position_ids", (1, LONGEST), "places"),
         *table(f"{text}.word_embeddings", WORDS, width),
         *table(f"{text}.position_embeddings", LONGEST, width),
@@ -93,10 +93,10 @@ def tensors(sizes: dict[str, int]) -> list[Tensor]:
     for number in range(sizes["num_hidden_layers"]):
         layer = f"vilt.encoder.layer.{number}"
         for part in ("query", "key", "value"):
-            found += linear(f"{layer}.attention.attention.{part}", width, width)
-        found += linear(f"{layer}.attention.output.dense", width, width)
-        found += linear(f"{layer}.intermediate.dense", inner, width)
-        found += linear(f"{layer}.output.dense", width, inner)
-        found += norm(f"{layer}.layernorm_before", width)
-        found += norm(f"{layer}.layernorm_after", width)
-    return found
+            result += linear(f"{layer}.attention.attention.{part}", width, width)
+        result += linear(f"{layer}.attention.output.dense", width, width)
+        result += linear(f"{layer}.intermediate.dense", inner, width)
+        result += linear(f"{layer}.output.dense", width, inner)
+        result += norm(f"{layer}.layernorm_before", width)
+        result += norm(f"{layer}.layernorm_after", width)
+    return result

@@ -75,7 +75,7 @@ def _diversity(rows: Sequence[_Row]) -> dict[str, Any]:
     questions: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         questions[row.get("product_type", "")].append(normalise(row["question"]))
-    shares = {t: len(set(asked)) / len(asked) for t, asked in questions.items() if len(asked) >= 10}
+    shares = {t: len(set(texts)) / len(texts) for t, texts in questions.items() if len(texts) >= 10}
     if not shares:
         return {"types": len(questions)}
     least = min(shares, key=lambda t: (shares[t], t))
@@ -103,12 +103,12 @@ def _blind_accuracies(rows: Sequence[_Row], answers: Sequence[str], seed: int) -
         fit = [i for i in range(len(rows)) if i not in inside and answers[i]]
         if not fit:
             continue
-        known = [questions[i] for i in fit], [answers[i] for i in fit]
-        asked = [questions[i] for i in held_out]
+        training = [questions[i] for i in fit], [answers[i] for i in fit]
+        test_questions = [questions[i] for i in held_out]
         for name, method in (("question", by_question), ("ngram", by_ngrams)):
             if name == "ngram" and not with_ngrams:
                 continue
-            predicted, _ = method(*known)(asked)
+            predicted, _ = method(*training)(test_questions)
             hits[name] += sum(
                 p == answers[i] != "" for p, i in zip(predicted, held_out, strict=True)
             )

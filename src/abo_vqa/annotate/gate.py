@@ -93,8 +93,10 @@ class Gate:
             return True
         # A word of the brand ("stone" of "Stone & Beam") counts unless it is the product's own
         # color, type or material: the brand "Amber" may sell amber lamps.
-        shown = " ".join(product.get(c, "") for c in ("color", "product_type", "material"))
-        brand = set(normalise(product.get("brand", "")).split()) - set(normalise(shown).split())
+        attributes = " ".join(product.get(c, "") for c in ("color", "product_type", "material"))
+        brand = set(normalise(product.get("brand", "")).split()) - set(
+            normalise(attributes).split()
+        )
         words = set(normalise(pair.question).split()) | set(normalise(pair.answer).split())
         return normalise(pair.answer) in brand or (bool(brand) and brand <= words)
 
@@ -113,17 +115,17 @@ class Gate:
         """
         accepted: list[Pair] = []
         rejects: list[Reject] = []
-        asked = {normalise(pair.question) for pair in existing}
+        previous = {normalise(pair.question) for pair in existing}
         for pair in offered:
             reason = self.reject_reason(pair, product)
-            if not reason and normalise(pair.question) in asked:
+            if not reason and normalise(pair.question) in previous:
                 reason = "duplicate"
             if not reason and len(existing) + len(accepted) >= self.questions:
                 reason = "surplus"
             if reason:
                 rejects.append(Reject(pair.question, pair.answer, reason))
                 continue
-            asked.add(normalise(pair.question))
+            previous.add(normalise(pair.question))
             kind = pair.kind or question_subtype(pair.question)
             accepted.append(Pair(pair.question, pair.answer, kind))
         return accepted, rejects

@@ -168,6 +168,6 @@ class OfflineAnnotator:
         plural = noun if kind == "counting" and value == "1" else plural_of(noun)
         if kind == "counting" and value == "1":
             question = question.replace("Are there", "Is there")
-        shown = noun if kind == "type" and answer == "yes" else value
-        question = question.format(noun=noun, plural=plural, value=shown)
+        claim = noun if kind == "type" and answer == "yes" else value
+        question = question.format(noun=noun, plural=plural, value=claim)
         return Pair(re.sub(r"\ba (?=[aeiou])", "an ", question), answer, "yes/no")

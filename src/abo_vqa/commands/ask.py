@@ -115,15 +115,15 @@ def _ask_table(args: argparse.Namespace, config: Config) -> int:
 
     refuse_overwriting([args.csv], [args.out])
     refuse_unwritable(args.out, "the answers")
-    asked = QuestionTable.read(args.csv, args.images, args.columns)
-    print(asked.columns.describe())
-    answers, journal = answer_table(args.model, config, args.adapter, asked)
-    table, reasons = asked.answered(answers)
+    questions = QuestionTable.read(args.csv, args.images, args.columns)
+    print(questions.columns.describe())
+    answers, journal = answer_table(args.model, config, args.adapter, questions)
+    table, reasons = questions.answered(answers)
     write_table(table, args.out)
     discard(journal)
-    if asked.stale:
-        print(f"left out: {', '.join(asked.stale)}, from an earlier run")
+    if questions.stale:
+        print(f"left out: {', '.join(questions.stale)}, from an earlier run")
     print(f"{reasons.count(''):,} answers → {args.out}")
-    if failures := asked.failures(reasons):
+    if failures := questions.failures(reasons):
         print(f"warning: {failures}. The column error has each row's.", file=sys.stderr)
     return 0 if "" in reasons else _NONE_ANSWERED

@@ -54,10 +54,12 @@ def command(args: argparse.Namespace) -> int:
     if not 0 <= args.distance <= 32:
         raise UserError(f"--distance {args.distance}: 0 to 32 of 64 bits.")
     read = [read_columns(p, VQA_COLUMNS, chosen=args.columns) for p in (args.train, args.test)]
-    (train, told), (test, said) = (complete_table(c, args.balanced, args.images) for c in read)
-    print("\n".join([*told, *said]))
+    (train, train_notes), (test, test_notes) = (
+        complete_table(c, args.balanced, args.images) for c in read
+    )
+    print("\n".join([*train_notes, *test_notes]))
     kind = args.group or strictest_group(train.columns.intersection(test.columns))
-    found = audit_split(train, test, kind, args.distance)
-    print(describe_audit(found, kind))
-    refuse_leaks(found, kind, args.distance)
+    report = audit_split(train, test, kind, args.distance)
+    print(describe_audit(report, kind))
+    refuse_leaks(report, kind, args.distance)
     return 0

@@ -74,8 +74,8 @@ def command(args: argparse.Namespace) -> int:
         stratify=not args.no_stratify,
     )
     train, test = write_split(table, sides, *outputs)
-    found = audit.audit_split(train, test, args.group, args.distance)
-    missed = audit.share_warnings(found, args.group, args.test_size)
-    print("\n".join([audit.describe_audit(found, args.group), *missed]))
-    audit.refuse_leaks(found, args.group, args.distance)
+    report = audit.audit_split(train, test, args.group, args.distance)
+    missed = audit.share_warnings(report, args.group, args.test_size)
+    print("\n".join([audit.describe_audit(report, args.group), *missed]))
+    audit.refuse_leaks(report, args.group, args.distance)
     return 0

@@ -47,8 +47,8 @@ def command(args: argparse.Namespace) -> int:
         return 0
     _check_free(args.host, args.port)
     prepare(load_config().tracking.experiment)
-    shown = "127.0.0.1" if args.host in ("0.0.0.0", "::") else args.host
-    print(f"open http://{shown}:{args.port} (it answers in about 10 s; Ctrl-C ends it)", flush=True)
+    host = "127.0.0.1" if args.host in ("0.0.0.0", "::") else args.host
+    print(f"open http://{host}:{args.port} (it answers in about 10 s; Ctrl-C ends it)", flush=True)
     # Jobs and more workers are for servers with many users: without them it starts twice as fast.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     environment.pop("MLFLOW_TRACKING_URI", None)

@@ -121,17 +121,17 @@ def _records(
     Raises:
         UserError: A quote isn't closed where its field ends, or whole lines stand inside quotes.
     """
-    found: list[tuple[int, list[str]]] = []
+    records: list[tuple[int, list[str]]] = []
     reader = csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=blanks)
     before = csv.field_size_limit(_LONGEST_FIELD)
     start = 1
     try:
         for record in reader:
             if any(field.strip() for field in record) or len(record) > 1:
-                if found and reader.line_num > start:
+                if records and reader.line_num > start:
                     inside = lines[start : reader.line_num - 1]
-                    _refuse_swallowed(path, start, inside, separator, len(found[0][1]))
-                found.append((start, record))
+                    _refuse_swallowed(path, start, inside, separator, len(records[0][1]))
+                records.append((start, record))
             start = reader.line_num + 1
     except csv.Error as error:
         raise UserError(
@@ -140,7 +140,7 @@ def _records(
         ) from error
     finally:
         csv.field_size_limit(before)
-    return found
+    return records
 
 
 def _refuse_swallowed(

@@ -25,33 +25,33 @@ _ANOTHER_BUILD = (
 )
 
 
-def pick_device(wanted: str) -> torch.device:
+def pick_device(name: str) -> torch.device:
     """Choose the device; of several processes, each gets its own GPU.
 
     A GPU comes with its number and becomes the current one, which libraries mean by "cuda".
 
     Args:
-        wanted: "auto", "cpu", "cuda" or "cuda:1".
+        name: "auto", "cpu", "cuda" or "cuda:1".
 
     Raises:
         UserError: The GPU that is asked for isn't there or can't be used.
     """
-    if wanted == "auto":
+    if name == "auto":
         fault = gpu_fault()
         if fault:
             _warn_once(f"compute.device is auto, taking the CPU: {fault}")
-        wanted = "cuda" if torch.cuda.is_available() and not fault else "cpu"
+        name = "cuda" if torch.cuda.is_available() and not fault else "cpu"
     try:
-        device = torch.device(wanted)
+        device = torch.device(name)
     except RuntimeError as error:
         raise UserError(
-            f"compute.device: {wanted!r} isn't a device; use auto, cpu, cuda or cuda:1."
+            f"compute.device: {name!r} isn't a device; use auto, cpu, cuda or cuda:1."
         ) from error
     if device.type == "cpu":
         return torch.device("cpu")
     if device.type != "cuda":
         raise UserError(
-            f"compute.device: {wanted!r} isn't supported: nothing was ever tried on it, and some "
+            f"compute.device: {name!r} isn't supported: nothing was ever tried on it, and some "
             "arithmetic is in float64, which not every device has. Use auto, cpu, cuda or cuda:1."
         )
     return _pick_gpu(device)
@@ -157,12 +157,12 @@ def _capability_fault(index: int, capability: tuple[int, int]) -> str:
         return ""
     major, minor = capability
     for name in built:
-        found = re.fullmatch(r"(sm|compute)_(\d+)(\d)[af]?", name)
-        if found is None:
+        match = re.fullmatch(r"(sm|compute)_(\d+)(\d)[af]?", name)
+        if match is None:
             continue
-        kind, built_major, built_minor = found[1], int(found[2]), int(found[3])
-        later = (major, minor) >= (built_major, built_minor)
-        if later and (kind == "compute" or major == built_major):
+        kind, built_major, built_minor = match[1], int(match[2]), int(match[3])
+        is_newer = (major, minor) >= (built_major, built_minor)
+        if is_newer and (kind == "compute" or major == built_major):
             return ""
     return (
         f"{torch.cuda.get_device_name(index)} has capability {major}.{minor}, and torch "

@@ -115,9 +115,9 @@ def refuse_overwriting(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
         UserError: One of the inputs is an output as well.
     """
     written = {path.resolve() for path in outputs}
-    for given in inputs:
-        if given.resolve() in written:
-            raise UserError(f"{given} would be overwritten: choose another --out.")
+    for source in inputs:
+        if source.resolve() in written:
+            raise UserError(f"{source} would be overwritten: choose another --out.")
 
 
 def refuse_unwritable(out: Path, content: str, option: str = "--out") -> None:

@@ -33,10 +33,10 @@ def missing_packages():
     missing = []
     for name in PACKAGES:
         try:
-            found = find_spec(name)
+            spec = find_spec(name)
         except ImportError:  # "google.genai" where there is no "google"
-            found = None
-        if found is None:
+            spec = None
+        if spec is None:
             missing.append(name)
     return missing
 

@@ -31,13 +31,13 @@ def out_of_memory(error: BaseException) -> bool:
     Args:
         error: the exception.
     """
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, MemoryError) or type(found).__name__ == "OutOfMemoryError":  # torch's
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":  # torch's
             return True
-        if isinstance(found, RuntimeError) and _OUT_OF_MEMORY.search(str(found)):
+        if isinstance(cause, RuntimeError) and _OUT_OF_MEMORY.search(str(cause)):
             return True
-        found = found.__cause__
+        cause = cause.__cause__
     return False
 
 

@@ -18,7 +18,7 @@ def device_nodes() -> list[str]:
 def driver_version() -> str:
     """Return the driver's version as the kernel module states it, or "unknown"."""
     try:
-        found = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", DRIVER.read_text(encoding="utf-8"))
+        match = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", DRIVER.read_text(encoding="utf-8"))
     except OSError:
         return "unknown"
-    return found[1] if found else "unknown"
+    return match[1] if match else "unknown"

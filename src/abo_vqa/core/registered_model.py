@@ -32,17 +32,17 @@ _MAX_BYTES = 50_000_000  # of a picture that is fetched
 _FETCH = "ABO_VQA_FETCH_URLS"
 
 
-def _read_image(given: Any) -> bytes:
+def _read_image(value: Any) -> bytes:
     """Return an image's bytes, from bytes, a data URL, base64, a path, or an address.
 
     Raises:
         ValueError: Why there is no image.
     """
-    if isinstance(given, bytes | bytearray | memoryview):
-        return bytes(given)
-    if not isinstance(given, str | os.PathLike) or not str(given).strip():
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if not isinstance(value, str | os.PathLike) or not str(value).strip():
         raise ValueError("no picture given")
-    text = os.fspath(given).strip() if isinstance(given, os.PathLike) else given.strip()
+    text = os.fspath(value).strip() if isinstance(value, os.PathLike) else value.strip()
     if text.startswith("data:"):
         return _decode_base64(text.partition(",")[2])
     if text.lower().startswith(("http://", "https://")):
@@ -128,10 +128,10 @@ class BlipAdapter(mlflow.pyfunc.PythonModel):  # type: ignore[misc, unused-ignor
         base, revision = described["base_model_name_or_path"], described.get("revision")
         if "base" in settings:  # stored once, for all versions
             base, revision = mlflow.artifacts.download_artifacts(settings["base"]), None
-        model, found = BlipForQuestionAnswering.from_pretrained(
+        model, loading = BlipForQuestionAnswering.from_pretrained(
             base, revision=revision, output_loading_info=True
         )
-        if missing := sorted(found["missing_keys"]):
+        if missing := sorted(loading["missing_keys"]):
             raise ValueError(
                 f"{base} lacks {len(missing)} of the model's weights, e.g. {missing[0]}: it was "
                 "saved by another version of transformers, or is another model."

@@ -35,14 +35,14 @@ def refusal(error: BaseException) -> OSError | None:
     Returns:
         The refusal, None for any other exception.
     """
-    for found in _chain(error):
-        if isinstance(found, OSError) and found.errno in FULL | FORBIDDEN | _WRONG_KIND | _DEVICE:
-            return found
-        if isinstance(found, sqlite3.Error):
-            code = _DATABASE.get((getattr(found, "sqlite_errorcode", None) or 0) & 0xFF)
+    for cause in _chain(error):
+        if isinstance(cause, OSError) and cause.errno in FULL | FORBIDDEN | _WRONG_KIND | _DEVICE:
+            return cause
+        if isinstance(cause, sqlite3.Error):
+            code = _DATABASE.get((getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF)
             if code is not None:
-                return OSError(code, str(found), None)
-        for number in map(int, _NUMBER.findall(str(found))):
+                return OSError(code, str(cause), None)
+        for number in map(int, _NUMBER.findall(str(cause))):
             if number in FULL | {errno.EROFS}:
                 return OSError(number, os.strerror(number), None)
     return None
@@ -101,10 +101,10 @@ def full_disk(folder: Path) -> OSError | None:
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """An exception and the ones it was raised from."""
-    found: BaseException | None = error
-    while found is not None:
-        yield found
-        found = found.__cause__
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
 def exit_code(error: OSError) -> int:

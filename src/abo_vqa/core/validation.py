@@ -22,16 +22,16 @@ def describe_validation_error(detail: ErrorDetails, schema: type[BaseModel], pro
     """
     where = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
-        known = _known_keys(detail["loc"][:-1], schema)
-        close = get_close_matches(str(detail["loc"][-1]), known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+        allowed = _known_keys(detail["loc"][:-1], schema)
+        close = get_close_matches(str(detail["loc"][-1]), allowed, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(allowed)}"
         return f"{where}: unknown setting; {hint}"
-    found = detail["input"]
-    if detail["type"] == "missing" or found is None:
+    value = detail["input"]
+    if detail["type"] == "missing" or value is None:
         return f"{where}: no value; set it in params.yaml, or under defaults in {profile}"
     if not where:
         return detail["msg"].removeprefix("Value error, ")
-    return f"{where}: found {found!r}; {detail['msg'][0].lower()}{detail['msg'][1:]}"
+    return f"{where}: found {value!r}; {detail['msg'][0].lower()}{detail['msg'][1:]}"
 
 
 def _known_keys(location: tuple[int | str, ...], schema: type[BaseModel]) -> list[str]:

@@ -97,12 +97,12 @@ class Archive:
                 f"{self._listings.path} holds no listings/metadata/listings_*.json.gz. "
                 "Is it the listings archive of Amazon Berkeley Objects?"
             )
-        found = False
+        has_listings = False
         for shard in shards:
             for listing in self._read_shard(shard, broken):
-                found = True
+                has_listings = True
                 yield listing
-        if not found:
+        if not has_listings:
             raise UserError(
                 f"{self._listings.path} holds {len(shards)} file(s) of listings, and not one "
                 f"listing in them ({broken.count:,} broken lines)."
@@ -252,9 +252,9 @@ def _open_part(raw: Path, tar: str, folder: str) -> TarMembers | FolderMembers:
         return TarMembers(raw / tar)
     if (raw / folder / "metadata").is_dir():
         return FolderMembers(raw)
-    found = ", ".join(sorted(p.name for p in raw.iterdir())[:8]) or "nothing"
+    contents = ", ".join(sorted(p.name for p in raw.iterdir())[:8]) or "nothing"
     raise UserError(
-        f"{raw} holds neither {tar} nor {folder}/metadata/ (found: {found}). "
+        f"{raw} holds neither {tar} nor {folder}/metadata/ (found: {contents}). "
         "`make abo` downloads the real archives, `dvc pull data/raw/sample` the sample's."
     )
 

@@ -216,15 +216,15 @@ def _unchecked_note(report: Mapping[str, Any], name: str) -> str:
 
 def _near_duplicate_lines(report: Mapping[str, Any], kind: str) -> list[str]:
     """Lines about test images that have near-duplicates in train, and about unknown ones."""
-    found, name = report["near_duplicates"], "near_duplicate_groups"
+    counts, name = report["near_duplicates"], "near_duplicate_groups"
     unknown = report["unchecked"].get(name, 0)
-    count = f"{found['test_images']:,}{_unchecked_note(report, name)}"
+    count = f"{counts['test_images']:,}{_unchecked_note(report, name)}"
     lines = [f"  test images that look like one in train: {count}"]
-    if found["test_images"]:
+    if counts["test_images"]:
         why = "groups by near-duplicate keep nearly all such pictures on one side"
         if kind == "near-duplicate" and not report["shared"][name]:
             why = "groups that touch were separated: together they are too large for the test set"
-        lines.append(f"  warning: that is {found['share']:.1%} of the test images; {why}")
+        lines.append(f"  warning: that is {counts['share']:.1%} of the test images; {why}")
     if unknown:
         lines.append(
             f"  warning: {unknown:,} pictures have no perceptual hash and count as unlike all "

@@ -86,12 +86,12 @@ class Columns:
 
     def describe(self) -> str:
         """Say which columns were recognised, in a line for the terminal."""
-        found = [
+        renamed = [
             role if role == name else f"{role} ← {name!r}"
             for role, name in self.source_names.items()
         ]
         by = "" if self.separator == "," else f" (separated by {SEPARATORS[self.separator]}s)"
-        return f"{self.path}: columns {', '.join(found)}{by}"
+        return f"{self.path}: columns {', '.join(renamed)}{by}"
 
 
 def format_lines(lines: NDArray[np.int64]) -> str:
@@ -206,7 +206,7 @@ def _is_running_number(column: pd.Series) -> bool:
 
 def _missing_message(path: Path, parsed: Parsed, missing: Sequence[str]) -> str:
     """The message about required columns that aren't there."""
-    wanted = "; ".join(f"{role} or {', '.join(COLUMN_ALIASES[role][1:])}" for role in missing)
+    expected = "; ".join(f"{role} or {', '.join(COLUMN_ALIASES[role][1:])}" for role in missing)
     example = ",".join(f"{role}=NAME" for role in missing)
     numbers: list[str] = []
     if set(missing) & set(_ORDERED):  # else such a column would have been taken
@@ -214,7 +214,7 @@ def _missing_message(path: Path, parsed: Parsed, missing: Sequence[str]) -> str:
         numbers = [repr(name) for name in map(str, parsed.frame) if canonical_name(name) in aliases]
     only = f" {', '.join(numbers)} only numbers the rows." if numbers else ""
     return (
-        f"{path} lacks the column {wanted}. {_listed(parsed)}{only} "
+        f"{path} lacks the column {expected}. {_listed(parsed)}{only} "
         f"Name it with --columns {example}."
     )
 

@@ -137,12 +137,12 @@ def download_archive(remote: DownloadConfig, target: Path, retry: RetryPolicy) -
         if partial.done and not partial.validator and not remote.sha256:
             partial.restart()  # nothing tells whether old and new bytes belong together
         _receive_all(partial, remote, retry)
-        found = verify_archive(remote, partial.path, target)
+        digest = verify_archive(remote, partial.path, target)
         with partial.path.open("rb") as written:
             os.fsync(written.fileno())
         partial.path.replace(target)
         partial.state_path.unlink(missing_ok=True)
-    return found
+    return digest
 
 
 def _receive_all(partial: PartialDownload, remote: DownloadConfig, retry: RetryPolicy) -> None:

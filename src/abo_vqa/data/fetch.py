@@ -60,15 +60,15 @@ def pin_archives() -> None:
     Raises:
         UserError: DVC couldn't; the files are there all the same.
     """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "dvc", "commit", "--force", "--quiet", str(DATA_DVC)],
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
+    if process.returncode:
         raise UserError(
-            f"the archives are here, but `dvc commit {DATA_DVC}` failed:\n{done.stderr.strip()}"
+            f"the archives are here, but `dvc commit {DATA_DVC}` failed:\n{process.stderr.strip()}"
         )
 
 

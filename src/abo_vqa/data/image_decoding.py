@@ -78,11 +78,11 @@ def decode(
         if grey_at is not None:
             image.draft("L", (grey_at, grey_at))
             return image.convert("L")
-        shown = _to_rgb(image, data)
+        rgb = _to_rgb(image, data)
     except _DAMAGE as error:
         raise UnreadableImageError("cut off or damaged") from error
     turn = TRANSPOSES.get(_orientation(image))
-    upright = shown if turn is None else shown.transpose(turn)
+    upright = rgb if turn is None else rgb.transpose(turn)
     upright.info = {}  # a reader that found the tags would turn the image again
     return upright
 
@@ -121,11 +121,11 @@ def _to_rgb(stored: ImageFile.ImageFile, data: bytes) -> Image.Image:
     stored.load()
     image = _from_16_bits(stored) if stored.mode.startswith("I") else stored
     transparent = image.has_transparency_data
-    shown = _on_white(image, data, profile) if transparent else _to_srgb(image, profile)
-    if covered in (None, (0, 0, *shown.size)):
-        return shown
-    page = Image.new("RGB", shown.size, _WHITE)  # a GIF's first frame may be smaller than the image
-    page.paste(shown.crop(covered), covered)
+    rgb = _on_white(image, data, profile) if transparent else _to_srgb(image, profile)
+    if covered in (None, (0, 0, *rgb.size)):
+        return rgb
+    page = Image.new("RGB", rgb.size, _WHITE)  # a GIF's first frame may be smaller than the image
+    page.paste(rgb.crop(covered), covered)
     return page
 
 
@@ -167,10 +167,10 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     channels = image.convert("RGB") if space == "RGB " else image
     try:
         standard = ImageCms.createProfile("sRGB")
-        shown = ImageCms.profileToProfile(channels, own, standard, outputMode="RGB")
+        converted = ImageCms.profileToProfile(channels, own, standard, outputMode="RGB")
     except ImageCms.PyCMSError:  # damage that only the conversion finds
-        shown = None
-    return image.convert("RGB") if shown is None else shown
+        converted = None
+    return image.convert("RGB") if converted is None else converted
 
 
 def _usable_profile(profile: bytes | None) -> ImageCms.ImageCmsProfile | None:
@@ -189,10 +189,10 @@ def _orientation(image: Image.Image) -> int:
     exif = Image.Exif()
     try:
         exif.load(image.info.get("exif", b""))
-        found = exif.get(_ORIENTATION, 1)
+        orientation = exif.get(_ORIENTATION, 1)
     except Exception:  # damaged EXIF makes Pillow raise almost anything; the pixels are fine
         return 1
-    return found if isinstance(found, int) else 1
+    return orientation if isinstance(orientation, int) else 1
 
 
 def _is_plain(data: bytes) -> bool:
@@ -224,22 +224,22 @@ def plain_jpeg(data: bytes, name: str, *, by_name: bool = False, side: int | Non
     Raises:
         UnreadableImageError: see `decode`.
     """
-    shown = decode(data, name, by_name=by_name)
-    fits = side is None or max(shown.size) <= side
+    rgb = decode(data, name, by_name=by_name)
+    fits = side is None or max(rgb.size) <= side
     if fits and data.startswith(_JPEG_START) and _is_plain(data):
         return data
     if side is not None:
-        shown.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return _encode(shown, "JPEG", quality=92)
+        rgb.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return _encode(rgb, "JPEG", quality=92)
 
 
-def plain_file(data: bytes, name: str, shown: Image.Image) -> bytes:
+def plain_file(data: bytes, name: str, rgb: Image.Image) -> bytes:
     """Return an archive's image as a file of the same format that looks the same everywhere.
 
     Args:
         data: the file's bytes.
         name: the file's name.
-        shown: the result of `decode`.
+        rgb: the result of `decode`.
 
     Returns:
         the bytes unchanged where possible, else the decoded image, compressed again: without loss
@@ -248,8 +248,8 @@ def plain_file(data: bytes, name: str, shown: Image.Image) -> bytes:
     if _is_plain(data):
         return data
     if _format_of(name) == "PNG":
-        return _encode(shown, "PNG")
-    return _encode(shown, "JPEG", quality=95, subsampling=0)
+        return _encode(rgb, "PNG")
+    return _encode(rgb, "JPEG", quality=95, subsampling=0)
 
 
 def _encode(image: Image.Image, format_: str, **options: Any) -> bytes:

@@ -109,11 +109,11 @@ class ImageIndex:
             return [self.exact[parts]]
         near = self.by_name.get(parts[-1].casefold(), [])
         for fold in (lambda p: p, _casefold):  # as written first, then in any case
-            wanted = fold(parts)
+            folded = fold(parts)
             fits = [
-                (min(len(known), len(wanted)), path)
+                (min(len(known), len(folded)), path)
                 for known, path in ((fold(k), p) for k, p in near)
-                if _overlap(_match_extension(known, wanted), wanted)
+                if _overlap(_match_extension(known, folded), folded)
             ]
             if fits:
                 best = max(length for length, _ in fits)
@@ -126,10 +126,10 @@ class ImageIndex:
         for path in paths if isinstance(paths, Sequence) else (paths := list(paths)):
             if path not in known:
                 known[path] = self.candidates(path)
-        found = {path: hits[0] for path, hits in known.items() if len(hits) == 1}
+        unique = {path: hits[0] for path, hits in known.items() if len(hits) == 1}
         lost = [path for path, hits in known.items() if not hits]
         unclear = [path for path, hits in known.items() if len(hits) > 1]
-        return _Match([found.get(path) for path in paths], found, lost, unclear)
+        return _Match([unique.get(path) for path in paths], unique, lost, unclear)
 
 
 def _lookup_names(name: str) -> set[str]:
@@ -142,11 +142,11 @@ def _casefold(parts: _Parts) -> _Parts:
     return tuple(part.casefold() for part in parts)
 
 
-def _match_extension(known: _Parts, wanted: _Parts) -> _Parts:
+def _match_extension(candidate: _Parts, parts: _Parts) -> _Parts:
     """The known path, without its extension where the path looked for has none."""
-    name = known[-1]
+    name = candidate[-1]
     stem = name.rpartition(".")[0]
-    return (*known[:-1], stem) if stem and stem == wanted[-1] else known
+    return (*candidate[:-1], stem) if stem and stem == parts[-1] else candidate
 
 
 def _overlap(one: _Parts, other: _Parts) -> bool:
@@ -198,16 +198,16 @@ class _Match:
             message += f"; several could be meant: {format_examples(self.unclear)}"
         return message
 
-    def require(self, where: str, known: ImageIndex) -> None:
+    def require(self, where: str, index: ImageIndex) -> None:
         """Raise UserError if no image was found.
 
         Args:
             where: what was searched, for the message.
-            known: the images there.
+            index: the images there.
         """
         if self.found or not self.total:
             return
-        there = next(iter(known.exact.values()), "none at all")
+        there = next(iter(index.exact.values()), "none at all")
         raise UserError(
             f"not one of {self.total:,} pictures was found in {where}: the table has "
             f"{format_examples([*self.lost, *self.unclear])}, {where} has e.g. {there!r}. Are they "
@@ -230,8 +230,8 @@ def format_examples(paths: Sequence[str]) -> str:
         paths: of the images.
     """
     different = list(_keys(paths).values())
-    shown = ", ".join(f"'{path}'" for path in different[:MAX_EXAMPLES])
-    return shown + (
+    examples = ", ".join(f"'{path}'" for path in different[:MAX_EXAMPLES])
+    return examples + (
         f" and {len(different) - MAX_EXAMPLES:,} more" if len(different) > MAX_EXAMPLES else ""
     )
 

@@ -45,8 +45,8 @@ class TarMembers:
         Args:
             name: its name.
         """
-        found = self.index.find(name)
-        return None if found is None else found[1]
+        member = self.index.find(name)
+        return None if member is None else member[1]
 
     def read(self, name: str) -> bytes | None:
         """Return a member's bytes, or None if there is no such member.
@@ -57,10 +57,10 @@ class TarMembers:
         Raises:
             UserError: the archive isn't what the index was built from.
         """
-        found = self.index.find(name)
-        if found is None:
+        member = self.index.find(name)
+        if member is None:
             return None
-        offset, size = found
+        offset, size = member
         # The header precedes the data: reading both shows whether the index still fits.
         data = os.pread(self._file, size + BLOCK_SIZE, offset - BLOCK_SIZE)
         field = data[:100].split(b"\0", 1)[0].removeprefix(b"./")
@@ -90,9 +90,9 @@ def index_path(tar: Path) -> Path:
 def _load_or_build(path: Path, file: int) -> TarIndex:
     """The kept index if it belongs to exactly this archive, else a new one, kept if it is large."""
     key = _archive_key(file)
-    kept = index_path(path)
+    stored = index_path(path)
     try:
-        with np.load(kept, allow_pickle=False) as saved:
+        with np.load(stored, allow_pickle=False) as saved:
             if saved["key"].item() == key:
                 return TarIndex(saved["names"], saved["offsets"], saved["sizes"])
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
@@ -100,7 +100,7 @@ def _load_or_build(path: Path, file: int) -> TarIndex:
     index = build_index(path)
     if len(index) >= MIN_KEPT_MEMBERS:
         try:
-            with atomic_write(kept) as temporary:
+            with atomic_write(stored) as temporary:
                 np.savez(
                     temporary,
                     key=np.array(key),
@@ -139,8 +139,8 @@ class FolderMembers:
 
     def names(self) -> Iterator[str]:
         """Iterate over the names of all files below the folder, sorted."""
-        found = (p for p in self.path.rglob("*") if p.is_file())
-        return iter(sorted(p.relative_to(self.path).as_posix() for p in found))
+        files = (p for p in self.path.rglob("*") if p.is_file())
+        return iter(sorted(p.relative_to(self.path).as_posix() for p in files))
 
     def size(self, name: str) -> int | None:
         """Return a file's size in bytes, or None if there is no such file in the folder.

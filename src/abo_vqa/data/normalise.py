@@ -47,10 +47,10 @@ def normalise_lossy(text: str) -> str:
     """
     text = to_nfc(text.lower())
     if not text.isascii():
-        text = _NOT_ASCII_DIGIT.sub(lambda found: str(int(found[0])), text)
-    text = _THOUSANDS.sub(lambda found: found[0].replace(",", ""), text)
+        text = _NOT_ASCII_DIGIT.sub(lambda match: str(int(match[0])), text)
+    text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
     text = _TRAILING_ZEROS.sub(_shortest, _LEADING_POINT.sub("0.", text))
-    text = _ARTICLES.sub("", _NUMBER.sub(lambda found: NUMBER_WORDS[int(found[0])], text))
+    text = _ARTICLES.sub("", _NUMBER.sub(lambda match: NUMBER_WORDS[int(match[0])], text))
     return " ".join(_PUNCTUATION.sub(_mark, text).split())
 
 
@@ -60,14 +60,14 @@ def _shortest(number: re.Match[str]) -> str:
     return f"{whole}.{fraction}" if fraction else whole
 
 
-def _mark(found: re.Match[str]) -> str:
+def _mark(match: re.Match[str]) -> str:
     """Keep a matched character if it is a mark that belongs to the letter before it.
 
     Devanagari and Thai write vowels as combining marks, which a regular expression doesn't count
     as word characters. The vowel points of Hebrew and Arabic (combining classes 10 to 35) are
     optional and variation selectors only choose a glyph, so both are removed.
     """
-    character, before = found[0], found.string[max(0, found.start() - 1) : found.start()]
+    character, before = match[0], match.string[max(0, match.start() - 1) : match.start()]
     if character.isascii() or unicodedata.category(character) not in ("Mn", "Mc"):
         return ""
     letter = before.isalnum() or unicodedata.category(before or " ").startswith("M")

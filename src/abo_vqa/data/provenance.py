@@ -188,8 +188,8 @@ def _describe_hashing(known: Mapping[str, ImageHashes], folder: Path) -> str:
         UserError: something is wrong with all of them.
     """
     bad = [f"{name}: {hashes.problem}" for name, hashes in known.items() if hashes.problem]
-    shown = ", ".join(bad[:MAX_EXAMPLES]) + (" …" if len(bad) > MAX_EXAMPLES else "")
+    examples = ", ".join(bad[:MAX_EXAMPLES]) + (" …" if len(bad) > MAX_EXAMPLES else "")
     if len(bad) == len(known):
-        raise UserError(f"none of {len(bad):,} pictures in {folder} can be read ({shown}).")
+        raise UserError(f"none of {len(bad):,} pictures in {folder} can be read ({examples}).")
     note = f"{len(known) - len(bad):,} hashed"
-    return note + (f", {len(bad):,} can't be read ({shown})" if bad else "")
+    return note + (f", {len(bad):,} can't be read ({examples})" if bad else "")

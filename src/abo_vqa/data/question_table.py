@@ -49,11 +49,11 @@ class ImageFolder:
     @cached_property
     def paths(self) -> list[str]:
         """All files below the folder, relative to it and with slashes, sorted."""
-        found = []
+        paths = []
         for place, _, names in os.walk(self.root):
             below = Path(place).relative_to(self.root)
-            found += [(below / name).as_posix() for name in names]
-        return sorted(found)
+            paths += [(below / name).as_posix() for name in names]
+        return sorted(paths)
 
     @cached_property
     def index(self) -> ImageIndex:
@@ -79,13 +79,13 @@ class ImageFolder:
             return "", f"the name leads out of {self.root}"
         if not absolute and _is_file(self.root / inside):
             return inside, ""
-        found = self.index.candidates(inside if ".." in PurePosixPath(name).parts else text)
+        paths = self.index.candidates(inside if ".." in PurePosixPath(name).parts else text)
         # Captions and the like often lie beside an image, under its name.
-        found = [p for p in found if p.lower().endswith(_EXTENSIONS)] or found
-        if len(found) > 1:
-            return "", f"several files could be meant: {format_examples(found)}"
-        if found:
-            return found[0], ""
+        paths = [p for p in paths if p.lower().endswith(_EXTENSIONS)] or paths
+        if len(paths) > 1:
+            return "", f"several files could be meant: {format_examples(paths)}"
+        if paths:
+            return paths[0], ""
         return "", f"outside {self.root}" if absolute else _MISSING
 
     def _relative(self, name: str) -> tuple[str, bool]:
@@ -144,8 +144,8 @@ class QuestionTable:
         if table.empty:
             raise UserError(f"{path} has a header and no rows.")
         place = {name: folder.find(name) for name in table["image_path"].unique()}
-        found = [place[name] for name in table["image_path"]]
-        faults = {at: why for at, (_, why) in enumerate(found) if why}
+        paths = [place[name] for name in table["image_path"]]
+        faults = {at: why for at, (_, why) in enumerate(paths) if why}
         if len(faults) == len(table):
             reasons = _count_reasons(list(faults.values()), table["image_path"].tolist())
             there = ", ".join(folder.paths[:2]) or "nothing"
@@ -157,7 +157,7 @@ class QuestionTable:
         rows = pd.DataFrame(
             {
                 "row_id": range(len(table)),
-                "image_path": [str(images / inside) for inside, _ in found],
+                "image_path": [str(images / inside) for inside, _ in paths],
                 "question": table["question"],
             }
         )

@@ -190,10 +190,10 @@ def paused_gc() -> Iterator[None]:
             gc.enable()
 
 
-def _is_in(values: pd.Series, known: list[str]) -> NDArray[np.bool_]:
+def _is_in(values: pd.Series, allowed: list[str]) -> NDArray[np.bool_]:
     """[n] which strings are known; ten times faster than pandas' `isin`."""
-    found = pc.is_in(pa.array(values, pa.string()), value_set=pa.array(known, pa.string()))
-    mask: NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
+    array = pc.is_in(pa.array(values, pa.string()), value_set=pa.array(allowed, pa.string()))
+    mask: NDArray[np.bool_] = array.to_numpy(zero_copy_only=False)
     return mask
 
 

@@ -41,9 +41,9 @@ def calibrate(table: pd.DataFrame, level: float = 0.95) -> dict[str, Any]:
     answered, wrong = risk_coverage_counts(confidence, correct)
     coverage, risk = answered / len(rated), wrong / answered
     points = min(_CURVE_POINTS, len(risk))
-    shown = np.unique(np.linspace(0, len(risk) - 1, points).round().astype(int))
+    positions = np.unique(np.linspace(0, len(risk) - 1, points).round().astype(int))
     curve = []
-    for i in shown:
+    for i in positions:
         low, high = wilson_interval(int(wrong[i]), int(answered[i]), level)
         curve.append(
             {"coverage": float(coverage[i]), "risk": float(risk[i]), "n": int(answered[i]),

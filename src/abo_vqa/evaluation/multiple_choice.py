@@ -148,15 +148,15 @@ def answer_choices(
         pack_choices(question, list(choices))
         for question, choices in zip(rows["question"], rows["choices"], strict=True)
     ]
-    asked = rows[["row_id", "image_path"]].assign(question=packed)
+    prompts = rows[["row_id", "image_path"]].assign(question=packed)
     name = "blip" if model == FINETUNED_MODEL else model
     code = [Path(__file__), Path(multiple_choice.__file__)]
     files = [*choice_set.files, *sorted(adapter.glob("adapter_*")), *code]
     more = [model, [file_md5(file) for file in files]]
-    with locked(scratch("choose", answers_key(name, config, asked, more))) as folder:
+    with locked(scratch("choose", answers_key(name, config, prompts, more))) as folder:
         answers = predict_rows(
             MultipleChoiceModel(load_by_name(model, config, adapter)),
-            asked,
+            prompts,
             ImageFiles(choice_set.image),
             folder,
             checkpoint_of(name, config).batch_size,

@@ -34,11 +34,12 @@ class Blip2(CausalVQAModel):
         prompt = self.tokenize_prompts(["a question"], self.num_image_tokens)[0]
         actual = prompt[self.num_image_tokens]
         if start is not None and actual != start:
-            expected, found = self.processor.tokenizer.convert_ids_to_tokens([start, actual])
+            tokenizer = self.processor.tokenizer
+            expected, token = tokenizer.convert_ids_to_tokens([start, actual])
             raise UserError(
                 f"{self.checkpoint.path}: behind the picture's {self.num_image_tokens} tokens a "
                 f"prompt has to go on with {expected!r}, and its tokenizer makes it go on with "
-                f"{found!r}. The post_processor of its tokenizer.json should put the start token "
+                f"{token!r}. The post_processor of its tokenizer.json should put the start token "
                 "there (`add_bos_token` in tokenizer_config.json is no longer read): use the "
                 "file of the pinned revision."
             )

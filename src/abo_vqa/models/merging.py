@@ -36,11 +36,11 @@ def merge_adapter(adapter: Path, out: Path, base: str | None = None) -> Path:
         UserError: There is no adapter, its base can't be loaded, or `out` exists.
         OSError: The disk is full.
     """
-    found = Adapter.read(adapter)
+    source = Adapter.read(adapter)
     if out.exists():
         raise UserError(f"{out} is there already. Remove it, or choose another folder with --out.")
     compute = ComputeConfig(device="cpu", dtype="float32")
-    blip = Blip.load(_base_of(found, base), compute, adapter)
+    blip = Blip.load(_base_of(source, base), compute, adapter)
     processor = _processor_of(adapter, blip.processor)
     size = sum(p.numel() * p.element_size() for p in blip.model.parameters())
     with storing(out, size), atomic_folder(out) as folder:

@@ -53,17 +53,19 @@ def font_families(text: str) -> list[str]:
 
 def escape_undrawable(text: str) -> str:
     """Replace characters that no font has, and control characters: "U+65E5 U+672C"."""
-    shown: list[str] = []
+    characters: list[str] = []
     codes: list[str] = []
     for character in [*text, ""]:  # the end closes the last word
         if character and character != "\n" and not _can_draw(character):
             codes.append(f"U+{ord(character):04X}")
             continue
         if codes:
-            shown.append(" ".join(codes[:_MAX_CODES]) + ("…" if len(codes) > _MAX_CODES else ""))
+            characters.append(
+                " ".join(codes[:_MAX_CODES]) + ("…" if len(codes) > _MAX_CODES else "")
+            )
             codes = []
-        shown.append(character)
-    return "".join(shown)
+        characters.append(character)
+    return "".join(characters)
 
 
 def _can_draw(character: str) -> bool:

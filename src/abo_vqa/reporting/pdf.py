@@ -68,10 +68,10 @@ def print_pdf(page: Path, target: Path) -> Path:
         command += ["--no-pdf-header-footer", f"--print-to-pdf={temporary}"]
         command += [page.resolve().as_uri()]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
+            process = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise UserError(f"{browser} couldn't print the report: {error}") from error
-        if done.returncode or not temporary.stat().st_size:
-            tail = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        if process.returncode or not temporary.stat().st_size:
+            tail = process.stderr.strip().splitlines()[-1:] or ["no message"]
             raise UserError(f"{browser} couldn't print the report: {tail[0]}")
     return target

@@ -40,13 +40,13 @@ def run(config: Config, _log: Log = no_log) -> Summary:
         stratify=settings.stratify,
     )
     train, test = write_split(table, sides, TRAIN, TEST)
-    found = audit.audit_split(train, test, settings.group, settings.phash_distance)
-    write_results(found, AUDIT)
-    audit.refuse_leaks(found, settings.group, settings.phash_distance)
-    missed = audit.share_warnings(found, settings.group, settings.test_size)
+    report = audit.audit_split(train, test, settings.group, settings.phash_distance)
+    write_results(report, AUDIT)
+    audit.refuse_leaks(report, settings.group, settings.phash_distance)
+    missed = audit.share_warnings(report, settings.group, settings.test_size)
     return Summary(
-        message="\n".join([audit.describe_audit(found, settings.group), *missed]),
-        metrics={name: float(value) for name, value in flatten(found, "/").items()},
+        message="\n".join([audit.describe_audit(report, settings.group), *missed]),
+        metrics={name: float(value) for name, value in flatten(report, "/").items()},
         datasets={"training": TRAIN, "testing": TEST},
         artifacts=(AUDIT,),
     )

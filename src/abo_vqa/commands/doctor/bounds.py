@@ -41,17 +41,17 @@ def bound(dtype: str) -> Bound:
     return _BOUNDS[dtype]
 
 
-def difference(found: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> float:
+def difference(values: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> float:
     """Return the largest difference over the reference's largest value.
 
     Args:
-        found: tensors.
+        values: tensors.
         reference: those they are compared with.
 
     Returns:
         The ratio; NaN if anything isn't finite, or shapes differ.
     """
-    pairs = list(zip(found, reference, strict=True))
+    pairs = list(zip(values, reference, strict=True))
     if any(one.shape != other.shape for one, other in pairs):
         return float("nan")
     if not any(other.numel() for _, other in pairs):

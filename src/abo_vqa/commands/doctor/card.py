@@ -33,11 +33,11 @@ def build(_case: Case) -> Iterator[Finding]:
     """Report what torch was built for."""
     import torch
 
-    made = torch.version.cuda or torch.version.hip
+    built_for = torch.version.cuda or torch.version.hip
     kernels = ", ".join(torch.cuda.get_arch_list())
-    said = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {made}"
+    message = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {built_for}"
     held = f", kernels for {kernels}" if kernels else ""
-    built = f"{said}{held}" if made else "no GPU"
+    built = f"{message}{held}" if built_for else "no GPU"
     yield ok("torch", f"{torch.__version__}, built for {built}")
 
 
@@ -56,16 +56,16 @@ def cards(_case: Case) -> Iterator[Finding]:
             continue
         major, minor = torch.cuda.get_device_capability(index)
         free, total = torch.cuda.mem_get_info(index)
-        said = (
+        message = (
             f"{torch.cuda.get_device_name(index)}, capability {major}.{minor}, "
             f"{free / GB:.1f} of {total / GB:.1f} GB free"
         )
         numbers = {"free_bytes": float(free), "total_bytes": float(total)}
         if free >= total / 2:
-            yield ok(f"cuda:{index}", said, numbers)
+            yield ok(f"cuda:{index}", message, numbers)
         else:
             advice = "Another process uses it (`nvidia-smi` lists them): end that, or expect less."
-            yield warning(f"cuda:{index}", said, advice, numbers)
+            yield warning(f"cuda:{index}", message, advice, numbers)
 
 
 def device(case: Case) -> Iterator[Finding]:
@@ -77,17 +77,17 @@ def device(case: Case) -> Iterator[Finding]:
     from abo_vqa.core.devices import gpu_fault, pick_device
 
     config = case.settings
-    wanted = config.compute.device
+    requested = config.compute.device
     fault = gpu_fault()
-    picked = "" if fault and wanted == "auto" else str(pick_device(wanted))
+    picked = "" if fault and requested == "auto" else str(pick_device(requested))
     if picked:
-        said = f"{picked} (compute.device: {wanted})"
-        alone = picked == "cpu" and case.real and wanted == "auto"
-        yield warning("device", f"{said}; no GPU", _SLOW) if alone else ok("device", said)
+        message = f"{picked} (compute.device: {requested})"
+        alone = picked == "cpu" and case.real and requested == "auto"
+        yield warning("device", f"{message}; no GPU", _SLOW) if alone else ok("device", message)
     else:
-        found, _, remedy = fault.partition(". ")
-        made = problem if case.real else warning
-        yield made("device", f"cpu (compute.device: {wanted}), although {found}", remedy)
+        cause, _, remedy = fault.partition(". ")
+        finding = problem if case.real else warning
+        yield finding("device", f"cpu (compute.device: {requested}), although {cause}", remedy)
 
 
 def dtype(case: Case) -> Iterator[Finding]:
@@ -102,14 +102,18 @@ def dtype(case: Case) -> Iterator[Finding]:
     place = usable(config)
     kinds: dict[str, list[str]] = {}
     for key, checkpoint in config.models:
-        kept = f"{checkpoint.quantize} weights, " if checkpoint.quantize else ""
+        prefix = f"{checkpoint.quantize} weights, " if checkpoint.quantize else ""
         name = str(pick_dtype(checkpoint, config.compute, place)).removeprefix("torch.")
-        kinds.setdefault(kept + name, []).append(key)
-    said = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in kinds.items())
-    asked = config.compute.dtype
+        kinds.setdefault(prefix + name, []).append(key)
+    message = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in kinds.items())
+    requested = config.compute.dtype
     # A CPU computes in float32 whatever compute.dtype says, and a card without bfloat16 in float16.
-    note = "" if asked in said else f" (compute.dtype: {asked}, which this device isn't for)"
-    yield ok("dtype", said + note)
+    note = (
+        ""
+        if requested in message
+        else f" (compute.dtype: {requested}, which this device isn't for)"
+    )
+    yield ok("dtype", message + note)
 
 
 def usable(config: Config) -> torch.device:

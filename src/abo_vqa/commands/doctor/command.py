@@ -74,26 +74,26 @@ def findings(case: Case, quick: bool) -> Iterator[tuple[str, Finding]]:
     """
     for group, listed in _GROUPS.items():
         for name, check in listed:
-            for found in examine(name, check, case):
-                yield group, found
+            for finding in examine(name, check, case):
+                yield group, finding
     if quick:
         return
-    for found in _tried(case):
-        yield "models", found
+    for finding in _tried(case):
+        yield "models", finding
 
 
 def _tried(case: Case) -> Iterator[Finding]:
     """Run the checks of models."""
-    made: list[tuple[str, Check]] = []
+    model_checks: list[tuple[str, Check]] = []
 
     def choose(case: Case) -> Iterator[Finding]:
         from abo_vqa.commands.doctor.models import checks
 
-        made.extend(checks(case))
+        model_checks.extend(checks(case))
         yield from ()
 
     yield from examine("models", choose, case)
-    for name, check in made:
+    for name, check in model_checks:
         yield from examine(name, check, case)
 
 
@@ -116,10 +116,10 @@ def _diagnose(names: Sequence[str]) -> Case:
     return Case(Path.cwd(), config, fault, tuple(names), offline)
 
 
-def _format_finding(found: Finding) -> str:
+def _format_finding(finding: Finding) -> str:
     """Format a finding, with its advice indented beneath."""
-    text = f"  {found.state:8} {found.name:14} {found.found}"
-    return f"{text}\n{'':26}-> {found.advice}" if found.advice else text
+    text = f"  {finding.state:8} {finding.name:14} {finding.found}"
+    return f"{text}\n{'':26}-> {finding.advice}" if finding.advice else text
 
 
 def _count_states(states: Counter[str]) -> str:
@@ -173,23 +173,23 @@ def command(args: argparse.Namespace) -> int:
         _require_place(Path(args.json))
     os.chdir(project_root())
     case = _diagnose(args.model)
-    found: list[tuple[str, Finding]] = []
+    results: list[tuple[str, Finding]] = []
     group = ""
     for group_now, one in findings(case, args.quick):
-        found.append((group_now, one))
+        results.append((group_now, one))
         if args.json == "-":
             continue
         if group_now != group:
             group = group_now
-            print(f"{'' if len(found) == 1 else chr(10)}{group}")
+            print(f"{'' if len(results) == 1 else chr(10)}{group}")
         print(_format_finding(one), flush=True)
-    states = Counter[str](one.state for _, one in found)
+    states = Counter[str](one.state for _, one in results)
     if args.json == "-":
-        print(json.dumps(_report(found, states), indent=2))
+        print(json.dumps(_report(results, states), indent=2))
     else:
         print(f"\n{_count_states(states)}")
     if file is not None:
-        write_json(_report(found, states), file)
+        write_json(_report(results, states), file)
     return _UNWELL if states["problem"] else 0
 
 
@@ -206,10 +206,10 @@ def _require_place(file: Path) -> None:
     refuse_unwritable(file, "the findings", "--json")
 
 
-def _report(found: Sequence[tuple[str, Finding]], states: Counter[str]) -> dict[str, Any]:
+def _report(results: Sequence[tuple[str, Finding]], states: Counter[str]) -> dict[str, Any]:
     """Return the findings for programs."""
     return {
         "abo_vqa": metadata.version("abo-vqa"),
         "states": {state: states[state] for state in ("ok", "warning", "problem")},
-        "findings": [{"group": group, **asdict(one)} for group, one in found],
+        "findings": [{"group": group, **asdict(one)} for group, one in results],
     }

@@ -74,14 +74,14 @@ def agreement(name: str, case: Case, path: Path) -> Finding:
             name, f"no .dvc file pins {path}", f"`dvc add {path}` pins it, for comparable results."
         )
     pin = f"{out.stage.relpath} ({str(out.hash_info.value)[:12]})"
-    found = next(iter(out.workspace_status().values()), "")
-    if not found:
+    status = next(iter(out.workspace_status().values()), "")
+    if not status:
         return ok(name, f"{path} is what {pin} pins")
     if not out.meta.nfiles:
         return warning(
             name, f"{pin} pins no files yet", f"`dvc commit --force {out.stage.relpath}` pins them."
         )
-    return warning(name, f"{path} isn't what {pin} pins: {found}", _BACK.format(path))
+    return warning(name, f"{path} isn't what {pin} pins: {status}", _BACK.format(path))
 
 
 def pinned(root: Path, path: Path, within: bool = False) -> Any:

@@ -140,8 +140,8 @@ def examine(name: str, check: Check, case: Case) -> Iterator[Finding]:
         Its findings, without secrets.
     """
     try:
-        for found in check(case):
-            yield _plain(found)
+        for finding in check(case):
+            yield _plain(finding)
     except NotCheckedError as reason:
         yield warning(name, str(reason), reason.advice)
     except UserError as error:
@@ -159,9 +159,11 @@ def _unforeseen(name: str, error: Exception) -> Finding:
     return problem(name, f"{type(error).__name__}: {error}", _REPORT)
 
 
-def _plain(found: Finding) -> Finding:
+def _plain(finding: Finding) -> Finding:
     """Return a finding whose texts are one line each, and hold no secret."""
-    return replace(found, found=_one_line(found.found)[:_LONGEST], advice=_one_line(found.advice))
+    return replace(
+        finding, found=_one_line(finding.found)[:_LONGEST], advice=_one_line(finding.advice)
+    )
 
 
 def _one_line(text: str) -> str:

@@ -31,19 +31,21 @@ def absent(
     setting = f"{section}.{name}"
     profile = f"conf/profiles/{case.settings.profile}.yaml"
     if path.startswith("~"):
-        said = f'there is no folder {path}: "~" isn\'t expanded'
-        return problem(name, said, f"Write {setting}.path in {profile} out: {_expanded(path)}.")
-    found = _lacking(path, missing)
+        message = f'there is no folder {path}: "~" isn\'t expanded'
+        return problem(name, message, f"Write {setting}.path in {profile} out: {_expanded(path)}.")
+    missing_part = _lacking(path, missing)
     if SAMPLE_MODELS in Path(path).parents:
-        return problem(name, found, f"`dvc pull {path}`, or `make sample`.")
+        return problem(name, missing_part, f"`dvc pull {path}`, or `make sample`.")
     if _tracked(case.root, path):
-        return problem(name, found, f"`dvc pull {path}`.")
+        return problem(name, missing_part, f"`dvc pull {path}`.")
     if Path(path).is_dir():
-        return problem(name, found, f"Put them there, or correct {setting}.path in {profile}.")
+        return problem(
+            name, missing_part, f"Put them there, or correct {setting}.path in {profile}."
+        )
     advice = f"Correct {setting}.path in {profile}"
     if is_repository(path) and "/" in path:
         advice += f"; for a repository of the model hub, set {setting}.revision to a commit of it"
-    return problem(name, found, f"{advice}.")
+    return problem(name, missing_part, f"{advice}.")
 
 
 def _lacking(path: str, missing: Sequence[str]) -> str:

@@ -33,8 +33,8 @@ _RELINK = "`dvc config --local cache.type hardlink,copy` (docs/real-abo.md) stor
 
 def python(_case: Case) -> Iterator[Finding]:
     """Report the interpreter and the system."""
-    said = f"{platform.python_version()} ({sys.executable}), {platform.platform()}"
-    yield ok("python", said)
+    message = f"{platform.python_version()} ({sys.executable}), {platform.platform()}"
+    yield ok("python", message)
 
 
 def libraries(case: Case) -> Iterator[Finding]:
@@ -46,7 +46,7 @@ def libraries(case: Case) -> Iterator[Finding]:
     if missing := interpreter.missing_packages():
         yield problem("packages", f"not installed: {', '.join(missing)}", interpreter.REMEDY)
     here = {name: version for name in LIBRARIES if (version := installed(name))}
-    said = ", ".join(f"{name} {version}" for name, version in here.items())
+    message = ", ".join(f"{name} {version}" for name, version in here.items())
     tested = _locked_versions(case.root / _LOCK)
     # What stands behind "+" is the build, which another card may need.
     other = [
@@ -56,9 +56,9 @@ def libraries(case: Case) -> Iterator[Finding]:
     ]
     if other:
         advice = f"Tested with {', '.join(other)}; `make setup` installs these."
-        yield warning("libraries", said, advice)
+        yield warning("libraries", message, advice)
     else:
-        yield ok("libraries", said)
+        yield ok("libraries", message)
 
 
 def installed(name: str) -> str:
@@ -106,14 +106,14 @@ def memory(case: Case) -> Iterator[Finding]:
     import psutil
 
     total, free = psutil.virtual_memory().total, available_memory()
-    said = f"{free / GB:.1f} GB free for a process, the machine has {total / GB:.1f} GB"
+    message = f"{free / GB:.1f} GB free for a process, the machine has {total / GB:.1f} GB"
     numbers = {"free_bytes": float(free), "total_bytes": float(total)}
     if case.config is None or free >= _ENOUGH[case.real]:
-        yield ok("memory", said, numbers)
+        yield ok("memory", message, numbers)
         return
     need = f"{_ENOUGH[case.real] / GB:.1f} GB"
     advice = f"Stages of this profile take up to {need}: close other programs, or raise the limit."
-    yield warning("memory", said, advice, numbers)
+    yield warning("memory", message, advice, numbers)
 
 
 def disk(case: Case) -> Iterator[Finding]:
@@ -124,13 +124,13 @@ def disk(case: Case) -> Iterator[Finding]:
     """
     free = shutil.disk_usage(case.root).free
     what, needed = need(case)
-    said = f"{free / GB:.1f} GB free in the checkout; still needed: {what}"
+    message = f"{free / GB:.1f} GB free in the checkout; still needed: {what}"
     numbers = {"free_bytes": float(free), "needed_bytes": needed}
     if needed <= free:
-        yield ok("disk", said, numbers)
+        yield ok("disk", message, numbers)
     else:
         advice = f"Make {(needed - free) / GB:.0f} GB of room."
-        yield problem("disk", said, f"{advice} {_RELINK}." if case.real else advice, numbers)
+        yield problem("disk", message, f"{advice} {_RELINK}." if case.real else advice, numbers)
 
 
 def need(case: Case) -> tuple[str, float]:

@@ -42,13 +42,13 @@ def mask(text: str, environment: Mapping[str, str] = os.environ) -> str:
 
 def _secrets(environment: Mapping[str, str]) -> set[str]:
     """List an environment's secrets: values of variables called so, passwords in URLs."""
-    found: set[str] = set()
+    secrets: set[str] = set()
     for name, value in environment.items():
         if _NAMES.search(name):
-            found.update({value, *PARTED.split(value)})
+            secrets.update({value, *PARTED.split(value)})
         for secret in _passwords(value):
-            found.update({secret, unquote(secret)})
-    return {value for value in found if len(value) >= _SHORTEST and not os.path.exists(value)}  # noqa: PTH110
+            secrets.update({secret, unquote(secret)})
+    return {value for value in secrets if len(value) >= _SHORTEST and not os.path.exists(value)}  # noqa: PTH110
 
 
 def _passwords(value: str) -> Iterator[str]:

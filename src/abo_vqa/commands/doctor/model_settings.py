@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 def model_settings(case: Case) -> Iterator[Finding]:
     """Every setting that a model, or this machine, can't have; one line if there is none."""
     config = case.settings
-    found = list(_model_names(config))
+    findings = list(_model_names(config))
     used = sources(config)
     models = [(key, checkpoint) for key, checkpoint in config.models if key in used]
     for key, checkpoint in models:
-        found += _quantised(key, checkpoint, config)
-        found += _spread(key, checkpoint, config)
-    if not found:
+        findings += _quantised(key, checkpoint, config)
+        findings += _spread(key, checkpoint, config)
+    if not findings:
         of = ", ".join(key for key, _ in models)
         yield ok("model settings", f"nothing to refuse for {of}")
-    yield from found
+    yield from findings
 
 
 def _model_names(config: Config) -> Iterator[Finding]:
@@ -42,42 +42,42 @@ def _model_names(config: Config) -> Iterator[Finding]:
 
 def _quantised(key: str, checkpoint: CheckpointConfig, config: Config) -> Iterator[Finding]:
     """Check `quantize`: the family, the packages and the device must have it."""
-    wanted, name = checkpoint.quantize, f"models.{key}"
-    if not wanted:
+    quantize, name = checkpoint.quantize, f"models.{key}"
+    if not quantize:
         return
     place = f"{name}.quantize in {_profile(config)}"
     if "quantize" not in family_class(checkpoint).supported_settings:
-        found = f"quantize is {wanted}, which the family {checkpoint.family} doesn't support"
-        yield problem(name, found, _null(place))
+        message = f"quantize is {quantize}, which the family {checkpoint.family} doesn't support"
+        yield problem(name, message, _null(place))
         return
     if find_spec("bitsandbytes") is None:
         advice = f"`pip install 'abo-vqa[quant]'`, or set {place} to null."
-        yield problem(name, f"quantize is {wanted}, and bitsandbytes isn't installed", advice)
+        yield problem(name, f"quantize is {quantize}, and bitsandbytes isn't installed", advice)
     try:
         device = usable(config)
     except NotCheckedError:  # that is a finding of its own
         return
-    if wanted == "4bit" and device.type != "cuda":
-        found = f"quantize is 4bit, which needs a CUDA GPU, and the device is {device}"
-        yield problem(name, found, f"Set {place} to 8bit or null.")
+    if quantize == "4bit" and device.type != "cuda":
+        message = f"quantize is 4bit, which needs a CUDA GPU, and the device is {device}"
+        yield problem(name, message, f"Set {place} to 8bit or null.")
 
 
 def _spread(key: str, checkpoint: CheckpointConfig, config: Config) -> Iterator[Finding]:
     """Check `device_map`: some families can't be spread over devices."""
     import torch  # the other checks run without it
 
-    wanted, name = checkpoint.device_map, f"models.{key}"
-    if not wanted:
+    device_map, name = checkpoint.device_map, f"models.{key}"
+    if not device_map:
         return
     if "device_map" in family_class(checkpoint).supported_settings:
         return
     place = f"{name}.device_map in {_profile(config)}"
-    found = f"device_map is {wanted}, which the family {checkpoint.family} doesn't support"
+    message = f"device_map is {device_map}, which the family {checkpoint.family} doesn't support"
     if checkpoint.family == "blip" and torch.cuda.device_count() < 2:  # loads if one is enough
         advice = f"{_null(place)} If its weights don't fit on one device, it can't be loaded."
-        yield warning(name, found, advice)
+        yield warning(name, message, advice)
     else:
-        yield problem(name, found, _null(place))
+        yield problem(name, message, _null(place))
 
 
 def _null(place: str) -> str:

@@ -74,10 +74,10 @@ def checks(case: Case) -> list[tuple[str, Check]]:
     Args:
         case: the checkout.
     """
-    made: list[tuple[str, Check]] = [(name, partial(check, name)) for name in chosen(case)]
+    model_checks: list[tuple[str, Check]] = [(name, partial(check, name)) for name in chosen(case)]
     if not case.names or {"blip", FINETUNED_MODEL} & set(case.names):
-        made.append(("training step", check_step))
-    return made
+        model_checks.append(("training step", check_step))
+    return model_checks
 
 
 def chosen(case: Case) -> list[str]:
@@ -131,36 +131,36 @@ def check(name: str, case: Case) -> Iterator[Finding]:
     checkpoint = checkpoint_of(key, config)
     require(checkpoint, case)
     device = usable(config)
-    _, seen = picture(case)
-    found = _attempt(name, config, seen, device)
+    _, image = picture(case)
+    trial = _attempt(name, config, image, device)
     numbers = {
-        "load_s": found.load_s,
-        "answer_s": found.answer_s,
-        "peak_bytes": float(found.peak),
-        "confidence": found.answer.confidence or 0.0,
+        "load_s": trial.load_s,
+        "answer_s": trial.answer_s,
+        "peak_bytes": float(trial.peak),
+        "confidence": trial.answer.confidence or 0.0,
     }
-    if found.answer.error or not bool(found.encoded.isfinite().all()):
-        wrong = found.answer.error or "its encoding of the picture isn't finite"
+    if trial.answer.error or not bool(trial.encoded.isfinite().all()):
+        wrong = trial.answer.error or "its encoding of the picture isn't finite"
         advice = f"Try models.{key}.dtype: float32 in the profile."
-        yield problem(name, f"{wrong}; {found.dtype} on {device}", advice, numbers)
+        yield problem(name, f"{wrong}; {trial.dtype} on {device}", advice, numbers)
         return
-    said = f"{_spoken(found.answer)}; {found.dtype} on {device}, {_costs(found)}"
+    message = f"{_spoken(trial.answer)}; {trial.dtype} on {device}, {_costs(trial)}"
     if device.type == "cpu":
-        yield ok(name, said, numbers)
-    elif reason := beyond(checkpoint, found.parameters):
-        yield ok(name, f"{said}; not compared with the CPU: {reason}", numbers)
+        yield ok(name, message, numbers)
+    elif reason := beyond(checkpoint, trial.parameters):
+        yield ok(name, f"{message}; not compared with the CPU: {reason}", numbers)
     else:
-        reference = _attempt(name, on_cpu(key, config), seen, None)
-        yield _compared(name, said, found, reference, numbers)
+        reference = _attempt(name, on_cpu(key, config), image, None)
+        yield _compared(name, message, trial, reference, numbers)
 
 
-def _attempt(name: str, config: Config, seen: Image, device: torch.device | None) -> Trial:
+def _attempt(name: str, config: Config, image: Image, device: torch.device | None) -> Trial:
     """Load a model, ask it, and release it.
 
     Args:
         name: the model.
         config: the settings.
-        seen: the image.
+        image: the image.
         device: where to measure the peak of memory; None for the CPU.
     """
     import torch
@@ -174,14 +174,14 @@ def _attempt(name: str, config: Config, seen: Image, device: torch.device | None
     began = time.perf_counter()
     model = _load(name, config)
     loaded = time.perf_counter()
-    answer = model.answer([seen], [_QUESTION])[0]
+    answer = model.answer([image], [_QUESTION])[0]
     answered = time.perf_counter()
-    encoded = _as_vector(model.encode_images([seen]))
+    encoded = _as_vector(model.encode_images([image]))
     parts = list(vars(model)["model"].parameters())
     trial = Trial(
         answer,
         encoded,
-        _likelihoods(model, seen),
+        _likelihoods(model, image),
         str(model.record()["dtype"]),
         sum(p.numel() for p in parts),
         loaded - began,
@@ -205,13 +205,13 @@ def _load(name: str, config: Config) -> VQAModel:
     return load_model(name, config)
 
 
-def _likelihoods(model: VQAModel, seen: Image) -> torch.Tensor:
+def _likelihoods(model: VQAModel, image: Image) -> torch.Tensor:
     """Return log-likelihoods of `_CHOICES`, empty for a family that has none."""
     import torch
 
     scores: Sequence[float] = ()
     with suppress(UserError):  # said by a family that can't rank
-        scores = model.rank([seen], [_QUESTION], [_CHOICES])[0]
+        scores = model.rank([image], [_QUESTION], [_CHOICES])[0]
     return torch.tensor([s for s in scores if s != float("-inf")], dtype=torch.float32)
 
 
@@ -226,30 +226,30 @@ def _as_vector(encoded: Any) -> torch.Tensor:
 
 
 def _compared(
-    name: str, said: str, found: Trial, reference: Trial, numbers: dict[str, float]
+    name: str, message: str, trial: Trial, reference: Trial, numbers: dict[str, float]
 ) -> Finding:
     """Compare the device's results with the CPU's in float32."""
-    limit: Bound = bound(found.dtype)
+    limit: Bound = bound(trial.dtype)
     off = {
-        "encoding": difference([found.encoded], [reference.encoded]),
-        "likelihoods": difference([found.likelihoods], [reference.likelihoods]),
+        "encoding": difference([trial.encoded], [reference.encoded]),
+        "likelihoods": difference([trial.likelihoods], [reference.likelihoods]),
     }
     numbers = {**numbers, **{f"{key}_difference": value for key, value in off.items()}}
-    said = (
-        f"{said}; CPU {_spoken(reference.answer)}, largest difference of encoding "
+    message = (
+        f"{message}; CPU {_spoken(reference.answer)}, largest difference of encoding "
         f"{off['encoding']:.1e}, of log-likelihoods {off['likelihoods']:.1e} "
         f"(at most {limit.answers:.0e} of the largest)"
     )
     if not max(off.values()) <= limit.answers:  # NaN is beyond it as well
         advice = (
-            f"Don't trust this device with {found.dtype} yet: try dtype: float32 for this model in "
+            f"Don't trust this device with {trial.dtype} yet: try dtype: float32 for this model in "
             "the profile; if that differs too, another driver or build of torch. Please report it."
         )
-        return problem(name, said, advice, numbers)
-    if found.answer.text != reference.answer.text:
+        return problem(name, message, advice, numbers)
+    if trial.answer.text != reference.answer.text:
         advice = "Rounding decides between answers that are nearly as likely; nothing to do."
-        return warning(name, f"{said}; the answers differ", advice, numbers)
-    return ok(name, said, numbers)
+        return warning(name, f"{message}; the answers differ", advice, numbers)
+    return ok(name, message, numbers)
 
 
 def _spoken(answer: Answer) -> str:
@@ -257,8 +257,8 @@ def _spoken(answer: Answer) -> str:
     return f'"{answer.text}"{sure}'
 
 
-def _costs(found: Trial) -> str:
+def _costs(trial: Trial) -> str:
     return (
-        f"loaded in {found.load_s:.1f} s, answered in {found.answer_s:.2f} s, "
-        f"peak {found.peak / GB:.2f} GB"
+        f"loaded in {trial.load_s:.1f} s, answered in {trial.answer_s:.2f} s, "
+        f"peak {trial.peak / GB:.2f} GB"
     )

@@ -37,6 +37,6 @@ def _drawn() -> Image:
     """Draw a red square on white."""
     from PIL import Image, ImageDraw
 
-    made = Image.new("RGB", (256, 256), "white")
-    ImageDraw.Draw(made).rectangle((64, 64, 192, 192), "red")
-    return made
+    image = Image.new("RGB", (256, 256), "white")
+    ImageDraw.Draw(image).rectangle((64, 64, 192, 192), "red")
+    return image

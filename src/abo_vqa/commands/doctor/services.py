@@ -40,12 +40,12 @@ def within(seconds: float, work: Callable[[], _T]) -> _T:
         _NoAnswerError: No answer in time.
         Exception: Whatever `work` raises.
     """
-    done: list[_T] = []
+    results: list[_T] = []
     failed: list[Exception] = []
 
     def attempt() -> None:
         try:
-            done.append(work())
+            results.append(work())
         except Exception as error:
             failed.append(error)
 
@@ -54,9 +54,9 @@ def within(seconds: float, work: Callable[[], _T]) -> _T:
     thread.join(seconds)
     if failed:
         raise failed[0]
-    if not done:
+    if not results:
         raise _NoAnswerError(f"no answer within {seconds:.0f} s")
-    return done[0]
+    return results[0]
 
 
 def keys(case: Case) -> Iterator[Finding]:
@@ -75,14 +75,16 @@ def keys(case: Case) -> Iterator[Finding]:
         ]
     )
     source = KEYS_VARIABLE if os.environ.get(KEYS_VARIABLE) else KEY_VARIABLE
-    said = f"{count} in {source}" if count else f"neither {KEY_VARIABLE} nor {KEYS_VARIABLE} is set"
+    message = (
+        f"{count} in {source}" if count else f"neither {KEY_VARIABLE} nor {KEYS_VARIABLE} is set"
+    )
     annotator = case.config.generate.annotator if case.config else ""
     if annotator.startswith("gemini") and not count:
         advice = f"Set {KEY_VARIABLE}, or choose generate.annotator: offline, or file with a table."
-        yield problem("api key", f"{said}; generate.annotator {annotator} needs one", advice)
+        yield problem("api key", f"{message}; generate.annotator {annotator} needs one", advice)
     else:
         need = f"; generate.annotator {annotator} needs none" if annotator and not count else ""
-        yield ok("api key", said + need)
+        yield ok("api key", message + need)
     present = [name for name in OPTIONAL if os.environ.get(name)]
     yield ok("environment", f"set: {', '.join(present) or 'none'} (of {', '.join(OPTIONAL)})")
 
@@ -113,15 +115,15 @@ def _remote(name: str, options: Mapping[str, Any], default: bool) -> Finding:
 
     url = str(options["url"])
     called = f"remote {name}"
-    said = f"{url}{' (the default)' if default else ''}"
+    message = f"{url}{' (the default)' if default else ''}"
     try:
         get_fs_cls({"url": url})
     except ImportError as error:
-        return warning(called, f"{said}: {error}", "Install that into .venv.")
+        return warning(called, f"{message}: {error}", "Install that into .venv.")
     local = urlsplit(url).scheme in ("", "file", "local")
     if local and not Path(url.removeprefix("file://")).is_dir():
-        return warning(called, f"{said}: there is no such folder", "Make it, or mount its disk.")
-    return ok(called, f"{said}{'' if local else ', not contacted'}")
+        return warning(called, f"{message}: there is no such folder", "Make it, or mount its disk.")
+    return ok(called, f"{message}{'' if local else ', not contacted'}")
 
 
 def tracking(_case: Case) -> Iterator[Finding]:
@@ -192,16 +194,16 @@ def hub(case: Case) -> Iterator[Finding]:
     """
     from abo_vqa.commands.doctor.weights import from_hub, held, sources
 
-    wanted = {name: s for name, s in sources(case.settings).items() if from_hub(s)}
-    missing = [name for name, source in wanted.items() if not held(source).complete]
+    hub_sources = {name: s for name, s in sources(case.settings).items() if from_hub(s)}
+    missing = [name for name, source in hub_sources.items() if not held(source).complete]
     if not missing:
-        why = "all its weights are here" if wanted else "no weights come from it"
+        why = "all its weights are here" if hub_sources else "no weights come from it"
         yield ok("model hub", f"not needed, not asked: {why}")
         return
     if case.offline:
-        said = f"HF_HUB_OFFLINE is set, and weights are missing: {', '.join(missing)}"
+        message = f"HF_HUB_OFFLINE is set, and weights are missing: {', '.join(missing)}"
         advice = "Unset it, or copy them into the hub's cache (docs/doctor.md)."
-        yield problem("model hub", said, advice)
+        yield problem("model hub", message, advice)
         return
     advice = "Weights come from there: mend the network, or bring them (docs/doctor.md)."
     import requests

@@ -66,30 +66,30 @@ def check_step(case: Case) -> Iterator[Finding]:
     checkpoint = config.models.blip
     require(checkpoint, case)
     device = usable(config)
-    _, seen = picture(case)
-    found = _take(config, seen)
-    numbers = {"loss": found.loss, "seconds": found.seconds, "peak_bytes": float(found.peak)}
-    said = (
-        f"loss {found.loss:.4f}, {sum(g.numel() for g in found.gradients):,} gradients; "
-        f"{found.dtype} on {device}, {found.seconds:.2f} s, peak {found.peak / GB:.2f} GB"
+    _, image = picture(case)
+    step = _take(config, image)
+    numbers = {"loss": step.loss, "seconds": step.seconds, "peak_bytes": float(step.peak)}
+    message = (
+        f"loss {step.loss:.4f}, {sum(g.numel() for g in step.gradients):,} gradients; "
+        f"{step.dtype} on {device}, {step.seconds:.2f} s, peak {step.peak / GB:.2f} GB"
     )
-    if not found.finite:
+    if not step.finite:
         advice = "Try compute.dtype: float32; if that fails too, please report it."
-        yield problem(NAME, f"{said}; not all of it is a finite number", advice, numbers)
+        yield problem(NAME, f"{message}; not all of it is a finite number", advice, numbers)
     elif device.type == "cpu":
-        yield ok(NAME, said, numbers)
-    elif reason := beyond(checkpoint, found.parameters):
-        yield ok(NAME, f"{said}; not compared with the CPU: {reason}", numbers)
+        yield ok(NAME, message, numbers)
+    elif reason := beyond(checkpoint, step.parameters):
+        yield ok(NAME, f"{message}; not compared with the CPU: {reason}", numbers)
     else:
-        yield _compared(said, found, _take(on_cpu("blip", config), seen, found.start), numbers)
+        yield _compared(message, step, _take(on_cpu("blip", config), image, step.start), numbers)
 
 
-def _take(config: Config, seen: Image, start: Sequence[torch.Tensor] | None = None) -> Step:
+def _take(config: Config, image: Image, start: Sequence[torch.Tensor] | None = None) -> Step:
     """Train one step on an image's few questions, without dropout.
 
     Args:
         config: the settings.
-        seen: the image.
+        image: the image.
         start: the trained parameters; None for their first values and some noise.
 
     Raises:
@@ -103,7 +103,7 @@ def _take(config: Config, seen: Image, start: Sequence[torch.Tensor] | None = No
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = _prepare(config, seen, Path(folder))
+        trainer = _prepare(config, image, Path(folder))
         drawn = torch.Generator().manual_seed(config.seed)
         first = [p.detach().to("cpu", torch.float32) for p in trainer.state.trainable]
         start = start or [p + _NOISE * torch.randn(p.shape, generator=drawn) for p in first]
@@ -129,7 +129,7 @@ def _take(config: Config, seen: Image, start: Sequence[torch.Tensor] | None = No
     return step
 
 
-def _prepare(config: Config, seen: Image, folder: Path) -> Trainer:
+def _prepare(config: Config, image: Image, folder: Path) -> Trainer:
     """Return the stage's trainer, for one batch of `ROWS` about an image."""
     import pandas as pd
     import torch
@@ -155,7 +155,7 @@ def _prepare(config: Config, seen: Image, folder: Path) -> Trainer:
         [(path, question, answer) for question, answer in ROWS],
         columns=["image_path", "question", "answer"],
     )
-    prepared = blip.preprocess([seen])
+    prepared = blip.preprocess([image])
     live = trains_vision(layers)
     vectors = prepared.to(blip.device) if live else blip.encode(prepared).clone()
     text = blip.model.config.text_config
@@ -188,32 +188,34 @@ def _backward(trainer: Trainer) -> tuple[float, list[torch.Tensor]]:
                 "device, or use a smaller lora.r."
             )
         trainer.state.scaler.unscale_(trainer.state.optimizer)
-        found = [
+        gradients = [
             torch.zeros(p.shape) if p.grad is None else p.grad.detach().to("cpu", torch.float32)
             for p in trainer.state.trainable
         ]
-        if not trainer.state.scaler.is_enabled() or all(bool(g.isfinite().all()) for g in found):
+        if not trainer.state.scaler.is_enabled() or all(
+            bool(g.isfinite().all()) for g in gradients
+        ):
             break
         trainer.state.scaler.step(trainer.state.optimizer)  # skips the step
         trainer.state.scaler.update()
         trainer.state.optimizer.zero_grad(set_to_none=True)
-    return loss, found
+    return loss, gradients
 
 
-def _compared(said: str, found: Step, reference: Step, numbers: dict[str, float]) -> Finding:
+def _compared(message: str, step: Step, reference: Step, numbers: dict[str, float]) -> Finding:
     """Compare the device's step with the CPU's in float32."""
-    limit = bound(found.dtype).gradients
-    loss = abs(found.loss - reference.loss) / reference.loss
-    gradients = difference(found.gradients, reference.gradients)
-    said = (
-        f"{said}; CPU {reference.loss:.4f}, difference of the loss {loss:.1e}, largest of a "
+    limit = bound(step.dtype).gradients
+    loss = abs(step.loss - reference.loss) / reference.loss
+    gradients = difference(step.gradients, reference.gradients)
+    message = (
+        f"{message}; CPU {reference.loss:.4f}, difference of the loss {loss:.1e}, largest of a "
         f"gradient {gradients:.1e} (at most {limit:.0e} of the largest)"
     )
     numbers = {**numbers, "loss_difference": loss, "gradient_difference": gradients}
     if max(loss, gradients) <= limit and gradients == gradients:
-        return ok(NAME, said, numbers)
+        return ok(NAME, message, numbers)
     advice = (
-        f"Don't train on this device with {found.dtype} yet: try compute.dtype: float32; if that "
+        f"Don't train on this device with {step.dtype} yet: try compute.dtype: float32; if that "
         "differs too, another driver or build of torch. Please report it."
     )
-    return problem(NAME, said, advice, numbers)
+    return problem(NAME, message, advice, numbers)

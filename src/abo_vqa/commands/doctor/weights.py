@@ -129,9 +129,9 @@ def weights(case: Case) -> Iterator[Finding]:
     Args:
         case: the checkout.
     """
-    wanted = sources(case.settings)
+    checkpoints = sources(case.settings)
     folders: set[Path] = set()
-    for name, source in wanted.items():
+    for name, source in checkpoints.items():
         here = held(source)
         if here.complete:
             revision = f" at {source.revision[:12]}" if source.revision else ""
@@ -144,7 +144,7 @@ def weights(case: Case) -> Iterator[Finding]:
             folders.add(Path(source.path).parent)
     for folder in sorted(folders):
         yield agreement("pinned", case, folder)
-    if missing := [s for s in wanted.values() if from_hub(s) and not held(s).complete]:
+    if missing := [s for s in checkpoints.values() if from_hub(s) and not held(s).complete]:
         yield _room(missing, case)
 
 
@@ -201,21 +201,21 @@ def _room(missing: list[CheckpointConfig | ScorerConfig], case: Case) -> Finding
     folder = Path(constants.HF_HUB_CACHE)
     free = shutil.disk_usage(nearest(folder)).free
     needed = sum(SIZES.get(s.path, 0.0) for s in missing)
-    said = f"{free / GB:.1f} GB free in {folder}, {needed / GB:.1f} GB to be fetched"
+    message = f"{free / GB:.1f} GB free in {folder}, {needed / GB:.1f} GB to be fetched"
     numbers = {"free_bytes": float(free), "needed_bytes": needed}
     if _same_disk(folder, case.root) and (beside := _in_checkout(case)):
         needed += beside
-        said += (
+        message += (
             f"; the checkout, on the same disk, needs {beside / GB:.1f} GB: "
             f"{needed / GB:.1f} GB together"
         )
         numbers["together_bytes"] = needed
     if needed <= free:
-        return ok("hub cache", said, numbers)
+        return ok("hub cache", message, numbers)
     advice = (
         f"Make {(needed - free) / GB:.0f} GB of room, or set HF_HOME to a folder on another disk."
     )
-    return problem("hub cache", said, advice, numbers)
+    return problem("hub cache", message, advice, numbers)
 
 
 def _same_disk(one: Path, other: Path) -> bool:

@@ -222,8 +222,8 @@ def _find_or_create(experiment: str, uri: str, artifacts: str | None) -> str:
     """Return the experiment's id; see `prepare`."""
     try:
         client = connect()
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
+        existing = client.get_experiment_by_name(experiment)
+        if existing is None:
             tags = {
                 # Else the browser opens the experiment in its view for generative applications.
                 "mlflow.experimentKind": "custom_model_development",
@@ -234,13 +234,13 @@ def _find_or_create(experiment: str, uri: str, artifacts: str | None) -> str:
         if "database is locked" in str(error):
             raise StoreBusyError(f"{uri} is locked by another process") from error
         raise unusable(uri, error) from error
-    if found.lifecycle_stage == "deleted":
+    if existing.lifecycle_stage == "deleted":
         raise UserError(
             f"the MLflow experiment {experiment!r} is deleted. Restore it (mlflow experiments "
-            f"restore -x {found.experiment_id}) or change tracking.experiment in params.yaml."
+            f"restore -x {existing.experiment_id}) or change tracking.experiment in params.yaml."
         )
-    if "mlflow.experimentKind" not in found.tags:  # made before this was recorded
+    if "mlflow.experimentKind" not in existing.tags:  # made before this was recorded
         client.set_experiment_tag(
-            found.experiment_id, "mlflow.experimentKind", "custom_model_development"
+            existing.experiment_id, "mlflow.experimentKind", "custom_model_development"
         )
-    return str(found.experiment_id)
+    return str(existing.experiment_id)

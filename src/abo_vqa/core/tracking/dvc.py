@@ -44,17 +44,17 @@ def hashes(stage: str, outputs: Iterable[str | Path] = ()) -> tuple[dict[str, st
         return {}, {}
     with repository as repo:
         try:
-            (found,) = repo.stage.collect(stage)
+            (dvc_stage,) = repo.stage.collect(stage)
         except (StageNotFound, StageFileDoesNotExistError):
             return {}, {}
         tags = {
             f"dvc.{kind}.{item.def_path}": _content_hash(repo, item.fs_path, item.fs)
-            for kind, items in (("dep", found.deps), ("out", found.outs))
+            for kind, items in (("dep", dvc_stage.deps), ("out", dvc_stage.outs))
             for item in items
             # The hash of a whole params.yaml is in no dvc.lock.
             if item.protocol == "local" and item.exists and not isinstance(item, ParamsDependency)
         }
-        fs = found.outs[0].fs
+        fs = dvc_stage.outs[0].fs
         known = {
             str(path): _content_hash(repo, str(Path.cwd() / path), fs)
             for path in outputs

@@ -44,16 +44,16 @@ def stage_settings(stage: str, config: Config) -> dict[str, Any]:
     """
     name = stage.partition("@")[0]
     section = _SECTIONS.get(name, name)
-    found = {"profile": config.profile, "seed": config.seed, "threads": config.threads}
+    values = {"profile": config.profile, "seed": config.seed, "threads": config.threads}
     settings = getattr(config, section, None)
     if settings is not None:
-        found |= flatten({section: settings.model_dump(mode="json")})
+        values |= flatten({section: settings.model_dump(mode="json")})
     family = checkpoint_name(stage)
     checkpoint = getattr(config.models, family or "", None)
     if checkpoint is not None:
-        found |= flatten({"compute": config.compute.model_dump(mode="json")})
-        found |= flatten({"models": {family: checkpoint.model_dump(mode="json")}})
-    return {key: value for key, value in found.items() if value is not None}
+        values |= flatten({"compute": config.compute.model_dump(mode="json")})
+        values |= flatten({"models": {family: checkpoint.model_dump(mode="json")}})
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def compared_settings(config: Config) -> dict[str, Any]:
@@ -62,11 +62,11 @@ def compared_settings(config: Config) -> dict[str, Any]:
     Args:
         config: all settings.
     """
-    found: dict[str, Any] = {"profile": config.profile, "seed": config.seed}
-    found["threads"] = config.threads
+    values: dict[str, Any] = {"profile": config.profile, "seed": config.seed}
+    values["threads"] = config.threads
     for section in _COMPARED:
-        found |= flatten({section: getattr(config, section).model_dump(mode="json")})
-    return {key: value for key, value in found.items() if value is not None}
+        values |= flatten({section: getattr(config, section).model_dump(mode="json")})
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def texts(values: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:

@@ -61,17 +61,17 @@ def git(*arguments: str) -> str | None:
         Its answer; None, with one warning per process, where git is missing or refuses.
     """
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+        process = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     except OSError:
         _no_git("git isn't installed")
         return None
-    if done.returncode == 0:
-        return done.stdout.strip()
-    said = done.stderr.strip().splitlines()
+    if process.returncode == 0:
+        return process.stdout.strip()
+    messages = process.stderr.strip().splitlines()
     _no_git(
-        said[0].removeprefix("fatal: ").partition(" (")[0]
-        if said
-        else f"exit status {done.returncode}"
+        messages[0].removeprefix("fatal: ").partition(" (")[0]
+        if messages
+        else f"exit status {process.returncode}"
     )
     return None
 
@@ -190,14 +190,14 @@ def machine(stage: str, config: Config) -> dict[str, str]:
         stage: the stage's name.
         config: the settings.
     """
-    found = {"python": platform.python_version(), "cpu": _cpu_name()}
-    found["cpu_cores"] = str(os.cpu_count())
+    properties = {"python": platform.python_version(), "cpu": _cpu_name()}
+    properties["cpu_cores"] = str(os.cpu_count())
     for library in LIBRARIES:
         if library in sys.modules or (library == "pillow" and "PIL" in sys.modules):
-            found[f"version.{library}"] = metadata.version(library)
+            properties[f"version.{library}"] = metadata.version(library)
     if "torch" in sys.modules:
-        found |= _device(stage, config)
-    return found
+        properties |= _device(stage, config)
+    return properties
 
 
 def _device(stage: str, config: Config) -> dict[str, str]:
@@ -210,13 +210,15 @@ def _device(stage: str, config: Config) -> dict[str, str]:
         chosen = pick_device(config.compute.device)
     except UserError:  # that's what ended the stage, which says so itself
         return {}
-    found = {"device": str(chosen)}
+    properties = {"device": str(chosen)}
     if chosen.type == "cuda":
-        found["device_name"] = torch.cuda.get_device_name(chosen)
+        properties["device_name"] = torch.cuda.get_device_name(chosen)
     checkpoint = getattr(config.models, checkpoint_name(stage) or "", None)
     if checkpoint is not None:
-        found["dtype"] = str(pick_dtype(checkpoint, config.compute, chosen)).removeprefix("torch.")
-    return found
+        properties["dtype"] = str(pick_dtype(checkpoint, config.compute, chosen)).removeprefix(
+            "torch."
+        )
+    return properties
 
 
 @cache

@@ -239,11 +239,11 @@ def deliver_pending() -> bool:
     for file in sorted(_pending_folder().glob("*.json")):
         try:
             with FileLock(f"{file}.lock", timeout=0):
-                done = _deliver_file(file)
+                delivered = _deliver_file(file)
         except Timeout:  # another process does it
             continue
         Path(f"{file}.lock").unlink(missing_ok=True)
-        if not done:
+        if not delivered:
             return False
     return True
 

@@ -62,9 +62,9 @@ def open_run(origin: Origin, handle: str) -> tuple[str, str, str]:
     client = connect()
     _bury(client, experiment)
     parent = _parent_run(client, experiment, origin)
-    found = search(client, experiment, {"abo_vqa.handle": handle})
-    if found:  # it was created by an attempt that failed afterwards
-        return str(found[0].info.run_id), parent, experiment
+    runs = search(client, experiment, {"abo_vqa.handle": handle})
+    if runs:  # it was created by an attempt that failed afterwards
+        return str(runs[0].info.run_id), parent, experiment
     tags = {"mlflow.parentRunId": parent, "abo_vqa.handle": handle, **origin.tags}
     if origin.work:
         tags["abo_vqa.work"] = origin.work
@@ -77,9 +77,9 @@ def open_run(origin: Origin, handle: str) -> tuple[str, str, str]:
 def _parent_run(client: MlflowClient, experiment: str, origin: Origin) -> str:
     """Find the invocation's parent run by its tag, or create it; return its id."""
     with FileLock(lock_file()):
-        found = search(client, experiment, {"abo_vqa.invocation": origin.key})
-        if found:
-            parent = str(found[0].info.run_id)
+        runs = search(client, experiment, {"abo_vqa.invocation": origin.key})
+        if runs:
+            parent = str(runs[0].info.run_id)
             for key, value in origin.tags.items():
                 if key in ("abo_vqa.host", "abo_vqa.process"):
                     client.set_tag(parent, key, value)
@@ -116,9 +116,9 @@ def _quoted(text: str) -> str:
 
 def _stopped_run(client: MlflowClient, experiment: str, work: str) -> str | None:
     """Find the run that did the same work last, if it was stopped before its end."""
-    found = search(client, experiment, {"abo_vqa.work": work})
-    if found and found[0].info.status in _STOPPED:
-        return str(found[0].info.run_id)
+    runs = search(client, experiment, {"abo_vqa.work": work})
+    if runs and runs[0].info.status in _STOPPED:
+        return str(runs[0].info.run_id)
     return None
 
 

@@ -94,8 +94,8 @@ def register(client: MlflowClient, run: str, experiment: str, adapter: Path, abo
         adapter: the adapter's folder.
         about: what to record of it.
     """
-    found = client.search_model_versions(f"run_id = '{run}'")
-    if not found:
+    versions = client.search_model_versions(f"run_id = '{run}'")
+    if not versions:
         described = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
         base = described["base_model_name_or_path"]
         settings: dict[str, Any] = dict(about.settings)
@@ -121,8 +121,8 @@ def register(client: MlflowClient, run: str, experiment: str, adapter: Path, abo
                 signature=_signature(),
                 pip_requirements=[f"{name}=={_release(name)}" for name in _NEEDED],
             )
-        found = client.search_model_versions(f"run_id = '{run}'")
-    _describe_version(client, run, found[0].version, about)
+        versions = client.search_model_versions(f"run_id = '{run}'")
+    _describe_version(client, run, versions[0].version, about)
 
 
 def _release(library: str) -> str:
@@ -144,8 +144,8 @@ def _stored_base(client: MlflowClient, experiment: str, base: Path) -> str:
         "models:/<id>" of a logged model that holds the folder's files.
     """
     digest = content_digest(base)
-    found = client.search_logged_models([experiment], f"tags.`abo_vqa.base` = '{digest}'")
-    ready = [model for model in found if str(model.status) in ("READY", "LoggedModelStatus.READY")]
+    models = client.search_logged_models([experiment], f"tags.`abo_vqa.base` = '{digest}'")
+    ready = [model for model in models if str(model.status) in ("READY", "LoggedModelStatus.READY")]
     if ready:
         return f"models:/{ready[0].model_id}"
     model = client.create_logged_model(
@@ -206,10 +206,10 @@ def add_result(
         digest: its hash.
         metrics: the numbers.
     """
-    found = search(client, experiment, {f"dvc.out.{output}": digest})
-    if not found:
+    runs = search(client, experiment, {f"dvc.out.{output}": digest})
+    if not runs:
         return  # it was made elsewhere, or before runs were recorded here
-    run = found[0].info.run_id
+    run = runs[0].info.run_id
     for key, value in metrics.items():
         client.log_metric(run, key, value)
     for model in client.search_model_versions(f"run_id = '{run}'"):

@@ -59,17 +59,19 @@ def relocate(database: Path, location: str) -> int:
 
 
 def _has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
-    found = connection.execute("SELECT 1 FROM pragma_table_info(?) WHERE name = ?", (table, column))
-    return found.fetchone() is not None
+    cursor = connection.execute(
+        "SELECT 1 FROM pragma_table_info(?) WHERE name = ?", (table, column)
+    )
+    return cursor.fetchone() is not None
 
 
 def _replace(
     connection: sqlite3.Connection, table: str, column: str, old: str, location: str
 ) -> int:
     """Replace the start of a column's values that lie in the folder `old`, and count them."""
-    done = connection.execute(
+    cursor = connection.execute(
         f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
         f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
         (location, len(old) + 1, old, len(old) + 1, f"{old}/"),
     )
-    return done.rowcount
+    return cursor.rowcount

@@ -136,7 +136,9 @@ class Tracker:
         self.metrics(summary.metrics)
         self.metrics(summary.headline, to_parent=True)
         self.params(naming.without_repeats(summary.params, self.settings))
-        self._results = {Path(p).as_posix(): found for p, found in summary.results.items()}
+        self._results = {
+            Path(p).as_posix(): result_values for p, result_values in summary.results.items()
+        }
         for context, path in summary.datasets.items():
             self.outbox.put(Dataset(self._handle, str(path), context, path.as_posix()))
         for path in summary.artifacts:

@@ -74,7 +74,7 @@ def _answer(
 
 
 def answer_table(
-    name: str, config: Config, adapter: Path, asked: QuestionTable
+    name: str, config: Config, adapter: Path, questions: QuestionTable
 ) -> tuple[pd.DataFrame, Path]:
     """Answer a table of questions; an interrupted run goes on where it was.
 
@@ -82,19 +82,21 @@ def answer_table(
         name: the model's name, or "finetuned".
         config: the settings.
         adapter: the folder of the fine-tuned model's adapter.
-        asked: the table.
+        questions: the table.
 
     Returns:
         The answers, one per row, and the journal's folder, to be discarded once they are written.
     """
     registered = _registered(name)
     weights = [file_md5(file) for file in sorted(adapter.glob("adapter_*"))]
-    key = answers_key(registered, config, asked.rows, [name, weights, _file_states(asked)])
+    key = answers_key(registered, config, questions.rows, [name, weights, _file_states(questions)])
     size = checkpoint_of(registered, config).batch_size
     with locked(scratch("ask", key)) as folder:
         model = load_by_name(name, config, adapter)
         images = ImageFiles(load_image)
-        answers = predict_rows(model, asked.rows, images, folder, size, checkpoint_key(registered))
+        answers = predict_rows(
+            model, questions.rows, images, folder, size, checkpoint_key(registered)
+        )
     return answers, folder
 
 
@@ -103,7 +105,7 @@ def _registered(name: str) -> str:
     return "blip" if name == FINETUNED_MODEL else name
 
 
-def _file_states(asked: QuestionTable) -> list[list[int]]:
+def _file_states(questions: QuestionTable) -> list[list[int]]:
     """Return size and time of change of every image, so that a changed one is read again."""
-    files = [Path(path).stat() for path in sorted(set(asked.rows["image_path"]))]
+    files = [Path(path).stat() for path in sorted(set(questions.rows["image_path"]))]
     return [[file.st_size, file.st_mtime_ns] for file in files]

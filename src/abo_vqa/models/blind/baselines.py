@@ -58,14 +58,14 @@ def _most_common_by_key(
 def majority(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
     """Fit the most frequent answer of all."""
     best = _most_common(answers)
-    return lambda asked: _unzip([best for _ in asked])
+    return lambda unseen: _unzip([best for _ in unseen])
 
 
 def by_type(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
     """Fit the most frequent answer for each type of question; for unseen types, of all."""
     table = _most_common_by_key([question_type(q) for q in questions], answers)
     overall = _most_common(answers)
-    return lambda asked: _unzip([table.get(question_type(q), overall) for q in asked])
+    return lambda unseen: _unzip([table.get(question_type(q), overall) for q in unseen])
 
 
 def by_question(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
@@ -73,10 +73,10 @@ def by_question(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
     table = _most_common_by_key([q.strip().lower() for q in questions], answers)
     back_off = by_type(questions, answers)
 
-    def predict(asked: Sequence[str]) -> tuple[list[str], list[float]]:
-        others = zip(*back_off(asked), strict=True)
+    def predict(unseen: Sequence[str]) -> tuple[list[str], list[float]]:
+        others = zip(*back_off(unseen), strict=True)
         return _unzip(
-            [table.get(q.strip().lower(), other) for q, other in zip(asked, others, strict=True)]
+            [table.get(q.strip().lower(), other) for q, other in zip(unseen, others, strict=True)]
         )
 
     return predict

@@ -73,7 +73,7 @@ class DistractorSampler:
         self._overall: Counter[str] = Counter()
         for answers in counts.values():
             self._overall.update(answers)
-        self._answers = {form: sorted(found) for form, found in counts.items()}
+        self._answers = {form: sorted(names) for form, names in counts.items()}
         self._weights = {
             form: fit_weights(np.array([counts[form][a] for a in names], float), k)
             for form, names in self._answers.items()
@@ -107,15 +107,15 @@ class DistractorSampler:
         """Draw k - 1 wrong answers of the same type, if possible of the same form of question."""
         row = self._rows[index]
         answer = normalise(row["answer"])
-        asked = set(normalise(row["question"]).split())
+        words = set(normalise(row["question"]).split())
         right = self._right[row["image_path"], normalise(row["question"])]
 
         def suitable(other: str, chosen: Sequence[str] = ()) -> bool:
             return (
                 bool(other)
-                and other not in asked
+                and other not in words
                 and answer_type(other) == answer_type(answer)
-                and not any(self._equivalent(other, known) for known in (*right, answer, *chosen))
+                and not any(self._equivalent(other, option) for option in (*right, answer, *chosen))
             )
 
         distractors = self._sample(self._forms[index], suitable, rng)
@@ -186,8 +186,8 @@ def _question_forms(rows: Sequence[_Row], k: int) -> list[str]:
         answers[normalise(row["question"])].append(normalise(row["answer"]))
     frequent = {
         question
-        for question, given in answers.items()
-        if len(given) >= _MIN_FORM_ROWS and len(set(given)) >= _MIN_FORM_ANSWERS * k
+        for question, distribution in answers.items()
+        if len(distribution) >= _MIN_FORM_ROWS and len(set(distribution)) >= _MIN_FORM_ANSWERS * k
     }
     forms = []
     for row in rows:
