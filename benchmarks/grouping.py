@@ -13,7 +13,7 @@ import math
 import shutil
 from statistics import mean, stdev
 
-from abo_vqa.config import Config, load_config
+from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.stage import pin_threads
 
 

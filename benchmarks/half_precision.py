@@ -11,7 +11,7 @@ import argparse
 
 import torch
 
-from abo_vqa.config import Config, load_config
+from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import open_archive
 from abo_vqa.models.candidates import candidates_for

@@ -25,7 +25,7 @@ from helpers.hub.layout import write_folder
 from helpers.usage import AnonymousPeak
 from transformers import LlavaForConditionalGeneration
 
-from abo_vqa.config import CheckpointConfig, ComputeConfig
+from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 from abo_vqa.models.loading import load_pretrained
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for tests.support

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from helpers.real_size import photographs
 
-from abo_vqa.config import CheckpointConfig
+from abo_vqa.core.config import CheckpointConfig
 from abo_vqa.data.image_decoding import decode
 from abo_vqa.models.base import VQAModel
 from abo_vqa.models.blip.model import Blip

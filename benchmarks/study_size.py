@@ -141,7 +141,7 @@ def run_audit() -> None:
 
 
 def run_evaluate() -> None:
-    from abo_vqa.config import load_config
+    from abo_vqa.core.config import load_config
     from abo_vqa.core.stage import pin_threads
     from abo_vqa.stages.evaluate import run
 
@@ -151,7 +151,7 @@ def run_evaluate() -> None:
 
 
 def run_report() -> None:
-    from abo_vqa.config import load_config
+    from abo_vqa.core.config import load_config
     from abo_vqa.stages.report import run
 
     print(run(load_config()).message)

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from abo_vqa.config import ScorerConfig
+from abo_vqa.core.config import ScorerConfig
 from abo_vqa.data.normalise import normalise, normalised_words
 from abo_vqa.evaluation import lexical, wordnet_metrics
 from abo_vqa.evaluation.bartscore import BartScore

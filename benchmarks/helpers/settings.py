@@ -1,7 +1,7 @@
-"""Settings as the profile `abo` has them, read without `abo_vqa.config`, which needs pydantic.
+"""Settings as the profile `abo` has them, read without `abo_vqa.core.config`, which needs pydantic.
 
 A machine with a card may have torch, transformers and peft and no network. What is read here is
-compared with `abo_vqa.config` by `tests/project/test_gpu_benchmark.py`.
+compared with `abo_vqa.core.config` by `tests/project/test_gpu_benchmark.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Weights:
-    """What a model asks of `abo_vqa.config.CheckpointConfig`, and its defaults."""
+    """What a model asks of `abo_vqa.core.config.CheckpointConfig`, and its defaults."""
 
     path: str
     family: str
@@ -33,7 +33,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What a model asks of `abo_vqa.config.ComputeConfig`."""
+    """What a model asks of `abo_vqa.core.config.ComputeConfig`."""
 
     device: str
     dtype: str

@@ -11,7 +11,7 @@ import pytest
 from abo_vqa.annotate.batch_mode.collection import BatchCollector
 from abo_vqa.annotate.batch_mode.run import BatchRun
 from abo_vqa.annotate.paid_run import annotations_folder
-from abo_vqa.config import Config
+from abo_vqa.core.config import Config
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.remote.journal import read_journal
 from abo_vqa.stages.generate import run

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.stages.generate import run
 from tests.support.annotation import configure, make, vqa, write_params

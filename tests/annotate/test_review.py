@@ -15,7 +15,7 @@ from PIL import Image
 
 from abo_vqa.annotate.review import write_review_page
 from abo_vqa.cli import main
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.reporting.pdf import find_browser
 from abo_vqa.stages.generate import run
 from tests.support.annotation import configure, make, vqa

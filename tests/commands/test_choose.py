@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from abo_vqa.cli import main
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.tables import read_table
 from abo_vqa.models.answering.finetuned import load_by_name

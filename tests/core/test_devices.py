@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from abo_vqa.config import CheckpointConfig, ComputeConfig
 from abo_vqa.core import devices, nvidia
+from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 from abo_vqa.core.devices import gpu_fault, pick_device, pick_dtype
 from abo_vqa.core.errors import UserError
 from tests.support import ROOT

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from abo_vqa.config import Config
+from abo_vqa.core.config import Config
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import open_archive

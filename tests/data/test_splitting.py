@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from abo_vqa.cli import main
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.tables import read_table, write_table

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.evaluation.error_analysis import (
     counting_errors,
     f1_by_answer_length,

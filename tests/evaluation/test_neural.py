@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from abo_vqa.config import ScorerConfig, ScorersConfig
+from abo_vqa.core.config import ScorerConfig, ScorersConfig
 from abo_vqa.core.errors import UserError
 from abo_vqa.evaluation.bartscore import BartScore
 from abo_vqa.evaluation.bertscore import BertScore

@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pandas as pd
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.evaluation.intervals import bootstrap_slice_means, percentile_interval
 from abo_vqa.evaluation.slices import slice_accuracy, slice_members
 from tests.support import ROOT

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from abo_vqa.config import ComputeConfig
+from abo_vqa.core.config import ComputeConfig
 from tests.support.pretend_gpu import pretend
 
 FAMILIES = ["blip", "blip2", "chat", "clip", "llava", "vilt"]

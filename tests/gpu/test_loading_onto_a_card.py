@@ -7,8 +7,8 @@ import pytest
 from helpers.hub import llava
 from helpers.hub.layout import write_folder
 
-from abo_vqa.config import CheckpointConfig, ComputeConfig
 from abo_vqa.core import devices
+from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 from abo_vqa.core.errors import UserError
 from abo_vqa.models.llava import Llava
 from abo_vqa.models.vilt import Vilt

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from abo_vqa.config import ComputeConfig
+from abo_vqa.core.config import ComputeConfig
 from abo_vqa.core.errors import UserError
 from tests.support.pretend_gpu import pretend
 

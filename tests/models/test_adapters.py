@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import BlipForQuestionAnswering
 
-from abo_vqa.config import CheckpointConfig
+from abo_vqa.core.config import CheckpointConfig
 from abo_vqa.core.errors import UserError
 from abo_vqa.models.adapters import Adapter
 from abo_vqa.models.identity import same_checkpoint

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from abo_vqa.cli import main
-from abo_vqa.config import CheckpointConfig, Family, load_config
+from abo_vqa.core.config import CheckpointConfig, Family, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.tables import read_table
 from abo_vqa.models.registry import FAMILIES, family_class, load_model, model_names

@@ -18,7 +18,7 @@ from helpers.hub.layout import write
 from helpers.hub.tensors import Noise
 from transformers import AutoConfig
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.yaml_files import read_yaml
 from abo_vqa.evaluation.bartscore import BartScore

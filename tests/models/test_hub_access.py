@@ -15,7 +15,7 @@ from tests.support.servers.model_hub import COMMIT, ModelHub
 SOURCES = ROOT / "src"
 LOAD = f"""
 from abo_vqa.cli import speaking
-from abo_vqa.config import CheckpointConfig, ComputeConfig
+from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 from abo_vqa.models.vilt import Vilt
 
 def work():

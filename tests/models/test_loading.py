@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from abo_vqa.config import CheckpointConfig, ComputeConfig
+from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 from abo_vqa.core.devices import pick_device, pick_dtype
 from abo_vqa.core.errors import UserError
 from abo_vqa.models import loading

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from abo_vqa.config import CheckpointConfig
+from abo_vqa.core.config import CheckpointConfig
 from abo_vqa.models.pixels import pixel_dtype
 from abo_vqa.models.sources import ImageFiles
 from tests.support import models as tiny

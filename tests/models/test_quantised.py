@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from abo_vqa.config import CheckpointConfig, ComputeConfig
+from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 from abo_vqa.core.errors import UserError
 from abo_vqa.models import loading
 from tests.models.test_adapters import adapter_for

@@ -13,7 +13,7 @@ from abo_vqa import cli
 from abo_vqa.annotate import annotators
 from abo_vqa.annotate.annotations import Annotations
 from abo_vqa.annotate.gate import Gate
-from abo_vqa.config import CheckpointConfig, ComputeConfig, Config, load_config
+from abo_vqa.core.config import CheckpointConfig, ComputeConfig, Config, load_config
 from abo_vqa.core.paths import DATA, VQA
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log

@@ -17,7 +17,7 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # Code without which no stage runs and on which no result depends: it finds, reads, locks and
 # writes files, parses settings, keeps records, ends processes. The choice of a device and a number
 # format is none of it.
-PLUMBING = {"config.py", "core"}
+PLUMBING = {"core"}
 NOT_PLUMBING = "core/devices.py"
 
 

@@ -173,7 +173,7 @@ def test_training_steps_take_the_path_of_production_and_tell_of_memory() -> None
 
 
 def test_settings_are_those_of_the_configuration(tmp_path: Path, monkeypatch) -> None:
-    from abo_vqa.config import CheckpointConfig, load_config
+    from abo_vqa.core.config import CheckpointConfig, load_config
 
     monkeypatch.chdir(ROOT)
     text = (ROOT / "params.yaml").read_text().replace("profile: sample", "profile: abo")

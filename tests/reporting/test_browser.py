@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.reporting.pdf import find_browser, print_pdf
 from abo_vqa.stages import report
 from tests.support.chrome import chromium

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.reporting.browser import browser_payload, render_browser
 from abo_vqa.reporting.inputs import load_results
 from tests.support.reports import make

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.reporting import findings, tables
 from abo_vqa.reporting.inputs import load_results
 from tests.support.reports import make

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.paths import ADAPTER
 from abo_vqa.core.tables import read_table

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.paths import EMBEDDINGS

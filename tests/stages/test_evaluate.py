@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from abo_vqa.config import ScorerConfig, ScorersConfig, load_config
+from abo_vqa.core.config import ScorerConfig, ScorersConfig, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.evaluation import scoring
 from abo_vqa.evaluation.predictions import prediction_files

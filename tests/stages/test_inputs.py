@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.stages import inputs
 from tests.support import ROOT

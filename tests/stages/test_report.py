@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.reporting import style
@@ -28,7 +28,7 @@ RUN = """
 import gc
 gc.set_threshold(100_000, 50, 50)  # as the stage does
 from abo_vqa.stages import report
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.reporting import style
 style.DPI = 30  # small pictures are drawn faster
 report.run(load_config())

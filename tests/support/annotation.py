@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from abo_vqa.annotate.paid_run import annotations_folder
-from abo_vqa.config import Config, GenerateConfig, load_config
+from abo_vqa.core.config import Config, GenerateConfig, load_config
 from abo_vqa.remote.journal import JournalEntry, read_journal
 from tests.support import ROOT
 from tests.support.archives import jpeg, listing, write_shop

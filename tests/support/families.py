@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from abo_vqa.config import CheckpointConfig, ComputeConfig
+from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 from tests.support import models as tiny
 
 torch.set_num_threads(1)

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from tests.support.training import QUICK
 
 LORA = {**QUICK, "max_grad_norm": 1.0, "batch_size": 8, "dropout": 0.0, "threads": 1}

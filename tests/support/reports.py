@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.evaluation.intervals import learning_curve_intervals
 from abo_vqa.evaluation.results import analyse
 from abo_vqa.evaluation.rows import describe_rows

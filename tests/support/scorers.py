@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from abo_vqa.config import ScorerConfig
+from abo_vqa.core.config import ScorerConfig
 
 WORDS = ["red", "blue chair", "two", "red two", "a", "a blue red chair two", "chair"]
 PAIRS = [(a, b) for a in WORDS for b in WORDS]

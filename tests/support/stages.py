@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from abo_vqa.config import Config
+from abo_vqa.core.config import Config
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.models.answering.finetuned import finetuned_folder, predict_finetuned
 

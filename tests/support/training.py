@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from tests.support import models as tiny
 from tests.support.stages import run_stage
 

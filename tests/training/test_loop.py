@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.json_files import read_json

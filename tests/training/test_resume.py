@@ -72,7 +72,7 @@ def test_a_crash_at_every_step(workspace, uninterrupted, minutes):
 DRIVER = """
 import os, signal, sys
 from abo_vqa.stages import finetune
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 step = int(sys.argv[1])
 def log(metrics, now):
     if now == step and "loss" in metrics:

@@ -17,7 +17,7 @@ from abo_vqa.data.archive import open_archive
 from abo_vqa.data.pairs import Pair, Product, Reject
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 
 def run_annotator(

@@ -11,7 +11,7 @@ from abo_vqa.annotate.annotations import Annotations
 from abo_vqa.core.nested import leaves
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 
 def count_reasons(reasons: Sequence[str]) -> dict[str, int]:

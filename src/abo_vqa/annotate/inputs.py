@@ -15,7 +15,7 @@ from abo_vqa.data.archive import Archive
 from abo_vqa.data.image_files import ImageError
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 
 _COLUMNS = ("image_path", "name", "product_type", "color", "keywords")

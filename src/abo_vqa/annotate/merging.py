@@ -21,7 +21,7 @@ from abo_vqa.remote.history import load_history
 from abo_vqa.remote.journal import AnnotationJournal, group_by_image, journal_paths, read_journal
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 logger = get_logger(__name__)
 

@@ -44,7 +44,7 @@ from abo_vqa.remote.key_pool import ApiKey, KeyPool
 from abo_vqa.remote.ledger import Ledger
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config, GenerateConfig
+    from abo_vqa.core.config import Config, GenerateConfig
 
 logger = get_logger(__name__)
 

@@ -17,7 +17,7 @@ from abo_vqa.data.archive import open_archive
 from abo_vqa.data.image_files import ImageError
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 PAGE_PAIRS = 200  # on a page, by default
 

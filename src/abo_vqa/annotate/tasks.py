@@ -15,7 +15,7 @@ from abo_vqa.remote.contract import Reply, Request
 from abo_vqa.remote.journal import JournalEntry, group_by_image, no_pairs_reason, timestamp
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 _MAX_FAILURES = 3  # how often an image may be recorded as failed before it is given up
 _MAX_EMPTY_REPLIES = 3  # replies without a pair, all for the same reason, before it is given up

@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from abo_vqa.config import Config, load_config
+from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import refuse_overwriting, refuse_unwritable
 from abo_vqa.core.locks import discard

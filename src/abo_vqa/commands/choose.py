@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.core.paths import ADAPTER, CHOICES, EXPORT, FINETUNED_MODEL
 from abo_vqa.core.stage import pin_threads
 from abo_vqa.models.registry import STUDY_MODELS, require_model

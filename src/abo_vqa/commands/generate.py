@@ -13,7 +13,7 @@ from abo_vqa.annotate.merging import merge_journals
 from abo_vqa.annotate.paid_run import RunOptions, annotate
 from abo_vqa.annotate.review import PAGE_PAIRS, write_review_page
 from abo_vqa.annotate.sharding import in_shard, parse_shard
-from abo_vqa.config import Config, load_config
+from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.core.paths import BALANCED, VQA
 from abo_vqa.core.summary import no_log

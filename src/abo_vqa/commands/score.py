@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import write_results
 from abo_vqa.core.stage import pin_threads

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.core.tracking.backend import prepare, store
 from abo_vqa.core.tracking.outbox import deliver_pending
 

@@ -11,7 +11,7 @@ import argparse
 
 import optuna
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.stage import pin_threads
 from abo_vqa.training.search import dvc_command, search_hyperparameters

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.tracking.backend import is_server, prepare, store
 

@@ -14,7 +14,7 @@ from abo_vqa.core.log import get_logger
 from abo_vqa.core.nvidia import device_nodes, driver_version
 
 if TYPE_CHECKING:
-    from abo_vqa.config import CheckpointConfig, ComputeConfig
+    from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 
 logger = get_logger(__name__)
 

@@ -9,7 +9,7 @@ from abo_vqa.core.processes import supervised, terminable
 from abo_vqa.core.summary import Run
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 
 def pin_threads(threads: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from abo_vqa.config import CurateConfig
+from abo_vqa.core.config import CurateConfig
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.archive import Archive, open_archive
 from abo_vqa.data.image_hashes import HASH_COLUMNS, fill_hashes, hash_images

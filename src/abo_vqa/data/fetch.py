@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from abo_vqa.config import DataConfig, DownloadConfig
+from abo_vqa.core.config import DataConfig, DownloadConfig
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json, write_json
 from abo_vqa.core.paths import DATA_DVC, PROFILES

@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from abo_vqa.config import CurateConfig
+from abo_vqa.core.config import CurateConfig
 from abo_vqa.data.archive import Archive
 from abo_vqa.data.listings import BrokenLines, Field, FieldValue, Listing
 

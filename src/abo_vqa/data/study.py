@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abo_vqa.config import CurateConfig
+from abo_vqa.core.config import CurateConfig
 from abo_vqa.data.rules import FIELDS
 
 STUDY_CONFIG = CurateConfig(

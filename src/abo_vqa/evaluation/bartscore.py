@@ -22,7 +22,7 @@ from abo_vqa.evaluation.neural import (
 )
 
 if TYPE_CHECKING:
-    from abo_vqa.config import ScorerConfig
+    from abo_vqa.core.config import ScorerConfig
 
 
 class BartScore:

@@ -29,7 +29,7 @@ from abo_vqa.evaluation.neural import (
 )
 
 if TYPE_CHECKING:
-    from abo_vqa.config import ScorerConfig
+    from abo_vqa.core.config import ScorerConfig
 
 _PRF = tuple[float, float, float]
 _ZERO: _PRF = (0.0, 0.0, 0.0)

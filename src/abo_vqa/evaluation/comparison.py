@@ -15,7 +15,7 @@ from abo_vqa.evaluation.significance import detectable_difference, holm, mcnemar
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 
 def compare_models(

@@ -15,7 +15,7 @@ from abo_vqa.evaluation.intervals import bootstrap_means, percentile_interval, w
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 # Bins of an answer's length in characters: name, shortest, longest.
 _LENGTHS = (("1–3", 0, 3), ("4–5", 4, 5), ("6–7", 6, 7), ("8–9", 8, 9), ("10+", 10, 10**6))

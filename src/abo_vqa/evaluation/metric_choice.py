@@ -15,7 +15,7 @@ from abo_vqa.evaluation.table_scores import score_table
 if TYPE_CHECKING:
     import pandas as pd
 
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 METRIC_CHOICES = ("accuracy", *(name for name in METRIC_NAMES if name != "bertscore_f1_rescaled"))
 _FAMILIES = {"bertscore": "roberta-large", "bartscore": "bart-large-cnn"}

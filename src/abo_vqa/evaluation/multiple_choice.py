@@ -32,7 +32,7 @@ from abo_vqa.models.sources import ImageFiles
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 _COLUMNS = ("row_id", "image_path", "question", "answer", "choices", "answer_index")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from abo_vqa.config import CheckpointConfig
+from abo_vqa.core.config import CheckpointConfig
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.memory import out_of_memory, release_memory
 from abo_vqa.core.progress import progress_bar
@@ -19,7 +19,7 @@ from abo_vqa.models.hub import quiet
 from abo_vqa.models.loading import load_complete, load_processor
 
 if TYPE_CHECKING:
-    from abo_vqa.config import ScorerConfig
+    from abo_vqa.core.config import ScorerConfig
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")

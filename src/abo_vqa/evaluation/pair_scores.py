@@ -19,7 +19,7 @@ from abo_vqa.evaluation.aliases import alias_match, read_aliases
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from abo_vqa.config import ScorersConfig
+    from abo_vqa.core.config import ScorersConfig
 
 _Pair = tuple[str, str]
 _TextMetric = Callable[[str, str], float]

@@ -27,7 +27,7 @@ from abo_vqa.evaluation.study_fractions import study_variants
 from abo_vqa.evaluation.summary import best_blind_model, mean_metrics, metric_intervals
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 
 @dataclass(frozen=True)

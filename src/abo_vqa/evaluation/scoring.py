@@ -12,7 +12,7 @@ from abo_vqa.evaluation.pair_scores import METRIC_NAMES, PairScores, score_pairs
 from abo_vqa.evaluation.study_fractions import study_fractions
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 ALL_ROWS_METRICS = ("exact_match", "f1", "bertscore_f1")  # what the study prints for its samples
 

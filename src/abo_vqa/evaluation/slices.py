@@ -17,7 +17,7 @@ from abo_vqa.evaluation.intervals import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 SLICE_COLUMNS = (
     "question_type", "question_subtype", "answer_type", "answer_words", "answer_frequency",

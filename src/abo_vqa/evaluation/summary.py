@@ -16,7 +16,7 @@ from abo_vqa.evaluation.scoring import metric_columns
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 
 def best_blind_model(scored: Mapping[str, pd.DataFrame]) -> str:

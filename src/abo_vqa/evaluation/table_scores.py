@@ -18,7 +18,7 @@ from abo_vqa.evaluation.slices import slice_accuracy
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 
 def score_table(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-    from abo_vqa.config import CheckpointConfig
+    from abo_vqa.core.config import CheckpointConfig
 
 logger = get_logger(__name__)
 

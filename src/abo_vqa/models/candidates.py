@@ -15,7 +15,7 @@ from abo_vqa.core.paths import TRAIN, VQA
 from abo_vqa.core.tables import read_table
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 CLIP = "clip"
 """The key under `models` of the checkpoint that the regimes share."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from abo_vqa.core.fingerprints import file_md5
 
 if TYPE_CHECKING:
-    from abo_vqa.config import CheckpointConfig
+    from abo_vqa.core.config import CheckpointConfig
 
 
 def identity(checkpoint: CheckpointConfig) -> str:

@@ -22,7 +22,7 @@ from abo_vqa.models.hub import hub_options, quiet, require_disk_space
 from abo_vqa.models.loading_errors import loading_errors
 
 if TYPE_CHECKING:
-    from abo_vqa.config import CheckpointConfig, ComputeConfig
+    from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 
 _BYTES = {"8bit": 1.0, "4bit": 0.5}  # per quantised weight
 

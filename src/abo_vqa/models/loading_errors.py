@@ -18,7 +18,7 @@ from abo_vqa.core.system_errors import refusal
 from abo_vqa.models.hub import is_repository
 
 if TYPE_CHECKING:
-    from abo_vqa.config import CheckpointConfig
+    from abo_vqa.core.config import CheckpointConfig
 
 # What libraries raise for a folder that isn't a checkpoint of theirs, or is damaged.
 _UNREADABLE = (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from transformers import AutoProcessor
 
-from abo_vqa.config import CheckpointConfig, ComputeConfig
+from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import atomic_folder
 from abo_vqa.core.log import get_logger

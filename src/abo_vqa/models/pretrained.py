@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, ProcessorMixin
 
-    from abo_vqa.config import CheckpointConfig, ComputeConfig
+    from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 
 
 class PretrainedVQAModel(VQAModel):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from abo_vqa.config import CheckpointConfig
+    from abo_vqa.core.config import CheckpointConfig
 
 
 def checkpoint_record(checkpoint: CheckpointConfig, model: nn.Module) -> dict[str, Any]:

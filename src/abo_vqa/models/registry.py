@@ -12,7 +12,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.models.candidates import CLIP, REGIMES
 
 if TYPE_CHECKING:
-    from abo_vqa.config import CheckpointConfig, Config, Family
+    from abo_vqa.core.config import CheckpointConfig, Config, Family
     from abo_vqa.models.base import VQAModel
 
 BLIND_MODEL = "blind"

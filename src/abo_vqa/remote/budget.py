@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from abo_vqa.remote.contract import Request, Usage
 
 if TYPE_CHECKING:
-    from abo_vqa.config import GenerateConfig
+    from abo_vqa.core.config import GenerateConfig
     from abo_vqa.remote.journal import JournalEntry
 
 _TILE_TOKENS = 258  # Gemini's count for an image up to 384 pixels a side, and for each tile above

@@ -13,7 +13,7 @@ from abo_vqa.remote.key_pool import ApiKey
 from abo_vqa.remote.keys import api_keys, key_id
 
 if TYPE_CHECKING:
-    from abo_vqa.config import GenerateConfig
+    from abo_vqa.core.config import GenerateConfig
 
 # generate.annotator → module and class. A module, and its SDK with it, is imported when chosen.
 _CLIENTS = {

@@ -19,7 +19,7 @@ from abo_vqa.remote.google_errors import SAFETY_CATEGORIES, to_service_error
 from abo_vqa.remote.keys import redact
 
 if TYPE_CHECKING:
-    from abo_vqa.config import GenerateConfig
+    from abo_vqa.core.config import GenerateConfig
 
 _CONFIGURE_LOCK = threading.Lock()
 

@@ -13,7 +13,7 @@ from abo_vqa.remote.errors import DailyQuotaError, ThrottledError
 from abo_vqa.remote.ledger import Ledger, Quota, Wait, next_day
 
 if TYPE_CHECKING:
-    from abo_vqa.config import GenerateConfig
+    from abo_vqa.core.config import GenerateConfig
 
 _MAX_THROTTLES = 3  # pauses after which a quota per day that was named, too, is taken for spent
 

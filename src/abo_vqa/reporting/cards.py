@@ -20,7 +20,7 @@ from abo_vqa.reporting.provenance import matching_lock_entry
 from abo_vqa.reporting.tables import audit_rows, curation_rows, labelled_leaves
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config, GenerateConfig
+    from abo_vqa.core.config import Config, GenerateConfig
     from abo_vqa.reporting.publish.columns import ExportColumn, Row
     from abo_vqa.reporting.publish.parquet import ExportedSplit
 

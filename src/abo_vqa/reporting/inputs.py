@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from abo_vqa.config import Config
+from abo_vqa.core.config import Config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.paths import DATA, FINETUNED_MODEL, REPORTS

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from abo_vqa.config import Config
+from abo_vqa.core.config import Config
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.nested import flatten
 from abo_vqa.core.paths import BALANCED, EVALUATION, METRICS, TEST, TRAIN, TRAINING, VQA

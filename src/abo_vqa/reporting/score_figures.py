@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from abo_vqa.config import Config
+from abo_vqa.core.config import Config
 from abo_vqa.evaluation.table_scores import add_accuracy
 from abo_vqa.reporting.figures.register import FIGURE_REGISTER, draw_figures, write_figure
 from abo_vqa.reporting.inputs import Results

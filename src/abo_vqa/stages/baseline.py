@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from abo_vqa.config import Config, load_config
+from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.processes import launch, process_count, rank_and_world
 from abo_vqa.core.stage import execute, pin_threads
 from abo_vqa.core.summary import Log, Summary, no_log

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from abo_vqa.config import Config, load_config
+from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.json_files import write_results
 from abo_vqa.core.nested import flatten
 from abo_vqa.core.paths import BALANCED, FUNNEL, TYPES

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from abo_vqa.config import Config, load_config
+from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.json_files import write_json
 from abo_vqa.core.locks import discard, locked
 from abo_vqa.core.paths import EMBEDDINGS, VQA

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from abo_vqa.config import Config, load_config
+from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.devices import pick_device
 from abo_vqa.core.files import atomic_folder
 from abo_vqa.core.json_files import read_json, write_results

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from abo_vqa.config import Config, load_config
+from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.files import atomic_folder
 from abo_vqa.core.json_files import write_results
 from abo_vqa.core.locks import discard

@@ -14,7 +14,7 @@ from abo_vqa.annotate.counts import (
     numeric_metrics,
 )
 from abo_vqa.annotate.inputs import make_gate, read_products
-from abo_vqa.config import Config, load_config
+from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import write_results
 from abo_vqa.core.paths import GENERATION, REJECTS, VQA

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from abo_vqa.config import Config, load_config
+from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.files import atomic_folder
 from abo_vqa.core.json_files import write_json
 from abo_vqa.core.paths import INPUTS

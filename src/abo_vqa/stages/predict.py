@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from abo_vqa.config import Config, load_config
+from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.locks import discard
 from abo_vqa.core.paths import ADAPTER, FINETUNED, TEST
 from abo_vqa.core.stage import execute

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from abo_vqa.config import Config, load_config
+from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.paths import BROWSER, CARDS, FIGURES, REPORT, REPORT_MARKDOWN, REPORT_PDF
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log

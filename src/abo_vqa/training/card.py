@@ -10,7 +10,7 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from abo_vqa.config import Config
+from abo_vqa.core.config import Config
 
 _CARD = """---
 {front_matter}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from peft import PeftModel
 
-    from abo_vqa.config import FinetuneConfig
+    from abo_vqa.core.config import FinetuneConfig
     from abo_vqa.training.checkpoints import Checkpoints
     from abo_vqa.training.dataset import VqaDataset
 

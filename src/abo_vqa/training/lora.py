@@ -19,7 +19,7 @@ from abo_vqa.training.dropout import replace_dropout
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
-    from abo_vqa.config import CheckpointConfig, FinetuneConfig
+    from abo_vqa.core.config import CheckpointConfig, FinetuneConfig
 
 _VISION = "vision_model."
 

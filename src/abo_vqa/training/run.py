@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 
-from abo_vqa.config import Config
+from abo_vqa.core.config import Config
 from abo_vqa.core.devices import pick_device, pick_dtype
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5, fingerprint, stage_code

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import (
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-    from abo_vqa.config import FinetuneConfig
+    from abo_vqa.core.config import FinetuneConfig
 
 
 def make_scheduler(optimizer: Optimizer, settings: FinetuneConfig, steps: int) -> LRScheduler:

@@ -11,7 +11,7 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import FixedTrial, TrialState
 
-from abo_vqa.config import Config
+from abo_vqa.core.config import Config
 from abo_vqa.core.errors import TerminatedError, UserError
 from abo_vqa.core.fingerprints import file_md5, fingerprint
 from abo_vqa.core.locks import discard

@@ -17,7 +17,7 @@ from abo_vqa.training.schedule import make_scheduler
 if TYPE_CHECKING:
     from torch import nn
 
-    from abo_vqa.config import FinetuneConfig
+    from abo_vqa.core.config import FinetuneConfig
 
 
 class TrainingState:

@@ -20,7 +20,7 @@ from abo_vqa.training.loss import answer_loss
 if TYPE_CHECKING:
     from peft import PeftModel
 
-    from abo_vqa.config import FinetuneConfig
+    from abo_vqa.core.config import FinetuneConfig
     from abo_vqa.training.dataset import Batch, VqaDataset
     from abo_vqa.training.distributed import DistributedContext
     from abo_vqa.training.loader import BatchLoader

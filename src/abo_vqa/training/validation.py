@@ -20,7 +20,7 @@ from abo_vqa.training.step import autocast
 if TYPE_CHECKING:
     import pandas as pd
 
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
     from abo_vqa.models.blip.model import Blip
     from abo_vqa.training.dataset import VqaDataset
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from abo_vqa.commands.doctor.findings import Case, examine
-from abo_vqa.config import load_config
 from abo_vqa.core import nvidia
+from abo_vqa.core.config import load_config
 from tests.support import models as tiny
 
 

@@ -5,7 +5,7 @@ import torch
 
 from abo_vqa.cli import main
 from abo_vqa.commands.doctor.model_settings import model_settings
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.models.registry import checkpoint_of, family_class
 from tests.support.pretend_gpu import pretend

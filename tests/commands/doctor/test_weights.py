@@ -11,7 +11,7 @@ from abo_vqa.commands.doctor import machine, models, weights
 from abo_vqa.commands.doctor.findings import Case
 from abo_vqa.commands.doctor.services import hub
 from abo_vqa.commands.doctor.weights import held
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.core.yaml_files import read_yaml
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

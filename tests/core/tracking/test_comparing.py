@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.core.summary import Summary
 from abo_vqa.core.tracking import dvc, naming, origin
 from abo_vqa.core.tracking.backend import connect

@@ -8,7 +8,7 @@ import sys
 import pandas as pd
 import pytest
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.summary import Summary

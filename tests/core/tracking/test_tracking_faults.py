@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from abo_vqa.config import load_config
+from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.summary import Summary
 from abo_vqa.core.tables import write_table
@@ -274,7 +274,7 @@ def test_killed_runs_are_closed_and_the_next_one_says_what_it_goes_on_with(check
     code = (
         "import os, signal\n"
         "from abo_vqa.core.tracking.runs import track\n"
-        "from abo_vqa.config import load_config\n"
+        "from abo_vqa.core.config import load_config\n"
         "with track('finetune', load_config()) as tracker:\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

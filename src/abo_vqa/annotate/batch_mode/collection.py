@@ -25,7 +25,7 @@ from abo_vqa.remote.journal import (
 )
 
 if TYPE_CHECKING:
-    from abo_vqa.config import GenerateConfig
+    from abo_vqa.core.config import GenerateConfig
 
 _ADVICE = (
     "No image is given up for this. Check the API key, its account, and the settings under "

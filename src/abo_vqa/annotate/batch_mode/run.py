@@ -26,7 +26,7 @@ from abo_vqa.remote.errors import (
 )
 
 if TYPE_CHECKING:
-    from abo_vqa.config import GenerateConfig
+    from abo_vqa.core.config import GenerateConfig
 
 _P = ParamSpec("_P")
 _MAX_FAILED_JOBS = 3  # one after the other

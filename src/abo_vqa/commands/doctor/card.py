@@ -13,7 +13,7 @@ from abo_vqa.core.units import GB
 if TYPE_CHECKING:
     import torch
 
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 _SLOW = (
     "Models of real size take days on a CPU for what a GPU of 16 GB (24 GB for LLaVA) does in "

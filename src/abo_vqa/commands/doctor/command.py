@@ -25,7 +25,7 @@ from abo_vqa.core.json_files import write_json
 from abo_vqa.core.scratch import project_root
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 _UNWELL = UserError.exit_code  # exit code: there is something to mend
 _GROUPS: dict[str, list[tuple[str, Check]]] = {
@@ -99,7 +99,7 @@ def _tried(case: Case) -> Iterator[Finding]:
 
 def _diagnose(names: Sequence[str]) -> Case:
     """Describe the checkout in the current folder."""
-    from abo_vqa.config import load_config
+    from abo_vqa.core.config import load_config
     from abo_vqa.core.stage import pin_threads
 
     config: Config | None = None

@@ -12,7 +12,7 @@ from abo_vqa.core import interpreter, system_errors
 from abo_vqa.core.errors import AboVqaError, UserError
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 State = Literal["ok", "warning", "problem"]
 _LONGEST = 600  # characters of what is found: libraries can be wordy

@@ -12,7 +12,7 @@ from abo_vqa.core.paths import SAMPLE_MODELS
 from abo_vqa.models.hub import is_repository
 
 if TYPE_CHECKING:
-    from abo_vqa.config import CheckpointConfig, ScorerConfig
+    from abo_vqa.core.config import CheckpointConfig, ScorerConfig
 
 
 def absent(

@@ -12,7 +12,7 @@ from abo_vqa.commands.doctor.weights import sources
 from abo_vqa.models.registry import BLIND_MODEL, family_class, model_names, suggestion
 
 if TYPE_CHECKING:
-    from abo_vqa.config import CheckpointConfig, Config
+    from abo_vqa.core.config import CheckpointConfig, Config
 
 
 def model_settings(case: Case) -> Iterator[Finding]:

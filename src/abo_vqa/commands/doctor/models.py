@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
     from abo_vqa.models.base import Answer, VQAModel
 
 _QUESTION = "What color is it?"

@@ -9,7 +9,7 @@ from abo_vqa.core.units import GB
 from abo_vqa.models.registry import checkpoint_of
 
 if TYPE_CHECKING:
-    from abo_vqa.config import CheckpointConfig, Config
+    from abo_vqa.core.config import CheckpointConfig, Config
 
 LARGEST = 4.5e9  # parameters: LLaVA-7B isn't answered within a minute by a few cores
 _BYTES = 1.3 * 4  # of memory a parameter, in float32 and with what is computed from it

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
     from abo_vqa.training.loop import Trainer
 
 NAME = "training step"

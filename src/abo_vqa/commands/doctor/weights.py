@@ -26,7 +26,7 @@ from abo_vqa.models.hub import WEIGHT_FILES, is_repository
 from abo_vqa.models.registry import checkpoint_key
 
 if TYPE_CHECKING:
-    from abo_vqa.config import CheckpointConfig, Config, ScorerConfig
+    from abo_vqa.core.config import CheckpointConfig, Config, ScorerConfig
 
 # What the loaders fetch of the profile abo's repositories, in bytes: known without asking the hub.
 SIZES = {

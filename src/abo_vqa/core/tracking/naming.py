@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from abo_vqa.core.nested import flatten
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 # Sections of the configuration that concern a stage; every other stage logs its namesake.
 _SECTIONS = {"baseline": "baselines", "finetune": "lora"}

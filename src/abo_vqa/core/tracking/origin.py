@@ -27,7 +27,7 @@ from abo_vqa.core.tracking.naming import checkpoint_name
 if TYPE_CHECKING:
     import psutil
 
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 logger = get_logger(__name__)
 

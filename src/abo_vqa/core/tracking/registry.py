@@ -20,7 +20,7 @@ from abo_vqa.core.fingerprints import content_digest, file_md5, fingerprint
 from abo_vqa.core.tracking.parents import search
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
     from abo_vqa.core.summary import Summary
 
 _PACKAGE = Path(__file__).parents[2]

@@ -36,7 +36,7 @@ from abo_vqa.core.tracking.records import (
 )
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
     from abo_vqa.core.summary import Summary
 
 _FLUSH_S = 5.0  # a point of a history reaches the browser after so long

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL.Image import Image
 
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
     from abo_vqa.data.question_table import QuestionTable
     from abo_vqa.models.base import VQAModel
 

@@ -27,7 +27,7 @@ from abo_vqa.models.candidates import candidates_for
 from abo_vqa.models.registry import checkpoint_key, checkpoint_of, load_model
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 
 @dataclass(frozen=True)

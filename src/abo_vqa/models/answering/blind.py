@@ -16,7 +16,7 @@ from abo_vqa.models.answering.sampling import sample_rows
 from abo_vqa.models.blind.baselines import VARIANTS, converged, unify_spelling
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 
 def run_blind(config: Config) -> Summary:

@@ -12,7 +12,7 @@ from abo_vqa.models.identity import identity
 from abo_vqa.models.registry import BLIND_MODEL, checkpoint_of, require_model
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 
 def inputs_of(name: str, config: Config) -> dict[str, Any]:

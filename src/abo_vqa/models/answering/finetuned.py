@@ -21,7 +21,7 @@ from abo_vqa.models.candidates import candidates_for
 from abo_vqa.models.registry import load_model
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
     from abo_vqa.models.base import VQAModel
 
 

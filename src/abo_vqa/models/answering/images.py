@@ -13,7 +13,7 @@ from abo_vqa.models.embeddings.store import EmbeddingStore
 from abo_vqa.models.sources import ImageCache, ImageFiles, ImageLoader, StoredEncodings
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
     from abo_vqa.models.adapters import Adapter
     from abo_vqa.models.base import VQAModel
 

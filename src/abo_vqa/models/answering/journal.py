@@ -17,7 +17,7 @@ from abo_vqa.models.identity import identity
 from abo_vqa.models.registry import checkpoint_of
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 COLUMNS = ["row_id", "prediction", "confidence", "error"]
 

@@ -28,7 +28,7 @@ from abo_vqa.models.record import checkpoint_record
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from abo_vqa.config import CheckpointConfig, ComputeConfig
+    from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 
 _IGNORED = -100  # label of padding
 

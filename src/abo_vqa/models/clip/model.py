@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from open_clip.model import CLIP
     from PIL.Image import Image
 
-    from abo_vqa.config import CheckpointConfig, ComputeConfig
+    from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 
 
 class Clip(VQAModel):

@@ -23,7 +23,7 @@ from abo_vqa.models.registry import load_model
 from abo_vqa.models.sources import ImageEncoder, ImageFiles, prefetch
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
     from abo_vqa.models.blip.model import Blip
 
 

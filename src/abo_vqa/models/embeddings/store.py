@@ -18,7 +18,7 @@ from abo_vqa.core.tables import STUDY_COLUMNS, read_table
 from abo_vqa.models.identity import identity
 
 if TYPE_CHECKING:
-    from abo_vqa.config import Config
+    from abo_vqa.core.config import Config
 
 SLICE = 64 * 2**20  # bytes that are read from the file at a time
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from abo_vqa.config import Config
+from abo_vqa.core.config import Config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import atomic_folder
 from abo_vqa.core.json_files import write_json

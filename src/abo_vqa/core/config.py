@@ -7,7 +7,7 @@ says where data and weights come from, and under `defaults` what `null` in `para
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -15,9 +15,6 @@ from abo_vqa.core.batch_sizes import distribute_batch_sizes
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.validation import describe_validation_error
 from abo_vqa.core.yaml_files import fill_nulls, read_yaml
-
-if TYPE_CHECKING:
-    pass
 
 _Fraction = Annotated[float, Field(gt=0, le=1)]
 _Share = Annotated[float, Field(ge=0, lt=1)]
