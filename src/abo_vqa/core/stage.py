@@ -26,13 +26,14 @@ def pin_threads(threads: int) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def execute(name: str, run: Run, config: Config) -> str:
+def execute(name: str, run: Run, config: Config, checkpoint: str | None = None) -> str:
     """Run one stage of the pipeline, on record.
 
     Args:
         name: the stage's name as DVC knows it, e.g. "curate" or "baseline@blip".
         run: the stage.
         config: the settings.
+        checkpoint: the key under `models` of the weights it uses, None if it uses none.
 
     Returns:
         The summary's message.
@@ -41,7 +42,7 @@ def execute(name: str, run: Run, config: Config) -> str:
 
     pin_threads(config.threads)
     with terminable(), supervised():
-        with track(name, config) as tracker:
+        with track(name, config, checkpoint) as tracker:
             summary = run(config, tracker.log)
             tracker.finish(summary)
         summary.cleanup()

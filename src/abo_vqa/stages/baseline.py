@@ -9,7 +9,7 @@ from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.processes import launch, process_count, rank_and_world
 from abo_vqa.core.stage import execute, pin_threads
 from abo_vqa.core.summary import Log, Summary, no_log
-from abo_vqa.models.registry import BLIND_MODEL, STUDY_MODELS, require_model
+from abo_vqa.models.registry import BLIND_MODEL, STUDY_MODELS, checkpoint_key, require_model
 
 
 def run(config: Config, _log: Log = no_log, *, model: str) -> Summary:
@@ -68,5 +68,7 @@ def command(args: argparse.Namespace) -> int:
         pin_threads(config.threads)
         answer_as_helper(args.model, config)
     elif first:
-        print(execute(f"baseline@{args.model}", partial(run, model=args.model), config))
+        checkpoint = None if args.model == BLIND_MODEL else checkpoint_key(args.model)
+        stage = partial(run, model=args.model)
+        print(execute(f"baseline@{args.model}", stage, config, checkpoint))
     return 0

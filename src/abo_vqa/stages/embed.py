@@ -70,5 +70,5 @@ def command(_args: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
-    print(execute("embed", run, load_config()))
+    print(execute("embed", run, load_config(), checkpoint="blip"))
     return 0

@@ -73,7 +73,7 @@ def command(_args: argparse.Namespace) -> int:
     """
     config = load_config()
     if rank_and_world()[0] == 0:
-        print(execute("finetune", run, config))
+        print(execute("finetune", run, config, checkpoint="blip"))
         return 0
     pin_threads(config.threads)  # the first of several processes keeps the records
     with terminable(), supervised():

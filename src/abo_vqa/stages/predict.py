@@ -45,5 +45,5 @@ def command(_args: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
-    print(execute("predict", run, load_config()))
+    print(execute("predict", run, load_config(), checkpoint="blip"))
     return 0

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from abo_vqa.cli import main
 from abo_vqa.core.config import load_config
 from abo_vqa.core.summary import Summary
 from abo_vqa.core.tracking import dvc, naming, origin
@@ -203,6 +205,68 @@ def test_settings_are_said_once_and_long_ones_are_files():
     assert naming.without_repeats(record, known) == {"dtype": "float32"}
     short, long = naming.texts({"a": 1, "b": "x" * 7000, "c": ""})
     assert (short, list(long)) == ({"a": "1"}, ["b"])
+
+
+@pytest.fixture
+def with_own_model(checkout):
+    """The checkout's settings, with a model of the profile's own."""
+    file = Path("conf/profiles/sample.yaml")
+    profile = yaml.safe_load(file.read_text())
+    profile["models"]["my-vlm"] = {"family": "chat", "path": "someone/my-vlm", "dtype": "bfloat16"}
+    file.write_text(yaml.safe_dump(profile))
+    return load_config()
+
+
+class _SeenError(Exception):
+    """Ends a stage before its work."""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["curate"], None),
+        (["embed"], "blip"),
+        (["baseline", "--model", "blip"], "blip"),
+        (["baseline", "--model", "clip-all"], "clip"),
+        (["baseline", "--model", "my-vlm"], "my-vlm"),
+        (["baseline", "--model", "blind"], None),
+        (["finetune"], "blip"),
+        (["predict"], "blip"),
+        (["evaluate"], None),
+        (["report"], None),
+    ],
+)
+def test_each_stage_says_whose_weights_it_uses(with_own_model, monkeypatch, words, expected):
+    seen = []
+
+    def track_only(name, config, checkpoint=None):
+        seen.append((name.partition("@")[0], checkpoint))
+        raise _SeenError
+
+    monkeypatch.setattr("abo_vqa.core.tracking.runs.track", track_only)
+    with pytest.raises(_SeenError):
+        main(words)
+    assert seen == [(words[0], expected)]
+
+
+@pytest.mark.parametrize(
+    ("stage", "checkpoint", "path"),
+    [
+        ("predict", "blip", "models/sample/blip"),
+        ("baseline@my-vlm", "my-vlm", "someone/my-vlm"),
+        ("evaluate", None, None),
+    ],
+)
+def test_a_run_holds_the_settings_of_the_weights_it_used(with_own_model, stage, checkpoint, path):
+    import torch  # noqa: F401  # the number format is recorded where torch was used
+
+    with track(stage, with_own_model, checkpoint):
+        pass
+    params = runs()[2][stage].data.params
+    models = {name: value for name, value in params.items() if name.startswith("models.")}
+    assert models.get(f"models.{checkpoint}.path") == path
+    assert all(name.startswith(f"models.{checkpoint}.") for name in models)
+    assert ("dtype" in params) == ("compute.device" in params) == (checkpoint is not None)
 
 
 def test_metric_names_open_no_groups_of_their_own():

@@ -20,27 +20,13 @@ _LONG = 100  # characters: a longer text is a file of the run, not a cell of a t
 _DENSE = 1280  # points of a history that are all kept; the chart in the browser shows 320
 
 
-def checkpoint_name(stage: str) -> str | None:
-    """Name the weights that a stage works with: "clip" for "baseline@clip-all".
-
-    Args:
-        stage: the stage's name.
-
-    Returns:
-        The key under `models`, None for a stage without a model.
-    """
-    name, _, model = stage.partition("@")
-    if name in ("embed", "finetune", "evaluate", "trial"):
-        return "blip"
-    return model.partition("-")[0] or None
-
-
-def stage_settings(stage: str, config: Config) -> dict[str, Any]:
+def stage_settings(stage: str, config: Config, checkpoint: str | None = None) -> dict[str, Any]:
     """Select the settings that concern a stage, flat: {"lora.r": 16, …}, without unset ones.
 
     Args:
         stage: the stage's name.
         config: all settings.
+        checkpoint: the key under `models` of the weights it uses, None if it uses none.
     """
     name = stage.partition("@")[0]
     section = _SECTIONS.get(name, name)
@@ -48,11 +34,10 @@ def stage_settings(stage: str, config: Config) -> dict[str, Any]:
     settings = getattr(config, section, None)
     if settings is not None:
         values |= flatten({section: settings.model_dump(mode="json")})
-    family = checkpoint_name(stage)
-    checkpoint = getattr(config.models, family or "", None)
     if checkpoint is not None:
+        weights = getattr(config.models, checkpoint).model_dump(mode="json")
         values |= flatten({"compute": config.compute.model_dump(mode="json")})
-        values |= flatten({"models": {family: checkpoint.model_dump(mode="json")}})
+        values |= flatten({"models": {checkpoint: weights}})
     return {key: value for key, value in values.items() if value is not None}
 
 

@@ -22,7 +22,6 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.nested import flatten
 from abo_vqa.core.processes import is_dvc, names_dvc
-from abo_vqa.core.tracking.naming import checkpoint_name
 
 if TYPE_CHECKING:
     import psutil
@@ -181,14 +180,14 @@ def is_gone(tags: dict[str, str]) -> bool:
         return False
 
 
-def machine(stage: str, config: Config) -> dict[str, str]:
+def machine(config: Config, checkpoint: str | None = None) -> dict[str, str]:
     """Describe the libraries and the hardware that a stage ran on.
 
     Device and number format are the actual ones for "auto", and given only where torch was used.
 
     Args:
-        stage: the stage's name.
         config: the settings.
+        checkpoint: the key under `models` of the weights it used, None if it used none.
     """
     properties = {"python": platform.python_version(), "cpu": _cpu_name()}
     properties["cpu_cores"] = str(os.cpu_count())
@@ -196,11 +195,11 @@ def machine(stage: str, config: Config) -> dict[str, str]:
         if library in sys.modules or (library == "pillow" and "PIL" in sys.modules):
             properties[f"version.{library}"] = metadata.version(library)
     if "torch" in sys.modules:
-        properties |= _device(stage, config)
+        properties |= _device(config, checkpoint)
     return properties
 
 
-def _device(stage: str, config: Config) -> dict[str, str]:
+def _device(config: Config, checkpoint: str | None) -> dict[str, str]:
     """Describe the device a stage's model was on, and the number format of its arithmetic."""
     import torch
 
@@ -213,11 +212,9 @@ def _device(stage: str, config: Config) -> dict[str, str]:
     properties = {"device": str(chosen)}
     if chosen.type == "cuda":
         properties["device_name"] = torch.cuda.get_device_name(chosen)
-    checkpoint = getattr(config.models, checkpoint_name(stage) or "", None)
     if checkpoint is not None:
-        properties["dtype"] = str(pick_dtype(checkpoint, config.compute, chosen)).removeprefix(
-            "torch."
-        )
+        dtype = pick_dtype(getattr(config.models, checkpoint), config.compute, chosen)
+        properties["dtype"] = str(dtype).removeprefix("torch.")
     return properties
 
 

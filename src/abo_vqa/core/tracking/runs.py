@@ -219,19 +219,20 @@ def _open_run(start: Origin, config: Config) -> Iterator[Tracker]:
 
 
 @contextmanager
-def track(name: str, config: Config) -> Iterator[Tracker]:
+def track(name: str, config: Config, checkpoint: str | None = None) -> Iterator[Tracker]:
     """Track one stage: settings before, hashes of its files and the machine after.
 
     Args:
         name: the stage's name.
         config: the settings.
+        checkpoint: the key under `models` of the weights it uses, None if it uses none.
 
     Yields:
         The run's tracker.
     """
     stage = stage_name(name)
     started = origin.invocation(config.profile)
-    settings = naming.stage_settings(name, config)
+    settings = naming.stage_settings(name, config, checkpoint)
     owner, git = origin.owner_tags(), origin.git_tags()
     changed = origin.changed_settings()
     start = Origin(
@@ -255,7 +256,7 @@ def track(name: str, config: Config) -> Iterator[Tracker]:
         finally:
             tracker.metrics({"stage_seconds": time.monotonic() - began})
             with _attempt("the machine"):
-                tracker.params(origin.machine(name, config))
+                tracker.params(origin.machine(config, checkpoint))
         with _attempt("the hashes of the stage's files"):
             tracker.link_files(stage)
         with _attempt("what an earlier run left"):
@@ -288,7 +289,11 @@ def _parent_note(
 
 @contextmanager
 def track_trial(
-    name: str, params: Mapping[str, Any], config: Config, number: int | None = None
+    name: str,
+    params: Mapping[str, Any],
+    config: Config,
+    number: int | None = None,
+    checkpoint: str | None = None,
 ) -> Iterator[Tracker]:
     """Track one trial of a search; all its trials share a parent run.
 
@@ -297,6 +302,7 @@ def track_trial(
         params: the trial's settings.
         config: the other settings.
         number: the trial's number.
+        checkpoint: the key under `models` of the weights it uses, None if it uses none.
 
     Yields:
         The run's tracker.
@@ -314,9 +320,10 @@ def track_trial(
         parent_tags={**_source_tags(command), **owner, **git},
     )
     with _open_run(start, config) as tracker:
-        tracker.params(naming.stage_settings("finetune", config) | dict(params))
+        settings = naming.stage_settings("finetune", config, checkpoint)
+        tracker.params(settings | dict(params))
         tracker.params(naming.compared_settings(config), to_parent=True)
         tracker.settings = dict(params)
         yield tracker
         with _attempt("the machine"):
-            tracker.params(origin.machine("trial", config))
+            tracker.params(origin.machine(config, checkpoint))
