@@ -54,7 +54,8 @@ def test_the_adapter_is_a_plain_peft_folder(workspace):
     assert described["target_modules"] == ["query", "value"]
     # Tests run with HF_HUB_OFFLINE, which would show here: the same bytes with and without it.
     assert "local_files_only" not in read_json(ADAPTER / "tokenizer_config.json")
-    assert summary.model == ADAPTER
+    assert summary.model is not None
+    assert summary.model.folder == ADAPTER
     rows = read_table("data/train.csv").iloc[:9]
     base = BlipForQuestionAnswering.from_pretrained("models/blip")
     processor = AutoProcessor.from_pretrained(ADAPTER)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,52 @@ def no_cleanup() -> None:
 
 
 @dataclass(frozen=True)
+class ModelVersionInfo:
+    """What a model registry records of an adapter besides its weights.
+
+    Attributes:
+        name: the registered model's.
+        profile: the settings' profile; each has its own aliases.
+        code: the file that answers with the adapter, an MLflow "model from code".
+        modules: files that `code` imports; they are stored beside it.
+        requirements: the packages that it needs.
+        inputs: names of the columns that it takes.
+        outputs: names of the columns that it returns, all of them texts.
+        description: the version's.
+        settings: what answering depends on: `max_new_tokens`, `threads`.
+        validation: accuracy on the held-out rows.
+        held_out: a fingerprint of the held-out rows: accuracies on others can't be compared.
+        tags: the version's.
+    """
+
+    name: str
+    profile: str
+    code: str
+    modules: Sequence[str]
+    requirements: Sequence[str]
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    description: str
+    settings: Mapping[str, int]
+    validation: float
+    held_out: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A folder to register as a version of a model: a PEFT adapter.
+
+    Attributes:
+        folder: the adapter's.
+        info: what is recorded besides it.
+    """
+
+    folder: Path
+    info: ModelVersionInfo
+
+
+@dataclass(frozen=True)
 class Summary:
     """What a stage wants remembered about its run.
 
@@ -36,7 +82,7 @@ class Summary:
         results: what became known about files or folders that earlier stages made, by their path.
         datasets: tables read or written, by context ("training", "evaluation", …).
         artifacts: files and folders to keep with the run.
-        model: a folder to register as a model (a PEFT adapter).
+        model: what to register as a version of a model.
         cleanup: removes journals and checkpoints; whoever runs the stage calls it when the run is
             on record, so that a kill in between loses no work.
     """
@@ -48,7 +94,7 @@ class Summary:
     results: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     datasets: Mapping[str, Path] = field(default_factory=dict)
     artifacts: tuple[Path, ...] = ()
-    model: Path | None = None
+    model: ModelVersion | None = None
     cleanup: Callable[[], None] = no_cleanup
 
 

@@ -20,6 +20,7 @@ from abo_vqa.core.stage import execute, pin_threads
 from abo_vqa.core.summary import Log, Summary, no_cleanup, no_log
 from abo_vqa.core.system_errors import storing
 from abo_vqa.training.card import model_card
+from abo_vqa.training.registration import describe_adapter
 from abo_vqa.training.run import TrainingResult, locked_checkpoints, train
 
 # A loss differs in the sixth digit between processors; a rate is exact, and may be small.
@@ -49,7 +50,7 @@ def run(config: Config, log: Log = no_log) -> Summary:
         headline={name: metrics[name] for name in ("best_validation_accuracy", "best_epoch")},
         datasets={"training": TRAIN},
         artifacts=(TRAINING,),
-        model=ADAPTER,
+        model=describe_adapter(config, metrics, message),
         cleanup=partial(discard, folder) if result.is_main else no_cleanup,
     )
 

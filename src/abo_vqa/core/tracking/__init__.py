@@ -1,8 +1,7 @@
 """MLflow: a parent run per invocation, a child run per executed stage.
 
 `backend` knows where runs are recorded, `runs` what a stage or a trial records, `outbox` how that
-gets there without the work waiting for it; `registry` keeps the registered model, whose code is
-`abo_vqa.core.registered_model`.
+gets there without the work waiting for it; `registry` keeps the registered model.
 """
 
 import os

@@ -18,6 +18,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 
 from abo_vqa.core.errors import AboVqaError
 from abo_vqa.core.fingerprints import content_digest, file_md5
+from abo_vqa.core.summary import ModelVersionInfo
 from abo_vqa.core.tables import read_table
 from abo_vqa.core.tracking import parents, registry
 from abo_vqa.core.tracking.backend import connect
@@ -258,7 +259,7 @@ class Model(_FileRecord):
     """An adapter to register; see `registry.register`.
 
     Attributes:
-        about: an `About`'s fields.
+        about: a `ModelVersionInfo`'s fields.
     """
 
     what: ClassVar[str] = "the registered model"
@@ -268,8 +269,8 @@ class Model(_FileRecord):
     def deliver(self, runs: Runs) -> None:
         """Write it; see `Record`."""
         run, _, experiment = runs.ids[self.run]
-        about = registry.About(**self.about)
-        registry.register(runs.client, run, experiment, self.check(), about)
+        info = ModelVersionInfo(**self.about)
+        registry.register(runs.client, run, experiment, self.check(), info)
 
 
 @dataclass(frozen=True)

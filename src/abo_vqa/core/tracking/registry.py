@@ -1,4 +1,4 @@
-"""The registered model: an adapter as a version, its base stored once, what a test found of it."""
+"""The registered model: one version per adapter, its base stored once, and its test results."""
 
 from __future__ import annotations
 
@@ -6,82 +6,23 @@ import json
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import AnyType, ColSpec, Schema
 
-from abo_vqa.core.fingerprints import content_digest, file_md5, fingerprint
+from abo_vqa.core.fingerprints import content_digest
+from abo_vqa.core.summary import ModelVersionInfo
 from abo_vqa.core.tracking.parents import search
 
-if TYPE_CHECKING:
-    from abo_vqa.core.config import Config
-    from abo_vqa.core.summary import Summary
 
-_PACKAGE = Path(__file__).parents[2]
-_NEEDED = ("mlflow", "torch", "transformers", "peft", "pillow", "pandas")
-
-
-@dataclass(frozen=True)
-class About:
-    """What is recorded of an adapter beside its weights.
-
-    Attributes:
-        name: the registered model's.
-        profile: the settings' profile; each has its own aliases.
-        description: the version's.
-        settings: what answering depends on: `max_new_tokens`, `threads`.
-        validation: accuracy on the held-out rows, NaN if it isn't known.
-        held_out: a fingerprint of the held-out rows: accuracies on others can't be compared.
-        tags: the version's.
-    """
-
-    name: str
-    profile: str
-    description: str
-    settings: Mapping[str, int]
-    validation: float
-    held_out: str
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-
-def about(config: Config, summary: Summary) -> About:
-    """Describe the adapter that the stage `finetune` returned.
-
-    Args:
-        config: the settings.
-        summary: the stage's summary.
-    """
-    trained_on = {name: file_md5(path) for name, path in summary.datasets.items()}
-    accuracy = float(summary.metrics.get("best_validation_accuracy", float("nan")))
-    described = "\n".join(
-        [
-            f"LoRA on {config.models.blip.path}: r {config.lora.r}, alpha {config.lora.alpha:g}, "
-            f"lr {config.lora.lr:g}, targets {', '.join(config.lora.targets)}; "
-            f"profile {config.profile}, seed {config.seed}.",
-            summary.message,
-        ]
-    )
-    return About(
-        name=config.tracking.model_name,
-        profile=config.profile,
-        description=described,
-        settings={
-            "max_new_tokens": config.models.blip.max_new_tokens,
-            "threads": config.lora.threads or config.threads,
-        },
-        validation=accuracy,
-        held_out=fingerprint([trained_on, config.seed, config.lora.validation]),
-        tags={"profile": config.profile, "lora.r": str(config.lora.r)},
-    )
-
-
-def register(client: MlflowClient, run: str, experiment: str, adapter: Path, about: About) -> None:
+def register(
+    client: MlflowClient, run: str, experiment: str, adapter: Path, info: ModelVersionInfo
+) -> None:
     """Log the adapter as a pyfunc model that answers questions, and register a version of it.
 
     The version has the aliases `latest-<profile>` and, if no version that was validated on the
@@ -92,17 +33,17 @@ def register(client: MlflowClient, run: str, experiment: str, adapter: Path, abo
         run: the run's id.
         experiment: the experiment's id.
         adapter: the adapter's folder.
-        about: what to record of it.
+        info: what to record besides it.
     """
     versions = client.search_model_versions(f"run_id = '{run}'")
     if not versions:
         described = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
         base = described["base_model_name_or_path"]
-        settings: dict[str, Any] = dict(about.settings)
+        settings: dict[str, Any] = dict(info.settings)
         if Path(base).is_dir():
             settings["base"] = _stored_base(client, experiment, Path(base))
         logged = client.create_logged_model(
-            experiment, name="model", source_run_id=run, tags=dict(about.tags)
+            experiment, name="model", source_run_id=run, tags=dict(info.tags)
         )
         with warnings.catch_warnings():
             # An example would be answered here to check the signature, which a test does already.
@@ -113,16 +54,16 @@ def register(client: MlflowClient, run: str, experiment: str, adapter: Path, abo
                 flavor=mlflow.pyfunc,
                 run_id=run,
                 model_id=logged.model_id,
-                registered_model_name=about.name,
-                python_model=str(_PACKAGE / "core/registered_model.py"),
-                code_paths=[str(_PACKAGE / "data/image_decoding.py")],
+                registered_model_name=info.name,
+                python_model=info.code,
+                code_paths=list(info.modules),
                 artifacts={"adapter": str(adapter)},
                 model_config=settings,
-                signature=_signature(),
-                pip_requirements=[f"{name}=={_release(name)}" for name in _NEEDED],
+                signature=_signature(info),
+                pip_requirements=[f"{name}=={_release(name)}" for name in info.requirements],
             )
         versions = client.search_model_versions(f"run_id = '{run}'")
-    _describe_version(client, run, versions[0].version, about)
+    _describe_version(client, run, versions[0].version, info)
 
 
 def _release(library: str) -> str:
@@ -130,10 +71,10 @@ def _release(library: str) -> str:
     return metadata.version(library).partition("+")[0]
 
 
-def _signature() -> ModelSignature:
-    """Return the columns: image (text or bytes) and question in, answer and error out."""
-    inputs = Schema([ColSpec(AnyType(), "image"), ColSpec(AnyType(), "question")])
-    outputs = Schema([ColSpec("string", "answer"), ColSpec("string", "error")])
+def _signature(info: ModelVersionInfo) -> ModelSignature:
+    """Return the columns in and out; what comes in may be of any type (an image: text or bytes)."""
+    inputs = Schema([ColSpec(AnyType(), name) for name in info.inputs])
+    outputs = Schema([ColSpec("string", name) for name in info.outputs])
     return ModelSignature(inputs, outputs)
 
 
@@ -159,18 +100,18 @@ def _stored_base(client: MlflowClient, experiment: str, base: Path) -> str:
     return f"models:/{model.model_id}"
 
 
-def _describe_version(client: MlflowClient, run: str, version: str, about: About) -> None:
+def _describe_version(client: MlflowClient, run: str, version: str, info: ModelVersionInfo) -> None:
     """Give a version its description, tags and aliases."""
     experiment_name = _parent_name(client, run)
-    client.update_model_version(about.name, version, description=about.description)
-    tags = {**about.tags, "experiment": experiment_name, "held_out": about.held_out}
-    if not math.isnan(about.validation):
-        tags["best_validation_accuracy"] = f"{about.validation:.6f}"
+    client.update_model_version(info.name, version, description=info.description)
+    tags = {**info.tags, "experiment": experiment_name, "held_out": info.held_out}
+    if not math.isnan(info.validation):
+        tags["best_validation_accuracy"] = f"{info.validation:.6f}"
     for key, value in tags.items():
-        client.set_model_version_tag(about.name, version, key, value)
-    client.set_registered_model_alias(about.name, f"latest-{about.profile}", version)
-    if _is_champion(client, about):
-        client.set_registered_model_alias(about.name, f"champion-{about.profile}", version)
+        client.set_model_version_tag(info.name, version, key, value)
+    client.set_registered_model_alias(info.name, f"latest-{info.profile}", version)
+    if _is_champion(client, info):
+        client.set_registered_model_alias(info.name, f"champion-{info.profile}", version)
 
 
 def _parent_name(client: MlflowClient, run: str) -> str:
@@ -180,16 +121,16 @@ def _parent_name(client: MlflowClient, run: str) -> str:
     return str(client.get_run(parent or run).info.run_name)
 
 
-def _is_champion(client: MlflowClient, about: About) -> bool:
+def _is_champion(client: MlflowClient, info: ModelVersionInfo) -> bool:
     """Tell whether no version that was validated on the same rows is better."""
-    aliases = client.get_registered_model(about.name).aliases
-    version = aliases.get(f"champion-{about.profile}")
+    aliases = client.get_registered_model(info.name).aliases
+    version = aliases.get(f"champion-{info.profile}")
     if version is None:
         return True
-    best = client.get_model_version(about.name, version).tags
-    if best.get("held_out") != about.held_out:
+    best = client.get_model_version(info.name, version).tags
+    if best.get("held_out") != info.held_out:
         return True
-    return about.validation >= float(best.get("best_validation_accuracy", "-inf"))
+    return info.validation >= float(best.get("best_validation_accuracy", "-inf"))
 
 
 def add_result(

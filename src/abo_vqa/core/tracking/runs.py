@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from abo_vqa.core.errors import RetryLaterError, TerminatedError
 from abo_vqa.core.fingerprints import fingerprint
-from abo_vqa.core.tracking import naming, origin, registry
+from abo_vqa.core.tracking import naming, origin
 from abo_vqa.core.tracking.backend import StoreBusyError, store, unusable
 from abo_vqa.core.tracking.dvc import hashes, stage_name
 from abo_vqa.core.tracking.outbox import Outbox, deliver_pending, reason, warn
@@ -53,11 +53,11 @@ class Tracker:
         line: what the parent's description says about the run.
     """
 
-    def __init__(self, handle: str, outbox: Outbox, config: Config) -> None:
+    def __init__(self, handle: str, outbox: Outbox) -> None:
         self.outbox = outbox
         self.settings: dict[str, Any] = {}
         self.line = ""
-        self._handle, self._config = handle, config
+        self._handle = handle
         self._points: list[tuple[str, float, int, int]] = []
         self._thinner = naming.Thinner()
         self._sent = time.monotonic()
@@ -144,8 +144,8 @@ class Tracker:
         for path in summary.artifacts:
             self.outbox.put(Artifact(self._handle, str(path)))
         if summary.model is not None:
-            about = registry.about(self._config, summary)
-            self.outbox.put(Model(self._handle, str(summary.model), asdict(about)))
+            folder, info = summary.model.folder, asdict(summary.model.info)
+            self.outbox.put(Model(self._handle, str(folder), info))
 
     def link_files(self, stage: str) -> None:
         """Tag the run with its files' hashes, and add results to the runs of earlier stages.
@@ -194,14 +194,14 @@ def _opened(start: Origin, handle: str) -> Outbox:
 
 
 @contextmanager
-def _open_run(start: Origin, config: Config) -> Iterator[Tracker]:
+def _open_run(start: Origin) -> Iterator[Tracker]:
     """Open a child run of the parent with the origin's key.
 
     Both end FINISHED, KILLED where the user or the system stopped them, or FAILED.
     """
     began, handle = time.monotonic(), uuid.uuid4().hex
     outbox = _opened(start, handle)
-    tracker = Tracker(handle, outbox, config)
+    tracker = Tracker(handle, outbox)
     status, why = "FINISHED", ""
     try:
         yield tracker
@@ -246,7 +246,7 @@ def track(name: str, config: Config, checkpoint: str | None = None) -> Iterator[
         tags={"dvc.stage": stage, **_source_tags(name), **owner, **git},
         parent_tags={**_source_tags(started.command), **owner, **git, **_changed_tag(changed)},
     )
-    with _open_run(start, config) as tracker:
+    with _open_run(start) as tracker:
         tracker.settings = settings
         tracker.params(settings)
         tracker.params(naming.compared_settings(config), to_parent=True)
@@ -319,7 +319,7 @@ def track_trial(
         tags={**_source_tags(command), **owner, **git},
         parent_tags={**_source_tags(command), **owner, **git},
     )
-    with _open_run(start, config) as tracker:
+    with _open_run(start) as tracker:
         settings = naming.stage_settings("finetune", config, checkpoint)
         tracker.params(settings | dict(params))
         tracker.params(naming.compared_settings(config), to_parent=True)

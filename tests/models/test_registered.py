@@ -165,7 +165,7 @@ def test_a_base_with_other_names_for_its_weights_isnt_served(trained, tmp_path, 
     """transformers would put random numbers in their place, and the model would answer."""
     from safetensors.torch import load_file, save_file
 
-    from abo_vqa.core.registered_model import BlipAdapter
+    from abo_vqa.models.blip.registered import BlipAdapter
 
     base = shutil.copytree(trained[0] / "models/blip", tmp_path / "base")
     file = base / "model.safetensors"

@@ -1,0 +1,53 @@
+"""What is recorded of an adapter in MLflow's model registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from abo_vqa.core.config import Config
+from abo_vqa.core.fingerprints import file_md5, fingerprint
+from abo_vqa.core.paths import ADAPTER, TRAIN
+from abo_vqa.core.summary import ModelVersion, ModelVersionInfo
+from abo_vqa.data import image_decoding
+from abo_vqa.models import blip
+
+# MLflow copies these files: importing the first one would load MLflow, before threads are pinned.
+_CODE = Path(blip.__file__).with_name("registered.py")
+_MODULES = (Path(image_decoding.__file__),)
+_REQUIREMENTS = ("mlflow", "torch", "transformers", "peft", "pillow", "pandas")
+
+
+def describe_adapter(config: Config, metrics: Mapping[str, Any], message: str) -> ModelVersion:
+    """Describe the adapter that was trained.
+
+    Args:
+        config: the settings.
+        metrics: numbers about the training; see `TrainingResult`.
+        message: the stage's message.
+    """
+    settings = config.lora
+    description = (
+        f"LoRA on {config.models.blip.path}: r {settings.r}, alpha {settings.alpha:g}, "
+        f"lr {settings.lr:g}, targets {', '.join(settings.targets)}; "
+        f"profile {config.profile}, seed {config.seed}.\n{message}"
+    )
+    info = ModelVersionInfo(
+        name=config.tracking.model_name,
+        profile=config.profile,
+        code=str(_CODE),
+        modules=[str(path) for path in _MODULES],
+        requirements=_REQUIREMENTS,
+        inputs=("image", "question"),
+        outputs=("answer", "error"),
+        description=description,
+        settings={
+            "max_new_tokens": config.models.blip.max_new_tokens,
+            "threads": settings.threads or config.threads,
+        },
+        validation=metrics["best_validation_accuracy"],
+        held_out=fingerprint([{"training": file_md5(TRAIN)}, config.seed, settings.validation]),
+        tags={"profile": config.profile, "lora.r": str(settings.r)},
+    )
+    return ModelVersion(ADAPTER, info)
