@@ -269,7 +269,7 @@ def test_batch_of_a_refused_account(
     settings = {"annotator": "gemini", "base_url": server.url, "batch": True}
     config = configure(here, **settings)
     server.plan("*", *[""] * before, *[fault] * 6, *[fault] * (6 - before))
-    with pytest.raises(UserError, match="No image is given up"):
+    with pytest.raises(UserError, match="No image was dropped"):
         run(config)
     assert problems(here, **settings) == []
     assert len(server.batches) == 1

@@ -11,11 +11,22 @@ import pytest
 from abo_vqa.annotate.batch_mode.collection import BatchCollector
 from abo_vqa.annotate.batch_mode.run import BatchRun
 from abo_vqa.annotate.paid_run import annotations_folder
+from abo_vqa.annotate.tasks import Task, task_key
+from abo_vqa.cli import main
 from abo_vqa.core.config import Config
 from abo_vqa.core.errors import RetryLaterError, UserError
+from abo_vqa.remote.batch_jobs import BatchJob, BatchJobFile
 from abo_vqa.remote.journal import read_journal
+from abo_vqa.remote.keys import key_id
 from abo_vqa.stages.generate import run
-from tests.support.annotation import configure, make, vqa, write_balanced
+from tests.support.annotation import (
+    KEY,
+    configure,
+    journal_entries,
+    make,
+    vqa,
+    write_balanced,
+)
 from tests.support.servers.gemini import GeminiServer
 
 
@@ -114,6 +125,144 @@ def test_job_whose_creation_was_not_heard_of(here: Path, server: GeminiServer) -
     run(batch(here, server))
     assert len(server.batches) == 1  # found again by its name, not created twice
     assert len(vqa(here)) == 9
+
+
+def lost_job(here: Path, config: Config, rows: list[dict[str, str]]) -> None:
+    """Record a job as a kill leaves it that came before the service had named the job."""
+    path = annotations_folder(config.generate) / "main.jobs"
+    images = {row["image_path"]: task_key(row) for row in rows}
+    BatchJobFile(path).add(BatchJob("abo-vqa-lost", key_id(KEY), images, 0.1))
+
+
+def test_resuming_while_the_service_is_away_for_a_moment(here: Path, server: GeminiServer) -> None:
+    rows = make(here, 3)
+    config = batch(here, server)
+    lost_job(here, config, rows)
+    server.plan("list", "503")
+    run(config)
+    assert len(server.batches) == 1
+    assert len(vqa(here)) == 9
+
+
+def test_resuming_while_the_service_is_away(here: Path, server: GeminiServer) -> None:
+    rows = make(here, 3)
+    config = batch(here, server, patience_s=0.2)
+    lost_job(here, config, rows)
+    server.plan("list", *["503"] * 1_000)
+    with pytest.raises(RetryLaterError, match=r"no answer for 0.2 s; last error: HTTP 503"):
+        run(config)
+    assert server.batches == {}
+
+
+def test_job_that_could_not_be_looked_for_at_once(here: Path, server: GeminiServer) -> None:
+    """Neither its creation was heard of, nor could it be looked for: it is found later."""
+    make(here, 3)
+    server.plan("batch", "drop")
+    server.plan("list", "503")
+    run(batch(here, server))
+    assert len(server.batches) == 1
+    assert len(vqa(here)) == 9
+
+
+def test_outage_while_the_budget_allows_no_further_job(here: Path, server: GeminiServer) -> None:
+    """Looking in vain for something to submit is no answer of the service."""
+    make(here, 12)
+    config = batch(
+        here, server, patience_s=0.3, budget_usd=0.3, price_input=100.0, price_output=0.0
+    )
+    server.plan("poll", *["503"] * 60)
+    with pytest.raises(RetryLaterError, match="Submitted jobs keep running"):
+        run(config)
+
+
+def test_refused_images_at_the_end(here: Path, server: GeminiServer) -> None:
+    """Nothing else is left to be answered: the control request is, so it's these images."""
+    rows = make(here, 12)
+    write_balanced(here, rows[:9])
+    config = batch(here, server)
+    run(config)
+    write_balanced(here, rows)
+    for i in (9, 10, 11):
+        server.plan(f"product {i}", *["400"] * 9)
+    run(config)
+    assert [call.product for call in server.generated()] == ["plain grey square"]
+    entries = journal_entries(here, annotator="gemini", base_url=server.url, batch=True)
+    refused = [entry for entry in entries if entry.problem.startswith("refused: HTTP 400")]
+    assert len(refused) == 3
+    run(config)
+    assert len(server.batches) == 2
+    assert len(vqa(here)) == 27
+
+
+def test_everything_is_refused_at_the_end(here: Path, server: GeminiServer) -> None:
+    """The control request, too: no image's fault, unless the user says so."""
+    rows = make(here, 12)
+    write_balanced(here, rows[:9])
+    config = batch(here, server)
+    run(config)
+    write_balanced(here, rows)
+    server.plan("*", *["400"] * 4)
+    with pytest.raises(
+        UserError, match=r"all requests of the job failed: HTTP 400.*--drop-failing"
+    ):
+        run(config)
+    server.plan("*", *["400"] * 3, "503")
+    with pytest.raises(RetryLaterError, match=r"can't be determined now.*HTTP 503"):
+        run(config)
+    settings = {"annotator": "gemini", "base_url": server.url, "batch": True}
+    assert not any(entry.problem for entry in journal_entries(here, **settings))
+    server.plan("*", *["400"] * 3)
+    assert main(["generate", "--drop-failing"]) == 0
+    assert server.generated()[-1].fault == "503"  # no control request: the user has decided
+    run(config)
+    assert len(vqa(here)) == 27
+    assert len(server.batches) == 4
+
+
+def test_errors_of_the_last_images(here: Path, server: GeminiServer) -> None:
+    """The service works, as the control request shows: they count against the images."""
+    rows = make(here, 8)
+    write_balanced(here, rows[:6])
+    config = batch(here, server)
+    run(config)
+    write_balanced(here, rows)
+    for i in (6, 7):
+        server.plan(f"product {i}", *["500"] * 9)
+    run(config)
+    assert len(server.batches) == 4  # three tries
+    assert len(vqa(here)) == 18
+
+
+def test_control_request_within_the_budget(here: Path, server: GeminiServer) -> None:
+    make(here, 2)
+    server.plan("*", *["400"] * 2)
+    settings = {"price_input": 100.0, "price_output": 0.0}
+    with pytest.raises(UserError, match=r"control request.*generate\.budget_usd: 0\.4 USD"):
+        run(batch(here, server, budget_usd=0.4, **settings))
+    assert server.generated() == []
+    with pytest.raises(UserError, match="refused"):
+        run(batch(here, server, budget_usd=4.0, **settings))
+    assert len(server.batches) == 1  # its results were kept
+    assert len(server.generated()) == 1
+
+
+def test_a_reply_costs_the_same_time_however_many_images_there_are(
+    here: Path, server: GeminiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(here, 60)
+    looks = 0
+    is_open = Task.is_open.fget
+    assert is_open is not None
+
+    def counted(task: Task) -> bool:
+        nonlocal looks
+        looks += 1
+        return bool(is_open(task))
+
+    monkeypatch.setattr(Task, "is_open", property(counted))
+    run(batch(here, server))
+    assert looks < 60 * 20
+    assert len(vqa(here)) == 180
 
 
 def test_answers_for_products_that_have_changed(here: Path, server: GeminiServer) -> None:

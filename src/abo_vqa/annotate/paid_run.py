@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abo_vqa.annotate.batch_mode.collection import BatchCollector
+from abo_vqa.annotate.batch_mode.control import BatchControl
 from abo_vqa.annotate.batch_mode.run import BatchRun
 from abo_vqa.annotate.batch_mode.submission import BatchSubmitter
+from abo_vqa.annotate.control import ControlRequest
 from abo_vqa.annotate.explain import losses
 from abo_vqa.annotate.gate import Gate
 from abo_vqa.annotate.online.failure_policy import FailurePolicy
@@ -190,7 +192,7 @@ def _request_all(
         if options.retry_days:
             ledger.clear_daily_pauses()
         if settings.batch:
-            _batch_run(context, keys).run()
+            _batch_run(context, keys, ledger).run()
         else:
             _online_run(context, keys, ledger).run()
 
@@ -205,22 +207,39 @@ def _online_run(context: _RunContext, keys: Sequence[ApiKey], ledger: Ledger) ->
     )
     failures = ImageFailures(journal, drop_failing=context.drop_failing)
     policy = FailurePolicy(settings, queue, pool, failures)
-    return Scheduler(queue, sender, policy, pool, budget, settings.concurrency, context.progress)
+    return Scheduler(
+        queue,
+        sender,
+        ControlRequest(context.system, ledger),
+        policy,
+        pool,
+        budget,
+        settings.concurrency,
+        context.progress,
+    )
 
 
-def _batch_run(context: _RunContext, keys: Sequence[ApiKey]) -> BatchRun:
+def _batch_run(context: _RunContext, keys: Sequence[ApiKey], ledger: Ledger) -> BatchRun:
     settings, journal = context.settings, context.journal
     clients = batch_clients(settings, keys)
     jobs = BatchJobFile.load(journal.path.with_suffix(".jobs"))
-    budget = Budget(settings, journal.entries, lambda: jobs.max_cost, settings.batch_price)
+
+    def reserved() -> float:
+        return jobs.max_cost + ledger.reserved_cost(journal.name)
+
+    budget = Budget(settings, journal.entries, reserved, settings.batch_price)
     submitter = BatchSubmitter(
         clients, jobs, budget, context.system, context.archive, settings.image_size
+    )
+    control = BatchControl(
+        settings, keys, ledger, journal.name, budget, ControlRequest(context.system, ledger)
     )
     collector = BatchCollector(
         settings,
         context.tasks,
         journal,
         budget,
+        control,
         context.progress,
         drop_failing=context.drop_failing,
     )

@@ -129,11 +129,16 @@ class Budget:
         reserved = self._reserved()
         return reserved + self.cost
 
-    def max_cost(self, request: Request) -> float:
-        """Return the USD that a request can cost at most."""
+    def max_cost(self, request: Request, share: float | None = None) -> float:
+        """Return the USD that a request can cost at most.
+
+        Args:
+            request: the request.
+            share: share of the list price, if it isn't the run's.
+        """
         tokens = self.estimator.upper_bound(request)
         usage = Usage(tokens, self._settings.max_output_tokens)
-        return price_usd(usage, self._settings, self._share)
+        return price_usd(usage, self._settings, self._share if share is None else share)
 
     def allows(self, cost: float) -> bool:
         """Return whether `cost` more USD stay within the limit."""

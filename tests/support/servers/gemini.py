@@ -89,7 +89,8 @@ class GeminiServer:
         self.delay, self.slow, self.hang = delay, slow, hang
         self.keys, self.quota, self.log, self.keep_bodies = keys, quota, log, keep_bodies
         self.batch_polls = batch_polls
-        self.script: dict[str, deque[str]] = {}  # product name, "*" or "batch" → faults to come
+        # Product name, "*", "batch" (creation), "poll" or "list" → faults to come.
+        self.script: dict[str, deque[str]] = {}
         self.calls: list[Call] = []
         self.recent: deque[float] = deque()
         self.lock = threading.Lock()
@@ -192,14 +193,13 @@ class GeminiHandler(BaseHTTPRequestHandler):
         if not self.key_is_good(call.key):
             return
         name = path.split("/v1beta/", 1)[1]
-        if name == "batches":
+        fault = self.owner.script.get("list" if name == "batches" else "poll")
+        if fault and (name == "batches" or name in self.owner.batches):
+            self.send(*error_response(fault.popleft(), self.owner.delay))
+        elif name == "batches":
             jobs = [self.operation(job) for job in self.owner.batches]
             self.send(200, {"operations": jobs})
         elif name in self.owner.batches:
-            fault = self.owner.script.get("poll")
-            if fault:
-                self.send(*error_response(fault.popleft(), self.owner.delay))
-                return
             self.owner.batches[name]["polls"] += 1
             self.send(200, self.operation(name))
         elif name.endswith(":download"):

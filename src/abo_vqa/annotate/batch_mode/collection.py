@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from abo_vqa.annotate.batch_mode.control import BatchControl
 from abo_vqa.annotate.explain import empty_streak
 from abo_vqa.annotate.progress import Progress
 from abo_vqa.annotate.replies import parse_pairs
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     from abo_vqa.core.config import GenerateConfig
 
 _ADVICE = (
-    "No image is given up for this. Check the API key, its account, and the settings under "
-    "generate; what was collected is saved: run it again to go on."
+    "No image was dropped because of this. Check the API key, its account, and the settings under "
+    "generate; what was collected is saved: run it again to continue."
 )
+_OPTION = "If the images themselves are the cause: abo-vqa generate --drop-failing."
 _Failure = tuple[str, ServiceError]  # an image's path, and why it wasn't answered
 
 
@@ -43,6 +45,7 @@ class BatchCollector:
         tasks: Iterable[Task],
         journal: AnnotationJournal,
         budget: Budget,
+        control: BatchControl,
         progress: Progress,
         *,
         drop_failing: bool,
@@ -54,13 +57,15 @@ class BatchCollector:
             tasks: the images.
             journal: takes replies, and failures that are the images' own.
             budget: takes what replies cost.
+            control: decides about the failures of a job none of whose requests was answered.
             progress: called after each reply.
             drop_failing: whether failures count against their images however many fail alike.
         """
         self._settings, self._journal, self._budget = settings, journal, budget
         self._tasks = {task.path: task for task in tasks}
-        self._progress, self._drop_failing = progress, drop_failing
+        self._control, self._progress, self._drop_failing = control, progress, drop_failing
         self._failures, self._empty_replies = FailureStreak(), FailureStreak()
+        self._open_images = 0
 
     def collect(
         self, job: BatchJob, results: Iterable[tuple[str, Reply | ServiceError]]
@@ -75,8 +80,10 @@ class BatchCollector:
             why no further job makes sense: the failures aren't the images' own, and aren't
             recorded. The job is finished nevertheless.
         """
+        self._open_images = sum(task.is_open for task in self._tasks.values())
         known = {entry.image for entry in self._journal.entries if entry.job == job.label}
         missing = dict.fromkeys(path for path in job.images if path not in known)
+        answered = bool(known)
         failed: list[_Failure] = []
         stop: Exception | None = None
         for path, result in results:
@@ -84,16 +91,17 @@ class BatchCollector:
                 continue
             del missing[path]
             if isinstance(result, Reply):
+                answered = True
                 stop = self._add_reply(job, path, result) or stop
             else:
                 failed.append((path, result))
                 stop = stop or self._add_failure(path, result)
         for path in missing:
-            error = ServiceError("the job's file has no line for it")
+            error = ServiceError("the job's results have no line for this image")
             failed.append((path, error))
             stop = stop or self._add_failure(path, error)
-        if failed and not stop and not self._drop_failing and not self._failures.successes:
-            stop = UserError(f"not one request was answered: {failed[-1][1]}. {_ADVICE}")
+        if not (answered or stop) and self._needs_control(failed):
+            stop = self._check_service(job, failed)
         if not stop:
             self._record_failures(job, failed)
         return stop
@@ -107,9 +115,8 @@ class BatchCollector:
         estimator = self._budget.estimator
         estimator.largest = max(estimator.largest, entry.usage.input)
         first = bool(task and task.replies == 0)
-        if task:
-            task.update(entry)
-        self._progress(sum(t.is_open for t in self._tasks.values()), self._budget.cost)
+        self._update_task(task, entry)
+        self._progress(self._open_images, self._budget.cost)
         self._failures.record_success()
         kind = empty_reply_kind(entry) if task else ""
         if not kind:
@@ -120,6 +127,13 @@ class BatchCollector:
                 images = len(self._empty_replies.kinds)
                 return UserError(empty_streak(images, kind, self._settings))
         return None
+
+    def _update_task(self, task: Task | None, entry: JournalEntry) -> None:
+        """Take an entry into account; counting all open images each time would be quadratic."""
+        if task:
+            was_open = task.is_open
+            task.update(entry)
+            self._open_images -= was_open - task.is_open
 
     def _task(self, job: BatchJob, path: str) -> Task | None:
         """Return an image's task, or None if the input table has changed since the job."""
@@ -143,11 +157,30 @@ class BatchCollector:
             return None
         message = f"{len(self._failures.kinds)} requests in a row failed: {error}"
         if isinstance(error, RequestRefusedError):
-            return UserError(
-                f"{message}. {_ADVICE} If the images themselves are the reason: abo-vqa generate "
-                "--drop-failing."
-            )
-        return RetryLaterError(f"{message}. No image is given up for this: run it again later.")
+            return UserError(f"{message}. {_ADVICE} {_OPTION}")
+        return RetryLaterError(
+            f"{message}. No image was dropped because of this: run it again later."
+        )
+
+    def _needs_control(self, failed: Sequence[_Failure]) -> bool:
+        """Return whether only a control request can tell why not one request was answered."""
+        single = len(failed) == 1 and self._failures.successes > 0
+        return bool(failed) and not single and not self._drop_failing
+
+    def _check_service(self, job: BatchJob, failed: Sequence[_Failure]) -> Exception | None:
+        """Send the control request; return why to stop if it isn't answered either."""
+        error = self._control.send(job.key)
+        if error is None:
+            return None
+        if isinstance(error, InvalidKeyError):
+            return UserError(f"{error}. {_ADVICE}")
+        message = f"all requests of the job failed: {failed[-1][1]}"
+        if isinstance(error, RequestRefusedError):
+            return UserError(f"{message}. {_ADVICE} {_OPTION}")
+        return RetryLaterError(
+            f"{message}; it can't be determined now whether the images are the cause: {error}. "
+            "Everything is saved: run it again later."
+        )
 
     def _record_failures(self, job: BatchJob, failed: Sequence[_Failure]) -> None:
         """Record failures that are the images' own: refusals for good, others as one failure."""
@@ -163,5 +196,4 @@ class BatchCollector:
                 job=job.label,
             )
             self._journal.append(entry)
-            if task := self._task(job, path):
-                task.update(entry)
+            self._update_task(self._task(job, path), entry)

@@ -24,6 +24,7 @@ from abo_vqa.remote.errors import (
     ServiceError,
     UnknownModelError,
 )
+from abo_vqa.remote.health import ServiceHealth
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import GenerateConfig
@@ -57,45 +58,52 @@ class BatchRun:
         self._settings, self._clients, self._jobs, self._tasks = settings, clients, jobs, tasks
         self._submitter, self._collector = submitter, collector
         self._failed_jobs = 0
-        self._last_answer = time.monotonic()
+        self._health = ServiceHealth(settings.patience_s)
 
     def run(self) -> None:
-        """Submit, poll and collect until every task is complete or given up.
+        """Submit, poll and collect until every task is complete or dropped.
 
         Raises:
-            UserError: the budget is used up, or jobs fail again and again.
-            RetryLaterError: the service doesn't answer; jobs go on at the vendor's.
+            UserError: a job's key is missing, the budget is used up, or jobs fail again and again.
+            RetryLaterError: the service doesn't answer; submitted jobs keep running there.
         """
-        self._adopt()
+        self._require_keys()
         while self._submit_all() or self._jobs.jobs:
             time.sleep(self._settings.batch_poll_s)
             for job in list(self._jobs.jobs):
-                self._patiently(self._poll, job)
+                self._tolerate_outage(self._poll, job)
 
-    def _adopt(self) -> None:
-        """Look for jobs that a crash left recorded, but without their name."""
-        for job in list(self._jobs.jobs):
+    def _require_keys(self) -> None:
+        """Check that the keys of all recorded jobs are there."""
+        for job in self._jobs.jobs:
             if job.key not in self._clients:
                 raise UserError(
                     f"the batch job {job.name or job.label} belongs to a key that isn't in the "
-                    "environment. Add that key, or give up the job's replies by deleting "
+                    "environment. Add that key, or drop the job's replies by deleting "
                     f"{self._jobs.path}."
                 )
-            if not job.name:
-                job.name = self._clients[job.key].find(job.label)
-                if not job.name:
-                    self._jobs.jobs.remove(job)
-                self._jobs.save()
 
-    def _patiently(self, function: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:
-        """Call a function whose failures may pass; give up when patience is exhausted."""
+    def _tolerate_outage(
+        self, function: Callable[_P, bool], *args: _P.args, **kwargs: _P.kwargs
+    ) -> None:
+        """Call a function whose failures may be temporary.
+
+        Args:
+            function: returns whether the service has answered; without that, patience runs out.
+            args: its arguments.
+            kwargs: its keyword arguments.
+
+        Raises:
+            UserError: the key, the account or the model is refused.
+            RetryLaterError: the daily quota is spent, or patience is exhausted.
+        """
         try:
-            function(*args, **kwargs)
-            self._last_answer = time.monotonic()
+            if function(*args, **kwargs):
+                self._health.record_answer()
         except (InvalidKeyError, UnknownModelError, RequestRefusedError) as error:
             raise UserError(
                 f"{error}. Check the API key, its account, and generate.model. What was collected "
-                "is saved: run it again to go on."
+                "is saved: run it again to continue."
             ) from None
         except DailyQuotaError as error:
             raise RetryLaterError(
@@ -103,10 +111,11 @@ class BatchRun:
                 f"tomorrow. The service says: {error}"
             ) from None
         except ServiceError as error:
-            if time.monotonic() - self._last_answer > self._settings.patience_s:
+            if self._health.patience_exhausted:
                 raise RetryLaterError(
-                    f"no answer for {self._settings.patience_s:g} s; last: {error}. Jobs go on at "
-                    "the vendor's, and what was collected is saved: run it again later."
+                    f"no answer for {self._settings.patience_s:g} s; last error: {error}. "
+                    "Submitted jobs keep running on the vendor's side, and what was collected is "
+                    "saved: run it again later."
                 ) from None
 
     def _waiting(self) -> list[Task]:
@@ -120,15 +129,30 @@ class BatchRun:
         size = self._settings.batch_images
         lines = self._jobs.path.with_suffix(".request.jsonl.tmp")
         for start in range(0, len(waiting), size):
-            self._patiently(self._submitter.submit, waiting[start : start + size], lines)
+            self._tolerate_outage(self._submitter.submit, waiting[start : start + size], lines)
         return bool(self._waiting())
 
-    def _poll(self, job: BatchJob) -> None:
-        """Check a job's state; collect its results if it has ended."""
+    def _recover_name(self, job: BatchJob) -> bool:
+        """Ask for the name of a job whose creation was interrupted; return whether it exists."""
+        job.name = self._clients[job.key].find(job.label)
+        if job.name:
+            self._jobs.save()
+        else:
+            self._jobs.remove(job)
+        return bool(job.name)
+
+    def _poll(self, job: BatchJob) -> bool:
+        """Check a job's state; collect its results if it has ended.
+
+        Returns:
+            True: the service has answered.
+        """
+        if not job.name and not self._recover_name(job):
+            return True
         client = self._clients[job.key]
         state = client.state(job.name)
         if state.phase == "running":
-            return
+            return True
         stop: Exception | None = None
         if state.phase == "succeeded":
             stop = self._collector.collect(job, client.results(state.results))
@@ -145,3 +169,4 @@ class BatchRun:
                 + ". See the vendor's console, or set generate.batch: false. What was collected "
                 "is saved."
             )
+        return True

@@ -46,12 +46,15 @@ class BatchSubmitter:
         self._system, self._archive, self._image_size = system, archive, image_size
         self._submitted = 0
 
-    def submit(self, tasks: Sequence[Task], lines: Path) -> None:
+    def submit(self, tasks: Sequence[Task], lines: Path) -> bool:
         """Start one job, with as many of the tasks as the budget allows.
 
         Args:
             tasks: the images.
             lines: the file to write the requests to, deleted afterwards.
+
+        Returns:
+            whether a job was started; without requests the service isn't contacted.
 
         Raises:
             UserError: the budget allows none, and no other job is under way.
@@ -66,7 +69,8 @@ class BatchSubmitter:
             for task in tasks:
                 self._add(job, task, client, out)
         if not job.images:
-            return
+            lines.unlink()
+            return False
         try:
             self._jobs.add(job)
             job.name = client.submit(job.label, lines)
@@ -79,6 +83,7 @@ class BatchSubmitter:
         finally:
             self._jobs.save()
             lines.unlink()
+        return True
 
     def _add(self, job: BatchJob, task: Task, client: BatchClient, out: TextIO) -> None:
         """Write a task's request into the job's file, if its image and the budget allow."""

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
+from abo_vqa.annotate.control import ControlRequest
 from abo_vqa.annotate.online.failure_policy import FailurePolicy
-from abo_vqa.annotate.online.sender import Outcome, PendingRequest, RequestSender, control_task
+from abo_vqa.annotate.online.sender import Outcome, PendingRequest, RequestSender
 from abo_vqa.annotate.online.task_queue import TaskQueue
 from abo_vqa.annotate.progress import Progress
 from abo_vqa.core.errors import TerminatedError
@@ -34,6 +35,7 @@ class Scheduler:
         self,
         queue: TaskQueue,
         sender: RequestSender,
+        control: ControlRequest,
         policy: FailurePolicy,
         keys: KeyPool,
         budget: Budget,
@@ -45,6 +47,7 @@ class Scheduler:
         Args:
             queue: the images.
             sender: sends requests.
+            control: decides about refusals after which nothing is left to ask.
             policy: decides about their outcomes.
             keys: reserves quota.
             budget: reserves money.
@@ -52,7 +55,7 @@ class Scheduler:
             progress: see `Progress`.
         """
         self._queue, self._sender, self._policy = queue, sender, policy
-        self._keys, self._budget = keys, budget
+        self._control, self._keys, self._budget = control, keys, budget
         self._concurrency, self._progress = concurrency, progress
 
     def run(self) -> None:
@@ -125,11 +128,11 @@ class Scheduler:
 
     def _control_answered(self) -> bool:
         """Return whether a request that nothing is wrong with is answered now."""
-        request = self._sender.draft(control_task())
+        request = self._control.draft
         while not self._policy.stop:
             reservation = self._reserve(request)
             if isinstance(reservation, Reservation):
-                error = self._sender.send_control(reservation, request)
+                error = self._control.send(reservation)
                 if error:
                     self._policy.control_failed(reservation.key, error)
                 return error is None

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import time
 from dataclasses import dataclass, replace
 
-from PIL import Image
-
-from abo_vqa.annotate.gate import Gate
 from abo_vqa.annotate.tasks import Task
 from abo_vqa.data.archive import Archive
 from abo_vqa.data.image_files import ImageError
@@ -18,14 +14,6 @@ from abo_vqa.remote.errors import ServiceError
 from abo_vqa.remote.journal import AnnotationJournal, JournalEntry
 from abo_vqa.remote.key_pool import Reservation
 from abo_vqa.remote.ledger import Ledger
-
-_CONTROL_PRODUCT = {
-    "image_path": "",
-    "name": "plain grey square",
-    "product_type": "control",
-    "color": "grey",
-}
-_CONTROL_SIDE = 64  # pixels
 
 Outcome = JournalEntry | ServiceError | ImageError
 """What a request ended with: its entry in the journal, or why there is none."""
@@ -108,33 +96,3 @@ class RequestSender:
         self._budget.record(entry)  # before the reservation ends: see `Budget.committed`
         self._ledger.finish(call, reply.usage.input or None)
         return entry
-
-    def send_control(self, reservation: Reservation, request: Request) -> ServiceError | None:
-        """Send the control request.
-
-        Args:
-            reservation: the key and its place in the quota.
-            request: the draft of `control_task`.
-
-        Returns:
-            the error, or None if it was answered.
-        """
-        try:
-            reservation.key.client.generate(replace(request, image=_control_image()))
-        except ServiceError as error:
-            self._ledger.finish(reservation.call, cost_known=not error.billed)
-            return error
-        # No entry holds its price: it counts as reserved.
-        self._ledger.finish(reservation.call, cost_known=False)
-        return None
-
-
-def control_task() -> Task:
-    """Return a task that any working service answers: if it is refused, it isn't the images."""
-    return Task(dict(_CONTROL_PRODUCT), "control", "", Gate(questions=1), attempts=1)
-
-
-def _control_image() -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (_CONTROL_SIDE, _CONTROL_SIDE), (128, 128, 128)).save(buffer, "JPEG")
-    return buffer.getvalue()

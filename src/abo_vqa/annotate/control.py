@@ -1,0 +1,70 @@
+"""The control request: if nothing is wrong with it and it is refused, the images aren't the cause.
+
+It asks about a plain grey square, which any working service answers, and may cost as much as any
+other request.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+from PIL import Image
+
+from abo_vqa.annotate.gate import Gate
+from abo_vqa.annotate.tasks import Task
+from abo_vqa.remote.contract import Request
+from abo_vqa.remote.errors import ServiceError
+from abo_vqa.remote.key_pool import Reservation
+from abo_vqa.remote.ledger import Ledger
+
+_PRODUCT = {
+    "image_path": "",
+    "name": "plain grey square",
+    "product_type": "control",
+    "color": "grey",
+}
+_SIDE = 64  # pixels
+
+
+class ControlRequest:
+    """Sends the control request.
+
+    Attributes:
+        draft: the request without the image, to estimate what it costs.
+    """
+
+    def __init__(self, system: str, ledger: Ledger) -> None:
+        """Prepare the request.
+
+        Args:
+            system: the instruction, the same as for images.
+            ledger: takes the end of the request.
+        """
+        task = Task(dict(_PRODUCT), "control", "", Gate(questions=1), attempts=1)
+        self.draft: Request = task.request(system)
+        self._ledger = ledger
+
+    def send(self, reservation: Reservation) -> ServiceError | None:
+        """Send the request.
+
+        Args:
+            reservation: the key and its place in the quota.
+
+        Returns:
+            the error, or None if it was answered.
+        """
+        try:
+            reservation.key.client.generate(replace(self.draft, image=_grey_square()))
+        except ServiceError as error:
+            self._ledger.finish(reservation.call, cost_known=not error.billed)
+            return error
+        # No entry holds its price: it counts as reserved.
+        self._ledger.finish(reservation.call, cost_known=False)
+        return None
+
+
+def _grey_square() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (_SIDE, _SIDE), (128, 128, 128)).save(buffer, "JPEG")
+    return buffer.getvalue()
