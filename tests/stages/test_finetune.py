@@ -82,10 +82,27 @@ def test_history_and_card(workspace, capsys):
         epoch["validation_accuracy"] for epoch in report["epochs"]
     )
     card = (ADAPTER / "README.md").read_text()
-    assert f"{report['rows']:,} questions about {report['images']} pictures" in card
-    assert f"| {report['best_validation_accuracy']:.3f} |" in card
+    assert f"{report['rows']:,} questions about {report['images']} images" in card
+    held_out = report["held_out_rows"]
+    assert f"| validated on | {held_out} other questions, held out by group |" in card
+    accuracy = f"{report['best_validation_accuracy']:.3f}"
+    assert f"| exact match on {held_out} held-out rows | {accuracy} |" in card
+    assert f"{accuracy} on {held_out} held-out rows;" in summary.message
     assert summary.metrics["rows_per_second"] > 0
     assert not list(Path(".cache/abo-vqa/finetune").iterdir())  # nothing is left behind
+
+
+def test_validation_on_training_rows_is_called_that(workspace):
+    summary = run_stage(finetune, project.set_lora({"validation": 0, "epochs": 1}))
+    report = read_json("reports/training.json")
+    assert report["held_out_rows"] == 0
+    accuracy = f"{report['best_validation_accuracy']:.3f}"
+    assert f"{accuracy} on the training rows;" in summary.message
+    assert summary.params == {"validated_on": "the training rows"}
+    card = (ADAPTER / "README.md").read_text()
+    assert "| validated on | the training rows: none is held out (`lora.validation: 0`) |" in card
+    assert f"| exact match on the training rows | {accuracy} |" in card
+    assert "held-out" not in summary.message + card
 
 
 def test_validation_sees_the_adapter_as_it_will_be_merged(workspace):

@@ -5,7 +5,9 @@ import torch
 
 from abo_vqa.models.blip import absorbed
 from abo_vqa.models.blip.attention import answer_logits, cross_attention, encode_questions
+from abo_vqa.models.blip.vision import vision_forward
 from abo_vqa.training.dataset import IGNORED, pad_tokens
+from abo_vqa.training.loss import vision_outputs
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +106,32 @@ def test_the_picture_and_the_padding_mask_matter(lora):
         unmasked = encode_questions(blip.text_encoder, ids, torch.ones_like(mask), pictures, which)
     assert float((states - swapped).abs().max()) > 1e-3
     assert float((states - unmasked)[0, :3].abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_training_computes_vision_outputs_as_answering_does(training):
+    """To the last bit, with LoRA on the tower; attention's dropout included while it trains."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import BlipConfig, BlipForQuestionAnswering
+
+    torch.manual_seed(4)
+    body = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2}
+    body |= {"num_attention_heads": 2, "attention_dropout": 0.3, "initializer_range": 0.3}
+    text = {**body, "vocab_size": 50, "encoder_hidden_size": 64}
+    vision = {**body, "image_size": 96, "patch_size": 8}
+    model = BlipForQuestionAnswering(BlipConfig(text_config=text, vision_config=vision))
+    wrapped = get_peft_model(model, LoraConfig(r=4, target_modules=["qkv"]))
+    for name, parameter in wrapped.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    wrapped.train(training)
+    pixels = torch.randn(3, 3, 96, 96)
+    outputs = []
+    for compute in (vision_outputs, lambda blip, images: vision_forward(blip.vision_model, images)):
+        torch.manual_seed(5)
+        with torch.no_grad():
+            outputs.append(compute(wrapped.get_base_model(), pixels))
+    assert torch.equal(*outputs)
 
 
 @pytest.mark.parametrize("count", [1, 3])

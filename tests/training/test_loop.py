@@ -194,6 +194,24 @@ def test_held_out_rows_share_no_picture_with_the_others(workspace):
     assert sorted([*rows, *held_out]) == list(range(len(rows) + len(held_out)))
 
 
+@pytest.mark.parametrize(("share", "images"), [(0.1, 1), (0.9, 2)])
+def test_too_few_groups_to_hold_some_out(workspace, share, images):
+    table = read_table("data/train.csv")
+    table = table[table["image_path"].isin(table["image_path"].unique()[:images])]
+    table.to_csv("data/train.csv", index=False)
+    with pytest.raises(
+        UserError, match=rf"lora.validation is {share}, but the training rows form {images} group"
+    ):
+        run_stage(finetune, project.set_lora({"validation": share}))
+
+
+def test_no_readable_row_is_the_users_problem(workspace):
+    table = read_table("data/train.csv")
+    table[table["image_path"] == "none"].to_csv("data/train.csv", index=False)
+    with pytest.raises(UserError, match="no question about an image that can be read"):
+        run_stage(finetune, project.set_lora({"validation": 0}))
+
+
 def test_unreadable_pictures_are_left_out(workspace):
     """The last picture of the tiny archive doesn't decode."""
     from abo_vqa.models.embeddings.store import EmbeddingStore

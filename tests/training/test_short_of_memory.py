@@ -1,7 +1,9 @@
 """Memory that is too small while reading ahead, validating or embedding: smaller parts instead."""
 
 import weakref
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -109,10 +111,27 @@ def test_validation_goes_on_in_halves(workspace, monkeypatch, capsys):
     assert "validating" in capsys.readouterr().err
 
 
-def test_validation_of_one_picture_is_the_users_problem(workspace, monkeypatch):
+def test_validation_of_one_image_is_the_users_problem(workspace, monkeypatch):
     monkeypatch.setattr(validation.Validator, "predict", no_room)
-    with pytest.raises(UserError, match="validating a single picture's questions"):
+    with pytest.raises(UserError, match="validating a single image's questions"):
         trained(EXACT)
+
+
+def test_an_image_with_most_of_the_rows_is_validated_alone(monkeypatch):
+    """Half of four rows would be two, but the three of one image fit, and can't be split."""
+    dataset = SimpleNamespace(paths=["a", "a", "a", "b"], answer_tokens=len)
+    table = pd.DataFrame({"question": ["what?"] * 4, "answer": ["red"] * 4})
+    blip = SimpleNamespace(device=torch.device("cpu"))
+    sizes = []
+
+    def predict(self, rows):
+        sizes.append(len(rows))
+        return no_room() if len(rows) > 3 else (1.0, ["red"] * len(rows))
+
+    monkeypatch.setattr(validation.Validator, "predict", predict)
+    validate = validation.Validator(blip, dataset, table, range(4), torch.float32)
+    assert validate() == [4, 4, 2.0, 4]
+    assert sizes == [4, 3, 1]
 
 
 def test_embedding_goes_on_in_halves(workspace, monkeypatch, capsys):

@@ -1,8 +1,8 @@
 """Stage `finetune`: LoRA (Hu et al., 2022, arXiv:2106.09685) on BLIP's text encoder and decoder.
 
 The vision tower is frozen and has no dropout, so its outputs come from the stage `embed`, unless
-`lora.targets` reach it. Killed at any step, the same command goes on from the last checkpoint and
-ends with the same bytes.
+`lora.targets` reach it. Killed at any step, the same command continues from the last checkpoint
+and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from abo_vqa.core.processes import rank_and_world, supervised, terminable
 from abo_vqa.core.stage import execute, pin_threads
 from abo_vqa.core.summary import Log, Summary, no_cleanup, no_log
 from abo_vqa.core.system_errors import storing
-from abo_vqa.training.card import model_card
+from abo_vqa.training.card import describe_validation, model_card
 from abo_vqa.training.registration import describe_adapter
 from abo_vqa.training.run import TrainingResult, locked_checkpoints, train
 
@@ -39,14 +39,16 @@ def run(config: Config, log: Log = no_log) -> Summary:
         if result.is_main:
             _write(config, result)
     metrics = result.metrics
+    validated_on = describe_validation(metrics["held_out_rows"])
     message = (
         f"{metrics['modules']} layers, {metrics['trainable_parameters']:,} trainable parameters; "
         f"best epoch {metrics['best_epoch']}: {metrics['best_validation_accuracy']:.3f} on "
-        f"{metrics['held_out_rows']:,} held-out rows; {result.cost['rows_per_second']:,.0f} rows/s"
+        f"{validated_on}; {result.cost['rows_per_second']:,.0f} rows/s"
     )
     return Summary(
         message,
         metrics={**metrics, **result.cost},
+        params={"validated_on": validated_on},
         headline={name: metrics[name] for name in ("best_validation_accuracy", "best_epoch")},
         datasets={"training": TRAIN},
         artifacts=(TRAINING,),

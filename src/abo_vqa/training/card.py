@@ -24,11 +24,11 @@ tower is frozen.
 
 | | |
 |---|---|
-| training rows | {rows:,} questions about {images:,} pictures (profile `{profile}`) |
-| held out of them, by group | {held:,} |
+| trained on | {rows:,} questions about {images:,} images (profile `{profile}`) |
+| validated on | {validated_on} |
 | epochs | {epochs}, the best is {best} |
 | batch, learning rate | {batch}, {lr:g} ({schedule}) |
-| exact match on the held-out rows | {accuracy:.3f} |
+| exact match on {validation_rows} | {accuracy:.3f} |
 
 ```python
 from peft import PeftModel
@@ -40,9 +40,18 @@ processor = AutoProcessor.from_pretrained("models/adapter")
 ```
 
 Ask one question at a time, or batches of questions with equally many tokens: BLIP's stock
-`generate` ignores the padding of a mixed batch. Answers are single words about product pictures;
+`generate` ignores the padding of a mixed batch. Answers are single words about product images;
 anything else is outside what it was trained for. Test results are in the report of the run.
 """
+
+
+def describe_validation(held_out: int) -> str:
+    """Return on which rows the best epoch's accuracy was measured.
+
+    Args:
+        held_out: how many rows were held out; if none were, validation sees the training rows.
+    """
+    return f"{held_out:,} held-out rows" if held_out else "the training rows"
 
 
 def model_card(config: Config, metrics: Mapping[str, Any]) -> str:
@@ -53,6 +62,11 @@ def model_card(config: Config, metrics: Mapping[str, Any]) -> str:
         metrics: numbers about the training; see `TrainingResult`.
     """
     settings, source = config.lora, config.models.blip
+    validation_rows = describe_validation(metrics["held_out_rows"])
+    if metrics["held_out_rows"]:
+        validated_on = f"{metrics['held_out_rows']:,} other questions, held out by group"
+    else:
+        validated_on = f"{validation_rows}: none is held out (`lora.validation: 0`)"
     data = ModelCardData(
         base_model=source.path,
         library_name="peft",
@@ -70,7 +84,8 @@ def model_card(config: Config, metrics: Mapping[str, Any]) -> str:
         layers=metrics["modules"],
         parameters=metrics["trainable_parameters"],
         rows=metrics["rows"],
-        held=metrics["held_out_rows"],
+        validated_on=validated_on,
+        validation_rows=validation_rows,
         images=metrics["images"],
         profile=config.profile,
         epochs=settings.epochs,

@@ -1,4 +1,4 @@
-"""The loss of the answers, with cross-attention shared among a picture's questions."""
+"""The loss of the answers, with cross-attention shared among an image's questions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from abo_vqa.models.blip.attention import answer_logits, encode_questions
+from abo_vqa.models.blip.vision import vision_forward
 from abo_vqa.training.dataset import IGNORED
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def vision_outputs(blip: BlipForQuestionAnswering, images: Tensor) -> Tensor:
     if not torch.is_autocast_enabled(images.device.type):
         images = images.to(blip.dtype)  # they may be stored in half precision
     if images.ndim == 4:
-        images = blip.vision_model(images).last_hidden_state
+        images = vision_forward(blip.vision_model, images)
     return images
 
 

@@ -130,10 +130,19 @@ def _make_accelerator(config: Config) -> Accelerator | None:
 
 
 def readable_rows(store: EmbeddingStore) -> pd.DataFrame:
-    """Return the training table without rows about pictures that can't be read."""
+    """Return the training table without rows about images that can't be read.
+
+    Args:
+        store: the vision outputs, which name those images.
+
+    Raises:
+        UserError: no row is left.
+    """
     table = read_table(TRAIN, ["image_path", "question", "answer"])
-    unreadable = table["image_path"].isin(list(store.errors))
-    return table[~unreadable].reset_index(drop=True)
+    readable = table[~table["image_path"].isin(list(store.errors))]
+    if readable.empty:
+        raise UserError(f"{TRAIN} has no question about an image that can be read.")
+    return readable.reset_index(drop=True)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""Held-out rows: which ones, and how the model does on them."""
+"""Validation: which rows are held out, and how well the model answers rows."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,16 @@ def hold_out(table: pd.DataFrame, config: Config) -> tuple[list[int], list[int]]
     """Return the positions to train on and to validate on.
 
     They share no group of the split's kind.
+
+    Args:
+        table: the training rows.
+        config: the settings.
+
+    Returns:
+        The positions to train on, and those held out; none are if `lora.validation` is 0.
+
+    Raises:
+        UserError: there are too few groups for a share to be held out.
     """
     share = config.lora.validation
     if share == 0:
@@ -43,6 +54,13 @@ def hold_out(table: pd.DataFrame, config: Config) -> tuple[list[int], list[int]]
         else "image"
     )
     groups = group_rows(table, kind, config.split.phash_distance)
+    count = len(set(groups))
+    if math.ceil(share * count) >= count:
+        raise UserError(
+            f"lora.validation is {share:g}, but the training rows form {count} group(s) by {kind}: "
+            "too few to hold some out and train on others. Set it to 0, which validates on the "
+            "training rows, or use more rows."
+        )
     splitter = GroupShuffleSplit(n_splits=1, test_size=share, random_state=config.seed)
     train, validation = next(splitter.split(table, groups=groups))
     return train.tolist(), validation.tolist()
@@ -76,7 +94,7 @@ class Validator:
         """Return this process's correct answers, rows, summed loss and answer tokens.
 
         Raises:
-            UserError: a single picture's questions don't fit into memory.
+            UserError: a single image's questions don't fit into memory.
         """
         totals = [0.0] * 4
         for rows in self._batches[rank::world_size]:
@@ -86,7 +104,8 @@ class Validator:
 
     def _measure(self, rows: Sequence[int]) -> Iterator[list[float]]:
         """The same four numbers for some rows, in halves wherever memory is too small for more."""
-        if self._limit is None or len(rows) <= self._limit:
+        halves = split_batch(rows, self._dataset.paths, 2)
+        if self._limit is None or len(rows) <= self._limit or len(halves) < 2:
             try:
                 with torch.no_grad(), autocast(self._blip.device, self._dtype):
                     loss, predictions = self.predict(rows)
@@ -100,14 +119,13 @@ class Validator:
                 if not out_of_memory(error):
                     raise
             release_memory()
+            if len(halves) < 2:
+                raise UserError(
+                    "out of memory while validating a single image's questions. Use "
+                    "compute.dtype: bfloat16, or a larger GPU."
+                )
             self._limit = (len(rows) + 1) // 2
             logger.warning(f"out of memory: validating {self._limit} rows at a time")
-        halves = split_batch(rows, self._dataset.paths, 2)
-        if len(halves) < 2:
-            raise UserError(
-                "out of memory while validating a single picture's questions. Use "
-                "compute.dtype: bfloat16, or a larger GPU."
-            )
         for half in halves:
             yield from self._measure(half)
 
