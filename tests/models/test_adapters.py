@@ -82,7 +82,7 @@ def test_merging_a_folder_of_plain_peft_takes_the_bases_processor(adapter, tmp_p
     from transformers import AutoProcessor
 
     out = merge_adapter(adapter, tmp_path / "merged")
-    assert "taking the base's" in capsys.readouterr().err
+    assert "taking the base model's" in capsys.readouterr().err
     assert AutoProcessor.from_pretrained(out).tokenizer.bos_token == "[DEC]"
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
@@ -111,6 +111,28 @@ def empty(adapter: Path) -> None:
     (adapter / "adapter_model.safetensors").write_bytes(b"")
 
 
+def pickled(adapter: Path, content: bytes) -> None:
+    (adapter / "adapter_model.safetensors").unlink()
+    (adapter / "adapter_model.bin").write_bytes(content)
+
+
+def no_pickle(adapter: Path) -> None:
+    pickled(adapter, b"no pickle")
+
+
+def pickle_of_nothing_known(adapter: Path) -> None:
+    pickled(adapter, b"h\x07.")  # an object that the file hasn't defined
+
+
+def pickle_cut_in_a_number(adapter: Path) -> None:
+    pickled(adapter, b"\x80\x02J\x01")
+
+
+def pickle_without_names(adapter: Path) -> None:
+    pickled(adapter, b"")
+    torch.save([torch.ones(1)], adapter / "adapter_model.bin")
+
+
 def no_json(adapter: Path) -> None:
     (adapter / "adapter_config.json").write_text("{")
 
@@ -127,6 +149,10 @@ def no_mapping(adapter: Path) -> None:
         (described_by_pointer, "Git LFS pointer"),
         (cut, "damaged or incomplete"),
         (empty, "damaged or incomplete"),
+        (no_pickle, "damaged or incomplete"),
+        (pickle_of_nothing_known, "damaged or incomplete"),
+        (pickle_cut_in_a_number, "damaged or incomplete"),
+        (pickle_without_names, "no named tensors"),
         (no_json, "isn't a PEFT adapter's description"),
         (no_mapping, "isn't a PEFT adapter's description"),
     ],
@@ -181,6 +207,16 @@ def test_a_base_that_isnt_named(adapter, load, folders, tmp_path, capsys):
     with pytest.raises(UserError, match="--base"):
         merge_adapter(adapter, tmp_path / "merged")
     assert merge_adapter(adapter, tmp_path / "merged", str(folders["blip"])).is_dir()
+
+
+def test_merging_into_another_base_than_the_adapters(adapter, folders, tmp_path):
+    """The advice is about what was typed: merging reads no profile."""
+    describe(adapter, base_model_name_or_path="Salesforce/blip-vqa-capfilt-large")
+    with pytest.raises(
+        UserError, match=r"but --base is .*meaningless. Leave --base out; or, if both"
+    ) as refused:
+        merge_adapter(adapter, tmp_path / "merged", str(folders["blip"]))
+    assert "profile" not in str(refused.value)
 
 
 def test_another_revision_is_said(adapter, capsys):

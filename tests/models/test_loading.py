@@ -263,9 +263,9 @@ def test_a_configuration_that_makes_no_model_is_told(folders, load, tmp_path) ->
     [
         ("models/sample/gone", "`dvc pull` fetches the sample's"),
         ("models/gone", "correct the path in the profile"),  # never asked of the hub
-        ("~/weights/vilt", "~ stands for itself here"),
+        ("~/weights/vilt", "~ isn't expanded here"),
         ("elsewhere/deep/vilt", "correct the path in the profile"),
-        ("somebody/vilt", "not to be had from the hub"),
+        ("somebody/vilt", "not available from the hub"),
     ],
 )
 def test_a_path_that_leads_nowhere(load, tmp_path, monkeypatch, path: str, told: str) -> None:

@@ -507,6 +507,15 @@ def test_clips_candidates(here: Path) -> None:
         assert set(table.loc[table["error"] == "", "prediction"]) <= set(candidates)
 
 
+def test_candidates_in_another_encoding_are_the_users_problem(here: Path, tmp_path: Path) -> None:
+    file = tmp_path / "answers.txt"
+    file.write_bytes("café\n".encode("latin-1"))
+    config = load_config()
+    baselines = config.baselines.model_copy(update={"answers": file})
+    with pytest.raises(UserError, match=r"answers\.txt isn't UTF-8 text: .*Save it in UTF-8"):
+        candidates_for("clip-fixed", config.model_copy(update={"baselines": baselines}))
+
+
 def test_blind_sees_train_only(here: Path) -> None:
     config = load_config()
     run_blind(config)

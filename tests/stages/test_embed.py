@@ -129,7 +129,7 @@ def test_killed_after_some_blocks_and_resumed(here: Path, monkeypatch: pytest.Mo
     assert {p.name: p.read_bytes() for p in EMBEDDINGS.iterdir()} == whole
 
 
-@pytest.mark.parametrize("damage", ["state", "vectors", "shape"])
+@pytest.mark.parametrize("damage", ["state", "vectors", "empty", "shape"])
 def test_a_damaged_journal_starts_over(here: Path, damage: str, capsys) -> None:
     config = with_embed(load_config(), batch_size=3)
     embed.run(config)
@@ -140,6 +140,8 @@ def test_a_damaged_journal_starts_over(here: Path, damage: str, capsys) -> None:
         (folder / "state.json").write_text('{"done": ')
     elif damage == "vectors":
         (folder / "vectors.npy").write_bytes((folder / "vectors.npy").read_bytes()[:200])
+    elif damage == "empty":
+        (folder / "vectors.npy").write_bytes(b"")
     else:
         np.save(folder / "vectors.npy", np.zeros((2, 3), np.float32))
     run_stage(embed, config)
@@ -194,6 +196,20 @@ def test_a_disk_without_room_is_one_message_before_the_work(here: Path, monkeypa
 def test_vectors_are_mapped_and_not_read(here: Path) -> None:
     run_stage(embed, load_config())
     assert isinstance(EmbeddingStore.open().vectors, np.memmap)
+
+
+@pytest.mark.parametrize(
+    ("keep", "reason"),
+    [(0, "No data left"), (100, "EOF"), (-20, "mmap"), (None, "7 vectors for 2")],
+)
+def test_a_damaged_store_is_one_message(tmp_path: Path, keep: int | None, reason: str) -> None:
+    file = tmp_path / "vectors.npy"
+    np.save(file, np.ones((7 if keep is None else 2, 5, 8), np.float32))
+    file.write_bytes(file.read_bytes()[:keep])
+    (tmp_path / "paths.csv").write_text("image_path,error\na.jpg,\nb.jpg,\n")
+    (tmp_path / "meta.json").write_text('{"dtype": "float32"}')
+    with pytest.raises(UserError, match=f"damaged or incomplete .*{reason}.*run the stage `embed`"):
+        EmbeddingStore.open(tmp_path)
 
 
 def test_missing_store(tmp_path: Path) -> None:

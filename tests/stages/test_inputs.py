@@ -135,7 +135,7 @@ def test_a_baseline_that_isnt_there_is_told_before_any_is_asked(here: Path) -> N
     with pytest.raises(UserError, match=r"no model is called 'llava-7b'. Did you mean llava"):
         inputs.run(load_config())
     edit(Path("params.yaml"), lambda p: p["baselines"].update(models=["smolvlm"]))
-    with pytest.raises(UserError, match="names no weights for smolvlm"):
+    with pytest.raises(UserError, match="defines no weights for smolvlm"):
         inputs.run(load_config())
 
 

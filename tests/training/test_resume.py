@@ -236,7 +236,7 @@ def test_damaged_checkpoints_dont_change_the_result(workspace, uninterrupted, co
     files = Checkpoints(run.checkpoint_folder(config), 2).files()
     files[-1].write_bytes(content)
     run_stage(finetune, config)
-    assert "using the one before" in capsys.readouterr().err
+    assert "using the previous one" in capsys.readouterr().err
     assert hashes() == expected
     with pytest.raises(CrashError):
         run_stage(finetune, config, at(steps // 2 + 1, crash))

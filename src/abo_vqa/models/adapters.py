@@ -22,6 +22,7 @@ from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.memory import out_of_memory
 from abo_vqa.models.identity import same_checkpoint
+from abo_vqa.models.torch_files import DamagedFileError, load_tensors
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -67,7 +68,7 @@ class Adapter:
         if not config.is_file():
             raise UserError(
                 f"no adapter in {folder} ({_CONFIG} is missing): "
-                "run the stage `finetune`, or name another with --adapter."
+                "run the stage `finetune`, or choose another adapter with --adapter."
             )
         _refuse_pointer(config)
         try:
@@ -88,11 +89,18 @@ class Adapter:
         """Whether it changes the vision tower, whose stored outputs then can't be used."""
         return any("vision_model." in name for name in self.names)
 
-    def check_base(self, checkpoint: CheckpointConfig) -> None:
+    def check_base(
+        self,
+        checkpoint: CheckpointConfig,
+        setting: str = "models.blip.path",
+        advice: str = "Set models.blip.path in the profile to the adapter's base",
+    ) -> None:
         """Compare the base it was made for with a checkpoint, and warn if that is impossible.
 
         Args:
             checkpoint: the checkpoint's settings.
+            setting: where the checkpoint was chosen.
+            advice: how to choose the adapter's own base there.
 
         Raises:
             UserError: it was made for another base.
@@ -104,10 +112,10 @@ class Adapter:
             )
         elif not same_checkpoint(self.base, checkpoint.path):
             raise UserError(
-                f"the adapter in {self.folder} was made for {self.base}, but models.blip.path is "
-                f"{checkpoint.path}: on another base its answers mean nothing. Set "
-                "models.blip.path in the profile to the adapter's base, or, if both are the same "
-                f"weights, base_model_name_or_path in {self.folder / _CONFIG}."
+                f"the adapter in {self.folder} was made for {self.base}, but {setting} is "
+                f"{checkpoint.path}: with another base model its answers would be meaningless. "
+                f"{advice}; or, if both are the same weights, set base_model_name_or_path in "
+                f"{self.folder / _CONFIG} to {checkpoint.path}."
             )
         elif self.revision and checkpoint.revision and self.revision != checkpoint.revision:
             logger.warning(
@@ -232,8 +240,10 @@ def _tensor_names(weights: Path) -> tuple[str, ...]:
             with safe_open(weights, "pt") as file:
                 names = tuple(file.keys())
         else:
-            names = tuple(torch.load(weights, map_location="meta", weights_only=True))
-    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, TypeError) as error:
+            names = tuple(load_tensors(weights, "meta"))
+            if not all(isinstance(name, str) for name in names):
+                raise TypeError("it holds no named tensors")
+    except (SafetensorError, OSError, TypeError, DamagedFileError) as error:
         reason = first_line(error)
         raise UserError(f"{weights} is damaged or incomplete ({reason}). Copy it again.") from error
     if not names:

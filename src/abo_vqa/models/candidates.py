@@ -1,7 +1,7 @@
 """CLIP's candidate answers.
 
 `clip-fixed`, `clip-train` and `clip-all` are one checkpoint, `models.clip`, with three regimes of
-candidates. `clip-all` knows the answers of the test rows, as in the study; `clip-train` doesn't.
+candidates. `clip-all` includes the answers of the test rows, as in the study; `clip-train` doesn't.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from abo_vqa.core.errors import UserError
 from abo_vqa.core.paths import TRAIN, VQA
 from abo_vqa.core.tables import read_table
 
@@ -36,12 +37,18 @@ def candidates_for(name: str, config: Config) -> list[str] | None:
     Args:
         name: the model's name.
         config: the settings.
+
+    Raises:
+        UserError: the file of candidates can't be read.
     """
     if name not in REGIMES:
         return None
     source = REGIMES[name](config)
     if source.suffix == ".txt":
-        lines = source.read_text(encoding="utf-8").splitlines()
+        try:
+            lines = source.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{source} isn't UTF-8 text: {error}. Save it in UTF-8.") from error
         return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     answers = read_table(source, ["answer"])["answer"]
     return sorted({a.strip().lower() for a in answers} - {""})

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
@@ -16,15 +15,13 @@ from abo_vqa.core.memory import out_of_memory
 from abo_vqa.core.paths import SAMPLE_MODELS
 from abo_vqa.core.system_errors import refusal
 from abo_vqa.models.hub import is_repository
+from abo_vqa.models.torch_files import DAMAGE_ERRORS
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import CheckpointConfig
 
 # What libraries raise for a folder that isn't a checkpoint of theirs, or is damaged.
-_UNREADABLE = (
-    OSError, ValueError, RuntimeError, MemoryError, AttributeError, KeyError, TypeError,
-    SafetensorError, UnpicklingError,
-)  # fmt: skip
+_UNREADABLE = (*DAMAGE_ERRORS, MemoryError, SafetensorError)
 _MAX_REASON = 300  # characters of a library's message
 # How libraries say that weights don't fit the model's layers.
 _MISFIT = re.compile(r"state_dict|mismatch|PytorchStreamReader|pretrained", re.IGNORECASE)
@@ -60,10 +57,10 @@ def loading_errors(checkpoint: CheckpointConfig, advice: str = "") -> Iterator[N
 def _path_hint(path: str) -> str:
     """Return why a checkpoint's path may lead nowhere."""
     if Path(path).is_dir():
-        return "the folder holds no checkpoint of this kind, or not all of it"
+        return "the folder has no checkpoint of this kind, or an incomplete one"
     if is_repository(path) and "/" in path:
-        return "no folder of that name, not in the local cache, and not to be had from the hub"
+        return "no such folder, not in the local cache, and not available from the hub"
     if Path(path).is_relative_to(SAMPLE_MODELS):
         return "no folder of that name; `dvc pull` fetches the sample's, `make sample` makes them"
-    more = "; ~ stands for itself here, write the whole path" if path.startswith("~") else ""
+    more = "; ~ isn't expanded here, write the full path" if path.startswith("~") else ""
     return f"no folder of that name; correct the path in the profile{more}"

@@ -27,7 +27,7 @@ def merge_adapter(adapter: Path, out: Path, base: str | None = None) -> Path:
     Args:
         adapter: the adapter's folder.
         out: the folder to write, which mustn't exist.
-        base: the checkpoint to merge into, where the adapter doesn't name one.
+        base: the checkpoint to merge into; None for the one that the adapter names.
 
     Returns:
         `out`.
@@ -38,7 +38,7 @@ def merge_adapter(adapter: Path, out: Path, base: str | None = None) -> Path:
     """
     source = Adapter.read(adapter)
     if out.exists():
-        raise UserError(f"{out} is there already. Remove it, or choose another folder with --out.")
+        raise UserError(f"{out} already exists. Remove it, or choose another folder with --out.")
     compute = ComputeConfig(device="cpu", dtype="float32")
     blip = Blip.load(_base_of(source, base), compute, adapter)
     processor = _processor_of(adapter, blip.processor)
@@ -50,14 +50,21 @@ def merge_adapter(adapter: Path, out: Path, base: str | None = None) -> Path:
 
 
 def _base_of(adapter: Adapter, named: str | None) -> CheckpointConfig:
-    """Return the checkpoint that the adapter names, or `named` if it names none."""
+    """Return the checkpoint to merge into: `named`, or else the one that the adapter names.
+
+    Raises:
+        UserError: neither is there, or they are different weights.
+    """
     path = named or adapter.base
     if path is None:
         raise UserError(
             f"the adapter in {adapter.folder} doesn't say which base it was made for "
             "(base_model_name_or_path is empty). Name it with --base, e.g. models/sample/blip."
         )
-    return CheckpointConfig(path=path, revision=adapter.revision if path == adapter.base else None)
+    base = CheckpointConfig(path=path, revision=adapter.revision if path == adapter.base else None)
+    if adapter.base is not None:  # a profile, which loading the weights would refer to, isn't read
+        adapter.check_base(base, "--base", "Leave --base out")
+    return base
 
 
 def _processor_of(adapter: Path, own: ProcessorMixin) -> ProcessorMixin:
@@ -65,5 +72,5 @@ def _processor_of(adapter: Path, own: ProcessorMixin) -> ProcessorMixin:
     try:
         return AutoProcessor.from_pretrained(adapter)
     except (OSError, ValueError, KeyError, TypeError):
-        logger.warning(f"no processor in {adapter}: taking the base's")
+        logger.warning(f"no processor in {adapter}: taking the base model's")
         return own

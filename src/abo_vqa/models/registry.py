@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 BLIND_MODEL = "blind"
 """The name of the baselines that never see an image."""
-"""The name of BLIP with the adapter of the stage `finetune`."""
 STUDY_MODELS = ("blip", "blip2", *REGIMES, "llava", "vilt")
 """The models of the study, which every profile has."""
 
@@ -110,8 +109,8 @@ def suggestion(name: str, config: Config, others: Sequence[str] = ()) -> str:
     if close := get_close_matches(name, known, n=1):
         return f"Did you mean {close[0]}?"
     return (
-        f"There are: {', '.join(known)}. conf/profiles/{config.profile}.yaml names no weights for "
-        f"{name}: to use it, add `{name}: {{family: …, path: …}}` under models."
+        f"There are: {', '.join(known)}. conf/profiles/{config.profile}.yaml defines no weights "
+        f"for {name}: to use it, add `{name}: {{family: …, path: …}}` under models."
     )
 
 

@@ -5,30 +5,19 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
-from abo_vqa.core.errors import first_line
 from abo_vqa.core.files import atomic_write
 from abo_vqa.core.log import get_logger
-from abo_vqa.core.memory import out_of_memory
 from abo_vqa.core.system_errors import storing
+from abo_vqa.models.torch_files import DamagedFileError, load_tensors
 
 logger = get_logger(__name__)
 
-# Errors of reading a damaged file, or one that holds something else than a state.
-_DAMAGED = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    UnpicklingError,
-)
+# Errors of comparing something else than a state with this training's.
+_FOREIGN = (LookupError, TypeError, AttributeError)
 
 
 class Checkpoints:
@@ -72,7 +61,7 @@ class Checkpoints:
         """Return the newest state that can be read and matches; None if there is none.
 
         Its tensors are on the CPU, whichever device they were saved from. Files that can't be used
-        are reported and renamed, so that they don't count any more.
+        are reported and renamed, so that they no longer count.
 
         Args:
             matches: whether a state belongs to this training; None for any.
@@ -80,18 +69,18 @@ class Checkpoints:
         files = self.files()
         for file in reversed(files):
             try:
-                state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+                state: dict[str, Any] = load_tensors(file, "cpu")
                 if matches is None or matches(state):
                     return state
                 reason = "it isn't a state of this training"
-            except _DAMAGED as error:
-                if out_of_memory(error):
-                    raise
-                reason = first_line(error) or type(error).__name__
+            except _FOREIGN:
+                reason = "it isn't a state of a training"
+            except DamagedFileError as error:
+                reason = str(error)
             aside = file.replace(file.with_name(f"{file.name}.unreadable"))
             logger.warning(
                 f"{file} can't be read ({reason}). It was renamed to {aside.name}: "
-                "using the one before."
+                "using the previous one."
             )
         if files:
             logger.warning("no checkpoint can be used: training starts over.")

@@ -47,7 +47,7 @@ def test_a_model_without_weights_in_the_profile(look):
     found = look(model_settings, baselines={"models": ["smolvlm"]})["baselines.models"]
     assert found.state == "problem"
     assert "smolvlm" in found.found
-    assert "conf/profiles/sample.yaml names no weights for smolvlm" in found.advice
+    assert "conf/profiles/sample.yaml defines no weights for smolvlm" in found.advice
 
 
 @pytest.mark.parametrize(

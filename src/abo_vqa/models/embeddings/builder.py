@@ -67,7 +67,7 @@ class EmbeddingBuilder:
             if np.load(self.file, mmap_mode="r").shape == shape:
                 return int(state["done"]), dict(state["errors"]), str(state["digest"])
             reason = "of another shape"
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             reason = str(error)
         logger.warning(f"{self._folder} is damaged ({reason}): starting over.")
         return 0, {}, ""

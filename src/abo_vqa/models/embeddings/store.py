@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from abo_vqa.core.errors import UserError
+from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.paths import EMBEDDINGS
@@ -52,14 +52,24 @@ class EmbeddingStore:
             folder: the stage's output.
 
         Raises:
-            UserError: the folder is missing or incomplete.
+            UserError: the folder is missing, incomplete or damaged.
         """
         folder = Path(folder)
-        if not (folder / "vectors.npy").is_file():
+        file = folder / "vectors.npy"
+        if not file.is_file():
             raise UserError(f"no vision outputs in {folder}; run the stage `embed`.")
-        vectors = np.load(folder / "vectors.npy", mmap_mode="r")
         paths = read_table(folder / "paths.csv", ("image_path", "error"), STUDY_COLUMNS)
-        return cls(vectors, paths, read_json(folder / "meta.json"))
+        meta = read_json(folder / "meta.json")
+        try:
+            vectors = np.load(file, mmap_mode="r")
+            if len(vectors) != len(paths):
+                raise ValueError(f"{len(vectors)} vectors for {len(paths)} images")
+        except (ValueError, EOFError) as error:
+            raise UserError(
+                f"{file} is damaged or incomplete ({first_line(error)}): run the stage `embed` "
+                "again."
+            ) from error
+        return cls(vectors, paths, meta)
 
     def get(self, paths: Sequence[str]) -> torch.Tensor:
         """Read images' vision outputs.
@@ -107,7 +117,7 @@ class EmbeddingStore:
         """
         for path in paths:
             if path in self.errors or path not in self.index:
-                why = self.errors.get(path, "not among the embedded pictures; run `embed` again")
+                why = self.errors.get(path, "not in the embedding store; run `embed` again")
                 raise UserError(f"no vision output of {path}: {why}.")
         return np.array([self.index[path] for path in paths], dtype=np.int64)
 
