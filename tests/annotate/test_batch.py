@@ -134,6 +134,17 @@ def lost_job(here: Path, config: Config, rows: list[dict[str, str]]) -> None:
     BatchJobFile(path).add(BatchJob("abo-vqa-lost", key_id(KEY), images, 0.1))
 
 
+def test_damaged_record_of_jobs(here: Path, server: GeminiServer) -> None:
+    make(here, 3)
+    config = batch(here, server)
+    path = annotations_folder(config.generate) / "main.jobs"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for text in ('{"jobs": 1}', '[{"label": "a"}]', "3"):
+        path.write_text(text)
+        with pytest.raises(UserError, match="isn't a list of batch jobs"):
+            run(config)
+
+
 def test_resuming_while_the_service_is_away_for_a_moment(here: Path, server: GeminiServer) -> None:
     rows = make(here, 3)
     config = batch(here, server)

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from abo_vqa.annotate.paid_run import annotations_folder
+from abo_vqa.annotate.progress import ProgressReporter
 from abo_vqa.annotate.sharding import in_shard, parse_shard
 from abo_vqa.cli import main
+from abo_vqa.remote.budget import total_cost
+from abo_vqa.remote.journal import read_journal
 from abo_vqa.stages.generate import run
-from tests.support.annotation import configure, make, vqa
+from tests.support.annotation import configure, make, vqa, write_balanced
 from tests.support.servers.gemini import GeminiServer
 
 
@@ -36,6 +39,30 @@ def test_dry_run(here: Path, server: GeminiServer, capsys: Any) -> None:
     assert main(["generate", "--dry-run", "--count-tokens"]) == 0
     assert "counted by the vendor" in capsys.readouterr().out
     assert {call.path.rpartition(":")[2] for call in server.calls} == {"countTokens"}
+
+
+def test_counting_tokens_passes_over_what_cannot_be_read(
+    here: Path, server: GeminiServer, capsys: Any
+) -> None:
+    rows = make(here, 7, annotator="gemini", base_url=server.url)
+    write_balanced(here, [{**rows[0], "image_path": "00/missing.jpg"}, *rows[1:]])
+    assert main(["generate", "--dry-run", "--count-tokens"]) == 0
+    assert "counted by the vendor" in capsys.readouterr().out
+    assert len(server.calls) == 5
+    write_balanced(here, [{**rows[0], "image_path": "00/missing.jpg"}])
+    assert main(["generate", "--dry-run", "--count-tokens"]) == 0
+    assert "estimated" in capsys.readouterr().out
+
+
+def test_counting_tokens_while_the_service_fails(
+    here: Path, server: GeminiServer, capsys: Any
+) -> None:
+    make(here, 2, annotator="gemini", base_url=server.url, model="gemini-0")
+    assert main(["generate", "--dry-run", "--count-tokens"]) == 2
+    assert "Check the API key, its account, and generate.model" in capsys.readouterr().err
+    configure(here, annotator="gemini", base_url="http://127.0.0.1:9")
+    assert main(["generate", "--dry-run", "--count-tokens"]) == 75
+    assert "the vendor can't count the tokens now" in capsys.readouterr().err
 
 
 def test_dry_run_learns_from_the_journal(here: Path, server: GeminiServer, capsys: Any) -> None:
@@ -90,6 +117,33 @@ def test_shards_make_the_whole(here: Path, server: GeminiServer, capsys: Any) ->
     assert (here / "data/vqa.csv").read_bytes() == whole
 
 
+def test_all_that_was_spent_is_counted(here: Path, server: GeminiServer, capsys: Any) -> None:
+    """Also on shards that were taken over; the summary and the estimate agree."""
+    make(here, 12)
+    settings = {"annotator": "gemini", "base_url": server.url}
+    config = configure(here, **settings)
+    folder = annotations_folder(config.generate)
+    assert main(["generate", "--shard", "1/2"]) == 0
+    shard = (folder / "shard-1-of-2.jsonl").rename(here / "theirs.jsonl")
+    assert main(["generate", "--merge", str(shard)]) == 75
+    metrics = run(config).metrics
+    entries = [entry for path in folder.glob("*.jsonl") for entry in read_journal(path).entries]
+    assert len(entries) == 12
+    assert metrics["cost_usd"] == pytest.approx(total_cost(entries, config.generate))
+    assert metrics["input_tokens"] == sum(entry.usage.input for entry in entries)
+    capsys.readouterr()
+    assert main(["generate", "--dry-run"]) == 0
+    assert f"spent so far       {metrics['cost_usd']:.4f} USD" in capsys.readouterr().out
+
+
+def test_progress_counts_what_other_journals_cost() -> None:
+    logged: list[float] = []
+    reporter = ProgressReporter(2, lambda metrics, _: logged.append(metrics["cost_usd"]), 0.5)
+    reporter._logged -= 60
+    reporter(1, 0.25)
+    assert logged == [0.75]
+
+
 def test_merging_a_grown_journal_again(here: Path, server: GeminiServer) -> None:
     make(here, 6)
     config = configure(here, annotator="gemini", base_url=server.url)
@@ -118,6 +172,29 @@ def test_journal_of_other_settings_is_refused(
     configure(here, annotator="gemini", base_url=server.url, temperature=1.5)
     assert main(["generate", "--merge", str(theirs)]) == 2
     assert "made with other settings: generate.temperature" in capsys.readouterr().err
+
+
+def test_what_is_no_journal_is_not_merged(here: Path, capsys: Any) -> None:
+    make(here, 2)
+    configure(here, annotator="gemini")
+    assert main(["generate", "--merge", "nofile.jsonl"]) == 2
+    assert "no journal at nofile.jsonl" in capsys.readouterr().err
+    (here / "empty.jsonl").write_bytes(b"")
+    assert main(["generate", "--merge", "empty.jsonl"]) == 2
+    assert "empty.jsonl isn't a journal" in capsys.readouterr().err
+    (here / "other.jsonl").write_bytes(b"\xff\xfe\n")
+    assert main(["generate", "--merge", "other.jsonl"]) == 2
+    assert "other.jsonl isn't a journal" in capsys.readouterr().err
+
+
+def test_prompt_in_another_encoding(here: Path, capsys: Any) -> None:
+    make(here, 2)
+    prompt = here / "conf" / "prompts" / "annotate.txt"
+    prompt.write_bytes(prompt.read_bytes() + "caf\u00e9".encode("latin-1"))
+    configure(here, annotator="gemini")
+    for options in (["--dry-run"], ["--merge", "theirs.jsonl"], ["--shard", "1/2"]):
+        assert main(["generate", *options]) == 2
+        assert "annotate.txt isn't text in UTF-8" in capsys.readouterr().err
 
 
 def test_a_shard_is_the_same_whatever_the_table(here: Path) -> None:

@@ -46,9 +46,34 @@ def test_reply_without_pairs(text: str) -> None:
     assert parse_pairs(text) == []
 
 
-def test_numbers_are_answers() -> None:
-    text = '[{"question": "How many mugs?", "answer": 2}]'
-    assert parse_pairs(text) == [Pair("How many mugs?", "2")]
+@pytest.mark.parametrize(
+    ("number", "answer"),
+    [
+        ("2", "2"),
+        ("3.0", "3"),
+        ("2.5", "2.5"),
+        ("2.50", "2.5"),
+        ("-0.0", "0"),
+        ("-0.5", "-0.5"),
+        ("1234567", "1234567"),
+        ("2500000", "2500000"),
+        ("2500000.0", "2500000"),
+        ("1234567.25", "1234567.25"),
+        ("1e7", "10000000"),
+        ("1e23", "1" + 23 * "0"),
+        ("2.5e-7", "0.00000025"),
+        ("1" + 400 * "0", "1" + 400 * "0"),
+    ],
+)
+def test_numbers_are_answers(number: str, answer: str) -> None:
+    text = f'[{{"question": "How many mugs?", "answer": {number}}}]'
+    assert parse_pairs(text) == [Pair("How many mugs?", answer)]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400"])
+def test_what_is_no_number_is_no_answer(number: str) -> None:
+    text = f'[{{"question": "How many mugs?", "answer": {number}}}, {ONE}]'
+    assert parse_pairs(text) == [PAIR]
 
 
 def test_commas_in_strings_stay() -> None:

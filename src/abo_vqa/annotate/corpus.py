@@ -92,7 +92,7 @@ def _blind_accuracies(rows: Sequence[_Row], answers: Sequence[str], seed: int) -
 
     Each is fitted on four fifths of the images and predicts the other fifth, in turn.
     """
-    questions = [row["question"] for row in rows]  # a blank answer is never predicted
+    questions = [row["question"] for row in rows]
     folds = image_folds(rows, seed)
     if not folds:
         return {}
@@ -100,6 +100,7 @@ def _blind_accuracies(rows: Sequence[_Row], answers: Sequence[str], seed: int) -
     with_ngrams = len(rows) <= _NGRAM_ROWS
     for held_out in folds:
         inside = set(held_out)
+        # A blank answer is never predicted.
         fit = [i for i in range(len(rows)) if i not in inside and answers[i]]
         if not fit:
             continue

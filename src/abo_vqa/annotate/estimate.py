@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from abo_vqa.annotate.gate import Gate
 from abo_vqa.annotate.paid_run import annotations_folder
 from abo_vqa.annotate.prompt import instruction
 from abo_vqa.annotate.tasks import Task, make_tasks
-from abo_vqa.core.errors import UserError
-from abo_vqa.data.archive import open_archive
+from abo_vqa.core.errors import RetryLaterError, UserError
+from abo_vqa.data.archive import Archive, open_archive
+from abo_vqa.data.image_files import ImageError
 from abo_vqa.data.pairs import Product
 from abo_vqa.remote.budget import TokenEstimator, price_usd, total_cost
 from abo_vqa.remote.clients import open_clients
-from abo_vqa.remote.contract import Usage
+from abo_vqa.remote.contract import Request, Usage
+from abo_vqa.remote.errors import (
+    InvalidKeyError,
+    RequestRefusedError,
+    ServiceError,
+    UnknownModelError,
+)
 from abo_vqa.remote.history import load_history
 from abo_vqa.remote.journal import JournalEntry
 from abo_vqa.remote.keys import api_keys
@@ -93,8 +101,7 @@ def _tokens_per_request(
     if paid:
         output = round(sum(usage.output for usage in paid) / len(paid))
     system = instruction(settings.prompt, settings.questions, settings.allow_brands)
-    if count and tasks:
-        counts = _vendor_counts(config, system, tasks[:_COUNTED_IMAGES])
+    if count and tasks and (counts := _vendor_counts(config, system, tasks)):
         return Usage(round(sum(counts) / len(counts)), output), "input counted by the vendor"
     if paid:
         mean = round(sum(usage.input for usage in paid) / len(paid))
@@ -105,12 +112,38 @@ def _tokens_per_request(
 
 
 def _vendor_counts(config: Config, system: str, tasks: Sequence[Task]) -> list[int]:
-    """Return the input tokens of requests by the vendor's count, which is free."""
+    """Return the input tokens of a few requests by the vendor's count, which is free.
+
+    Images that can't be read are passed over, as they will be by the run.
+
+    Raises:
+        UserError: the key, the account or the model is refused.
+        RetryLaterError: the service doesn't answer.
+    """
     settings = config.generate
     with open_archive(config.data.raw) as archive, open_clients(settings) as keys:
-        return [
-            keys[0].client.count_tokens(
-                task.request(system, archive.jpeg(task.path, settings.image_size))
-            )
-            for task in tasks
-        ]
+        client = keys[0].client
+        requests = _readable_requests(archive, system, tasks, settings.image_size)
+        try:
+            return [client.count_tokens(request) for request in islice(requests, _COUNTED_IMAGES)]
+        except (InvalidKeyError, UnknownModelError, RequestRefusedError) as error:
+            raise UserError(
+                f"the vendor doesn't count the tokens: {error}. Check the API key, its account, "
+                "and generate.model, or leave out --count-tokens."
+            ) from None
+        except ServiceError as error:
+            raise RetryLaterError(
+                f"the vendor can't count the tokens now: {error}. Run it again later, or leave out "
+                "--count-tokens."
+            ) from None
+
+
+def _readable_requests(
+    archive: Archive, system: str, tasks: Sequence[Task], size: int
+) -> Iterator[Request]:
+    """Yield the requests of the tasks whose image can be read."""
+    for task in tasks:
+        try:
+            yield task.request(system, archive.jpeg(task.path, size))
+        except ImageError:
+            continue

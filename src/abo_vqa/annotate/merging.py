@@ -55,12 +55,15 @@ def merge_journals(
         files: the journals.
 
     Raises:
-        UserError: a journal was written with other settings.
+        UserError: a journal is missing, isn't one, or was written with other settings.
     """
     ours = settings_record(config.generate)
     folder = annotations_folder(config.generate)
     for path in files:
-        theirs = read_journal(path).header.get("settings", {})
+        header = read_journal(path).header
+        if not header:
+            raise UserError(f"{path} isn't a journal of abo-vqa: it is empty.")
+        theirs = header.get("settings", {})
         if fingerprint(theirs) != fingerprint(ours):
             raise UserError(f"{path} was made with other settings: {_differences(theirs, ours)}.")
     # Nobody may be writing into the folder meanwhile.

@@ -39,7 +39,6 @@ from abo_vqa.remote.journal import (
     REOPENED,
     AnnotationJournal,
     JournalEntry,
-    read_journal,
     timestamp,
 )
 from abo_vqa.remote.key_pool import ApiKey, KeyPool
@@ -73,8 +72,8 @@ class PaidRun:
     Attributes:
         tasks: the images, with their pairs.
         journal: the journal's path.
-        cost: USD spent so far, earlier runs included.
-        tokens: paid tokens, by the metric's name.
+        cost: USD spent so far on all journals: earlier runs, and shards taken over, included.
+        tokens: tokens paid for with them, by the metric's name.
     """
 
     tasks: list[Task]
@@ -84,7 +83,12 @@ class PaidRun:
 
 
 def annotations_folder(settings: GenerateConfig) -> Path:
-    """Return the folder of the journals with replies under these settings."""
+    """Return the folder of the journals with replies under these settings.
+
+    The code isn't part of the fingerprint, on purpose: replies cost money, and a change of the code
+    must not make them be paid for again. What the code makes of them is decided whenever they are
+    read: pairs are judged by the gate's present rules.
+    """
     return scratch("generate", fingerprint(settings_record(settings)))
 
 
@@ -121,18 +125,21 @@ def annotate(
         if journal.torn:
             logger.warning(f"{path.name}: cut off a line that a crash left incomplete")
         selected = [product for product in products if in_shard(product["image_path"], shard)]
-        tasks = make_tasks(selected, load_history(folder), gate, config)
+        entries = load_history(folder)
+        tasks = make_tasks(selected, entries, gate, config)
         if options.retry_refused:
             _reopen(tasks, journal)
             tasks = make_tasks(selected, load_history(folder), gate, config)
         if open_tasks := [task for task in tasks if task.is_open]:
-            with open_archive(config.data.raw) as archive:
-                _request_all(settings, journal, archive, open_tasks, log_metrics, options)
+            other_cost = total_cost(entries, settings) - total_cost(journal.entries, settings)
+            reporter = ProgressReporter(len(open_tasks), log_metrics, other_cost)
+            with open_archive(config.data.raw) as archive, closing(reporter):
+                _request_all(settings, journal, archive, open_tasks, reporter, options)
             if options.drop_failing:
                 _drop_incomplete(open_tasks, journal)
             for line in losses(open_tasks, settings):
                 logger.warning(line)
-        entries = read_journal(path).entries
+        entries = load_history(folder)
     tokens = {
         "input_tokens": float(sum(entry.usage.input for entry in entries)),
         "output_tokens": float(sum(entry.usage.output for entry in entries)),
@@ -175,17 +182,13 @@ def _request_all(
     journal: AnnotationJournal,
     archive: Archive,
     tasks: Sequence[Task],
-    log_metrics: Log,
+    progress: Progress,
     options: RunOptions,
 ) -> None:
     """Send requests for all tasks, by batch jobs or one at a time."""
     system = instruction(settings.prompt, settings.questions, settings.allow_brands)
     ledger_path = scratch("generate", "quota") / "calls.sqlite"
-    with (
-        closing(ProgressReporter(len(tasks), log_metrics)) as progress,
-        closing(Ledger(ledger_path)) as ledger,
-        open_clients(settings) as keys,
-    ):
+    with closing(Ledger(ledger_path)) as ledger, open_clients(settings) as keys:
         context = _RunContext(
             settings, system, tasks, archive, journal, progress, options.drop_failing
         )

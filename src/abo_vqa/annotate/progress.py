@@ -11,25 +11,28 @@ from abo_vqa.core.summary import Log
 _LOG_EVERY_S = 10.0  # between points of MLflow's histories
 
 Progress = Callable[[int, float], None]
-"""Called after each reply with the number of open images and the USD spent so far."""
+"""Called after each reply: the number of open images, the USD spent on the run's journal so far."""
 
 
 class ProgressReporter:
     """Shows progress; its instances are `Progress` callbacks."""
 
-    def __init__(self, images: int, log_metrics: Log) -> None:
+    def __init__(self, images: int, log_metrics: Log, other_cost: float) -> None:
         """Show an empty bar.
 
         Args:
             images: how many are open.
             log_metrics: takes the cost and the number of finished images.
+            other_cost: USD spent on other journals, e.g. of shards; added to the run's own.
         """
+        self._other_cost = other_cost
         self._images, self._log_metrics, self._logged = images, log_metrics, time.monotonic()
         self._bar = progress_bar(images, desc="annotating", unit="image")
 
     def __call__(self, open_images: int, cost: float) -> None:
         """Update the bar and, every few seconds, MLflow."""
         finished = self._images - open_images
+        cost += self._other_cost
         self._bar.set_postfix_str(f"{cost:.4f} USD", refresh=False)
         self._bar.update(finished - self._bar.n)
         if time.monotonic() - self._logged > _LOG_EVERY_S:

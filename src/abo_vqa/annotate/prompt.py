@@ -40,9 +40,12 @@ def instruction(path: Path, questions: int, allow_brands: bool) -> str:
         allow_brands: whether questions may ask for brands and texts.
 
     Raises:
-        UserError: the file lacks $questions, or has a placeholder that doesn't exist.
+        UserError: the file isn't UTF-8, lacks $questions, or has a placeholder that doesn't exist.
     """
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} isn't text in UTF-8: {error}. Save it in UTF-8.") from error
     if "$questions" not in text and "${questions}" not in text:
         raise UserError(f"{path} doesn't contain $questions, the number of questions to write.")
     try:

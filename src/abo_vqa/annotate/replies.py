@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 from abo_vqa.data.pairs import Pair
@@ -57,16 +59,25 @@ def _pair_objects(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
 
 
 def _to_pair(item: Mapping[str, Any]) -> Pair | None:
-    """Return the pair in an object, or None if question or answer isn't a text or number."""
+    """Return the pair in an object, or None if the question or the answer can't be one."""
     question, answer = item["question"], item["answer"]
     if isinstance(answer, bool):
         answer = "yes" if answer else "no"
     elif isinstance(answer, (int, float)):
-        answer = f"{answer:g}"
+        answer = _plain_digits(answer)
     if not isinstance(question, str) or not isinstance(answer, str):
         return None
     answer = " ".join(answer.split()).rstrip(".!").lower()
     return Pair(" ".join(question.split()), answer)
+
+
+def _plain_digits(number: float) -> str | None:
+    """Return a number as people write it: 2500000, 2.5, 3 for 3.0; None if it isn't finite."""
+    if isinstance(number, int):
+        return str(number)
+    if not math.isfinite(number):
+        return None
+    return f"{Decimal(str(number)).normalize() + 0:f}"  # plus 0: -0 is 0
 
 
 def _embedded_objects(text: str) -> list[Any]:

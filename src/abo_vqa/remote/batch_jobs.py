@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json, write_json
 
 
@@ -41,9 +42,19 @@ class BatchJobFile:
 
     @classmethod
     def load(cls, path: Path) -> BatchJobFile:
-        """Read the file; without one there are no jobs."""
+        """Read the file; without one there are no jobs.
+
+        Raises:
+            UserError: it isn't a list of jobs.
+        """
         records = read_json(path) if path.is_file() else []
-        return cls(path, [BatchJob(**record) for record in records])
+        try:
+            return cls(path, [BatchJob(**record) for record in records])
+        except TypeError as error:
+            raise UserError(
+                f"{path} isn't a list of batch jobs: {error}. Without it their replies are lost: "
+                "move it away only if none is under way."
+            ) from error
 
     @property
     def max_cost(self) -> float:

@@ -97,7 +97,7 @@ class Budget:
 
     Attributes:
         limit: USD (`generate.budget_usd`), or None.
-        cost: USD spent so far, earlier runs included.
+        cost: USD that the journal's replies have cost so far, those of earlier runs included.
         estimator: of input tokens.
     """
 

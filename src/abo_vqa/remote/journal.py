@@ -118,9 +118,12 @@ def read_journal(path: Path) -> JournalContents:
     """Read a journal; an incomplete last line is left out, a damaged line is counted.
 
     Raises:
-        UserError: the file isn't a journal.
+        UserError: the file is missing, or isn't a journal.
     """
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"no journal at {path}. Check the path.") from error
     size = data.rfind(b"\n") + 1
     contents = JournalContents({}, [], size=size)
     for number, line in enumerate(data[:size].splitlines()):
