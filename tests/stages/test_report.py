@@ -1,17 +1,21 @@
 """The report stage on made-up results of a whole run: what it writes, and twice the same."""
 
+import ast
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import asdict
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from mlflow.utils.search_utils import SearchUtils
 
 from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
@@ -172,11 +176,24 @@ def test_every_figure_has_its_own_name_and_a_section_of_the_page():
     assert sections == sorted(sections, key=list(SECTIONS).index)
 
 
-def test_provenance_names_hashes_that_lead_to_commit_and_runs(folder):
+def test_provenance_names_hashes_that_lead_to_commit_and_runs(runs, folder):
     html = (folder / "report.html").read_text(encoding="utf-8")
     md5 = file_md5(folder / "metrics.json")
     assert f"git log --oneline -S {md5} -- dvc.lock" in html
-    assert f"dvc.out.reports/metrics.json\\` = '{md5}'" in html
+    command = html[html.index("python -c ") : html.index("</pre>", html.index("python -c "))]
+    python, option, code = shlex.split(unescape(command))  # as a shell reads it
+    assert (python, option) == ("python", "-c")
+    (call,) = [
+        node
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "mlflow.search_runs"
+    ]
+    options = {option.arg: ast.literal_eval(option.value) for option in call.keywords}
+    assert options["experiment_names"] == [load_config().tracking.experiment]
+    (condition,) = SearchUtils.parse_search_filter(options["filter_string"])
+    assert condition == {
+        "type": "tag", "key": "dvc.out.reports/metrics.json", "comparator": "=", "value": md5
+    }  # fmt: skip
     assert "<dt>lora.r</dt>" in html
     assert "<dt>torch</dt>" in html
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import re
+import shlex
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,12 +32,15 @@ def provenance(config: Config) -> dict[str, Any]:
 
     Returns:
         `hashes` of files and folders, `metrics_md5` (of reports/metrics.json, None without it),
-        `settings` that results depend on, and `versions` of libraries.
+        `runs_command` (how to find the runs with these metrics, None without them), `settings`
+        that results depend on, and `versions` of libraries.
     """
     hashes = artifact_hashes()
+    metrics_md5 = dict(hashes).get(METRICS.as_posix())
     return {
         "hashes": hashes,
-        "metrics_md5": dict(hashes).get(METRICS.as_posix()),
+        "metrics_md5": metrics_md5,
+        "runs_command": metrics_md5 and _runs_command(config.tracking.experiment, metrics_md5),
         "settings": [
             (name, value)
             for name, value in settings_rows(config.model_dump(mode="json"))
@@ -43,6 +48,17 @@ def provenance(config: Config) -> dict[str, Any]:
         ],
         "versions": library_versions(),
     }
+
+
+def _runs_command(experiment: str, metrics_md5: str) -> str:
+    """Return a shell command that lists an experiment's runs with these metrics."""
+    query = f'tags.`dvc.out.{METRICS.as_posix()}` = "{metrics_md5}"'
+    # JSON's strings are Python's; their double quotes need no escapes between the shell's single.
+    code = (
+        f"import mlflow; print(mlflow.search_runs(experiment_names={json.dumps([experiment])},\n"
+        f'    filter_string={json.dumps(query)})[["run_id", "tags.mlflow.runName"]])'
+    )
+    return f"python -c {shlex.quote(code)}"
 
 
 def artifact_hashes() -> list[tuple[str, str]]:

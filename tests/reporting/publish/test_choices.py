@@ -6,6 +6,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+import nltk
 import numpy as np
 import pytest
 
@@ -176,6 +177,16 @@ def same() -> Equivalence:
 )
 def test_same_meaning(same: Equivalence, one: str, other: str, expected: bool) -> None:
     assert same(one, other) == same(other, one) == expected
+
+
+def test_a_damaged_wordnet_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "corpora" / "wordnet").mkdir(parents=True)
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path), *nltk.data.path])
+    same = synonym_test(ROOT / "conf" / "aliases.csv", {"sofa", "couch", "red"})
+    assert same("sofa", "couch")
+    assert not same("sofa", "red")
 
 
 def test_no_synonym_among_the_choices(same: Equivalence) -> None:

@@ -6,8 +6,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import nltk
-
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.normalise import normalise
 from abo_vqa.data.questions import answer_type
@@ -49,11 +47,7 @@ def _synsets(words: set[str]) -> dict[str, set[str]]:
     A line of an index is: lemma, part of speech, number of synsets, number of pointer symbols,
     those symbols, two more counts, and the synsets' offsets; see the manual page wndb(5WN).
     """
-    ensure_wordnet()
-    try:
-        root = nltk.data.find("corpora/wordnet")
-    except LookupError:
-        root = nltk.data.find("corpora/wordnet.zip/wordnet/")
+    root = ensure_wordnet()
     synsets: dict[str, set[str]] = defaultdict(set)
     for part in ("noun", "verb", "adj", "adv"):
         with root.join(f"index.{part}").open() as lines:
