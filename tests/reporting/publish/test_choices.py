@@ -179,9 +179,7 @@ def test_same_meaning(same: Equivalence, one: str, other: str, expected: bool) -
     assert same(one, other) == same(other, one) == expected
 
 
-def test_a_damaged_wordnet_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_wordnet_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "corpora" / "wordnet").mkdir(parents=True)
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path), *nltk.data.path])
     same = synonym_test(ROOT / "conf" / "aliases.csv", {"sofa", "couch", "red"})
