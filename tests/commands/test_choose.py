@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from abo_vqa.cli import main
 from abo_vqa.core.config import load_config
@@ -127,6 +129,43 @@ def test_a_family_that_cannot_rank() -> None:
 def test_mistakes(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["choose", "--model", "blip", *arguments]) == 2
     assert told in capsys.readouterr().err
+
+
+def write_set(**columns: Any) -> bytes:
+    """A Parquet file of two rows, some of its columns replaced."""
+    files = Pictures().files
+    table = {name: [row[name] for row in rows()[:2]] for name in rows()[0]}
+    table["image"] = [{"bytes": files[path], "path": path} for path in table["image_path"]]
+    out = io.BytesIO()
+    parquet.write_table(pa.table({**table, **columns}), out)
+    return out.getvalue()
+
+
+DAMAGED = {
+    "a CSV": (b"row_id,image_path\n1,a.jpg\n", "isn't a Parquet file, or is damaged"),
+    "empty": (b"", "isn't a Parquet file, or is damaged"),
+    "cut off": (write_set()[:-100], "isn't a Parquet file, or is damaged"),
+    "garbled": (b"PAR1" + bytes(400) + write_set()[404:], "isn't a Parquet file, or is damaged"),
+    "text for choices": (write_set(choices=["a, b", "c, d"]), "another type than in an export"),
+    "bytes for images": (write_set(image=[b"", b""]), "another type than in an export: image"),
+    "no such choice": (write_set(answer_index=[0, 9]), "row_id 101: answer_index is 9, and there"),
+    "no choices": (write_set(choices=[["a"], None]), "row_id 101: answer_index is 0, and there"),
+    "no index": (write_set(answer_index=[0, None]), "row_id 101: answer_index is None"),
+}
+
+
+@pytest.mark.parametrize("fault", DAMAGED)
+def test_a_file_that_is_no_export(
+    fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, told = DAMAGED[fault]
+    path = tmp_path / "set.parquet"
+    path.write_bytes(content)
+    assert main(["choose", "--model", "blip", "--data", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert str(path) in said
+    assert told in said
+    assert "export --choices 4` again" in said
 
 
 def test_memory_that_runs_out_is_told_with_the_models_own_settings(project, monkeypatch, capsys):

@@ -13,7 +13,9 @@ from tests.support.reports import make
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = make(tmp_path_factory.mktemp("results"), 200, 1, pictures=False)
-    return load_results(load_config(folder / "params.yaml"), folder / "reports", folder / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return load_results(load_config())
 
 
 def with_pairs(results, **changes):

@@ -11,8 +11,9 @@ import pytest
 
 from abo_vqa.core.config import ScorerConfig, ScorersConfig, load_config
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.paths import predictions_of
 from abo_vqa.evaluation import scoring
-from abo_vqa.evaluation.predictions import prediction_files
+from abo_vqa.evaluation.predictions import answering_models
 from abo_vqa.stages import evaluate
 from tests.support import ROOT
 
@@ -55,7 +56,10 @@ def run(tmp_path, monkeypatch):
     table.to_csv("data/vqa.csv", index=False)
     table[table["row_id"] < 30].to_csv("data/train.csv", index=False)
     table[table["row_id"] >= 30].to_csv("data/test.csv", index=False)
-    for seed, path in enumerate(prediction_files(config.baselines.models).values()):
+    *baselines, finetuned_model = answering_models(config.baselines.models)
+    assert finetuned_model == "finetuned"
+    for seed, model in enumerate(baselines):
+        path = predictions_of(model)
         path.parent.mkdir(parents=True)
         answers(table, 0.3 + 0.04 * seed, seed).to_csv(path, index=False)
     Path("reports/finetuned").mkdir()

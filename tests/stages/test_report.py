@@ -236,6 +236,22 @@ def test_a_missing_input_is_named(tmp_path, monkeypatch, lost, said):
         report.run(load_config())
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "reports/metrics.json", "reports/evaluation.json", "reports/training.json",
+        "reports/scores/vilt.parquet", "data/funnel.json", "data/types.csv", "data/test.csv",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe{", b"\x1f\x8b\x08cut off"])
+def test_a_damaged_input_is_named(tmp_path, monkeypatch, damaged, content):
+    make(tmp_path, 12, SEED, pictures=False)
+    (tmp_path / damaged).write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=damaged):
+        report.run(load_config())
+
+
 def test_unreadable_pictures_leave_a_gap_not_a_crash(tmp_path, monkeypatch):
     make(tmp_path, 12, SEED, pictures=False)
     monkeypatch.chdir(tmp_path)

@@ -13,8 +13,12 @@ import argparse
 from pathlib import Path
 
 from abo_vqa.core.config import load_config
+from abo_vqa.core.locks import discard
 from abo_vqa.core.paths import ADAPTER, CHOICES, EXPORT, FINETUNED_MODEL
 from abo_vqa.core.stage import pin_threads
+from abo_vqa.core.tables import write_table
+from abo_vqa.data.choice_set import read_choice_set
+from abo_vqa.evaluation.multiple_choice import choice_accuracy
 from abo_vqa.models.registry import STUDY_MODELS, require_model
 
 
@@ -53,11 +57,15 @@ def command(args: argparse.Namespace) -> int:
     require_model(args.model, config, [FINETUNED_MODEL])
     pin_threads(config.threads)
     # Only here: it loads torch, and --help and mistakes shouldn't take seconds.
-    from abo_vqa.evaluation.multiple_choice import answer_choices, read_choice_set
+    from abo_vqa.models.answering.multiple_choice import answer_choices
 
     choice_set = read_choice_set(args.data, args.split)
+    rows = choice_set.rows
+    answers, folder = answer_choices(choice_set, args.model, args.adapter, config)
     out = args.out or CHOICES / args.model / "predictions.csv"
-    result = answer_choices(choice_set, args.model, args.adapter, config, out)
+    write_table(answers.assign(answer=rows["answer_text"], image_path=rows["image_path"]), out)
+    discard(folder)
+    result = choice_accuracy(rows, answers, config)
     failed = f"; {result.failed:,} without an answer" if result.failed else ""
     print(
         f"{args.model}: {result.accuracy:.1%} of {result.rows:,} rows "

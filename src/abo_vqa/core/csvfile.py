@@ -12,6 +12,7 @@ import gzip
 import io
 import operator
 import re
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ def _read_text(path: Path) -> str:
         if data.startswith(b"\x1f\x8b"):
             data = gzip.decompress(data)
         text = data.decode("utf-8-sig")
-    except (UnicodeDecodeError, EOFError, OSError) as error:
+    except (UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
         raise UserError(
             f"{path} isn't a UTF-8 CSV with a header line: {error}. "
             "Save the table as a CSV in UTF-8."

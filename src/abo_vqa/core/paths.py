@@ -28,6 +28,7 @@ INPUTS = DATA / "inputs"
 # baseline
 BASELINES = REPORTS / "baselines"
 BLIND = BASELINES / "blind"
+BLIND_FITS = BLIND / "fits.json"
 # finetune, predict
 ADAPTER = Path("models/adapter")
 TRAINING = REPORTS / "training.json"
@@ -52,6 +53,14 @@ CHOICES = REPORTS / "choices"
 
 
 def predictions_of(model: str) -> Path:
-    """The table of a baseline's answers; a blind baseline's name starts with "blind-"."""
-    folder = BLIND / model.removeprefix("blind-") if model.startswith("blind-") else None
-    return (folder or BASELINES / model) / "predictions.csv"
+    """The table of a model's answers; a blind baseline's name starts with "blind-"."""
+    if model.startswith("blind-"):
+        folder = BLIND / model.removeprefix("blind-")
+    else:
+        folder = FINETUNED if model == FINETUNED_MODEL else BASELINES / model
+    return folder / "predictions.csv"
+
+
+def scores_of(model: str) -> Path:
+    """The table of a model's metrics, one row per test row."""
+    return SCORES / f"{model}.parquet"

@@ -2,48 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.json_files import read_json
-from abo_vqa.core.paths import BLIND, VQA, predictions_of
+from abo_vqa.core.paths import FINETUNED_MODEL, VQA
 from abo_vqa.core.tables import read_table
+from abo_vqa.models.blind.baselines import VARIANTS
 
-_BLIND_VARIANTS = ("majority", "type", "question", "ngram")
 _COLUMNS = ("row_id", "prediction", "confidence", "error")
 
 
-def prediction_files(models: Sequence[str]) -> dict[str, Path]:
-    """Return where the baselines' predictions are.
+def answering_models(models: Sequence[str]) -> list[str]:
+    """Return the names of the models whose predictions are evaluated.
 
     Args:
         models: names in `baselines.models`; "blind" stands for one model per variant.
 
     Returns:
-        Model → CSV of its predictions.
+        The baselines' names, and the fine-tuned model's.
     """
-    files: dict[str, Path] = {}
-    for model in models:
-        names = [f"blind-{variant}" for variant in _BLIND_VARIANTS] if model == "blind" else [model]
-        files |= {name: predictions_of(name) for name in names}
-    return files
+    blind = [f"blind-{variant}" for variant in VARIANTS]
+    baselines = [name for model in models for name in (blind if model == "blind" else [model])]
+    return [*dict.fromkeys(baselines), FINETUNED_MODEL]
 
 
-def unfinished_fits(models: Sequence[str]) -> list[str]:
+def unfinished_fits(fits: Mapping[str, Mapping[str, bool]]) -> list[str]:
     """Return the blind models whose fit stopped before it converged.
 
     They may be capable of more than they score.
 
     Args:
-        models: names in `baselines.models`.
+        fits: blind variant → whether its fit ended (the content of fits.json).
     """
-    file = BLIND / "fits.json"
-    if "blind" not in models or not file.is_file():
-        return []
-    return [f"blind-{name}" for name, fit in read_json(file).items() if not fit["ended"]]
+    return [f"blind-{name}" for name, fit in fits.items() if not fit["ended"]]
 
 
 def read_predictions(path: Path, rows: int) -> pd.DataFrame:

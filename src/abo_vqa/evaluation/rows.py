@@ -6,15 +6,8 @@ from collections import Counter
 
 import pandas as pd
 
-from abo_vqa.core.paths import TEST
-from abo_vqa.core.tables import read_table
 from abo_vqa.data import questions
 from abo_vqa.data.normalise import normalise
-
-
-def read_test_rows() -> pd.DataFrame:
-    """Read the rows that every model is measured on."""
-    return read_table(TEST, ("row_id", "image_path", "question", "answer"))
 
 
 def describe_rows(test: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:

@@ -13,8 +13,22 @@ import pandas as pd
 from abo_vqa.core.config import Config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
-from abo_vqa.core.paths import DATA, FINETUNED_MODEL, REPORTS
+from abo_vqa.core.paths import (
+    AUDIT,
+    BALANCED,
+    EVALUATION,
+    FINETUNED_MODEL,
+    FUNNEL,
+    GENERATION,
+    METRICS,
+    TEST,
+    TRAIN,
+    TRAINING,
+    TYPES,
+    scores_of,
+)
 from abo_vqa.core.tables import STUDY_COLUMNS, read_table
+from abo_vqa.data.parquet_files import reading_parquet
 from abo_vqa.reporting.formatting import model_kind
 
 _TEXT_COLUMNS = ("question", "answer", "prediction", "error", "question_type", "product_type")
@@ -114,35 +128,32 @@ class Results:
         return list(self.evaluation.get("slices", {}).get(model, {}).get(name, []))
 
 
-def load_results(config: Config, reports: Path = REPORTS, data: Path = DATA) -> Results:
+def load_results(config: Config) -> Results:
     """Read every input of the report.
 
     Args:
         config: the run's settings.
-        reports: the folder `reports`.
-        data: the folder `data`.
 
     Raises:
         UserError: a file is missing or broken (the message names the stage that makes it).
     """
-    metrics = read_json(reports / "metrics.json")
+    metrics = read_json(METRICS)
     if not metrics:
-        raise UserError(f"{reports / 'metrics.json'} names no model. Run `dvc repro evaluate`.")
-    types = read_table(data / "types.csv", ("product_type", "clean", "balanced"))
-    scores = {model: _read_scores(reports / "scores" / f"{model}.parquet") for model in metrics}
+        raise UserError(f"{METRICS} names no model. Run `dvc repro evaluate`.")
+    types = read_table(TYPES, ("product_type", "clean", "balanced"))
     return Results(
         config=config,
         metrics=metrics,
-        evaluation=read_json(reports / "evaluation.json"),
-        scores=scores,
-        training=read_json(reports / "training.json"),
-        funnel=read_json(data / "funnel.json"),
-        generate=read_json(data / "generate.json"),
-        audit=read_json(data / "audit.json"),
+        evaluation=read_json(EVALUATION),
+        scores={model: _read_scores(scores_of(model)) for model in metrics},
+        training=read_json(TRAINING),
+        funnel=read_json(FUNNEL),
+        generate=read_json(GENERATION),
+        audit=read_json(AUDIT),
         types=types.astype({"clean": int, "balanced": int}),
-        balanced=read_table(data / "balanced.csv", ("image_path", "product_type"), STUDY_COLUMNS),
-        train=read_table(data / "train.csv", ("image_path", "question", "answer")),
-        test=read_table(data / "test.csv", ("image_path", "question", "answer")),
+        balanced=read_table(BALANCED, ("image_path", "product_type"), STUDY_COLUMNS),
+        train=read_table(TRAIN, ("image_path", "question", "answer")),
+        test=read_table(TEST, ("image_path", "question", "answer")),
     )
 
 
@@ -155,7 +166,8 @@ def _read_scores(path: Path) -> pd.DataFrame:
     """Read one model's scores; missing texts become ""."""
     if not path.is_file():
         raise UserError(f"no scores at {path}. Run `dvc repro evaluate`.")
-    table = pd.read_parquet(path)
+    with reading_parquet(path, "Run `dvc repro evaluate`."):
+        table = pd.read_parquet(path)
     for column in _TEXT_COLUMNS:
         if column not in table:
             raise UserError(f"{path} lacks the column {column}; it has {', '.join(table.columns)}.")

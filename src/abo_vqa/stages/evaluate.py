@@ -9,23 +9,23 @@ from abo_vqa.core.devices import pick_device
 from abo_vqa.core.files import atomic_folder
 from abo_vqa.core.json_files import read_json, write_results
 from abo_vqa.core.paths import (
+    BLIND_FITS,
     EVALUATION,
-    FINETUNED,
-    FINETUNED_MODEL,
     METRICS,
     SCORES,
     TEST,
     TRAIN,
     TRAINING,
     VQA,
+    predictions_of,
+    scores_of,
 )
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table
 from abo_vqa.evaluation.pair_scores import RESULT_DIGITS
-from abo_vqa.evaluation.predictions import prediction_files, read_predictions, unfinished_fits
+from abo_vqa.evaluation.predictions import answering_models, read_predictions, unfinished_fits
 from abo_vqa.evaluation.results import Tables, evaluate
-from abo_vqa.evaluation.rows import read_test_rows
 from abo_vqa.evaluation.summary import headline_metrics, metrics_by_folder
 from abo_vqa.evaluation.wordnet import ensure_wordnet
 
@@ -37,14 +37,14 @@ def _read_tables(config: Config) -> Tables:
         UserError: A table is missing or doesn't fit the others.
     """
     vqa = read_table(VQA, ("question", "answer"))
-    files = prediction_files(config.baselines.models)
-    files[FINETUNED_MODEL] = FINETUNED / "predictions.csv"
+    models = answering_models(config.baselines.models)
+    with_fits = "blind" in config.baselines.models and BLIND_FITS.is_file()
     return Tables(
         vqa=vqa,
         train=read_table(TRAIN, ("question", "answer")),
-        test=read_test_rows(),
-        predictions={model: read_predictions(path, len(vqa)) for model, path in files.items()},
-        unfinished_fits=unfinished_fits(config.baselines.models),
+        test=read_table(TEST, ("row_id", "image_path", "question", "answer")),
+        predictions={model: read_predictions(predictions_of(model), len(vqa)) for model in models},
+        unfinished_fits=unfinished_fits(read_json(BLIND_FITS)) if with_fits else [],
         training=read_json(TRAINING),
     )
 
@@ -60,7 +60,7 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     evaluation = evaluate(tables, config, str(pick_device(config.compute.device)))
     with atomic_folder(SCORES) as folder:
         for model, table in evaluation.scored.items():
-            table.to_parquet(folder / f"{model}.parquet", index=False)
+            table.to_parquet(folder / scores_of(model).name, index=False)
     metrics = evaluation.metrics
     write_results(metrics, METRICS, RESULT_DIGITS)
     write_results(evaluation.details, EVALUATION, RESULT_DIGITS)

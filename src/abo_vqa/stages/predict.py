@@ -10,7 +10,7 @@ from functools import partial
 
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.locks import discard
-from abo_vqa.core.paths import ADAPTER, FINETUNED, TEST
+from abo_vqa.core.paths import ADAPTER, FINETUNED_MODEL, TEST, predictions_of
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table, write_table
@@ -26,7 +26,7 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     test = read_table(TEST, ["row_id", "image_path", "question"])
     folder = finetuned_folder(config, test)
     predictions = predict_finetuned(config, test, folder)
-    out = write_table(predictions, FINETUNED / "predictions.csv")
+    out = write_table(predictions, predictions_of(FINETUNED_MODEL))
     failed = int((predictions["error"] != "").sum())
     return Summary(
         f"finetuned: {len(predictions)} rows → {out}"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import write_json
-from abo_vqa.core.paths import BLIND, TRAIN, VQA
+from abo_vqa.core.paths import BLIND, BLIND_FITS, TRAIN, VQA, predictions_of
 from abo_vqa.core.summary import Summary
 from abo_vqa.core.tables import read_table, write_table
 from abo_vqa.models.answering.sampling import sample_rows
@@ -49,8 +49,8 @@ def run_blind(config: Config) -> Summary:
                 "error": "",
             }
         )
-        artifacts.append(write_table(table, BLIND / variant / "predictions.csv"))
-    artifacts.append(write_json(fits, BLIND / "fits.json"))
+        artifacts.append(write_table(table, predictions_of(f"blind-{variant}")))
+    artifacts.append(write_json(fits, BLIND_FITS))
     unfinished = [variant for variant, fit in fits.items() if not fit["ended"]]
     warning = f"\nunfinished fits: {', '.join(unfinished)}" if unfinished else ""
     return Summary(

@@ -5,13 +5,27 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.fingerprints import file_md5
+from abo_vqa.core.locks import locked
+from abo_vqa.core.paths import FINETUNED_MODEL
+from abo_vqa.core.scratch import scratch
+from abo_vqa.models.answering.finetuned import load_by_name
+from abo_vqa.models.answering.journal import answers_key
+from abo_vqa.models.answering.runner import predict_rows
 from abo_vqa.models.base import Answer, VQAModel
+from abo_vqa.models.registry import checkpoint_key, checkpoint_of
+from abo_vqa.models.sources import ImageFiles
 
 if TYPE_CHECKING:
+    import pandas as pd
     from PIL.Image import Image
+
+    from abo_vqa.core.config import Config
+    from abo_vqa.data.choice_set import ChoiceSet
 
 
 class MultipleChoiceModel(VQAModel):
@@ -97,3 +111,38 @@ def pack_choices(question: str, choices: Sequence[str]) -> str:
         choices: its choices.
     """
     return json.dumps([question, *choices], ensure_ascii=False)
+
+
+def answer_choices(
+    choice_set: ChoiceSet, model: str, adapter: Path, config: Config
+) -> tuple[pd.DataFrame, Path]:
+    """Answer the questions of a set; an interrupted run resumes where it stopped.
+
+    Args:
+        choice_set: the questions.
+        model: the model's name, or "finetuned".
+        adapter: the PEFT folder of "finetuned".
+        config: the settings.
+
+    Returns:
+        The answers, one per row, and the journal's folder, to be discarded once they are written.
+    """
+    rows = choice_set.rows
+    packed = [
+        pack_choices(question, list(choices))
+        for question, choices in zip(rows["question"], rows["choices"], strict=True)
+    ]
+    prompts = rows[["row_id", "image_path"]].assign(question=packed)
+    name = "blip" if model == FINETUNED_MODEL else model
+    files = [*choice_set.files, *sorted(adapter.glob("adapter_*")), Path(__file__)]
+    key = answers_key(name, config, prompts, [model, [file_md5(file) for file in files]])
+    with locked(scratch("choose", key)) as folder:
+        answers = predict_rows(
+            MultipleChoiceModel(load_by_name(model, config, adapter)),
+            prompts,
+            ImageFiles(choice_set.image),
+            folder,
+            checkpoint_of(name, config).batch_size,
+            checkpoint_key(name),
+        )
+    return answers, folder
