@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn.model_selection import train_test_split
 
 from abo_vqa.cli import main
+from abo_vqa.commands import split as split_command
 from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
@@ -92,7 +94,8 @@ def test_by_image_it_is_the_studys_row_for_row_and_in_its_order(tmp_path, n):
 def test_answers_that_look_like_missing_values_stay_what_they_are(tmp_path):
     table = vqa([(f"{i}.jpg", "", "", "", "") for i in range(30)])
     sides = chosen(table, "image")
-    splitting.write_split(table, sides, tmp_path / "train.csv", tmp_path / "test.csv")
+    for name, side in zip(("train", "test"), splitting.take_sides(table, sides), strict=True):
+        write_table(side, tmp_path / f"{name}.csv")
     made = pd.concat([read_table(tmp_path / f"{side}.csv") for side in ("train", "test")])
     assert sorted(made["answer"]) == sorted(table["answer"])
     assert {"None", ""} <= set(made["answer"])
@@ -276,13 +279,43 @@ def test_the_stage_writes_both_sides_and_the_audit(tmp_path, monkeypatch):
     assert Path("data/test.csv").read_bytes() == before
 
 
+def test_sides_that_share_a_group_are_refused_before_they_are_written(
+    tmp_path, monkeypatch, capsys
+):
+    config = load_config(ROOT / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    table = vqa(catalogue())
+    write_table(table, "data/vqa.csv")
+    leaking = (np.arange(0, len(table), 2), np.arange(1, len(table), 2))
+    for caller in (split_module, split_command):
+        monkeypatch.setattr(caller, "split_rows", lambda *_args, **_options: leaking)
+    with pytest.raises(UserError, match="train and test share"):
+        split_module.run(config)
+    assert main(["split", "--vqa", "data/vqa.csv", "--out", "data"]) == 2
+    assert "train and test share" in capsys.readouterr().err
+    assert [path.name for path in Path("data").iterdir()] == ["vqa.csv"]
+
+
+def test_images_at_hand_suffice_for_near_duplicates(tmp_path, capsys):
+    table = vqa(catalogue(40))
+    for i, path in enumerate(table["image_path"].unique()):
+        noise = np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / path)
+    write_table(table[["image_path", "question", "answer"]], tmp_path / "vqa.csv")
+    options = ["--vqa", str(tmp_path / "vqa.csv"), "--out", str(tmp_path / "out")]
+    assert main(["split", *options]) == 2
+    assert "--images DIR" in capsys.readouterr().err
+    assert main(["split", *options, "--images", str(tmp_path)]) == 0
+
+
 def test_a_plain_table_gets_its_provenance_from_the_balanced_one(tmp_path, capsys):
     table = vqa(catalogue())
     write_table(table[["image_path", "question", "answer"]], tmp_path / "vqa.csv")
     plain = ["split", "--vqa", str(tmp_path / "vqa.csv"), "--out", str(tmp_path)]
     assert main(plain) == 2
     said = capsys.readouterr().err
-    assert "need the column(s) item_id, image_sha1, phash" in said
+    assert "need the column(s) phash; the table has" in said
+    assert "--balanced FILE or, if you have the images, --images DIR" in said
     assert "--group image" in said
     pictures = table.drop_duplicates("image_path").rename(columns={"image_path": "path"})
     write_table(pictures.drop(columns=["question", "answer"]), tmp_path / "balanced.csv")

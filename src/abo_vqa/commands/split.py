@@ -7,11 +7,12 @@ from pathlib import Path
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import refuse_overwriting
+from abo_vqa.core.tables import write_table
 from abo_vqa.data import audit
 from abo_vqa.data.columns import add_columns_option, read_columns
 from abo_vqa.data.groups import GROUP_COLUMNS
 from abo_vqa.data.provenance import add_provenance_options, complete_table
-from abo_vqa.data.splitting import split_rows, write_split
+from abo_vqa.data.splitting import split_rows, take_sides
 from abo_vqa.data.study import STUDY_SEED, STUDY_TEST_SIZE
 
 
@@ -73,9 +74,11 @@ def command(args: argparse.Namespace) -> int:
         distance=args.distance,
         stratify=not args.no_stratify,
     )
-    train, test = write_split(table, sides, *outputs)
+    train, test = take_sides(table, sides)
     report = audit.audit_split(train, test, args.group, args.distance)
     missed = audit.share_warnings(report, args.group, args.test_size)
     print("\n".join([audit.describe_audit(report, args.group), *missed]))
     audit.refuse_leaks(report, args.group, args.distance)
+    for side, path in zip((train, test), outputs, strict=True):
+        write_table(side, path)
     return 0

@@ -78,10 +78,10 @@ def require_columns(table: pd.DataFrame, kind: str) -> None:
     """
     if has_columns(kind, table.columns):
         return
-    missing = [name for name in GROUP_COLUMNS[kind] if name not in table.columns]
-    remedy = "Add them with --balanced FILE"
-    if "item_id" not in missing:
-        remedy += " or, for pictures at hand, --images DIR"
+    missing = [name for name in REQUIRED_COLUMNS[kind] if name not in table.columns]
+    remedy = "Add it with --balanced FILE"
+    if missing == ["phash"]:
+        remedy += " or, if you have the images, --images DIR"
     raise UserError(
         f"groups by {kind} need the column(s) {', '.join(missing)}; the table has "
         f"{', '.join(table.columns)}. {remedy}; or use --group image."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +10,6 @@ import pandas as pd
 from scipy.sparse import coo_matrix
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.tables import write_table
 from abo_vqa.data.assignment import Bundles, Exposure, assign_bundles
 from abo_vqa.data.groups import bundle_groups, group_rows, require_columns
 from abo_vqa.data.hashes import hash_graph
@@ -124,22 +122,16 @@ def _rows_by_type(groups: NDArray[np.int64], types: pd.Series | None) -> csr_mat
     return coo_matrix((ones, (groups, numbers))).tocsr()
 
 
-def write_split(
-    table: pd.DataFrame, sides: _Positions, train: Path, test: Path
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Write both sides with the column `row_id`, the row's position in the whole table.
+def take_sides(table: pd.DataFrame, sides: _Positions) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return both sides with the column `row_id`, the row's position in the whole table.
 
     Args:
         table: the whole table.
         sides: positions of the train rows and of the test rows.
-        train: the train rows' file.
-        test: the test rows' file.
 
     Returns:
-        the train rows and the test rows.
+        The train rows and the test rows.
     """
     numbered = table.assign(row_id=np.arange(len(table)))
-    left, right = (numbered.iloc[rows] for rows in sides)
-    write_table(left, train)
-    write_table(right, test)
-    return left, right
+    train, test = (numbered.iloc[rows] for rows in sides)
+    return train, test

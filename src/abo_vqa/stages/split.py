@@ -15,9 +15,9 @@ from abo_vqa.core.nested import flatten
 from abo_vqa.core.paths import AUDIT, TEST, TRAIN, VQA
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
-from abo_vqa.core.tables import read_table
+from abo_vqa.core.tables import read_table, write_table
 from abo_vqa.data import audit
-from abo_vqa.data.splitting import split_rows, write_split
+from abo_vqa.data.splitting import split_rows, take_sides
 
 
 def run(config: Config, _log: Log = no_log) -> Summary:
@@ -39,10 +39,12 @@ def run(config: Config, _log: Log = no_log) -> Summary:
         distance=settings.phash_distance,
         stratify=settings.stratify,
     )
-    train, test = write_split(table, sides, TRAIN, TEST)
+    train, test = take_sides(table, sides)
     report = audit.audit_split(train, test, settings.group, settings.phash_distance)
-    write_results(report, AUDIT)
     audit.refuse_leaks(report, settings.group, settings.phash_distance)
+    write_table(train, TRAIN)
+    write_table(test, TEST)
+    write_results(report, AUDIT)
     missed = audit.share_warnings(report, settings.group, settings.test_size)
     return Summary(
         message="\n".join([audit.describe_audit(report, settings.group), *missed]),
