@@ -355,7 +355,10 @@ def test_a_new_version_is_refused_after_the_first_good_download(project, capsys)
 
 @pytest.mark.parametrize(
     ("profile", "text"),
-    [("nope", "no conf/profiles/nope.yaml"), ("empty", "conf/profiles/empty.yaml, data")],
+    [
+        ("nope", "--profile nope: unknown; there are: abo, empty."),
+        ("empty", "conf/profiles/empty.yaml, data"),
+    ],
 )
 def test_a_profile_without_archives(project, capsys, profile, text):
     (project[0] / "conf" / "profiles" / "empty.yaml").write_text("models: {}\n")

@@ -114,6 +114,9 @@ def test_broken_yaml_and_wrong_folder(workspace, tmp_path):
     (workspace / "params.yaml").write_text("a: [1\n")
     with pytest.raises(UserError, match="isn't valid YAML"):
         load_config()
+    (workspace / "params.yaml").write_bytes("a: é\n".encode("latin-1"))
+    with pytest.raises(UserError, match="isn't valid YAML"):
+        load_config()
     with pytest.raises(UserError, match="Run from the repository's root"):
         load_config(tmp_path / "nowhere" / "params.yaml")
 

@@ -1,3 +1,5 @@
+import gzip
+
 import pytest
 
 from abo_vqa.core.csvfile import read_csv
@@ -42,6 +44,15 @@ def test_separators_line_ends_and_marks(tmp_path, separator, end):
 def test_lines_that_say_two_things_are_refused_with_their_numbers(tmp_path, text, message):
     with pytest.raises(UserError, match=message):
         parsed(tmp_path, text)
+
+
+@pytest.mark.parametrize("part", ["start", "middle", "end"])
+def test_a_damaged_gzip_is_named(tmp_path, part):
+    packed = gzip.compress(("a,b\n" + "1,2\n" * 5000).encode())
+    cut = {"start": 0, "middle": 20, "end": len(packed) - 9}[part]
+    (tmp_path / "t.csv.gz").write_bytes(packed[:cut] + b"\x1f\x8b\x08\xff\xff" + packed[cut + 5 :])
+    with pytest.raises(UserError, match="isn't a UTF-8 CSV"):
+        read_csv(tmp_path / "t.csv.gz")
 
 
 def test_text_of_several_lines_in_quotes_is_text(tmp_path):

@@ -14,7 +14,7 @@ from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.tables import read_table
-from abo_vqa.data.curation import BALANCED_COLUMNS, curate
+from abo_vqa.data.curation import BALANCED_COLUMNS, curate, describe_curation
 from abo_vqa.data.listings import FieldValue
 from abo_vqa.data.rules import any_en, first_en, joined_keywords
 from abo_vqa.data.study import STUDY_CONFIG
@@ -252,6 +252,8 @@ def test_parameters_change_what_counts(tmp_path):
     english_anywhere = curated(raw, language="any_en")
     assert names(english_anywhere) == ["english"]
     assert english_anywhere.funnel["language"]["gained_by_any_en"] == 1
+    assert "any_en would add 1 clean" in describe_curation(english_anywhere, "first_en")
+    assert "would add" not in describe_curation(english_anywhere, "any_en")
     with pytest.raises(UserError, match="excluded 1"):
         curated(raw, language="any_en", excluded_images=("3",))
 

@@ -69,5 +69,5 @@ def command(args: argparse.Namespace) -> int:
     settings = STUDY_CONFIG.model_copy(update=update)
     result = curate(args.raw, settings, args.seed, with_hashes=not args.no_pictures)
     write_table(result.balanced, args.out)
-    print(describe_curation(result))
+    print(describe_curation(result, args.language))
     return 0

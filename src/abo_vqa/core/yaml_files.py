@@ -40,7 +40,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(
             f"no {path} here ({Path.cwd()}). Run from the repository's root."
         ) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} isn't valid YAML: {error}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} must be a mapping of settings, found {type(value).__name__}.")

@@ -150,18 +150,22 @@ def _type_counts(table: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
     return counts.sort_values(["clean", "product_type"], ascending=[False, True], ignore_index=True)
 
 
-def describe_curation(result: CurationResult) -> str:
-    """The funnel for the terminal."""
+def describe_curation(result: CurationResult, language: str) -> str:
+    """Return the funnel for the terminal.
+
+    Args:
+        result: the tables and counts.
+        language: the rule that selected the rows.
+    """
     funnel = result.funnel
     lines = [
         f"{funnel['images']:,} images → {funnel['with_metadata']:,} with metadata → "
         f"{funnel['clean']:,} clean → {funnel['balanced']:,} balanced, {funnel['types']:,} types"
     ]
     lines += [f"  dropped  {reason:28}{n:>9,}" for reason, n in funnel["dropped"].items()]
-    language = funnel["language"]
-    lines.append(
-        f"  taking any English entry would gain {language['gained_by_any_en']:,} clean rows"
-    )
+    if language != "any_en":
+        gained = funnel["language"]["gained_by_any_en"]
+        lines.append(f"  the language rule any_en would add {gained:,} clean rows")
     if result.broken.count:
         lines.append(f"  {result.broken.count:,} line(s) aren't JSON objects, the first:")
         lines += [f"    {line}" for line in result.broken.first]

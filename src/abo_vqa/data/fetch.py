@@ -79,6 +79,9 @@ def _read_data(profile: str) -> DataConfig:
         UserError: There is no such profile, or it names nothing to download.
     """
     path = PROFILES / f"{profile}.yaml"
+    if PROFILES.is_dir() and not path.is_file():
+        names = ", ".join(sorted(file.stem for file in PROFILES.glob("*.yaml"))) or "none"
+        raise UserError(f"--profile {profile}: unknown; there are: {names}.")
     try:
         data = DataConfig.model_validate(read_yaml(path).get("data") or {})
     except ValidationError as error:

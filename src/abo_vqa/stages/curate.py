@@ -29,7 +29,7 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     write_table(result.types, TYPES)
     write_results(result.funnel, FUNNEL)
     return Summary(
-        message=describe_curation(result),
+        message=describe_curation(result, config.curate.language),
         metrics={name: float(value) for name, value in flatten(result.funnel, "/").items()},
         datasets={"balanced": BALANCED},
         artifacts=(FUNNEL, TYPES),
