@@ -21,8 +21,7 @@ from abo_vqa.reporting.tables import audit_rows, curation_rows, labelled_leaves
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config, GenerateConfig
-    from abo_vqa.reporting.publish.columns import ExportColumn, Row
-    from abo_vqa.reporting.publish.parquet import ExportedSplit
+    from abo_vqa.reporting.export_format import ExportColumn, ExportedSplit, Row
 
 _TOP_ANSWERS = 10
 _TITLE = "Single-word questions about Amazon Berkeley Objects"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from abo_vqa.reporting.publish.columns import ExportColumn
-from abo_vqa.reporting.publish.parquet import ExportedSplit, ExportFile
+from abo_vqa.reporting.export_format import ExportColumn, ExportedSplit, ExportFile
 
 try:
     import mlcroissant as mlc

@@ -18,14 +18,14 @@ from abo_vqa.data.image_paths import ImageIndex
 from abo_vqa.data.normalise import normalise
 from abo_vqa.data.questions import question_type
 from abo_vqa.reporting.cards import answer_description, licence_url, render_export_card
+from abo_vqa.reporting.export_format import ExportColumn, ExportedSplit, export_columns
 from abo_vqa.reporting.publish.choices import (
     BLIND_CHOICE_LABELS,
     DistractorSampler,
     blind_choice_accuracy,
 )
-from abo_vqa.reporting.publish.columns import ExportColumn, export_columns
 from abo_vqa.reporting.publish.croissant import INSTALL_HINT, croissant_metadata
-from abo_vqa.reporting.publish.parquet import ExportedSplit, write_parquet_split
+from abo_vqa.reporting.publish.parquet import write_parquet_split
 from abo_vqa.reporting.publish.synonyms import synonym_test
 
 _SPLITS = {"train": TRAIN, "test": TEST}

@@ -20,7 +20,13 @@ from abo_vqa.core.progress import progress
 from abo_vqa.data.archive import Archive
 from abo_vqa.data.image_decoding import plain_file
 from abo_vqa.data.image_files import ImageError
-from abo_vqa.reporting.publish.columns import ExportColumn, Row, export_columns
+from abo_vqa.reporting.export_format import (
+    ExportColumn,
+    ExportedSplit,
+    ExportFile,
+    Row,
+    export_columns,
+)
 
 # Readers hold one row group at a time; hubs recommend files below half a gigabyte.
 GROUP_BYTES, _GROUP_ROWS = 16 << 20, 2_000
@@ -39,49 +45,6 @@ _FEATURES = {  # of `datasets`, which tells an image from a struct by them
     "string": _STRING_FEATURE,
 }
 _LEAVES = {"image": ("image.bytes", "image.path"), "choices": ("choices.list.element",)}
-
-
-@dataclass(frozen=True)
-class ExportFile:
-    """A file of a split.
-
-    Attributes:
-        path: within the export.
-        size: in bytes.
-        sha256: in hexadecimal.
-        rows: how many it holds.
-    """
-
-    path: str
-    size: int
-    sha256: str
-    rows: int
-
-
-@dataclass(frozen=True)
-class ExportedSplit:
-    """What was written of a split.
-
-    Attributes:
-        name: `train` or `test`.
-        rows: how many were written.
-        images: how many different ones they are about.
-        memory_bytes: size of the whole split when it is loaded.
-        unreadable: rows left out, because their image can't be read.
-        shards: the files.
-    """
-
-    name: str
-    rows: int
-    images: int
-    memory_bytes: int
-    unreadable: int
-    shards: tuple[ExportFile, ...]
-
-    @property
-    def file_bytes(self) -> int:
-        """The size of its files."""
-        return sum(shard.size for shard in self.shards)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The columns of an export: their types and what they hold."""
+"""What an export consists of: its columns, splits and files."""
 
 from __future__ import annotations
 
@@ -52,3 +52,46 @@ _COLUMNS = (
 def export_columns(row: Row) -> list[ExportColumn]:
     """Return the columns that a set with such rows has, in the order of the files."""
     return [column for column in _COLUMNS if column.required or column.name in row]
+
+
+@dataclass(frozen=True)
+class ExportFile:
+    """A file of a split.
+
+    Attributes:
+        path: within the export.
+        size: in bytes.
+        sha256: in hexadecimal.
+        rows: how many it holds.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class ExportedSplit:
+    """What was written of a split.
+
+    Attributes:
+        name: `train` or `test`.
+        rows: how many were written.
+        images: how many different ones they are about.
+        memory_bytes: size of the whole split when it is loaded.
+        unreadable: rows left out, because their image can't be read.
+        shards: the files.
+    """
+
+    name: str
+    rows: int
+    images: int
+    memory_bytes: int
+    unreadable: int
+    shards: tuple[ExportFile, ...]
+
+    @property
+    def file_bytes(self) -> int:
+        """The size of its files."""
+        return sum(shard.size for shard in self.shards)
