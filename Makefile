@@ -16,7 +16,7 @@ export DVC_NO_ANALYTICS := 1
 # Bytecode is compiled once, here: torch and transformers take seconds to compile, in every process
 # where it can't be kept (PYTHONDONTWRITEBYTECODE, a folder that is read only).
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint requirements.lock
-# Another build of torch is another installation, also of an environment that is there.
+# Another build of torch is another installation, even if the environment already exists.
 RUNTIME := $(VENV)/runtime$(addprefix -,$(TORCH_BACKEND))
 BUILD   := $(if $(TORCH_BACKEND),--torch-backend=$(TORCH_BACKEND) $(addprefix --reinstall-package ,torch torchvision))
 
@@ -98,14 +98,14 @@ rehearsal: setup  ## the real run on stand-ins for data and weights (12 minutes,
 	python benchmarks/rehearsal.py --part $(PART)
 
 # With the environment if there is one; a borrowed machine may have no network to make it with.
-gpu:  ## measure everything on the GPU that is here, in 8 minutes (torch, transformers, peft suffice)
+gpu:  ## benchmark everything on this machine's GPU in 8 minutes (needs only torch, transformers, peft)
 	@HF_HUB_OFFLINE=1 PYTHONPATH=src $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py
 
 lock: $(BIN)/uv  ## refresh requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \
 		--no-emit-index-url --no-header pyproject.toml --output-file requirements.lock
 
-clean:  ## remove what the pipeline made; downloads, journals, MLflow's runs and .venv stay
+clean:  ## remove the pipeline's outputs; keeps downloads, journals, MLflow runs and .venv
 	rm -rf data/*.csv data/embeddings data/inputs models/adapter reports/baselines reports/finetuned \
 		reports/scores reports/figures reports/cards reports/thumbnails reports/*.html \
 		reports/report.pdf reports/evaluation.json

@@ -1,4 +1,4 @@
-"""Everything that is claimed about a GPU, measured on the one that is here, in minutes.
+"""Benchmark everything that the docs claim about GPUs on this machine's GPU, in minutes.
 
     make gpu                                        # 8 minutes; needs torch, transformers, peft
     python benchmarks/gpu.py --only blip llava      # some parts

@@ -1,4 +1,4 @@
-"""Look-alikes left in train, size and types of the default split, and what it costs.
+"""Near-duplicates left in train, size and type balance of the default split, and its cost.
 
     python benchmarks/split.py ../shared/real/hashes.csv       # image_path, image_sha1, phash
     python benchmarks/split.py ../shared/real/hashes.csv --sizes 76000 --distances 4 --seeds 1

@@ -1,4 +1,4 @@
-"""What a card is and does: its description, the rate of a matrix product, rows a second, peaks."""
+"""GPU measurements: description, matrix-product rate, rows per second, peak memory."""
 
 from __future__ import annotations
 

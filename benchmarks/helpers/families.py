@@ -1,7 +1,7 @@
 """The five families at their real sizes, and small: ours, and the plain library's way of asking.
 
 Each has the sizes of the checkpoint that the profile `abo` names, a tokenizer made of words with
-that vocabulary's size, and random weights. No end token can be said, so that every way says equally
+that vocabulary's size, and random weights. The end token is masked, so that every variant generates equally
 many tokens: how soon random weights end an answer means nothing.
 """
 

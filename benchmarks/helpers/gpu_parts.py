@@ -56,7 +56,7 @@ class Bench:
 
     @property
     def each(self) -> float:
-        """Seconds that a measurement may take at most; small models are there to try the code."""
+        """Maximum seconds per measurement; small models only test the script."""
         return float("inf") if self.size == "real" else 0.05
 
     @property

@@ -30,7 +30,7 @@ PADDED = 20  # tokens of an answer in the study's loop
 
 
 class Table(dict[str, Any]):
-    """As much of a data frame as `VqaDataset` asks for; pandas needn't be there."""
+    """The part of a data frame that `VqaDataset` uses, without pandas."""
 
     @property
     def columns(self) -> list[str]:

@@ -555,7 +555,7 @@ if os.environ.get("RANK", "0") == {rank!r} and "WORLD_SIZE" in os.environ or {al
     real, count = os.fsync, [0]
     def fsync(handle):
         count[0] += 1
-        if count[0] == 2 and not os.path.exists(marker):
+        if count[0] == {batch} and not os.path.exists(marker):
             open(marker, "w").close()
             os.kill(os.getpid(), signal.SIGKILL)
         real(handle)
@@ -573,10 +573,10 @@ def baseline(root: Path, *options: str, saboteur: Path | None = None):
     )
 
 
-def sabotage(folder: Path, rank: str, alone: bool) -> Path:
-    """A folder for PYTHONPATH: a process kills itself (-9) while it journals its second batch."""
+def sabotage(folder: Path, rank: str, alone: bool, batch: int = 2) -> Path:
+    """A folder for PYTHONPATH: a process kills itself (-9) while it journals a batch."""
     folder.mkdir()
-    text = SABOTAGE.format(folder=str(folder), rank=rank, alone=alone)
+    text = SABOTAGE.format(folder=str(folder), rank=rank, alone=alone, batch=batch)
     (folder / "sitecustomize.py").write_text(text)
     return folder
 
@@ -610,7 +610,9 @@ def processes_one_dies(here: Path, tmp_path: Path, world: int) -> None:
     run_stage(stage, load_config(), model="blip")
     whole = BLIP.read_bytes()
     BLIP.unlink()
-    saboteur = sabotage(tmp_path / "s", str(world - 1), alone=False)
+    # Four batches: the last of three processes has only one.
+    batch = 2 if world == 2 else 1
+    saboteur = sabotage(tmp_path / "s", str(world - 1), alone=False, batch=batch)
     done = baseline(here, "--processes", str(world), saboteur=saboteur)
     assert done.returncode == 0, done.stderr
     assert (saboteur / "died").exists()

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 Tokens = npt.NDArray[np.float16]
 
 PICTURES = 30_000
-TOWER_THREADS = 2  # everything waits for the tower; a fixed number, for it decides how sums round
+TOWER_THREADS = 2  # all other parts wait for the tower; fixed, because it affects rounding
 HELD_OUT = 1_000  # drawn, never trained on: what `accuracy` is measured on
 TOKENS = "tokens.npy"
 MODELS = ("blip", "blip2", "clip", "llava", "vilt", "bart", "encoder")

@@ -111,7 +111,7 @@ def train_bart(
     lr: float,
     seed: int,
 ) -> float:
-    """Teach BART to say texts again."""
+    """Train BART to reproduce texts."""
     r = random.Random(seed)
 
     def loss(rows: npt.NDArray[np.int64]) -> Tensor:

@@ -57,7 +57,7 @@ def bert_tokenizer(max_length: int, extra: tuple[str, ...] = ()) -> BertTokenize
 
 
 def clip_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
-    """Start … end, the end being the highest id: open_clip pools the text where it stands."""
+    """Start … end, the end token has the highest id: open_clip pools the text features there."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast

@@ -158,7 +158,7 @@ KINDS: dict[str, Kind] = {
     ),
 }
 
-# Trade names end with the plain colour, so that the last word is what one sees.
+# Trade names end with the plain colour, so that the last word is the visible colour.
 TRADE_COLORS = {
     "black": "Jet Black",
     "white": "Snow White",
