@@ -1,5 +1,6 @@
 """The command line: answers quickly, and says one thing when the user made a mistake."""
 
+import importlib
 import subprocess
 import sys
 from importlib import util
@@ -7,21 +8,55 @@ from importlib import util
 import pytest
 
 from abo_vqa import __version__
-from abo_vqa.cli import COMMANDS, guarded, main
+from abo_vqa.cli import COMMANDS, OWN_TABLES, WITHOUT_OPTIONS, _run, guarded, main
 from tests.support import ROOT
 
 HEAVY = ("torch", "transformers", "mlflow", "pandas", "numpy", "matplotlib", "sklearn", "dvc")
 
 
-def test_help_imports_nothing_heavy():
+def run_apart(words: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command that stops before its work; the last line of stdout lists heavy imports."""
     code = (
         "import sys; from abo_vqa.cli import main\n"
-        "try: main(['--help'])\n"
+        f"try: main({words})\n"
         f"finally: print('LOADED', [m for m in {HEAVY} if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_help_imports_nothing_heavy():
+    done = run_apart(["--help"])
     assert "curate" in done.stdout
     assert "LOADED []" in done.stdout
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_OPTIONS))
+def test_a_word_without_options_answers_before_its_module_is_imported(name, capsys):
+    modules = set(sys.modules)
+    for words, code in ((["--help"], 0), (["--wrong"], 2)):
+        with pytest.raises(SystemExit) as stop:
+            _run(name, words)
+        assert stop.value.code == code
+    assert f"usage: abo-vqa {name}" in capsys.readouterr().out
+    assert set(sys.modules) == modules
+
+
+def test_finetune_refuses_an_option_without_torch():
+    done = run_apart(["finetune", "--epochs", "3"])
+    assert "LOADED []" in done.stdout
+    assert "unrecognized arguments: --epochs 3" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["score", "merge", "tune"])
+def test_help_doesnt_wait_for_torch(name):
+    loaded = run_apart([name, "--help"]).stdout.splitlines()[-1]
+    assert not any(module in loaded for module in ("torch", "mlflow", "matplotlib"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_it_is_known_which_words_have_options(name):
+    module = importlib.import_module(OWN_TABLES.get(name, COMMANDS[name][0]))
+    assert hasattr(module, "arguments") == (name not in WITHOUT_OPTIONS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

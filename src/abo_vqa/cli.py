@@ -21,8 +21,8 @@ from abo_vqa.core.errors import (
 from abo_vqa.core.memory import out_of_memory
 from abo_vqa.core.terminal import output_lost, patient_streams
 
-# name: (module, what it does). A module has `command(args) -> int`, and `arguments(parser)` where
-# there are options.
+# name: (module, what it does). A module has `command(args) -> int`, and `arguments(parser)` unless
+# the name is in `WITHOUT_OPTIONS`.
 COMMANDS = {
     # the pipeline's stages, in order
     "curate": ("abo_vqa.stages.curate", "raw archives → data/balanced.csv"),
@@ -51,9 +51,21 @@ COMMANDS = {
     "wordnet": ("abo_vqa.commands.wordnet", "find or fetch WordNet 3.0 and say where it is"),
 }
 
-# With options, the word of a stage is a command for tables of one's own: a stage has no options,
-# since its settings are in params.yaml.
-WITH_OPTIONS = {
+# Their modules have no `arguments`: a wrong option, and `--help`, needn't wait for the import.
+WITHOUT_OPTIONS = {
+    "embed",
+    "evaluate",
+    "finetune",
+    "inputs",
+    "predict",
+    "show",
+    "tracking",
+    "wordnet",
+}
+
+# With options, these names run a command on your own tables; the stages themselves take their
+# settings from params.yaml alone.
+OWN_TABLES = {
     "curate": "abo_vqa.commands.curate",
     "generate": "abo_vqa.commands.generate",
     "split": "abo_vqa.commands.split",
@@ -186,9 +198,11 @@ def _run(name: str, rest: Sequence[str]) -> int:
     """Import a command's module, parse its options and run it."""
     module_name, text = COMMANDS[name]
     if rest:
-        module_name = WITH_OPTIONS.get(name, module_name)
-    module = importlib.import_module(module_name)
+        module_name = OWN_TABLES.get(name, module_name)
     parser = argparse.ArgumentParser(prog=f"abo-vqa {name}", description=text)
+    if name in WITHOUT_OPTIONS:
+        parser.parse_args(rest)
+    module = importlib.import_module(module_name)
     if hasattr(module, "arguments"):
         module.arguments(parser)
     args = parser.parse_args(rest)

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from abo_vqa.cli import main
+from abo_vqa.commands.score import _METRICS
 from abo_vqa.evaluation.clusters import image_clusters
+from abo_vqa.evaluation.metric_choice import METRIC_CHOICES
 from tests.support import ROOT
 
 LEXICAL = "exact_match,f1,rougeL"
@@ -238,3 +240,7 @@ def test_a_bare_name_is_in_the_cluster_of_its_path():
     names += ["x/1.jpg", "y/1.jpg", "/data/x/1.jpg"]
     found = image_clusters(pd.DataFrame({"image_path": names})).tolist()
     assert found == [0, 0, 1, 0, 2, 3, 4, 3]
+
+
+def test_the_help_lists_every_metric():
+    assert _METRICS == METRIC_CHOICES

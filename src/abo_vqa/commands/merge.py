@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from abo_vqa.core.paths import ADAPTER, MERGED
-from abo_vqa.models.merging import merge_adapter
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,5 +28,7 @@ def command(args: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
+    from abo_vqa.models.merging import merge_adapter  # only now: it loads torch
+
     print(f"merged weights in {merge_adapter(args.adapter, args.out, args.base)}")
     return 0

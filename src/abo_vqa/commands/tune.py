@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import argparse
 
-import optuna
-
 from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.stage import pin_threads
-from abo_vqa.training.search import dvc_command, search_hyperparameters
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +36,9 @@ def command(args: argparse.Namespace) -> int:
         raise UserError(f"--trials: found {args.trials}; at least 1.")
     config = load_config()
     pin_threads(config.threads)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # Only now: it loads torch, for which threads are pinned.
+    from abo_vqa.training.search import dvc_command, search_hyperparameters
+
     accuracy, best, pruned = search_hyperparameters(config, args.trials)
     print(f"{args.trials} trials, {pruned} stopped early; best held-out accuracy {accuracy:.3f}:")
     print(f"  {dvc_command(best)}")

@@ -142,6 +142,7 @@ def search_hyperparameters(config: Config, trials: int) -> tuple[float, dict[str
     Raises:
         UserError: another search with these settings is running, or no trial was completed.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     settings = config.model_dump(mode="json", exclude={"report", "tracking"})
     name = fingerprint([settings, file_md5(TRAIN)])
     folder = scratch("tune", name)

@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import yaml
 
 from abo_vqa.core.errors import UserError
@@ -24,8 +25,6 @@ from abo_vqa.core.nested import flatten
 from abo_vqa.core.processes import is_dvc, names_dvc
 
 if TYPE_CHECKING:
-    import psutil
-
     from abo_vqa.core.config import Config
 
 logger = get_logger(__name__)
@@ -114,8 +113,6 @@ def changed_settings() -> dict[str, str]:
 
 def _dvc_process() -> psutil.Process | None:
     """The DVC process that runs this stage, if one does."""
-    import psutil
-
     return next(filter(is_dvc, psutil.Process().parents()), None)
 
 
@@ -145,8 +142,6 @@ def invocation(profile: str) -> Invocation:
 
 def owner_tags() -> dict[str, str]:
     """Return tags with the user and the process: a run whose process is gone was killed."""
-    import psutil
-
     try:
         user = getpass.getuser()
     except (OSError, KeyError, ImportError):  # a container's user without a name
@@ -165,8 +160,6 @@ def is_gone(tags: dict[str, str]) -> bool:
     Args:
         tags: a run's tags.
     """
-    import psutil
-
     if tags.get("abo_vqa.host") != socket.gethostname():
         return False
     number, _, began = tags.get("abo_vqa.process", "").partition(":")
