@@ -172,7 +172,7 @@ def guarded(name: str, work: Callable[[], int]) -> int:
 
 def _explained(error: Exception) -> tuple[str, int] | None:
     """Return the message about a problem that a user can solve, and the exit code; else None."""
-    if isinstance(error, AboVqaError):
+    if isinstance(error, AboVqaError) and not isinstance(error, OSError):
         return str(error), error.exit_code
     if isinstance(error, ModuleNotFoundError) and error.name in interpreter.missing_packages():
         reason = f"{sys.executable} lacks {error.name}.\n{interpreter.REMEDY}"

@@ -194,7 +194,7 @@ def test_prompt_in_another_encoding(here: Path, capsys: Any) -> None:
     configure(here, annotator="gemini")
     for options in (["--dry-run"], ["--merge", "theirs.jsonl"], ["--shard", "1/2"]):
         assert main(["generate", *options]) == 2
-        assert "annotate.txt isn't text in UTF-8" in capsys.readouterr().err
+        assert "annotate.txt isn't UTF-8 text" in capsys.readouterr().err
 
 
 def test_a_shard_is_the_same_whatever_the_table(here: Path) -> None:

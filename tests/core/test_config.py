@@ -114,11 +114,15 @@ def test_broken_yaml_and_wrong_folder(workspace, tmp_path):
     (workspace / "params.yaml").write_text("a: [1\n")
     with pytest.raises(UserError, match="isn't valid YAML"):
         load_config()
-    (workspace / "params.yaml").write_bytes("a: é\n".encode("latin-1"))
-    with pytest.raises(UserError, match="isn't valid YAML"):
-        load_config()
     with pytest.raises(UserError, match="Run from the repository's root"):
         load_config(tmp_path / "nowhere" / "params.yaml")
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "conf/profiles/sample.yaml"])
+def test_settings_in_another_encoding_are_one_message(workspace, name):
+    (workspace / name).write_bytes("profile: sample  # très".encode("latin-1"))
+    with pytest.raises(UserError, match=rf"{name} isn't UTF-8 text \(.* at byte 21\)\. Save it in"):
+        load_config()
 
 
 def test_file_annotator_needs_a_file(workspace):

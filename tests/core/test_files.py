@@ -97,3 +97,10 @@ def test_results_have_as_many_digits_as_are_the_same_on_every_processor(tmp_path
     assert json_files.rounded({"bertscore_f1": [0.12346, 0.6], "x": 1 / 3}, digits) == {
         "bertscore_f1": [0.1235, 0.6], "x": 0.333333,
     }  # fmt: skip
+
+
+def test_json_in_another_encoding_is_one_message(tmp_path):
+    file = tmp_path / "training.json"
+    file.write_bytes('{"title": "été"}'.encode("latin-1"))
+    with pytest.raises(UserError, match=r"training\.json isn't UTF-8 text .* Save it in UTF-8"):
+        json_files.read_json(file)

@@ -91,6 +91,23 @@ def test_every_refusal_names_the_path_and_the_remedy(number, said):
     assert said in text
 
 
+@pytest.mark.parametrize("name", ["", "new.csv", "old.csv", "new/folder/new.csv"])
+def test_free_space_is_that_of_the_folder(tmp_path, name):
+    (tmp_path / "old.csv").write_text("")
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / name))
+    assert f"bytes are free in {tmp_path}. " in system_errors.describe_system_error(error)
+
+
+def test_a_full_disk_says_what_was_to_be_written(tmp_path, capsys):
+    def write():
+        with system_errors.storing(tmp_path / "a.bin", 3_000):
+            raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+    assert guarded("embed", write) == 74
+    told = capsys.readouterr().err
+    assert f"can't write {tmp_path}/a.bin: no space left on device; it takes 3,000 bytes" in told
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -1,6 +1,7 @@
 """The shape of the code that docs/architecture.md and CONTRIBUTING.md promise."""
 
 import ast
+import builtins
 import re
 import tomllib
 from collections import defaultdict
@@ -32,6 +33,14 @@ def public_names(tree: ast.Module) -> Iterator[str]:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             names = [n for t in targets for n in getattr(t, "elts", [t])]
             yield from (n.id for n in names if isinstance(n, ast.Name))
+
+
+def is_exception(name: str, bases: dict[str, set[str]]) -> bool:
+    """Whether a class, one of the package's or Python's, is an exception."""
+    if name in bases:
+        return any(is_exception(base, bases) for base in bases[name])
+    kind = getattr(builtins, name, None)
+    return isinstance(kind, type) and issubclass(kind, BaseException)
 
 
 def test_files_and_functions_are_short() -> None:
@@ -88,6 +97,21 @@ def test_errors_and_settings_are_called_so() -> None:
     settings = TREES[PACKAGE / "core/config.py"].body
     models = [node.name for node in settings if isinstance(node, ast.ClassDef)]
     assert [name for name in models if not name.endswith("Config")] == []
+
+
+def test_every_error_has_one_root() -> None:
+    """All but one, whose module is copied beside the registered model and runs by itself."""
+    bases = {
+        node.name: {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+        for tree in TREES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+    known = {"AboVqaError"}
+    while derived := {name for name, parents in bases.items() if parents & known} - known:
+        known |= derived
+    errors = {name for name in bases if is_exception(name, bases)}
+    assert errors - known == {"UnreadableImageError"}
 
 
 @pytest.mark.parametrize("page", ["docs/architecture.md", "docs/layers.svg"])

@@ -512,7 +512,7 @@ def test_candidates_in_another_encoding_are_the_users_problem(here: Path, tmp_pa
     file.write_bytes("café\n".encode("latin-1"))
     config = load_config()
     baselines = config.baselines.model_copy(update={"answers": file})
-    with pytest.raises(UserError, match=r"answers\.txt isn't UTF-8 text: .*Save it in UTF-8"):
+    with pytest.raises(UserError, match=r"answers\.txt isn't UTF-8 text .*Save it in UTF-8"):
         candidates_for("clip-fixed", config.model_copy(update={"baselines": baselines}))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.files import read_utf8
 from abo_vqa.data.pairs import Pair, Product, reply_schema
 
 if TYPE_CHECKING:
@@ -42,10 +43,7 @@ def instruction(path: Path, questions: int, allow_brands: bool) -> str:
     Raises:
         UserError: the file isn't UTF-8, lacks $questions, or has a placeholder that doesn't exist.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} isn't text in UTF-8: {error}. Save it in UTF-8.") from error
+    text = read_utf8(path)
     if "$questions" not in text and "${questions}" not in text:
         raise UserError(f"{path} doesn't contain $questions, the number of questions to write.")
     try:

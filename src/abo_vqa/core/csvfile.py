@@ -86,16 +86,13 @@ def _read_text(path: Path) -> str:
     """Read a text file without its byte order mark.
 
     Raises:
-        UserError: It is missing, a folder, or not UTF-8.
+        UserError: It is missing, a folder, damaged, or not UTF-8.
     """
     if not path.is_file():
         raise UserError(f"no table at {path}. Check the path, or run the stage that makes it.")
     try:
-        data = path.read_bytes()
-        if data.startswith(b"\x1f\x8b"):
-            data = gzip.decompress(data)
-        text = data.decode("utf-8-sig")
-    except (UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
+        text = _decompressed(path.read_bytes(), path).decode("utf-8-sig")
+    except (UnicodeDecodeError, OSError) as error:
         raise UserError(
             f"{path} isn't a UTF-8 CSV with a header line: {error}. "
             "Save the table as a CSV in UTF-8."
@@ -103,6 +100,22 @@ def _read_text(path: Path) -> str:
     if "\0" in text:
         raise UserError(f"{path} isn't a UTF-8 CSV with a header line: it holds zero bytes.")
     return text
+
+
+def _decompressed(data: bytes, path: Path) -> bytes:
+    """Decompress what gzip has compressed.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    try:
+        return gzip.decompress(data)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(
+            f"{path} is a damaged gzip file: {error}. Copy or compress the table again."
+        ) from error
 
 
 def _records(

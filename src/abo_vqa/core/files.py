@@ -13,6 +13,24 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.system_errors import full_disk, nearest
 
 
+def read_utf8(path: Path) -> str:
+    """Read a text file that people may have written.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UserError: It isn't UTF-8.
+        OSError: It is missing, or can't be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} isn't UTF-8 text ({error.reason} at byte {error.start}). Save it in UTF-8."
+        ) from error
+
+
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Write a file through a temporary one that is renamed over it if the block succeeds.

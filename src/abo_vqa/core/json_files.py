@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.files import atomic_write
+from abo_vqa.core.files import atomic_write, read_utf8
 
 
 def read_json(path: str | Path) -> Any:
@@ -22,13 +22,13 @@ def read_json(path: str | Path) -> Any:
         The parsed value.
 
     Raises:
-        UserError: It is missing or isn't JSON.
+        UserError: It is missing or isn't JSON in UTF-8.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(read_utf8(Path(path)))
     except FileNotFoundError as error:
         raise UserError(f"no file at {path}. Run the stage that makes it.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except json.JSONDecodeError as error:
         raise UserError(f"{path} isn't valid JSON: {error}") from error
 
 

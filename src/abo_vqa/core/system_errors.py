@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from abo_vqa.core.errors import UserError
+from abo_vqa.core.errors import AboVqaError, UserError
 
 EXIT_CODE = 74  # EX_IOERR: fix the machine, not the command
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -70,13 +70,14 @@ def storing(path: Path, needed: int | None = None) -> Iterator[None]:
         raise named from error
 
 
-class NoSpaceError(OSError):
-    """The refusal to store more.
+class NoSpaceError(OSError, AboVqaError):
+    """The refusal to store more, described like any other of the system's.
 
     Attributes:
         needed: the bytes that were to be stored, where known.
     """
 
+    exit_code = EXIT_CODE
     needed: int | None = None
 
 
@@ -157,8 +158,9 @@ def nearest(path: Path | None) -> Path:
 def _free_space(path: Path | None) -> str:
     """Say how much room there is where a path lies."""
     place = nearest(path)
+    folder = place if place.is_dir() else place.parent
     try:
-        return f"{shutil.disk_usage(place).free:,} bytes are free in {place.parent}"
+        return f"{shutil.disk_usage(folder).free:,} bytes are free in {folder}"
     except OSError as error:
         return f"how much is free there is unknown ({error.strerror})"
 

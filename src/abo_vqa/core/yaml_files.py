@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.files import read_utf8
 
 
 def fill_nulls(params: Any, defaults: Any) -> Any:
@@ -32,15 +33,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
         path: the file.
 
     Raises:
-        UserError: It is missing, isn't YAML, or holds something else.
+        UserError: It is missing, isn't YAML in UTF-8, or holds something else.
     """
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.safe_load(read_utf8(path))
     except FileNotFoundError as error:
         raise UserError(
-            f"no {path} here ({Path.cwd()}). Run from the repository's root."
+            f"{path} doesn't exist in {Path.cwd()}. Run from the repository's root."
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise UserError(f"{path} isn't valid YAML: {error}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} must be a mapping of settings, found {type(value).__name__}.")

@@ -49,7 +49,11 @@ TRANSPOSES = {
 
 
 class UnreadableImageError(ValueError):
-    """Bytes that aren't an image that can be shown; the message is a short phrase."""
+    """Bytes that aren't an image that can be shown; the message is a short phrase.
+
+    It isn't below `AboVqaError`: the registered model's copy of this module runs without the
+    package.
+    """
 
 
 def decode(

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from abo_vqa.core.errors import UserError
+from abo_vqa.core.files import read_utf8
 from abo_vqa.core.paths import TRAIN, VQA
 from abo_vqa.core.tables import read_table
 
@@ -45,10 +45,7 @@ def candidates_for(name: str, config: Config) -> list[str] | None:
         return None
     source = REGIMES[name](config)
     if source.suffix == ".txt":
-        try:
-            lines = source.read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise UserError(f"{source} isn't UTF-8 text: {error}. Save it in UTF-8.") from error
+        lines = read_utf8(source).splitlines()
         return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     answers = read_table(source, ["answer"])["answer"]
     return sorted({a.strip().lower() for a in answers} - {""})

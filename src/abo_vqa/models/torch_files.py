@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from abo_vqa.core.errors import first_line
+from abo_vqa.core.errors import AboVqaError, first_line
 from abo_vqa.core.memory import out_of_memory
 
 DAMAGE_ERRORS = (
@@ -19,7 +19,7 @@ DAMAGE_ERRORS = (
 """What torch raises for a file that is cut short, altered or of another kind."""
 
 
-class DamagedFileError(Exception):
+class DamagedFileError(AboVqaError):
     """A file that torch can't read; the message is the reason."""
 
 
