@@ -133,7 +133,7 @@ def bare(folder: Path, url: str, workers: int) -> float:
     system = instruction(settings.prompt, settings.questions, settings.allow_brands)
     tasks = make_tasks(read_products(), [], make_gate(config), config)
     with open_archive(config.data.raw) as archive:
-        requests = [task.request(system, archive.read(task.path)) for task in tasks]
+        requests = [task.request(system, archive.read(task.image_path)) for task in tasks]
     client = GeminiClient(KEY, settings)
 
     def call(request: Request) -> None:

@@ -116,7 +116,7 @@ def test_killed_while_a_job_runs(
     assert len(server.batches) == 1
     assert len(vqa(here)) == 12
     entries = read_journal(annotations_folder(config.generate) / "main.jsonl").entries
-    assert len(entries) == len({entry.image for entry in entries}) == 4
+    assert len(entries) == len({entry.image_path for entry in entries}) == 4
 
 
 def test_job_whose_creation_was_not_heard_of(here: Path, server: GeminiServer) -> None:

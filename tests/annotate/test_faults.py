@@ -141,7 +141,7 @@ def test_faults_are_overcome(here: Path, server: GeminiServer, annotator: str) -
     for row, (fault, (requests, replies)) in zip(rows, RECOVERED.items(), strict=True):
         name = row["name"].partition(",")[0]
         asked = [call for call in server.generated() if call.product == name]
-        found = [entry for entry in entries if entry.image == row["image_path"]]
+        found = [entry for entry in entries if entry.image_path == row["image_path"]]
         assert (fault, len(asked), len(found)) == (fault, requests, replies)
         assert sum(len(entry.pairs) for entry in found) == 3
 

@@ -190,7 +190,7 @@ def test_what_is_no_journal_is_not_merged(here: Path, capsys: Any) -> None:
 def test_prompt_in_another_encoding(here: Path, capsys: Any) -> None:
     make(here, 2)
     prompt = here / "conf" / "prompts" / "annotate.txt"
-    prompt.write_bytes(prompt.read_bytes() + "caf\u00e9".encode("latin-1"))
+    prompt.write_bytes(prompt.read_bytes() + b"\xe9")
     configure(here, annotator="gemini")
     for options in (["--dry-run"], ["--merge", "theirs.jsonl"], ["--shard", "1/2"]):
         assert main(["generate", *options]) == 2

@@ -36,6 +36,23 @@ def test_round_trip(tmp_path: Path) -> None:
     assert ENTRY.candidates == [Pair("What is it?", "mug", "type"), Pair("a", "é\n")]
 
 
+def test_lines_keep_their_form(tmp_path: Path) -> None:
+    """Journals that teams have paid for are read for good, also by other versions."""
+    line = (
+        '{"image":"00/1.jpg","key":"k1","pairs":[{"question":"What is it?","answer":"mug",'
+        '"kind":"type"}],"rejects":[{"question":"a","answer":"é\\n","reason":"language"}],'
+        '"finish":"STOP","problem":"","usage":{"input":10,"output":5},"price":1.0,"model":"m",'
+        '"time":1.5,"job":""}\n'
+    )
+    path = tmp_path / "main.jsonl"
+    header = '{"abo_vqa_journal": 1, "shard": null, "settings": {"model": "m"}}\n'
+    path.write_text(header + line, encoding="utf-8")
+    assert read_journal(path).entries == [ENTRY]
+    with AnnotationJournal(path, {"model": "m"}) as journal:
+        journal.append(ENTRY)
+    assert path.read_text(encoding="utf-8") == header + 2 * line
+
+
 def test_every_torn_end_is_recovered(tmp_path: Path) -> None:
     whole = filled(tmp_path / "whole.jsonl").read_bytes()
     path = tmp_path / "main.jsonl"
@@ -59,7 +76,7 @@ def test_damaged_line_costs_one_reply(tmp_path: Path) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[1] + b'\x00\xff{"image"\n' + lines[3])
     contents = read_journal(path)
-    assert [entry.image for entry in contents.entries] == ["00/0.jpg", "00/2.jpg"]
+    assert [entry.image_path for entry in contents.entries] == ["00/0.jpg", "00/2.jpg"]
     assert contents.broken == 1
 
 

@@ -53,9 +53,14 @@ class Annotations:
             for pair in pairs
         ]
 
-    def add_rejects(self, path: str, rejects: Iterable[Reject]) -> None:
+    def add_rejects(self, image_path: str, rejects: Iterable[Reject]) -> None:
         """Add an image's rejected pairs."""
         self.rejects += [
-            {"image_path": path, "question": r.question, "answer": r.answer, "reason": r.reason}
+            {
+                "image_path": image_path,
+                "question": r.question,
+                "answer": r.answer,
+                "reason": r.reason,
+            }
             for r in rejects
         ]

@@ -100,7 +100,7 @@ def _annotate_remotely(
     result = annotate(config, products, gate, log_metrics)
     annotations = Annotations(len(products), metrics={"cost_usd": result.cost, **result.tokens})
     for task in result.tasks:
-        annotations.add_rejects(task.path, task.rejects)
+        annotations.add_rejects(task.image_path, task.rejects)
         if task.drop_reason:
             annotations.dropped.append(task.drop_reason)
             continue

@@ -67,7 +67,7 @@ def estimate(config: Config, products: Sequence[Product], gate: Gate, *, count: 
 
 def _replies_per_image(entries: Sequence[JournalEntry]) -> float:
     answered = [entry for entry in entries if not entry.problem]
-    images = len({(entry.image, entry.key) for entry in answered})
+    images = len({(entry.image_path, entry.key) for entry in answered})
     return len(answered) / images if images else 1.0
 
 
@@ -144,6 +144,6 @@ def _readable_requests(
     """Yield the requests of the tasks whose image can be read."""
     for task in tasks:
         try:
-            yield task.request(system, archive.jpeg(task.path, size))
+            yield task.request(system, archive.jpeg(task.image_path, size))
         except ImageError:
             continue

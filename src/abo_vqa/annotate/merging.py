@@ -74,8 +74,10 @@ def merge_journals(
         entries = load_history(folder)
         overlap = _overlap(folder, gate)
     tasks = make_tasks(products, entries, gate, config)
-    unknown = {entry.image for entry in entries} - {task.path for task in tasks}
-    return MergeReport(len(tasks), [task.path for task in tasks if task.is_open], overlap, unknown)
+    unknown = {entry.image_path for entry in entries} - {task.image_path for task in tasks}
+    return MergeReport(
+        len(tasks), [task.image_path for task in tasks if task.is_open], overlap, unknown
+    )
 
 
 def _copy(path: Path, folder: Path) -> None:

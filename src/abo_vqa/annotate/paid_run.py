@@ -151,7 +151,7 @@ def _reopen(tasks: Sequence[Task], journal: AnnotationJournal) -> None:
     """Record that earlier refusals and failures don't count."""
     for task in tasks:
         if task.problem.startswith(("refused", DROPPED)) or task.failures:
-            entry = JournalEntry(task.path, task.key, problem=REOPENED, time=timestamp())
+            entry = JournalEntry(task.image_path, task.key, problem=REOPENED, time=timestamp())
             journal.append(entry)
 
 
@@ -161,7 +161,9 @@ def _drop_incomplete(tasks: Sequence[Task], journal: AnnotationJournal) -> None:
         if not task.is_complete and not task.problem.startswith((DROPPED, "unreadable")):
             reason = task.problem or task.empty_reason or "too few good pairs"
             problem = f"{DROPPED}: {reason}"
-            journal.append(JournalEntry(task.path, task.key, problem=problem, time=timestamp()))
+            journal.append(
+                JournalEntry(task.image_path, task.key, problem=problem, time=timestamp())
+            )
 
 
 @dataclass(frozen=True)

@@ -87,17 +87,17 @@ def user_text(
     return "\n".join(lines)
 
 
-def yes_no_hint(path: str, seed: int, yes_share: float | None) -> str:
+def yes_no_hint(image_path: str, seed: int, yes_share: float | None) -> str:
     """Return the answer that an image's yes/no question should have, to balance the whole set.
 
     Args:
-        path: the image's path.
+        image_path: the image.
         seed: the configuration's.
         yes_share: share of "yes", or None if it doesn't matter.
     """
     if yes_share is None:
         return ""
-    digest = hashlib.sha256(f"{seed}:{path}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}:{image_path}".encode()).digest()
     return "yes" if int.from_bytes(digest[:4], "big") < yes_share * 2**32 else "no"
 
 

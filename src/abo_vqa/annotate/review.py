@@ -69,7 +69,7 @@ def write_review_page(vqa: Path, config: Config, sample: int, page: Path) -> int
     with open_archive(config.data.raw) as archive:
         for card in cards:
             try:
-                data = base64.b64encode(archive.jpeg(card["image"])).decode()
+                data = base64.b64encode(archive.jpeg(card["image_path"])).decode()
                 card["data_url"] = f"data:image/jpeg;base64,{data}"
             except ImageError:
                 card["data_url"] = ""
@@ -79,7 +79,7 @@ def write_review_page(vqa: Path, config: Config, sample: int, page: Path) -> int
         undefined=jinja2.StrictUndefined,
     )
     count = sum(len(card["pairs"]) for card in cards)
-    pairs = [[card["image"], *pair] for card in cards for pair in card["pairs"]]
+    pairs = [[card["image_path"], *pair] for card in cards for pair in card["pairs"]]
     text = environment.get_template("review.html.j2").render(
         cards=cards, count=count, pairs=pairs, name=fingerprint(pairs)
     )
@@ -89,7 +89,11 @@ def write_review_page(vqa: Path, config: Config, sample: int, page: Path) -> int
 
 
 def _sample_images(vqa: Path, sample: int, seed: int) -> list[dict[str, Any]]:
-    """Draw whole images until there are enough pairs: [{image, pairs: [[question, answer]]}]."""
+    """Draw whole images until there are enough pairs.
+
+    Returns:
+        [{"image_path": …, "pairs": [[question, answer], …]}, …].
+    """
     by_image: dict[str, list[list[str]]] = {}
     for row in read_table(vqa, _COLUMNS[:3]).to_dict("records"):
         by_image.setdefault(row["image_path"], []).append([row["question"], row["answer"]])
@@ -99,6 +103,6 @@ def _sample_images(vqa: Path, sample: int, seed: int) -> list[dict[str, Any]]:
     for image in images:
         if count >= sample:
             break
-        cards.append({"image": image, "pairs": by_image[image]})
+        cards.append({"image_path": image, "pairs": by_image[image]})
         count += len(by_image[image])
     return cards

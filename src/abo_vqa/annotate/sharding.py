@@ -25,15 +25,15 @@ def parse_shard(text: str) -> ShardSpec:
     raise UserError(f"--shard {text!r}: expected I/N with 1 <= I <= N, e.g. 2/5.")
 
 
-def in_shard(path: str, shard: ShardSpec | None) -> bool:
+def in_shard(image_path: str, shard: ShardSpec | None) -> bool:
     """Return whether an image belongs to a shard.
 
     Args:
-        path: the image's path, which alone decides: an image never changes its part.
+        image_path: the image, whose path alone decides: it never changes its part.
         shard: the part, or None for all images.
     """
     if shard is None:
         return True
     number, parts = shard
-    digest = hashlib.sha256(path.encode()).digest()
+    digest = hashlib.sha256(image_path.encode()).digest()
     return int.from_bytes(digest[:8], "big") % parts == number - 1

@@ -60,7 +60,7 @@ class Task:
     answers_before: int = 0
 
     @property
-    def path(self) -> str:
+    def image_path(self) -> str:
         """The image's path in the archive."""
         return self.product["image_path"]
 
@@ -144,11 +144,11 @@ class Task:
         accepted, rejects = self.gate.filter_pairs(
             parse_pairs(reply.text), self.product, self.pairs
         )
-        return reply_entry(self.path, self.key, reply, accepted, rejects, price, job)
+        return reply_entry(self.image_path, self.key, reply, accepted, rejects, price, job)
 
 
 def reply_entry(
-    path: str,
+    image_path: str,
     key: str,
     reply: Reply,
     pairs: Iterable[Pair],
@@ -159,7 +159,7 @@ def reply_entry(
     """Return the journal's entry for a reply.
 
     Args:
-        path: the image's path.
+        image_path: the image.
         key: its task's key.
         reply: the reply.
         pairs: what the gate accepted.
@@ -168,7 +168,7 @@ def reply_entry(
         job: the batch job that the reply came with, or "".
     """
     return JournalEntry(
-        path,
+        image_path,
         key,
         tuple(pairs),
         tuple(rejects),
@@ -205,7 +205,7 @@ def make_tasks(
     for product in products:
         hint = yes_no_hint(product["image_path"], config.seed, settings.yes_share)
         task = Task(product, task_key(product), hint, gate, settings.attempts)
-        for entry in groups.get((task.path, task.key), ()):
+        for entry in groups.get((task.image_path, task.key), ()):
             task.update(entry)
         tasks.append(task)
     return tasks

@@ -39,15 +39,15 @@ class FailureStreak:
         self.single_failures += len(self.kinds)
         self.kinds.clear()
 
-    def record_failure(self, image: str, kind: str) -> None:
+    def record_failure(self, image_path: str, kind: str) -> None:
         """Add an image to the streak, or move it to the end.
 
         Args:
-            image: the image's path.
+            image_path: the image.
             kind: how it failed.
         """
-        self.kinds.pop(image, None)
-        self.kinds[image] = kind
+        self.kinds.pop(image_path, None)
+        self.kinds[image_path] = kind
 
     @property
     def _alike(self) -> int:

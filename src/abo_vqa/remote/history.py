@@ -87,11 +87,13 @@ def _excuse_systematic_failures(entries: Sequence[JournalEntry]) -> list[Journal
 
 def _excuse_reopened(entries: Sequence[JournalEntry]) -> list[JournalEntry]:
     """Mark the entries that a later one cancels."""
-    since = {(entry.image, entry.key): entry.time for entry in entries if entry.problem == REOPENED}
+    since = {
+        (entry.image_path, entry.key): entry.time for entry in entries if entry.problem == REOPENED
+    }
     return [
         replace(entry, problem=f"{EXCUSED}: {entry.problem}")
         if entry.problem.startswith(("refused", "failed", DROPPED))
-        and entry.time <= since.get((entry.image, entry.key), -1.0)
+        and entry.time <= since.get((entry.image_path, entry.key), -1.0)
         else entry
         for entry in entries
     ]
@@ -123,13 +125,13 @@ def _systematic_failures(
                 result.update(members)
                 streak.kinds.clear()  # not the images' failures: they raise no share
             else:
-                known.update(entries[j].image for j in members)
+                known.update(entries[j].image_path for j in members)
             streak.record_success()
             members, systematic = [], False
         if i is not None and not kind:
-            known.add(entries[i].image)
-        elif i is not None and entries[i].image not in known:
-            streak.record_failure(entries[i].image, kind)
+            known.add(entries[i].image_path)
+        elif i is not None and entries[i].image_path not in known:
+            streak.record_failure(entries[i].image_path, kind)
             members.append(i)
             systematic = systematic or streak.is_systematic
     return result

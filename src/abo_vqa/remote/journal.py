@@ -36,7 +36,7 @@ class JournalEntry:
     """One reply, or a note about an image.
 
     Attributes:
-        image: path of the image in the archive.
+        image_path: path of the image in the archive; its name on disk is "image".
         key: fingerprint of the product's data and the image's bytes; an entry with another key is
             about something else that had the same path.
         pairs: what the quality gate accepted when the reply came.
@@ -51,7 +51,7 @@ class JournalEntry:
         job: the batch job that the reply came with, or "".
     """
 
-    image: str
+    image_path: str
     key: str
     pairs: tuple[Pair, ...] = ()
     rejects: tuple[Reject, ...] = ()
@@ -85,12 +85,15 @@ def no_pairs_reason(entry: JournalEntry) -> str:
 
 
 def _to_line(entry: JournalEntry) -> str:
-    return json.dumps(asdict(entry), ensure_ascii=False, separators=(",", ":")) + "\n"
+    fields = asdict(entry)
+    record = {"image": fields.pop("image_path"), **fields}
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 def _from_record(record: Mapping[str, Any]) -> JournalEntry:
     """Return the entry of a parsed line; raise KeyError or TypeError if it isn't one."""
     fields = dict(record)
+    fields["image_path"] = fields.pop("image")
     fields["pairs"] = tuple(Pair(**pair) for pair in record["pairs"])
     fields["rejects"] = tuple(Reject(**reject) for reject in record["rejects"])
     fields["usage"] = Usage(**record["usage"])
@@ -217,10 +220,10 @@ class AnnotationJournal:
 def group_by_image(
     entries: Sequence[JournalEntry],
 ) -> dict[tuple[str, str], list[JournalEntry]]:
-    """Return the entries by (image, key), in their order."""
+    """Return the entries by (image path, key), in their order."""
     groups: dict[tuple[str, str], list[JournalEntry]] = {}
     for entry in entries:
-        groups.setdefault((entry.image, entry.key), []).append(entry)
+        groups.setdefault((entry.image_path, entry.key), []).append(entry)
     return groups
 
 

@@ -62,7 +62,7 @@ class BatchCollector:
             drop_failing: whether failures count against their images however many fail alike.
         """
         self._settings, self._journal, self._budget = settings, journal, budget
-        self._tasks = {task.path: task for task in tasks}
+        self._tasks = {task.image_path: task for task in tasks}
         self._control, self._progress, self._drop_failing = control, progress, drop_failing
         self._failures, self._empty_replies = FailureStreak(), FailureStreak()
         self._open_images = 0
@@ -81,35 +81,35 @@ class BatchCollector:
             recorded. The job is finished nevertheless.
         """
         self._open_images = sum(task.is_open for task in self._tasks.values())
-        known = {entry.image for entry in self._journal.entries if entry.job == job.label}
-        missing = dict.fromkeys(path for path in job.images if path not in known)
+        known = {entry.image_path for entry in self._journal.entries if entry.job == job.label}
+        missing = dict.fromkeys(image_path for image_path in job.images if image_path not in known)
         answered = bool(known)
         failed: list[_Failure] = []
         stop: Exception | None = None
-        for path, result in results:
-            if path not in missing:
+        for image_path, result in results:
+            if image_path not in missing:
                 continue
-            del missing[path]
+            del missing[image_path]
             if isinstance(result, Reply):
                 answered = True
-                stop = self._add_reply(job, path, result) or stop
+                stop = self._add_reply(job, image_path, result) or stop
             else:
-                failed.append((path, result))
-                stop = stop or self._add_failure(path, result)
-        for path in missing:
+                failed.append((image_path, result))
+                stop = stop or self._add_failure(image_path, result)
+        for image_path in missing:
             error = ServiceError("the job's results have no line for this image")
-            failed.append((path, error))
-            stop = stop or self._add_failure(path, error)
+            failed.append((image_path, error))
+            stop = stop or self._add_failure(image_path, error)
         if not (answered or stop) and self._needs_control(failed):
             stop = self._check_service(job, failed)
         if not stop:
             self._record_failures(job, failed)
         return stop
 
-    def _add_reply(self, job: BatchJob, path: str, reply: Reply) -> Exception | None:
+    def _add_reply(self, job: BatchJob, image_path: str, reply: Reply) -> Exception | None:
         """Record a reply; return why to stop if too many in a row had no pairs."""
-        task = self._task(job, path)
-        entry = self._entry(job, path, task, reply)
+        task = self._task(job, image_path)
+        entry = self._entry(job, image_path, task, reply)
         self._journal.append(entry)
         self._budget.record(entry)
         estimator = self._budget.estimator
@@ -122,7 +122,7 @@ class BatchCollector:
         if not kind:
             self._empty_replies.record_success()
         elif first:
-            self._empty_replies.record_failure(path, kind)
+            self._empty_replies.record_failure(image_path, kind)
             if self._empty_replies.is_systematic and not self._drop_failing:
                 images = len(self._empty_replies.kinds)
                 return UserError(empty_streak(images, kind, self._settings))
@@ -135,22 +135,24 @@ class BatchCollector:
             task.update(entry)
             self._open_images -= was_open - task.is_open
 
-    def _task(self, job: BatchJob, path: str) -> Task | None:
+    def _task(self, job: BatchJob, image_path: str) -> Task | None:
         """Return an image's task, or None if the input table has changed since the job."""
-        task = self._tasks.get(path)
-        return task if task and task.key == job.images[path] else None
+        task = self._tasks.get(image_path)
+        return task if task and task.key == job.images[image_path] else None
 
-    def _entry(self, job: BatchJob, path: str, task: Task | None, reply: Reply) -> JournalEntry:
+    def _entry(
+        self, job: BatchJob, image_path: str, task: Task | None, reply: Reply
+    ) -> JournalEntry:
         """Return a reply as the journal keeps it; without a task it is kept unjudged."""
         price = self._settings.batch_price
         if task:
             return task.entry(reply, price, job.label)
         pairs = [Reject(p.question, p.answer, "unjudged") for p in parse_pairs(reply.text)]
-        return reply_entry(path, job.images[path], reply, (), pairs, price, job.label)
+        return reply_entry(image_path, job.images[image_path], reply, (), pairs, price, job.label)
 
-    def _add_failure(self, path: str, error: ServiceError) -> Exception | None:
+    def _add_failure(self, image_path: str, error: ServiceError) -> Exception | None:
         """Count a request without a reply; return why to stop if it isn't the image's fault."""
-        self._failures.record_failure(path, error_kind(str(error)))
+        self._failures.record_failure(image_path, error_kind(str(error)))
         if isinstance(error, InvalidKeyError):
             return UserError(f"{error}. {_ADVICE}")
         if self._drop_failing or not self._failures.is_systematic:
@@ -184,16 +186,16 @@ class BatchCollector:
 
     def _record_failures(self, job: BatchJob, failed: Sequence[_Failure]) -> None:
         """Record failures that are the images' own: refusals for good, others as one failure."""
-        for path, error in failed:
+        for image_path, error in failed:
             kind = "failed"
             if isinstance(error, RequestRefusedError):
                 kind = DROPPED if self._drop_failing else "refused"
             entry = JournalEntry(
-                path,
-                job.images[path],
+                image_path,
+                job.images[image_path],
                 problem=f"{kind}: {error}",
                 time=timestamp(),
                 job=job.label,
             )
             self._journal.append(entry)
-            self._update_task(self._task(job, path), entry)
+            self._update_task(self._task(job, image_path), entry)

@@ -121,7 +121,7 @@ class BatchRun:
     def _waiting(self) -> list[Task]:
         """Return the tasks that need a reply and aren't part of a job."""
         busy = {image for job in self._jobs.jobs for image in job.images}
-        return [task for task in self._tasks if task.path not in busy and task.is_open]
+        return [task for task in self._tasks if task.image_path not in busy and task.is_open]
 
     def _submit_all(self) -> bool:
         """Submit jobs for all waiting tasks; return whether any are left to submit later."""

@@ -98,11 +98,11 @@ class BatchSubmitter:
                 )
             return
         try:
-            image = self._archive.jpeg(task.path, self._image_size)
+            image = self._archive.jpeg(task.image_path, self._image_size)
         except ImageError as error:
             task.problem = f"unreadable: {error.reason}"
             return
         body = client.encode(replace(draft, image=image))
-        out.write(json.dumps({"key": task.path, "request": body}) + "\n")
-        job.images[task.path] = task.key
+        out.write(json.dumps({"key": task.image_path, "request": body}) + "\n")
+        job.images[task.image_path] = task.key
         job.cost += cost

@@ -51,7 +51,7 @@ class ImageFailures:
     def add_refusal(self, task: Task, error: RequestRefusedError, time: float) -> bool:
         """Note a refusal; return whether there are too many to be the images' own."""
         self.undecided.append(_Refusal(task, str(error), time))
-        self.refusals.record_failure(task.path, error_kind(str(error)))
+        self.refusals.record_failure(task.image_path, error_kind(str(error)))
         return self.refusals.is_systematic and not self.drop_failing
 
     def confirm_refusals(self, sent: float) -> None:
@@ -83,7 +83,7 @@ class ImageFailures:
         task.failed_tries = 0
 
     def _record(self, task: Task, problem: str, time: float) -> None:
-        entry = JournalEntry(task.path, task.key, problem=problem, time=time)
+        entry = JournalEntry(task.image_path, task.key, problem=problem, time=time)
         self._journal.append(entry)
         task.update(entry)
 
@@ -99,7 +99,7 @@ class ImageFailures:
         if not kind:
             self.empty_replies.record_success()
         elif first:
-            self.empty_replies.record_failure(task.path, kind)
+            self.empty_replies.record_failure(task.image_path, kind)
         return kind if self.empty_replies.is_systematic and not self.drop_failing else ""
 
     def max_pending(self, concurrency: int) -> int:

@@ -79,7 +79,7 @@ class RequestSender:
     def _send(self, pending: PendingRequest) -> Outcome:
         task, call = pending.task, pending.reservation.call
         try:
-            image = self._archive.jpeg(task.path, self._image_size)
+            image = self._archive.jpeg(task.image_path, self._image_size)
         except ImageError as error:
             self._ledger.finish(call)
             return error
