@@ -37,8 +37,6 @@ class FailurePolicy:
     """Decides about outcomes.
 
     Attributes:
-        stop: why no more is sent, or None. It is called once the requests on their way have ended,
-            so that it counts the open images correctly.
         health: whether the service answers at all.
     """
 
@@ -53,9 +51,28 @@ class FailurePolicy:
             keys: loses keys that can't be used.
             failures: takes failures that may be the images' own.
         """
-        self.stop: Callable[[], BaseException] | None = None
+        self._stop_reason: Callable[[], BaseException] | None = None
         self.health = ServiceHealth(settings.patience_s)
         self._settings, self._queue, self._keys, self._failures = settings, queue, keys, failures
+
+    def request_stop(self, reason: Callable[[], BaseException]) -> None:
+        """Send no more; the latest reason counts.
+
+        Args:
+            reason: returns the error that ends the run. It is called once the requests on their
+                way have ended, so that it counts the open images correctly.
+        """
+        self._stop_reason = reason
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether no more is sent."""
+        return self._stop_reason is not None
+
+    def raise_if_stopping(self) -> None:
+        """Raise the error that ends the run, if it was asked to stop."""
+        if self._stop_reason:
+            raise self._stop_reason()
 
     @property
     def open_images(self) -> int:
@@ -81,10 +98,10 @@ class FailurePolicy:
             self.remove_key(key, outcome)
             self._queue.ready.appendleft(task)
         elif isinstance(outcome, UnknownModelError):
-            self.stop = lambda: stop_reasons.unknown_model(self._settings.model, outcome)
+            self.request_stop(lambda: stop_reasons.unknown_model(self._settings.model, outcome))
         elif isinstance(outcome, RequestRefusedError):
-            if self._failures.add_refusal(task, outcome, pending.ended) and not self.stop:
-                self.stop = lambda: self._all_refused(str(outcome))
+            if self._failures.add_refusal(task, outcome, pending.ended) and not self.is_stopping:
+                self.request_stop(lambda: self._all_refused(str(outcome)))
         else:
             self._handle_failure(task, outcome)
 
@@ -101,10 +118,10 @@ class FailurePolicy:
         elif task.is_open:
             self._queue.ready.appendleft(task)
         kind = self._failures.add_reply(task, entry, first=first)
-        if kind and not self.stop:
+        if kind and not self.is_stopping:
             images = len(self._failures.empty_replies.kinds)
             sample = "" if entry.candidates else pending.reply_text
-            self.stop = lambda: UserError(empty_streak(images, kind, self._settings, sample))
+            self.request_stop(lambda: UserError(empty_streak(images, kind, self._settings, sample)))
 
     def _handle_failure(self, task: Task, error: ServiceError) -> None:
         """Handle a server error, a timeout or a dropped connection: try again, up to a limit.
@@ -128,13 +145,13 @@ class FailurePolicy:
 
     def _check_patience(self, error: ServiceError) -> None:
         """Stop if there has been no answer for too long."""
-        if not self.health.patience_exhausted or self.stop:
+        if not self.health.patience_exhausted or self.is_stopping:
             return
         for task in self._queue.delayed:  # otherwise an image that always fails would stay forever
             if self._has_failed(task):
                 self._failures.record_failure(task, error)
-        self.stop = lambda: stop_reasons.no_answer(
-            self._settings.patience_s, error, self.open_images
+        self.request_stop(
+            lambda: stop_reasons.no_answer(self._settings.patience_s, error, self.open_images)
         )
 
     def remove_key(self, key: ApiKey, error: InvalidKeyError) -> None:
@@ -142,21 +159,23 @@ class FailurePolicy:
         if not self._keys.remove(key):
             return
         if not self._keys.keys:
-            self.stop = lambda: stop_reasons.no_usable_key(
-                error, self._settings.model, self.open_images
+            self.request_stop(
+                lambda: stop_reasons.no_usable_key(error, self._settings.model, self.open_images)
             )
-        elif not self.stop:
+        elif not self.is_stopping:
             logger.warning(f"key number {key.number} is left out: {error}")
 
     def daily_quota_spent(self, until: float) -> None:
         """Stop because all keys' daily quotas are spent until a moment (Unix seconds)."""
-        self.stop = lambda: stop_reasons.daily_quota_spent(
-            until, len(self._keys.keys), self._keys.quota_message, self.open_images
+        self.request_stop(
+            lambda: stop_reasons.daily_quota_spent(
+                until, len(self._keys.keys), self._keys.quota_message, self.open_images
+            )
         )
 
     def budget_exhausted(self, limit: float, committed: float) -> None:
         """Stop because the next request might exceed the budget; see `stop_reasons`."""
-        self.stop = lambda: stop_reasons.budget_exhausted(limit, committed, self.open_images)
+        self.request_stop(lambda: stop_reasons.budget_exhausted(limit, committed, self.open_images))
 
     @property
     def needs_control(self) -> bool:
@@ -173,9 +192,9 @@ class FailurePolicy:
         """
         if control_answered:
             self._failures.record_undecided()
-        elif not self.stop:
+        elif not self.is_stopping:
             message = self._failures.undecided[-1].message
-            self.stop = lambda: self._all_refused(message)
+            self.request_stop(lambda: self._all_refused(message))
 
     def control_failed(self, key: ApiKey, error: ServiceError) -> None:
         """Handle a control request's error; a refusal is left to `decide_refusals`."""
@@ -183,7 +202,7 @@ class FailurePolicy:
             self.remove_key(key, error)
         elif not isinstance(error, RequestRefusedError):
             refused = len(self._failures.undecided)
-            self.stop = lambda: stop_reasons.undecided_refusals(refused, error)
+            self.request_stop(lambda: stop_reasons.undecided_refusals(refused, error))
 
     def _all_refused(self, message: str) -> UserError:
         refused = len(self._failures.refusals.kinds)

@@ -70,7 +70,7 @@ class Scheduler:
         """
         queue, policy = self._queue, self._policy
         with _stop_on_signals(policy), ThreadPoolExecutor(self._concurrency) as pool:
-            while queue.pending or (len(queue) and not policy.stop):
+            while queue.pending or (len(queue) and not policy.is_stopping):
                 pause = min(self._submit(pool), _POLL_S)
                 if not queue.pending:
                     time.sleep(pause)
@@ -78,11 +78,10 @@ class Scheduler:
                 done, _ = wait(queue.pending, pause, FIRST_COMPLETED)
                 for future in sorted(done, key=lambda future: queue.pending[future].ended):
                     self._settle(queue.pending.pop(future), future.result())
-        if not policy.stop:
+        if not policy.is_stopping:
             answered = not policy.needs_control or self._control_answered()
             policy.decide_refusals(answered)
-        if policy.stop:
-            raise policy.stop()
+        policy.raise_if_stopping()
 
     def _settle(self, pending: PendingRequest, outcome: Outcome) -> None:
         self._policy.handle(pending, outcome)
@@ -95,7 +94,7 @@ class Scheduler:
         queue, policy = self._queue, self._policy
         now = time.time()
         due = queue.next_due(now)
-        while queue.ready and not policy.stop and self._has_capacity():
+        while queue.ready and not policy.is_stopping and self._has_capacity():
             if policy.health.paused_until > now:
                 return policy.health.paused_until - now
             task = queue.ready[0]
@@ -129,14 +128,14 @@ class Scheduler:
     def _control_answered(self) -> bool:
         """Return whether a request that nothing is wrong with is answered now."""
         request = self._control.draft
-        while not self._policy.stop:
+        while not self._policy.is_stopping:
             reservation = self._reserve(request)
             if isinstance(reservation, Reservation):
                 error = self._control.send(reservation)
                 if error:
                     self._policy.control_failed(reservation.key, error)
                 return error is None
-            if not self._policy.stop:
+            if not self._policy.is_stopping:
                 time.sleep(min(_POLL_S, reservation))
         return False
 
@@ -144,14 +143,19 @@ class Scheduler:
 @contextmanager
 def _stop_on_signals(policy: FailurePolicy) -> Iterator[None]:
     """Turn the first Ctrl-C or SIGTERM into a stop that waits for the replies on their way."""
+    interrupted = False
 
     def interrupt(*_: object) -> None:
-        if policy.stop is KeyboardInterrupt:
+        nonlocal interrupted
+        if interrupted:
             raise KeyboardInterrupt
-        policy.stop = KeyboardInterrupt
+        interrupted = True
+        policy.request_stop(KeyboardInterrupt)
 
     def terminate(*_: object) -> None:
-        policy.stop = lambda: TerminatedError("everything is saved; run it again to go on")
+        policy.request_stop(
+            lambda: TerminatedError("everything is saved; run it again to continue")
+        )
 
     try:
         previous = {
