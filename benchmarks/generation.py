@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from abo_vqa.annotate.inputs import make_gate, read_products
+from abo_vqa.annotate.inputs import make_quality_filter, read_products
 from abo_vqa.annotate.paid_run import annotate
 from abo_vqa.annotate.prompt import instruction
 from abo_vqa.annotate.tasks import make_tasks
@@ -81,12 +81,12 @@ def project(images: int) -> Iterator[Path]:
 
 def ask(folder: Path, **settings: Any) -> tuple[float, float]:
     """Annotate all products; return seconds and processor seconds."""
-    from abo_vqa.annotate.inputs import make_gate, read_products
+    from abo_vqa.annotate.inputs import make_quality_filter, read_products
 
     config = configure(folder, annotator="gemini", **settings)
-    rows, gate = read_products(), make_gate(config)
+    rows, quality_filter = read_products(), make_quality_filter(config)
     wall, cpu = time.perf_counter(), time.process_time()
-    work = annotate(config, rows, gate, no_log)
+    work = annotate(config, rows, quality_filter, no_log)
     spent = time.perf_counter() - wall, time.process_time() - cpu
     assert all(task.is_complete for task in work.tasks)
     return spent
@@ -131,7 +131,7 @@ def bare(folder: Path, url: str, workers: int) -> float:
     config = configure(folder, annotator="gemini", base_url=url)
     settings = config.generate
     system = instruction(settings.prompt, settings.questions, settings.allow_brands)
-    tasks = make_tasks(read_products(), [], make_gate(config), config)
+    tasks = make_tasks(read_products(), [], make_quality_filter(config), config)
     with open_archive(config.data.raw) as archive:
         requests = [task.request(system, archive.read(task.image_path)) for task in tasks]
     client = GeminiClient(KEY, settings)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.remote.ledger import Ledger, Wait
+from abo_vqa.remote.ledger import Ledger, QuotaDelay
 from abo_vqa.stages.generate import run
 from tests.support.annotation import configure, journal_entries, make
 from tests.support.servers.gemini import GeminiServer
@@ -43,7 +43,7 @@ def test_budget_holds_when_answers_outrun_the_sender(
     """On a starved machine answers are in before the thread that sends has looked at them."""
     reserve = Ledger.reserve
 
-    def starved(*args: Any) -> int | Wait:
+    def starved(*args: Any) -> int | QuotaDelay:
         time.sleep(0.1)
         return reserve(*args)
 

@@ -12,7 +12,7 @@ from PIL import Image
 from abo_vqa import cli
 from abo_vqa.annotate import annotators
 from abo_vqa.annotate.annotations import Annotations
-from abo_vqa.annotate.gate import Gate
+from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.core.config import CheckpointConfig, ComputeConfig, Config, load_config
 from abo_vqa.core.paths import DATA, VQA
 from abo_vqa.core.stage import execute
@@ -68,7 +68,7 @@ def test_annotator(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = config.generate.model_copy(update={"annotator": "color"})
     products = [{"image_path": "a.jpg", "name": "Mug", "product_type": "MUG", "color": "Red"}]
     found = annotators.run_annotator(
-        config.model_copy(update={"generate": settings}), products, Gate(1, False), no_log
+        config.model_copy(update={"generate": settings}), products, QualityFilter(1, False), no_log
     )
     assert [(row["question"], row["answer"]) for row in found.rows] == [
         ("What color is it?", "red")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from abo_vqa.remote.ledger import Ledger, Quota, Wait, day_start, next_day
+from abo_vqa.remote.ledger import Ledger, Quota, QuotaDelay, day_start, next_day
 
 PLENTY = Quota(1000, 10**9, 10**9)
 WINDOW = 0.6
@@ -22,7 +22,7 @@ def most_in_window(times: list[float], window: float) -> int:
     return max(sum(t <= other < t + window for other in times) for t in times)
 
 
-def reserve(ledger: Ledger, quota: Quota, tokens: int = 1, key: str = "k") -> int | Wait:
+def reserve(ledger: Ledger, quota: Quota, tokens: int = 1, key: str = "k") -> int | QuotaDelay:
     return ledger.reserve(key, "m", quota, tokens, 0.25, "j")
 
 
@@ -39,7 +39,7 @@ def test_never_more_than_the_quota_in_any_window(tmp_path: Path) -> None:
         until = time.monotonic() + 1.8
         while time.monotonic() < until:
             found = reserve(ledger, quota)
-            if isinstance(found, Wait):
+            if isinstance(found, QuotaDelay):
                 time.sleep(max(0.001, min(0.02, found.until - time.time())))
                 continue
             time.sleep(dice.uniform(0, 0.05))
@@ -74,9 +74,9 @@ def test_the_window_survives_a_kill(tmp_path: Path) -> None:
     granted = [reserve(ledger, quota) for _ in range(8)]
     assert [isinstance(found, int) for found in granted] == [True] * 6 + [False] * 2
     # Nobody knows when the server saw the killed process's requests: until now, at the latest.
-    wait = granted[-1]
-    assert isinstance(wait, Wait)
-    assert 55 < wait.until - time.time() <= 60
+    delay = granted[-1]
+    assert isinstance(delay, QuotaDelay)
+    assert 55 < delay.until - time.time() <= 60
     assert ledger.reserved_cost("j") == pytest.approx(15 * 0.25)
     ledger.close()
 
@@ -94,14 +94,14 @@ def test_tokens_have_a_window_too(tmp_path: Path) -> None:
     quota = Quota(100, 1000, 10**9)
     first = reserve(ledger, quota, tokens=600)
     assert isinstance(first, int)
-    assert isinstance(reserve(ledger, quota, tokens=600), Wait)
+    assert isinstance(reserve(ledger, quota, tokens=600), QuotaDelay)
     ledger.finish(first, tokens=300)  # fewer than estimated
     second = reserve(ledger, quota, tokens=600)
     assert isinstance(second, int)
     ledger.finish(second, 600)
-    wait = reserve(ledger, quota, tokens=600)
-    assert isinstance(wait, Wait)
-    time.sleep(max(0, wait.until - time.time()) + 0.01)
+    delay = reserve(ledger, quota, tokens=600)
+    assert isinstance(delay, QuotaDelay)
+    time.sleep(max(0, delay.until - time.time()) + 0.01)
     assert isinstance(reserve(ledger, quota, tokens=600), int)
 
 
@@ -116,10 +116,10 @@ def test_requests_a_day(tmp_path: Path) -> None:
     for _ in range(3):
         assert isinstance(reserve(ledger, quota), int)
     ledger.close()
-    wait = reserve(Ledger(tmp_path / "calls.sqlite", 0.01), quota)
-    assert isinstance(wait, Wait)
-    assert wait.day
-    assert wait.until == next_day(time.time())
+    delay = reserve(Ledger(tmp_path / "calls.sqlite", 0.01), quota)
+    assert isinstance(delay, QuotaDelay)
+    assert delay.day
+    assert delay.until == next_day(time.time())
 
 
 def test_pauses(tmp_path: Path) -> None:
@@ -127,12 +127,12 @@ def test_pauses(tmp_path: Path) -> None:
     now = time.time()
     ledger.pause("k", "m", now + 30)
     ledger.pause("k", "m", now + 10)  # the longer one stays
-    assert reserve(ledger, PLENTY) == Wait(now + 30)
+    assert reserve(ledger, PLENTY) == QuotaDelay(now + 30)
     assert isinstance(reserve(ledger, PLENTY, key="other"), int)
     ledger.pause("k", "m", now + 5000, day=True)
-    assert reserve(Ledger(tmp_path / "calls.sqlite"), PLENTY) == Wait(now + 5000, day=True)
+    assert reserve(Ledger(tmp_path / "calls.sqlite"), PLENTY) == QuotaDelay(now + 5000, day=True)
     ledger.clear_daily_pauses()
-    assert reserve(ledger, PLENTY) == Wait(now + 30)
+    assert reserve(ledger, PLENTY) == QuotaDelay(now + 30)
 
 
 def test_cost_that_nobody_knows(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Annotation: annotators, prompt, quality gate, checks of the whole table, review by people."""
+"""Annotation: annotators, prompt, quality filter, checks of the whole table, review by people."""

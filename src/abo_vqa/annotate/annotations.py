@@ -19,7 +19,7 @@ class Annotations:
         rows: rows of the VQA table.
         rejects: rows of the table of rejects.
         dropped: a reason for each image that was left out.
-        flagged: reasons why the gate would reject rows that a user's own table keeps.
+        flagged: reasons why the quality filter would reject rows that a user's own table keeps.
         notes: lines for the terminal.
         metrics: numbers for MLflow.
     """

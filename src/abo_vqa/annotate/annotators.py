@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from abo_vqa.annotate.annotations import PROVENANCE_COLUMNS, Annotations
-from abo_vqa.annotate.gate import Gate
 from abo_vqa.annotate.inputs import unreadable_images
 from abo_vqa.annotate.offline import OfflineAnnotator
 from abo_vqa.annotate.own_table import read_own_table
 from abo_vqa.annotate.paid_run import annotate
+from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.summary import Log
 from abo_vqa.data.archive import open_archive
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 
 def run_annotator(
-    config: Config, products: Sequence[Product], gate: Gate, log_metrics: Log
+    config: Config, products: Sequence[Product], quality_filter: QualityFilter, log_metrics: Log
 ) -> Annotations:
     """Annotate with the configured annotator.
 
     Args:
         config: `generate.annotator` and its settings.
         products: the balanced table's rows.
-        gate: judges pairs.
+        quality_filter: judges pairs.
         log_metrics: takes metrics while the run goes on.
     """
-    return ANNOTATORS[config.generate.annotator](config, products, gate, log_metrics)
+    return ANNOTATORS[config.generate.annotator](config, products, quality_filter, log_metrics)
 
 
 def _annotate_offline(
-    config: Config, products: Sequence[Product], gate: Gate, _log_metrics: Log
+    config: Config, products: Sequence[Product], quality_filter: QualityFilter, _log_metrics: Log
 ) -> Annotations:
     """Return pairs from the catalogue's attributes."""
     share = 0.5 if config.generate.yes_share is None else config.generate.yes_share
@@ -49,15 +49,15 @@ def _annotate_offline(
             continue
         pairs: list[Pair] = []
         for candidate in annotator.candidates(product):
-            accepted, rejects = gate.filter_pairs([candidate], product, pairs)
+            accepted, rejects = quality_filter.filter_pairs([candidate], product, pairs)
             pairs += accepted
-            if len(pairs) == gate.questions:
+            if len(pairs) == quality_filter.questions:
                 break
             # Drawing the same question twice is no defect of the set.
             annotations.add_rejects(
                 product["image_path"], (r for r in rejects if r.reason != "duplicate")
             )
-        if len(pairs) < gate.questions:
+        if len(pairs) < quality_filter.questions:
             annotations.dropped.append("too_few_good_pairs")
             continue
         annotations.add_pairs(product, pairs, "offline")
@@ -65,9 +65,9 @@ def _annotate_offline(
 
 
 def _take_own_table(
-    config: Config, products: Sequence[Product], gate: Gate, _log_metrics: Log
+    config: Config, products: Sequence[Product], quality_filter: QualityFilter, _log_metrics: Log
 ) -> Annotations:
-    """Return the rows of a user's own table as they are; the gate's findings are only reported."""
+    """Return the rows of a user's own table as they are; what the filter finds is only reported."""
     path = config.generate.file
     if path is None:
         raise UserError("generate.annotator is 'file' but generate.file names no table")
@@ -83,7 +83,7 @@ def _take_own_table(
     for row in table.rows:
         image = row["image_path"]
         pair = Pair(row["question"], row["answer"])
-        reason = gate.reject_reason(pair, known.get(image, {"image_path": image}))
+        reason = quality_filter.reject_reason(pair, known.get(image, {"image_path": image}))
         if reason == "review":
             annotations.add_rejects(image, [Reject(pair.question, pair.answer, reason)])
             continue
@@ -94,10 +94,10 @@ def _take_own_table(
 
 
 def _annotate_remotely(
-    config: Config, products: Sequence[Product], gate: Gate, log_metrics: Log
+    config: Config, products: Sequence[Product], quality_filter: QualityFilter, log_metrics: Log
 ) -> Annotations:
     """Return a paid model's pairs, sorted so that the order of replies doesn't matter."""
-    result = annotate(config, products, gate, log_metrics)
+    result = annotate(config, products, quality_filter, log_metrics)
     annotations = Annotations(len(products), metrics={"cost_usd": result.cost, **result.tokens})
     for task in result.tasks:
         annotations.add_rejects(task.image_path, task.rejects)
@@ -109,7 +109,7 @@ def _annotate_remotely(
     return annotations
 
 
-_Annotator = Callable[["Config", Sequence[Product], Gate, Log], Annotations]
+_Annotator = Callable[["Config", Sequence[Product], QualityFilter, Log], Annotations]
 ANNOTATORS: dict[str, _Annotator] = {
     "offline": _annotate_offline,
     "file": _take_own_table,

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from PIL import Image
 
-from abo_vqa.annotate.gate import Gate
+from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.tasks import Task
 from abo_vqa.remote.contract import Request
 from abo_vqa.remote.errors import ServiceError
@@ -41,7 +41,7 @@ class ControlRequest:
             system: the instruction, the same as for images.
             ledger: takes the end of the request.
         """
-        task = Task(dict(_PRODUCT), "control", "", Gate(questions=1), attempts=1)
+        task = Task(dict(_PRODUCT), "control", "", QualityFilter(questions=1), attempts=1)
         self.draft: Request = task.request(system)
         self._ledger = ledger
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from abo_vqa.annotate.gate import Gate
 from abo_vqa.annotate.paid_run import annotations_folder
 from abo_vqa.annotate.prompt import instruction
+from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.tasks import Task, make_tasks
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.data.archive import Archive, open_archive
@@ -35,18 +35,20 @@ _COUNTED_IMAGES = 5  # images whose tokens the vendor counts
 _ESTIMATED_IMAGES = 1000  # images whose tokens are estimated
 
 
-def estimate(config: Config, products: Sequence[Product], gate: Gate, *, count: bool) -> str:
+def estimate(
+    config: Config, products: Sequence[Product], quality_filter: QualityFilter, *, count: bool
+) -> str:
     """Return a table of what is still to be requested, and what it takes.
 
     Args:
         config: the run's configuration.
         products: the balanced table's rows, or a shard's.
-        gate: judges pairs.
+        quality_filter: judges pairs.
         count: whether the vendor counts the tokens of a few images.
     """
     settings = config.generate
     entries = load_history(annotations_folder(settings))
-    tasks = [task for task in make_tasks(products, entries, gate, config) if task.is_open]
+    tasks = [task for task in make_tasks(products, entries, quality_filter, config) if task.is_open]
     replies = _replies_per_image(entries)
     requests = -(-int(len(tasks) * replies * 1000) // 1000)
     usage, source = _tokens_per_request(config, tasks, entries, count=count)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from abo_vqa.annotate.gate import REASONS
+from abo_vqa.annotate.quality_filter import REASONS
 
 if TYPE_CHECKING:
     from abo_vqa.annotate.tasks import Task
@@ -53,7 +53,7 @@ def _remedy(kind: str, settings: GenerateConfig) -> str:
     )
 
 
-def empty_streak(
+def describe_empty_streak(
     n: int, kind: str, settings: GenerateConfig, sample: str = "", way_out: str = "--drop-failing"
 ) -> str:
     """Return the message of a run that stops because image after image got no pairs.
@@ -74,7 +74,7 @@ def empty_streak(
     )
 
 
-def losses(tasks: Iterable[Task], settings: GenerateConfig) -> list[str]:
+def describe_empty_replies(tasks: Iterable[Task], settings: GenerateConfig) -> list[str]:
     """Return a line for each kind of reply that left images without pairs, most frequent first."""
     kinds: Counter[str] = Counter(
         task.empty_reason for task in tasks if task.empty_reason and not task.pairs

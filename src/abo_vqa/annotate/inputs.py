@@ -1,4 +1,4 @@
-"""What annotation starts from: the balanced table, the quality gate, images that can be read."""
+"""What annotation starts from: the balanced table, the quality filter, images that can be read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from abo_vqa.annotate.gate import Gate
+from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.review import read_rejected
 from abo_vqa.core.paths import BALANCED
 from abo_vqa.core.progress import progress
@@ -27,11 +27,11 @@ def read_products() -> list[dict[str, str]]:
     return [{str(name): str(value) for name, value in row.items()} for row in rows]
 
 
-def make_gate(config: Config) -> Gate:
-    """Return the quality gate, with the pairs that people rejected."""
+def make_quality_filter(config: Config) -> QualityFilter:
+    """Return the quality filter, with the pairs that people rejected."""
     settings = config.generate
     rejected = read_rejected(settings.review) if settings.review else frozenset()
-    return Gate(settings.questions, settings.allow_brands, rejected)
+    return QualityFilter(settings.questions, settings.allow_brands, rejected)
 
 
 def unreadable_images(archive: Archive, paths: Sequence[str]) -> dict[str, str]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.annotate.gate import Gate
 from abo_vqa.annotate.paid_run import annotations_folder
 from abo_vqa.annotate.prompt import settings_record
+from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.tasks import make_tasks
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import atomic_write
@@ -44,14 +44,17 @@ class MergeReport:
 
 
 def merge_journals(
-    config: Config, products: Sequence[Product], gate: Gate, files: Sequence[Path]
+    config: Config,
+    products: Sequence[Product],
+    quality_filter: QualityFilter,
+    files: Sequence[Path],
 ) -> MergeReport:
     """Copy the journals of shards: their replies count as if this checkout had requested them.
 
     Args:
         config: the run's configuration.
         products: the balanced table's rows.
-        gate: judges pairs.
+        quality_filter: judges pairs.
         files: the journals.
 
     Raises:
@@ -72,8 +75,8 @@ def merge_journals(
             if path.resolve().parent != folder.resolve():
                 _copy(path, folder)
         entries = load_history(folder)
-        overlap = _overlap(folder, gate)
-    tasks = make_tasks(products, entries, gate, config)
+        overlap = _overlap(folder, quality_filter)
+    tasks = make_tasks(products, entries, quality_filter, config)
     unknown = {entry.image_path for entry in entries} - {task.image_path for task in tasks}
     return MergeReport(
         len(tasks), [task.image_path for task in tasks if task.is_open], overlap, unknown
@@ -100,12 +103,14 @@ def _copy(path: Path, folder: Path) -> None:
             return
 
 
-def _overlap(folder: Path, gate: Gate) -> list[str]:
+def _overlap(folder: Path, quality_filter: QualityFilter) -> list[str]:
     """Return the images that have all their pairs in more than one journal."""
     journals: Counter[str] = Counter()
     for path in journal_paths(folder):
         for (image, _), entries in group_by_image(read_journal(path).entries).items():
-            journals[image] += sum(len(entry.pairs) for entry in entries) >= gate.questions
+            journals[image] += (
+                sum(len(entry.pairs) for entry in entries) >= quality_filter.questions
+            )
     return sorted(image for image, n in journals.items() if n > 1)
 
 

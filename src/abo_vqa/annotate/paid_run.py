@@ -13,8 +13,7 @@ from abo_vqa.annotate.batch_mode.control import BatchControl
 from abo_vqa.annotate.batch_mode.run import BatchRun
 from abo_vqa.annotate.batch_mode.submission import BatchSubmitter
 from abo_vqa.annotate.control import ControlRequest
-from abo_vqa.annotate.explain import losses
-from abo_vqa.annotate.gate import Gate
+from abo_vqa.annotate.explain import describe_empty_replies
 from abo_vqa.annotate.online.failure_policy import FailurePolicy
 from abo_vqa.annotate.online.image_failures import ImageFailures
 from abo_vqa.annotate.online.scheduler import Scheduler
@@ -22,6 +21,7 @@ from abo_vqa.annotate.online.sender import RequestSender
 from abo_vqa.annotate.online.task_queue import TaskQueue
 from abo_vqa.annotate.progress import Progress, ProgressReporter
 from abo_vqa.annotate.prompt import instruction, settings_record
+from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.sharding import ShardSpec, in_shard
 from abo_vqa.annotate.tasks import Task, make_tasks
 from abo_vqa.core.fingerprints import fingerprint
@@ -87,7 +87,7 @@ def annotations_folder(settings: GenerateConfig) -> Path:
 
     The code isn't part of the fingerprint, on purpose: replies cost money, and a change of the code
     must not make them be paid for again. What the code makes of them is decided whenever they are
-    read: pairs are judged by the gate's present rules.
+    read: pairs are judged by the quality filter's present rules.
     """
     return scratch("generate", fingerprint(settings_record(settings)))
 
@@ -99,7 +99,7 @@ def _journal_name(shard: ShardSpec | None) -> str:
 def annotate(
     config: Config,
     products: Sequence[Product],
-    gate: Gate,
+    quality_filter: QualityFilter,
     log_metrics: Log,
     shard: ShardSpec | None = None,
     options: RunOptions = RunOptions(),
@@ -109,7 +109,7 @@ def annotate(
     Args:
         config: the run's configuration.
         products: the balanced table's rows.
-        gate: judges pairs.
+        quality_filter: judges pairs.
         log_metrics: takes metrics while the run goes on.
         shard: which part of the images, or None for all.
         options: what the user asks of this run.
@@ -126,10 +126,10 @@ def annotate(
             logger.warning(f"{path.name}: cut off a line that a crash left incomplete")
         selected = [product for product in products if in_shard(product["image_path"], shard)]
         entries = load_history(folder)
-        tasks = make_tasks(selected, entries, gate, config)
+        tasks = make_tasks(selected, entries, quality_filter, config)
         if options.retry_refused:
             _reopen(tasks, journal)
-            tasks = make_tasks(selected, load_history(folder), gate, config)
+            tasks = make_tasks(selected, load_history(folder), quality_filter, config)
         if open_tasks := [task for task in tasks if task.is_open]:
             other_cost = total_cost(entries, settings) - total_cost(journal.entries, settings)
             reporter = ProgressReporter(len(open_tasks), log_metrics, other_cost)
@@ -137,7 +137,7 @@ def annotate(
                 _request_all(settings, journal, archive, open_tasks, reporter, options)
             if options.drop_failing:
                 _drop_incomplete(open_tasks, journal)
-            for line in losses(open_tasks, settings):
+            for line in describe_empty_replies(open_tasks, settings):
                 logger.warning(line)
         entries = load_history(folder)
     tokens = {

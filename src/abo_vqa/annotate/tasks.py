@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from abo_vqa.annotate.gate import Gate
 from abo_vqa.annotate.prompt import clean_product, user_text, yes_no_hint
+from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.replies import parse_pairs
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.data.pairs import Pair, Product, Reject, reply_schema
@@ -31,7 +31,7 @@ class Task:
         product: the image's row of the balanced table.
         key: fingerprint of what the replies depend on beside the settings.
         yes_no: the answer that a yes/no question should have, "" if it doesn't matter.
-        gate: judges pairs, and says how many an image needs.
+        quality_filter: judges pairs, and says how many an image needs.
         attempts: replies to ask for at most.
         pairs: accepted pairs of all replies so far.
         rejects: rejected pairs, and reasons for replies without pairs.
@@ -47,7 +47,7 @@ class Task:
     product: Product
     key: str
     yes_no: str
-    gate: Gate
+    quality_filter: QualityFilter
     attempts: int
     pairs: list[Pair] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
@@ -67,7 +67,7 @@ class Task:
     @property
     def is_complete(self) -> bool:
         """Whether the image has its pairs."""
-        return len(self.pairs) >= self.gate.questions
+        return len(self.pairs) >= self.quality_filter.questions
 
     @property
     def is_open(self) -> bool:
@@ -87,7 +87,7 @@ class Task:
         return 2 if persistent else _MAX_EMPTY_REPLIES
 
     def update(self, entry: JournalEntry) -> None:
-        """Take an entry of the journal into account, by the gate's present rules."""
+        """Take an entry of the journal into account, by the quality filter's present rules."""
         if entry.is_ignored:
             return
         if entry.problem.startswith("failed"):
@@ -97,8 +97,10 @@ class Task:
         if entry.is_final:
             self.problem = entry.problem
             return
-        missing = self.gate.questions - len(self.pairs)
-        accepted, rejects = self.gate.filter_pairs(entry.candidates, self.product, self.pairs)
+        missing = self.quality_filter.questions - len(self.pairs)
+        accepted, rejects = self.quality_filter.filter_pairs(
+            entry.candidates, self.product, self.pairs
+        )
         self.pairs += accepted
         self.rejects += rejects
         reason = "" if entry.candidates else no_pairs_reason(entry)
@@ -128,7 +130,7 @@ class Task:
             system: the system instruction.
             image: the encoded image; without it the request serves to estimate tokens.
         """
-        total = self.gate.questions
+        total = self.quality_filter.questions
         missing = total - len(self.pairs)
         text = user_text(self.product, missing, self.pairs, self.yes_no, total)
         return Request(system, text, image, reply_schema())
@@ -141,7 +143,7 @@ class Task:
             price: share of the list price.
             job: the batch job that it came with, or "".
         """
-        accepted, rejects = self.gate.filter_pairs(
+        accepted, rejects = self.quality_filter.filter_pairs(
             parse_pairs(reply.text), self.product, self.pairs
         )
         return reply_entry(self.image_path, self.key, reply, accepted, rejects, price, job)
@@ -162,7 +164,7 @@ def reply_entry(
         image_path: the image.
         key: its task's key.
         reply: the reply.
-        pairs: what the gate accepted.
+        pairs: what the quality filter accepted.
         rejects: what it rejected.
         price: share of the list price.
         job: the batch job that the reply came with, or "".
@@ -184,19 +186,22 @@ def reply_entry(
 
 def task_key(product: Product) -> str:
     """Return a fingerprint of what replies depend on beside the settings: catalogue and image."""
-    brand = product.get("brand", "")  # the gate uses it
+    brand = product.get("brand", "")  # the quality filter uses it
     return fingerprint([clean_product(product), brand, product.get("image_sha1", "")])
 
 
 def make_tasks(
-    products: Iterable[Product], entries: Sequence[JournalEntry], gate: Gate, config: Config
+    products: Iterable[Product],
+    entries: Sequence[JournalEntry],
+    quality_filter: QualityFilter,
+    config: Config,
 ) -> list[Task]:
     """Return one task per product, with what the journal holds about it.
 
     Args:
         products: rows of the balanced table.
         entries: the journals' entries.
-        gate: judges the pairs.
+        quality_filter: judges the pairs.
         config: the seed, and generate's settings.
     """
     settings = config.generate
@@ -204,7 +209,7 @@ def make_tasks(
     tasks = []
     for product in products:
         hint = yes_no_hint(product["image_path"], config.seed, settings.yes_share)
-        task = Task(product, task_key(product), hint, gate, settings.attempts)
+        task = Task(product, task_key(product), hint, quality_filter, settings.attempts)
         for entry in groups.get((task.image_path, task.key), ()):
             task.update(entry)
         tasks.append(task)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from abo_vqa.annotate.estimate import estimate
-from abo_vqa.annotate.gate import Gate
-from abo_vqa.annotate.inputs import make_gate, read_products
+from abo_vqa.annotate.inputs import make_quality_filter, read_products
 from abo_vqa.annotate.merging import merge_journals
 from abo_vqa.annotate.paid_run import RunOptions, annotate
+from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.review import PAGE_PAIRS, write_review_page
 from abo_vqa.annotate.sharding import in_shard, parse_shard
 from abo_vqa.core.config import Config, load_config
@@ -94,24 +94,27 @@ def _run_with_options(args: argparse.Namespace) -> int:
             "shards. --dry-run, --shard, --merge, --retry-days, --retry-refused and "
             "--drop-failing are for gemini."
         )
-    products, gate = read_products(), make_gate(config)
+    products, quality_filter = read_products(), make_quality_filter(config)
     if args.merge:
-        return _merge(config, products, gate, args.merge)
+        return _merge(config, products, quality_filter, args.merge)
     if args.dry_run:
         shard = parse_shard(args.shard) if args.shard else None
         selected = [product for product in products if in_shard(product["image_path"], shard)]
-        print(estimate(config, selected, gate, count=args.count_tokens))
+        print(estimate(config, selected, quality_filter, count=args.count_tokens))
         return 0
-    return _annotate(config, products, gate, args)
+    return _annotate(config, products, quality_filter, args)
 
 
 def _annotate(
-    config: Config, products: Sequence[Product], gate: Gate, args: argparse.Namespace
+    config: Config,
+    products: Sequence[Product],
+    quality_filter: QualityFilter,
+    args: argparse.Namespace,
 ) -> int:
     """Run without writing the table: for a shard, or with a one-off choice."""
     shard = parse_shard(args.shard) if args.shard else None
     options = RunOptions(args.retry_days, args.retry_refused, args.drop_failing)
-    result = annotate(config, products, gate, no_log, shard, options)
+    result = annotate(config, products, quality_filter, no_log, shard, options)
     complete = sum(task.is_complete for task in result.tasks)
     print(f"{complete:,} of {len(result.tasks):,} images have their pairs; {result.cost:.4f} USD.")
     if shard:
@@ -121,13 +124,18 @@ def _annotate(
     return 0
 
 
-def _merge(config: Config, products: Sequence[Product], gate: Gate, files: Sequence[Path]) -> int:
+def _merge(
+    config: Config,
+    products: Sequence[Product],
+    quality_filter: QualityFilter,
+    files: Sequence[Path],
+) -> int:
     """Merge journals and report overlaps and gaps.
 
     Raises:
         RetryLaterError: some images are still open.
     """
-    report = merge_journals(config, products, gate, files)
+    report = merge_journals(config, products, quality_filter, files)
     done = report.images - len(report.open)
     print(f"{len(files)} journals; {done:,} of {report.images:,} images are done")
     if report.overlap:

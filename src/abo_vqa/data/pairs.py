@@ -27,7 +27,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Reject:
-    """A pair that the quality gate turned down.
+    """A pair that the quality filter turned down.
 
     Attributes:
         question: the question.

@@ -2,7 +2,7 @@
 
 Each protocol has one file that implements `ModelClient`, and `BatchClient` where the vendor offers
 batch jobs; `clients.py` lists them by their names in the configuration. The journal, the ledger,
-the budget and the quality gate depend on this file alone.
+the budget and the quality filter depend on this file alone.
 """
 
 from __future__ import annotations

@@ -67,7 +67,8 @@ def _excuse_systematic_failures(entries: Sequence[JournalEntry]) -> list[Journal
     """Mark refusals of the account, and whatever belongs to a systematic streak.
 
     Only journals of former versions hold refusals of the account: today those stop the run.
-    What they cost still counts, and so do pairs that the gate rejected: its rules may change.
+    What they cost still counts, and so do pairs that the quality filter rejected: its rules may
+    change.
     """
     order = sorted(range(len(entries)), key=lambda i: entries[i].time)
     excused = {

@@ -39,7 +39,7 @@ class JournalEntry:
         image_path: path of the image in the archive; its name on disk is "image".
         key: fingerprint of the product's data and the image's bytes; an entry with another key is
             about something else that had the same path.
-        pairs: what the quality gate accepted when the reply came.
+        pairs: what the quality filter accepted when the reply came.
         rejects: what it rejected.
         finish: the vendor's finish reason.
         problem: "", or why the image got no pairs: "blocked: …", "refused: …", "failed: …",
@@ -65,7 +65,7 @@ class JournalEntry:
 
     @property
     def candidates(self) -> list[Pair]:
-        """All pairs of the reply, to be judged again: the gate's rules may have changed."""
+        """All pairs of the reply, to be judged again: the filter's rules may have changed."""
         return [*self.pairs, *(Pair(r.question, r.answer) for r in self.rejects)]
 
     @property

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from abo_vqa.remote.backoff import backoff_seconds
 from abo_vqa.remote.contract import ModelClient
 from abo_vqa.remote.errors import DailyQuotaError, ThrottledError
-from abo_vqa.remote.ledger import Ledger, Quota, Wait, next_day
+from abo_vqa.remote.ledger import Ledger, Quota, QuotaDelay, next_day
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import GenerateConfig
@@ -68,7 +68,7 @@ class KeyPool:
         self.quota_message = ""
         self._ledger, self._journal, self._settings = ledger, journal, settings
 
-    def reserve(self, tokens: int, cost: float) -> Reservation | Wait:
+    def reserve(self, tokens: int, cost: float) -> Reservation | QuotaDelay:
         """Find a key that may send now, and reserve its quota.
 
         Args:
@@ -76,13 +76,13 @@ class KeyPool:
             cost: USD that it costs at most.
 
         Returns:
-            the reservation, or the shortest wait; `Wait.day` says that all daily quotas are spent.
+            the reservation, or the shortest delay; its `day` says that all daily quotas are spent.
         """
         settings = self._settings
         quota = Quota(
             settings.requests_per_minute, settings.tokens_per_minute, settings.requests_per_day
         )
-        waits = []
+        delays = []
         for key in list(self.keys):
             result = self._ledger.reserve(
                 key.id, settings.model, quota, tokens, cost, self._journal
@@ -91,8 +91,8 @@ class KeyPool:
                 self.keys.remove(key)  # the next request goes to the next key
                 self.keys.append(key)
                 return Reservation(key, result)
-            waits.append(result)
-        return Wait(min(wait.until for wait in waits), all(wait.day for wait in waits))
+            delays.append(result)
+        return QuotaDelay(min(delay.until for delay in delays), all(delay.day for delay in delays))
 
     def pause(self, key: ApiKey, error: ThrottledError | DailyQuotaError) -> bool:
         """Pause a key until its quota is available again: the minute's or the day's.

@@ -58,7 +58,7 @@ class Quota:
 
 
 @dataclass(frozen=True)
-class Wait:
+class QuotaDelay:
     """A request can't be sent now.
 
     Attributes:
@@ -143,7 +143,7 @@ class Ledger:
 
     def reserve(
         self, key: str, model: str, quota: Quota, tokens: int, cost: float, journal: str
-    ) -> int | Wait:
+    ) -> int | QuotaDelay:
         """Take a place in the window for one request.
 
         Args:
@@ -160,9 +160,11 @@ class Ledger:
         now = time.time()
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            wait = self._pause(key, model, now) or self._quota_wait(key, model, quota, tokens, now)
-            if wait:
-                return wait
+            delay = self._pause(key, model, now) or self._quota_delay(
+                key, model, quota, tokens, now
+            )
+            if delay:
+                return delay
             row = self._db.execute(
                 "INSERT INTO calls (key, model, journal, pid, started, sent, tokens, cost)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -175,24 +177,24 @@ class Ledger:
             )
             return int(row.lastrowid or 0)
 
-    def _pause(self, key: str, model: str, now: float) -> Wait | None:
+    def _pause(self, key: str, model: str, now: float) -> QuotaDelay | None:
         row = self._db.execute(
             "SELECT until, day FROM pauses WHERE key = ? AND model = ? AND until > ?"
             " ORDER BY until DESC LIMIT 1",
             (key, model, now),
         ).fetchone()
-        return Wait(row[0], bool(row[1])) if row else None
+        return QuotaDelay(row[0], bool(row[1])) if row else None
 
-    def _quota_wait(
+    def _quota_delay(
         self, key: str, model: str, quota: Quota, tokens: int, now: float
-    ) -> Wait | None:
-        """Return the wait that the quotas demand, or None."""
+    ) -> QuotaDelay | None:
+        """Return the delay that the quotas demand, or None."""
         today = self._db.execute(
             "SELECT requests FROM days WHERE key = ? AND model = ? AND day = ?",
             (key, model, day_start(now)),
         ).fetchone()
         if today and today[0] >= quota.requests_per_day:
-            return Wait(next_day(now), day=True)
+            return QuotaDelay(next_day(now), day=True)
         # Oldest first; those still on their way last, since their minute hasn't begun.
         recent = self._db.execute(
             "SELECT done, tokens FROM calls WHERE key = ? AND model = ?"
@@ -209,7 +211,7 @@ class Ledger:
                 break
             excess_requests, excess_tokens = excess_requests - 1, excess_tokens - call_tokens
             until = now + 0.05 if done is None else done + self._window
-        return Wait(until)
+        return QuotaDelay(until)
 
     def finish(self, call: int, tokens: int | None = None, *, cost_known: bool = True) -> None:
         """Record that the reply came, or won't: the request's minute begins.

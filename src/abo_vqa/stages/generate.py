@@ -13,7 +13,7 @@ from abo_vqa.annotate.counts import (
     generation_summary,
     numeric_metrics,
 )
-from abo_vqa.annotate.inputs import make_gate, read_products
+from abo_vqa.annotate.inputs import make_quality_filter, read_products
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import write_results
@@ -34,11 +34,11 @@ def run(config: Config, log: Log = no_log) -> Summary:
         UserError: Not one image got all its pairs.
     """
     products = read_products()
-    gate = make_gate(config)
-    annotations = run_annotator(config, products, gate, log)
+    quality_filter = make_quality_filter(config)
+    annotations = run_annotator(config, products, quality_filter, log)
     if not annotations.rows:
         raise UserError(
-            f"not one of {len(products):,} images got its {gate.questions} pairs: "
+            f"not one of {len(products):,} images got its {quality_filter.questions} pairs: "
             f"{count_reasons(annotations.dropped)}. "
             f"The rejects: {count_reasons([row['reason'] for row in annotations.rejects])}."
         )

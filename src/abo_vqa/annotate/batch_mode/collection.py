@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from abo_vqa.annotate.batch_mode.control import BatchControl
-from abo_vqa.annotate.explain import empty_streak
+from abo_vqa.annotate.explain import describe_empty_streak
 from abo_vqa.annotate.progress import Progress
 from abo_vqa.annotate.replies import parse_pairs
 from abo_vqa.annotate.tasks import Task, reply_entry
@@ -125,7 +125,7 @@ class BatchCollector:
             self._empty_replies.record_failure(image_path, kind)
             if self._empty_replies.is_systematic and not self._drop_failing:
                 images = len(self._empty_replies.kinds)
-                return UserError(empty_streak(images, kind, self._settings))
+                return UserError(describe_empty_streak(images, kind, self._settings))
         return None
 
     def _update_task(self, task: Task | None, entry: JournalEntry) -> None:

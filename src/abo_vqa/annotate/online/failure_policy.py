@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from abo_vqa.annotate.explain import empty_streak
+from abo_vqa.annotate.explain import describe_empty_streak
 from abo_vqa.annotate.online import stop_reasons
 from abo_vqa.annotate.online.image_failures import ImageFailures
 from abo_vqa.annotate.online.sender import Outcome, PendingRequest
@@ -121,7 +121,9 @@ class FailurePolicy:
         if kind and not self.is_stopping:
             images = len(self._failures.empty_replies.kinds)
             sample = "" if entry.candidates else pending.reply_text
-            self.request_stop(lambda: UserError(empty_streak(images, kind, self._settings, sample)))
+            self.request_stop(
+                lambda: UserError(describe_empty_streak(images, kind, self._settings, sample))
+            )
 
     def _handle_failure(self, task: Task, error: ServiceError) -> None:
         """Handle a server error, a timeout or a dropped connection: try again, up to a limit.

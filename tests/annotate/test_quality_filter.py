@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from abo_vqa.annotate.gate import REASONS, Gate
+from abo_vqa.annotate.quality_filter import REASONS, QualityFilter
 from abo_vqa.data.pairs import Pair
 
 MUG = {
@@ -13,7 +13,7 @@ MUG = {
     "material": "ceramic",
     "brand": "Rivington",
 }
-GATE = Gate(3)
+FILTER = QualityFilter(3)
 
 
 @pytest.mark.parametrize(
@@ -55,18 +55,18 @@ GATE = Gate(3)
     ],
 )
 def test_reject_reasons(question: str, answer: str, reason: str) -> None:
-    assert GATE.reject_reason(Pair(question, answer), MUG) == reason
+    assert FILTER.reject_reason(Pair(question, answer), MUG) == reason
     assert not reason or reason in REASONS
 
 
 def test_brands_may_be_allowed() -> None:
-    gate = Gate(3, allow_brands=True)
-    assert gate.reject_reason(Pair("What brand is the mug?", "Rivington"), MUG) == ""
+    quality_filter = QualityFilter(3, allow_brands=True)
+    assert quality_filter.reject_reason(Pair("What brand is the mug?", "Rivington"), MUG) == ""
 
 
 def test_a_brand_that_is_a_color_too() -> None:
     amber = MUG | {"brand": "Amber", "color": "amber"}
-    assert GATE.reject_reason(Pair("What color is the mug?", "amber"), amber) == ""
+    assert FILTER.reject_reason(Pair("What color is the mug?", "amber"), amber) == ""
 
 
 def test_exactly_n_distinct_pairs() -> None:
@@ -77,7 +77,7 @@ def test_exactly_n_distinct_pairs() -> None:
         Pair("Is the mug striped?", "no"),
         Pair("What shape is the mug?", "round"),
     ]
-    accepted, rejects = GATE.filter_pairs(offered, MUG)
+    accepted, rejects = FILTER.filter_pairs(offered, MUG)
     assert [(p.answer, p.kind) for p in accepted] == [
         ("red", "color"), ("one", "counting"), ("no", "yes/no"),
     ]  # fmt: skip
@@ -87,15 +87,20 @@ def test_exactly_n_distinct_pairs() -> None:
 def test_pairs_the_image_has_already_count() -> None:
     taken = [Pair("What color is the mug?", "red"), Pair("How many mugs are there?", "one")]
     again = [taken[0], Pair("Is the mug striped?", "no"), Pair("What shape is the mug?", "round")]
-    accepted, rejects = GATE.filter_pairs(again, MUG, taken)
+    accepted, rejects = FILTER.filter_pairs(again, MUG, taken)
     assert [p.answer for p in accepted] == ["no"]
     assert [r.reason for r in rejects] == ["duplicate", "surplus"]
 
 
 def test_what_people_reject() -> None:
-    gate = Gate(1, rejected=frozenset({("00/0000.jpg", "Is the mug red?", "yes")}))
+    quality_filter = QualityFilter(
+        1, rejected=frozenset({("00/0000.jpg", "Is the mug red?", "yes")})
+    )
     offered = [Pair("Is the mug red?", "yes"), Pair("Is the mug blue?", "no")]
-    accepted, rejects = gate.filter_pairs(offered, MUG)
+    accepted, rejects = quality_filter.filter_pairs(offered, MUG)
     assert [p.answer for p in accepted] == ["no"]
     assert [r.reason for r in rejects] == ["review"]
-    assert gate.filter_pairs(offered, MUG | {"image_path": "00/0001.jpg"})[0][0].answer == "yes"
+    assert (
+        quality_filter.filter_pairs(offered, MUG | {"image_path": "00/0001.jpg"})[0][0].answer
+        == "yes"
+    )

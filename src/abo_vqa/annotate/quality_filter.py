@@ -1,4 +1,4 @@
-"""The quality gate: every pair is checked, and every reject has a reason."""
+"""The quality filter: every pair is checked, and every reject has a reason."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ REASONS = {
 
 
 @dataclass(frozen=True)
-class Gate:
+class QualityFilter:
     """What the VQA table may contain.
 
     Attributes:
