@@ -1,4 +1,4 @@
-"""Failures that are nobody's picture: the account, the settings, the service."""
+"""Failures that are no image's fault: the account, the settings, the service."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def problems(folder: Path, **settings: Any) -> list[str]:
 @pytest.mark.parametrize("annotator", ANNOTATORS)
 @pytest.mark.parametrize("fault", ACCOUNT)
 @pytest.mark.parametrize("before", [0, 5, 11])
-def test_refused_account_leaves_no_picture_out(
+def test_refused_account_leaves_no_image_out(
     here: Path, server: GeminiServer, annotator: str, fault: str, before: int
 ) -> None:
     make(here, 12)
@@ -57,7 +57,7 @@ def test_refused_account_leaves_no_picture_out(
 
 @pytest.mark.parametrize("fault", ["400", "422"])
 @pytest.mark.parametrize(("images", "before"), [(12, 5), (40, 30), (12, 9), (12, 10)])
-def test_refusals_in_a_row_are_no_pictures_fault(
+def test_refusals_in_a_row_are_no_images_fault(
     here: Path, server: GeminiServer, fault: str, images: int, before: int
 ) -> None:
     """Also where fewer are left than make a run: then a request that is in order decides."""
@@ -74,7 +74,7 @@ def test_refusals_in_a_row_are_no_pictures_fault(
     assert len(vqa(here)) == 3 * images
 
 
-def test_single_refusals_are_the_pictures_own(here: Path, server: GeminiServer) -> None:
+def test_single_refusals_are_the_images_own(here: Path, server: GeminiServer) -> None:
     make(here, 40)
     refused = (3, 9, 10, 20, 21, 22, 35)
     for i in refused:
@@ -87,8 +87,8 @@ def test_single_refusals_are_the_pictures_own(here: Path, server: GeminiServer) 
     assert len(vqa(here)) == 3 * (40 - len(refused))
 
 
-def test_few_refused_pictures_at_the_end(here: Path, server: GeminiServer) -> None:
-    """Nothing is left to be answered in between: the control is, so it's these pictures."""
+def test_few_refused_images_at_the_end(here: Path, server: GeminiServer) -> None:
+    """Nothing is left to be answered in between: the control is, so it's these images."""
     make(here, 8)
     for i in (5, 6, 7):
         server.plan(f"product {i}", *["400"] * 9)
@@ -256,7 +256,9 @@ def test_pause_that_is_longer_than_patience(here: Path, server: GeminiServer) ->
     make(here, 6)
     server.plan("*", "", "tomorrow")
     config = configure(here, annotator="gemini", base_url=server.url, concurrency=1)
-    with pytest.raises(RetryLaterError, match=r"5 images.*Come back at 20.*The service says: HTTP"):
+    with pytest.raises(
+        RetryLaterError, match=r"5 images.*Run it again after 20.*The service says: HTTP"
+    ):
         run(config)
 
 

@@ -4,7 +4,7 @@ from abo_vqa.annotate.corpus import check_corpus, image_folds
 
 
 def rows(n: int, answer: str = "") -> list[dict[str, str]]:
-    """Two rows an image: a color that only the picture tells, and a yes/no question."""
+    """Two rows per image: a color that only the image tells, and a yes/no question."""
     made = []
     for i in range(n):
         color = answer or ("red", "blue", "green", "white")[i * 7919 % 4]
@@ -27,7 +27,7 @@ def test_counts() -> None:
 
 
 def test_blind_share_is_cross_fitted() -> None:
-    """ "yes" can be told without the picture; a colour only by luck, never by memory."""
+    """ "yes" can be told without the image; a colour only by luck, never by memory."""
     found = check_corpus(rows(200), 42, None)["answerable_without_picture"]
     assert 0.5 <= found["question"] < 0.75
     assert 0.5 <= found["ngram"] < 0.75
@@ -38,7 +38,7 @@ def test_blind_share_is_cross_fitted() -> None:
     assert check_corpus(unique, 42, None)["answerable_without_picture"]["question"] == 0
     always = check_corpus(rows(50, "red"), 42, None)
     assert always["answerable_without_picture"]["question"] == 1
-    assert any("without the picture" in said for said in always["warnings"])
+    assert any("without the image" in said for said in always["warnings"])
 
 
 def test_folds_keep_images_together() -> None:

@@ -67,7 +67,7 @@ def test_request_as_sent(here: Path, server: GeminiServer, annotator: str) -> No
     assert len(call.body["safetySettings"]) == 4
 
 
-def test_pictures_are_made_smaller(here: Path, server: GeminiServer) -> None:
+def test_images_are_made_smaller(here: Path, server: GeminiServer) -> None:
     from io import BytesIO
 
     from PIL import Image
@@ -227,7 +227,7 @@ def test_outage_stops_with_everything_saved(here: Path, server: GeminiServer) ->
         server.plan(f"product {i}", *["503"] * 1000)
     config = configure(here, annotator="gemini", base_url=server.url, attempts=2, patience_s=1)
     begun = time.monotonic()
-    with pytest.raises(RetryLaterError, match="no answer for 1 s; last: HTTP 503"):
+    with pytest.raises(RetryLaterError, match="no answer for 1 s; last error: HTTP 503"):
         run(config)
     assert time.monotonic() - begun < 20
     server.script.clear()
@@ -267,7 +267,7 @@ def test_changed_table_reuses_what_applies(here: Path, server: GeminiServer) -> 
     assert len(vqa(here)) == 9
 
 
-def test_unreadable_picture_is_counted(here: Path, server: GeminiServer) -> None:
+def test_unreadable_image_is_counted(here: Path, server: GeminiServer) -> None:
     rows = make(here, 3)
     write_balanced(here, [*rows, rows[0] | {"image_path": "ff/ffffffff.jpg", "name": "lost"}])
     run(configure(here, annotator="gemini", base_url=server.url))

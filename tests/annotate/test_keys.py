@@ -34,7 +34,7 @@ def test_daily_quota_stops_cleanly(
     server.plan("product 4", fault)
     config = configure(here, annotator=annotator, base_url=server.url, concurrency=1)
     with pytest.raises(
-        RetryLaterError, match=r"daily quota is spent.*2 images.*Come back at 20\d\d"
+        RetryLaterError, match=r"daily quota is spent.*2 images.*Run it again after 20\d\d"
     ):
         run(config)
     assert len(journal_entries(here, annotator=annotator)) == 4

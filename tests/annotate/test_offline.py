@@ -114,7 +114,7 @@ def test_same_seed_same_bytes_and_an_image_keeps_its_draw(here: Path) -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_unreadable_pictures_are_counted(here: Path) -> None:
+def test_unreadable_images_are_counted(here: Path) -> None:
     rows = make(here, 5)
     write_balanced(here, [*rows, rows[0] | {"image_path": "ff/ffffffff.jpg"}])
     run(configure(here, annotator="offline"))

@@ -32,7 +32,7 @@ def test_dry_run(here: Path, server: GeminiServer, capsys: Any) -> None:
     assert main(["generate", "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "images left        10 of 10" in said
-    assert "requests           10 (1.00 an image)" in said
+    assert "requests           10 (1.00 per image)" in said
     assert "estimated" in said
     assert "0.03 hours at the quota of 1 key(s)" in said
     assert server.calls == []
@@ -208,7 +208,7 @@ def test_a_shard_is_the_same_whatever_the_table(here: Path) -> None:
 def test_wrong_shards(text: str) -> None:
     from abo_vqa.core.errors import UserError
 
-    with pytest.raises(UserError, match="expected I/N"):
+    with pytest.raises(UserError, match="must be I/N"):
         parse_shard(text)
 
 

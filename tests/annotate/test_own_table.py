@@ -41,7 +41,7 @@ def test_the_studys_table_is_taken_as_it_is(here: Path) -> None:
     assert counts["corpus"]["duplicate_pairs"] == 1
 
 
-def test_pictures_that_are_not_there(here: Path) -> None:
+def test_images_that_are_not_there(here: Path) -> None:
     path = make(here, 1)[0]["image_path"]
     rows = [(path, "What color is it?", "red"), ("ff/none.jpg", "What color is it?", "red")]
     write(here / "mine.csv", rows, "image_path,question,answer")
@@ -69,7 +69,7 @@ def test_wrong_tables(here: Path) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["images/small/", "/data/abo/small/", ""])
-def test_pictures_by_any_spelling_are_hashed_where_the_balanced_table_lacks_them(
+def test_images_by_any_spelling_are_hashed_where_the_balanced_table_lacks_them(
     here: Path, prefix: str
 ) -> None:
     products = make(here, 3)

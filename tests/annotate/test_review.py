@@ -85,8 +85,8 @@ def test_what_people_reject_leaves_the_set(
 ) -> None:
     browser.size(1200, 900)
     browser.open((here / "page.html").as_uri())
-    pictures = "[...document.images].every(i => i.complete && i.naturalWidth > 0)"
-    assert browser.run(f"document.images.length === 3 && {pictures}")
+    images = "[...document.images].every(i => i.complete && i.naturalWidth > 0)"
+    assert browser.run(f"document.images.length === 3 && {images}")
     asked = browser.run("[...document.querySelectorAll('li p')].map(e => e.textContent)")
     assert asked == [f"{question} {answer}" for _, question, answer in reviewed]
     # By mouse: reject, keep, and one taken back.
@@ -119,7 +119,7 @@ def test_what_people_reject_leaves_the_set(
 
 
 def test_the_page_needs_nothing_else(reviewed: list[tuple[str, str, str]], here: Path) -> None:
-    """What can be told without a browser: pictures inside, no address, nothing unescaped."""
+    """What can be told without a browser: images inside, no address, nothing unescaped."""
     text = (here / "page.html").read_text(encoding="utf-8")
     assert text.count("data:image/jpeg;base64,") == 3
     assert "http" not in text
@@ -127,7 +127,7 @@ def test_the_page_needs_nothing_else(reviewed: list[tuple[str, str, str]], here:
     assert "<b>none</b>" not in text
 
 
-def test_pictures_are_upright_and_one_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+def test_images_are_upright_and_one_that_cannot_be_read_says_so(tmp_path: Path) -> None:
     folder = tmp_path / "images/small/00"
     for part in ("listings/metadata", "images/metadata", "images/small/00"):
         (tmp_path / part).mkdir(parents=True)
@@ -142,6 +142,6 @@ def test_pictures_are_upright_and_one_that_cannot_be_read_says_so(tmp_path: Path
     assert write_review_page(tmp_path / "vqa.csv", there, 9, tmp_path / "page.html") == 2
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     (shown,) = re.findall('data:image/jpeg;base64,([^"]+)', text)
-    picture = Image.open(io.BytesIO(base64.b64decode(shown)))
-    assert (picture.size, picture.getexif().get(0x0112)) == ((30, 20), None)
+    image = Image.open(io.BytesIO(base64.b64decode(shown)))
+    assert (image.size, image.getexif().get(0x0112)) == ((30, 20), None)
     assert "00/b.jpg can&#39;t be read" in text or "00/b.jpg can't be read" in text

@@ -110,7 +110,7 @@ def test_kind_is_what_requests_have_in_common() -> None:
 
 
 def counted(text: str) -> FailureStreak:
-    """A streak after successes (.) and failures of new pictures by kind (letters)."""
+    """A streak after successes (.) and failures of new images by kind (letters)."""
     streak = FailureStreak()
     for i, letter in enumerate(text):
         if letter == ".":
@@ -133,7 +133,7 @@ def test_streaks() -> None:
     assert counted("..a" * 40 + ".." + "a" * 20).is_systematic
 
 
-def test_one_picture_makes_no_streak() -> None:
+def test_one_image_makes_no_streak() -> None:
     streak = FailureStreak()
     for _ in range(20):
         streak.record_failure("the same", "a")

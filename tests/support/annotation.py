@@ -86,9 +86,9 @@ def make(folder: Path, n: int = 6, **generate: Any) -> list[dict[str, str]]:
     """Fill a folder so that `abo-vqa generate` runs in it; returns the products."""
     rows = products(n)
     paths = [row["image_path"] for row in rows]
-    pictures = {path: jpeg(i, side=48) for i, path in enumerate(paths)}
+    contents = {path: jpeg(i, side=48) for i, path in enumerate(paths)}
     images = {row["image_id"]: row["image_path"] for row in rows}
-    write_shop(folder / "data" / "raw" / "sample", [listing("image0")], images, pictures)
+    write_shop(folder / "data" / "raw" / "sample", [listing("image0")], images, contents)
     write_balanced(folder, rows)
     shutil.copytree(REPOSITORY / "conf", folder / "conf", dirs_exist_ok=True)
     (folder / "dvc.yaml").write_text("")

@@ -29,7 +29,7 @@ def run_annotator(
         config: `generate.annotator` and its settings.
         products: the balanced table's rows.
         quality_filter: judges pairs.
-        log_metrics: takes metrics while the run goes on.
+        log_metrics: takes metrics during the run.
     """
     return ANNOTATORS[config.generate.annotator](config, products, quality_filter, log_metrics)
 
@@ -53,7 +53,7 @@ def _annotate_offline(
             pairs += accepted
             if len(pairs) == quality_filter.questions:
                 break
-            # Drawing the same question twice is no defect of the set.
+            # Drawing the same question twice isn't a reject worth recording.
             annotations.add_rejects(
                 product["image_path"], (r for r in rejects if r.reason != "duplicate")
             )

@@ -151,5 +151,5 @@ def _warnings(numbers: Mapping[str, Any], yes_share: float | None) -> list[str]:
         messages.append(f"{share:.0%} of the yes/no answers are yes; the target is {yes_share:.0%}")
     blindly = max(numbers["answerable_without_picture"].values(), default=0)
     if blindly > 0.5:
-        messages.append(f"{blindly:.0%} of the answers can be predicted without the picture")
+        messages.append(f"{blindly:.0%} of the answers can be predicted without the image")
     return messages

@@ -42,7 +42,7 @@ def generation_summary(counts: dict[str, Any]) -> str:
     blind = counts["corpus"]["answerable_without_picture"].values()
     if dropped:
         text += f"; images left out: {dropped}"
-    return text + (f"; {max(blind):.1%} can be predicted without the picture" if blind else "")
+    return text + (f"; {max(blind):.1%} can be predicted without the image" if blind else "")
 
 
 def numeric_metrics(counts: dict[str, Any]) -> dict[str, float]:

@@ -56,7 +56,7 @@ def estimate(
     price = price_usd(total, settings, settings.batch_price if settings.batch else 1.0)
     lines = [
         f"images left        {len(tasks):,} of {len(products):,}",
-        f"requests           {requests:,} ({replies:.2f} an image)",
+        f"requests           {requests:,} ({replies:.2f} per image)",
         f"tokens             {total.input:,} in, {total.output:,} out ({source})",
         f"price              {price:.2f} USD" + (" (batch mode)" if settings.batch else ""),
         f"spent so far       {total_cost(entries, settings):.4f} USD",

@@ -18,15 +18,15 @@ _MAX_SAMPLE_LENGTH = 200  # characters of a reply that are shown
 def _remedy(kind: str, settings: GenerateConfig) -> str:
     """Return why a reply of this kind has no pairs, and the settings that may help."""
     if "MAX_TOKENS" in kind:
-        cause = "The model used up its output before it had written a pair"
+        cause = "The model reached its output limit before writing a pair"
         if settings.annotator == "gemini-legacy":
             return (
                 f"{cause}: raise generate.max_output_tokens ({settings.max_output_tokens}). A "
-                "model that thinks spends it on thoughts; only generate.annotator: gemini can "
-                "limit them (generate.thinking)."
+                "thinking model spends it on its reasoning; only generate.annotator: gemini can "
+                "limit that (generate.thinking)."
             )
         return (
-            f"{cause}; a model that thinks spends it on thoughts. Raise "
+            f"{cause}; a thinking model spends it on its reasoning. Raise "
             f"generate.max_output_tokens ({settings.max_output_tokens}), or set generate.thinking "
             f"({settings.thinking or 'null'}) to minimal or low where the model knows it."
         )
@@ -53,9 +53,7 @@ def _remedy(kind: str, settings: GenerateConfig) -> str:
     )
 
 
-def describe_empty_streak(
-    n: int, kind: str, settings: GenerateConfig, sample: str = "", way_out: str = "--drop-failing"
-) -> str:
+def describe_empty_streak(n: int, kind: str, settings: GenerateConfig, sample: str = "") -> str:
     """Return the message of a run that stops because image after image got no pairs.
 
     Args:
@@ -63,14 +61,13 @@ def describe_empty_streak(
         kind: how their replies failed.
         settings: what the advice names.
         sample: the last reply, or "".
-        way_out: the option for a user who knows that the images are the reason.
     """
     excerpt = " ".join(sample.split())[:_MAX_SAMPLE_LENGTH]
     return (
-        f"{n} images in a row got not one good pair: {kind}. {_remedy(kind, settings)}"
+        f"{n} images in a row got no valid pair: {kind}. {_remedy(kind, settings)}"
         + (f" The last reply: {excerpt}" if excerpt else "")
-        + " Everything answered is saved, and no image is given up for this: run it again to go "
-        f"on. If the images themselves are the reason: abo-vqa generate {way_out}."
+        + " All replies are saved and no image was dropped: run it again to continue. If the "
+        "images themselves are the cause: abo-vqa generate --drop-failing."
     )
 
 

@@ -29,7 +29,7 @@ _SPELLINGS = {
     "rectangle": "rectangular", "circular": "round", "stripes": "striped", "polka": "dotted",
     "checked": "checkered", "plain": "solid", "flowers": "floral",
 }  # fmt: skip
-# Words of a product type that nobody uses in speech, and last words that name nothing visible.
+# Parts of product types that aren't used in speech, and final words too vague to ask about.
 _UNSPOKEN = {"cellular", "home", "accessory", "accessories", "misc", "other", "and", "or"}
 _VAGUE = {"", "product", "item", "part", "equipment", "supplies", "supply", "merchandise", "set"}
 _COUNT = re.compile(r"\b(?:set|pack) of (\d+)\b|\b(\d+)[- ]?(?:pack|piece|count)\b")

@@ -49,11 +49,11 @@ def read_own_table(
         columns: provenance columns to fill in where the table doesn't have them.
 
     Raises:
-        UserError: columns are missing, there are no rows, or not one image is in the archive.
+        UserError: columns are missing, there are no rows, or none of the images is in the archive.
     """
     table = read_columns(path, _COLUMNS)
     if table.frame.empty:
-        raise UserError(f"{path} has a header and no rows.")
+        raise UserError(f"{path} has a header but no rows.")
     index = ImageIndex([*(product["image_path"] for product in products), *archive.image_paths()])
     match = index.match(table.frame["image_path"].tolist())
     match.require(str(archive.raw), index)
@@ -65,7 +65,7 @@ def read_own_table(
             f"(e.g. {example}: {reason})."
         )
     dropped = dict.fromkeys(match.lost, "not in the archive")
-    dropped |= dict.fromkeys(match.unclear, "several pictures could be meant")
+    dropped |= dict.fromkeys(match.unclear, "several images could be meant")
     dropped |= {
         name: unreadable[image] for name, image in match.found.items() if image in unreadable
     }

@@ -110,7 +110,7 @@ def annotate(
         config: the run's configuration.
         products: the balanced table's rows.
         quality_filter: judges pairs.
-        log_metrics: takes metrics while the run goes on.
+        log_metrics: takes metrics during the run.
         shard: which part of the images, or None for all.
         options: what the user asks of this run.
 
@@ -156,7 +156,7 @@ def _reopen(tasks: Sequence[Task], journal: AnnotationJournal) -> None:
 
 
 def _drop_incomplete(tasks: Sequence[Task], journal: AnnotationJournal) -> None:
-    """Record that the user gave up images without pairs; otherwise a streak would excuse them."""
+    """Record that the user dropped images without pairs; otherwise a streak would excuse them."""
     for task in tasks:
         if not task.is_complete and not task.problem.startswith((DROPPED, "unreadable")):
             reason = task.problem or task.empty_reason or "too few good pairs"

@@ -66,7 +66,7 @@ def clean_product(product: Product) -> dict[str, str]:
 def user_text(
     product: Product, missing: int, existing: Sequence[Pair] = (), yes_no: str = "", total: int = 0
 ) -> str:
-    """Return the user's turn beside the image.
+    """Return the user's turn apart from the image.
 
     Args:
         product: the catalogue's data.

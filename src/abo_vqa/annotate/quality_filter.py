@@ -16,7 +16,7 @@ _UNKNOWN = {
     "unknown", "unclear", "unsure", "uncertain", "undetermined", "indeterminate", "unspecified",
     "unidentified", "unavailable", "unanswerable", "invisible", "na", "ambiguous", "indiscernible",
 }  # fmt: skip
-_ARTICLES = {"an", "the"}  # no answers; "a" may be the letter
+_ARTICLES = {"an", "the"}  # not valid answers; "a" may be the letter
 _BRAND_OR_TEXT = re.compile(
     r"\b(brand|logo|manufacturer|text|written|writing|says?|inscription|slogan|lettering|letters?"
     r"|spelled|initials?|printed on)\b",
@@ -33,7 +33,7 @@ REASONS = {
     "no_answer": "there is no answer",
     "language": "not in English, or not in ASCII",
     "no_question_mark": "the question doesn't end in a question mark",
-    "length": "a question or an answer of absurd length",
+    "length": "the question or the answer is too short or too long",
     "multi_word": "the answer isn't exactly one word",
     "unknown": "the answer says that it isn't known",
     "in_question": "the question contains its answer",

@@ -38,9 +38,7 @@ def read_rejected(path: Path) -> frozenset[tuple[str, str, str]]:
     rows = read_table(path, _COLUMNS).to_dict("records")
     unknown = sorted({row["decision"] for row in rows} - _DECISIONS)
     if unknown:
-        raise UserError(
-            f"{path}: the decision has to be keep or reject, found {', '.join(unknown)}."
-        )
+        raise UserError(f"{path}: the decision must be keep or reject, found {', '.join(unknown)}.")
     return frozenset(
         (row["image_path"], row["question"], row["answer"])
         for row in rows
@@ -64,7 +62,7 @@ def write_review_page(vqa: Path, config: Config, sample: int, page: Path) -> int
         UserError: the sample is empty.
     """
     if sample < 1:
-        raise UserError(f"--sample {sample}: at least one pair.")
+        raise UserError(f"--sample must be at least 1, found {sample}.")
     cards = _sample_images(vqa, sample, config.seed)
     with open_archive(config.data.raw) as archive:
         for card in cards:

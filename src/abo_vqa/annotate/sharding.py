@@ -22,7 +22,7 @@ def parse_shard(text: str) -> ShardSpec:
     number, _, parts = text.partition("/")
     if number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts):
         return int(number), int(parts)
-    raise UserError(f"--shard {text!r}: expected I/N with 1 <= I <= N, e.g. 2/5.")
+    raise UserError(f"--shard must be I/N with 1 <= I <= N, e.g. 2/5; found {text!r}.")
 
 
 def in_shard(image_path: str, shard: ShardSpec | None) -> bool:

@@ -17,8 +17,8 @@ from abo_vqa.remote.journal import JournalEntry, group_by_image, no_pairs_reason
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
 
-_MAX_FAILURES = 3  # how often an image may be recorded as failed before it is given up
-_MAX_EMPTY_REPLIES = 3  # replies without a pair, all for the same reason, before it is given up
+_MAX_FAILURES = 3  # how often an image may be recorded as failed before it is dropped
+_MAX_EMPTY_REPLIES = 3  # replies without a pair, all for the same reason, before it is dropped
 # After these the next reply will hardly be better: two are enough.
 _PERSISTENT = ("MAX_TOKENS", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "LANGUAGE")
 
@@ -29,7 +29,7 @@ class Task:
 
     Attributes:
         product: the image's row of the balanced table.
-        key: fingerprint of what the replies depend on beside the settings.
+        key: fingerprint of what the replies depend on besides the settings.
         yes_no: the answer that a yes/no question should have, "" if it doesn't matter.
         quality_filter: judges pairs, and says how many an image needs.
         attempts: replies to ask for at most.
@@ -185,7 +185,7 @@ def reply_entry(
 
 
 def task_key(product: Product) -> str:
-    """Return a fingerprint of what replies depend on beside the settings: catalogue and image."""
+    """Return a fingerprint of what replies depend on besides the settings: catalogue and image."""
     brand = product.get("brand", "")  # the quality filter uses it
     return fingerprint([clean_product(product), brand, product.get("image_sha1", "")])
 

@@ -1,1 +1,1 @@
-"""Talking to services that cost money or have quotas; nothing here knows a prompt."""
+"""Clients of services that cost money or have quotas; no module here knows a prompt."""

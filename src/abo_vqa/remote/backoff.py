@@ -9,7 +9,7 @@ _RNG = random.Random()
 
 
 def backoff_seconds(failures: int, rng: random.Random = _RNG) -> float:
-    """Return the seconds to wait after so many failures: doubled each time, up to a minute.
+    """Return the seconds to wait after this many failures: doubled each time, up to a minute.
 
     Args:
         failures: failures in a row.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from abo_vqa.core.config import GenerateConfig
     from abo_vqa.remote.journal import JournalEntry
 
-_TILE_TOKENS = 258  # Gemini's count for an image up to 384 pixels a side, and for each tile above
+_TILE_TOKENS = 258  # Gemini's count for an image up to 384 pixels per side, and for each tile above
 _CHARACTERS_PER_TOKEN = 3  # about four in English: three leaves room
 # What bounds the first request's price. Current models count up to 1,120 tokens for an image (at
 # their default resolution), and the schema of the reply is charged like text.
@@ -38,7 +38,7 @@ def total_cost(entries: Iterable[JournalEntry], settings: GenerateConfig) -> flo
 
 
 def _image_tokens(size: int) -> int:
-    """Return the input tokens of an image of `size` pixels a side."""
+    """Return the input tokens of an image of `size` pixels per side."""
     return _TILE_TOKENS * (1 if size <= 384 else (-(-size // 768)) ** 2)
 
 
@@ -47,7 +47,7 @@ class TokenEstimator:
     """Estimates a request's input tokens before the vendor has counted them.
 
     Attributes:
-        size: of the images sent, in pixels a side.
+        size: of the images sent, in pixels per side.
         ratio: factor on the estimate, raised by what was counted.
         largest: the vendor's largest count so far under these settings; 0 if there is none.
     """

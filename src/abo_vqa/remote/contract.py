@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one request as the vendor counts them; thoughts are charged as output."""
+    """Tokens of one request as the vendor counts them; reasoning is charged as output."""
 
     input: int = 0
     output: int = 0
@@ -48,7 +48,7 @@ class Reply:
     """The model's text and why it stopped.
 
     Attributes:
-        text: the text, without thoughts.
+        text: the text, without the model's reasoning.
         finish: the vendor's finish reason; "STOP" is the regular one.
         blocked: the vendor's reason for not answering this prompt at all, or "".
         usage: tokens paid for.

@@ -1,4 +1,4 @@
-"""What can go wrong with a remote model."""
+"""Errors of remote models."""
 
 from __future__ import annotations
 

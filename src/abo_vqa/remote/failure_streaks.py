@@ -1,4 +1,4 @@
-"""Failures in a row: when image after image fails alike, the images aren't the reason.
+"""Failures in a row: when image after image fails alike, the images aren't the cause.
 
 An image that the vendor refuses, or that gets no pairs, is left out. When the account is refused or
 a setting is wrong, that would leave out the rest of the set. So failures without a success between

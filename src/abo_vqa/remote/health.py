@@ -6,9 +6,8 @@ import time
 
 from abo_vqa.remote.backoff import backoff_seconds
 
-_OUTAGE_FAILURES = (
-    10  # failures in a row, over all requests, after which nothing is sent for a while
-)
+# Failures in a row, over all requests, after which nothing is sent for a while.
+_OUTAGE_FAILURES = 10
 
 
 class ServiceHealth:
@@ -23,7 +22,7 @@ class ServiceHealth:
         """Start the clock.
 
         Args:
-            patience_s: seconds without any answer after which a run gives up.
+            patience_s: seconds without any answer after which a run ends.
         """
         self.answers = 0
         self.paused_until = 0.0

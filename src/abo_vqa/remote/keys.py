@@ -26,7 +26,7 @@ def api_keys() -> list[str]:
     if not keys:
         raise UserError(
             f"no API key: set {KEY_VARIABLE}, or {KEYS_VARIABLE} with several separated by commas, "
-            "in the environment. Without a key: generate.annotator offline."
+            "in the environment. To work without a key, set generate.annotator: offline."
         )
     return keys
 
@@ -41,7 +41,7 @@ def redact(text: str, keys: Iterable[str]) -> str:
 
     Args:
         text: a message.
-        keys: the keys to remove, beside everything that looks like one of Google's.
+        keys: the keys to remove, besides everything that looks like one of Google's.
     """
     for key in keys:
         text = text.replace(key, _REPLACEMENT)

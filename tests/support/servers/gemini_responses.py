@@ -35,7 +35,7 @@ def system_text(body: dict[str, Any]) -> str:
 
 
 def image_in(body: dict[str, Any]) -> bytes:
-    """The picture in a request."""
+    """The image in a request."""
     part = next(p for p in body["contents"][-1]["parts"] if "text" not in p)
     inline = part.get("inlineData") or part["inline_data"]
     return base64.b64decode(inline["data"].replace("-", "+").replace("_", "/"))  # either alphabet
@@ -69,7 +69,7 @@ def requested_pairs(body: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def count_tokens(body: dict[str, Any]) -> int:
-    """Input tokens: four letters a token, and those of the picture."""
+    """Input tokens: four letters per token, and those of the image."""
     parts = [part for content in body["contents"] for part in content["parts"]]
     text = system_text(body) + "".join(part.get("text", "") for part in parts)
     return len(text) // 4 + IMAGE_TOKENS * sum("text" not in part for part in parts)

@@ -165,7 +165,7 @@ class BatchCollector:
         )
 
     def _needs_control(self, failed: Sequence[_Failure]) -> bool:
-        """Return whether only a control request can tell why not one request was answered."""
+        """Return whether only a control request can tell why no request was answered."""
         single = len(failed) == 1 and self._failures.successes > 0
         return bool(failed) and not single and not self._drop_failing
 

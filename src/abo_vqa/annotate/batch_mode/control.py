@@ -1,4 +1,4 @@
-"""Whether the service works when not one request of a batch job was answered."""
+"""Whether the service works when no request of a batch job was answered."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class BatchControl:
         cost = self._budget.max_cost(draft, share=1.0)
         if not self._budget.allows(cost):
             raise UserError(
-                "not one request of the batch job was answered, and the control request that tells "
+                "no request of the batch job was answered, and the control request that tells "
                 f"why might exceed generate.budget_usd: {self._budget.limit:g} USD. The job's "
                 "results are kept: raise it and run again."
             )

@@ -1,7 +1,7 @@
 """The life of batch jobs: submit, poll, collect, resume.
 
 A job is recorded before and after it is submitted: one whose creation was interrupted is found
-again by its label, so that no image is paid for twice. The record lies beside the journal; replies
+again by its label, so that no image is paid for twice. The record lies next to the journal; replies
 go into the journal itself, marked with their job.
 """
 

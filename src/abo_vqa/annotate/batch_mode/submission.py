@@ -40,7 +40,7 @@ class BatchSubmitter:
             budget: limits them.
             system: the instruction, the same for all images.
             archive: where the images are read from.
-            image_size: pixels a side, at most.
+            image_size: pixels per side, at most.
         """
         self._clients, self._jobs, self._budget = clients, jobs, budget
         self._system, self._archive, self._image_size = system, archive, image_size

@@ -187,10 +187,10 @@ class FailurePolicy:
         return bool(undecided) and not single and not self._failures.drop_failing
 
     def decide_refusals(self, control_answered: bool) -> None:
-        """Decide about refusals after which nothing was left to ask.
+        """Decide about refusals that no later request can be compared with.
 
         Args:
-            control_answered: whether the service works; then the images are the reason.
+            control_answered: whether the service works; then the images are the cause.
         """
         if control_answered:
             self._failures.record_undecided()

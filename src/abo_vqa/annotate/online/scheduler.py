@@ -24,7 +24,7 @@ from abo_vqa.remote.contract import Request
 from abo_vqa.remote.journal import JournalEntry
 from abo_vqa.remote.key_pool import KeyPool, Reservation
 
-_POLL_S = 0.5  # a signal has to be noticed soon
+_POLL_S = 0.5  # short, so that signals are noticed quickly
 _MIN_PAUSE_S = 0.01
 
 
@@ -47,7 +47,7 @@ class Scheduler:
         Args:
             queue: the images.
             sender: sends requests.
-            control: decides about refusals after which nothing is left to ask.
+            control: decides about refusals that no later request can be compared with.
             policy: decides about their outcomes.
             keys: reserves quota.
             budget: reserves money.
@@ -59,7 +59,7 @@ class Scheduler:
         self._concurrency, self._progress = concurrency, progress
 
     def run(self) -> None:
-        """Send until every task is complete or given up.
+        """Send until every task is complete or dropped.
 
         Raises:
             RetryLaterError: daily quotas are spent, or the service doesn't answer.
@@ -126,7 +126,7 @@ class Scheduler:
         return max(_MIN_PAUSE_S, result.until - time.time())
 
     def _control_answered(self) -> bool:
-        """Return whether a request that nothing is wrong with is answered now."""
+        """Return whether the control request is answered now."""
         request = self._control.draft
         while not self._policy.is_stopping:
             reservation = self._reserve(request)
@@ -162,7 +162,7 @@ def _stop_on_signals(policy: FailurePolicy) -> Iterator[None]:
             signal.SIGINT: signal.signal(signal.SIGINT, interrupt),
             signal.SIGTERM: signal.signal(signal.SIGTERM, terminate),
         }
-    except ValueError:  # not the main thread: whoever started us handles signals
+    except ValueError:  # not the main thread: the caller handles signals
         yield
         return
     try:

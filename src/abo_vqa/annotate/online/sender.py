@@ -57,7 +57,7 @@ class RequestSender:
         Args:
             system: the instruction, the same for all images.
             archive: where the images are read from.
-            image_size: pixels a side, at most.
+            image_size: pixels per side, at most.
             journal: takes the replies.
             ledger: takes the end of each request.
             budget: takes what replies cost.

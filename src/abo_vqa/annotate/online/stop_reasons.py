@@ -25,7 +25,7 @@ def no_answer(patience_s: float, error: ServiceError, images: int) -> RetryLater
         images: how many are open.
     """
     return RetryLaterError(
-        f"no answer for {patience_s:g} s; last: {error}. {images:,} images are open and "
+        f"no answer for {patience_s:g} s; last error: {error}. {images:,} images are open and "
         "everything is saved: run it again later."
     )
 
@@ -52,7 +52,7 @@ def no_usable_key(error: InvalidKeyError, model: str, images: int) -> UserError:
         advice = "Check GEMINI_API_KEY or GEMINI_API_KEYS in the environment."
     return UserError(
         f"no usable API key; the last one was rejected with: {error}. {advice} {images:,} images "
-        "are open and everything is saved: run it again to go on."
+        "are open and everything is saved: run it again to continue."
     )
 
 
@@ -69,7 +69,7 @@ def daily_quota_spent(until: float, keys: int, message: str, images: int) -> Ret
     quotas = "the key's daily quota is" if keys == 1 else "all keys' daily quotas are"
     return RetryLaterError(
         f"{quotas} spent; {images:,} images are open and everything is saved. "
-        f"Come back at {back:%Y-%m-%d %H:%M %Z}."
+        f"Run it again after {back:%Y-%m-%d %H:%M %Z}."
         + (f" The service says: {message}" if message else "")
     )
 
@@ -98,16 +98,16 @@ def all_refused(refused: int, message: str, images: int) -> UserError:
         images: how many are open.
     """
     return UserError(
-        f"the last {refused} requests were all refused: {message}. No image is given up for "
-        "this. Check the settings under generate in params.yaml and the account; "
-        f"{images:,} images are open and everything is saved: run it again to go on. If the "
-        "images themselves are the reason: abo-vqa generate --drop-failing."
+        f"the last {refused} requests were all refused: {message}. No image was dropped because "
+        "of this. Check the settings under generate in params.yaml and the account; "
+        f"{images:,} images are open and everything is saved: run it again to continue. If the "
+        "images themselves are the cause: abo-vqa generate --drop-failing."
     )
 
 
 def undecided_refusals(refused: int, error: ServiceError) -> RetryLaterError:
     """Return the error for refusals that can't be judged because the service fails now."""
     return RetryLaterError(
-        f"{refused:,} images were refused, and whether the images are the reason can't be found "
-        f"out now: {error}. Everything is saved: run it again later."
+        f"{refused:,} images were refused, and it can't be determined now whether the images are "
+        f"the cause: {error}. Everything is saved: run it again later."
     )
