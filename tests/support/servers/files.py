@@ -36,7 +36,7 @@ class FileServer:
     """Serves `content` at /file.tar. Use as a context manager.
 
     Attributes:
-        faults: one a request, in order; afterwards all goes well.
+        faults: one per request, in order; afterwards all goes well.
         validator: "etag", "weak" (a weak ETag and a date), "date", or "none".
         ranges: whether Range is understood; honest: whether If-Range is.
         chunked: send without Content-Length.

@@ -173,6 +173,7 @@ class BatchCollector:
         """Send the control request; return why to stop if it isn't answered either."""
         error = self._control.send(job.key)
         if error is None:
+            self._failures.record_success()
             return None
         if isinstance(error, InvalidKeyError):
             return UserError(f"{error}. {_ADVICE}")
