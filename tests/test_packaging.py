@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -142,3 +143,18 @@ def test_hooks_have_the_versions_of_the_lock():
     revs = {Path(r["repo"]).name.removesuffix("-pre-commit"): r.get("rev") for r in repos}
     for tool in ("ruff", "codespell"):
         assert revs[tool] == f"v{lock[tool]}"
+
+
+def test_hooks_leave_out_files_that_exist_and_no_file_fails_the_search_for_keys():
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    files = [name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+    hooks = [h for repo in read_yaml(".pre-commit-config.yaml")["repos"] for h in repo["hooks"]]
+    for hook in hooks:
+        if exclude := hook.get("exclude"):
+            assert any(re.search(exclude, name) for name in files), exclude
+    (keys,) = (hook for hook in hooks if hook["id"] == "gemini-key")
+    pattern = re.compile(keys["entry"].encode())
+    found = {name for name in files if pattern.search((ROOT / name).read_bytes())}
+    assert found == {name for name in files if re.search(keys["exclude"], name)}

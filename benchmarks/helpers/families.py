@@ -1,8 +1,8 @@
 """The five families at their real sizes, and small: ours, and the plain library's way of asking.
 
 Each has the sizes of the checkpoint that the profile `abo` names, a tokenizer made of words with
-that vocabulary's size, and random weights. The end token is masked, so that every variant generates equally
-many tokens: how soon random weights end an answer means nothing.
+that vocabulary's size, and random weights. The end token is masked, so that every variant generates
+equally many tokens: how soon random weights end an answer means nothing.
 """
 
 from __future__ import annotations
