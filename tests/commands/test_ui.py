@@ -48,7 +48,7 @@ def test_a_taken_port_is_one_message(capsys):
 @pytest.mark.parametrize("port", ["0", "70000"])
 def test_a_port_that_isnt_one(capsys, port):
     assert main(["ui", "--port", port]) == 2
-    assert "1 to 65535" in capsys.readouterr().err
+    assert "from 1 to 65535" in capsys.readouterr().err
 
 
 def test_a_folder_of_files(monkeypatch, capsys):
@@ -61,7 +61,10 @@ def test_a_folder_of_files(monkeypatch, capsys):
 def test_the_browser_answers(tmp_path):
     port = free_port()
     words = [sys.executable, "-m", "abo_vqa", "ui", "--port", str(port)]
-    server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    errors = (tmp_path / "errors").open("w+")
+    server = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+    )
     try:
         assert server.stdout.readline().startswith(f"open http://127.0.0.1:{port}")
         for _ in range(240):
@@ -71,6 +74,12 @@ def test_the_browser_answers(tmp_path):
             except OSError:
                 time.sleep(0.5)
         assert "MLflow" in page
+        os.killpg(server.pid, signal.SIGINT)  # as a terminal does on Ctrl-C
+        assert server.wait(timeout=60) == 0
+        errors.seek(0)
+        assert "Traceback" not in errors.read()
+        with pytest.raises(OSError):
+            urlopen(f"http://127.0.0.1:{port}/", timeout=5)
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        server.terminate()
         server.wait()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
+import subprocess
 import sys
 
 from abo_vqa.core.config import load_config
@@ -25,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def _check_free(host: str, port: int) -> None:
     """Raises UserError if nothing can listen at an address."""
     if not 0 < port < 65536:
-        raise UserError(f"--port: found {port}; 1 to 65535.")
+        raise UserError(f"--port: found {port}, must be from 1 to 65535.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -40,7 +42,14 @@ def _check_free(host: str, port: int) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Start MLflow's browser in this process's place, or say which server to open."""
+    """Run MLflow's browser until Ctrl-C, or say which server to open.
+
+    Args:
+        args: the options.
+
+    Returns:
+        The exit code.
+    """
     uri, artifacts = store()
     if is_server(uri):
         print(f"MLFLOW_TRACKING_URI is a server, which shows its runs itself: open {uri}")
@@ -55,4 +64,9 @@ def command(args: argparse.Namespace) -> int:
     words = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     words += ["--host", args.host, "--port", str(args.port), "--backend-store-uri", uri]
     words += ["--default-artifact-root", artifacts] if artifacts else []
-    return os.execve(sys.executable, words, environment)
+    # In a session of its own: Ctrl-C in the terminal would reach its parts one by one, and each would
+    # print a traceback.
+    server = subprocess.Popen(words, env=environment, start_new_session=True)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: server.terminate())
+    return server.wait()

@@ -80,6 +80,8 @@ def test_outside_of_a_checkout(tmp_path, capsys, monkeypatch):
     assert main(["doctor"]) == 2
     said = capsys.readouterr()
     assert "no params.yaml here" in said.out
+    assert "isn't a DVC repository" in said.out
+    assert "Not foreseen" not in said.out
     assert "Traceback" not in said.out + said.err
     assert not list(tmp_path.iterdir())
 

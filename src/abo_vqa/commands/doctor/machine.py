@@ -13,6 +13,7 @@ from pathlib import Path
 from abo_vqa.commands.doctor.findings import Case, Finding, ok, problem, warning
 from abo_vqa.core import interpreter
 from abo_vqa.core.memory import available_memory
+from abo_vqa.core.paths import EMBEDDINGS
 from abo_vqa.core.processes import cores
 from abo_vqa.core.system_errors import nearest
 from abo_vqa.core.tracking.origin import LIBRARIES
@@ -144,8 +145,10 @@ def need(case: Case) -> tuple[str, float]:
     config = case.settings
     copies = 1 if stored_once(case.root) else 2
     archives = 0.0 if (case.root / config.data.raw / IMAGES_TAR).is_file() else _ARCHIVES
-    store = case.root / "data" / "embeddings" / "vectors.npy"
-    outputs = 0.0 if store.is_file() else float(PICTURES * _VALUES * _BYTES[config.embed.dtype])
+    store = case.root / EMBEDDINGS / "vectors.npy"
+    expected = float(PICTURES * _VALUES * _BYTES[config.embed.dtype])
+    # The file may be another profile's, which is replaced by one of the expected size.
+    outputs = max(0.0, expected - (store.stat().st_size if store.is_file() else 0))
     total = copies * (archives + outputs) + _ROOM
     parts = [
         f"archives {archives / GB:.1f} GB",

@@ -95,9 +95,15 @@ def remotes(case: Case) -> Iterator[Finding]:
     Args:
         case: the checkout.
     """
+    from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
 
-    with Repo(str(case.root)) as repo:
+    try:
+        dvc = Repo(str(case.root))
+    except NotDvcRepoError:
+        yield problem("remotes", f"{case.root} isn't a DVC repository", "Run it in a clone.")
+        return
+    with dvc as repo:
         configured = {name: dict(options) for name, options in repo.config["remote"].items()}
         default = repo.config["core"].get("remote", "")
     for name, options in configured.items():
