@@ -51,7 +51,7 @@ def test_the_old_word_still_asks_and_names_the_new_one(capsys: pytest.CaptureFix
 
 
 def test_predict_alone_is_the_stage(monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("abo_vqa.stages.predict.execute", lambda name, *_: f"stage {name}")
+    monkeypatch.setattr("abo_vqa.stages.predict.execute", lambda name, *_, **__: f"stage {name}")
     assert main(["predict"]) == 0
     said = capsys.readouterr()
     assert (said.out, said.err) == ("stage predict\n", "")

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
@@ -78,7 +79,7 @@ def test_the_browser_answers(tmp_path):
         assert server.wait(timeout=60) == 0
         errors.seek(0)
         assert "Traceback" not in errors.read()
-        with pytest.raises(OSError):
+        with pytest.raises(URLError, match="refused"):
             urlopen(f"http://127.0.0.1:{port}/", timeout=5)
     finally:
         server.terminate()

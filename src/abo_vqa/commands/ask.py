@@ -34,12 +34,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options.
 
     Args:
-        parser: the word's parser.
+        parser: the command's parser.
     """
     parser.usage = _USAGE
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
-        "exit code: 0; 1 if not one row of the table was answered (the table is written, with\n"
+        "exit code: 0; 1 if no row of the table was answered (the table is written, with\n"
         "the reasons in its column error); 2 if something is wrong with what was given."
     )
     names = ", ".join([*STUDY_MODELS, FINETUNED_MODEL])

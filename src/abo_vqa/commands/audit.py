@@ -23,14 +23,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options.
 
     Args:
-        parser: the word's parser.
+        parser: the command's parser.
     """
     parser.add_argument("--train", type=Path, required=True, metavar="FILE")
     parser.add_argument("--test", type=Path, required=True, metavar="FILE")
     parser.add_argument(
         "--group",
         choices=list(GROUP_COLUMNS),
-        help="what may not be on both sides (default: the strictest the columns allow)",
+        help="what mustn't occur in both tables (default: the strictest that the columns allow)",
     )
     parser.add_argument(
         "--distance",

@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options.
 
     Args:
-        parser: the word's parser.
+        parser: the command's parser.
     """
     names = ", ".join([*STUDY_MODELS, FINETUNED_MODEL])
     parser.add_argument(

@@ -18,16 +18,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options.
 
     Args:
-        parser: the word's parser.
+        parser: the command's parser.
     """
     parser.description = (
         "Without options: the pipeline's stage, configured by params.yaml. With --raw and --out: "
-        "any folder that holds the two archives or what comes out of them, by the study's rules."
+        "any folder with the two archives, or their extracted contents, by the study's rules."
     )
     parser.add_argument("--raw", type=Path, metavar="DIR", help="folder with the archives")
     parser.add_argument("--out", type=Path, metavar="FILE", help="CSV to write")
     parser.add_argument(
-        "--cap", type=int, default=STUDY_CONFIG.cap, help="rows a type (%(default)s)"
+        "--cap",
+        type=int,
+        default=STUDY_CONFIG.cap,
+        help="maximum rows per product type (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=STUDY_SEED, help="(%(default)s)")
     parser.add_argument(
@@ -37,10 +40,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="(%(default)s)",
     )
     parser.add_argument(
-        "--temperature", type=float, help="flatten by this exponent, above 0, at most 1"
+        "--temperature",
+        type=float,
+        help="balance product types with this exponent (greater than 0, at most 1)",
     )
     parser.add_argument(
-        "--no-pictures", action="store_true", help="don't read pictures: no hashes, none dropped"
+        "--no-pictures",
+        action="store_true",
+        help="don't read images: hashes stay empty and unreadable images aren't dropped",
     )
 
 
@@ -55,16 +62,18 @@ def command(args: argparse.Namespace) -> int:
     """
     if not args.raw or not args.out:
         raise UserError(
-            "--raw DIR and --out FILE belong together, and the other options need them. "
+            "--raw DIR and --out FILE must be given together, and the other options require them. "
             "Without any, the stage curates by params.yaml."
         )
     refuse_unwritable(args.out, "the table")
     if args.cap < 1:
-        raise UserError(f"--cap {args.cap}: at least 1.")
+        raise UserError(f"--cap must be at least 1, found {args.cap}.")
     update: dict[str, Any] = {"cap": args.cap, "language": args.language}
     if args.temperature is not None:
         if not 0 < args.temperature <= 1:
-            raise UserError(f"--temperature {args.temperature}: above 0, at most 1.")
+            raise UserError(
+                f"--temperature must be above 0 and at most 1, found {args.temperature}."
+            )
         update |= {"balance": "temperature", "temperature": args.temperature}
     settings = STUDY_CONFIG.model_copy(update=update)
     result = curate(args.raw, settings, args.seed, with_hashes=not args.no_pictures)

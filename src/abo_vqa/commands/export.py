@@ -20,11 +20,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options.
 
     Args:
-        parser: the word's parser.
+        parser: the command's parser.
     """
     parser.add_argument("--out", type=Path, default=EXPORT, help="folder (default: %(default)s)")
     parser.add_argument(
-        "--choices", type=int, metavar="K", help="add K choices a question, one of them right"
+        "--choices", type=int, metavar="K", help="add K choices per question, one of them correct"
     )
     add_columns_option(parser)
 

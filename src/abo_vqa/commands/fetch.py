@@ -16,9 +16,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options.
 
     Args:
-        parser: the word's parser.
+        parser: the command's parser.
     """
-    parser.add_argument("--profile", default="abo", help="whose archives (%(default)s)")
+    parser.add_argument(
+        "--profile",
+        default="abo",
+        help="the profile whose archives to download (default: %(default)s)",
+    )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="another folder; nothing is pinned in data.dvc"
     )

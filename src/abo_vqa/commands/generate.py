@@ -24,14 +24,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options.
 
     Args:
-        parser: the word's parser.
+        parser: the command's parser.
     """
     parser.description = (
         "Without options: the pipeline's stage, configured by params.yaml. The options prepare or "
         "share a paid generation, or have people check its result."
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="images left, requests, tokens, price, hours"
+        "--dry-run",
+        action="store_true",
+        help="estimate the remaining images, requests, tokens, cost and time; send nothing",
     )
     parser.add_argument(
         "--count-tokens",
@@ -40,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--shard", metavar="I/N", help="ask only for the I-th of N parts")
     parser.add_argument(
-        "--merge", type=Path, nargs="+", metavar="JOURNAL", help="take over the journals of shards"
+        "--merge", type=Path, nargs="+", metavar="JOURNAL", help="merge the journals of shards"
     )
     parser.add_argument(
         "--retry-days",
@@ -55,7 +57,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--drop-failing",
         action="store_true",
-        help="go on however many images fail alike, and leave them out for good",
+        help="continue even if many images fail in the same way, and exclude those permanently",
     )
     parser.add_argument(
         "--review", type=Path, metavar="PAGE", help="write a page for people to check pairs"
@@ -116,9 +118,12 @@ def _annotate(
     options = RunOptions(args.retry_days, args.retry_refused, args.drop_failing)
     result = annotate(config, products, quality_filter, no_log, shard, options)
     complete = sum(task.is_complete for task in result.tasks)
-    print(f"{complete:,} of {len(result.tasks):,} images have their pairs; {result.cost:.4f} USD.")
+    print(
+        f"{complete:,} of {len(result.tasks):,} images have all their pairs; "
+        f"{result.cost:.4f} USD spent."
+    )
     if shard:
-        print(f"Send {result.journal} to whoever merges: abo-vqa generate --merge JOURNALS")
+        print(f"Next, with the journals of all shards: abo-vqa generate --merge {result.journal} …")
     else:
         print("`dvc repro generate` writes the table.")
     return 0

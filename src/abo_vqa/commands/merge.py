@@ -12,11 +12,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options.
 
     Args:
-        parser: the word's parser.
+        parser: the command's parser.
     """
     parser.add_argument("--adapter", type=Path, default=ADAPTER, help="(%(default)s)")
     parser.add_argument("--out", type=Path, default=MERGED, help="(%(default)s)")
-    parser.add_argument("--base", help="checkpoint to merge into; default: the adapter names it")
+    parser.add_argument(
+        "--base", help="checkpoint to merge into (default: the base named by the adapter)"
+    )
 
 
 def command(args: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options.
 
     Args:
-        parser: the word's parser.
+        parser: the command's parser.
     """
     # Names of metrics are copied from here: a line break inside one would make it another.
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -30,7 +30,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for scores and figures")
     parser.add_argument(
-        "--metrics", help="some of those below, with commas (default: all with real models)"
+        "--metrics",
+        help="comma-separated, of the list below (default: all but those with toy models)",
     )
     add_columns_option(parser)
     parser.epilog = "metrics:\n" + "\n".join(f"  {name}" for name in _METRICS)

@@ -20,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options.
 
     Args:
-        parser: the word's parser.
+        parser: the command's parser.
     """
     parser.description = (
         "Without options: the pipeline's stage, configured by params.yaml. With --vqa and --out: "
@@ -52,15 +52,15 @@ def command(args: argparse.Namespace) -> int:
     """
     if not args.vqa or not args.out:
         raise UserError(
-            "--vqa FILE and --out DIR belong together, and the other options need them. "
+            "--vqa FILE and --out DIR must be given together, and the other options require them. "
             "Without any, the stage splits data/vqa.csv by params.yaml."
         )
     if not 0 < args.test_size < 1:
-        raise UserError(f"--test-size {args.test_size}: between 0 and 1.")
+        raise UserError(f"--test-size must be between 0 and 1, found {args.test_size}.")
     if not 0 <= args.distance <= 32:
-        raise UserError(f"--distance {args.distance}: 0 to 32 of 64 bits.")
+        raise UserError(f"--distance must be from 0 to 32 (of 64 bits), found {args.distance}.")
     if not 0 <= args.seed < 2**32:
-        raise UserError(f"--seed {args.seed}: 0 to {2**32 - 1:,}.")
+        raise UserError(f"--seed must be from 0 to {2**32 - 1:,}, found {args.seed}.")
     outputs = (args.out / "train.csv", args.out / "test.csv")
     refuse_overwriting(filter(None, (args.vqa, args.balanced)), outputs)
     read = read_columns(args.vqa, audit.VQA_COLUMNS, chosen=args.columns)

@@ -1,4 +1,4 @@
-"""`abo-vqa tracking`: create MLflow's database, mend a moved checkout's, send what has to wait.
+"""`abo-vqa tracking`: create MLflow's database, or repair it after a move; deliver records.
 
 `make setup` runs it, since several processes can't create the database at the same time.
 """

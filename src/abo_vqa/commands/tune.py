@@ -18,9 +18,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options.
 
     Args:
-        parser: the word's parser.
+        parser: the command's parser.
     """
-    parser.add_argument("--trials", type=int, default=20, help="in all, earlier ones included")
+    parser.add_argument(
+        "--trials",
+        type=int,
+        default=20,
+        help="total number of trials, including those of earlier runs (default: %(default)s)",
+    )
 
 
 def command(args: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options.
 
     Args:
-        parser: the word's parser.
+        parser: the command's parser.
     """
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: for other machines as well")
     parser.add_argument("--port", type=int, default=5000)
@@ -52,7 +52,7 @@ def command(args: argparse.Namespace) -> int:
     """
     uri, artifacts = store()
     if is_server(uri):
-        print(f"MLFLOW_TRACKING_URI is a server, which shows its runs itself: open {uri}")
+        print(f"MLFLOW_TRACKING_URI points to a server with its own UI: open {uri}")
         return 0
     _check_free(args.host, args.port)
     prepare(load_config().tracking.experiment)
@@ -64,8 +64,8 @@ def command(args: argparse.Namespace) -> int:
     words = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     words += ["--host", args.host, "--port", str(args.port), "--backend-store-uri", uri]
     words += ["--default-artifact-root", artifacts] if artifacts else []
-    # In a session of its own: Ctrl-C in the terminal would reach its parts one by one, and each would
-    # print a traceback.
+    # In a session of its own: Ctrl-C in the terminal would reach each of its parts, and each
+    # would print a traceback.
     server = subprocess.Popen(words, env=environment, start_new_session=True)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: server.terminate())

@@ -33,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options.
 
     Args:
-        parser: the word's parser.
+        parser: the command's parser.
     """
     names = ", ".join([*STUDY_MODELS, BLIND_MODEL])
     parser.add_argument(
@@ -43,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--processes",
         type=process_count,
         default=1,
-        help="share the rows among so many processes, each on its own GPU; the output is the same",
+        help="processes that share the rows, each on its own GPU; the output is the same",
     )
 
 

@@ -38,7 +38,7 @@ def run(config: Config, log: Log = no_log) -> Summary:
     annotations = run_annotator(config, products, quality_filter, log)
     if not annotations.rows:
         raise UserError(
-            f"not one of {len(products):,} images got its {quality_filter.questions} pairs: "
+            f"none of the {len(products):,} images got its {quality_filter.questions} pairs: "
             f"{count_reasons(annotations.dropped)}. "
             f"The rejects: {count_reasons([row['reason'] for row in annotations.rejects])}."
         )

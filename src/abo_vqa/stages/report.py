@@ -69,7 +69,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options.
 
     Args:
-        parser: the word's parser.
+        parser: the command's parser.
     """
     parser.add_argument(
         "--pdf", action="store_true", help="print reports/report.html to PDF (needs a browser)"

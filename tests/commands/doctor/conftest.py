@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from abo_vqa.commands.doctor.findings import Case, examine
+from abo_vqa.commands.doctor.findings import Checkout, examine
 from abo_vqa.core import nvidia
 from abo_vqa.core.config import load_config
 from tests.support import models as tiny
@@ -53,7 +53,7 @@ def look(checkout: Path):
         for section, values in sections.items():
             params[section] |= values
         file.write_text(yaml.safe_dump(params))
-        case = Case(checkout, load_config(), names=names)
+        case = Checkout(checkout, load_config(), names=names)
         return {finding.name: finding for finding in examine("check", check, case)}
 
     return found

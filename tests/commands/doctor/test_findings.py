@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from abo_vqa.commands.doctor.findings import Case, NotCheckedError, examine, ok
+from abo_vqa.commands.doctor.findings import Checkout, NotCheckedError, examine, ok
 from abo_vqa.core.errors import UserError
 
-CASE = Case(Path(), None, "broken")
+CASE = Checkout(Path(), None, "broken")
 
 
 def raising(error):

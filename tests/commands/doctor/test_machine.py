@@ -5,8 +5,9 @@ import shutil
 import pytest
 import torch
 
-from abo_vqa.commands.doctor import card, files, machine, models, training
+from abo_vqa.commands.doctor import files, gpu, machine, models, training
 from abo_vqa.core import devices
+from abo_vqa.core.paths import EMBEDDINGS
 from tests.support.pretend_gpu import pretend
 
 
@@ -52,6 +53,11 @@ def test_the_disk_that_the_real_archives_and_vision_outputs_take(look, monkeypat
     once = look(machine.disk, profile="abo", embed={"dtype": stored})["disk"]
     assert once.state == "problem"
     assert f"vision outputs {size} GB ({stored})" in once.found
+    store = EMBEDDINGS / "vectors.npy"
+    store.parent.mkdir(parents=True)
+    store.write_bytes(bytes(22_000_000))  # the sample's doesn't stand for the real one
+    again = look(machine.disk, profile="abo", embed={"dtype": stored})["disk"]
+    assert f"vision outputs {size} GB ({stored})" in again.found
     monkeypatch.setattr(machine, "stored_once", lambda root: False)
     twice = look(machine.disk, profile="abo")["disk"]
     assert "twice" in twice.found
@@ -75,22 +81,22 @@ def test_whether_the_cache_shares_its_bytes_is_tried_and_leaves_nothing(look, ch
 def test_no_card_is_fine_for_the_sample_and_slow_for_the_real_models(look):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    assert look(card.device)["device"].state == "ok"
-    found = look(card.device, profile="abo")["device"]
+    assert look(gpu.device)["device"].state == "ok"
+    found = look(gpu.device, profile="abo")["device"]
     assert found.state == "warning"
     assert "days" in found.advice
 
 
 def test_a_card_that_is_asked_for_and_isnt_there(look):
     with pretend(driver=False):
-        found = look(card.device, compute={"device": "cuda"})["check"]
+        found = look(gpu.device, compute={"device": "cuda"})["check"]
     assert found.state == "problem"
     assert "sees no GPU" in found.found
 
 
 def test_a_wrong_device_is_described_once(look):
-    assert "isn't a device" in look(card.device, compute={"device": "gpu0"})["check"].found
-    checks = (card.dtype, lambda case: models.check("blip", case), training.check_step)
+    assert "isn't a device" in look(gpu.device, compute={"device": "gpu0"})["check"].found
+    checks = (gpu.dtype, lambda case: models.check("blip", case), training.check_step)
     for check in checks:
         found = look(check, compute={"device": "gpu0"})["check"]
         assert found.state == "warning"
@@ -99,17 +105,17 @@ def test_a_wrong_device_is_described_once(look):
 
 @pytest.mark.parametrize(("profile", "state"), [("sample", "warning"), ("abo", "problem")])
 def test_a_driver_that_torch_cant_use(look, broken_driver, profile, state):
-    found = look(card.device, profile=profile)["device"]
+    found = look(gpu.device, profile=profile)["device"]
     assert found.state == state
     assert "535.104.05" in found.found
     assert "TORCH_BACKEND" in found.advice
-    assert "535.104.05" in look(card.driver)["driver"].found
+    assert "535.104.05" in look(gpu.driver)["driver"].found
 
 
 def test_a_card_without_kernels(look):
     with pretend(capability=(6, 0)):
-        found = look(card.device, profile="abo")["device"]
-        assert "capability 6.0" in look(card.cards)["cuda:0"].found
+        found = look(gpu.device, profile="abo")["device"]
+        assert "capability 6.0" in look(gpu.cards)["cuda:0"].found
     assert found.state == "problem"
     assert "capability 6.0" in found.found
     assert "TORCH_BACKEND" in found.advice
@@ -120,15 +126,15 @@ def test_a_card_without_kernels(look):
 )
 def test_the_number_format_that_the_card_gets(look, capability, chosen):
     with pretend(capability=capability):
-        found = look(card.dtype, profile="abo")["dtype"]
-        assert look(card.device, profile="abo")["device"].found.startswith("cuda:0")
+        found = look(gpu.dtype, profile="abo")["dtype"]
+        assert look(gpu.device, profile="abo")["device"].found.startswith("cuda:0")
     assert found.found.startswith(f"{chosen}: blip")
-    assert ("isn't for" in found.found) == (chosen == "float16")
+    assert ("isn't used on this device" in found.found) == (chosen == "float16")
 
 
 def test_a_card_that_another_process_fills(look):
     with pretend(budget=2**30, memory=24 * 2**30):
-        found = look(card.cards)["cuda:0"]
+        found = look(gpu.cards)["cuda:0"]
     assert found.state == "warning"
     assert "nvidia-smi" in found.advice
 

@@ -21,7 +21,7 @@ def bare(monkeypatch):
 def test_settings_that_can_be_are_one_line(look, bare):
     found = look(model_settings)
     assert {f.state for f in found.values()} == {"ok"}
-    assert found["model settings"].found == "nothing to refuse for blip, blip2, clip, llava, vilt"
+    assert found["model settings"].found == "valid for blip, blip2, clip, llava, vilt"
     assert set(look(model_settings, profile="abo")) == {"model settings"}
 
 

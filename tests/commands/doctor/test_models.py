@@ -107,7 +107,7 @@ def test_an_unknown_model_is_named_with_its_like(look):
 
 def test_the_blind_model_has_no_weights(look):
     found = look(lambda case: models.check("blind", case))["check"]
-    assert found.found.startswith("the blind model has no weights to try")
+    assert found.found.startswith("the blind baselines have no weights to try")
     assert "Did you mean" not in found.found
 
 

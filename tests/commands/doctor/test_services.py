@@ -183,7 +183,7 @@ def test_a_server_that_is_down(look, monkeypatch):
 
 
 def test_a_server_that_accepts_and_says_nothing_is_left(look, monkeypatch):
-    monkeypatch.setattr(services, "WAIT_S", 1.0)
+    monkeypatch.setattr(services, "TIMEOUT_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         found = look(services.tracking)["tracking"]
@@ -194,6 +194,6 @@ def test_what_ignores_its_own_limit_is_left_all_the_same():
     never = threading.Event()
     began = time.monotonic()
     with pytest.raises(UserError, match="no answer"):
-        services.within(0.2, never.wait)
+        services.call_with_timeout(0.2, never.wait)
     never.set()
     assert time.monotonic() - began < 30

@@ -8,9 +8,9 @@ import pytest
 from helpers.hub.catalogue import named, write_all
 
 from abo_vqa.commands.doctor import machine, models, weights
-from abo_vqa.commands.doctor.findings import Case
+from abo_vqa.commands.doctor.findings import Checkout
 from abo_vqa.commands.doctor.services import hub
-from abo_vqa.commands.doctor.weights import held
+from abo_vqa.commands.doctor.weights import find_local_weights
 from abo_vqa.core.config import load_config
 from abo_vqa.core.yaml_files import read_yaml
 
@@ -37,23 +37,23 @@ def source(path, revision=COMMIT):
 
 def test_one_file_at_the_pinned_revision_only(cached):
     cached("org/model", {"config.json": "{}"})
-    assert not held(source("org/model")).complete
+    assert not find_local_weights(source("org/model")).complete
     cached("org/model", {"model.safetensors": "x" * 10})
-    assert held(source("org/model")).complete
-    assert held(source("org/model")).bytes == 10
-    assert not held(source("org/model", "f" * 40)).complete
+    assert find_local_weights(source("org/model")).complete
+    assert find_local_weights(source("org/model")).bytes == 10
+    assert not find_local_weights(source("org/model", "f" * 40)).complete
 
 
 def test_a_shard_that_is_missing(cached):
     index = {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}
     cached("org/model", {"model.safetensors.index.json": json.dumps(index)})
     cached("org/model", {"one.safetensors": "x"})
-    found = held(source("org/model"))
+    found = find_local_weights(source("org/model"))
     assert not found.complete
     assert found.missing == ("two.safetensors",)
     cached("org/model", {"two.safetensors": "xx"})
-    assert held(source("org/model")).complete
-    assert held(source("org/model")).bytes == 3
+    assert find_local_weights(source("org/model")).complete
+    assert find_local_weights(source("org/model")).bytes == 3
 
 
 def test_the_real_weights_are_a_warning_with_their_size(look, cached):
@@ -173,7 +173,7 @@ def test_a_folder_that_lacks_a_shard(look, checkout):
 
 def test_without_leave_to_ask_the_hub(look, checkout, cached):
     look(weights.weights, profile="abo")  # writes the settings
-    case = Case(checkout, load_config(), offline=True)
+    case = Checkout(checkout, load_config(), offline=True)
     found = {f.name: f for f in weights.weights(case)}["vilt"]
     assert "first use" not in found.found + found.advice
     (found,) = hub(case)

@@ -17,8 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.commands.doctor import card, files, machine, model_settings, services, weights
-from abo_vqa.commands.doctor.findings import Case, Check, Finding, examine
+from abo_vqa.commands.doctor import files, gpu, machine, model_settings, services, weights
+from abo_vqa.commands.doctor.findings import Check, Checkout, Finding, examine
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import refuse_unwritable
 from abo_vqa.core.json_files import write_json
@@ -27,7 +27,7 @@ from abo_vqa.core.scratch import project_root
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
 
-_UNWELL = UserError.exit_code  # exit code: there is something to mend
+_EXIT_PROBLEM = UserError.exit_code  # exit code: at least one check found a problem
 _GROUPS: dict[str, list[tuple[str, Check]]] = {
     "machine": [
         ("python", machine.python),
@@ -37,11 +37,11 @@ _GROUPS: dict[str, list[tuple[str, Check]]] = {
         ("disk", machine.disk),
     ],
     "GPU": [
-        ("driver", card.driver),
-        ("torch", card.build),
-        ("cards", card.cards),
-        ("device", card.device),
-        ("dtype", card.dtype),
+        ("driver", gpu.driver),
+        ("torch", gpu.build),
+        ("cards", gpu.cards),
+        ("device", gpu.device),
+        ("dtype", gpu.dtype),
     ],
     "files": [
         ("settings", files.settings),
@@ -62,7 +62,7 @@ _GROUPS: dict[str, list[tuple[str, Check]]] = {
 }
 
 
-def findings(case: Case, quick: bool) -> Iterator[tuple[str, Finding]]:
+def findings(case: Checkout, quick: bool) -> Iterator[tuple[str, Finding]]:
     """Run all checks.
 
     Args:
@@ -78,15 +78,15 @@ def findings(case: Case, quick: bool) -> Iterator[tuple[str, Finding]]:
                 yield group, finding
     if quick:
         return
-    for finding in _tried(case):
+    for finding in _model_findings(case):
         yield "models", finding
 
 
-def _tried(case: Case) -> Iterator[Finding]:
+def _model_findings(case: Checkout) -> Iterator[Finding]:
     """Run the checks of models."""
     model_checks: list[tuple[str, Check]] = []
 
-    def choose(case: Case) -> Iterator[Finding]:
+    def choose(case: Checkout) -> Iterator[Finding]:
         from abo_vqa.commands.doctor.models import checks
 
         model_checks.extend(checks(case))
@@ -97,7 +97,7 @@ def _tried(case: Case) -> Iterator[Finding]:
         yield from examine(name, check, case)
 
 
-def _diagnose(names: Sequence[str]) -> Case:
+def _diagnose(names: Sequence[str]) -> Checkout:
     """Describe the checkout in the current folder."""
     from abo_vqa.core.config import load_config
     from abo_vqa.core.stage import pin_threads
@@ -113,7 +113,7 @@ def _diagnose(names: Sequence[str]) -> Case:
         fault = f"{type(error).__name__}: {error}"
     offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
     os.environ["HF_HUB_OFFLINE"] = "1"  # models are tried with what is here; nothing is fetched
-    return Case(Path.cwd(), config, fault, tuple(names), offline)
+    return Checkout(Path.cwd(), config, fault, tuple(names), offline)
 
 
 def _format_finding(finding: Finding) -> str:
@@ -131,7 +131,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options.
 
     Args:
-        parser: the word's parser.
+        parser: the command's parser.
     """
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
@@ -170,7 +170,7 @@ def command(args: argparse.Namespace) -> int:
         raise UserError("--quick tries no model; leave out --model.")
     file = None if args.json in (None, "-") else Path(args.json).absolute()
     if file is not None:
-        _require_place(Path(args.json))
+        _check_writable(Path(args.json))
     os.chdir(project_root())
     case = _diagnose(args.model)
     results: list[tuple[str, Finding]] = []
@@ -190,10 +190,10 @@ def command(args: argparse.Namespace) -> int:
         print(f"\n{_count_states(states)}")
     if file is not None:
         write_json(_report(results, states), file)
-    return _UNWELL if states["problem"] else 0
+    return _EXIT_PROBLEM if states["problem"] else 0
 
 
-def _require_place(file: Path) -> None:
+def _check_writable(file: Path) -> None:
     """Check that the findings can be written, without making a folder.
 
     Raises:

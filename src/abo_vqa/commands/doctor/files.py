@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from abo_vqa.commands.doctor.findings import Case, Finding, ok, problem, warning
+from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem, warning
 from abo_vqa.core.tracking.origin import SOURCES, git
 from abo_vqa.core.units import format_bytes
 from abo_vqa.data.archive import IMAGES_TAR, LISTINGS_TAR, open_archive
 
-_BACK = "`dvc checkout --force {}` brings the pinned files back; `dvc commit` pins what is here."
+_BACK = "`dvc checkout --force {}` restores the pinned files; `dvc commit` pins the current ones."
 
 
-def settings(case: Case) -> Iterator[Finding]:
+def settings(case: Checkout) -> Iterator[Finding]:
     """Check params.yaml and the profile.
 
     Args:
@@ -26,13 +26,13 @@ def settings(case: Case) -> Iterator[Finding]:
         yield ok("settings", f"params.yaml, profile {case.config.profile}")
 
 
-def commit(_case: Case) -> Iterator[Finding]:
+def commit(_case: Checkout) -> Iterator[Finding]:
     """Report the commit, and whether the sources differ from it."""
     head = git("rev-parse", "HEAD")
     if not head:
         yield warning(
             "git",
-            "no commit to be had: git is missing, or refuses this folder",
+            "no commit: git isn't installed, or refuses to work in this folder",
             "MLflow's runs are recorded without a commit, and `dvc exp` needs one.",
         )
         return
@@ -41,7 +41,7 @@ def commit(_case: Case) -> Iterator[Finding]:
     yield ok("git", f"commit {head[:12]}, sources (src, conf, dvc.yaml, the lock) {count}")
 
 
-def archives(case: Case) -> Iterator[Finding]:
+def archives(case: Checkout) -> Iterator[Finding]:
     """Check that both archives of the profile are there, whole, and the pinned ones.
 
     Args:
@@ -60,7 +60,7 @@ def archives(case: Case) -> Iterator[Finding]:
     yield agreement("pinned", case, raw)
 
 
-def agreement(name: str, case: Case, path: Path) -> Finding:
+def agreement(name: str, case: Checkout, path: Path) -> Finding:
     """Check that a folder is what its .dvc file pins; DVC hashes it unless nothing has changed.
 
     Args:
@@ -102,7 +102,7 @@ def pinned(root: Path, path: Path, within: bool = False) -> Any:
             return None
 
 
-def wordnet(_case: Case) -> Iterator[Finding]:
+def wordnet(_case: Checkout) -> Iterator[Finding]:
     """Check that WordNet is here, which METEOR and WUP need."""
     from abo_vqa.evaluation.wordnet import find_wordnet
 
@@ -111,7 +111,7 @@ def wordnet(_case: Case) -> Iterator[Finding]:
         yield warning(
             "wordnet",
             "not here; METEOR and WUP in the stage evaluate need it",
-            "`abo-vqa wordnet` fetches it (as evaluate would), or says how to bring it.",
+            "`abo-vqa wordnet` downloads it (as `evaluate` would), or explains how to install it.",
         )
     else:
         yield ok("wordnet", str(getattr(place, "path", place)))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 State = Literal["ok", "warning", "problem"]
 _LONGEST = 600  # characters of what is found: libraries can be wordy
-_REPORT = "Not foreseen. Please report it with this whole output."
+_REPORT = "This is a bug in a check. Please report it with the complete output."
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def problem(
 
 
 @dataclass(frozen=True)
-class Case:
+class Checkout:
     """What is checked.
 
     Attributes:
@@ -120,15 +120,15 @@ class NotCheckedError(AboVqaError):
         advice: what to do about it.
     """
 
-    def __init__(self, reason: str, advice: str = "Mend that first.") -> None:
+    def __init__(self, reason: str, advice: str = "Fix that first.") -> None:
         super().__init__(reason)
         self.advice = advice
 
 
-Check = Callable[[Case], Iterable[Finding]]
+Check = Callable[[Checkout], Iterable[Finding]]
 
 
-def examine(name: str, check: Check, case: Case) -> Iterator[Finding]:
+def examine(name: str, check: Check, case: Checkout) -> Iterator[Finding]:
     """Run a check; what it raises is a finding as well.
 
     Args:
@@ -141,15 +141,15 @@ def examine(name: str, check: Check, case: Case) -> Iterator[Finding]:
     """
     try:
         for finding in check(case):
-            yield _plain(finding)
+            yield _sanitize(finding)
     except NotCheckedError as reason:
         yield warning(name, str(reason), reason.advice)
     except UserError as error:
-        yield _plain(problem(name, str(error), ""))
+        yield _sanitize(problem(name, str(error), ""))
     except ModuleNotFoundError as error:
-        yield _plain(problem(name, f"{error.name} isn't installed", interpreter.REMEDY))
+        yield _sanitize(problem(name, f"{error.name} isn't installed", interpreter.REMEDY))
     except Exception as error:
-        yield _plain(_unforeseen(name, error))
+        yield _sanitize(_unforeseen(name, error))
 
 
 def _unforeseen(name: str, error: Exception) -> Finding:
@@ -159,7 +159,7 @@ def _unforeseen(name: str, error: Exception) -> Finding:
     return problem(name, f"{type(error).__name__}: {error}", _REPORT)
 
 
-def _plain(finding: Finding) -> Finding:
+def _sanitize(finding: Finding) -> Finding:
     """Return a finding whose texts are one line each, and hold no secret."""
     return replace(
         finding, found=_one_line(finding.found)[:_LONGEST], advice=_one_line(finding.advice)

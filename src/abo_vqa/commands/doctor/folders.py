@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abo_vqa.commands.doctor.files import pinned
-from abo_vqa.commands.doctor.findings import Case, Finding, problem
+from abo_vqa.commands.doctor.findings import Checkout, Finding, problem
 from abo_vqa.core.paths import SAMPLE_MODELS
 from abo_vqa.models.hub import is_repository
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from abo_vqa.core.config import CheckpointConfig, ScorerConfig
 
 
-def absent(
-    name: str, source: CheckpointConfig | ScorerConfig, missing: Sequence[str], case: Case
+def missing_weights(
+    name: str, source: CheckpointConfig | ScorerConfig, missing: Sequence[str], case: Checkout
 ) -> Finding:
     """Report what is wrong with a folder's weights.
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-from abo_vqa.commands.doctor.findings import Case, Finding, ok, problem, warning
+from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem, warning
 from abo_vqa.core import interpreter
 from abo_vqa.core.memory import available_memory
 from abo_vqa.core.paths import EMBEDDINGS
@@ -32,13 +32,13 @@ _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _RELINK = "`dvc config --local cache.type hardlink,copy` (docs/real-abo.md) stores them once"
 
 
-def python(_case: Case) -> Iterator[Finding]:
+def python(_case: Checkout) -> Iterator[Finding]:
     """Report the interpreter and the system."""
     message = f"{platform.python_version()} ({sys.executable}), {platform.platform()}"
     yield ok("python", message)
 
 
-def libraries(case: Case) -> Iterator[Finding]:
+def libraries(case: Checkout) -> Iterator[Finding]:
     """Compare what is installed with what is needed and what is tested.
 
     Args:
@@ -88,7 +88,7 @@ def _locked_versions(file: Path) -> dict[str, str]:
     return pins
 
 
-def processor(case: Case) -> Iterator[Finding]:
+def processor(case: Checkout) -> Iterator[Finding]:
     """Report the cores that may be used, and the threads that are.
 
     Args:
@@ -98,7 +98,7 @@ def processor(case: Case) -> Iterator[Finding]:
     yield ok("processor", f"{cores()} core(s), {platform.machine()}{threads}")
 
 
-def memory(case: Case) -> Iterator[Finding]:
+def memory(case: Checkout) -> Iterator[Finding]:
     """Check the memory, within a container's limit.
 
     Args:
@@ -117,7 +117,7 @@ def memory(case: Case) -> Iterator[Finding]:
     yield warning("memory", message, advice, numbers)
 
 
-def disk(case: Case) -> Iterator[Finding]:
+def disk(case: Checkout) -> Iterator[Finding]:
     """Compare the free disk space with what this profile still needs.
 
     Args:
@@ -134,7 +134,7 @@ def disk(case: Case) -> Iterator[Finding]:
         yield problem("disk", message, f"{advice} {_RELINK}." if case.real else advice, numbers)
 
 
-def need(case: Case) -> tuple[str, float]:
+def need(case: Checkout) -> tuple[str, float]:
     """Estimate what a profile will still write into the checkout, in words and in bytes.
 
     Args:

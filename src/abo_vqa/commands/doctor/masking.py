@@ -9,11 +9,11 @@ from urllib.parse import unquote
 
 from abo_vqa.remote.keys import redact
 
-_HIDDEN = "***"
+_MASK = "***"
 _WORDS = "TOKENS?|KEYS?|SECRETS?|PASS|PASSWORD|PASSWD|PWD|CREDENTIALS?|AUTH|SIG|SIGNATURE"
 # Variables whose values are secrets, by their names.
 _NAMES = re.compile(rf"(?:^|[_-])(?:API)?(?:{_WORDS})(?:$|[_-])", re.IGNORECASE)
-PARTED = re.compile(r"[\s,;]+")  # several keys in one variable
+SEPARATORS = re.compile(r"[\s,;]+")  # several keys in one variable
 _SHORTEST = 6  # characters: "1" and "true" are no secrets, and would be hidden everywhere
 # user:password@ of an address, up to the last "@" of the word: not everybody escapes passwords.
 _LOGIN = re.compile(r"([a-z][a-z0-9+.\-]*://)([^\s\"'<>]*)@", re.IGNORECASE)
@@ -34,10 +34,10 @@ def mask(text: str, environment: Mapping[str, str] = os.environ) -> str:
     """
     # The longest first: one secret may begin as another does.
     for value in sorted(_secrets(environment), key=len, reverse=True):
-        text = text.replace(value, _HIDDEN)
-    text = _LOGIN.sub(rf"\1{_HIDDEN}@", text)
-    text = _SETTING.sub(rf"\1{_HIDDEN}", text)
-    return _HUB.sub(_HIDDEN, redact(text, ()))
+        text = text.replace(value, _MASK)
+    text = _LOGIN.sub(rf"\1{_MASK}@", text)
+    text = _SETTING.sub(rf"\1{_MASK}", text)
+    return _HUB.sub(_MASK, redact(text, ()))
 
 
 def _secrets(environment: Mapping[str, str]) -> set[str]:
@@ -45,7 +45,7 @@ def _secrets(environment: Mapping[str, str]) -> set[str]:
     secrets: set[str] = set()
     for name, value in environment.items():
         if _NAMES.search(name):
-            secrets.update({value, *PARTED.split(value)})
+            secrets.update({value, *SEPARATORS.split(value)})
         for secret in _passwords(value):
             secrets.update({secret, unquote(secret)})
     return {value for value in secrets if len(value) >= _SHORTEST and not os.path.exists(value)}  # noqa: PTH110

@@ -6,8 +6,15 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from abo_vqa.commands.doctor.card import usable
-from abo_vqa.commands.doctor.findings import Case, Finding, NotCheckedError, ok, problem, warning
+from abo_vqa.commands.doctor.findings import (
+    Checkout,
+    Finding,
+    NotCheckedError,
+    ok,
+    problem,
+    warning,
+)
+from abo_vqa.commands.doctor.gpu import usable
 from abo_vqa.commands.doctor.weights import sources
 from abo_vqa.models.registry import BLIND_MODEL, family_class, model_names, suggestion
 
@@ -15,7 +22,7 @@ if TYPE_CHECKING:
     from abo_vqa.core.config import CheckpointConfig, Config
 
 
-def model_settings(case: Case) -> Iterator[Finding]:
+def model_settings(case: Checkout) -> Iterator[Finding]:
     """Every setting that a model, or this machine, can't have; one line if there is none."""
     config = case.settings
     findings = list(_model_names(config))
@@ -26,7 +33,7 @@ def model_settings(case: Case) -> Iterator[Finding]:
         findings += _spread(key, checkpoint, config)
     if not findings:
         of = ", ".join(key for key, _ in models)
-        yield ok("model settings", f"nothing to refuse for {of}")
+        yield ok("model settings", f"valid for {of}")
     yield from findings
 
 

@@ -13,10 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.commands.doctor.bounds import Bound, bound, difference
-from abo_vqa.commands.doctor.card import usable
-from abo_vqa.commands.doctor.findings import Case, Check, Finding, ok, problem, warning
+from abo_vqa.commands.doctor.findings import Check, Checkout, Finding, ok, problem, warning
+from abo_vqa.commands.doctor.gpu import usable
 from abo_vqa.commands.doctor.picture import picture
-from abo_vqa.commands.doctor.reference import beyond, on_cpu
+from abo_vqa.commands.doctor.reference import on_cpu, skip_reason
 from abo_vqa.commands.doctor.training import check_step
 from abo_vqa.commands.doctor.weights import require
 from abo_vqa.core.errors import UserError
@@ -68,7 +68,7 @@ class Trial:
     peak: int
 
 
-def checks(case: Case) -> list[tuple[str, Check]]:
+def checks(case: Checkout) -> list[tuple[str, Check]]:
     """List a check for every model to try, by name, and one of a training step.
 
     Args:
@@ -80,7 +80,7 @@ def checks(case: Case) -> list[tuple[str, Check]]:
     return model_checks
 
 
-def chosen(case: Case) -> list[str]:
+def chosen(case: Checkout) -> list[str]:
     """Choose the models to try.
 
     Args:
@@ -115,7 +115,7 @@ def variant(name: str, config: Config) -> str:
     return next(n for n in (*config.baselines.models, *REGIMES) if n in REGIMES)
 
 
-def check(name: str, case: Case) -> Iterator[Finding]:
+def check(name: str, case: Checkout) -> Iterator[Finding]:
     """Ask one model; see `Trial`.
 
     Args:
@@ -125,14 +125,16 @@ def check(name: str, case: Case) -> Iterator[Finding]:
     config = case.settings
     if name == BLIND_MODEL:
         there = ", ".join([*model_names(config), FINETUNED_MODEL])
-        raise UserError(f"the blind model has no weights to try. Those that have: {there}.")
+        raise UserError(
+            f"the blind baselines have no weights to try. Models with weights: {there}."
+        )
     require_model(name, config, [FINETUNED_MODEL])
     key = "blip" if name == FINETUNED_MODEL else checkpoint_key(name)
     checkpoint = checkpoint_of(key, config)
     require(checkpoint, case)
     device = usable(config)
     _, image = picture(case)
-    trial = _attempt(name, config, image, device)
+    trial = _try_model(name, config, image, device)
     numbers = {
         "load_s": trial.load_s,
         "answer_s": trial.answer_s,
@@ -144,17 +146,17 @@ def check(name: str, case: Case) -> Iterator[Finding]:
         advice = f"Try models.{key}.dtype: float32 in the profile."
         yield problem(name, f"{wrong}; {trial.dtype} on {device}", advice, numbers)
         return
-    message = f"{_spoken(trial.answer)}; {trial.dtype} on {device}, {_costs(trial)}"
+    message = f"{_format_answer(trial.answer)}; {trial.dtype} on {device}, {_costs(trial)}"
     if device.type == "cpu":
         yield ok(name, message, numbers)
-    elif reason := beyond(checkpoint, trial.parameters):
+    elif reason := skip_reason(checkpoint, trial.parameters):
         yield ok(name, f"{message}; not compared with the CPU: {reason}", numbers)
     else:
-        reference = _attempt(name, on_cpu(key, config), image, None)
+        reference = _try_model(name, on_cpu(key, config), image, None)
         yield _compared(name, message, trial, reference, numbers)
 
 
-def _attempt(name: str, config: Config, image: Image, device: torch.device | None) -> Trial:
+def _try_model(name: str, config: Config, image: Image, device: torch.device | None) -> Trial:
     """Load a model, ask it, and release it.
 
     Args:
@@ -236,7 +238,7 @@ def _compared(
     }
     numbers = {**numbers, **{f"{key}_difference": value for key, value in off.items()}}
     message = (
-        f"{message}; CPU {_spoken(reference.answer)}, largest difference of encoding "
+        f"{message}; CPU {_format_answer(reference.answer)}, largest difference of encoding "
         f"{off['encoding']:.1e}, of log-likelihoods {off['likelihoods']:.1e} "
         f"(at most {limit.answers:.0e} of the largest)"
     )
@@ -247,12 +249,12 @@ def _compared(
         )
         return problem(name, message, advice, numbers)
     if trial.answer.text != reference.answer.text:
-        advice = "Rounding decides between answers that are nearly as likely; nothing to do."
+        advice = "Two answers are almost equally likely, so rounding decides; nothing to do."
         return warning(name, f"{message}; the answers differ", advice, numbers)
     return ok(name, message, numbers)
 
 
-def _spoken(answer: Answer) -> str:
+def _format_answer(answer: Answer) -> str:
     sure = "" if answer.confidence is None else f" ({answer.confidence:.3f})"
     return f'"{answer.text}"{sure}'
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from abo_vqa.commands.doctor.findings import Case
+from abo_vqa.commands.doctor.findings import Checkout
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.paths import SAMPLE_DATA
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _TRIES = 20  # pictures: archives have broken ones
 
 
-def picture(case: Case) -> tuple[str, Image]:
+def picture(case: Checkout) -> tuple[str, Image]:
     """Return where the image is from, and the image.
 
     Args:
@@ -30,7 +30,7 @@ def picture(case: Case) -> tuple[str, Image]:
             for path in archive.image_paths()[:_TRIES]:
                 with suppress(ImageError):
                     return f"{raw}: {path}", archive.image(path)
-    return "a drawn square, for want of archives", _drawn()
+    return "a drawn square, since no archive could be read", _drawn()
 
 
 def _drawn() -> Image:

@@ -15,7 +15,7 @@ LARGEST = 4.5e9  # parameters: LLaVA-7B isn't answered within a minute by a few 
 _BYTES = 1.3 * 4  # of memory a parameter, in float32 and with what is computed from it
 
 
-def beyond(checkpoint: CheckpointConfig, parameters: int) -> str:
+def skip_reason(checkpoint: CheckpointConfig, parameters: int) -> str:
     """Explain why a model isn't tried on the CPU, or return "".
 
     Args:

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
-from abo_vqa.commands.doctor.findings import Case, Finding, ok, problem, warning
-from abo_vqa.commands.doctor.masking import PARTED
+from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem, warning
+from abo_vqa.commands.doctor.masking import SEPARATORS
 from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.remote.keys import KEY_VARIABLE, KEYS_VARIABLE
 
 _T = TypeVar("_T")
 
-WAIT_S = 5.0  # for an answer from anywhere
+TIMEOUT_S = 5.0  # for an answer from anywhere
 # Present or not; neither is needed: the study's weights are public.
 OPTIONAL = ("HF_TOKEN", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "HTTPS_PROXY")
 
@@ -27,7 +27,7 @@ class _NoAnswerError(UserError):
     """No answer in time."""
 
 
-def within(seconds: float, work: Callable[[], _T]) -> _T:
+def call_with_timeout(seconds: float, work: Callable[[], _T]) -> _T:
     """Call a function in a thread that is abandoned after some seconds.
 
     A name server that doesn't answer ignores every library's own limit.
@@ -59,7 +59,7 @@ def within(seconds: float, work: Callable[[], _T]) -> _T:
     return results[0]
 
 
-def keys(case: Case) -> Iterator[Finding]:
+def keys(case: Checkout) -> Iterator[Finding]:
     """Report whether keys are set, never what they are.
 
     Args:
@@ -68,7 +68,7 @@ def keys(case: Case) -> Iterator[Finding]:
     count = len(
         [
             k
-            for k in PARTED.split(
+            for k in SEPARATORS.split(
                 os.environ.get(KEYS_VARIABLE) or os.environ.get(KEY_VARIABLE) or ""
             )
             if k
@@ -89,7 +89,7 @@ def keys(case: Case) -> Iterator[Finding]:
     yield ok("environment", f"set: {', '.join(present) or 'none'} (of {', '.join(OPTIONAL)})")
 
 
-def remotes(case: Case) -> Iterator[Finding]:
+def remotes(case: Checkout) -> Iterator[Finding]:
     """Check the configuration of DVC's remotes, without contacting them.
 
     Args:
@@ -132,7 +132,7 @@ def _remote(name: str, options: Mapping[str, Any], default: bool) -> Finding:
     return ok(called, f"{message}{'' if local else ', not contacted'}")
 
 
-def tracking(_case: Case) -> Iterator[Finding]:
+def tracking(_case: Checkout) -> Iterator[Finding]:
     """Check MLflow's store: a server is asked, a SQLite database opened for reading."""
     from abo_vqa.core.tracking.backend import check_store, is_server, sqlite_file, store
 
@@ -154,13 +154,13 @@ def _database(file: Path) -> Finding:
         return warning("tracking", f"{file} isn't there yet", advice)
     address = f"file:{quote(str(file))}?mode=ro"
     try:
-        with closing(sqlite3.connect(address, uri=True, timeout=WAIT_S)) as opened:
+        with closing(sqlite3.connect(address, uri=True, timeout=TIMEOUT_S)) as opened:
             (runs,) = opened.execute("SELECT count(*) FROM runs").fetchone()
     except sqlite3.Error as error:
-        advice = "Stop what writes it, or move it away: a new one is made."
+        advice = "Stop the process that is writing to it, or move it away: a new one is created."
         return problem("tracking", f"{file} can't be read: {error}", advice)
     if not all(os.access(place, os.W_OK) for place in (file, file.parent)):
-        advice = "Mend its permissions, or set MLFLOW_TRACKING_URI=sqlite:////path/mlflow.db."
+        advice = "Fix its permissions, or set MLFLOW_TRACKING_URI=sqlite:////path/mlflow.db."
         return problem("tracking", f"{file} can only be read", advice)
     return ok("tracking", f"{file}, {runs:,} runs")
 
@@ -179,29 +179,31 @@ def _server(uri: str) -> Finding:
 
     # Read at each request.
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(max(1, round(WAIT_S)))
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(max(1, round(TIMEOUT_S)))
     advice = (
         "Start the server, correct MLFLOW_TRACKING_URI, or unset it to use the local database. "
         "No stage starts without it."
     )
     try:
-        within(WAIT_S, lambda: check_store(uri))
-        within(WAIT_S, ask)
+        call_with_timeout(TIMEOUT_S, lambda: check_store(uri))
+        call_with_timeout(TIMEOUT_S, ask)
     except Exception as error:  # of sockets, HTTP and MLflow
         return problem("tracking", f"{uri} can't be used: {first_line(error)}", advice)
     return ok("tracking", f"{uri} answers")
 
 
-def hub(case: Case) -> Iterator[Finding]:
+def hub(case: Checkout) -> Iterator[Finding]:
     """Check that the model hub answers, if weights are still to come from it.
 
     Args:
         case: the checkout.
     """
-    from abo_vqa.commands.doctor.weights import from_hub, held, sources
+    from abo_vqa.commands.doctor.weights import find_local_weights, from_hub, sources
 
     hub_sources = {name: s for name, s in sources(case.settings).items() if from_hub(s)}
-    missing = [name for name, source in hub_sources.items() if not held(source).complete]
+    missing = [
+        name for name, source in hub_sources.items() if not find_local_weights(source).complete
+    ]
     if not missing:
         why = "all its weights are here" if hub_sources else "no weights come from it"
         yield ok("model hub", f"not needed, not asked: {why}")
@@ -211,12 +213,12 @@ def hub(case: Case) -> Iterator[Finding]:
         advice = "Unset it, or copy them into the hub's cache (docs/doctor.md)."
         yield problem("model hub", message, advice)
         return
-    advice = "Weights come from there: mend the network, or bring them (docs/doctor.md)."
+    advice = "Weights are downloaded from it: fix the network, or copy them here (docs/doctor.md)."
     import requests
     from huggingface_hub import constants
 
     try:
-        within(WAIT_S, lambda: requests.head(constants.ENDPOINT, timeout=WAIT_S))
+        call_with_timeout(TIMEOUT_S, lambda: requests.head(constants.ENDPOINT, timeout=TIMEOUT_S))
     except (requests.RequestException, _NoAnswerError) as error:
         yield problem("model hub", f"{constants.ENDPOINT} doesn't answer: {error}", advice)
     else:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abo_vqa.commands.doctor.bounds import bound, difference
-from abo_vqa.commands.doctor.card import usable
-from abo_vqa.commands.doctor.findings import Case, Finding, ok, problem
+from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem
+from abo_vqa.commands.doctor.gpu import usable
 from abo_vqa.commands.doctor.picture import picture
-from abo_vqa.commands.doctor.reference import beyond, on_cpu
+from abo_vqa.commands.doctor.reference import on_cpu, skip_reason
 from abo_vqa.commands.doctor.weights import require
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.units import GB
@@ -56,7 +56,7 @@ class Step:
     peak: int
 
 
-def check_step(case: Case) -> Iterator[Finding]:
+def check_step(case: Checkout) -> Iterator[Finding]:
     """Train one step on the device; on a GPU, compare loss and gradients with the CPU's.
 
     Args:
@@ -67,7 +67,7 @@ def check_step(case: Case) -> Iterator[Finding]:
     require(checkpoint, case)
     device = usable(config)
     _, image = picture(case)
-    step = _take(config, image)
+    step = _take_step(config, image)
     numbers = {"loss": step.loss, "seconds": step.seconds, "peak_bytes": float(step.peak)}
     message = (
         f"loss {step.loss:.4f}, {sum(g.numel() for g in step.gradients):,} gradients; "
@@ -78,13 +78,15 @@ def check_step(case: Case) -> Iterator[Finding]:
         yield problem(NAME, f"{message}; not all of it is a finite number", advice, numbers)
     elif device.type == "cpu":
         yield ok(NAME, message, numbers)
-    elif reason := beyond(checkpoint, step.parameters):
+    elif reason := skip_reason(checkpoint, step.parameters):
         yield ok(NAME, f"{message}; not compared with the CPU: {reason}", numbers)
     else:
-        yield _compared(message, step, _take(on_cpu("blip", config), image, step.start), numbers)
+        yield _compared(
+            message, step, _take_step(on_cpu("blip", config), image, step.start), numbers
+        )
 
 
-def _take(config: Config, image: Image, start: Sequence[torch.Tensor] | None = None) -> Step:
+def _take_step(config: Config, image: Image, start: Sequence[torch.Tensor] | None = None) -> Step:
     """Train one step on an image's few questions, without dropout.
 
     Args:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from abo_vqa.commands.doctor.files import agreement
 from abo_vqa.commands.doctor.findings import (
-    Case,
+    Checkout,
     Finding,
     NotCheckedError,
     ok,
     problem,
     warning,
 )
-from abo_vqa.commands.doctor.folders import absent
+from abo_vqa.commands.doctor.folders import missing_weights
 from abo_vqa.commands.doctor.machine import need
 from abo_vqa.core.system_errors import nearest
 from abo_vqa.core.units import GB, format_bytes
@@ -42,7 +42,7 @@ SIZES = {
 
 
 @dataclass(frozen=True)
-class _Held:
+class LocalWeights:
     """What is here of some weights.
 
     Attributes:
@@ -64,7 +64,7 @@ class _Held:
         return sum(file.stat().st_size for file in self.files)
 
 
-def held(source: CheckpointConfig | ScorerConfig) -> _Held:
+def find_local_weights(source: CheckpointConfig | ScorerConfig) -> LocalWeights:
     """Find the weights' files in a local folder, or in the hub's cache at the pinned revision.
 
     Args:
@@ -75,14 +75,14 @@ def held(source: CheckpointConfig | ScorerConfig) -> _Held:
         if file is None:
             continue
         if not name.endswith(".index.json"):
-            return _Held((file,))
+            return LocalWeights((file,))
         shards = set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values())
         parts = {shard: _local_file(source, shard) for shard in sorted(shards)}
-        return _Held(
+        return LocalWeights(
             tuple(part for part in parts.values() if part is not None),
             tuple(shard for shard, part in parts.items() if part is None),
         )
-    return _Held(())
+    return LocalWeights(())
 
 
 def _local_file(source: CheckpointConfig | ScorerConfig, name: str) -> Path | None:
@@ -123,7 +123,7 @@ def sources(config: Config) -> dict[str, CheckpointConfig | ScorerConfig]:
     return {**models, **dict(config.scorers)}
 
 
-def weights(case: Case) -> Iterator[Finding]:
+def weights(case: Checkout) -> Iterator[Finding]:
     """Check each model's and scorer's weights, and room for what is still to be fetched.
 
     Args:
@@ -132,23 +132,25 @@ def weights(case: Case) -> Iterator[Finding]:
     checkpoints = sources(case.settings)
     folders: set[Path] = set()
     for name, source in checkpoints.items():
-        here = held(source)
+        here = find_local_weights(source)
         if here.complete:
             revision = f" at {source.revision[:12]}" if source.revision else ""
             yield ok(name, f"{source.path}{revision}, {format_bytes(here.bytes)}")
         elif from_hub(source):
             yield _to_fetch(name, source, here, case.offline)
         else:
-            yield absent(name, source, here.missing, case)
+            yield missing_weights(name, source, here.missing, case)
         if here.complete and Path(source.path).is_dir():
             folders.add(Path(source.path).parent)
     for folder in sorted(folders):
         yield agreement("pinned", case, folder)
-    if missing := [s for s in checkpoints.values() if from_hub(s) and not held(s).complete]:
+    if missing := [
+        s for s in checkpoints.values() if from_hub(s) and not find_local_weights(s).complete
+    ]:
         yield _room(missing, case)
 
 
-def require(source: CheckpointConfig | ScorerConfig, case: Case) -> None:
+def require(source: CheckpointConfig | ScorerConfig, case: Checkout) -> None:
     """Check that a model's weights are here: nothing is fetched to try it.
 
     Args:
@@ -158,7 +160,7 @@ def require(source: CheckpointConfig | ScorerConfig, case: Case) -> None:
     Raises:
         NotCheckedError: They aren't, which `weights` reports as well.
     """
-    if held(source).complete:
+    if find_local_weights(source).complete:
         return
     if not from_hub(source) or case.offline:
         raise NotCheckedError("not tried: its weights aren't here", "See weights, above.")
@@ -169,7 +171,7 @@ def require(source: CheckpointConfig | ScorerConfig, case: Case) -> None:
 
 
 def _to_fetch(
-    name: str, source: CheckpointConfig | ScorerConfig, here: _Held, offline: bool
+    name: str, source: CheckpointConfig | ScorerConfig, here: LocalWeights, offline: bool
 ) -> Finding:
     """Return the warning about weights of the hub that the first use will fetch."""
     needed = SIZES.get(source.path)
@@ -184,12 +186,12 @@ def _to_fetch(
     return warning(
         name,
         f"{what}: up to {much} will be fetched at first use",
-        "On a machine without a network, bring a copy of another's cache (docs/doctor.md).",
+        "On a machine without network access, copy another machine's cache (docs/doctor.md).",
         numbers,
     )
 
 
-def _room(missing: list[CheckpointConfig | ScorerConfig], case: Case) -> Finding:
+def _room(missing: list[CheckpointConfig | ScorerConfig], case: Checkout) -> Finding:
     """Check that the hub's cache has room for missing weights.
 
     What the stages will write into a checkout on the same disk counts as well.
@@ -223,7 +225,7 @@ def _same_disk(one: Path, other: Path) -> bool:
     return device_of(one) == device_of(other)
 
 
-def _in_checkout(case: Case) -> float:
+def _in_checkout(case: Checkout) -> float:
     """Return the bytes that the stages will still write; 0 if unknown, see `machine.disk`."""
     try:
         return need(case)[1]

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from abo_vqa.commands.doctor.findings import Case, Finding, NotCheckedError, ok, problem, warning
+from abo_vqa.commands.doctor.findings import (
+    Checkout,
+    Finding,
+    NotCheckedError,
+    ok,
+    problem,
+    warning,
+)
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.nvidia import device_nodes, driver_version
 from abo_vqa.core.units import GB
@@ -21,7 +28,7 @@ _SLOW = (
 )
 
 
-def driver(_case: Case) -> Iterator[Finding]:
+def driver(_case: Checkout) -> Iterator[Finding]:
     """Report what the system shows of a card, whether or not torch can use it."""
     if nodes := device_nodes():
         yield ok("driver", f"NVIDIA {driver_version()}; {', '.join(nodes)}")
@@ -29,19 +36,19 @@ def driver(_case: Case) -> Iterator[Finding]:
         yield ok("driver", "no NVIDIA device")
 
 
-def build(_case: Case) -> Iterator[Finding]:
+def build(_case: Checkout) -> Iterator[Finding]:
     """Report what torch was built for."""
     import torch
 
     built_for = torch.version.cuda or torch.version.hip
     kernels = ", ".join(torch.cuda.get_arch_list())
     message = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {built_for}"
-    held = f", kernels for {kernels}" if kernels else ""
-    built = f"{message}{held}" if built_for else "no GPU"
+    kernel_note = f", kernels for {kernels}" if kernels else ""
+    built = f"{message}{kernel_note}" if built_for else "no GPU"
     yield ok("torch", f"{torch.__version__}, built for {built}")
 
 
-def cards(_case: Case) -> Iterator[Finding]:
+def cards(_case: Checkout) -> Iterator[Finding]:
     """Report the cards that torch sees: capability and memory."""
     import torch
 
@@ -51,7 +58,9 @@ def cards(_case: Case) -> Iterator[Finding]:
         return
     for index in range(torch.cuda.device_count()):
         if fault := start_fault(index):
-            advice = "`nvidia-smi` lists who uses it; compute.device names another card, or cpu."
+            advice = (
+                "`nvidia-smi` shows what is using it; set compute.device to another GPU, or to cpu."
+            )
             yield problem(f"cuda:{index}", fault.rstrip("."), advice)
             continue
         major, minor = torch.cuda.get_device_capability(index)
@@ -64,11 +73,13 @@ def cards(_case: Case) -> Iterator[Finding]:
         if free >= total / 2:
             yield ok(f"cuda:{index}", message, numbers)
         else:
-            advice = "Another process uses it (`nvidia-smi` lists them): end that, or expect less."
+            advice = (
+                "Another process is using it (`nvidia-smi`): stop that, or take smaller batches."
+            )
             yield warning(f"cuda:{index}", message, advice, numbers)
 
 
-def device(case: Case) -> Iterator[Finding]:
+def device(case: Checkout) -> Iterator[Finding]:
     """Report the device that is chosen, and what keeps a GPU from being used.
 
     Args:
@@ -90,7 +101,7 @@ def device(case: Case) -> Iterator[Finding]:
         yield finding("device", f"cpu (compute.device: {requested}), although {cause}", remedy)
 
 
-def dtype(case: Case) -> Iterator[Finding]:
+def dtype(case: Checkout) -> Iterator[Finding]:
     """Report the number format of each model's arithmetic.
 
     Args:
@@ -109,9 +120,7 @@ def dtype(case: Case) -> Iterator[Finding]:
     requested = config.compute.dtype
     # A CPU computes in float32 whatever compute.dtype says, and a card without bfloat16 in float16.
     note = (
-        ""
-        if requested in message
-        else f" (compute.dtype: {requested}, which this device isn't for)"
+        "" if requested in message else f" (compute.dtype: {requested} isn't used on this device)"
     )
     yield ok("dtype", message + note)
 
