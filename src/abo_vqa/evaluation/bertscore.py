@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _PRF = tuple[float, float, float]
 _ZERO: _PRF = (0.0, 0.0, 0.0)
 _MATCH_BATCH = 4096  # pairs that are matched at once
+_BASELINE_PAIRS = 1000  # random pairs that a baseline is estimated from
 
 
 class BertScore:
@@ -42,7 +43,7 @@ class BertScore:
     Differences from a call of the library, and why:
     - a side without tokens scores 0 (with transformers 5 the library raises on an empty string);
     - RoBERTa's tokenizer puts a space before the first word, as in the published scores
-      ("Ġred"; the library asks for it in a way that transformers 5 ignores: "red");
+      ("Ġred"; the way in which the library requests it has no effect with transformers 5: "red");
     - texts of equal length share a batch. The library pads with similarity 0, which beats a
       negative one, so that its scores can depend on the batch.
 
@@ -127,7 +128,7 @@ class BertScore:
         rows: list[_PRF] = torch.stack(greedy_cos_idf(*arguments), dim=1).tolist()
         return [(p, r, f) for p, r, f in rows]
 
-    def baseline(self, references: Iterable[str], seed: int = 0, draws: int = 1000) -> float:
+    def baseline(self, references: Iterable[str]) -> float:
         """F1 of unrelated texts, by which F1 is rescaled: (F1 - b) / (1 - b).
 
         It is the published value where there is one for this encoder and layer. Otherwise it is
@@ -135,8 +136,6 @@ class BertScore:
 
         Args:
             references: reference answers, for the estimate.
-            seed: of the random pairs.
-            draws: number of random pairs.
 
         Returns:
             b; 0 where there are fewer than two different answers.
@@ -147,9 +146,9 @@ class BertScore:
         answers = sorted({normalise_lossy(reference) for reference in references} - {""})
         if len(answers) < 2:
             return 0.0
-        rng = np.random.default_rng(seed)
-        first = rng.integers(0, len(answers), draws)
-        second = (first + rng.integers(1, len(answers), draws)) % len(answers)
+        rng = np.random.default_rng(0)
+        first = rng.integers(0, len(answers), _BASELINE_PAIRS)
+        second = (first + rng.integers(1, len(answers), _BASELINE_PAIRS)) % len(answers)
         pairs = [(answers[i], answers[j]) for i, j in zip(first, second, strict=True)]
         scores = self.score(pairs)
         return float(np.mean([scores[pair][2] for pair in pairs]))

@@ -13,6 +13,8 @@ from abo_vqa.evaluation.intervals import blocks, cluster_sums
 if TYPE_CHECKING:
     from abo_vqa.evaluation.intervals import Floats, Integers
 
+_ALPHA, _POWER = 0.05, 0.8  # of the detectable difference
+
 
 def permutation_p(differences: Floats, clusters: Integers, resamples: int, seed: int) -> Floats:
     """Two-sided p-values of paired differences, by flipping the sign of whole clusters.
@@ -78,17 +80,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in adjusted]
 
 
-def detectable_difference(standard_error: float, alpha: float = 0.05, power: float = 0.8) -> float:
-    """Smallest true difference that a test finds with a given power (Cohen, 1988).
+def detectable_difference(standard_error: float) -> float:
+    """Smallest true difference that a test at level 5% finds with a power of 80% (Cohen, 1988).
 
     (z(1 - alpha/2) + z(power)) times the standard error, with z the normal quantile.
 
     Args:
         standard_error: of the difference.
-        alpha: significance level of the two-sided test.
-        power: probability of finding the difference.
 
     Returns:
         The difference, in the standard error's unit.
     """
-    return float((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * standard_error)
+    return float((norm.ppf(1 - _ALPHA / 2) + norm.ppf(_POWER)) * standard_error)

@@ -17,6 +17,7 @@ from filelock import FileLock
 from nltk.data import PathPointer
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.files import atomic_folder
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.scratch import cache, cache_folders
 
@@ -76,18 +77,18 @@ def _pointer(path: Path) -> PathPointer:
 
 
 def _damage(path: Path) -> str:
-    """Which file of a WordNet is missing or cut off; "" if it is whole."""
+    """Return which file of a WordNet is missing or truncated; "" if it is complete."""
     try:
         if path.suffix != ".zip":
             broken = next((f for n in FILES if not _ends_with_newline(f := path / n)), None)
-            return "" if broken is None else f"{broken} is missing or cut off"
+            return "" if broken is None else f"{broken} is missing or truncated"
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
             names = archive.namelist()
             missing = next((n for n in FILES if f"wordnet/{n}" not in names), damaged)
             return "" if missing is None else f"{path} lacks {missing}, or it is damaged"
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        return f"{path} is cut off or no zip archive ({error})"
+        return f"{path} is truncated, or no zip archive ({error})"
     except OSError as error:
         return f"{path} can't be read ({error.strerror})"
 
@@ -184,6 +185,9 @@ def unpack_debian() -> PathPointer | None:
 def unpack(package: Path, tree: Path) -> PathPointer | None:
     """Put a Debian package's WordNet where NLTK looks, complete or not at all.
 
+    The caller holds the folder's lock (`ensure_wordnet`), where the file system has none one of
+    another kind: two processes never share the unfinished folder.
+
     Args:
         package: the .deb file.
         tree: folder to unpack it to.
@@ -197,11 +201,8 @@ def unpack(package: Path, tree: Path) -> PathPointer | None:
         return None
     (source / "lexnames").write_text(lexnames())
     target = data_folder() / "corpora" / "wordnet"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staged = target.with_name(f".wordnet-{os.getpid()}")
-    shutil.copytree(source, staged)
-    shutil.rmtree(target, ignore_errors=True)  # a damaged one
-    staged.rename(target)
+    with atomic_folder(target) as staged:  # in place of a damaged one
+        shutil.copytree(source, staged, dirs_exist_ok=True)
     return _pointer(target)
 
 

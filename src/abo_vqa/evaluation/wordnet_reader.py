@@ -17,9 +17,9 @@ from nltk.data import FileSystemPathPointer, PathPointer
 class WordNetReader(WordNetCorpusReader):  # type: ignore[misc]  # NLTK has no types
     """English WordNet with the same synsets and similarities as NLTK's reader.
 
-    NLTK's own maps WordNet's versions onto each other at start, for other languages; parses each
-    index line token by token; decodes files in Python so as to seek in any encoding; and for every
-    similarity looks up its version in a file, and walks up to the root again.
+    NLTK's reader maps WordNet versions onto each other at start-up, for other languages; parses
+    each index line token by token; decodes files in Python so as to seek in any encoding; and for
+    every similarity looks up its version in a file, and walks up to the root again.
     """
 
     def __init__(self, root: PathPointer) -> None:

@@ -91,14 +91,14 @@ def decimal(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}".replace("-", _MINUS)
 
 
-def interval_text(bounds: Sequence[float] | None, digits: int = 1, signed: bool = False) -> str:
+def interval_text(bounds: Sequence[float] | None, signed: bool = False) -> str:
     """Format an interval of shares in percent: [0.661, 0.681] → 66.1 to 68.1."""
     if bounds is None or any(map(_is_missing, bounds)):
         return _DASH
     low, high = bounds
     if signed:
-        return f"{points(low, digits)} to {points(high, digits)}"
-    return f"{100 * low:.{digits}f} to {100 * high:.{digits}f}"
+        return f"{points(low)} to {points(high)}"
+    return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 def p_value(value: float | None) -> str:

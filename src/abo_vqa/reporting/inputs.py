@@ -112,10 +112,10 @@ class Results:
         bounds = self.evaluation.get("intervals", {}).get(model, {}).get(metric)
         return (bounds[0], bounds[1]) if bounds else None
 
-    def pair(self, a: str, b: str, metric: str = "accuracy") -> dict[str, Any] | None:
-        """Return the paired comparison a minus b, whichever way round the evaluation stored it."""
+    def pair(self, a: str, b: str) -> dict[str, Any] | None:
+        """Return the comparison of accuracies a minus b, whichever way round it is stored."""
         for pair in self.evaluation.get("pairs", []):
-            if pair["metric"] != metric or {pair["a"], pair["b"]} != {a, b}:
+            if pair["metric"] != "accuracy" or {pair["a"], pair["b"]} != {a, b}:
                 continue
             if pair["a"] == a:
                 return dict(pair)

@@ -156,9 +156,9 @@ def svg(figure: Figure, salt: str) -> str:
     return _FONT.sub(_PAGE_FONT, _METADATA.sub("", text))
 
 
-def percent_axis(axis: Axis, digits: int = 0) -> None:
+def percent_axis(axis: Axis) -> None:
     """Label an axis of shares in percent."""
-    axis.set_major_formatter(PercentFormatter(1, decimals=digits))
+    axis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 
 def hide_spines(ax: Axes, keep: str = "") -> None:

@@ -51,7 +51,7 @@ _EVALUATION_COLUMNS: dict[str, tuple[_Column, ...]] = {
         ("area_under_risk_coverage", "Area under risk–coverage", decimal),
     ),
 }
-AUDIT_LABELS = {
+_AUDIT_LABELS = {
     "rows: train": "train rows",
     "rows: test": "test rows",
     "images: train": "train images",
@@ -228,7 +228,7 @@ def evaluation_table(results: Results, part: str) -> dict[str, Any] | None:
 
 def audit_rows(audit: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return the split's audit; a number without a label keeps its own name."""
-    return [(AUDIT_LABELS.get(name, name), value) for name, value in labelled_leaves(audit)]
+    return [(_AUDIT_LABELS.get(name, name), value) for name, value in labelled_leaves(audit)]
 
 
 def training_rows(results: Results) -> list[tuple[str, Any]]:

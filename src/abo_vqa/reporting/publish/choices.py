@@ -23,7 +23,7 @@ from abo_vqa.data.questions import answer_type, question_subtype
 from abo_vqa.reporting.publish.subsets import SubsetSampler, fit_weights
 from abo_vqa.reporting.publish.synonyms import Equivalence
 
-MIN_CHOICES, MAX_CHOICES = 2, 26
+_MIN_CHOICES, _MAX_CHOICES = 2, 26
 _DRAWS = 20  # sets drawn before those answers that fit are sampled from alone
 # A question is a form of its own with so many rows and so many answers per choice.
 _MIN_FORM_ROWS, _MIN_FORM_ANSWERS = 50, 3
@@ -63,8 +63,8 @@ class DistractorSampler:
     """
 
     def __init__(self, rows: Sequence[_Row], k: int, seed: int, equivalent: Equivalence) -> None:
-        if not MIN_CHOICES <= k <= MAX_CHOICES:
-            raise UserError(f"--choices {k}: from {MIN_CHOICES} to {MAX_CHOICES}.")
+        if not _MIN_CHOICES <= k <= _MAX_CHOICES:
+            raise UserError(f"--choices must be between {_MIN_CHOICES} and {_MAX_CHOICES}, found {k}.")
         self._rows, self._k, self._seed, self._equivalent = rows, k, seed, equivalent
         self._forms = _question_forms(rows, k)
         counts: dict[str, Counter[str]] = defaultdict(Counter)
