@@ -51,7 +51,7 @@ def test_images_that_are_not_there(here: Path) -> None:
     assert counts["dropped_images"] == {"not in the archive": 1}
     assert (counts["images"], counts["annotated_images"]) == (2, 1)
     write(here / "mine.csv", rows[1:], "image_path,question,answer")
-    with pytest.raises(UserError, match="not one of 1 pictures was found"):
+    with pytest.raises(UserError, match="none of the 1 images was found"):
         run(configure(here, annotator="file", file="mine.csv"))
 
 
@@ -85,5 +85,5 @@ def test_images_by_any_spelling_are_hashed_where_the_balanced_table_lacks_them(
     table = vqa(here)
     assert [row["image_path"] for row in table] == paths
     assert all(len(row["image_sha1"]) == 40 and len(row["phash"]) == 16 for row in table)
-    assert "3 of 3 pictures found" in summary.message
+    assert "3 of 3 images found" in summary.message
     assert "answer ← 'gt_answer'" in summary.message

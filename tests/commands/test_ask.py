@@ -82,7 +82,7 @@ def test_a_table_keeps_its_columns_and_order(here: Path) -> None:
     ("arguments", "told"),
     [
         (["--image", "pictures/a.jpg"], "give either --image FILE --question TEXT"),
-        (["--image", "gone.jpg", "--question", "x?"], "picture gone.jpg: No such file"),
+        (["--image", "gone.jpg", "--question", "x?"], "image gone.jpg: No such file"),
         (["--image", "asked.csv", "--question", "x?"], "not a JPEG"),
         (["--images", "gone", "--csv", "asked.csv", "--out", "o.csv"], "no folder gone"),
         (["--images", "pictures", "--csv", "gone.csv", "--out", "o.csv"], "no table at gone.csv"),

@@ -150,7 +150,7 @@ def test_without_any_version_a_recorded_hash_allows_resuming(tmp_path):
 @pytest.mark.parametrize("claim", [100_000, 102_400 + 10_240])
 def test_a_length_that_is_too_short_does_not_pass_for_the_whole(tmp_path, claim):
     with FileServer(OLD, [Fault(claim=claim)]) as server:
-        with pytest.raises(UserError, match=r"isn't a whole archive: .*cut off"):
+        with pytest.raises(UserError, match=r"isn't a whole archive: .*truncated"):
             get(server, tmp_path)
         assert leftovers(tmp_path) == []
         get(server, tmp_path)

@@ -134,7 +134,7 @@ def test_a_row_of_averages_is_left_out_and_a_question_without_an_answer_is_not(s
     assert code == 0
     summary = json.loads((out / "summary.json").read_text())
     assert (summary["rows"], summary["accuracy"]) == (2, 0.5)
-    assert "left out: 1 row(s) without a reference and a question (line 4)" in score.said.out
+    assert "left out: 1 row(s) with neither a reference nor a question (line 4)" in score.said.out
     assert "1 row(s) have an empty reference and count as wrong (line 3)" in score.said.out
     assert pd.read_csv(out / "scores.csv")["accuracy"].isna().tolist() == [False, False, True]
 
@@ -156,17 +156,17 @@ def test_spellings_of_one_picture_are_one_cluster(score):
         ("fb/y.jpg", "blue"), ("/kaggle/input/small/fb/y.jpg", "blue"),
     ]]  # fmt: skip
     _, out, _ = score("Image_Path,answer,pred\n" + "\n".join(rows) + "\n", "--metrics", "accuracy")
-    assert "resampled: 2 pictures (column Image_Path)" in score.said.out
+    assert "resampled: 2 images (column Image_Path)" in score.said.out
     found = json.loads((out / "summary.json").read_text())["metrics"]["accuracy"]
     assert (found["low"], found["high"]) == (0, 1)  # two pictures, one all right, one all wrong
 
 
 def test_rows_without_a_picture_are_resampled_one_by_one(score):
     score("image,answer,prediction\n,red,red\n,red,blue\na.jpg,red,red\n", "--metrics", "f1")
-    said = "resampled: 1 picture (column image), and 2 row(s) that name none, each by itself"
+    said = "resampled: 1 image (column image), and 2 row(s) that name none, each by itself"
     assert said in score.said.out
     score("answer,prediction\nred,red\n", "--metrics", "f1")
-    assert "resampled: rows (no picture column found" in score.said.out
+    assert "resampled: rows (no image column found" in score.said.out
 
 
 def test_few_pictures_that_agree_are_no_certainty(score):

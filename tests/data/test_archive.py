@@ -141,7 +141,7 @@ def test_a_gzip_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
 
 def test_archives_without_any_listing(tmp_path):
     raw = write_shop(tmp_path, [], IMAGES)
-    with pytest.raises(UserError, match="not one listing"):
+    with pytest.raises(UserError, match="but no listing"):
         read(raw)
     write_tar(raw / "abo-listings.tar", {"README.md": b"hello"})
     with pytest.raises(UserError, match=r"holds no listings/metadata"):
@@ -209,7 +209,7 @@ def test_pictures_by_path(tmp_path):
             with pytest.raises(ImageError) as error:
                 archive.image(path)
             assert (error.value.path, error.value.reason) == (path, reason)
-            assert str(pickle.loads(pickle.dumps(error.value))) == f"picture {path}: {reason}"
+            assert str(pickle.loads(pickle.dumps(error.value))) == f"image {path}: {reason}"
         again = pickle.loads(pickle.dumps(archive))
         assert again.read("00/00000001.jpg") == pictures["00/00000001.jpg"]
         again.close()
@@ -263,7 +263,7 @@ def test_a_truncated_tar(tmp_path):
     raw = write_shop(tmp_path, [listing("1")], IMAGES)
     path = raw / "abo-images-small.tar"
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(UserError, match="cut off"):
+    with pytest.raises(UserError, match="truncated"):
         open_archive(raw)
 
 

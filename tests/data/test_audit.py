@@ -167,7 +167,7 @@ def test_pictures_that_could_not_be_checked_are_counted(sides):
     pictures = len(set(train["image_path"]) | set(test["image_path"]))
     assert report["unchecked"]["near_duplicate_groups"] == pictures
     assert report["unchecked"]["products"] == 0
-    assert f"(not checked for {pictures:,} pictures)" in describe_audit(report, "near-duplicate")
+    assert f"(not checked for {pictures:,} images)" in describe_audit(report, "near-duplicate")
 
 
 def test_rows_without_a_question_overlap_with_none():

@@ -13,10 +13,10 @@ from PIL import Image, ImageCms, ImageOps
 from abo_vqa.data.image_decoding import (
     TRANSPOSES,
     UnreadableImageError,
+    browser_safe_file,
+    browser_safe_jpeg,
     decode,
     phash,
-    plain_file,
-    plain_jpeg,
 )
 from abo_vqa.reporting.pdf import find_browser
 from tests.data.test_shown import (
@@ -212,19 +212,22 @@ def test_a_webp_that_is_cut_off_isnt_called_another_format():
 def test_an_archives_picture_for_everybody_keeps_its_format():
     for form, name in (("JPEG", "a.jpg"), ("PNG", "a.png")):
         plain = saved(flag(), form, **EXACT[form])
-        assert plain_file(plain, name, decode(plain, name)) is plain
+        assert browser_safe_file(plain, name, decode(plain, name)) is plain
         data = saved(stored(flag(), 6), form, exif=turned(6), **EXACT[form])
-        made = plain_file(data, name, decode(data, name))
+        made = browser_safe_file(data, name, decode(data, name))
         opened = Image.open(io.BytesIO(made))
         assert opened.format == form
         assert near(opened, flag(), within=24)
     wide = saved(flag(), "JPEG", icc_profile=profiles.wide_gamut(), **EXACT["JPEG"])
-    for made in (plain_file(wide, "a.jpg", decode(wide, "a.jpg")), plain_jpeg(wide, "a.jpg")):
+    for made in (
+        browser_safe_file(wide, "a.jpg", decode(wide, "a.jpg")),
+        browser_safe_jpeg(wide, "a.jpg"),
+    ):
         opened = Image.open(io.BytesIO(made))
         assert "icc_profile" not in opened.info
         assert near(opened, decode(wide, "a.jpg"), within=90)
     usual = saved(flag(), "JPEG", icc_profile=SRGB)
-    assert plain_jpeg(usual, "a.jpg") is usual
+    assert browser_safe_jpeg(usual, "a.jpg") is usual
 
 
 def test_damage_of_any_kind_is_a_reason_and_never_half_a_picture():
@@ -242,7 +245,7 @@ def test_damage_of_any_kind_is_a_reason_and_never_half_a_picture():
             odd = bytearray(data)
             for at in chance.choices(range(len(odd)), k=5):
                 odd[at] = chance.choice((0, 255, chance.randrange(256)))
-            for read in (decode, phash, plain_jpeg):
+            for read in (decode, phash, browser_safe_jpeg):
                 try:
                     read(bytes(odd), "a.jpg")
                 except UnreadableImageError:

@@ -85,7 +85,7 @@ def test_the_option_is_parsed():
 def test_a_running_number_is_no_picture_unless_named_so(tmp_path):
     """As a picture's name it would make each row another picture, and an audit blind."""
     text = "id,photo,question\n" + "".join(f"{i},a.jpg,q\n" for i in (2, 0, 1))
-    with pytest.raises(UserError, match=r"lacks the column image_path.*'id' only numbers the rows"):
+    with pytest.raises(UserError, match=r"lacks the column image_path.*'id' just numbers the rows"):
         read(tmp_path, text, ("image_path", "question"))
     assert (
         "image_path"
@@ -121,5 +121,6 @@ def test_two_columns_of_one_name_have_to_be_renamed(tmp_path):
 def test_a_file_without_a_header_is_shown_as_it_is(tmp_path):
     with pytest.raises(UserError, match="It has 'q', 'red', 'red', separated by commas"):
         read(tmp_path, "q,red,red\nq,red,blue\n")
-    with pytest.raises(UserError, match="one column: commas, semicolons, tabs separate"):
+    alone = r"only one column, 'answer\|prediction'; columns may be separated by commas"
+    with pytest.raises(UserError, match=alone):
         read(tmp_path, "answer|prediction\nred|red\n")

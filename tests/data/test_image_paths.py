@@ -34,11 +34,11 @@ def test_match_counts_pictures_and_names_what_is_lost():
     match = index.match(["fa/x.jpg", "small/fa/x.jpg", "nope.jpg", "z.jpg"])
     assert match.paths == ["fa/x.jpg", "fa/x.jpg", None, None]
     said = match.describe("balanced.csv")
-    assert "1 of 3 pictures found in balanced.csv" in said
+    assert "1 of 3 images found in balanced.csv" in said
     assert "nope.jpg" in said
     assert "several could be meant: 'z.jpg'" in said
     match.require("balanced.csv", index)
-    with pytest.raises(UserError, match=r"not one of 1 pictures.*'nope.jpg'.*'fa/x.jpg'"):
+    with pytest.raises(UserError, match=r"none of the 1 images.*'nope.jpg'.*'fa/x.jpg'"):
         index.match(["nope.jpg"]).require("balanced.csv", index)
 
 
@@ -47,7 +47,7 @@ def test_spellings_of_what_is_lost_are_one_picture_and_shown_as_they_are():
     match = ImageIndex(KNOWN).match(["fa/x.jpg", *lost])
     assert not match.complete
     said = match.describe("balanced.csv")
-    assert "1 of 3 pictures" in said
+    assert "1 of 3 images" in said
     assert said.endswith("not there: 'small\\fb\\y.jpg', 'fc/w.jpg'")
 
 

@@ -60,7 +60,7 @@ def test_a_plain_table_is_split_by_the_hashes_of_its_pictures(tmp_path, capsys, 
     table = plain([prefix + name for name in NAMES])
     assert split(tmp_path, table, "--images", root, "--seed", 3) == 0
     said = capsys.readouterr().out
-    assert f"12 of 12 pictures found in {root}; 12 hashed" in said
+    assert f"12 of 12 images found in {root}; 12 hashed" in said
     assert "6 groups by near-duplicate, the largest with 2 images" in said
     assert "shared products                not checked: the column isn't there" in said
     train, test = sides(tmp_path)
@@ -79,14 +79,14 @@ def test_what_cannot_be_hashed_is_said_and_nothing_is_hashed_twice(tmp_path, cap
     root = folder(tmp_path, made)
     assert split(tmp_path, plain(), "--images", root) == 0
     said = capsys.readouterr().out
-    assert f"warning: 11 of 12 pictures found in {root}; not there: '{NAMES[11]}'" in said
+    assert f"warning: 11 of 12 images found in {root}; not there: '{NAMES[11]}'" in said
     assert f"10 hashed, 1 can't be read ({NAMES[0]}: not a JPEG, PNG, WebP, GIF or BMP)" in said
-    assert "shared near duplicate groups   0 (not checked for 2 pictures)" in said
-    assert "look like one in train: 0 (not checked for 2 pictures)" in said
-    assert "warning: 2 pictures have no perceptual hash and count as unlike" in said
+    assert "shared near duplicate groups   0 (not checked for 2 images)" in said
+    assert "look like one in train: 0 (not checked for 2 images)" in said
+    assert "warning: 2 images have no perceptual hash and count as unlike" in said
     again = pd.concat(sides(tmp_path))
     assert split(tmp_path, again[again["phash"] != ""], "--images", root) == 0
-    assert "every picture has its hashes already" in capsys.readouterr().out
+    assert "all images already have hashes" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_what_cannot_be_hashed_is_said_and_nothing_is_hashed_twice(tmp_path, cap
     [
         (None, "no folder"),
         ({}, "none at all"),
-        ({"zz/other.jpg": jpeg(1)}, "not one of 12 pictures was found in"),
-        ({NAMES[0]: b"", NAMES[1]: b"GIF89a"}, "none of 2 pictures"),
+        ({"zz/other.jpg": jpeg(1)}, "none of the 12 images was found in"),
+        ({NAMES[0]: b"", NAMES[1]: b"GIF89a"}, "none of 2 images"),
     ],
 )
 def test_a_folder_without_the_pictures_is_refused(tmp_path, capsys, made, message):
@@ -144,7 +144,7 @@ def test_the_audit_hashes_pictures_too(tmp_path, capsys):
     assert main(["audit", *files]) == 0  # nobody can tell
     assert main(["audit", *files, "--images", str(root)]) == 2
     said = capsys.readouterr()
-    assert said.out.count(f"6 of 6 pictures found in {root}; 6 hashed") == 2
+    assert said.out.count(f"6 of 6 images found in {root}; 6 hashed") == 2
     assert "train and test share 6 near duplicate groups" in said.err
     known = pd.DataFrame({"path": NAMES, "item_id": [f"B{i // 2}" for i in range(12)]})
     write_table(known, tmp_path / "balanced.csv")
@@ -173,13 +173,13 @@ def test_two_unknown_products_arent_one(tmp_path, capsys, blank):
     assert split(tmp_path, table, "--group", "product") == 0
     said = capsys.readouterr().out
     assert "12 groups by product" in said
-    assert "shared products                0 (not checked for 12 pictures)" in said
+    assert "shared products                0 (not checked for 12 images)" in said
 
 
 def test_rows_that_name_no_picture_are_refused_with_their_lines(tmp_path, capsys):
     table = plain([*NAMES, " ", "./"], questions=1)
     assert split(tmp_path, table, "--group", "image") == 2
-    assert "2 row(s) name no picture (lines 14, 15)" in capsys.readouterr().err
+    assert "2 row(s) name no image (lines 14, 15)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["train.csv", "test.csv"])

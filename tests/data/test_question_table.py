@@ -71,16 +71,16 @@ def test_spellings_of_one_picture(here: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("../secret.png", "the name leads out of pictures"),
-        ("fa/../../secret.png", "the name leads out of pictures"),
-        ("../a.jpg", "the name leads out of pictures"),
-        ("..", "the name leads out of pictures"),
+        ("../secret.png", "the path points outside pictures"),
+        ("fa/../../secret.png", "the path points outside pictures"),
+        ("../a.jpg", "the path points outside pictures"),
+        ("..", "the path points outside pictures"),
         ("{root}/secret.png", "outside pictures"),
         ("{root}/pictures/../secret.png", "outside pictures"),
         ("/etc/hostname", "outside pictures"),
         ("c.jpg", "No such file or directory"),
         ("x" * 5000, "No such file or directory"),
-        ("  ", "no picture is named"),
+        ("  ", "no image is named"),
     ],
 )
 def test_names_that_are_no_picture_of_the_folder(here: Path, name: str, reason: str) -> None:
@@ -177,7 +177,7 @@ def test_no_picture_found_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> No
     Path("out.csv").unlink(missing_ok=True)
     assert ask("image,question\ngone.jpg,x?\n../secret.png,x?\n") == 2
     said = capsys.readouterr().err
-    assert "not one of 2 pictures of asked.csv is in pictures" in said
+    assert "none of the 2 images of asked.csv is in pictures" in said
     assert "'gone.jpg'" in said
     assert not Path("out.csv").exists()
 

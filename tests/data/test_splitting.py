@@ -293,7 +293,7 @@ def test_sides_that_share_a_group_are_refused_before_they_are_written(
         split_module.run(config)
     assert main(["split", "--vqa", "data/vqa.csv", "--out", "data"]) == 2
     assert "train and test share" in capsys.readouterr().err
-    assert [path.name for path in Path("data").iterdir()] == ["vqa.csv"]
+    assert {path.name for path in Path("data").iterdir()} == {"vqa.csv", "audit.json"}
 
 
 def test_images_at_hand_suffice_for_near_duplicates(tmp_path, capsys):
@@ -513,11 +513,11 @@ def test_the_balanced_table_is_joined_whatever_the_spelling(tmp_path, capsys, pr
     out = tmp_path / "out"
     files = ["--vqa", str(tmp_path / "vqa.csv"), "--balanced", str(tmp_path / "balanced.csv")]
     assert main(["split", *files, "--out", str(out)]) == 0
-    assert "12 of 12 pictures found in the balanced table" in capsys.readouterr().out
+    assert "12 of 12 images found in the balanced table" in capsys.readouterr().out
     train, test = (
         set(pd.read_csv(out / f"{side}.csv", dtype=str)["phash"]) for side in ("train", "test")
     )
     assert not train & test
     asked.assign(img="nowhere.jpg").to_csv(tmp_path / "vqa.csv", index=False)
     assert main(["split", *files, "--out", str(out)]) == 2
-    assert "not one of 1 pictures was found in the balanced table" in capsys.readouterr().err
+    assert "none of the 1 images was found in the balanced table" in capsys.readouterr().err

@@ -40,7 +40,7 @@ def test_a_difference_by_chance_is_called_that(results):
     assert said.count("not significantly different (") == 2
 
 
-def test_the_floor_is_cleared_beyond_chance_only_after_correction(results):
+def test_the_blind_baseline_is_cleared_beyond_chance_only_after_correction(results):
     blind = results.best_blind
     pairs = [{**p, "difference": 0.1, "low": 0.01, "significant": False}
              if p["b"] == blind or p["a"] == blind else p
@@ -53,7 +53,7 @@ def test_the_floor_is_cleared_beyond_chance_only_after_correction(results):
     )
 
 
-def test_a_floor_whose_fit_was_stopped_is_said(results):
+def test_a_blind_baseline_whose_fit_was_stopped_is_said(results):
     assert not any(
         "stopped before it converged" in line for line in findings.further_findings(results)
     )
@@ -75,7 +75,7 @@ def test_a_loss_is_called_a_loss(results):
 def test_without_fine_tuning_the_best_model_is_described(results):
     rest = {m: v for m, v in results.metrics.items() if m != "finetuned"}
     others = replace(results, metrics=rest)
-    assert others.focus == others.ranking[0]
+    assert others.primary_model == others.ranking[0]
     assert "LoRA" not in findings.conclusion(others)
 
 

@@ -64,8 +64,8 @@ def read_own_table(
             f"{path}: none of its {match.total:,} images can be read from {archive.raw} "
             f"(e.g. {example}: {reason})."
         )
-    dropped = dict.fromkeys(match.lost, "not in the archive")
-    dropped |= dict.fromkeys(match.unclear, "several images could be meant")
+    dropped = dict.fromkeys(match.not_found, "not in the archive")
+    dropped |= dict.fromkeys(match.ambiguous, "several images could be meant")
     dropped |= {
         name: unreadable[image] for name, image in match.found.items() if image in unreadable
     }

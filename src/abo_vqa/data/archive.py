@@ -27,7 +27,7 @@ from isal.igzip_lib import IsalError
 from pyarrow import csv
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.image_decoding import UnreadableImageError, decode, plain_jpeg
+from abo_vqa.data.image_decoding import UnreadableImageError, browser_safe_jpeg, decode
 from abo_vqa.data.image_files import ImageError
 from abo_vqa.data.listings import BrokenLines, Listing, parse_lines
 from abo_vqa.data.members import FolderMembers, TarMembers
@@ -104,8 +104,8 @@ class Archive:
                 yield listing
         if not has_listings:
             raise UserError(
-                f"{self._listings.path} holds {len(shards)} file(s) of listings, and not one "
-                f"listing in them ({broken.count:,} broken lines)."
+                f"{self._listings.path} holds {len(shards)} file(s) of listings, but no listing "
+                f"in them ({broken.count:,} broken lines)."
             )
 
     def _read_shard(self, shard: str, broken: BrokenLines) -> Iterator[Listing]:
@@ -212,7 +212,7 @@ class Archive:
         Raises:
             ImageError: see `image`.
         """
-        return self._convert(path, partial(plain_jpeg, by_name=True, side=side))
+        return self._convert(path, partial(browser_safe_jpeg, by_name=True, side=side))
 
     def _convert(self, path: str, convert: Callable[[bytes, str], _T]) -> _T:
         """Apply a function to an image's bytes and path."""

@@ -192,7 +192,7 @@ def describe_audit(report: Mapping[str, Any], kind: str) -> str:
     for name in _FORBIDDEN["near-duplicate"]:
         count = report["shared"].get(name)
         text = "not checked: the column isn't there" if count is None else f"{count:,}"
-        lines.append(f"  shared {name.replace('_', ' '):24}{text}{_unchecked_note(report, name)}")
+        lines.append(f"  shared {_label(name):24}{text}{_unchecked_note(report, name)}")
     if "near_duplicates" in report:
         lines += _near_duplicate_lines(report, kind)
     overlap = report["overlap"]
@@ -203,15 +203,20 @@ def describe_audit(report: Mapping[str, Any], kind: str) -> str:
     return "\n".join(lines)
 
 
+def _label(name: str) -> str:
+    """The name of a check in words: "identical images" for the key identical_pictures."""
+    return name.replace("_", " ").replace("picture", "image")
+
+
 def _plural(n: int, noun: str) -> str:
-    """A count with its noun: "1 picture", "1,200 pictures"."""
+    """A count with its noun: "1 image", "1,200 images"."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def _unchecked_note(report: Mapping[str, Any], name: str) -> str:
     """For how many images a check could not be made; "" if it was made for all."""
     unknown = report["unchecked"].get(name, 0)
-    return f" (not checked for {_plural(unknown, 'picture')})" if unknown else ""
+    return f" (not checked for {_plural(unknown, 'image')})" if unknown else ""
 
 
 def _near_duplicate_lines(report: Mapping[str, Any], kind: str) -> list[str]:
@@ -221,13 +226,13 @@ def _near_duplicate_lines(report: Mapping[str, Any], kind: str) -> list[str]:
     count = f"{counts['test_images']:,}{_unchecked_note(report, name)}"
     lines = [f"  test images that look like one in train: {count}"]
     if counts["test_images"]:
-        why = "groups by near-duplicate keep nearly all such pictures on one side"
+        why = "groups by near-duplicate keep nearly all such images on one side"
         if kind == "near-duplicate" and not report["shared"][name]:
             why = "groups that touch were separated: together they are too large for the test set"
         lines.append(f"  warning: that is {counts['share']:.1%} of the test images; {why}")
     if unknown:
         lines.append(
-            f"  warning: {unknown:,} pictures have no perceptual hash and count as unlike all "
+            f"  warning: {unknown:,} images have no perceptual hash and count as unlike all "
             "others; --images DIR hashes those that you have"
         )
     return lines
@@ -269,7 +274,7 @@ def refuse_leaks(report: Mapping[str, Any], kind: str, distance: int = PHASH_DIS
     """
     leaks = find_leaks(report, kind)
     if leaks:
-        what = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in leaks.items())
+        what = ", ".join(f"{count:,} {_label(name)}" for name, count in leaks.items())
         usual = kind != "near-duplicate" or distance == PHASH_DISTANCE
         options = f"--group {kind}" + ("" if usual else f" --distance {distance}")
         raise UserError(

@@ -79,7 +79,7 @@ class Columns:
             if blank is not None and blank.any():
                 warnings.append(
                     f"warning: {int(blank.sum()):,} row(s) of {self.path} have no {role} "
-                    f"({format_lines(self.lines[blank])}): they stay, and no prediction can be "
+                    f"({format_lines(self.lines[blank])}): they are kept, but no prediction can be "
                     "right there"
                 )
         return warnings
@@ -212,7 +212,7 @@ def _missing_message(path: Path, parsed: Parsed, missing: Sequence[str]) -> str:
     if set(missing) & set(_ORDERED):  # else such a column would have been taken
         aliases = COLUMN_ALIASES["image_path"]
         numbers = [repr(name) for name in map(str, parsed.frame) if canonical_name(name) in aliases]
-    only = f" {', '.join(numbers)} only numbers the rows." if numbers else ""
+    only = f" {', '.join(numbers)} just numbers the rows." if numbers else ""
     return (
         f"{path} lacks the column {expected}. {_listed(parsed)}{only} "
         f"Name it with --columns {example}."
@@ -224,9 +224,9 @@ def _listed(parsed: Parsed) -> str:
     by = SEPARATORS[parsed.separator]
     names = ", ".join(repr(name) for name in parsed.header)
     marks = ", ".join(f"{mark}s" for mark in SEPARATORS.values())
-    return f"It has {names}" + (
-        f", separated by {by}s." if len(parsed.header) > 1 else f", one column: {marks} separate."
-    )
+    if len(parsed.header) > 1:
+        return f"It has {names}, separated by {by}s."
+    return f"It has only one column, {names}; columns may be separated by {marks}."
 
 
 def _rename(frame: pd.DataFrame, source_names: Mapping[str, str]) -> pd.DataFrame:
@@ -245,7 +245,7 @@ def add_columns_option(parser: argparse.ArgumentParser) -> None:
         type=parse_columns_option,
         default={},
         metavar="NAME=COLUMN,…",
-        help="the table's own names, e.g. image_path=img,answer=gt; NAME= leaves a column unused "
+        help="names of your table's columns, e.g. image_path=img,answer=gt; NAME= ignores a column "
         "(default: the usual names, in any case)",
     )
 

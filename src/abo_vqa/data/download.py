@@ -182,8 +182,9 @@ def _outlook(partial: PartialDownload, reached: bool) -> str:
     if not reached:
         return "Nothing has arrived; run the same command again once the server can be reached."
     return (
-        "Nothing could be kept: the server sends nothing to tell versions of the file apart. "
-        "With the file's sha256 in the profile, interrupted downloads are resumed all the same."
+        "Nothing could be kept: the server sends no ETag or Last-Modified, so a partial file can't "
+        "be resumed safely. Add the file's sha256 to the profile to resume interrupted downloads "
+        "anyway."
     )
 
 
@@ -296,7 +297,7 @@ def _check_space(partial: PartialDownload) -> None:
     if missing > free:
         raise UserError(
             f"{partial.path.parent} has {free:,} bytes free, {missing:,} more are needed. "
-            "Make room, then run the same command again; what is there stays."
+            "Free some space, then run the same command again; downloaded data is kept."
         )
 
 

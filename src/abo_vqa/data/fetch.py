@@ -28,7 +28,7 @@ def fetch_archives(profile: str, folder: Path | None, retries: RetryPolicy) -> I
     Args:
         profile: the profile's name.
         folder: where to; None for the profile's own folder.
-        retries: how long to go on trying.
+        retries: how long to keep trying.
 
     Yields:
         Lines for the terminal.

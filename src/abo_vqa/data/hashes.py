@@ -139,7 +139,8 @@ def hash_graph(hashes: pd.Series, distance: int) -> HashGraph:
         if count > _MAX_PAIRS:
             raise UserError(
                 f"at a distance of {distance} bits more than {_MAX_PAIRS:,} pairs of the "
-                f"{len(bits):,} hashes look alike: that separates nothing. Use a smaller distance."
+                f"{len(bits):,} hashes count as near-duplicates, which makes grouping useless. "
+                "Use a smaller distance."
             )
         ends.append(np.stack([i, j]).astype(np.int32))
     i, j = np.concatenate(ends, axis=1) if ends else np.empty((2, 0), dtype=np.int32)

@@ -23,7 +23,7 @@ from PIL import Image, ImageCms, ImageFile
 _MAX_PIXELS = 64_000_000
 # Pillow warns at half of the size at which it refuses; the limit above is lower.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-# Its warnings about damaged metadata help nobody: what matters of it is read below, or left out.
+# Pillow's warnings about damaged metadata aren't useful: what matters is read below.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 FORMATS = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "GIF": "GIF", "BMP": "BMP"}
@@ -32,7 +32,7 @@ FORMATS = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "GIF": "GIF", "BMP": "B
 _EXTENSIONS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 _JPEG_START = b"\xff\xd8"
 _WEBP = re.compile(rb"RIFF....WEBP", re.DOTALL)
-_PROFILED = {"GRAY": "L", "CMYK": "CMYK"}  # colour space of a profile: mode of a image
+_PROFILED = {"GRAY": "L", "CMYK": "CMYK"}  # colour space of a profile: mode of an image
 _DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError)
 _WHITE = (255, 255, 255)
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -213,7 +213,9 @@ def _is_plain(data: bytes) -> bool:
     )
 
 
-def plain_jpeg(data: bytes, name: str, *, by_name: bool = False, side: int | None = None) -> bytes:
+def browser_safe_jpeg(
+    data: bytes, name: str, *, by_name: bool = False, side: int | None = None
+) -> bytes:
     """Return a JPEG that looks the same in every program, for services and pages.
 
     Args:
@@ -237,7 +239,7 @@ def plain_jpeg(data: bytes, name: str, *, by_name: bool = False, side: int | Non
     return _encode(rgb, "JPEG", quality=92)
 
 
-def plain_file(data: bytes, name: str, rgb: Image.Image) -> bytes:
+def browser_safe_file(data: bytes, name: str, rgb: Image.Image) -> bytes:
     """Return an archive's image as a file of the same format that looks the same everywhere.
 
     Args:

@@ -25,7 +25,7 @@ class ImageError(UserError):
         self.path, self.reason = path, reason
 
     def __str__(self) -> str:
-        return f"picture {self.path}: {self.reason}"
+        return f"image {self.path}: {self.reason}"
 
 
 def load_image(path: str | Path) -> Image.Image:

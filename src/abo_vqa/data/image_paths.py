@@ -127,9 +127,9 @@ class ImageIndex:
             if path not in known:
                 known[path] = self.candidates(path)
         unique = {path: hits[0] for path, hits in known.items() if len(hits) == 1}
-        lost = [path for path, hits in known.items() if not hits]
-        unclear = [path for path, hits in known.items() if len(hits) > 1]
-        return _Match([unique.get(path) for path in paths], unique, lost, unclear)
+        not_found = [path for path, hits in known.items() if not hits]
+        ambiguous = [path for path, hits in known.items() if len(hits) > 1]
+        return _Match([unique.get(path) for path in paths], unique, not_found, ambiguous)
 
 
 def _lookup_names(name: str) -> set[str]:
@@ -161,14 +161,14 @@ class _Match:
     Attributes:
         paths: [n] the known image of each row, None where there is none.
         found: a path of the table → the known image.
-        lost: the paths that name no known image.
-        unclear: the paths that may name several.
+        not_found: the paths that name no known image.
+        ambiguous: the paths that may name several.
     """
 
     paths: list[str | None]
     found: dict[str, str] = field(repr=False)
-    lost: list[str] = field(repr=False)
-    unclear: list[str] = field(repr=False)
+    not_found: list[str] = field(repr=False)
+    ambiguous: list[str] = field(repr=False)
 
     @property
     def images(self) -> list[str]:
@@ -178,12 +178,12 @@ class _Match:
     @property
     def complete(self) -> bool:
         """Whether every path names a known image."""
-        return not self.lost and not self.unclear
+        return not self.not_found and not self.ambiguous
 
     @property
     def total(self) -> int:
         """How many different images were looked for, as far as can be told."""
-        return len(self.images) + len(_keys(self.lost)) + len(_keys(self.unclear))
+        return len(self.images) + len(_keys(self.not_found)) + len(_keys(self.ambiguous))
 
     def describe(self, where: str) -> str:
         """Say how many images were found, with examples of those that weren't.
@@ -191,11 +191,11 @@ class _Match:
         Args:
             where: what was searched, for the message.
         """
-        message = f"{len(self.images):,} of {self.total:,} pictures found in {where}"
-        if self.lost:
-            message += f"; not there: {format_examples(self.lost)}"
-        if self.unclear:
-            message += f"; several could be meant: {format_examples(self.unclear)}"
+        message = f"{len(self.images):,} of {self.total:,} images found in {where}"
+        if self.not_found:
+            message += f"; not there: {format_examples(self.not_found)}"
+        if self.ambiguous:
+            message += f"; several could be meant: {format_examples(self.ambiguous)}"
         return message
 
     def require(self, where: str, index: ImageIndex) -> None:
@@ -209,9 +209,9 @@ class _Match:
             return
         there = next(iter(index.exact.values()), "none at all")
         raise UserError(
-            f"not one of {self.total:,} pictures was found in {where}: the table has "
-            f"{format_examples([*self.lost, *self.unclear])}, {where} has e.g. {there!r}. Are they "
-            "the same pictures?"
+            f"none of the {self.total:,} images was found in {where}: the table has "
+            f"{format_examples([*self.not_found, *self.ambiguous])}, {where} has e.g. {there!r}. "
+            "Are they the same images?"
         )
 
 

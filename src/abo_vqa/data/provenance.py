@@ -33,13 +33,13 @@ def add_provenance_options(parser: argparse.ArgumentParser) -> None:
         "--balanced",
         type=Path,
         metavar="FILE",
-        help="balanced table with product ids and picture hashes, for tables without them",
+        help="balanced table with product ids and image hashes, for tables without them",
     )
     parser.add_argument(
         "--images",
         type=Path,
         metavar="DIR",
-        help="folder of the pictures, or of ABO's archives: those without hashes are hashed",
+        help="folder of the images, or of ABO's archives: those without hashes are hashed",
     )
 
 
@@ -78,7 +78,7 @@ def _require_image_paths(columns: Columns) -> None:
     if any(blank):
         lines = columns.lines[blank]
         raise UserError(
-            f"{columns.path}: {len(lines):,} row(s) name no picture ({format_lines(lines)}). Fill "
+            f"{columns.path}: {len(lines):,} row(s) name no image ({format_lines(lines)}). Fill "
             f"in {columns.source_names['image_path']!r}, or remove them."
         )
 
@@ -138,7 +138,7 @@ def _images_in(folder: Path) -> Iterator[tuple[TarMembers | FolderMembers, Image
     """
     if not folder.is_dir():
         raise UserError(
-            f"no folder {folder}; --images names the folder of the pictures, or of {IMAGES_TAR}."
+            f"no folder {folder}; --images names the folder of the images, or of {IMAGES_TAR}."
         )
     tar = folder / IMAGES_TAR
     members = TarMembers(tar) if tar.is_file() else FolderMembers(folder)
@@ -162,7 +162,7 @@ def _fill_from_images(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, 
     unknown = (table["image_sha1"] == "") | (table["phash"] == "")
     lacking = table["image_path"][unknown].tolist()
     if not lacking:
-        return table, f"every picture has its hashes already: none was read from {folder}"
+        return table, f"all images already have hashes; none were read from {folder}"
     with _images_in(folder) as (members, index):
         match = index.match(lacking)
         match.require(str(folder), index)
@@ -190,6 +190,6 @@ def _describe_hashing(known: Mapping[str, ImageHashes], folder: Path) -> str:
     bad = [f"{name}: {hashes.problem}" for name, hashes in known.items() if hashes.problem]
     examples = ", ".join(bad[:MAX_EXAMPLES]) + (" …" if len(bad) > MAX_EXAMPLES else "")
     if len(bad) == len(known):
-        raise UserError(f"none of {len(bad):,} pictures in {folder} can be read ({examples}).")
+        raise UserError(f"none of {len(bad):,} images in {folder} can be read ({examples}).")
     note = f"{len(known) - len(bad):,} hashed"
     return note + (f", {len(bad):,} can't be read ({examples})" if bad else "")

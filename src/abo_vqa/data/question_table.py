@@ -41,9 +41,7 @@ class ImageFolder:
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
-            raise UserError(
-                f"no folder {root}; --images names the folder that the pictures are in."
-            )
+            raise UserError(f"no folder {root}; --images names the folder that the images are in.")
         self.root = root
 
     @cached_property
@@ -73,10 +71,10 @@ class ImageFolder:
         """
         name = text.strip().replace("\\", "/")
         if not name:
-            return "", "no picture is named"
+            return "", "no image is named"
         inside, absolute = self._relative(posixpath.normpath(name))
         if ".." in PurePosixPath(inside).parts:
-            return "", f"the name leads out of {self.root}"
+            return "", f"the path points outside {self.root}"
         if not absolute and _is_file(self.root / inside):
             return inside, ""
         paths = self.index.candidates(inside if ".." in PurePosixPath(name).parts else text)
@@ -119,12 +117,12 @@ class QuestionTable:
     Attributes:
         columns: the table as read.
         rows: row_id, image_path (the file) and question of the rows whose image was found.
-        faults: row_id → why there is no image, for the other rows.
+        errors: row_id → why there is no image, for the other rows.
     """
 
     columns: Columns
     rows: pd.DataFrame
-    faults: Mapping[int, str]
+    errors: Mapping[int, str]
 
     @classmethod
     def read(cls, path: Path, images: Path, chosen: Mapping[str, str]) -> QuestionTable:
@@ -145,12 +143,12 @@ class QuestionTable:
             raise UserError(f"{path} has a header and no rows.")
         place = {name: folder.find(name) for name in table["image_path"].unique()}
         paths = [place[name] for name in table["image_path"]]
-        faults = {at: why for at, (_, why) in enumerate(paths) if why}
-        if len(faults) == len(table):
-            reasons = _count_reasons(list(faults.values()), table["image_path"].tolist())
+        errors = {at: why for at, (_, why) in enumerate(paths) if why}
+        if len(errors) == len(table):
+            reasons = _count_reasons(list(errors.values()), table["image_path"].tolist())
             there = ", ".join(folder.paths[:2]) or "nothing"
             raise UserError(
-                f"not one of {len(place):,} pictures of {path} is in {images}: {reasons}. "
+                f"none of the {len(place):,} images of {path} is in {images}: {reasons}. "
                 f"The folder holds {there}{' …' if len(folder.paths) > 2 else ''}. Is it the right "
                 "folder, and the right column (--columns image_path=NAME)?"
             )
@@ -161,8 +159,8 @@ class QuestionTable:
                 "question": table["question"],
             }
         )
-        good = ~rows["row_id"].isin(list(faults))
-        return cls(columns, rows[good].reset_index(drop=True), faults)
+        good = ~rows["row_id"].isin(list(errors))
+        return cls(columns, rows[good].reset_index(drop=True), errors)
 
     @cached_property
     def stale(self) -> list[str]:
@@ -184,7 +182,7 @@ class QuestionTable:
             the table, and each row's error ("" where there is an answer).
         """
         predictions = dict(zip(answers["row_id"], answers["prediction"], strict=True))
-        errors = dict(zip(answers["row_id"], answers["error"], strict=True)) | dict(self.faults)
+        errors = dict(zip(answers["row_id"], answers["error"], strict=True)) | dict(self.errors)
         count = range(len(self.columns.frame))
         table = self.columns.frame.drop(columns=self.stale).rename(columns=self.columns.names)
         table[_ANSWERS] = np.array([predictions.get(at, "") for at in count], dtype=object)

@@ -123,31 +123,31 @@ def _rejection(values: tuple[str, str, str], required: frozenset[str]) -> str:
 
 
 @dataclass
-class _Collected:
+class _CollectedListings:
     """What the listings say about each image.
 
     Attributes:
         latest: an image id → the last listing's row (FIELDS, item id, EXTRAS), or the reason why
             there is none.
-        otherwise: ids of images that the other language rule would keep.
+        kept_by_other_rule: ids of images that the other language rule would keep.
         read: how many listings there are.
         without_image: how many of them name no image.
         overwritten: how many were replaced by a later one.
     """
 
     latest: dict[str, tuple[str, ...] | str] = field(default_factory=dict)
-    otherwise: set[str] = field(default_factory=set)
+    kept_by_other_rule: set[str] = field(default_factory=set)
     read: int = 0
     without_image: int = 0
     overwritten: int = 0
 
 
-def _collect(listings: Iterable[Listing], settings: CurateConfig) -> _Collected:
+def _collect(listings: Iterable[Listing], settings: CurateConfig) -> _CollectedListings:
     """Read all listings; a later one of the same image replaces an earlier one."""
     pick, other = LANGUAGE_RULES[settings.language], LANGUAGE_RULES[_OTHER[settings.language]]
     required, extras = frozenset(settings.required), attrgetter(*EXTRAS)
-    collected = _Collected()
-    latest, otherwise = collected.latest, collected.otherwise
+    collected = _CollectedListings()
+    latest, kept_by_other_rule = collected.latest, collected.kept_by_other_rule
     for listing in listings:
         collected.read += 1
         image = listing.main_image_id
@@ -156,19 +156,19 @@ def _collect(listings: Iterable[Listing], settings: CurateConfig) -> _Collected:
             continue
         if image in latest:
             collected.overwritten += 1
-            otherwise.discard(image)
+            kept_by_other_rule.discard(image)
         fields = (listing.item_name, listing.product_type, listing.color)
         values = (pick(fields[0]), pick(fields[1]), pick(fields[2]))
         reason = _rejection(values, required)
-        usable_otherwise = not _rejection(
+        usable_by_other_rule = not _rejection(
             (other(fields[0]), other(fields[1]), other(fields[2])), required
         )
-        if not reason or usable_otherwise:
+        if not reason or usable_by_other_rule:
             keywords = joined_keywords(listing.keywords())
             if not keywords and "keywords" in required:
-                reason, usable_otherwise = reason or "no_keywords", False
-        if usable_otherwise:
-            otherwise.add(image)
+                reason, usable_by_other_rule = reason or "no_keywords", False
+        if usable_by_other_rule:
+            kept_by_other_rule.add(image)
         latest[image] = reason or (
             *[v.lower() if v.isascii() else "" for v in values],  # not ASCII: not required
             keywords,
@@ -205,7 +205,7 @@ _BAD_IMAGES: tuple[tuple[str, Callable[[pd.DataFrame], pd.Series]], ...] = (
 
 
 def _with_metadata(
-    images: pd.DataFrame, collected: _Collected, dropped: Counter[str]
+    images: pd.DataFrame, collected: _CollectedListings, dropped: Counter[str]
 ) -> pd.DataFrame:
     """The rows of images.csv that are sound and described by a listing; the others are counted."""
     for reason, test in _BAD_IMAGES:
@@ -237,17 +237,17 @@ def clean_table(
     excluded = _is_in(images["image_id"], list(settings.excluded_images))
     dropped["excluded"] = int(excluded.sum())
     kept = images[~excluded]
-    rows, otherwise = [], 0
+    rows, by_other_rule = [], 0
     for image, path in zip(kept["image_id"].tolist(), kept["path"].tolist(), strict=True):
         values = collected.latest[image]
-        otherwise += image in collected.otherwise
+        by_other_rule += image in collected.kept_by_other_rule
         if isinstance(values, str):
             dropped[values] += 1
         else:
             rows.append((path, *values[:4], image, *values[4:]))
     rows.sort()  # by path, which is unique
     table = pd.DataFrame(rows, columns=list(_COLUMNS), dtype=object)
-    clean = {settings.language: len(table), _OTHER[settings.language]: otherwise}
+    clean = {settings.language: len(table), _OTHER[settings.language]: by_other_rule}
     funnel = {
         "images": total,
         "with_metadata": len(images),

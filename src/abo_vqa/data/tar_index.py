@@ -137,7 +137,7 @@ def _walk_headers(data: mmap.mmap, path: Path) -> tuple[_Offsets, _Offsets]:
     if position + BLOCK_SIZE > end:
         if not headers:
             raise UnsupportedTarError
-        raise UserError(f"{path} is cut off after {end:,} bytes, before its end. {_ADVICE}")
+        raise UserError(f"{path} is truncated after {end:,} bytes. {_ADVICE}")
     if any(data[position : position + BLOCK_SIZE]):
         raise UnsupportedTarError
     return np.array(headers, dtype=np.int64), np.array(sizes, dtype=np.int64)
@@ -203,7 +203,7 @@ def scan_with_tarfile(path: Path) -> TarIndex:
         file.seek(end)
         block = file.read(BLOCK_SIZE)
     if len(block) < BLOCK_SIZE:
-        raise UserError(f"{path} is cut off, before its end. {_ADVICE}")
+        raise UserError(f"{path} is truncated. {_ADVICE}")
     if any(block):
         raise UserError(f"{path} is damaged at byte {end:,}. {_ADVICE}")
     table = np.array(places, dtype=np.int64).reshape(-1, 2)

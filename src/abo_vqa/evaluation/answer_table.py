@@ -102,7 +102,7 @@ def _refuse_contradictions(path: Path, rows: pd.DataFrame, lines: NDArray[np.int
 
 
 def _is_summary_row(rows: pd.DataFrame) -> NDArray[np.bool_]:
-    """[n] rows that are no questions: without a reference and a question ("AVERAGE" at the end)."""
+    """[n] summary rows: neither a reference nor a question ("AVERAGE" at the end)."""
     blank = rows["answer"].str.strip() == ""
     subject = next((name for name in ("question", "image_path") if name in rows), None)
     if subject is None:
@@ -116,7 +116,7 @@ def _notes(rows: pd.DataFrame, mask: NDArray[np.bool_], lines: NDArray[np.int64]
     notes = []
     if not mask.all():
         notes.append(
-            f"left out: {int((~mask).sum()):,} row(s) without a reference and a question "
+            f"left out: {int((~mask).sum()):,} row(s) with neither a reference nor a question "
             f"({format_lines(lines[~mask])})"
         )
     empty = np.asarray(rows["answer"].str.strip() == "", dtype=np.bool_) & mask

@@ -40,9 +40,9 @@ def describe_clusters(rows: pd.DataFrame, column: str | None) -> str:
         The line, without a full stop.
     """
     if "image_path" not in rows:
-        return "resampled: rows (no picture column found; name one with --columns image_path=…)"
+        return "resampled: rows (no image column found; name one with --columns image_path=…)"
     names = unify_image_paths(rows["image_path"])[0]
     unnamed, groups = names.count(""), len({*names} - {""})
-    noun = "picture" if groups == 1 else "pictures"
+    noun = "image" if groups == 1 else "images"
     alone = f", and {unnamed:,} row(s) that name none, each by itself" if unnamed else ""
     return f"resampled: {groups:,} {noun} (column {column}){alone}"

@@ -142,7 +142,7 @@ def percentile_interval(means: Floats, confidence: float) -> Floats:
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Score interval of a proportion (Wilson, 1927): of use where all or none succeed, too.
+    """Wilson score interval of a proportion (1927); also useful when all or none succeed.
 
     Args:
         successes: a whole number; scipy refuses fractions.

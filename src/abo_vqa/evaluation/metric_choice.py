@@ -1,4 +1,4 @@
-"""Which metrics a table is scored by: the neural ones need a model, which may be a toy's."""
+"""Select a table's metrics; the neural ones need a model, which may be only the sample's toy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from abo_vqa.core.config import Config
 
 METRIC_CHOICES = ("accuracy", *(name for name in METRIC_NAMES if name != "bertscore_f1_rescaled"))
-_FAMILIES = {"bertscore": "roberta-large", "bartscore": "bart-large-cnn"}
+_REFERENCE_ENCODERS = {"bertscore": "roberta-large", "bartscore": "bart-large-cnn"}
 
 
 def scorer_name(metric: str, config: Config) -> str:
@@ -28,24 +28,28 @@ def scorer_name(metric: str, config: Config) -> str:
         metric: the metric's name.
         config: the settings, which name the models.
     """
-    family = _family(metric)
-    if not family:
+    scorer = _scorer_of(metric)
+    if not scorer:
         return ""
-    path = str(getattr(config.scorers, family).path)
-    return f"toy encoder {path}, not {_FAMILIES[family]}" if _is_toy(metric, config) else path
+    path = str(getattr(config.scorers, scorer).path)
+    return (
+        f"toy encoder {path}, not {_REFERENCE_ENCODERS[scorer]}"
+        if _is_toy(metric, config)
+        else path
+    )
 
 
-def _family(metric: str) -> str:
+def _scorer_of(metric: str) -> str:
     """Return the neural metric's setting below `scorers`, "" for the others."""
-    return next((family for family in _FAMILIES if metric.startswith(family)), "")
+    return next((scorer for scorer in _REFERENCE_ENCODERS if metric.startswith(scorer)), "")
 
 
 def _is_toy(metric: str, config: Config) -> bool:
     """Tell whether a metric's model is one of the embedded sample's."""
-    family = _family(metric)
-    if not family:
+    scorer = _scorer_of(metric)
+    if not scorer:
         return False
-    path = Path(getattr(config.scorers, family).path)
+    path = Path(getattr(config.scorers, scorer).path)
     return path.absolute().is_relative_to(SAMPLE_MODELS.absolute())
 
 
@@ -96,15 +100,15 @@ def score_metrics(
     Raises:
         UserError: A required model can't be used.
     """
-    if not any(map(_family, metrics)):
+    if not any(map(_scorer_of, metrics)):
         return *score_table(rows, metrics, config), []
     device = str(pick_device(config.compute.device))
     if required:
         return *score_table(rows, metrics, config, device), []
-    scored, signature = score_table(rows, [m for m in metrics if not _family(m)], config)
+    scored, signature = score_table(rows, [m for m in metrics if not _scorer_of(m)], config)
     notes = []
-    for family in _FAMILIES:
-        own = [name for name in metrics if _family(name) == family]
+    for scorer in _REFERENCE_ENCODERS:
+        own = [name for name in metrics if _scorer_of(name) == scorer]
         try:
             columns, signatures = score_table(rows, own, config, device)
         except UserError as error:

@@ -34,7 +34,7 @@ class _Payload:
 
     def __init__(self, results: Results) -> None:
         self._results = results
-        self._models = [results.focus, *(m for m in results.ranking if m != results.focus)]
+        self._models = [results.primary_model, *results.other_models]
         self._strings: _DistinctValues[str] = _DistinctValues()
         self._vectors: _DistinctValues[tuple[float | None, ...]] = _DistinctValues()
 

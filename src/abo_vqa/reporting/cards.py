@@ -108,11 +108,11 @@ def _front_matter(data: DatasetCardData | ModelCardData) -> str:
 
 def _model_front_matter(results: Results) -> str:
     """Return the model card's metadata: base model, library, results on the test rows."""
-    metrics = results.metrics[results.focus]
-    adapter = results.focus == FINETUNED_MODEL
+    metrics = results.metrics[results.primary_model]
+    adapter = results.primary_model == FINETUNED_MODEL
     return _front_matter(
         ModelCardData(
-            model_name=f"abo-vqa {results.focus}",
+            model_name=f"abo-vqa {results.primary_model}",
             base_model=results.config.models.blip.path if adapter else None,
             library_name="peft" if adapter else None,
             language="en",

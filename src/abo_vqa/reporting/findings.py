@@ -20,7 +20,7 @@ _WORST_SLICES = 3  # named in the text
 
 def conclusion(results: Results) -> str:
     """Return the answer in one sentence."""
-    model = results.focus
+    model = results.primary_model
     n = count(results.metrics[model].get("n", 0))
     accuracy = percent(results.metrics[model]["accuracy"])
     bounds = results.interval(model)
@@ -64,25 +64,26 @@ def _blind_findings(results: Results, blind: str) -> list[str]:
     not_better = [m for m in zero_shot if not _beats(results, m, blind)]
     comparisons = len(results.evaluation.get("pairs", []))
     sentences = [
-        f"The floor is {percent(results.metrics[blind]['accuracy'])}: {model_label(blind)} reaches "
-        f"it without the image. {_zero_shot_summary(zero_shot, not_better, comparisons)}".strip()
+        f"{model_label(blind)}, the best blind baseline, reaches "
+        f"{percent(results.metrics[blind]['accuracy'])} without the image. "
+        f"{_zero_shot_summary(zero_shot, not_better, comparisons)}".strip()
     ]
     if unfinished := [model_label(m) for m in results.evaluation.get("unfinished_fits", [])]:
         sentences.append(
-            f"The fit of {enumeration(unfinished)} was stopped before it converged, so the floor "
-            "may be higher than shown here."
+            f"The fit of {enumeration(unfinished)} was stopped before it converged, so the blind "
+            "baseline may be higher than shown here."
         )
-    gains = _gains_by_type(results, results.focus)
+    gains = _gains_by_type(results, results.primary_model)
     if better := [f"{name} ({points(gain)})" for name, gain in gains if gain > 0]:
         sentences.append(
-            f"{model_label(results.focus)} gains over the best blind baseline on these question "
-            f"types, in points: {enumeration(better)}."
+            f"{model_label(results.primary_model)} gains over the best blind baseline on these "
+            f"question types, in points: {enumeration(better)}."
         )
     return sentences
 
 
 def _zero_shot_summary(models: list[str], not_better: list[str], comparisons: int) -> str:
-    """Return how many of `models` significantly exceed the floor, given those that don't.
+    """Return how many of `models` beat the blind baseline significantly, given those that don't.
 
     An interval may exclude 0 although the test isn't significant after adjustment.
     """
@@ -125,7 +126,7 @@ def _gains_by_type(results: Results, model: str) -> list[tuple[str, float]]:
 
 
 def _worst_slices(results: Results) -> list[str]:
-    """Return on which slices the focus model is weakest."""
+    """Return on which slices the primary model is weakest."""
     slices = [
         f"{slice_label(worst['slice'], worst['value'])} ({percent(worst['accuracy'])} of "
         f"{count(worst['n'])})"
@@ -133,10 +134,10 @@ def _worst_slices(results: Results) -> list[str]:
     ]
     if not slices:
         return []
-    overall = percent(results.metrics[results.focus]["accuracy"])
+    overall = percent(results.metrics[results.primary_model]["accuracy"])
     return [
-        f"{model_label(results.focus)} is weakest on {enumeration(slices)}; its overall accuracy "
-        f"is {overall}."
+        f"{model_label(results.primary_model)} is weakest on {enumeration(slices)}; its overall "
+        f"accuracy is {overall}."
     ]
 
 

@@ -83,21 +83,26 @@ class Results:
         return self._best_of_kind("zero-shot")
 
     @cached_property
-    def focus(self) -> str:
+    def primary_model(self) -> str:
         """The model that figures of a single model show: the fine-tuned one, else the best."""
         return FINETUNED_MODEL if FINETUNED_MODEL in self.metrics else self.ranking[0]
 
+    @property
+    def other_models(self) -> list[str]:
+        """All models but the primary one, best first."""
+        return [model for model in self.ranking if model != self.primary_model]
+
     @cached_property
     def representatives(self) -> list[str]:
-        """The focus model, the best zero-shot model and the best blind one, as far as there are."""
-        chosen = (self.focus, self.best_zero_shot, self.best_blind)
+        """The primary model, the best zero-shot and the best blind one, as far as there are."""
+        chosen = (self.primary_model, self.best_zero_shot, self.best_blind)
         return [model for model in dict.fromkeys(chosen) if model is not None]
 
     @cached_property
     def metric_names(self) -> list[str]:
         """Metrics with a column in the scores, headline first."""
-        columns = self.scores[self.focus].columns
-        return [name for name in self.metrics[self.focus] if name in columns]
+        columns = self.scores[self.primary_model].columns
+        return [name for name in self.metrics[self.primary_model] if name in columns]
 
     @property
     def test_rows(self) -> float | None:

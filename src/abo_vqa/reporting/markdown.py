@@ -38,7 +38,7 @@ def headline_table(rows: Sequence[Mapping[str, Any]]) -> str:
                 name,
                 percent(row["accuracy"]),
                 interval_text(row["interval"]),
-                *(("the floor", "") if row["is_blind_best"] else gain),
+                *(("best blind", "") if row["is_blind_best"] else gain),
                 percent(row["coverage"]),
             )
         )

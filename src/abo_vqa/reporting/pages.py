@@ -120,10 +120,10 @@ def report_context(
         "summary_figures": [f for f in figures if f["in_summary"]],
         "conclusion": conclusion(results),
         "findings": further_findings(results),
-        "floor": results.metrics[blind]["accuracy"] if blind else None,
+        "blind_accuracy": results.metrics[blind]["accuracy"] if blind else None,
         "test_rows": results.test_rows,
-        "test_images": results.scores[results.focus]["image_path"].nunique(),
-        "focus": results.focus,
+        "test_images": results.scores[results.primary_model]["image_path"].nunique(),
+        "primary_model": results.primary_model,
         "errors": [{**e, "thumbnail": thumbnails.get(e["image_path"])} for e in errors],
         "for_comparison_only": _FOR_COMPARISON_ONLY,
         "signature": results.evaluation.get("signature", {}),
@@ -147,7 +147,7 @@ def _context_tables(results: Results) -> dict[str, Any]:
         "generation": tables.labelled_leaves(results.generate),
         "audit": tables.audit_rows(results.audit),
         "metrics": tables.metric_table(results),
-        "paired": tables.focus_pairs(results),
+        "paired": tables.primary_model_pairs(results),
         "training": tables.training_rows(results),
     }
 

@@ -97,9 +97,9 @@ def headline_rows(results: Results) -> list[dict[str, Any]]:
     return rows
 
 
-def focus_pairs(results: Results) -> list[dict[str, Any]]:
-    """Return the focus model against each other: difference, interval, both tests, adjusted p."""
-    pairs = [results.pair(results.focus, m) for m in results.ranking if m != results.focus]
+def primary_model_pairs(results: Results) -> list[dict[str, Any]]:
+    """Return the primary model against each other one: difference, interval, tests, adjusted p."""
+    pairs = [results.pair(results.primary_model, model) for model in results.other_models]
     return [{**pair, "name": model_label(pair["b"])} for pair in pairs if pair is not None]
 
 
@@ -150,7 +150,7 @@ def study_rows(results: Results) -> list[dict[str, Any]]:
 
 
 def slice_tables(results: Results) -> list[dict[str, Any]]:
-    """Return accuracy by slice of the focus model, the best zero-shot and the best blind one."""
+    """Return accuracy by slice of the primary model, the best zero-shot and the best blind one."""
     models = results.representatives
     tables = []
     for name, title in _SLICE_TITLES.items():
@@ -170,8 +170,8 @@ def slice_tables(results: Results) -> list[dict[str, Any]]:
 
 
 def confused_pairs(results: Results) -> list[dict[str, Any]]:
-    """Return the most frequent wrong answers of the focus model: answer, prediction, n."""
-    scores = results.scores[results.focus]
+    """Return the most frequent wrong answers of the primary model: answer, prediction, n."""
+    scores = results.scores[results.primary_model]
     wrong = scores[scores["accuracy"].astype(float) < 1]
     counts = wrong.groupby(["answer", "prediction"]).size().rename("n").reset_index()
     counts = counts.sort_values(["n", "answer", "prediction"], ascending=[False, True, True])
@@ -180,12 +180,12 @@ def confused_pairs(results: Results) -> list[dict[str, Any]]:
 
 def error_cards(results: Results) -> list[dict[str, Any]]:
     """Return wrong answers to look at: the most confident ones, question types in turn."""
-    scores = results.scores[results.focus]
+    scores = results.scores[results.primary_model]
     wrong = scores[(scores["accuracy"].astype(float) < 1) & (scores["error"] == "")]
     wrong = wrong.sort_values("confidence", ascending=False, kind="stable")
     turn = wrong.groupby("question_type").cumcount()
     ordered = wrong.assign(turn=turn).sort_values(["turn", "question_type"], kind="stable")
-    others = [m for m in results.ranking if m != results.focus and model_kind(m) != "blind"]
+    others = [model for model in results.other_models if model_kind(model) != "blind"]
     accuracy = {m: results.scores[m].set_index("row_id")["accuracy"].astype(float) for m in others}
     cards = []
     for row in as_records(ordered.head(MAX_ERROR_CARDS)):

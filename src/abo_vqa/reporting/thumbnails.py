@@ -43,7 +43,7 @@ def _thumbnails(
 def make_thumbnails(results: Results) -> dict[str, bytes | None]:
     """Return a thumbnail of every test image by its path, None for one that can't be read."""
     config = results.config
-    paths = dict.fromkeys(results.scores[results.focus]["image_path"])
+    paths = dict.fromkeys(results.scores[results.primary_model]["image_path"])
     with open_archive(config.data.raw) as archive:
         return _thumbnails(archive, paths, config.report.thumbnail, config.threads)
 

@@ -1,7 +1,7 @@
 """Stage `split`: a VQA table → train and test that share no group.
 
 `group: image` is the published study's split, row for row and in its order. `near-duplicate` (the
-default) also keeps products, identical pictures and look-alikes on one side, and the product types'
+default) also keeps products, identical images and look-alikes on one side, and the product types'
 shares alike where the groups allow.
 """
 
@@ -41,10 +41,10 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     )
     train, test = take_sides(table, sides)
     report = audit.audit_split(train, test, settings.group, settings.phash_distance)
+    write_results(report, AUDIT)  # before leaks are refused: it shows where they are
     audit.refuse_leaks(report, settings.group, settings.phash_distance)
     write_table(train, TRAIN)
     write_table(test, TEST)
-    write_results(report, AUDIT)
     missed = audit.share_warnings(report, settings.group, settings.test_size)
     return Summary(
         message="\n".join([audit.describe_audit(report, settings.group), *missed]),

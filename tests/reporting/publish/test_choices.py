@@ -203,7 +203,7 @@ def test_too_few_answers() -> None:
     rows = [{"image_path": "a.jpg", "question": "What is it?", "answer": "mug"}]
     with pytest.raises(UserError, match="only 0 wrong answers fit"):
         DistractorSampler(rows, 4, 42, different).choices(0)
-    with pytest.raises(UserError, match="from 2 to 26"):
+    with pytest.raises(UserError, match="between 2 and 26"):
         DistractorSampler(rows, 1, 42, different)
 
 

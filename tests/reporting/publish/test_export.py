@@ -242,7 +242,7 @@ def test_tables_of_other_people(
     assert main(["export", "--out", "theirs", "--columns", "answer=my word"]) == 0
     said = capsys.readouterr().out
     assert "image_path ← 'Img_Path'" in said
-    assert "24 of 25 pictures found" in said
+    assert "24 of 25 images found" in said
     for part in ("train", "test"):
         one, two = (
             parquet.read_table(f"{made}/data/{part}-00000-of-00001.parquet").to_pylist()
@@ -320,7 +320,7 @@ def test_mistakes(
     assert main(["export", "--out", str(tmp_path)]) == 2
     assert "holds thesis.txt, which isn't part of an export" in capsys.readouterr().err
     assert main(["export", "--choices", "1"]) == 2
-    assert "--choices 1: from 2 to 26" in capsys.readouterr().err
+    assert "--choices must be between 2 and 26, found 1." in capsys.readouterr().err
     monkeypatch.chdir(tmp_path)
     shutil.copytree(here / "conf", tmp_path / "conf")
     shutil.copy(here / "params.yaml", tmp_path)

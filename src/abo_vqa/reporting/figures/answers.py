@@ -54,7 +54,7 @@ def plot_question_types(results: Results) -> Drawing | None:
     caption = "n: test questions of the type; bootstrap intervals over images."
     if len(models) > 1:  # a single table of scores isn't compared with a kind of model
         kind_legend(figure, present_kinds(models), loc="outside lower center", ncols=3)
-        caption += " Only what a model gains over the blind ones (grey) comes from the image."
+        caption += " Only a model's gain over the blind baselines (grey) comes from the image."
     return Drawing(
         "95% intervals",
         caption,
@@ -103,8 +103,8 @@ def _first_number(group: str) -> int:
 
 
 def plot_confusions(results: Results) -> Drawing | None:
-    """Draw the focus model's predictions against the expected answers."""
-    scores = results.scores[results.focus]
+    """Draw the primary model's predictions against the expected answers."""
+    scores = results.scores[results.primary_model]
     # As they are compared: "2" is on the diagonal with "two".
     expected = scores["answer"].map(normalise)
     predicted = scores["prediction"].map(normalise).replace("", "(empty)")
@@ -129,7 +129,7 @@ def plot_confusions(results: Results) -> Drawing | None:
     tidy = counts.rename_axis(index="expected").reset_index()
     tidy = tidy.melt(id_vars="expected", var_name="answered", value_name="n")
     return Drawing(
-        f"{model_label(results.focus)}, n = {count(totals.sum())}",
+        f"{model_label(results.primary_model)}, n = {count(totals.sum())}",
         f"The {len(top)} most frequent expected answers of the test rows. Numbers: rows; shade: "
         "share of the expected answer's rows. The diagonal is correct.",
         tidy[tidy["n"] > 0].sort_values(["expected", "answered"]),

@@ -35,7 +35,7 @@ def plot_correlation(results: Results) -> Drawing | None:
     names = results.metric_names
     if len(names) < 2:
         return None
-    table = results.scores[results.focus][names].astype(float)
+    table = results.scores[results.primary_model][names].astype(float)
     grid = table.corr(method="pearson").to_numpy()  # [metrics, metrics]
     figure, axes = new_figure(0.33 * len(names) + 1.5)
     ax = axes[0][0]
@@ -56,7 +56,7 @@ def plot_correlation(results: Results) -> Drawing | None:
         for j, b in enumerate(names)
     )
     return Drawing(
-        f"{model_label(results.focus)}, n = {count(len(table))}",
+        f"{model_label(results.primary_model)}, n = {count(len(table))}",
         "Pearson's r over the test rows. With single-word answers, most metrics repeat exact "
         "match. Dot: one of the two metrics is constant.",
         tidy,
@@ -69,7 +69,7 @@ def plot_distributions(results: Results) -> Drawing | None:
     names = [name for name in _METRICS if name in results.metric_names]
     if not names:
         return None
-    scores = results.scores[results.focus]
+    scores = results.scores[results.primary_model]
     right = scores["accuracy"].astype(float) == 1
     rows = math.ceil(len(names) / _COLUMNS)
     figure, axes = new_figure(1.35 * rows + 0.7, _COLUMNS, rows, sharey=True)
@@ -83,9 +83,9 @@ def plot_distributions(results: Results) -> Drawing | None:
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return Drawing(
-        f"{model_label(results.focus)}, n = {count(len(scores))}",
+        f"{model_label(results.primary_model)}, n = {count(len(scores))}",
         "Test rows. Blue: right by exact match; vermilion: wrong; dashed line: mean. A metric that "
-        "gives wrong answers values near 1 isn't suited as the headline.",
+        "gives wrong answers values near 1 isn't suitable as the headline metric.",
         pd.concat(tables, ignore_index=True),
         figure,
     )

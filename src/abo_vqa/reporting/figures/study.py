@@ -55,7 +55,8 @@ def plot_study(results: Results) -> Drawing:
     return Drawing(
         f"this run: n = {count(results.test_rows)}, 95% intervals",
         "Orange: as printed in the study, each model at its largest sample. Blue: this run, every "
-        "model on the same test rows. Levels are comparable only if both used the same data.",
+        "model on the same test rows. Absolute values are comparable only if both used the same "
+        "data.",
         both[["model", "metric", "study", "value", "low", "high"]],
         figure,
     )

@@ -1,1 +1,1 @@
-"""The set in a form that others can load: Parquet with pictures, a data card, Croissant."""
+"""The set in a form that others can load: Parquet with images, a data card, Croissant."""

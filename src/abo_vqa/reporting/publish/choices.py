@@ -25,7 +25,7 @@ from abo_vqa.reporting.publish.synonyms import Equivalence
 
 _MIN_CHOICES, _MAX_CHOICES = 2, 26
 _DRAWS = 20  # sets drawn before those answers that fit are sampled from alone
-# A question is a form of its own with so many rows and so many answers per choice.
+# A question with this many rows, and this many answers per choice, is a form of its own.
 _MIN_FORM_ROWS, _MIN_FORM_ANSWERS = 50, 3
 BLIND_CHOICE_LABELS = {
     "question": "most frequent answer to the same question",
@@ -64,7 +64,9 @@ class DistractorSampler:
 
     def __init__(self, rows: Sequence[_Row], k: int, seed: int, equivalent: Equivalence) -> None:
         if not _MIN_CHOICES <= k <= _MAX_CHOICES:
-            raise UserError(f"--choices must be between {_MIN_CHOICES} and {_MAX_CHOICES}, found {k}.")
+            raise UserError(
+                f"--choices must be between {_MIN_CHOICES} and {_MAX_CHOICES}, found {k}."
+            )
         self._rows, self._k, self._seed, self._equivalent = rows, k, seed, equivalent
         self._forms = _question_forms(rows, k)
         counts: dict[str, Counter[str]] = defaultdict(Counter)

@@ -64,8 +64,8 @@ def export(
             splits = [
                 write_parquet_split(name, part, archive, folder) for name, part in rows.items()
             ]
-        if not all(split.rows for split in splits):
-            raise UserError(f"not one picture of a split can be read from {config.data.raw}.")
+        if empty := [split.name for split in splits if not split.rows]:
+            raise UserError(f"no image of the {empty[0]} split can be read from {config.data.raw}.")
         card = render_export_card(config, all_rows, splits, columns, blind)
         (folder / "README.md").write_text(card, encoding="utf-8")
         described = answer_description(row["answer"] for row in all_rows)
@@ -83,14 +83,14 @@ def _summary(
     rows, images, unreadable = (
         sum(getattr(split, name) for split in splits) for name in ("rows", "images", "unreadable")
     )
-    lines = [f"{rows:,} questions, {images:,} pictures → {out}"]
+    lines = [f"{rows:,} questions, {images:,} images → {out}"]
     if unreadable:
-        lines.append(f"{unreadable:,} questions left out: their picture can't be read")
+        lines.append(f"{unreadable:,} questions left out: their image can't be read")
     if not has_croissant:
         lines.append(f"croissant.json left out: it needs mlcroissant ({INSTALL_HINT})")
     if blind:
         shares = ", ".join(f"{label} {share:.1%}" for label, share in blind)
-        lines.append(f"right choices without the picture: {shares}")
+        lines.append(f"right choices without the image: {shares}")
     return lines
 
 

@@ -18,7 +18,7 @@ from pyarrow import parquet
 
 from abo_vqa.core.progress import progress
 from abo_vqa.data.archive import Archive
-from abo_vqa.data.image_decoding import plain_file
+from abo_vqa.data.image_decoding import browser_safe_file
 from abo_vqa.data.image_files import ImageError
 from abo_vqa.reporting.export_format import (
     ExportColumn,
@@ -141,10 +141,10 @@ def _row_groups(rows: Sequence[Row], archive: Archive, name: str) -> Iterator[_R
     for row in rows:
         by_image.setdefault(row["image_path"], []).append(row)
     group = _RowGroup([])
-    for path, same in progress(by_image.items(), total=len(by_image), desc=name, unit="picture"):
+    for path, same in progress(by_image.items(), total=len(by_image), desc=name, unit="image"):
         try:
             # Upright and opaque, as the models of this project see it.
-            content = plain_file(archive.read(path), path, archive.image(path))
+            content = browser_safe_file(archive.read(path), path, archive.image(path))
         except ImageError:
             continue
         image = {"bytes": content, "path": path}

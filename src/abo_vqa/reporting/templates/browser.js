@@ -128,7 +128,7 @@ function line(i, at) {
   const m = modelIndex(state.model), v = modelIndex(state.vs);
   const row = el("div", { class: "row", role: "option", "aria-selected": String(i === current), "aria-posinset": at + 1, "aria-setsize": shown.length,
     "data-row": D.rows.id[i], style: `top:${at * ROW}px`, onclick: () => { current = i; reveal(); } },
-    el("span", { class: "pic" }, picture(i)),
+    el("span", { class: "pic" }, image(i)),
     el("span", {}, el("span", { class: "asked" }, S[D.rows.question[i]]), el("small", {}, kindOf(i))),
     el("span", { class: "truth" }, el("small", {}, "expected"), S[D.rows.answer[i]] || "(empty)"), answer(m, i, "mine"));
   if (v >= 0) row.append(answer(v, i, "other"));
@@ -144,9 +144,9 @@ function mark(m, i) {
   return el("span", { class: "mark" + (lost ? " failed" : right(m, i) ? "" : " wrong") }, lost ? "no prediction" : prediction(m, i) || "(empty)");
 }
 
-function picture(i) {
+function image(i) {
   const source = D.images.thumb[D.rows.image[i]];
-  return source ? el("img", { src: source, alt: "", decoding: "async" }) : el("small", {}, "no picture");
+  return source ? el("img", { src: source, alt: "", decoding: "async" }) : el("small", {}, "no image");
 }
 
 /* ---- one row in full ---- */
@@ -169,9 +169,9 @@ function show() {
   box.replaceChildren(
     el("div", { class: "steps" }, el("button", { type: "button", onclick: () => step(-1), title: "Previous (↑)" }, "↑"), el("button", { type: "button", onclick: () => step(1), title: "Next (↓)" }, "↓"),
       el("button", { type: "button", class: "link", id: "link", onclick: copy }, "Copy link")),
-    el("div", { class: "photo" }, picture(i)), el("h1", {}, S[D.rows.question[i]]),
+    el("div", { class: "photo" }, image(i)), el("h1", {}, S[D.rows.question[i]]),
     el("p", { class: "meta" }, "expected ", el("b", {}, S[D.rows.answer[i]] || "(empty)"), ` · ${kindOf(i)} · question ${D.rows.seen[i] ? "seen in train" : "new"} · row ${D.rows.id[i]} · ${D.images.path[D.rows.image[i]]}`),
-    table, ...(siblings.length ? [el("h2", {}, "Same picture"), el("div", { class: "siblings" }, ...siblings.map(j => el("button", { type: "button", onclick: () => jump(j) }, `${S[D.rows.question[j]]} `, mark(modelIndex(state.model), j))))] : []),
+    table, ...(siblings.length ? [el("h2", {}, "Same image"), el("div", { class: "siblings" }, ...siblings.map(j => el("button", { type: "button", onclick: () => jump(j) }, `${S[D.rows.question[j]]} `, mark(modelIndex(state.model), j))))] : []),
     el("h2", {}, `All metrics, ${name(state.model)}`), values);
 }
 
