@@ -8,7 +8,7 @@ from importlib import util
 import pytest
 
 from abo_vqa import __version__
-from abo_vqa.cli import COMMANDS, OWN_TABLES, WITHOUT_OPTIONS, _run, guarded, main
+from abo_vqa.cli import COMMANDS, OWN_TABLES, WITHOUT_OPTIONS, _run, main, run_reporting_errors
 from tests.support import ROOT
 
 HEAVY = ("torch", "transformers", "mlflow", "pandas", "numpy", "matplotlib", "sklearn", "dvc")
@@ -133,7 +133,7 @@ def test_memory_that_runs_out_is_one_message(capsys):
     def full():
         raise RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA")
 
-    assert guarded("evaluate", full) == 74
+    assert run_reporting_errors("evaluate", full) == 74
     said = capsys.readouterr().err
     assert said.startswith("abo-vqa evaluate: out of memory (CUDA error: out of memory). Stop")
     assert len(said.splitlines()) == 1
@@ -141,7 +141,7 @@ def test_memory_that_runs_out_is_one_message(capsys):
     def empty():
         raise MemoryError
 
-    assert guarded("evaluate", empty) == 74
+    assert run_reporting_errors("evaluate", empty) == 74
     assert capsys.readouterr().err.startswith("abo-vqa evaluate: out of memory. Stop what")
 
 
@@ -150,4 +150,4 @@ def test_other_errors_keep_their_traceback():
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        guarded("evaluate", wrong)
+        run_reporting_errors("evaluate", wrong)

@@ -19,7 +19,7 @@ from abo_vqa.core.errors import (
     first_line,
 )
 from abo_vqa.core.memory import out_of_memory
-from abo_vqa.core.terminal import output_lost, patient_streams
+from abo_vqa.core.terminal import non_raising_streams, output_lost
 
 # name: (module, what it does). A module has `command(args) -> int`, and `arguments(parser)` unless
 # the name is in `WITHOUT_OPTIONS`.
@@ -101,16 +101,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code (docs/experiments.md lists them).
     """
-    with patient_streams():
+    with non_raising_streams():
         parser = _top_parser()
         if not (sys.argv[1:] if argv is None else argv):
             parser.error("which command? They are listed by `abo-vqa --help`.")
         chosen = parser.parse_args(argv)
-        name = _renamed(chosen.command, chosen.rest)
-    return speaking(name, lambda: _run(name, chosen.rest))
+        name = _resolve_alias(chosen.command, chosen.rest)
+    return run_with_safe_output(name, lambda: _run(name, chosen.rest))
 
 
-def _renamed(name: str, rest: Sequence[str]) -> str:
+def _resolve_alias(name: str, rest: Sequence[str]) -> str:
     """Return the command that a word means: until 0.2, `predict` with options was `ask`."""
     if name == "predict" and set(rest) - {"-h", "--help"}:
         print("abo-vqa predict: with options, it is called `abo-vqa ask` now.", file=sys.stderr)
@@ -118,7 +118,7 @@ def _renamed(name: str, rest: Sequence[str]) -> str:
     return name
 
 
-def speaking(name: str, work: Callable[[], int]) -> int:
+def run_with_safe_output(name: str, work: Callable[[], int]) -> int:
     """Do a command's work, whatever the terminal is like.
 
     Args:
@@ -132,16 +132,16 @@ def speaking(name: str, work: Callable[[], int]) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning)
     # PEFT imports it wherever it is installed, and it lists the kernels that this machine lacks.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    with patient_streams():
-        code = guarded(name, work)
+    with non_raising_streams():
+        code = run_reporting_errors(name, work)
         if reason := output_lost():
-            code = _stopped(
+            code = _report(
                 name, f"its output is incomplete: {reason}", code or system_errors.EXIT_CODE
             )
         return code
 
 
-def guarded(name: str, work: Callable[[], int]) -> int:
+def run_reporting_errors(name: str, work: Callable[[], int]) -> int:
     """Do a command's work; a problem that a user, or time, can solve is one message.
 
     Args:
@@ -151,33 +151,33 @@ def guarded(name: str, work: Callable[[], int]) -> int:
     Returns:
         The exit code.
     """
-    if processes.refused():
+    if processes.failed_elsewhere():
         return 0  # another process has said why, and `launch` ends with its code
     try:
         return work()
     except KeyboardInterrupt:
-        return _stopped(name, "interrupted; run it again to go on", 130)
+        return _report(name, "interrupted; run it again to go on", 130)
     except TerminatedError as stop:
-        if processes.note_of_refusal() is not None:
+        if processes.failure_marker() is not None:
             return stop.exit_code  # `launch` reports it, once for all processes
-        return _stopped(name, str(stop), stop.exit_code)
+        return _report(name, str(stop), stop.exit_code)
     except RetryLaterError as stop:
-        return _stopped(name, str(stop), stop.exit_code)
+        return _report(name, str(stop), stop.exit_code)
     except Exception as error:
-        explained = _explained(error)
+        explained = _explain_error(error)
         if explained is None:
             raise
-        return _refused(name, *explained)
+        return _report_error(name, *explained)
 
 
-def _explained(error: Exception) -> tuple[str, int] | None:
+def _explain_error(error: Exception) -> tuple[str, int] | None:
     """Return the message about a problem that a user can solve, and the exit code; else None."""
     if isinstance(error, AboVqaError) and not isinstance(error, OSError):
         return str(error), error.exit_code
     if isinstance(error, ModuleNotFoundError) and error.name in interpreter.missing_packages():
         reason = f"{sys.executable} lacks {error.name}.\n{interpreter.REMEDY}"
         return reason, UserError.exit_code
-    if refused := system_errors.refusal(error):
+    if refused := system_errors.find_os_error(error):
         return system_errors.describe_system_error(refused), system_errors.exit_code(refused)
     if out_of_memory(error):
         detail = f" ({first_line(error)})" if str(error) else ""
@@ -185,13 +185,13 @@ def _explained(error: Exception) -> tuple[str, int] | None:
     return None
 
 
-def _refused(name: str, reason: str, code: int) -> int:
+def _report_error(name: str, reason: str, code: int) -> int:
     """Report a problem, once for all of several processes, and return the exit code."""
-    note = processes.note_of_refusal()
-    first = None if note is None else processes.refuse(note, code)
+    note = processes.failure_marker()
+    first = None if note is None else processes.mark_failed(note, code)
     if first is None:
-        return _stopped(name, reason, code)
-    return _stopped(name, reason, 0) if first else 0
+        return _report(name, reason, code)
+    return _report(name, reason, 0) if first else 0
 
 
 def _run(name: str, rest: Sequence[str]) -> int:
@@ -209,7 +209,7 @@ def _run(name: str, rest: Sequence[str]) -> int:
     return int(module.command(args))
 
 
-def _stopped(name: str, reason: str, code: int) -> int:
+def _report(name: str, reason: str, code: int) -> int:
     """Print on stderr why a command ended, and return its exit code."""
     print(f"abo-vqa {name}: {reason}", file=sys.stderr)
     return code

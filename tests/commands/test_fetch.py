@@ -272,7 +272,7 @@ def test_disk_that_takes_a_part_of_a_piece_makes_no_hole(tmp_path):
             append_body(answer, partial)
     finally:
         limit(soft)()
-    assert refused.value.errno in system_errors.FULL
+    assert refused.value.errno in system_errors.DISK_FULL_ERRNOS
     written = partial.path.read_bytes()
     assert written == OLD[: len(written)]
 

@@ -69,7 +69,7 @@ def test_blanks_behind_separators_go_where_the_header_has_them(tmp_path):
 def test_doubled_and_nameless_columns_are_told_apart(tmp_path):
     table = parsed(tmp_path, "answer,,answer\n1,2,3\n")
     assert list(table.frame) == ["answer", "Unnamed: 1", "answer.1"]
-    assert table.doubled == ("answer",)
+    assert table.duplicate_names == ("answer",)
 
 
 def test_excels_first_line_is_no_header(tmp_path):

@@ -8,7 +8,7 @@ import torch
 
 from abo_vqa.core import devices, nvidia
 from abo_vqa.core.config import CheckpointConfig, ComputeConfig
-from abo_vqa.core.devices import gpu_fault, pick_device, pick_dtype
+from abo_vqa.core.devices import gpu_problem, pick_device, pick_dtype
 from abo_vqa.core.errors import UserError
 from tests.support import ROOT
 
@@ -64,7 +64,7 @@ def test_a_driver_too_old_is_named_instead_of_a_silent_cpu(unusable, capsys, mon
 
 def test_a_torch_built_without_cuda(unusable, monkeypatch) -> None:
     monkeypatch.setattr(torch.version, "cuda", None)
-    assert "built without CUDA" in gpu_fault()
+    assert "built without CUDA" in gpu_problem()
 
 
 def test_a_card_hidden_on_purpose_is_no_fault(unusable, monkeypatch, capsys) -> None:

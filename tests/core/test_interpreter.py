@@ -41,7 +41,7 @@ def start(checkout, *python, **environment):
     clean = {
         name: value
         for name, value in os.environ.items()
-        if name not in ("PYTHONPATH", "PYTHONHOME", "DVC_ROOT", interpreter.HANDED_OVER)
+        if name not in ("PYTHONPATH", "PYTHONHOME", "DVC_ROOT", interpreter.REEXECUTED)
     }
     return subprocess.run(
         [*python, "src/abo_vqa", "split", "--help"], cwd=checkout, env=clean | environment,

@@ -92,9 +92,9 @@ def test_what_a_kill_left_of_a_removal_goes_with_the_next(folder, monkeypatch):
 
 ORPHAN = """
 import sys, time
-from abo_vqa.core.processes import supervised
-from abo_vqa.core.processes import terminable
-with terminable(), supervised():
+from abo_vqa.core.processes import stop_with_parent
+from abo_vqa.core.processes import sigterm_as_exit
+with sigterm_as_exit(), stop_with_parent():
     print("working", flush=True)
     time.sleep(120)
 """
@@ -120,6 +120,6 @@ def test_a_stage_ends_with_the_dvc_that_started_it(tmp_path, number):
 def test_a_command_of_a_person_has_no_callers(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setattr(processes, "is_dvc", lambda process: False)
-    assert processes._callers() == []
+    assert processes._waiting_ancestors() == []
     monkeypatch.setenv("RANK", "1")
-    assert [p.pid for p in processes._callers()] == [os.getppid()]
+    assert [p.pid for p in processes._waiting_ancestors()] == [os.getppid()]

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from abo_vqa.cli import guarded
+from abo_vqa.cli import run_reporting_errors
 from abo_vqa.core import processes
 from abo_vqa.core.errors import RetryLaterError, UserError
 
@@ -20,7 +20,7 @@ from abo_vqa.core.errors import RetryLaterError, UserError
 def note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """This process is one of several that `launch` has started."""
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv(processes.REFUSED, str(tmp_path / "refused"))
+    monkeypatch.setenv(processes.FAILURE_FILE_ENV, str(tmp_path / "refused"))
     return tmp_path / "refused"
 
 
@@ -45,11 +45,12 @@ def mistake() -> int:
     ],
 )
 def test_the_first_says_it_and_none_is_started_again(note: Path, work, code, said, capsys) -> None:
-    assert guarded("baseline", work) == 0
+    assert run_reporting_errors("baseline", work) == 0
     assert said in capsys.readouterr().err
     assert note.read_text() == str(code)
-    assert guarded("baseline", full_memory) == 0  # another process, which meets something
-    assert guarded("baseline", lambda: pytest.fail("started again")) == 0
+    # another process, which meets something
+    assert run_reporting_errors("baseline", full_memory) == 0
+    assert run_reporting_errors("baseline", lambda: pytest.fail("started again")) == 0
     assert capsys.readouterr().err == ""
 
 
@@ -58,7 +59,7 @@ def test_two_that_meet_it_at_the_same_moment(note: Path, capsys) -> None:
         note.write_text("2")
         raise UserError("no such model.")
 
-    assert guarded("baseline", beaten) == 0
+    assert run_reporting_errors("baseline", beaten) == 0
     assert capsys.readouterr().err == ""
 
 
@@ -66,27 +67,27 @@ def test_what_time_mends_is_tried_again(note: Path) -> None:
     def later() -> int:
         raise RetryLaterError("the quota is spent.")
 
-    assert guarded("baseline", later) == 75
+    assert run_reporting_errors("baseline", later) == 75
     assert not note.exists()
 
 
 def test_where_no_word_can_be_left_the_code_says_it(note: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setenv(processes.REFUSED, str(note / "gone" / "refused"))
-    assert guarded("baseline", full_disk) == 74
+    monkeypatch.setenv(processes.FAILURE_FILE_ENV, str(note / "gone" / "refused"))
+    assert run_reporting_errors("baseline", full_disk) == 74
     assert "no space left" in capsys.readouterr().err
 
 
 def test_a_process_of_its_own_ends_as_ever(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.delenv("RANK", raising=False)
-    monkeypatch.setenv(processes.REFUSED, str(tmp_path / "refused"))
-    assert guarded("baseline", mistake) == 2
+    monkeypatch.setenv(processes.FAILURE_FILE_ENV, str(tmp_path / "refused"))
+    assert run_reporting_errors("baseline", mistake) == 2
     assert not (tmp_path / "refused").exists()
 
 
 @pytest.mark.parametrize("code", [2, 74])
 def test_the_launcher_ends_with_their_code(monkeypatch, code: int) -> None:
     def ended(command, environment) -> int:
-        Path(environment[processes.REFUSED]).write_text(str(code))
+        Path(environment[processes.FAILURE_FILE_ENV]).write_text(str(code))
         return 0
 
     monkeypatch.setattr(processes, "_run_to_end", ended)
@@ -103,17 +104,17 @@ import os, sys, time
 from abo_vqa import cli
 from abo_vqa.core import processes
 def work():
-    with processes.terminable(), processes.supervised():
+    with processes.sigterm_as_exit(), processes.stop_with_parent():
         print(os.getpid(), flush=True)
         time.sleep(120)
-sys.exit(cli.speaking("baseline", work))
+sys.exit(cli.run_with_safe_output("baseline", work))
 """
 LAUNCHER = """
 import sys
 from abo_vqa import cli
 from abo_vqa.core import processes
 processes.SCRIPT = sys.argv[1]
-sys.exit(cli.speaking("baseline", lambda: processes.launch(2, [])))
+sys.exit(cli.run_with_safe_output("baseline", lambda: processes.launch(2, [])))
 """
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from abo_vqa import cli
-from abo_vqa.cli import guarded
+from abo_vqa.cli import run_reporting_errors
 from abo_vqa.core import files, system_errors
 from abo_vqa.core.errors import UserError
 
@@ -84,7 +84,7 @@ sys.exit(cli.main(["score"]))
     ],
 )
 def test_every_refusal_names_the_path_and_the_remedy(number, said):
-    refused = system_errors.refusal(OSError(number, os.strerror(number), "/no/such/file.csv"))
+    refused = system_errors.find_os_error(OSError(number, os.strerror(number), "/no/such/file.csv"))
     text = system_errors.describe_system_error(refused)
     assert "/no/such/file.csv: " in text
     assert os.strerror(number).lower() in text
@@ -100,10 +100,10 @@ def test_free_space_is_that_of_the_folder(tmp_path, name):
 
 def test_a_full_disk_says_what_was_to_be_written(tmp_path, capsys):
     def write():
-        with system_errors.storing(tmp_path / "a.bin", 3_000):
+        with system_errors.report_full_disk(tmp_path / "a.bin", 3_000):
             raise RuntimeError("I/O error: No space left on device (os error 28)")
 
-    assert guarded("embed", write) == 74
+    assert run_reporting_errors("embed", write) == 74
     told = capsys.readouterr().err
     assert f"can't write {tmp_path}/a.bin: no space left on device; it takes 3,000 bytes" in told
 
@@ -118,7 +118,7 @@ def test_a_full_disk_says_what_was_to_be_written(tmp_path, capsys):
     ],
 )
 def test_programming_errors_are_no_refusals(error):
-    assert system_errors.refusal(error) is None
+    assert system_errors.find_os_error(error) is None
 
 
 def test_programming_errors_keep_their_traceback(monkeypatch):
@@ -127,7 +127,7 @@ def test_programming_errors_keep_their_traceback(monkeypatch):
 
     monkeypatch.setattr("abo_vqa.cli._run", broken)
     with pytest.raises(KeyError):
-        guarded("score", lambda: cli._run("score", []))
+        run_reporting_errors("score", lambda: cli._run("score", []))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_programming_errors_keep_their_traceback(monkeypatch):
     ],
 )
 def test_words_of_other_languages_are_understood(text):
-    assert system_errors.refusal(RuntimeError(text)).errno == errno.ENOSPC
+    assert system_errors.find_os_error(RuntimeError(text)).errno == errno.ENOSPC
 
 
 def test_full_database_is_a_full_disk(tmp_path):
@@ -150,7 +150,7 @@ def test_full_database_is_a_full_disk(tmp_path):
     database.execute("CREATE TABLE t (x)")
     with pytest.raises(sqlite3.OperationalError) as stop:
         database.execute("INSERT INTO t VALUES (zeroblob(100000))")
-    assert system_errors.refusal(stop.value).errno == errno.ENOSPC
+    assert system_errors.find_os_error(stop.value).errno == errno.ENOSPC
 
 
 def test_a_user_error_inside_a_write_stays_one(tmp_path):
@@ -164,7 +164,7 @@ def test_a_file_where_a_folder_should_be_is_said(tmp_path, capsys):
     table.write_text("image_path,question,answer\na.jpg,q,x\nb.jpg,q,y\nc.jpg,q,x\n")
     out = str(tmp_path / "out")
     words = ["--vqa", str(table), "--out", out, "--group", "image"]
-    code = guarded("split", lambda: cli._run("split", words))
+    code = run_reporting_errors("split", lambda: cli._run("split", words))
     assert code == 2
     assert f"can't use {out}" in capsys.readouterr().err
 

@@ -101,8 +101,8 @@ def test_streams_are_given_back(capfd):
 
 
 WAITING = (
-    "import sys, time; from abo_vqa.core.terminal import patient_streams\n"
-    "with patient_streams():\n"
+    "import sys, time; from abo_vqa.core.terminal import non_raising_streams\n"
+    "with non_raising_streams():\n"
     " print('asked for', file=sys.stdout); print('fetching', file=sys.stderr); time.sleep(60)"
 )
 
@@ -128,8 +128,8 @@ def test_a_line_is_out_at_once_and_no_signal_loses_it(more, stream, tmp_path):
 
 BAR = (
     "import os; from abo_vqa.core.progress import progress_bar\n"
-    "from abo_vqa.core.terminal import patient_streams\n"
-    "with patient_streams():\n"
+    "from abo_vqa.core.terminal import non_raising_streams\n"
+    "with non_raising_streams():\n"
     " with progress_bar(9, unit='row') as bar: bar.update(9)\n"
     " os.write(2, b'what another process says')"
 )

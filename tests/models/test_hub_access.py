@@ -14,7 +14,7 @@ from tests.support.servers.model_hub import COMMIT, ModelHub
 
 SOURCES = ROOT / "src"
 LOAD = f"""
-from abo_vqa.cli import speaking
+from abo_vqa.cli import run_with_safe_output
 from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 from abo_vqa.models.vilt import Vilt
 
@@ -24,7 +24,7 @@ def work():
     print("loaded")
     return 0
 
-raise SystemExit(speaking("baseline", work))
+raise SystemExit(run_with_safe_output("baseline", work))
 """
 
 

@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        refused = system_errors.refusal(error)
+        refused = system_errors.find_os_error(error)
         if refused is None:
             raise
         print(f"error: {system_errors.describe_system_error(refused)}", file=sys.stderr)

@@ -65,7 +65,7 @@ class CheckpointConfig(_BaseConfig):
     # For a model larger than one card; to choose a card, use compute.device.
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
 
-    def determining(self) -> dict[str, Any]:
+    def answer_settings(self) -> dict[str, Any]:
         """Return the settings that an answer depends on, apart from rounding."""
         return self.model_dump(exclude={"batch_size", "device_map"})
 

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _EXCEL = re.compile(r'"?sep=."?\s*$', re.IGNORECASE)  # a first line that Excel writes and hides
-_LONGEST_FIELD = 1 << 24  # characters; csv's own limit of 131,072 cuts pictures in base64
+_MAX_FIELD_SIZE = 1 << 24  # characters; csv's own limit of 131,072 cuts pictures in base64
 _SHOWN = 3  # places named in a message
 
 
 @dataclass(frozen=True)
-class Parsed:
+class ParsedCsv:
     """A CSV file as it stands.
 
     Attributes:
@@ -43,17 +43,17 @@ class Parsed:
         lines: [n] the line of the file each row starts on; the header stands on line 1.
         separator: ",", ";" or a tab.
         header: the names as the file has them, without stray blanks.
-        doubled: names that several columns have.
+        duplicate_names: names that several columns have.
     """
 
     frame: pd.DataFrame
     lines: NDArray[np.int64]
     separator: str
     header: tuple[str, ...]
-    doubled: tuple[str, ...]
+    duplicate_names: tuple[str, ...]
 
 
-def read_csv(path: str | Path) -> Parsed:
+def read_csv(path: str | Path) -> ParsedCsv:
     """Read a CSV whose first line is the header: UTF-8, any line ends, gzip or not.
 
     Fields are separated by commas, semicolons or tabs, whichever gives the header the most columns.
@@ -73,13 +73,15 @@ def read_csv(path: str | Path) -> Parsed:
     if header is None:
         raise UserError(f"{path} isn't a UTF-8 CSV with a header line: it is empty.")
     separator = max(SEPARATORS, key=lambda mark: len(next(csv.reader([header], delimiter=mark))))
-    (_, names), *rows = _records(path, lines, separator, blanks=f"{separator} " in header)
+    (_, names), *rows = _records(
+        path, lines, separator, skip_initial_space=f"{separator} " in header
+    )
     names = [name.strip() for name in names]
     _check_lengths(path, rows, len(names))
     frame = pd.DataFrame([row for _, row in rows], columns=_unique(names), dtype=object)
-    doubled = tuple(name for name, count in Counter(names).items() if count > 1 and name)
+    duplicate_names = tuple(name for name, count in Counter(names).items() if count > 1 and name)
     starts = np.asarray([start for start, _ in rows], dtype=np.int64)
-    return Parsed(frame, starts, separator, tuple(names), doubled)
+    return ParsedCsv(frame, starts, separator, tuple(names), duplicate_names)
 
 
 def _read_text(path: Path) -> str:
@@ -119,7 +121,7 @@ def _decompressed(data: bytes, path: Path) -> bytes:
 
 
 def _records(
-    path: Path, lines: Sequence[str], separator: str, blanks: bool
+    path: Path, lines: Sequence[str], separator: str, skip_initial_space: bool
 ) -> list[tuple[int, list[str]]]:
     """Parse all records, the header first; empty lines are left out.
 
@@ -127,7 +129,7 @@ def _records(
         path: the file, for messages.
         lines: its lines.
         separator: what separates fields.
-        blanks: a blank behind a separator is decoration, as the header shows.
+        skip_initial_space: a blank behind a separator is decoration, as the header shows.
 
     Returns:
         The line each record starts on, and its fields.
@@ -136,15 +138,17 @@ def _records(
         UserError: A quote isn't closed where its field ends, or whole lines stand inside quotes.
     """
     records: list[tuple[int, list[str]]] = []
-    reader = csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=blanks)
-    before = csv.field_size_limit(_LONGEST_FIELD)
+    reader = csv.reader(
+        lines, delimiter=separator, strict=True, skipinitialspace=skip_initial_space
+    )
+    before = csv.field_size_limit(_MAX_FIELD_SIZE)
     start = 1
     try:
         for record in reader:
             if any(field.strip() for field in record) or len(record) > 1:
                 if records and reader.line_num > start:
                     inside = lines[start : reader.line_num - 1]
-                    _refuse_swallowed(path, start, inside, separator, len(records[0][1]))
+                    _check_unclosed_quotes(path, start, inside, separator, len(records[0][1]))
                 records.append((start, record))
             start = reader.line_num + 1
     except csv.Error as error:
@@ -157,7 +161,7 @@ def _records(
     return records
 
 
-def _refuse_swallowed(
+def _check_unclosed_quotes(
     path: Path, start: int, inside: Sequence[str], separator: str, columns: int
 ) -> None:
     """Raise UserError if the inner lines of a record look like records themselves.

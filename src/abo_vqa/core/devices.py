@@ -37,7 +37,7 @@ def pick_device(name: str) -> torch.device:
         UserError: The GPU that is asked for isn't there or can't be used.
     """
     if name == "auto":
-        fault = gpu_fault()
+        fault = gpu_problem()
         if fault:
             _warn_once(f"compute.device is auto, taking the CPU: {fault}")
         name = "cuda" if torch.cuda.is_available() and not fault else "cpu"
@@ -70,11 +70,11 @@ def _pick_gpu(device: torch.device) -> torch.device:
             f"compute.device: cuda:{index} isn't there, torch sees {count} GPU(s), numbered from "
             "0. With several processes (LOCAL_RANK), start one for each GPU at most."
         )
-    if fault := gpu_fault(index):
+    if fault := gpu_problem(index):
         raise UserError(f"compute.device is {device}, but {fault}")
     if not count:
         raise UserError(f"compute.device is {device}, but torch sees no GPU; use auto or cpu.")
-    if fault := start_fault(index):
+    if fault := start_problem(index):
         raise UserError(
             f"{fault} See who uses it with nvidia-smi; compute.device names another card (cuda:1), "
             "or the CPU (cpu), to go on without it."
@@ -88,7 +88,7 @@ def process_index() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def gpu_fault(index: int | None = None) -> str:
+def gpu_problem(index: int | None = None) -> str:
     """Explain why an NVIDIA GPU that is there can't be used, and what to do.
 
     torch itself gives a warning at most, and a CPU takes days for what a card does in minutes.
@@ -102,7 +102,7 @@ def gpu_fault(index: int | None = None) -> str:
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
         return ""  # hidden on purpose
     if torch.cuda.is_available():
-        return _card_fault(process_index() if index is None else index)
+        return _kernel_problem(process_index() if index is None else index)
     if not device_nodes():
         return ""
     if torch.version.cuda is None:
@@ -117,18 +117,18 @@ def gpu_fault(index: int | None = None) -> str:
     )
 
 
-def _card_fault(index: int) -> str:
+def _kernel_problem(index: int) -> str:
     """Explain why torch's kernels don't run on one of the cards that it sees, or return ""."""
     if index >= torch.cuda.device_count():
         return ""
     try:
         capability = torch.cuda.get_device_capability(index)
     except (RuntimeError, torch.cuda.DeferredCudaCallError):
-        return ""  # `start_fault` says what is wrong with it
-    return _capability_fault(index, capability)
+        return ""  # `start_problem` says what is wrong with it
+    return _capability_problem(index, capability)
 
 
-def start_fault(index: int) -> str:
+def start_problem(index: int) -> str:
     """Explain why a card doesn't start: another process fills or reserves it, or it is broken.
 
     That may be over in a minute, so it is an error and no reason to compute on the CPU.
@@ -146,7 +146,7 @@ def start_fault(index: int) -> str:
     return ""
 
 
-def _capability_fault(index: int, capability: tuple[int, int]) -> str:
+def _capability_problem(index: int, capability: tuple[int, int]) -> str:
     """Explain why torch's kernels don't run on a card, or return "".
 
     A build holds machine code for some capabilities, which runs on later ones of the same major

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.system_errors import full_disk, nearest
+from abo_vqa.core.system_errors import full_disk, nearest_existing
 
 
 def read_utf8(path: Path) -> str:
@@ -153,7 +153,7 @@ def refuse_unwritable(out: Path, content: str, option: str = "--out") -> None:
     if out.is_dir():
         raise UserError(f"{option} {out} is a folder; it names the file for {content}.")
     try:
-        with tempfile.TemporaryFile(dir=nearest(out.absolute().parent)):
+        with tempfile.TemporaryFile(dir=nearest_existing(out.absolute().parent)):
             pass
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(out)) from error

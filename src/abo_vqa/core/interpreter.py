@@ -7,7 +7,7 @@ included, must be able to read this file far enough to say what is wrong: hence 
 import os
 import sys
 
-OLDEST = (3, 11)
+MIN_PYTHON = (3, 11)
 # What the dependencies in pyproject.toml are imported as (a test compares the two), the best known
 # first: a message names four.
 PACKAGES = (
@@ -18,7 +18,7 @@ PACKAGES = (
     "torchvision", "tqdm", "urllib3", "yaml",
 )  # fmt: skip
 # Set in a process that was handed over, so that none is handed over twice.
-HANDED_OVER = "ABO_VQA_HANDED_OVER"
+REEXECUTED = "ABO_VQA_REEXECUTED"
 REMEDY = (
     "Run `source .venv/bin/activate` and the same command again, or `make repro`; "
     "`make setup` installs what is missing into .venv."
@@ -41,10 +41,10 @@ def missing_packages():
     return missing
 
 
-def shortcoming():
+def missing_requirement():
     # type: () -> str
     """Why this Python won't do, as the rest of a sentence; "" if it will."""
-    if sys.version_info < OLDEST:
+    if sys.version_info < MIN_PYTHON:
         return "is version " + sys.version.split()[0] + "; 3.11 or newer is needed"
     missing = missing_packages()
     if not missing:
@@ -53,7 +53,7 @@ def shortcoming():
     return "lacks " + ", ".join(missing[:4]) + (" and " + str(more) + " more" if more > 0 else "")
 
 
-def environment(root):
+def find_venv_python(root):
     # type: (str) -> str
     """The Python of the environment in the checkout (of the main one, in DVC's temporary copy)."""
     for folder in (root, os.environ.get("DVC_ROOT", "")):
@@ -63,25 +63,25 @@ def environment(root):
     return ""
 
 
-def ensure(root):
+def ensure_usable_python(root):
     # type: (str) -> None
     """Return if this Python will do; else go on in `root`'s environment, or end with exit code 2.
 
     Args:
         root: the checkout that the sources belong to.
     """
-    reason = shortcoming()
+    reason = missing_requirement()
     if not reason:
         return
     line = "abo-vqa: " + (sys.executable or "this Python") + " " + reason
-    python = environment(root)
-    if python and not os.environ.get(HANDED_OVER):
+    python = find_venv_python(root)
+    if python and not os.environ.get(REEXECUTED):
         line += ": going on with " + python + " (`source .venv/bin/activate` makes it the default)."
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
         inherited = dict(os.environ)
         inherited.pop("PYTHONHOME", None)  # as `activate` does: it is the other Python's
-        inherited[HANDED_OVER] = "1"
+        inherited[REEXECUTED] = "1"
         os.execve(python, [python] + sys.argv, inherited)
     more = " (`dvc checkout` brings back what DVC removed.)" if os.environ.get("DVC_STAGE") else ""
     sys.stderr.write(line + ".\n" + REMEDY + more + "\n")

@@ -41,7 +41,7 @@ def out_of_memory(error: BaseException) -> bool:
     return False
 
 
-def remedy(
+def memory_advice(
     settings: Collection[str],
     where: str,
     *,

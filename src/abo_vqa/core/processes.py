@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 _RESTARTS = 3  # of all processes, after one of them died
-REFUSED = "ABO_VQA_REFUSED"  # names the file of `note_of_refusal`
+FAILURE_FILE_ENV = "ABO_VQA_FAILURE_FILE"  # the path that `failure_marker` returns
 # Seconds that torchrun has to end when it is told to: it gives the processes 30 to save their work.
-_GRACE = 35.0
+_GRACE_PERIOD_S = 35.0
 _AFTER_THIS_STEP = b"\nsaving after this step; a second Ctrl-C stops at once\n"
 SCRIPT = Path(__file__).parents[1] / "__main__.py"  # what torchrun runs
 
 
-def rank_and_world() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """Return this process's number and how many there are: (0, 1) outside a launcher."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -87,7 +87,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     command = [*torchrun, str(SCRIPT), *arguments]
     with tempfile.TemporaryDirectory(prefix="abo-vqa-") as folder:
         note = Path(folder) / "refused"
-        code = _run_to_end(command, {**environment, REFUSED: str(note)})
+        code = _run_to_end(command, {**environment, FAILURE_FILE_ENV: str(note)})
         if note.exists():
             stop = UserError(
                 f"one of {processes} processes stopped, for the reason above. The answers so far "
@@ -107,47 +107,47 @@ def _run_to_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run torchrun, stop it on SIGTERM and Ctrl-C, and return its exit code.
 
     It has a session of its own: a terminal's Ctrl-C reaches this process only, which says so once.
-    What kills this process at once (kill -9, a closed terminal) is noticed by `supervised`.
+    What kills this process at once (kill -9, a closed terminal) is noticed by `stop_with_parent`.
     """
     with (
-        terminable(),
-        supervised(),
+        sigterm_as_exit(),
+        stop_with_parent(),
         subprocess.Popen(command, env=environment, start_new_session=True) as launcher,
     ):
         try:
             return launcher.wait()
-        except (SystemExit, KeyboardInterrupt):  # the first is what `terminable` makes of SIGTERM
+        except (SystemExit, KeyboardInterrupt):  # the first by SIGTERM, see `sigterm_as_exit`
             launcher.terminate()  # torchrun passes it on
             try:
-                launcher.wait(_GRACE)
+                launcher.wait(_GRACE_PERIOD_S)
             except (subprocess.TimeoutExpired, SystemExit, KeyboardInterrupt):
                 launcher.kill()
             raise
 
 
-def note_of_refusal() -> Path | None:
+def failure_marker() -> Path | None:
     """Return the file by which one of `launch`'s processes stops all of them, None elsewhere.
 
     It exists once one has met a problem that only the user can solve.
     """
-    note = os.environ.get(REFUSED)
+    note = os.environ.get(FAILURE_FILE_ENV)
     return Path(note) if note and "RANK" in os.environ else None
 
 
-def refused() -> bool:
+def failed_elsewhere() -> bool:
     """Tell whether one of `launch`'s processes has met a problem that only the user can solve."""
-    note = note_of_refusal()
+    note = failure_marker()
     return note is not None and note.exists()
 
 
-def refuse(note: Path, code: int) -> bool | None:
+def mark_failed(note: Path, code: int) -> bool | None:
     """Tell the other processes that going on makes no sense.
 
     A process that has done so ends with 0: for any other code torchrun would start all of them
     again, and again, and print tracebacks.
 
     Args:
-        note: the file that says so; see `note_of_refusal`.
+        note: the file that says so; see `failure_marker`.
         code: what `launch` is to end with; it reads it once all processes have ended.
 
     Returns:
@@ -164,20 +164,20 @@ def refuse(note: Path, code: int) -> bool | None:
 
 
 @contextmanager
-def supervised() -> Iterator[None]:
+def stop_with_parent() -> Iterator[None]:
     """Treat the end of whoever waits for this process as a SIGTERM, within the block."""
-    over = threading.Event()
-    watched = _callers()
+    stop_event = threading.Event()
+    watched = _waiting_ancestors()
     if watched:
-        threading.Thread(target=_stop_with, args=(watched, over), daemon=True).start()
+        threading.Thread(target=_stop_with, args=(watched, stop_event), daemon=True).start()
     try:
         yield
     finally:
-        over.set()
+        stop_event.set()
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
+def sigterm_as_exit() -> Iterator[None]:
     """Let SIGTERM end the block as Ctrl-C does: what is open is closed, and recorded as killed.
 
     Raises:
@@ -215,7 +215,7 @@ def deferred_signals() -> Iterator[Callable[[], int]]:
         received = number
         if number == signal.SIGINT:
             signal.signal(number, signal.default_int_handler)
-            if rank_and_world()[0] > 0:
+            if rank_and_world_size()[0] > 0:
                 return
             with suppress(OSError):  # not print: the signal may have come in the midst of one
                 os.write(2, _AFTER_THIS_STEP)
@@ -245,7 +245,7 @@ def terminated_by(number: int, where: str) -> TerminatedError:
     return stop
 
 
-def _callers() -> list[psutil.Process]:
+def _waiting_ancestors() -> list[psutil.Process]:
     """List the processes that wait for this one: a launcher of several, DVC, shells in between.
 
     It is empty for a command that a person started, which may well outlive their shell.
@@ -255,7 +255,7 @@ def _callers() -> list[psutil.Process]:
     parents = psutil.Process().parents()
     named = [is_dvc(parent) for parent in parents]
     count = named.index(True) + 1 if True in named else 0
-    if "RANK" in os.environ or REFUSED in os.environ:  # one of several, or their torchrun
+    if "RANK" in os.environ or FAILURE_FILE_ENV in os.environ:  # one of several, or their torchrun
         count = max(count, 1)
     return parents[:count]
 
@@ -284,16 +284,16 @@ def names_dvc(word: str) -> bool:
 
 
 def _stop_with(
-    watched: Sequence[psutil.Process], over: threading.Event, every: float = 1.0
+    watched: Sequence[psutil.Process], stop_event: threading.Event, every: float = 1.0
 ) -> None:
     """Send this process SIGTERM as soon as one of the others has ended.
 
     Args:
         watched: the others.
-        over: set when nobody needs this any more.
+        stop_event: set when nobody needs this any more.
         every: seconds between checks.
     """
-    while not over.wait(every):
+    while not stop_event.wait(every):
         for process in watched:
             if not _alive(process):
                 logger.warning(

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from abo_vqa.core.fingerprints import fingerprint
-from abo_vqa.core.system_errors import FORBIDDEN
+from abo_vqa.core.system_errors import PERMISSION_ERRNOS
 
 
 def project_root() -> Path:
@@ -62,7 +62,7 @@ def cache(*parts: str) -> Path:
                 return folder
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
         except OSError as error:
-            if first is None and error.errno not in FORBIDDEN:
+            if first is None and error.errno not in PERMISSION_ERRNOS:
                 raise
             first = first or error
     assert first is not None

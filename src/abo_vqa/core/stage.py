@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from abo_vqa.core.processes import supervised, terminable
+from abo_vqa.core.processes import sigterm_as_exit, stop_with_parent
 from abo_vqa.core.summary import Run
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def execute(name: str, run: Run, config: Config, checkpoint: str | None = None) 
     from abo_vqa.core.tracking.runs import track  # imports MLflow, for which threads are pinned
 
     pin_threads(config.threads)
-    with terminable(), supervised():
+    with sigterm_as_exit(), stop_with_parent():
         with track(name, config, checkpoint) as tracker:
             summary = run(config, tracker.log)
             tracker.finish(summary)

@@ -15,8 +15,8 @@ from pathlib import Path
 from abo_vqa.core.errors import AboVqaError, UserError
 
 EXIT_CODE = 74  # EX_IOERR: fix the machine, not the command
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
+DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+PERMISSION_ERRNOS = {errno.EROFS, errno.EACCES, errno.EPERM}
 _WRONG_KIND = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 _DEVICE = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE}
 # Libraries in C++ and Rust raise exceptions of their own, whose text holds the number:
@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"(?:errno|os error|Os \{ code:) ?(\d+)", re.IGNORECASE)
 _DATABASE = {8: errno.EROFS, 10: errno.EIO, 13: errno.ENOSPC, 14: errno.EACCES}
 
 
-def refusal(error: BaseException) -> OSError | None:
+def find_os_error(error: BaseException) -> OSError | None:
     """Find the system's refusal that is, or is behind, an exception.
 
     Args:
@@ -36,20 +36,23 @@ def refusal(error: BaseException) -> OSError | None:
         The refusal, None for any other exception.
     """
     for cause in _chain(error):
-        if isinstance(cause, OSError) and cause.errno in FULL | FORBIDDEN | _WRONG_KIND | _DEVICE:
+        if (
+            isinstance(cause, OSError)
+            and cause.errno in DISK_FULL_ERRNOS | PERMISSION_ERRNOS | _WRONG_KIND | _DEVICE
+        ):
             return cause
         if isinstance(cause, sqlite3.Error):
             code = _DATABASE.get((getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF)
             if code is not None:
                 return OSError(code, str(cause), None)
         for number in map(int, _NUMBER.findall(str(cause))):
-            if number in FULL | {errno.EROFS}:
+            if number in DISK_FULL_ERRNOS | {errno.EROFS}:
                 return OSError(number, os.strerror(number), None)
     return None
 
 
 @contextmanager
-def storing(path: Path, needed: int | None = None) -> Iterator[None]:
+def report_full_disk(path: Path, needed: int | None = None) -> Iterator[None]:
     """Name `path` where the block finds the disk full, whatever exception a library raises.
 
     Args:
@@ -62,8 +65,8 @@ def storing(path: Path, needed: int | None = None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        refused = refusal(error)
-        if refused is None or refused.errno not in FULL:
+        refused = find_os_error(error)
+        if refused is None or refused.errno not in DISK_FULL_ERRNOS:
             raise
         named = NoSpaceError(refused.errno, os.strerror(refused.errno), str(path))
         named.needed = needed
@@ -96,7 +99,7 @@ def full_disk(folder: Path) -> OSError | None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        return error if error.errno in FULL else None
+        return error if error.errno in DISK_FULL_ERRNOS else None
     return None
 
 
@@ -126,7 +129,7 @@ def describe_system_error(error: OSError) -> str:
     path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
     place = str(path) if path else "one of its files"
     what = os.strerror(error.errno or 0)
-    if error.errno in FULL:
+    if error.errno in DISK_FULL_ERRNOS:
         needed = getattr(error, "needed", None)
         takes = "" if needed is None else f"it takes {needed:,} bytes, "
         return (
@@ -134,7 +137,7 @@ def describe_system_error(error: OSError) -> str:
             "Files that were there before are intact. Make room, and run the same command again: "
             "it goes on with what is finished."
         )
-    if error.errno in FORBIDDEN:
+    if error.errno in PERMISSION_ERRNOS:
         return (
             f"can't use {place}: {what.lower()}{_owner(path)}. Mend that, or choose another place: "
             "an option that names it, or a copy of the checkout in a folder that you may write to."
@@ -144,7 +147,7 @@ def describe_system_error(error: OSError) -> str:
     return f"can't use {place}: {what.lower()}. Mend that, and run the same command again."
 
 
-def nearest(path: Path | None) -> Path:
+def nearest_existing(path: Path | None) -> Path:
     """Return the path itself, or the nearest folder above it that exists.
 
     Args:
@@ -157,7 +160,7 @@ def nearest(path: Path | None) -> Path:
 
 def _free_space(path: Path | None) -> str:
     """Say how much room there is where a path lies."""
-    place = nearest(path)
+    place = nearest_existing(path)
     folder = place if place.is_dir() else place.parent
     try:
         return f"{shutil.disk_usage(folder).free:,} bytes are free in {folder}"
@@ -168,7 +171,7 @@ def _free_space(path: Path | None) -> str:
 def _owner(path: Path | None) -> str:
     """Say whose the path is and who asks, where that explains a refusal."""
     with suppress(OSError):
-        place = nearest(path)
+        place = nearest_existing(path)
         if place.stat().st_uid != os.geteuid():
             return (
                 f" ({place} belongs to user id {place.stat().st_uid}, "

@@ -39,8 +39,8 @@ def read_table(
     parsed = read_csv(path)
     names = {alias: name for alias, name in aliases.items() if name not in parsed.header}
     table = parsed.frame.rename(columns=names)
-    if doubled := [name for name in parsed.doubled if names.get(name, name) in required]:
-        raise UserError(f"{path} has several columns called {doubled[0]}. Remove all but one.")
+    if twice := [name for name in parsed.duplicate_names if names.get(name, name) in required]:
+        raise UserError(f"{path} has several columns called {twice[0]}. Remove all but one.")
     missing = [name for name in required if name not in table.columns]
     if missing:
         raise UserError(

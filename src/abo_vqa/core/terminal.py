@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
-class _PatientFile(FileIO):
+class _NonRaisingFile(FileIO):
     """A descriptor whose writes never raise; the first refusal is kept in `failure`."""
 
     failure: OSError | None = None
@@ -31,8 +31,8 @@ class _PatientFile(FileIO):
             return memoryview(data).nbytes
 
 
-def _patient(stream: TextIO | None) -> TextIO | None:
-    r"""Put the stream on a `_PatientFile`, with escapes such as `\u2192` for what it can't encode.
+def _non_raising(stream: TextIO | None) -> TextIO | None:
+    r"""Put the stream on a `_NonRaisingFile`, with escapes (`\u2192`) for what it can't encode.
 
     Returns:
         The new stream; None for one without a descriptor of its own: closed, a notebook's, a
@@ -43,7 +43,7 @@ def _patient(stream: TextIO | None) -> TextIO | None:
     raw = getattr(stream.buffer, "raw", stream.buffer)  # unbuffered under PYTHONUNBUFFERED
     if not isinstance(raw, FileIO):
         return None
-    file = _PatientFile(raw.fileno(), "w", closefd=False)
+    file = _NonRaisingFile(raw.fileno(), "w", closefd=False)
     return TextIOWrapper(
         BufferedWriter(file),
         encoding=stream.encoding,
@@ -55,12 +55,12 @@ def _patient(stream: TextIO | None) -> TextIO | None:
 
 
 @contextmanager
-def patient_streams() -> Iterator[None]:
+def non_raising_streams() -> Iterator[None]:
     """Make sys.stdout and sys.stderr patient as long as the block runs."""
     with ExitStack() as undo:
         for name in ("stdout", "stderr"):
             before: TextIO | None = getattr(sys, name)
-            stream = _patient(before)
+            stream = _non_raising(before)
             if before is not None and stream is not None:
                 before.flush()
                 setattr(sys, name, stream)

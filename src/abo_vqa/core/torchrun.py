@@ -10,9 +10,9 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 def main() -> int:
     """Run torchrun with the options given, and return its exit code."""
-    from abo_vqa.core.processes import supervised
+    from abo_vqa.core.processes import stop_with_parent
 
-    with supervised():  # before torch, which takes seconds to import
+    with stop_with_parent():  # before torch, which takes seconds to import
         from torch.distributed import run
         from torch.distributed.elastic.multiprocessing.api import SignalException
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abo_vqa.core.csvfile import SEPARATORS, Parsed, read_csv
+from abo_vqa.core.csvfile import SEPARATORS, ParsedCsv, read_csv
 from abo_vqa.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def canonical_name(name: str) -> str:
     return "_".join(name.strip().strip("\"'").lower().replace("-", " ").replace("_", " ").split())
 
 
-def _chosen_column(path: Path, parsed: Parsed, role: str, name: str) -> str:
+def _chosen_column(path: Path, parsed: ParsedCsv, role: str, name: str) -> str:
     """The column that the user chose for a role; "" for none.
 
     Raises:
@@ -164,12 +164,12 @@ def _chosen_column(path: Path, parsed: Parsed, role: str, name: str) -> str:
     ]
     if not fits:
         raise UserError(f"--columns {role}={name}: {path} has no such column. {_listed(parsed)}")
-    if len(fits) > 1 or fits[0] in parsed.doubled:
+    if len(fits) > 1 or fits[0] in parsed.duplicate_names:
         raise UserError(f"--columns {role}={name}: {path} has several of that name; rename one.")
     return fits[0]
 
 
-def _find_column(path: Path, parsed: Parsed, role: str, used: set[str]) -> str:
+def _find_column(path: Path, parsed: ParsedCsv, role: str, used: set[str]) -> str:
     """The column that has one of a role's usual names; "" if there is none.
 
     Raises:
@@ -177,7 +177,9 @@ def _find_column(path: Path, parsed: Parsed, role: str, used: set[str]) -> str:
     """
     frame = parsed.frame
     # The second of two columns called "answer" is "answer.1" here.
-    original = {f"{name}.{i}": name for name in parsed.doubled for i in range(1, frame.shape[1])}
+    original = {
+        f"{name}.{i}": name for name in parsed.duplicate_names for i in range(1, frame.shape[1])
+    }
     by_name: dict[str, list[str]] = {}
     for column in map(str, frame):
         by_name.setdefault(canonical_name(original.get(column, column)), []).append(column)
@@ -204,7 +206,7 @@ def _is_running_number(column: pd.Series) -> bool:
     return bool(numbers.is_unique and numbers.max() - numbers.min() == len(numbers) - 1)
 
 
-def _missing_message(path: Path, parsed: Parsed, missing: Sequence[str]) -> str:
+def _missing_message(path: Path, parsed: ParsedCsv, missing: Sequence[str]) -> str:
     """The message about required columns that aren't there."""
     expected = "; ".join(f"{role} or {', '.join(COLUMN_ALIASES[role][1:])}" for role in missing)
     example = ",".join(f"{role}=NAME" for role in missing)
@@ -219,7 +221,7 @@ def _missing_message(path: Path, parsed: Parsed, missing: Sequence[str]) -> str:
     )
 
 
-def _listed(parsed: Parsed) -> str:
+def _listed(parsed: ParsedCsv) -> str:
     """The columns a table has, in quotes that show stray blanks."""
     by = SEPARATORS[parsed.separator]
     names = ", ".join(repr(name) for name in parsed.header)

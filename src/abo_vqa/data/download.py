@@ -30,7 +30,7 @@ from abo_vqa.core.json_files import read_json, write_json
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.progress import progress_bar
 from abo_vqa.core.scratch import cache
-from abo_vqa.core.system_errors import storing
+from abo_vqa.core.system_errors import report_full_disk
 from abo_vqa.data.verify import verify_archive
 
 logger = get_logger(__name__)
@@ -315,7 +315,7 @@ def append_body(response: Response, partial: PartialDownload) -> None:
         unit="B",
         unit_scale=True,
     )
-    with storing(partial.path), bar, partial.path.open("ab") as out:
+    with report_full_disk(partial.path), bar, partial.path.open("ab") as out:
         # read1 returns what has arrived, so that nothing is lost if the connection breaks.
         while chunk := response.raw.read1(_CHUNK_SIZE):
             out.write(chunk)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.memory import remedy
+from abo_vqa.core.memory import memory_advice
 
 if TYPE_CHECKING:
     import torch
@@ -177,7 +177,7 @@ class VQAModel(ABC):
         """
         record = self.record()
         current = {key: str(record.get(key, "")) for key in ("dtype", "quantize", "device_map")}
-        return remedy(
+        return memory_advice(
             self.supported_settings,
             f"models.{checkpoint_key}",
             cuda=self.device.type == "cuda",

@@ -15,7 +15,7 @@ from typing import Any
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.log import get_logger
-from abo_vqa.core.system_errors import nearest
+from abo_vqa.core.system_errors import nearest_existing
 
 logger = get_logger(__name__)
 
@@ -107,7 +107,7 @@ def require_disk_space(path: str, revision: str | None) -> None:
     if not needed:
         return
     folder = Path(constants.HF_HUB_CACHE)
-    free = shutil.disk_usage(nearest(folder)).free
+    free = shutil.disk_usage(nearest_existing(folder)).free
     message = f"{path}: {needed / 1e9:,.1f} GB of weights are to be fetched into {folder}"
     if needed + _RESERVE > free:
         raise UserError(

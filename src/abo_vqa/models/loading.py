@@ -16,7 +16,7 @@ from transformers import AutoConfig, BitsAndBytesConfig, __version__
 
 from abo_vqa.core.devices import pick_device, pick_dtype
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.memory import available_memory, release_memory, remedy
+from abo_vqa.core.memory import available_memory, memory_advice, release_memory
 from abo_vqa.models.base import VQAModel
 from abo_vqa.models.hub import hub_options, quiet, require_disk_space
 from abo_vqa.models.loading_errors import loading_errors
@@ -213,7 +213,7 @@ def out_of_memory_advice(
         dtype: the weights' dtype.
         supported_settings: see `VQAModel.supported_settings`.
     """
-    return remedy(
+    return memory_advice(
         supported_settings,
         "this model",
         cuda=device.type == "cuda",

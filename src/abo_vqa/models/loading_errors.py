@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.memory import out_of_memory
 from abo_vqa.core.paths import SAMPLE_MODELS
-from abo_vqa.core.system_errors import refusal
+from abo_vqa.core.system_errors import find_os_error
 from abo_vqa.models.hub import is_repository
 from abo_vqa.models.torch_files import DAMAGE_ERRORS
 
@@ -47,7 +47,9 @@ def loading_errors(checkpoint: CheckpointConfig, advice: str = "") -> Iterator[N
         if out_of_memory(error):
             message = [f"{path}: out of memory while loading the weights.", advice, f"({reason})"]
             raise UserError(" ".join(message)) from error
-        if refusal(error) or (isinstance(error, RuntimeError) and not _MISFIT.search(str(error))):
+        if find_os_error(error) or (
+            isinstance(error, RuntimeError) and not _MISFIT.search(str(error))
+        ):
             raise
         raise UserError(
             f"can't load the checkpoint {path}: {_path_hint(path)}. ({reason})"

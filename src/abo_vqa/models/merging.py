@@ -11,7 +11,7 @@ from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import atomic_folder
 from abo_vqa.core.log import get_logger
-from abo_vqa.core.system_errors import storing
+from abo_vqa.core.system_errors import report_full_disk
 from abo_vqa.models.adapters import Adapter
 from abo_vqa.models.blip.model import Blip
 
@@ -43,7 +43,7 @@ def merge_adapter(adapter: Path, out: Path, base: str | None = None) -> Path:
     blip = Blip.load(_base_of(source, base), compute, adapter)
     processor = _processor_of(adapter, blip.processor)
     size = sum(p.numel() * p.element_size() for p in blip.model.parameters())
-    with storing(out, size), atomic_folder(out) as folder:
+    with report_full_disk(out, size), atomic_folder(out) as folder:
         blip.model.save_pretrained(folder)
         processor.save_pretrained(folder)
     return out

@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 
 from abo_vqa.core.config import Config, load_config
-from abo_vqa.core.processes import launch, process_count, rank_and_world
+from abo_vqa.core.processes import launch, process_count, rank_and_world_size
 from abo_vqa.core.stage import execute, pin_threads
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.models.registry import BLIND_MODEL, STUDY_MODELS, checkpoint_key, require_model
@@ -58,7 +58,7 @@ def command(args: argparse.Namespace) -> int:
     """
     config = load_config()
     require_model(args.model, config, [BLIND_MODEL])
-    first = rank_and_world()[0] == 0
+    first = rank_and_world_size()[0] == 0
     if args.model != BLIND_MODEL and (args.processes > 1 or not first):
         from abo_vqa.models.answering.baseline import Job, answer_as_helper
 

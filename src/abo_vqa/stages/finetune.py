@@ -15,10 +15,10 @@ from abo_vqa.core.files import atomic_folder
 from abo_vqa.core.json_files import write_results
 from abo_vqa.core.locks import discard
 from abo_vqa.core.paths import ADAPTER, TRAIN, TRAINING
-from abo_vqa.core.processes import rank_and_world, supervised, terminable
+from abo_vqa.core.processes import rank_and_world_size, sigterm_as_exit, stop_with_parent
 from abo_vqa.core.stage import execute, pin_threads
 from abo_vqa.core.summary import Log, Summary, no_cleanup, no_log
-from abo_vqa.core.system_errors import storing
+from abo_vqa.core.system_errors import report_full_disk
 from abo_vqa.training.card import describe_validation, model_card
 from abo_vqa.training.registration import describe_adapter
 from abo_vqa.training.run import TrainingResult, locked_checkpoints, train
@@ -60,7 +60,7 @@ def run(config: Config, log: Log = no_log) -> Summary:
 def _write(config: Config, result: TrainingResult) -> None:
     """Write the best epoch's adapter with its model card, and the history."""
     assert result.save is not None
-    with storing(ADAPTER), atomic_folder(ADAPTER) as folder:
+    with report_full_disk(ADAPTER), atomic_folder(ADAPTER) as folder:
         result.save(folder)
         (folder / "README.md").write_text(model_card(config, result.metrics), encoding="utf-8")
     history = {"epochs": result.history.epochs, "steps": result.history.steps}
@@ -75,10 +75,10 @@ def command(_args: argparse.Namespace) -> int:
         The exit code.
     """
     config = load_config()
-    if rank_and_world()[0] == 0:
+    if rank_and_world_size()[0] == 0:
         print(execute("finetune", run, config, checkpoint="blip"))
         return 0
     pin_threads(config.threads)  # the first of several processes keeps the records
-    with terminable(), supervised():
+    with sigterm_as_exit(), stop_with_parent():
         run(config).cleanup()
     return 0

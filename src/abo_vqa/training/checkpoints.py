@@ -11,7 +11,7 @@ import torch
 
 from abo_vqa.core.files import atomic_write
 from abo_vqa.core.log import get_logger
-from abo_vqa.core.system_errors import storing
+from abo_vqa.core.system_errors import report_full_disk
 from abo_vqa.models.torch_files import DamagedFileError, load_tensors
 
 logger = get_logger(__name__)
@@ -46,7 +46,7 @@ class Checkpoints:
         content = io.BytesIO()
         torch.save(state, content)
         file = self.folder / f"step-{step:08d}.pt"
-        with storing(file, content.getbuffer().nbytes), atomic_write(file) as temporary:
+        with report_full_disk(file, content.getbuffer().nbytes), atomic_write(file) as temporary:
             temporary.write_bytes(content.getbuffer())
         # If training started over, files of later steps may be older: they are deleted first.
         self._written = [*(f for f in self._written if f != file), file]

@@ -21,7 +21,7 @@ from abo_vqa.core.locks import locked
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.memory import peak_memory
 from abo_vqa.core.paths import EMBEDDINGS, TRAIN
-from abo_vqa.core.processes import rank_and_world
+from abo_vqa.core.processes import rank_and_world_size
 from abo_vqa.core.scratch import scratch
 from abo_vqa.core.summary import Log, no_log
 from abo_vqa.core.tables import read_table
@@ -79,7 +79,7 @@ def training_key(config: Config, store: EmbeddingStore) -> str:
             config.threads,
             config.compute.model_dump(),
             config.split.model_dump(),
-            config.models.blip.determining(),
+            config.models.blip.answer_settings(),
             identity(config.models.blip),
             file_md5(TRAIN),
             dict(store.meta),
@@ -101,7 +101,7 @@ def locked_checkpoints(config: Config) -> Iterator[Path]:
         The folder.
     """
     folder = checkpoint_folder(config)
-    if rank_and_world()[0] > 0:
+    if rank_and_world_size()[0] > 0:
         yield folder
     else:
         with locked(folder):
@@ -114,7 +114,7 @@ def _make_accelerator(config: Config) -> Accelerator | None:
     Raises:
         UserError: the processes of this machine would share one GPU.
     """
-    rank, world_size = rank_and_world()
+    rank, world_size = rank_and_world_size()
     if world_size < 2:
         return None
     device = config.compute.device
@@ -175,7 +175,7 @@ def train(config: Config, folder: Path, track: Log = no_log) -> TrainingResult:
     """
     torch.set_num_threads(config.lora.threads or config.threads)
     accelerator = _make_accelerator(config)
-    is_main = rank_and_world()[0] == 0
+    is_main = rank_and_world_size()[0] == 0
     store = EmbeddingStore.open(EMBEDDINGS)
     table = readable_rows(store)
     rows, held_out = hold_out(table, config)

@@ -12,7 +12,7 @@ import yaml
 from abo_vqa.cli import main
 from abo_vqa.core.config import load_config
 from abo_vqa.core.summary import Summary
-from abo_vqa.core.tracking import dvc, naming, origin
+from abo_vqa.core.tracking import dvc, naming, origin, records
 from abo_vqa.core.tracking.backend import connect
 from abo_vqa.core.tracking.runs import track
 from abo_vqa.evaluation.summary import headline_metrics, metrics_by_folder
@@ -193,7 +193,7 @@ def test_invocations_have_names_of_their_own(monkeypatch):
 
 
 def test_a_long_history_is_thinned_out_and_a_short_one_isnt():
-    thinner = naming.Thinner()
+    thinner = naming.MetricDownsampler()
     kept = sum(thinner.keeps("loss") for _ in range(13_640))
     assert 2000 < kept < 3500
     assert all(thinner.keeps("validation_accuracy") for _ in range(1000))
@@ -202,8 +202,8 @@ def test_a_long_history_is_thinned_out_and_a_short_one_isnt():
 def test_settings_are_said_once_and_long_ones_are_files():
     known = {"models.blip.path": "models/blip", "seed": 42}
     record = {"path": "models/blip", "dtype": "float32"}
-    assert naming.without_repeats(record, known) == {"dtype": "float32"}
-    short, long = naming.texts({"a": 1, "b": "x" * 7000, "c": ""})
+    assert naming.drop_known_params(record, known) == {"dtype": "float32"}
+    short, long = naming.split_long_values({"a": 1, "b": "x" * 7000, "c": ""})
     assert (short, list(long)) == ({"a": "1"}, ["b"])
 
 
@@ -267,6 +267,11 @@ def test_a_run_holds_the_settings_of_the_weights_it_used(with_own_model, stage, 
     assert models.get(f"models.{checkpoint}.path") == path
     assert all(name.startswith(f"models.{checkpoint}.") for name in models)
     assert ("dtype" in params) == ("compute.device" in params) == (checkpoint is not None)
+
+
+def test_records_that_an_earlier_version_left_are_read():
+    end = {"run": "a", "status": "FINISHED", "line": "", "seconds": 1.0, "at": 0}
+    assert records.from_json({"record": "Ending", **end}) == records.RunEnd(**end)
 
 
 def test_metric_names_open_no_groups_of_their_own():

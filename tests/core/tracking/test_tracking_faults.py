@@ -34,7 +34,7 @@ def checkout(tmp_path, monkeypatch, tables):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("DVC_ROOT", str(folder))
     monkeypatch.setenv("DVC_EXP_NAME", "shiny-otter")
-    monkeypatch.setattr(outbox, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(outbox, "FLUSH_TIMEOUT_S", 1.0)
     monkeypatch.chdir(folder)
     yield config
     os.environ.pop("MLFLOW_TRACKING_URI", None)

@@ -154,7 +154,7 @@ def examine(name: str, check: Check, case: Checkout) -> Iterator[Finding]:
 
 def _unforeseen(name: str, error: Exception) -> Finding:
     """Return the finding for an exception that no check foresees."""
-    if refused := system_errors.refusal(error):
+    if refused := system_errors.find_os_error(error):
         return problem(name, system_errors.describe_system_error(refused), "")
     return problem(name, f"{type(error).__name__}: {error}", _REPORT)
 

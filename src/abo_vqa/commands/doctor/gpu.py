@@ -52,12 +52,12 @@ def cards(_case: Checkout) -> Iterator[Finding]:
     """Report the cards that torch sees: capability and memory."""
     import torch
 
-    from abo_vqa.core.devices import start_fault
+    from abo_vqa.core.devices import start_problem
 
     if not torch.cuda.is_available():
         return
     for index in range(torch.cuda.device_count()):
-        if fault := start_fault(index):
+        if fault := start_problem(index):
             advice = (
                 "`nvidia-smi` shows what is using it; set compute.device to another GPU, or to cpu."
             )
@@ -85,11 +85,11 @@ def device(case: Checkout) -> Iterator[Finding]:
     Args:
         case: the checkout.
     """
-    from abo_vqa.core.devices import gpu_fault, pick_device
+    from abo_vqa.core.devices import gpu_problem, pick_device
 
     config = case.settings
     requested = config.compute.device
-    fault = gpu_fault()
+    fault = gpu_problem()
     picked = "" if fault and requested == "auto" else str(pick_device(requested))
     if picked:
         message = f"{picked} (compute.device: {requested})"
@@ -136,9 +136,9 @@ def usable(config: Config) -> torch.device:
     """
     import torch
 
-    from abo_vqa.core.devices import gpu_fault, pick_device, process_index, start_fault
+    from abo_vqa.core.devices import gpu_problem, pick_device, process_index, start_problem
 
-    if config.compute.device == "auto" and (gpu_fault() or start_fault(process_index())):
+    if config.compute.device == "auto" and (gpu_problem() or start_problem(process_index())):
         return torch.device("cpu")
     try:
         return pick_device(config.compute.device)

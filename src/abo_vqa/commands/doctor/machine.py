@@ -15,7 +15,7 @@ from abo_vqa.core import interpreter
 from abo_vqa.core.memory import available_memory
 from abo_vqa.core.paths import EMBEDDINGS
 from abo_vqa.core.processes import cores
-from abo_vqa.core.system_errors import nearest
+from abo_vqa.core.system_errors import nearest_existing
 from abo_vqa.core.tracking.origin import LIBRARIES
 from abo_vqa.core.units import GB
 from abo_vqa.data.archive import IMAGES_TAR
@@ -169,6 +169,6 @@ def stored_once(root: Path) -> bool:
 
     with Repo(str(root)) as repo:
         cache = repo.cache.local
-        place = nearest(Path(cache.path))
+        place = nearest_existing(Path(cache.path))
         usable = test_links(cache.cache_types, cache.fs, str(place), repo.fs, repo.root_dir)
     return bool(usable) and usable[0] != "copy"

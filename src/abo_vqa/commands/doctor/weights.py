@@ -19,7 +19,7 @@ from abo_vqa.commands.doctor.findings import (
 )
 from abo_vqa.commands.doctor.folders import missing_weights
 from abo_vqa.commands.doctor.machine import need
-from abo_vqa.core.system_errors import nearest
+from abo_vqa.core.system_errors import nearest_existing
 from abo_vqa.core.units import GB, format_bytes
 from abo_vqa.models.embeddings.builder import device_of
 from abo_vqa.models.hub import WEIGHT_FILES, is_repository
@@ -201,7 +201,7 @@ def _room(missing: list[CheckpointConfig | ScorerConfig], case: Checkout) -> Fin
     from huggingface_hub import constants
 
     folder = Path(constants.HF_HUB_CACHE)
-    free = shutil.disk_usage(nearest(folder)).free
+    free = shutil.disk_usage(nearest_existing(folder)).free
     needed = sum(SIZES.get(s.path, 0.0) for s in missing)
     message = f"{free / GB:.1f} GB free in {folder}, {needed / GB:.1f} GB to be fetched"
     numbers = {"free_bytes": float(free), "needed_bytes": needed}

@@ -54,7 +54,7 @@ def compared_settings(config: Config) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def texts(values: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+def split_long_values(values: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
     """Convert values to text, without empty ones.
 
     Args:
@@ -68,7 +68,7 @@ def texts(values: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
     return short, {key: text for key, text in every.items() if key not in short}
 
 
-def without_repeats(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+def drop_known_params(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out values that settings tell already: `path` beside `models.blip.path`.
 
     Args:
@@ -88,7 +88,7 @@ def metric_name(name: str) -> str:
     return re.sub(r"[^\w\-.:/ ]", "_", name)[:250]
 
 
-class Thinner:
+class MetricDownsampler:
     """Decides which points of a history to keep: all at first, then every second, fourth, eighth.
 
     Of 13,640 points a metric keeps 3,400; one by epoch never loses any. Training's curves come as

@@ -154,7 +154,7 @@ def owner_tags() -> dict[str, str]:
     }
 
 
-def is_gone(tags: dict[str, str]) -> bool:
+def process_has_ended(tags: dict[str, str]) -> bool:
     """Tell whether the process that `owner_tags` names was on this machine and has ended.
 
     Args:

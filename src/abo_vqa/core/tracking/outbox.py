@@ -22,11 +22,11 @@ from abo_vqa.core.files import atomic_write
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.scratch import cache, project_root
 from abo_vqa.core.tracking.backend import sqlite_file, store
-from abo_vqa.core.tracking.records import Opening, Record, Runs, StoreChangedError, from_json
+from abo_vqa.core.tracking.records import FileChangedError, Record, RunRegistry, RunStart, from_json
 
 logger = get_logger(__name__)
 
-PATIENCE_S = 15.0  # how long to try without success after the work is done
+FLUSH_TIMEOUT_S = 15.0  # how long to try without success after the work is done
 _LONGEST_S = 30.0  # between two attempts while the work goes on
 # MLflow's answers that another attempt won't change.
 _FINAL = {
@@ -40,7 +40,7 @@ def _is_final(error: Exception) -> bool:
     if isinstance(error, MlflowException):
         text = str(error)
         return error.error_code in _FINAL and "locked" not in text
-    return isinstance(error, StoreChangedError | KeyError | TypeError | ValueError | UnicodeError)
+    return isinstance(error, FileChangedError | KeyError | TypeError | ValueError | UnicodeError)
 
 
 def reason(error: Exception) -> str:
@@ -58,18 +58,18 @@ class Outbox:
 
     Attributes:
         runs: the runs that handles stand for.
-        waiting: records that aren't written yet.
-        lost: what was refused for good, and why.
+        pending: records that aren't written yet.
+        rejected: what was refused for good, and why.
         problem: why the last attempt failed, "" if it succeeded.
     """
 
-    def __init__(self, runs: Runs) -> None:
+    def __init__(self, runs: RunRegistry) -> None:
         self.runs = runs
-        self.waiting: list[Record] = []
-        self.lost: list[str] = []
+        self.pending: list[Record] = []
+        self.rejected: list[str] = []
         self.problem = ""
         self._closed_at = 0.0
-        self._lock = threading.Lock()  # guards `waiting`
+        self._lock = threading.Lock()  # guards `pending`
         self._added = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
@@ -81,7 +81,7 @@ class Outbox:
             record: the record.
         """
         with self._lock:
-            self.waiting.append(record)
+            self.pending.append(record)
         self._added.set()
 
     def start(self) -> None:
@@ -92,31 +92,31 @@ class Outbox:
         """Write until closed and empty, or closed and out of patience."""
         pause, succeeded = 1.0, time.monotonic()
         while True:
-            if self.write_waiting():
+            if self.write_pending():
                 pause, succeeded = 1.0, time.monotonic()
             elif self._closing.is_set():
-                if not self.waiting:
+                if not self.pending:
                     return
                 succeeded = max(succeeded, self._closed_at)
-                if time.monotonic() - succeeded > PATIENCE_S:
+                if time.monotonic() - succeeded > FLUSH_TIMEOUT_S:
                     return
                 time.sleep(min(pause, 2.0))
                 pause *= 2
-            elif self.waiting:  # the store can't be used: not all the time
+            elif self.pending:  # the store can't be used: not all the time
                 self._closing.wait(pause)
                 pause = min(2 * pause, _LONGEST_S)
             else:
                 self._added.wait()
                 self._added.clear()
 
-    def write_waiting(self) -> bool:
+    def write_pending(self) -> bool:
         """Try every waiting record once, and tell whether any was settled.
 
         A run must be opened before anything else about it; other records don't wait for each
         other, so that a full artifact disk keeps no metric back.
         """
         with self._lock:
-            batch = list(self.waiting)
+            batch = list(self.pending)
         settled = False
         broken: set[str] = set()  # channels that another attempt would wait for in vain
         for record in batch:
@@ -125,8 +125,8 @@ class Outbox:
             if self._attempt(record):
                 settled = True
                 with self._lock:
-                    self.waiting = [other for other in self.waiting if other is not record]
-            elif isinstance(record, Opening):
+                    self.pending = [other for other in self.pending if other is not record]
+            elif isinstance(record, RunStart):
                 break
             else:
                 broken.add(record.channel)
@@ -134,7 +134,7 @@ class Outbox:
 
     def _out_of_time(self) -> bool:
         """Tell whether a closing outbox has tried, record after record, for too long."""
-        limit = 3 * PATIENCE_S
+        limit = 3 * FLUSH_TIMEOUT_S
         return bool(self.problem and self._closing.is_set()) and (
             time.monotonic() - self._closed_at > limit
         )
@@ -148,7 +148,7 @@ class Outbox:
             record.deliver(self.runs)
         except Exception as error:
             if _is_final(error):
-                self.lost.append(f"{record.what}: {reason(error)}")
+                self.rejected.append(f"{record.what}: {reason(error)}")
                 return True
             self.problem = reason(error)
             return False
@@ -163,17 +163,17 @@ class Outbox:
         try:
             self._thread.join()
         finally:  # also after Ctrl-C
-            self._keep_waiting()
+            self._keep_pending()
 
-    def _keep_waiting(self) -> None:
+    def _keep_pending(self) -> None:
         """Keep what wasn't written in a file, and say so."""
-        for line in dict.fromkeys(self.lost):
+        for line in dict.fromkeys(self.rejected):
             warn(f"not recorded: {line}")
-        if not self.waiting:
+        if not self.pending:
             return
-        listed = ", ".join(_count_points(self.waiting))
+        listed = ", ".join(_count_points(self.pending))
         try:
-            file = _keep(self.waiting, self.runs)
+            file = _keep(self.pending, self.runs)
         except OSError as error:
             warn(f"not recorded: {listed}: {self.problem}; nor can they be kept ({reason(error)})")
             return
@@ -217,7 +217,7 @@ def _store_name() -> str:
     return file.relative_to(root).as_posix()
 
 
-def _keep(records: list[Record], runs: Runs) -> Path:
+def _keep(records: list[Record], runs: RunRegistry) -> Path:
     """Write records that wait, with the runs they belong to, into a file of their own."""
     file = _pending_folder() / f"{records[0].run}.json"
     content = {
@@ -255,16 +255,16 @@ def _deliver_file(file: Path) -> bool:
     content = json.loads(file.read_text(encoding="utf-8"))
     if content["store"] != _store_name():
         return True  # another store's, for which it goes on waiting
-    outbox = Outbox(Runs({handle: tuple(ids) for handle, ids in content["ids"].items()}))
-    outbox.waiting = [from_json(value) for value in content["records"]]
-    everything = _count_points(outbox.waiting)
-    while outbox.waiting and outbox.write_waiting():
+    outbox = Outbox(RunRegistry({handle: tuple(ids) for handle, ids in content["ids"].items()}))
+    outbox.pending = [from_json(value) for value in content["records"]]
+    everything = _count_points(outbox.pending)
+    while outbox.pending and outbox.write_pending():
         pass
-    for line in dict.fromkeys(outbox.lost):
+    for line in dict.fromkeys(outbox.rejected):
         warn(f"not recorded: {line}")
-    if outbox.waiting:
-        _keep(outbox.waiting, outbox.runs)
-        warn(f"still waiting: {', '.join(_count_points(outbox.waiting))}: {outbox.problem}")
+    if outbox.pending:
+        _keep(outbox.pending, outbox.runs)
+        warn(f"still waiting: {', '.join(_count_points(outbox.pending))}: {outbox.problem}")
         return False
     file.unlink()
     warn(f"what an earlier run left is recorded now: {', '.join(everything)}")

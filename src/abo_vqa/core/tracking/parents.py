@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run, RunTag
 
 from abo_vqa.core.tracking.backend import connect, lock_file, prepare
-from abo_vqa.core.tracking.origin import is_gone
+from abo_vqa.core.tracking.origin import process_has_ended
 
 _NOTE = "mlflow.note.content"
 _STOPPED = ("KILLED", "FAILED")
@@ -60,7 +60,7 @@ def open_run(origin: Origin, handle: str) -> tuple[str, str, str]:
     """
     experiment = prepare(origin.experiment)
     client = connect()
-    _bury(client, experiment)
+    _close_abandoned_runs(client, experiment)
     parent = _parent_run(client, experiment, origin)
     runs = search(client, experiment, {"abo_vqa.handle": handle})
     if runs:  # it was created by an attempt that failed afterwards
@@ -122,10 +122,10 @@ def _stopped_run(client: MlflowClient, experiment: str, work: str) -> str | None
     return None
 
 
-def _bury(client: MlflowClient, experiment: str) -> None:
+def _close_abandoned_runs(client: MlflowClient, experiment: str) -> None:
     """Close runs whose process on this machine has ended without doing so: it was killed."""
     for run in client.search_runs([experiment], "attributes.status = 'RUNNING'", max_results=200):
-        if is_gone(run.data.tags):
+        if process_has_ended(run.data.tags):
             client.set_terminated(run.info.run_id, status="KILLED")
 
 

@@ -1,6 +1,7 @@
 """What is to be written into MLflow: plain values, so that they can wait in a file.
 
-A record names its run by a handle that is made up beforehand; `Runs` knows which run it became.
+A record names its run by a handle that is made up beforehand; `RunRegistry` knows which run that
+became.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _MOST = {"metrics": 500, "params": 100, "tags": 100}
 
 
 @dataclass
-class Runs:
+class RunRegistry:
     """Which runs the handles became.
 
     Attributes:
@@ -80,7 +81,7 @@ class Record:
     run: str
     to_parent: bool = field(default=False, kw_only=True)
 
-    def deliver(self, runs: Runs) -> None:
+    def deliver(self, runs: RunRegistry) -> None:
         """Write it. Delivering the same record twice does no harm.
 
         Args:
@@ -94,7 +95,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Opening(Record):
+class RunStart(Record):
     """A new run below its invocation's parent, which is found or created.
 
     Attributes:
@@ -104,7 +105,7 @@ class Opening(Record):
     what: ClassVar[str] = "the run itself"
     origin: Mapping[str, Any]
 
-    def deliver(self, runs: Runs) -> None:
+    def deliver(self, runs: RunRegistry) -> None:
         """Write it; see `Record`."""
         runs.ids[self.run] = parents.open_run(parents.Origin(**self.origin), self.run)
 
@@ -120,7 +121,7 @@ class Metrics(Record):
     what: ClassVar[str] = "metrics"
     points: list[tuple[str, float, int, int]]
 
-    def deliver(self, runs: Runs) -> None:
+    def deliver(self, runs: RunRegistry) -> None:
         """Write it; see `Record`."""
         runs.log(self, "metrics", [Metric(*point) for point in self.points])
 
@@ -136,7 +137,7 @@ class Params(Record):
     what: ClassVar[str] = "settings"
     values: Mapping[str, str]
 
-    def deliver(self, runs: Runs) -> None:
+    def deliver(self, runs: RunRegistry) -> None:
         """Write it; see `Record`."""
         runs.log(self, "params", [Param(key, value) for key, value in self.values.items()])
 
@@ -152,7 +153,7 @@ class Tags(Record):
     what: ClassVar[str] = "tags"
     values: Mapping[str, str]
 
-    def deliver(self, runs: Runs) -> None:
+    def deliver(self, runs: RunRegistry) -> None:
         """Write it; see `Record`."""
         runs.log(self, "tags", [RunTag(key, value) for key, value in self.values.items()])
 
@@ -171,13 +172,13 @@ class Text(Record):
     file: str
     text: str
 
-    def deliver(self, runs: Runs) -> None:
+    def deliver(self, runs: RunRegistry) -> None:
         """Write it; see `Record`."""
         runs.client.log_text(runs.of(self), self.text, self.file)
 
 
-class StoreChangedError(AboVqaError):
-    """A file is no longer what was to be recorded."""
+class FileChangedError(AboVqaError):
+    """A file isn't what was to be recorded any more: it has changed, or is gone."""
 
 
 @dataclass(frozen=True)
@@ -196,13 +197,13 @@ class _FileRecord(Record):
         """Return the path if its content is what it was.
 
         Raises:
-            StoreChangedError: It isn't.
+            FileChangedError: It isn't.
         """
         path = Path(self.path)
         if not path.exists():
-            raise StoreChangedError(f"{path} isn't there any more")
+            raise FileChangedError(f"{path} isn't there any more")
         if self.digest and content_digest(path) != self.digest:
-            raise StoreChangedError(f"{path} has changed since")
+            raise FileChangedError(f"{path} has changed since")
         return path
 
     def as_json(self) -> dict[str, Any]:
@@ -219,7 +220,7 @@ class Artifact(_FileRecord):
     what: ClassVar[str] = "artifacts"
     channel: ClassVar[str] = "files"
 
-    def deliver(self, runs: Runs) -> None:
+    def deliver(self, runs: RunRegistry) -> None:
         """Write it; see `Record`."""
         path = self.check()
         if path.is_dir():
@@ -241,7 +242,7 @@ class Dataset(_FileRecord):
     context: str
     source: str
 
-    def deliver(self, runs: Runs) -> None:
+    def deliver(self, runs: RunRegistry) -> None:
         """Write it; see `Record`."""
         path = self.check()
         table = mlflow.data.from_pandas(
@@ -266,7 +267,7 @@ class Model(_FileRecord):
     channel: ClassVar[str] = "files"
     about: Mapping[str, Any]
 
-    def deliver(self, runs: Runs) -> None:
+    def deliver(self, runs: RunRegistry) -> None:
         """Write it; see `Record`."""
         run, _, experiment = runs.ids[self.run]
         info = ModelVersionInfo(**self.about)
@@ -288,14 +289,14 @@ class Result(Record):
     digest: str
     metrics: Mapping[str, float]
 
-    def deliver(self, runs: Runs) -> None:
+    def deliver(self, runs: RunRegistry) -> None:
         """Write it; see `Record`."""
         experiment = runs.ids[self.run][2]
         registry.add_result(runs.client, experiment, self.output, self.digest, self.metrics)
 
 
 @dataclass(frozen=True)
-class Ending(Record):
+class RunEnd(Record):
     """The run's end.
 
     Attributes:
@@ -311,7 +312,7 @@ class Ending(Record):
     seconds: float
     at: int
 
-    def deliver(self, runs: Runs) -> None:
+    def deliver(self, runs: RunRegistry) -> None:
         """Write it; see `Record`."""
         run, parent, _ = runs.ids[self.run]
         parents.close_run(runs.client, run, parent, self.status, self.line, self.seconds, self.at)
@@ -319,8 +320,10 @@ class Ending(Record):
 
 _KINDS = {
     kind.__name__: kind
-    for kind in (Opening, Metrics, Params, Tags, Text, Artifact, Dataset, Model, Result, Ending)
+    for kind in (RunStart, Metrics, Params, Tags, Text, Artifact, Dataset, Model, Result, RunEnd)
 }
+# What 0.2.0 called them in the files that it left for later.
+_KINDS |= {"Opening": RunStart, "Ending": RunEnd}
 
 
 def from_json(value: Mapping[str, Any]) -> Record:

@@ -24,13 +24,13 @@ from abo_vqa.core.tracking.parents import Origin
 from abo_vqa.core.tracking.records import (
     Artifact,
     Dataset,
-    Ending,
     Metrics,
     Model,
-    Opening,
     Params,
     Result,
-    Runs,
+    RunEnd,
+    RunRegistry,
+    RunStart,
     Tags,
     Text,
 )
@@ -59,7 +59,7 @@ class Tracker:
         self.line = ""
         self._handle = handle
         self._points: list[tuple[str, float, int, int]] = []
-        self._thinner = naming.Thinner()
+        self._thinner = naming.MetricDownsampler()
         self._sent = time.monotonic()
         self._results: Mapping[str, Mapping[str, float]] = {}
 
@@ -103,7 +103,7 @@ class Tracker:
             values: the settings.
             to_parent: record them for the invocation's run.
         """
-        short, long = naming.texts(values)
+        short, long = naming.split_long_values(values)
         if short:
             self.outbox.put(Params(self._handle, short, to_parent=to_parent))
         for name, text in long.items():
@@ -135,7 +135,7 @@ class Tracker:
             self.tag({"mlflow.note.content": f"```\n{summary.message}\n```"})
         self.metrics(summary.metrics)
         self.metrics(summary.headline, to_parent=True)
-        self.params(naming.without_repeats(summary.params, self.settings))
+        self.params(naming.drop_known_params(summary.params, self.settings))
         self._results = {
             Path(p).as_posix(): result_values for p, result_values in summary.results.items()
         }
@@ -177,8 +177,8 @@ def _opened(start: Origin, handle: str) -> Outbox:
     """
     if os.environ.pop("MLFLOW_RUN_ID", None):
         warn("MLFLOW_RUN_ID is set and ignored: a stage's run is always a new one.")
-    outbox = Outbox(Runs())
-    opening = Opening(handle, start.as_json())
+    outbox = Outbox(RunRegistry())
+    opening = RunStart(handle, start.as_json())
     try:
         try:
             opening.deliver(outbox.runs)
@@ -214,7 +214,7 @@ def _open_run(start: Origin) -> Iterator[Tracker]:
         seconds = time.monotonic() - began
         outcome = tracker.line if status == "FINISHED" else f"{status.lower()}: {why}"
         line = f"{start.name} ({seconds:.0f} s): {outcome}"
-        outbox.put(Ending(handle, status, line, seconds, int(time.time() * 1000)))
+        outbox.put(RunEnd(handle, status, line, seconds, int(time.time() * 1000)))
         outbox.close()
 
 

@@ -15,7 +15,12 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.locks import discard, locked
 from abo_vqa.core.memory import peak_memory
 from abo_vqa.core.paths import VQA, predictions_of
-from abo_vqa.core.processes import rank_and_world, refused, supervised, terminable
+from abo_vqa.core.processes import (
+    failed_elsewhere,
+    rank_and_world_size,
+    sigterm_as_exit,
+    stop_with_parent,
+)
 from abo_vqa.core.scratch import scratch
 from abo_vqa.core.summary import Summary
 from abo_vqa.core.tables import read_table, write_table
@@ -75,7 +80,7 @@ def answer_share(name: str, config: Config, job: Job) -> tuple[dict[str, Any], d
     start = time.perf_counter()
     model = load_model(name, config, **job.options)
     metrics = {"load_seconds": time.perf_counter() - start}
-    rank, world = rank_and_world()
+    rank, world = rank_and_world_size()
     with ExitStack() as stack:
         images = image_source(name, config, job.rows, model, stack)
         size = checkpoint_of(name, config).batch_size
@@ -105,7 +110,7 @@ def answer_all(name: str, config: Config) -> Summary:
         if collect(job.rows, job.folder) is None:
             record, metrics = answer_share(name, config, job)
         while (predictions := collect(job.rows, job.folder)) is None:
-            if refused():
+            if failed_elsewhere():
                 raise UserError(f"{name}: some rows are missing, whose process stopped.")
             time.sleep(1)
     out = write_table(predictions, predictions_of(name))
@@ -135,6 +140,6 @@ def answer_as_helper(name: str, config: Config) -> None:
         config: the settings.
     """
     job = Job.of(name, config)
-    with terminable(), supervised(), locked(job.folder, rank_and_world()[0]):
+    with sigterm_as_exit(), stop_with_parent(), locked(job.folder, rank_and_world_size()[0]):
         if collect(job.rows, job.folder) is None:
             answer_share(name, config, job)

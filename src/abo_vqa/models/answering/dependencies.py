@@ -33,7 +33,7 @@ def inputs_of(name: str, config: Config) -> dict[str, Any]:
         raise UserError(f"baselines.models: {error}") from error
     checkpoint = checkpoint_of(name, config)
     inputs: dict[str, Any] = {
-        "settings": checkpoint.determining(),
+        "settings": checkpoint.answer_settings(),
         "weights": fingerprint(identity(checkpoint)),
         "dtype": config.compute.dtype,
     }

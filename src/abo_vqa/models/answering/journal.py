@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from abo_vqa.core.fingerprints import fingerprint, stage_code
-from abo_vqa.core.system_errors import storing
+from abo_vqa.core.system_errors import report_full_disk
 from abo_vqa.models.base import Answer
 from abo_vqa.models.identity import identity
 from abo_vqa.models.registry import checkpoint_of
@@ -54,7 +54,7 @@ class Journal:
 
         def append(content: bytes) -> None:
             remaining = memoryview(content)
-            with storing(file, len(content)):
+            with report_full_disk(file, len(content)):
                 while remaining:
                     remaining = remaining[handle.write(remaining) or 0 :]
 
@@ -120,7 +120,7 @@ def answers_key(name: str, config: Config, rows: pd.DataFrame, more: Any = None)
     return fingerprint(
         [
             name,
-            checkpoint.determining(),
+            checkpoint.answer_settings(),
             identity(checkpoint),
             config.compute.dtype,
             config.embed.dtype,

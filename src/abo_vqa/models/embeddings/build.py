@@ -16,7 +16,7 @@ from abo_vqa.core.fingerprints import fingerprint, stage_code
 from abo_vqa.core.memory import peak_memory
 from abo_vqa.core.paths import EMBEDDINGS
 from abo_vqa.core.progress import progress
-from abo_vqa.core.system_errors import storing
+from abo_vqa.core.system_errors import report_full_disk
 from abo_vqa.data.archive import open_archive
 from abo_vqa.models.embeddings.builder import EmbeddingBuilder
 from abo_vqa.models.registry import load_model
@@ -117,5 +117,5 @@ def link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:  # another disk, or one without links
-        with storing(target, source.stat().st_size):
+        with report_full_disk(target, source.stat().st_size):
             shutil.copyfile(source, target)

@@ -15,7 +15,7 @@ import numpy as np
 
 from abo_vqa.core.files import atomic_write
 from abo_vqa.core.log import get_logger
-from abo_vqa.core.system_errors import NoSpaceError, nearest, storing
+from abo_vqa.core.system_errors import NoSpaceError, nearest_existing, report_full_disk
 
 logger = get_logger(__name__)
 
@@ -86,7 +86,7 @@ class EmbeddingBuilder:
             if device_of(self._out) != device_of(self._folder):
                 _require_space(self._out / self.file.name, size)
             _require_space(self.file, size)
-            with storing(self.file, size), self.file.open("r+b") as file:
+            with report_full_disk(self.file, size), self.file.open("r+b") as file:
                 if hasattr(os, "posix_fallocate"):  # detects quotas as well
                     os.posix_fallocate(file.fileno(), 0, size)
         except OSError:
@@ -117,7 +117,7 @@ class EmbeddingBuilder:
 
 def device_of(path: Path) -> int:
     """Return the number of the disk that a path is on, or will be."""
-    return nearest(path).stat().st_dev
+    return nearest_existing(path).stat().st_dev
 
 
 def _require_space(file: Path, size: int) -> None:
@@ -126,7 +126,7 @@ def _require_space(file: Path, size: int) -> None:
     Raises:
         NoSpaceError: it hasn't.
     """
-    if shutil.disk_usage(nearest(file)).free < size:
+    if shutil.disk_usage(nearest_existing(file)).free < size:
         error = NoSpaceError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
         error.needed = size
         raise error
