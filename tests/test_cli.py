@@ -96,9 +96,9 @@ def test_unknown_command_is_refused(capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["split", "--group", "near-duplicate"], "--vqa FILE and --out DIR belong together"),
+        (["split", "--group", "near-duplicate"], "--vqa FILE and --out DIR must be given together"),
         (["split", "--columns", "image_path=a"], "Without any, the stage splits data/vqa.csv"),
-        (["curate", "--no-pictures"], "--raw DIR and --out FILE belong together"),
+        (["curate", "--no-pictures"], "--raw DIR and --out FILE must be given together"),
         (["generate", "--sample", "5"], "--sample belongs to --review"),
         (["generate", "--count-tokens"], "--count-tokens belongs to --dry-run"),
     ],

@@ -58,7 +58,6 @@ WITHOUT_OPTIONS = {
     "finetune",
     "inputs",
     "predict",
-    "show",
     "tracking",
     "wordnet",
 }

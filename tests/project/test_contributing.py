@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import types
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -48,7 +49,7 @@ def test_there_are_five_and_each_is_short() -> None:
 
 def test_model() -> None:
     names = example("model", VQAModel=VQAModel, Answer=Answer, torch=torch, Image=Image.Image,
-                    CheckpointConfig=CheckpointConfig, ComputeConfig=ComputeConfig)  # fmt: skip
+                    Sequence=Sequence, CheckpointConfig=CheckpointConfig, ComputeConfig=ComputeConfig)  # fmt: skip
     model = names["Constant"].load(None, None)
     image = Image.new("RGB", (8, 8))
     assert model.answer([image, image], ["is it?", "what is it?"]) == [Answer("white")] * 2

@@ -48,13 +48,31 @@ def _screen(metrics: Mapping[str, Mapping[str, float]], evaluation: Mapping[str,
     return [*lines, "", *(f"{'' if i else 'next:':8}{step}" for i, step in enumerate(_NEXT_STEPS))]
 
 
-def command(_args: argparse.Namespace) -> int:
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options.
+
+    Args:
+        parser: the command's parser.
+    """
+    parser.add_argument(
+        "--markdown", action="store_true", help="only the table, as Markdown (README.md has it)"
+    )
+
+
+def command(args: argparse.Namespace) -> int:
     """Print the results and the addresses of the pages.
+
+    Args:
+        args: the options.
 
     Returns:
         The exit code.
     """
-    """Print the results of the last run."""
     os.chdir(project_root())
-    print("\n".join(_screen(_read(METRICS), _read(EVALUATION))))
+    metrics, evaluation = _read(METRICS), _read(EVALUATION)
+    if args.markdown:
+        lines = results_table(metrics, evaluation, markdown=True)
+    else:
+        lines = _screen(metrics, evaluation)
+    print("\n".join(lines))
     return 0

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem, warning
-from abo_vqa.commands.doctor.masking import SEPARATORS
+from abo_vqa.commands.doctor.masking import SECRET_SEPARATORS
 from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.remote.keys import KEY_VARIABLE, KEYS_VARIABLE
 
@@ -68,7 +68,7 @@ def keys(case: Checkout) -> Iterator[Finding]:
     count = len(
         [
             k
-            for k in SEPARATORS.split(
+            for k in SECRET_SEPARATORS.split(
                 os.environ.get(KEYS_VARIABLE) or os.environ.get(KEY_VARIABLE) or ""
             )
             if k
