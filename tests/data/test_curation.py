@@ -384,7 +384,7 @@ def test_the_command_on_any_folder(tmp_path, capsys):
     ("options", "message"),
     [
         (["--raw", "nowhere", "--out", "x.csv"], "no folder nowhere"),
-        (["--raw", "nowhere"], "belong together"),
+        (["--raw", "nowhere"], "must be given together"),
         (["--raw", ".", "--out", "x.csv", "--cap", "0"], "at least 1"),
         (["--raw", ".", "--out", "x.csv", "--temperature", "1.5"], "at most 1"),
     ],

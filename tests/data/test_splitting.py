@@ -328,7 +328,7 @@ def test_a_plain_table_gets_its_provenance_from_the_balanced_one(tmp_path, capsy
     ("options", "message"),
     [
         (["--vqa", "missing.csv", "--out", "."], "no table at missing.csv"),
-        (["--vqa", "v.csv"], "belong together"),
+        (["--vqa", "v.csv"], "must be given together"),
         (["--vqa", "v.csv", "--out", ".", "--test-size", "1.5"], "between 0 and 1"),
         (["--vqa", "v.csv", "--out", ".", "--distance", "65"], "0 to 32"),
         (["--vqa", "bad.csv", "--out", "."], "lacks the column answer"),

@@ -49,7 +49,8 @@ def test_there_are_five_and_each_is_short() -> None:
 
 def test_model() -> None:
     names = example("model", VQAModel=VQAModel, Answer=Answer, torch=torch, Image=Image.Image,
-                    Sequence=Sequence, CheckpointConfig=CheckpointConfig, ComputeConfig=ComputeConfig)  # fmt: skip
+                    Sequence=Sequence, CheckpointConfig=CheckpointConfig,
+                    ComputeConfig=ComputeConfig)  # fmt: skip
     model = names["Constant"].load(None, None)
     image = Image.new("RGB", (8, 8))
     assert model.answer([image, image], ["is it?", "what is it?"]) == [Answer("white")] * 2
