@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,9 @@ def test_replies_without_pairs_stop_early(
 def test_replies_without_pairs_in_the_middle(here: Path, server: GeminiServer, fault: str) -> None:
     make(here, 40)
     server.plan("*", *[""] * 12, *[fault] * 500)
+    # Otherwise the twelfth good reply may come after the first empty one, which it would prove to
+    # be the image's own.
+    server.on_call = lambda call: time.sleep(0.2 if call.fault else 0.0)
     config = configure(here, annotator="gemini", base_url=server.url, concurrency=2)
     with pytest.raises(UserError, match="5 images in a row"):
         run(config)
