@@ -219,7 +219,7 @@ def test_a_small_set_says_why_it_got_nothing(
 ) -> None:
     make(here, 3)
     server.plan("*", *["thoughts"] * 50)
-    with pytest.raises(UserError, match="not one of 3 images"):
+    with pytest.raises(UserError, match="none of the 3 images"):
         run(configure(here, annotator="gemini", base_url=server.url))
     assert len(server.generated()) == 6
     assert "generate.max_output_tokens" in capsys.readouterr().err

@@ -134,5 +134,5 @@ def test_a_product_without_facts_is_counted(here: Path) -> None:
 
 def test_more_pairs_than_there_are(here: Path) -> None:
     make(here, 3)
-    with pytest.raises(UserError, match="not one of 3 images got its 40 pairs"):
+    with pytest.raises(UserError, match="none of the 3 images got its 40 pairs"):
         run(configure(here, annotator="offline", questions=40))
