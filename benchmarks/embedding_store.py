@@ -48,7 +48,7 @@ def plain(store: EmbeddingStore, paths: list[str]) -> torch.Tensor:
 
 def sliced(store: EmbeddingStore, paths: list[str]) -> torch.Tensor:
     """What training does."""
-    vision_cache.SHARE = 1.0
+    vision_cache.MAX_MEMORY_FRACTION = 1.0
     outputs = vision_cache.cache_vision_outputs(store, paths, torch.device("cpu"))
     assert isinstance(outputs, vision_cache.VisionCache), "there is too little memory for it"
     return outputs.vectors

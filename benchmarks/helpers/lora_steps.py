@@ -17,7 +17,7 @@ from helpers.settings import study_lora, weights
 from peft import LoraConfig, get_peft_model
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.training.checkpoints import Checkpoints
+from abo_vqa.training.checkpoints import CheckpointManager
 from abo_vqa.training.dataset import VqaDataset
 from abo_vqa.training.loop import Trainer
 from abo_vqa.training.lora import add_lora
@@ -87,7 +87,7 @@ class LoraSteps:
         )
         self.trainer = Trainer(
             self.model, self.dataset, range(3 * pictures), lora, 0,
-            Checkpoints(Path(tempfile.mkdtemp()), 1), dtype,
+            CheckpointManager(Path(tempfile.mkdtemp()), 1), dtype,
         )  # fmt: skip
         trained = [p for p in self.plain.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=lora.lr)

@@ -85,12 +85,25 @@ def test_a_killed_trial_is_taken_up_again(workspace):
 def test_losses_that_arent_numbers_dont_end_a_search(workspace, monkeypatch):
     from abo_vqa.training.step import NonFiniteLossError
 
+    files, summaries = [], []
+    finish = search.Tracker.finish
+
     def train(config, folder, track):
-        raise NonFiniteLossError("nan")
+        files.append(folder / "not-a-number-3.json")
+        raise NonFiniteLossError(3, files[-1])
+
+    def recorded(tracker, summary):
+        summaries.append(summary)
+        finish(tracker, summary)
 
     monkeypatch.setattr(run, "train", train)
-    with pytest.raises(UserError, match="none of 2 trials came to an end"):
+    monkeypatch.setattr(search.Tracker, "finish", recorded)
+    with pytest.raises(UserError, match="none of the 2 trials finished"):
         search.search_hyperparameters(project.load_config(), 2)
+    # What they leave names no file: it goes with the checkpoints.
+    reason = "the loss or its gradient at step 3 isn't finite"
+    assert [summary.params for summary in summaries] == [{"pruned": reason}] * 2
+    assert not any(file.parent.exists() for file in files)
 
 
 def test_a_bad_epoch_is_pruned(workspace, monkeypatch):

@@ -95,7 +95,10 @@ def test_training_in_smaller_parts(here, capsys) -> None:
     with pretend(budget=round(0.8 * peak)):
         run_stage(finetune, config)
     assert losses() == pytest.approx(expected, rel=1e-3)
-    assert re.search(r"out of memory: batches in \d parts from now on", capsys.readouterr().err)
+    assert re.search(
+        r"out of memory: splitting batches into \d micro-batches from now on",
+        capsys.readouterr().err,
+    )
 
 
 def losses() -> list[float]:

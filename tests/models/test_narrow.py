@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.models.answering.batches import BatchHalver
+from abo_vqa.models.answering.batches import AdaptiveBatcher
 from abo_vqa.models.answering.multiple_choice import MultipleChoiceModel
 from abo_vqa.models.sources import ImageFiles
 from tests.support import models as tiny
@@ -23,7 +23,7 @@ def test_one_odd_picture_costs_itself_only(load, rows, name):
     model = load(name, **OPTIONS.get(name, {}))
     images = {str(size): picture(size) for size in SIZES} | {"usual": rows.pictures[0]}
     table = pd.DataFrame({"image_path": list(images), "question": "is it red?"})
-    found = BatchHalver(model, ImageFiles(images.__getitem__)).answer(table)
+    found = AdaptiveBatcher(model, ImageFiles(images.__getitem__)).answer(table)
     (alone,) = model.answer([images["usual"]], ["is it red?"])
     assert found[-1].text == alone.text
     for answer in found:

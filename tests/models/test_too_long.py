@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.models.answering.batches import BatchHalver
+from abo_vqa.models.answering.batches import AdaptiveBatcher
 from abo_vqa.models.answering.multiple_choice import MultipleChoiceModel, pack_choices
 from abo_vqa.models.sources import ImageFiles
 from tests.support import models as tiny
@@ -44,7 +44,7 @@ def test_a_row_that_cannot_be_asked_leaves_its_batch_alone(model, rows):
     paths = ["0", "0", "0", "1", "1"]
     images = {"0": rows.pictures[0], "1": rows.pictures[1]}
     table = pd.DataFrame({"image_path": paths, "question": questions})
-    found = BatchHalver(model, ImageFiles(images.__getitem__)).answer(table)
+    found = AdaptiveBatcher(model, ImageFiles(images.__getitem__)).answer(table)
     assert [a.error.partition(":")[0] for a in found] == [
         "",
         "the question is too long",

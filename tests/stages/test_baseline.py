@@ -1,11 +1,14 @@
 """The stage `baseline`: order, failures, interruptions, memory, several processes."""
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -16,14 +19,14 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.paths import ADAPTER
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.image_files import ImageError
-from abo_vqa.models.answering import images, journal
+from abo_vqa.models.answering import journal
 from abo_vqa.models.answering.batches import form_batches
-from abo_vqa.models.answering.blind import run_blind
 from abo_vqa.models.answering.journal import Journal, collect
 from abo_vqa.models.answering.runner import answer_rows
 from abo_vqa.models.answering.sampling import sample_rows
 from abo_vqa.models.base import Answer, VQAModel
 from abo_vqa.models.candidates import candidates_for
+from abo_vqa.models.embeddings.encodings import stored_encodings
 from abo_vqa.models.sources import ImageFiles
 from abo_vqa.stages import baseline as stage
 from tests.support import ROOT
@@ -165,7 +168,7 @@ def test_a_group_larger_than_a_batch_is_cut() -> None:
 
 def test_an_unreadable_picture_is_an_error_and_not_an_answer(tmp_path: Path) -> None:
     rows = rows_of(15)
-    answer_rows(Echo(), rows, ImageFiles(painted), tmp_path, size=6)
+    answer_rows(Echo(), rows, ImageFiles(painted), tmp_path, 6, "echo")
     table = collect(rows, tmp_path)
     assert table["prediction"].tolist() == expected(rows)
     assert table["error"].tolist() == ["damaged" if p == "002" else "" for p in rows["image_path"]]
@@ -176,7 +179,7 @@ def test_an_unreadable_picture_is_an_error_and_not_an_answer(tmp_path: Path) -> 
 def test_progress_ends_at_the_total(tmp_path: Path, capsys, rank: int) -> None:
     """The first of two processes has two of three batches, and counts the other's as many."""
     rows = rows_of(15)
-    answer_rows(Echo(), rows, ImageFiles(painted), tmp_path, size=6, rank=rank, world=2)
+    answer_rows(Echo(), rows, ImageFiles(painted), tmp_path, 6, "echo", rank, world_size=2)
     last = capsys.readouterr().err.rpartition("\r")[2]
     assert ("15/15" in last and last.endswith("\n")) if rank == 0 else last == ""
 
@@ -184,7 +187,7 @@ def test_progress_ends_at_the_total(tmp_path: Path, capsys, rank: int) -> None:
 def test_out_of_memory_halves_the_batch_and_goes_on(tmp_path: Path) -> None:
     rows = rows_of(48)
     model = Echo(room=5)
-    answer_rows(model, rows, ImageFiles(painted), tmp_path, size=24)
+    answer_rows(model, rows, ImageFiles(painted), tmp_path, 24, "echo")
     assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
     # 24 fails, 12 fails, 6 may fail, 3 fits: the limit is remembered, not found anew each batch.
     assert max(model.sizes) <= 5
@@ -202,7 +205,7 @@ def test_a_moments_shortage_doesnt_slow_the_rest(tmp_path: Path) -> None:
         return write(*args)
 
     model.predict_answers = recovering
-    answer_rows(model, rows, ImageFiles(painted), tmp_path, size=24)
+    answer_rows(model, rows, ImageFiles(painted), tmp_path, 24, "echo")
     assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
     assert max(model.sizes[:10]) <= 6
     assert max(model.sizes) == 24
@@ -210,7 +213,7 @@ def test_a_moments_shortage_doesnt_slow_the_rest(tmp_path: Path) -> None:
 
 def test_a_card_that_is_too_small_costs_few_lost_batches(tmp_path: Path, capsys) -> None:
     rows = rows_of(6000)
-    answer_rows(Echo(room=6), rows, ImageFiles(painted_any), tmp_path, size=24)
+    answer_rows(Echo(room=6), rows, ImageFiles(painted_any), tmp_path, 24, "echo")
     assert capsys.readouterr().err.count("out of memory") <= 10
 
 
@@ -225,7 +228,7 @@ def test_the_rows_of_a_batch_arent_moved_by_a_shortage(tmp_path: Path) -> None:
             return found
 
     together: list[list[str]] = []
-    answer_rows(Recording(), rows, ImageFiles(painted_any), tmp_path, size=24)
+    answer_rows(Recording(), rows, ImageFiles(painted_any), tmp_path, 24, "echo")
     usual = list(together)
     together.clear()
     (tmp_path / "other").mkdir()
@@ -238,7 +241,7 @@ def test_the_rows_of_a_batch_arent_moved_by_a_shortage(tmp_path: Path) -> None:
         return short(*args)
 
     model.predict_answers = recovering
-    answer_rows(model, rows, ImageFiles(painted_any), tmp_path / "other", size=24)
+    answer_rows(model, rows, ImageFiles(painted_any), tmp_path / "other", 24, "echo")
     whole = [batch for batch in together if len(batch) == 24]
     assert len(whole) >= 5
     assert all(batch in usual for batch in whole)
@@ -254,7 +257,7 @@ def test_pictures_arent_read_again_for_every_part(tmp_path: Path) -> None:
         return painted_any(path)
 
     model = Echo(room=6)
-    answer_rows(model, rows, ImageFiles(counted), tmp_path, size=24)
+    answer_rows(model, rows, ImageFiles(counted), tmp_path, 24, "echo")
     assert sorted(read) == sorted(set(rows["image_path"]))
     assert len(model.prepared) == 8
     assert len(model.seen) == 8 + 4 + 8  # 24 rows in vain, 12 in vain, then 6 at a time
@@ -263,7 +266,7 @@ def test_pictures_arent_read_again_for_every_part(tmp_path: Path) -> None:
 def test_one_pictures_many_questions_see_it_once(tmp_path: Path) -> None:
     rows = rows_of(24).assign(image_path="005")
     model = Echo(room=6)
-    answer_rows(model, rows, ImageFiles(painted), tmp_path, size=24)
+    answer_rows(model, rows, ImageFiles(painted), tmp_path, 24, "echo")
     assert len(model.sizes) == 4
     assert len(model.seen) == 1 + 1 + 1
 
@@ -272,7 +275,7 @@ def test_a_card_on_which_nothing_fits_stops_the_stage_at_once(tmp_path: Path) ->
     rows = rows_of(300)
     model = Echo(room=0)
     with pytest.raises(
-        UserError, match=r"8 rows, .*for models\.llava in the profile: quantize: 8bit"
+        UserError, match=r"8 rows in a row .*for models\.llava in the profile: quantize: 8bit"
     ):
         answer_rows(model, rows, ImageFiles(painted_any), tmp_path, 24, checkpoint_key="llava")
     assert Journal(tmp_path).read() == {}
@@ -293,13 +296,16 @@ def test_rows_that_dont_fit_arent_journaled_and_the_others_are_kept(tmp_path: Pa
     model = Small()
     failing = [r for r, q in zip(rows["row_id"], rows["question"], strict=True) if len(q) > 15]
     failing = [r for r in failing if rows["image_path"][r] != "002"]
-    with pytest.raises(UserError, match=rf"{len(failing)} row\(s\), each alone; the others"):
-        answer_rows(model, rows, ImageFiles(painted), tmp_path, 12)
+    with pytest.raises(
+        UserError,
+        match=rf"{len(failing)} row\(s\) didn't fit even one at a time; the other",
+    ):
+        answer_rows(model, rows, ImageFiles(painted), tmp_path, 12, "echo")
     assert sorted(set(rows["row_id"]) - set(Journal(tmp_path).read())) == failing
     assert collect(rows, tmp_path) is None
     model.small = False
     model.sizes.clear()
-    answer_rows(model, rows, ImageFiles(painted), tmp_path, 12)
+    answer_rows(model, rows, ImageFiles(painted), tmp_path, 12, "echo")
     assert sum(model.sizes) == len(failing)
     assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
 
@@ -317,7 +323,7 @@ def test_memory_that_runs_out_while_reading_ahead_is_survived(tmp_path: Path, er
                 raise error
             return super().preprocess(pictures)
 
-    answer_rows(Greedy(), rows, ImageFiles(painted_any, threads=1), tmp_path, size=24)
+    answer_rows(Greedy(), rows, ImageFiles(painted_any, threads=1), tmp_path, 24, "echo")
     assert collect(rows, tmp_path)["error"].tolist() == [""] * 48
 
 
@@ -356,7 +362,7 @@ def test_a_bug_isnt_taken_for_a_failed_row(tmp_path: Path) -> None:
             raise RuntimeError("shapes don't match")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        answer_rows(Broken(), rows_of(3), ImageFiles(painted), tmp_path, size=3)
+        answer_rows(Broken(), rows_of(3), ImageFiles(painted), tmp_path, 3, "echo")
 
 
 # --- interruptions -----------------------------------------------------------------------------
@@ -366,7 +372,7 @@ def test_resume_asks_only_what_is_missing(tmp_path: Path) -> None:
     rows = rows_of(30)
     whole = tmp_path / "whole"
     whole.mkdir()
-    answer_rows(Echo(), rows, ImageFiles(painted), whole, size=6)
+    answer_rows(Echo(), rows, ImageFiles(painted), whole, 6, "echo")
     lines = (whole / "answers-0.jsonl").read_bytes().splitlines(keepends=True)
     torn = tmp_path / "torn"
     torn.mkdir()
@@ -374,7 +380,7 @@ def test_resume_asks_only_what_is_missing(tmp_path: Path) -> None:
     (torn / "answers-0.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:20])
     assert collect(rows, torn) is None
     model = Echo()
-    answer_rows(model, rows, ImageFiles(painted), torn, size=6)
+    answer_rows(model, rows, ImageFiles(painted), torn, 6, "echo")
     assert sum(model.sizes) == 30 - 12 - 0  # two of five batches were done (one picture is broken)
     pd.testing.assert_frame_equal(collect(rows, torn), collect(rows, whole))
 
@@ -383,7 +389,7 @@ def test_resume_asks_only_what_is_missing(tmp_path: Path) -> None:
 def test_shares_make_the_same_whole(tmp_path: Path, world: int) -> None:
     rows = rows_of(40)
     for rank in reversed(range(world)):
-        answer_rows(Echo(), rows, ImageFiles(painted), tmp_path, 6, rank, world)
+        answer_rows(Echo(), rows, ImageFiles(painted), tmp_path, 6, "echo", rank, world)
     assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
     sizes = [f.stat().st_size for f in tmp_path.glob("answers-*.jsonl")]
     assert len(sizes) == world
@@ -394,7 +400,7 @@ def test_shares_make_the_same_whole(tmp_path: Path, world: int) -> None:
 def test_a_damaged_line_is_asked_again(tmp_path: Path, line: bytes) -> None:
     rows = rows_of(12)
     (tmp_path / "answers-0.jsonl").write_bytes(line + b"\n")
-    answer_rows(Echo(), rows, ImageFiles(painted), tmp_path, size=6)
+    answer_rows(Echo(), rows, ImageFiles(painted), tmp_path, 6, "echo")
     assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
 
 
@@ -402,6 +408,23 @@ def test_line_breaks_dont_reach_the_table(tmp_path: Path) -> None:
     Journal(tmp_path).writer(0)([0, 1], [Answer("two\nlines", 0.123456789), Answer("", None, "x")])
     table = collect(pd.DataFrame({"row_id": [1, 0]}), tmp_path)
     assert table.values.tolist() == [[1, "", "", "x"], [0, "two lines", "0.123457", ""]]
+
+
+def test_the_speed_counts_the_rows_of_this_run_only(here: Path, monkeypatch) -> None:
+    def clock() -> SimpleNamespace:
+        """Each look at it is a second later: beginning, loading begins, loading ends, end."""
+        return SimpleNamespace(perf_counter=itertools.count().__next__, sleep=time.sleep)
+
+    monkeypatch.setattr("abo_vqa.models.answering.baseline.time", clock())
+    first = stage.run(load_config(), model="vilt")
+    assert first.metrics["rows_per_second"] == 30 / 3
+    (file,) = Path(".cache/abo-vqa/baseline-vilt").glob("*/answers-0.jsonl")
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(lines[0])
+    monkeypatch.setattr("abo_vqa.models.answering.baseline.time", clock())
+    resumed = stage.run(load_config(), model="vilt")
+    assert resumed.metrics["rows_per_second"] == (30 - len(json.loads(lines[0]))) / 3
+    assert "rows_per_second" not in run_stage(stage, load_config(), model="vilt").metrics
 
 
 # --- the stage ---------------------------------------------------------------------------------
@@ -432,7 +455,7 @@ def test_stored_vision_gives_the_same_answers(here: Path) -> None:
     direct = BLIP.read_bytes()
     run_stage(embed, config)
     try:
-        assert images.stored_encodings(config) is not None
+        assert stored_encodings(config) is not None
         run_stage(stage, config, model="blip")
         assert BLIP.read_bytes() == direct
     finally:
@@ -518,7 +541,7 @@ def test_candidates_in_another_encoding_are_the_users_problem(here: Path, tmp_pa
 
 def test_blind_sees_train_only(here: Path) -> None:
     config = load_config()
-    run_blind(config)
+    run_stage(stage, config, model="blind")
     train = read_table("data/train.csv")
     vqa = read_table("data/vqa.csv")
     for variant in ("majority", "type", "question", "ngram"):
@@ -669,10 +692,12 @@ def test_pictures_that_dont_fit_together_are_seen_in_parts() -> None:
 
     paths = [f"{i:03}" for i in range(20)]
     model = Narrow(room=3)
-    found = ImageCache(ImageFiles(painted_any), paths, block=8).encode(model, paths)
+    found = ImageCache(ImageFiles(painted_any), paths, 8, "clip").encode(model, paths)
     assert found.values.tolist() == [painted_any(p).getpixel((0, 0))[0] for p in paths]
     assert len(model.prepared) == 20  # none is read twice
     assert tried[:3] == [8, 4, 2]
     assert set(tried[3:]) == {2}  # what didn't fit isn't tried again
-    with pytest.raises(UserError, match="out of memory with a single picture"):
-        ImageCache(ImageFiles(painted_any), paths, block=8).encode(Narrow(room=0), paths)
+    with pytest.raises(
+        UserError, match=r"out of memory with a single image.*models\.clip in the profile"
+    ):
+        ImageCache(ImageFiles(painted_any), paths, 8, "clip").encode(Narrow(room=0), paths)

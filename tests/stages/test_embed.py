@@ -152,12 +152,12 @@ def test_a_damaged_journal_starts_over(here: Path, damage: str, capsys) -> None:
 def test_what_is_embedded_is_kept_until_the_stage_has_ended(here: Path, monkeypatch) -> None:
     from abo_vqa.models.blip.model import Blip
 
-    embed.run(load_config())
+    assert embed.run(load_config()).metrics["pictures_per_second"] > 0
     whole = {p.name: p.read_bytes() for p in EMBEDDINGS.iterdir()}
     for file in EMBEDDINGS.iterdir():
         file.unlink()
     monkeypatch.setattr(Blip, "encode", None)  # nothing is left to do
-    run_stage(embed, load_config())
+    assert "pictures_per_second" not in run_stage(embed, load_config()).metrics
     assert {p.name: p.read_bytes() for p in EMBEDDINGS.iterdir()} == whole
     assert not list(Path(".cache/abo-vqa/embed").iterdir())
 
@@ -240,7 +240,7 @@ def test_memory_too_short_for_a_picture_is_told_and_nothing_lost(here: Path, mon
     with monkeypatch.context() as patch:
         patch.setattr(Blip, "preprocess", prepared)
         patch.setattr(Blip, "encode", seen)
-        with pytest.raises(UserError, match="out of memory with a single picture"):
+        with pytest.raises(UserError, match="out of memory with a single image"):
             run_stage(embed, config)
     counted: list[int] = []
     monkeypatch.setattr(Blip, "encode", lambda self, p: counted.append(len(p)) or see(self, p))

@@ -109,7 +109,7 @@ def test_where_the_pictures_are_changes_nothing(workspace, monkeypatch):
     """In memory, and on disk, read ahead by a thread."""
     trained()
     expected = file_md5(ADAPTER)
-    monkeypatch.setattr(vision_cache, "SHARE", 0.0)
+    monkeypatch.setattr(vision_cache, "MAX_MEMORY_FRACTION", 0.0)
     trained()
     assert file_md5(ADAPTER) == expected
 
@@ -146,7 +146,7 @@ def test_out_of_memory_halves_the_parts(workspace, monkeypatch, capsys):
     assert_same(whole, trained(EXACT))
     assert sizes[0] == 6
     assert set(sizes[1:]) == {3}
-    assert "in 2 parts from now on" in capsys.readouterr().err
+    assert "into 2 micro-batches from now on" in capsys.readouterr().err
 
 
 def test_out_of_memory_for_one_picture_is_the_users_problem(workspace, monkeypatch):
@@ -154,7 +154,7 @@ def test_out_of_memory_for_one_picture_is_the_users_problem(workspace, monkeypat
         raise torch.OutOfMemoryError("no more")
 
     monkeypatch.setattr(step, "answer_loss", loss)
-    with pytest.raises(UserError, match="single picture's questions"):
+    with pytest.raises(UserError, match="single image's questions"):
         trained(EXACT)
 
 
@@ -164,7 +164,7 @@ def test_not_a_number_stops_with_the_rows(workspace):
     rows, _ = finetune_rows(config)
     bad = table["image_path"].iloc[rows[0]]
     fill_with_nan(bad)
-    with pytest.raises(UserError, match="isn't a number") as stopped:
+    with pytest.raises(UserError, match="isn't finite") as stopped:
         run_stage(finetune, config)
     file = Path(str(stopped.value).split(" are in ")[1].split(".json")[0] + ".json")
     assert set(table.loc[table["image_path"] == bad, "row_id"]) <= set(json.loads(file.read_text()))

@@ -14,7 +14,7 @@ from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.json_files import read_json
 from abo_vqa.stages import finetune
 from abo_vqa.training import run
-from abo_vqa.training.checkpoints import Checkpoints
+from abo_vqa.training.checkpoints import CheckpointManager
 from tests.support import training as project
 from tests.support.pretend_gpu import pretend
 from tests.support.stages import run_stage
@@ -133,7 +133,7 @@ def test_a_second_ctrl_c_stops_at_once(workspace, capfd):
         run_stage(
             finetune, config, at(1, lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in "12"])
         )
-    assert Checkpoints(run.checkpoint_folder(config), 2).files() == []
+    assert CheckpointManager(run.checkpoint_folder(config), 2).files() == []
     assert "a second Ctrl-C stops at once" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
 
@@ -151,7 +151,7 @@ def test_a_job_in_the_background_goes_on(workspace, uninterrupted):
 
 
 def test_the_last_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path, capsys):
-    kept = Checkpoints(tmp_path, keep=2)
+    kept = CheckpointManager(tmp_path, keep=2)
     for step in (1, 2, 3):
         kept.save(step, {"step": step})
     assert [file.name for file in kept.files()] == ["step-00000002.pt", "step-00000003.pt"]
@@ -167,15 +167,15 @@ def test_new_states_arent_deleted_for_old_ones_of_later_steps(tmp_path):
     """Training began again: what it writes is what it goes on from."""
     for step in (5000, 5500):
         (tmp_path / f"step-{step:08d}.pt").write_bytes(b"damaged")
-    kept = Checkpoints(tmp_path, keep=2)
+    kept = CheckpointManager(tmp_path, keep=2)
     for step in (100, 200, 300):
         kept.save(step, {"step": step})
     assert [file.name for file in kept.files()] == ["step-00000200.pt", "step-00000300.pt"]
-    assert Checkpoints(tmp_path, keep=2).load() == {"step": 300}
+    assert CheckpointManager(tmp_path, keep=2).load() == {"step": 300}
 
 
 def test_memory_that_is_short_doesnt_make_a_state_unreadable(tmp_path, monkeypatch):
-    kept = Checkpoints(tmp_path, keep=2)
+    kept = CheckpointManager(tmp_path, keep=2)
     kept.save(1, {"step": 1})
 
     def short(*args, **kwargs):
@@ -189,7 +189,7 @@ def test_memory_that_is_short_doesnt_make_a_state_unreadable(tmp_path, monkeypat
 
 def test_a_gpus_state_is_read_without_one(tmp_path):
     """Its tensors say cuda:0 in the file, and come in the machine's memory."""
-    kept = Checkpoints(tmp_path, keep=2)
+    kept = CheckpointManager(tmp_path, keep=2)
     with pretend():
         kept.save(7, {"step": 7, "average": torch.arange(3.0).to("cuda:0")})
     (file,) = kept.files()
@@ -233,14 +233,14 @@ def test_damaged_checkpoints_dont_change_the_result(workspace, uninterrupted, co
     config = project.set_lora({"checkpoint_minutes": 1e-9})
     with pytest.raises(CrashError):
         run_stage(finetune, config, at(steps // 2 + 1, crash))
-    files = Checkpoints(run.checkpoint_folder(config), 2).files()
+    files = CheckpointManager(run.checkpoint_folder(config), 2).files()
     files[-1].write_bytes(content)
     run_stage(finetune, config)
     assert "using the previous one" in capsys.readouterr().err
     assert hashes() == expected
     with pytest.raises(CrashError):
         run_stage(finetune, config, at(steps // 2 + 1, crash))
-    for file in Checkpoints(run.checkpoint_folder(config), 2).files():
+    for file in CheckpointManager(run.checkpoint_folder(config), 2).files():
         file.write_bytes(content)
     run_stage(finetune, config)
     assert "training starts over" in capsys.readouterr().err
@@ -250,7 +250,7 @@ def test_damaged_checkpoints_dont_change_the_result(workspace, uninterrupted, co
 def test_a_state_of_something_else_isnt_resumed(workspace, uninterrupted, capsys):
     expected, _ = uninterrupted
     config = project.set_lora({"checkpoint_minutes": 1e-9})
-    Checkpoints(run.checkpoint_folder(config), 2).save(3, {"step": 3})
+    CheckpointManager(run.checkpoint_folder(config), 2).save(3, {"step": 3})
     run_stage(finetune, config)
     assert "training starts over" in capsys.readouterr().err
     assert hashes() == expected
@@ -275,7 +275,7 @@ import resource, sys
 from abo_vqa import cli
 from abo_vqa.stages import finetune
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-finetune.execute = lambda name, run, config: run(finetune.load_config()).message
+finetune.execute = lambda name, run, config, **options: run(finetune.load_config()).message
 sys.exit(cli.main(["finetune"]))
 """
 
@@ -287,7 +287,7 @@ def test_a_full_disk_is_one_message_and_training_goes_on(workspace, uninterrupte
     with pytest.raises(CrashError):
         run_stage(finetune, config, at(3, crash))
     folder = run.checkpoint_folder(config)
-    whole = [file_md5(file) for file in Checkpoints(folder, 2).files()]
+    whole = [file_md5(file) for file in CheckpointManager(folder, 2).files()]
     command = [sys.executable, "-W", "ignore", "-c", FULL, "20000"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 74, done.stderr[-2000:]
@@ -295,7 +295,7 @@ def test_a_full_disk_is_one_message_and_training_goes_on(workspace, uninterrupte
     assert "step-00000003.pt: " in done.stderr or "step-00000004.pt: " in done.stderr
     assert "it takes " in done.stderr
     assert "bytes are free" in done.stderr
-    assert [file_md5(file) for file in Checkpoints(folder, 2).files()] == whole
+    assert [file_md5(file) for file in CheckpointManager(folder, 2).files()] == whole
     resumed: list[int] = []
     run_stage(finetune, config, lambda metrics, step: resumed.append(step))
     assert min(resumed) >= 3

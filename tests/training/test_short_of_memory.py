@@ -28,7 +28,7 @@ def no_room(*args, **kwargs):
 def image_source(request, monkeypatch):
     """With and without the thread that reads ahead."""
     if request.param == "read-ahead":
-        monkeypatch.setattr(vision_cache, "SHARE", 0.0)
+        monkeypatch.setattr(vision_cache, "MAX_MEMORY_FRACTION", 0.0)
 
 
 @pytest.mark.usefixtures("image_source")
@@ -44,8 +44,8 @@ def test_batches_that_dont_fit_are_cut(workspace, monkeypatch, capsys):
     assert_same(whole, trained(EXACT))
     assert max(sizes) == 6
     stderr = capsys.readouterr().err
-    assert "in 2 parts from now on" in stderr
-    assert "in 4 parts" not in stderr
+    assert "into 2 micro-batches from now on" in stderr
+    assert "into 4 micro-batches" not in stderr
 
 
 @pytest.mark.usefixtures("image_source")
@@ -59,8 +59,8 @@ def test_arithmetic_that_doesnt_fit_halves_once(workspace, monkeypatch, capsys):
     monkeypatch.setattr(step, "answer_loss", loss)
     assert_same(whole, trained(EXACT))
     stderr = capsys.readouterr().err
-    assert "in 2 parts from now on" in stderr
-    assert "in 4 parts" not in stderr
+    assert "into 2 micro-batches from now on" in stderr
+    assert "into 4 micro-batches" not in stderr
 
 
 @pytest.mark.usefixtures("image_source")
@@ -147,13 +147,13 @@ def test_embedding_goes_on_in_halves(workspace, monkeypatch, capsys):
     assert sizes[0] > 3
     assert max(sizes[3:]) <= 3
     assert {file.name: file.read_bytes() for file in EMBEDDINGS.iterdir()} == whole
-    assert "3 pictures at a time from now on" in capsys.readouterr().err
+    assert "3 images at a time from now on" in capsys.readouterr().err
     assert summary.metrics["peak_memory_bytes"] > 0
 
 
 def test_embedding_of_one_picture_is_the_users_problem(workspace, monkeypatch):
     monkeypatch.setattr(Blip, "encode", no_room)
-    with pytest.raises(UserError, match="out of memory with a single picture"):
+    with pytest.raises(UserError, match="out of memory with a single image"):
         run_stage(embed, project.load_config())
 
 

@@ -65,7 +65,7 @@ def watch():
 watcher = threading.Thread(target=watch); watcher.start()
 store = EmbeddingStore.open(sys.argv[1])
 paths = list(store.index)[::-1]
-vision_cache.SHARE = 1.0
+vision_cache.MAX_MEMORY_FRACTION = 1.0
 vectors = store.get(paths) if sys.argv[2] == "get" else vision_cache.cache_vision_outputs(
     store, paths, torch.device("cpu")).vectors
 done.set(); watcher.join()

@@ -45,6 +45,6 @@ def command(args: argparse.Namespace) -> int:
     from abo_vqa.training.search import dvc_command, search_hyperparameters
 
     accuracy, best, pruned = search_hyperparameters(config, args.trials)
-    print(f"{args.trials} trials, {pruned} stopped early; best held-out accuracy {accuracy:.3f}:")
+    print(f"{args.trials} trials, {pruned} stopped early; best validation accuracy {accuracy:.3f}:")
     print(f"  {dvc_command(best)}")
     return 0

@@ -1,4 +1,4 @@
-"""Where a model's images come from: files or stored encodings, loaded in the background."""
+"""Where a model's images come from, and how they are loaded in the background."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from abo_vqa.models.base import VQAModel
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from abo_vqa.models.embeddings.store import EmbeddingStore
 
 logger = get_logger(__name__)
 
@@ -120,34 +118,6 @@ class ImageFiles:
         return ImageBatch(values, loaded.index, loaded.errors)
 
 
-class StoredEncodings:
-    """Images that the stage `embed` has encoded.
-
-    Args:
-        store: its vision outputs.
-    """
-
-    def __init__(self, store: EmbeddingStore) -> None:
-        self.store = store
-
-    def load(self, model: VQAModel, paths: Sequence[str]) -> ImageBatch:
-        """Read vision outputs from disk."""
-        errors = {p: self.store.errors[p] for p in paths if p in self.store.errors}
-        missing = [p for p in paths if p not in self.store.index]
-        errors |= dict.fromkeys(missing, "not among the embedded pictures")
-        readable = [p for p in paths if p not in errors]
-        index = {path: i for i, path in enumerate(readable)}
-        return ImageBatch(self.store.get(readable), index, errors)
-
-    def select(self, loaded: ImageBatch, paths: Sequence[str]) -> ImageBatch:
-        """Return the part of a loaded batch that concerns some of the paths."""
-        return loaded.select(paths)
-
-    def encode(self, model: VQAModel, loaded: ImageBatch) -> ImageBatch:
-        """Return the batch, which is encoded already."""
-        return loaded
-
-
 class ImageEncoder:
     """Encodes blocks of images, in smaller parts once memory has run out.
 
@@ -157,7 +127,7 @@ class ImageEncoder:
         checkpoint_key: the model's key under `models` in the profile, for messages.
     """
 
-    def __init__(self, model: VQAModel, files: ImageFiles, checkpoint_key: str = "<name>") -> None:
+    def __init__(self, model: VQAModel, files: ImageFiles, checkpoint_key: str) -> None:
         self.model = model
         self._files = files
         self._checkpoint_key = checkpoint_key
@@ -205,13 +175,13 @@ class ImageEncoder:
         """Halve the number of images that didn't fit."""
         if size == 1:
             raise UserError(
-                "out of memory with a single picture. "
+                "out of memory with a single image. "
                 f"{self.model.memory_advice(self._checkpoint_key)} What is finished is kept."
             )
         self._limit = (size + 1) // 2
         logger.warning(
-            f"out of memory: {self._limit} pictures at a time from now on. On a GPU their outputs "
-            f"may differ from those of {size} at a time in the last digit."
+            f"out of memory: {self._limit} images at a time from now on. On a GPU their outputs "
+            f"may differ in the last digit from those computed {size} at a time."
         )
 
 
@@ -227,10 +197,14 @@ class ImageCache:
         files: loads the images.
         paths: all paths that may be asked for.
         block: images per block.
+        checkpoint_key: the model's key under `models` in the profile, for messages.
     """
 
-    def __init__(self, files: ImageFiles, paths: Sequence[str], block: int) -> None:
+    def __init__(
+        self, files: ImageFiles, paths: Sequence[str], block: int, checkpoint_key: str
+    ) -> None:
         self._files = files
+        self._checkpoint_key = checkpoint_key
         ordered = sorted(set(paths))
         self._blocks = [ordered[i : i + block] for i in range(0, len(ordered), block)]
         self._block_of = {path: i for i, block in enumerate(self._blocks) for path in block}
@@ -249,7 +223,7 @@ class ImageCache:
     def encode(self, model: VQAModel, loaded: Sequence[str]) -> ImageBatch:
         """Return the images' encodings, computing those that are still missing."""
         if self._encoder is None or self._encoder.model is not model:
-            self._encoder = ImageEncoder(model, self._files)
+            self._encoder = ImageEncoder(model, self._files, self._checkpoint_key)
         missing = {
             self._block_of[p] for p in loaded if p not in self._encodings and p not in self._errors
         }

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from typing import TYPE_CHECKING
 
 from abo_vqa.core.config import Config, load_config
+from abo_vqa.core.json_files import write_json
+from abo_vqa.core.locks import discard
+from abo_vqa.core.paths import BLIND, BLIND_FITS, TRAIN, VQA, predictions_of
 from abo_vqa.core.processes import launch, process_count, rank_and_world_size
 from abo_vqa.core.stage import execute, pin_threads
 from abo_vqa.core.summary import Log, Summary, no_log
+from abo_vqa.core.tables import read_table, write_table
 from abo_vqa.models.registry import BLIND_MODEL, STUDY_MODELS, checkpoint_key, require_model
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def run(config: Config, _log: Log = no_log, *, model: str) -> Summary:
@@ -19,14 +27,50 @@ def run(config: Config, _log: Log = no_log, *, model: str) -> Summary:
         config: the settings.
         model: the model's name; "blind" for all baselines without an image.
     """
+    table = read_table(VQA, ["image_path", "question"])
     if model == BLIND_MODEL:
-        from abo_vqa.models.answering.blind import run_blind
-
-        return run_blind(config)
+        return _run_blind(config, table)
     # Only here: it loads torch, which the blind baselines don't need.
-    from abo_vqa.models.answering.baseline import answer_all
+    from abo_vqa.models.answering.baseline import BaselineJob, answer_all
 
-    return answer_all(model, config)
+    job = BaselineJob.of(model, config, table)
+    result = answer_all(config, job)
+    out = write_table(result.predictions, predictions_of(model))
+    rows = len(result.predictions)
+    failed = int((result.predictions["error"] != "").sum())
+    empty = int((result.predictions["prediction"] == "").sum()) - failed
+    return Summary(
+        f"{model}: {rows} rows → {out}" + (f"; {failed} without an answer" if failed else ""),
+        metrics={"rows": rows, "failed": failed, "empty": empty, **result.metrics},
+        params=result.record,
+        datasets={"questions": VQA},
+        artifacts=(out,),
+        cleanup=partial(discard, job.folder),
+    )
+
+
+def _run_blind(config: Config, table: pd.DataFrame) -> Summary:
+    """Write reports/baselines/blind/<variant>/predictions.csv for each blind baseline."""
+    from abo_vqa.models.answering.blind import answer_blind  # loads scikit-learn
+
+    train = read_table(TRAIN, ["question", "answer"])
+    results = answer_blind(config, table, train)
+    artifacts = [
+        write_table(result.predictions, predictions_of(f"blind-{variant}"))
+        for variant, result in results.items()
+    ]
+    fits = {variant: {"ended": result.converged} for variant, result in results.items()}
+    artifacts.append(write_json(fits, BLIND_FITS))
+    rows = max(len(result.predictions) for result in results.values())
+    unfinished = ", ".join(variant for variant, fit in fits.items() if not fit["ended"])
+    return Summary(
+        f"blind: {rows} rows → {BLIND}/{{{','.join(results)}}}"
+        + (f"\nfits that didn't converge: {unfinished}" if unfinished else ""),
+        metrics={"rows": rows},
+        params={"fitted_on": str(TRAIN), "unfinished_fits": unfinished or "none"},
+        datasets={"training": TRAIN},
+        artifacts=tuple(artifacts),
+    )
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,13 +104,14 @@ def command(args: argparse.Namespace) -> int:
     require_model(args.model, config, [BLIND_MODEL])
     first = rank_and_world_size()[0] == 0
     if args.model != BLIND_MODEL and (args.processes > 1 or not first):
-        from abo_vqa.models.answering.baseline import Job, answer_as_helper
+        from abo_vqa.models.answering.baseline import BaselineJob, answer_as_worker
 
+        # If several processes are to be started, a mistake is reported once, not by each of them.
+        job = BaselineJob.of(args.model, config, read_table(VQA, ["image_path", "question"]))
         if args.processes > 1:
-            Job.of(args.model, config)  # a mistake is reported once, not by every process
             return launch(args.processes, ["baseline", "--model", args.model])
         pin_threads(config.threads)
-        answer_as_helper(args.model, config)
+        answer_as_worker(config, job)
     elif first:
         checkpoint = None if args.model == BLIND_MODEL else checkpoint_key(args.model)
         stage = partial(run, model=args.model)

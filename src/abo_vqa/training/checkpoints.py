@@ -20,7 +20,7 @@ logger = get_logger(__name__)
 _FOREIGN = (LookupError, TypeError, AttributeError)
 
 
-class Checkpoints:
+class CheckpointManager:
     """Numbered states in a folder; training resumes from the newest usable one.
 
     Args:

@@ -26,14 +26,14 @@ from abo_vqa.training.loader import BatchLoader
 from abo_vqa.training.metrics import MetricLogger
 from abo_vqa.training.sampler import epoch_batches
 from abo_vqa.training.state import TrainingState
-from abo_vqa.training.step import LESS_MEMORY, TrainStep
+from abo_vqa.training.step import OOM_ADVICE, TrainStep
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from peft import PeftModel
 
     from abo_vqa.core.config import FinetuneConfig
-    from abo_vqa.training.checkpoints import Checkpoints
+    from abo_vqa.training.checkpoints import CheckpointManager
     from abo_vqa.training.dataset import VqaDataset
 
 _Validate = Callable[[int, int], list[float]]
@@ -69,7 +69,7 @@ class Trainer:
         rows: Sequence[int],
         settings: FinetuneConfig,
         seed: int,
-        checkpoints: Checkpoints,
+        checkpoints: CheckpointManager,
         dtype: torch.dtype,
         accelerator: Accelerator | None = None,
     ) -> None:
@@ -111,7 +111,7 @@ class Trainer:
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            raise UserError(f"out of memory after step {self.state.step}. {LESS_MEMORY}") from error
+            raise UserError(f"out of memory after step {self.state.step}. {OOM_ADVICE}") from error
         self.state.restore_best()
         return self.state.history
 

@@ -29,7 +29,7 @@ from abo_vqa.data.archive import open_archive
 from abo_vqa.models.blip.model import Blip
 from abo_vqa.models.embeddings.store import EmbeddingStore
 from abo_vqa.models.identity import identity
-from abo_vqa.training.checkpoints import Checkpoints
+from abo_vqa.training.checkpoints import CheckpointManager
 from abo_vqa.training.dataset import ImageSource, VqaDataset
 from abo_vqa.training.history import History
 from abo_vqa.training.loop import Trainer
@@ -194,7 +194,7 @@ def train(config: Config, folder: Path, track: Log = no_log) -> TrainingResult:
         dataset = VqaDataset(
             table, blip.processor.tokenizer, text.bos_token_id, text.sep_token_id, images
         )
-        checkpoints = Checkpoints(folder, config.lora.keep_checkpoints)
+        checkpoints = CheckpointManager(folder, config.lora.keep_checkpoints)
         trainer = Trainer(
             model, dataset, rows, config.lora, config.seed, checkpoints, dtype, accelerator
         )

@@ -47,7 +47,7 @@ def _with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
 
 
 def _run_trial(trial: optuna.Trial, config: Config, name: str) -> float:
-    """Train once with suggested settings; return the best held-out accuracy.
+    """Train once with suggested settings; return the best validation accuracy.
 
     Raises:
         optuna.TrialPruned: an epoch was below the median, or the loss wasn't a finite number.
@@ -60,7 +60,8 @@ def _run_trial(trial: optuna.Trial, config: Config, name: str) -> float:
         try:
             accuracy = _train_trial(trial, _with_settings(config, settings), tracker)
         except (optuna.TrialPruned, NonFiniteLossError) as error:
-            reason = str(error) or "below the median"
+            # Without the file of the rows, which is removed with the trial's checkpoints.
+            reason = getattr(error, "reason", "below the median")
             tracker.finish(Summary(f"pruned: {reason}", params={"pruned": reason}))
             pruned = error  # raised below, after the MLflow run has ended normally
         except (TerminatedError, OSError, SystemExit, KeyboardInterrupt):
@@ -69,7 +70,7 @@ def _run_trial(trial: optuna.Trial, config: Config, name: str) -> float:
         else:
             _record_trial(tracker, trial, settings, accuracy)
     if pruned is not None:
-        raise optuna.TrialPruned(str(pruned)) from pruned
+        raise optuna.TrialPruned(reason) from pruned
     return accuracy
 
 
@@ -137,7 +138,7 @@ def search_hyperparameters(config: Config, trials: int) -> tuple[float, dict[str
     """Bring the study to `trials` completed or pruned trials.
 
     Returns:
-        The best held-out accuracy, its settings, and how many trials were pruned.
+        The best validation accuracy, its settings, and how many trials were pruned.
 
     Raises:
         UserError: another search with these settings is running, or no trial was completed.
@@ -161,7 +162,7 @@ def search_hyperparameters(config: Config, trials: int) -> tuple[float, dict[str
     pruned = len(study.get_trials(states=(TrialState.PRUNED,)))
     if pruned == len(study.get_trials(states=_ENDED)):
         raise UserError(
-            f"none of {pruned} trials came to an end: their losses weren't numbers. "
+            f"none of the {pruned} trials finished: their losses weren't finite. "
             "Search around a smaller lora.lr."
         )
     return study.best_value, suggest_settings(FixedTrial(study.best_params), config), pruned

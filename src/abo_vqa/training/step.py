@@ -28,11 +28,26 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-LESS_MEMORY = "Use a smaller lora.r, fewer lora.targets, compute.dtype: bfloat16, or a larger GPU."
+OOM_ADVICE = "Use a smaller lora.r, fewer lora.targets, compute.dtype: bfloat16, or a larger GPU."
 
 
 class NonFiniteLossError(UserError):
-    """The loss or its gradient isn't a finite number."""
+    """The loss or its gradient isn't a finite number.
+
+    Args:
+        step: the step's number.
+        rows_file: where the ids of the batch's rows are.
+
+    Attributes:
+        reason: what is wrong, without the file and the advice.
+    """
+
+    def __init__(self, step: int, rows_file: Path) -> None:
+        self.reason = f"the loss or its gradient at step {step} isn't finite"
+        super().__init__(
+            f"{self.reason}. The batch's row ids are in {rows_file}. Try a lower lora.lr, "
+            "lora.max_grad_norm: 1.0, or compute.dtype: bfloat16."
+        )
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,7 @@ class StepResult:
     stop: bool
 
 
-def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
+def autocast_context(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
     """Return torch's autocast to a half precision; with float32 nothing is cast."""
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
@@ -117,7 +132,7 @@ class TrainStep:
         norm = float(torch.nn.utils.clip_grad_norm_(state.trainable, self._max_norm))
         # A scaler meets infinite gradients by design: it skips the step and lowers the scale.
         if not math.isfinite(loss) or not (math.isfinite(norm) or state.scaler.is_enabled()):
-            self._refuse(batch)
+            self._raise_non_finite(batch)
         state.optimizer_step()
         return StepResult(loss, norm, stop)
 
@@ -160,7 +175,7 @@ class TrainStep:
         try:
             total = torch.zeros((), device=self.device)
             for micro_batch in micro_batches:
-                with autocast(self.device, self.dtype):
+                with autocast_context(self.device, self.dtype):
                     loss = self._loss(self._blip, micro_batch) / tokens
                 torch.autograd.backward(self.state.scaler.scale(loss))
                 total += loss.detach()
@@ -175,21 +190,19 @@ class TrainStep:
         self.state.optimizer.zero_grad(set_to_none=True)
         if not self._loader.halve(batch):
             raise UserError(
-                f"out of memory with a single picture's questions at a time. {LESS_MEMORY}"
+                f"out of memory with a single image's questions at a time. {OOM_ADVICE}"
             )
         if self._distributed.is_main:
             parts = self.state.micro_batches
-            logger.warning(f"out of memory: batches in {parts} parts from now on")
+            logger.warning(
+                f"out of memory: splitting batches into {parts} micro-batches from now on"
+            )
         release_memory()
 
-    def _refuse(self, batch: list[int]) -> None:
+    def _raise_non_finite(self, batch: list[int]) -> None:
         """Report the rows whose loss isn't a finite number."""
         step = self.state.step + 1
         file = self._folder / f"not-a-number-{step}.json"
         if self._distributed.is_main:
             write_json([self._dataset.names[i] for i in batch], file)
-        raise NonFiniteLossError(
-            f"the loss or its gradient at step {step} isn't a number. The batch's row ids "
-            f"are in {file}. Try a lower lora.lr, lora.max_grad_norm: 1.0, or compute.dtype: "
-            "bfloat16."
-        )
+        raise NonFiniteLossError(step, file)

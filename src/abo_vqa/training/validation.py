@@ -16,7 +16,7 @@ from abo_vqa.data.groups import GROUP_COLUMNS, group_rows
 from abo_vqa.data.normalise import same_answer
 from abo_vqa.training.loss import answer_loss, vision_outputs
 from abo_vqa.training.sampler import split_batch
-from abo_vqa.training.step import autocast
+from abo_vqa.training.step import autocast_context
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +107,7 @@ class Validator:
         halves = split_batch(rows, self._dataset.paths, 2)
         if self._limit is None or len(rows) <= self._limit or len(halves) < 2:
             try:
-                with torch.no_grad(), autocast(self._blip.device, self._dtype):
+                with torch.no_grad(), autocast_context(self._blip.device, self._dtype):
                     loss, predictions = self.predict(rows)
                 correct = sum(
                     same_answer(prediction, self._answers[i])

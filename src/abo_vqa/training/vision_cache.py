@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-SHARE = 0.5  # of the free memory that vision outputs may take
+MAX_MEMORY_FRACTION = 0.5  # of the free memory that vision outputs may take
 PAGE = 4096  # bytes; memory is pinned by whole pages
 
 
@@ -137,8 +137,10 @@ def _devices_with_room(size: int, device: torch.device) -> Iterator[torch.device
     from abo_vqa.models.embeddings.store import SLICE  # with pandas, which benchmarks do without
 
     # Each process of a machine holds its own; what is on its way to a GPU is here for a moment.
-    free = SHARE * available_memory() / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    free_gpu = SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0.0
+    free = MAX_MEMORY_FRACTION * available_memory() / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    free_gpu = (
+        MAX_MEMORY_FRACTION * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0.0
+    )
     if size < free_gpu and min(size, SLICE) < free:
         yield device
     if size < free:

@@ -138,7 +138,7 @@ def _prepare(config: Config, image: Image, folder: Path) -> Trainer:
 
     from abo_vqa.core.devices import pick_dtype
     from abo_vqa.models.blip.model import Blip
-    from abo_vqa.training.checkpoints import Checkpoints
+    from abo_vqa.training.checkpoints import CheckpointManager
     from abo_vqa.training.dataset import VqaDataset
     from abo_vqa.training.loop import Trainer
     from abo_vqa.training.lora import add_lora, trains_vision
@@ -170,7 +170,7 @@ def _prepare(config: Config, image: Image, folder: Path) -> Trainer:
     )
     dtype = pick_dtype(checkpoint, config.compute, blip.device)
     rows = range(len(ROWS))
-    return Trainer(model, dataset, rows, settings, config.seed, Checkpoints(folder, 1), dtype)
+    return Trainer(model, dataset, rows, settings, config.seed, CheckpointManager(folder, 1), dtype)
 
 
 def _backward(trainer: Trainer) -> tuple[float, list[torch.Tensor]]:

@@ -13,7 +13,7 @@ from abo_vqa.core.memory import out_of_memory
 from abo_vqa.core.paths import FINETUNED_MODEL
 from abo_vqa.core.scratch import scratch
 from abo_vqa.data.image_files import load_image
-from abo_vqa.models.answering.finetuned import load_by_name
+from abo_vqa.models.answering.finetuned import load_by_name, stage_of
 from abo_vqa.models.answering.journal import answers_key
 from abo_vqa.models.answering.runner import predict_rows
 from abo_vqa.models.registry import checkpoint_key, checkpoint_of
@@ -59,7 +59,7 @@ def answer_question(
         if not out_of_memory(error):
             raise
         remedy = model.memory_advice(checkpoint_key(_registered(name)))
-        raise UserError(f"out of memory: one question. {remedy}") from error
+        raise UserError(f"out of memory while answering a single question. {remedy}") from error
 
 
 def _answer(
@@ -76,7 +76,7 @@ def _answer(
 def answer_table(
     name: str, config: Config, adapter: Path, questions: QuestionTable
 ) -> tuple[pd.DataFrame, Path]:
-    """Answer a table of questions; an interrupted run goes on where it was.
+    """Answer a table of questions; an interrupted run continues where it was.
 
     Args:
         name: the model's name, or "finetuned".
@@ -89,7 +89,8 @@ def answer_table(
     """
     registered = _registered(name)
     weights = [file_md5(file) for file in sorted(adapter.glob("adapter_*"))]
-    key = answers_key(registered, config, questions.rows, [name, weights, _file_states(questions)])
+    more = [name, weights, _file_states(questions)]
+    key = answers_key(stage_of(name), registered, config, questions.rows, more)
     size = checkpoint_of(registered, config).batch_size
     with locked(scratch("ask", key)) as folder:
         model = load_by_name(name, config, adapter)

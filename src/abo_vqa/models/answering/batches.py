@@ -89,7 +89,7 @@ class _RowLimit:
             self._doubled_from, self._successes, self.rows = self.rows, 0, 2 * self.rows
 
 
-class BatchHalver:
+class AdaptiveBatcher:
     """Answers batches of rows, in smaller parts while memory is short.
 
     Args:
@@ -104,7 +104,7 @@ class BatchHalver:
         self._failures = 0  # consecutive rows that didn't fit, each alone
 
     @property
-    def hopeless(self) -> bool:
+    def gave_up(self) -> bool:
         """Whether so many consecutive rows didn't fit that the rest needn't be tried."""
         return self._failures >= MAX_FAILURES
 
@@ -122,7 +122,7 @@ class BatchHalver:
         keys = rows["image_path"].tolist()
         pending = deque([list(range(len(rows)))] if keys else [])
         batch = _Batch(self._model, self._images, loaded)
-        while pending and not self.hopeless:
+        while pending and not self.gave_up:
             positions = pending.popleft()
             if not self._limit.allows(len(positions)):
                 parts = form_batches([keys[i] for i in positions], self._limit.rows or 1)

@@ -8,6 +8,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5, fingerprint
 from abo_vqa.core.paths import EMBEDDINGS, TRAIN
 from abo_vqa.models.candidates import candidates_for
+from abo_vqa.models.embeddings.files import META_FILE, PATHS_FILE
 from abo_vqa.models.identity import identity
 from abo_vqa.models.registry import BLIND_MODEL, checkpoint_of, require_model
 
@@ -41,7 +42,7 @@ def inputs_of(name: str, config: Config) -> dict[str, Any]:
     if candidates is not None:
         inputs["candidates"] = fingerprint(candidates)
     if name == "blip":
-        # meta.json holds a digest of the vectors, which are too large to be hashed here.
-        files = [EMBEDDINGS / file for file in ("meta.json", "paths.csv")]
+        # The first holds a digest of the vectors, which are too large to be hashed here.
+        files = [EMBEDDINGS / file for file in (META_FILE, PATHS_FILE)]
         inputs["vision"] = [file_md5(file) for file in files if file.is_file()]
     return inputs

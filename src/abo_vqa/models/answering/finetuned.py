@@ -14,7 +14,7 @@ from abo_vqa.core.locks import locked
 from abo_vqa.core.paths import ADAPTER, FINETUNED_MODEL
 from abo_vqa.core.scratch import scratch
 from abo_vqa.models.adapters import Adapter
-from abo_vqa.models.answering.images import image_source, images_state, vision_name
+from abo_vqa.models.answering.images import image_source, images_state
 from abo_vqa.models.answering.journal import answers_key
 from abo_vqa.models.answering.runner import predict_rows
 from abo_vqa.models.candidates import candidates_for
@@ -36,11 +36,13 @@ def predict_finetuned(config: Config, test: pd.DataFrame, folder: Path) -> pd.Da
     Returns:
         Columns row_id, prediction, confidence, error.
     """
-    adapter = Adapter.read(ADAPTER)
+    use_stored = not Adapter.read(ADAPTER).changes_vision
     with ExitStack() as stack:
         stack.enter_context(locked(folder))
         model = load_model("blip", config, adapter=ADAPTER)
-        images = image_source(vision_name(adapter), config, test, model, stack)
+        images = image_source(
+            config, test, model, stack, checkpoint_key="blip", use_stored=use_stored
+        )
         return predict_rows(model, test, images, folder, config.models.blip.batch_size, "blip")
 
 
@@ -52,8 +54,18 @@ def finetuned_folder(config: Config, test: pd.DataFrame) -> Path:
         test: columns row_id, image_path, question.
     """
     weights = [file_md5(file) for file in sorted(ADAPTER.glob("adapter_*"))]
-    more = [weights, images_state(vision_name(Adapter.read(ADAPTER)), config, test)]
-    return scratch("finetuned", answers_key("blip", config, test, more))
+    use_stored = not Adapter.read(ADAPTER).changes_vision
+    more = [weights, images_state(config, test, use_stored=use_stored)]
+    return scratch("finetuned", answers_key("predict", "blip", config, test, more))
+
+
+def stage_of(name: str) -> str:
+    """Return the stage whose code answers with a model.
+
+    Args:
+        name: a model's name, or "finetuned".
+    """
+    return "predict" if name == FINETUNED_MODEL else "baseline"
 
 
 def load_by_name(name: str, config: Config, adapter: Path = ADAPTER) -> VQAModel:

@@ -104,13 +104,14 @@ def _one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def answers_key(name: str, config: Config, rows: pd.DataFrame, more: Any = None) -> str:
+def answers_key(stage: str, name: str, config: Config, rows: pd.DataFrame, more: Any = None) -> str:
     """Compute a fingerprint of all that the answers depend on: weights, settings, rows, code.
 
     Batch sizes and the device aren't part of it: they change no more than rounding, and what was
     answered before memory ran out stays valid after one of them has been changed.
 
     Args:
+        stage: the stage whose answers they are, or whose code computes them.
         name: the model's name.
         config: the settings.
         rows: columns row_id, image_path, question.
@@ -125,7 +126,7 @@ def answers_key(name: str, config: Config, rows: pd.DataFrame, more: Any = None)
             config.compute.dtype,
             config.embed.dtype,
             config.threads,
-            stage_code("baseline"),
+            stage_code(stage),
             rows[["row_id", "image_path", "question"]].astype(str).values.tolist(),
             more,
         ]

@@ -13,7 +13,7 @@ from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.locks import locked
 from abo_vqa.core.paths import FINETUNED_MODEL
 from abo_vqa.core.scratch import scratch
-from abo_vqa.models.answering.finetuned import load_by_name
+from abo_vqa.models.answering.finetuned import load_by_name, stage_of
 from abo_vqa.models.answering.journal import answers_key
 from abo_vqa.models.answering.runner import predict_rows
 from abo_vqa.models.base import Answer, VQAModel
@@ -135,7 +135,8 @@ def answer_choices(
     prompts = rows[["row_id", "image_path"]].assign(question=packed)
     name = "blip" if model == FINETUNED_MODEL else model
     files = [*choice_set.files, *sorted(adapter.glob("adapter_*")), Path(__file__)]
-    key = answers_key(name, config, prompts, [model, [file_md5(file) for file in files]])
+    more = [model, [file_md5(file) for file in files]]
+    key = answers_key(stage_of(model), name, config, prompts, more)
     with locked(scratch("choose", key)) as folder:
         answers = predict_rows(
             MultipleChoiceModel(load_by_name(model, config, adapter)),

@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 
 from abo_vqa.core.devices import pick_device, pick_dtype
 from abo_vqa.core.fingerprints import fingerprint, stage_code
+from abo_vqa.core.locks import locked
 from abo_vqa.core.memory import peak_memory
-from abo_vqa.core.paths import EMBEDDINGS
 from abo_vqa.core.progress import progress
+from abo_vqa.core.scratch import scratch
 from abo_vqa.core.system_errors import report_full_disk
 from abo_vqa.data.archive import open_archive
 from abo_vqa.models.embeddings.builder import EmbeddingBuilder
+from abo_vqa.models.embeddings.files import VECTORS_FILE
+from abo_vqa.models.embeddings.store import expected_meta, write_description
 from abo_vqa.models.registry import load_model
 from abo_vqa.models.sources import ImageEncoder, ImageFiles, prefetch
 
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
     from abo_vqa.models.blip.model import Blip
 
 
-def compute_dtype(config: Config) -> str:
+def _compute_dtype(config: Config) -> str:
     """Return the dtype that the vision tower computes in, which depends on the device.
 
     It is recorded and not required: outputs that a GPU computed in half precision can be used on a
@@ -43,41 +47,58 @@ def to_array(encoded: torch.Tensor, dtype: str) -> np.ndarray:
     return np.asarray((values.view(torch.uint16) if dtype == "bfloat16" else values).numpy())
 
 
-class _BuildResult(NamedTuple):
-    """The vision outputs.
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build of the vision outputs leaves.
 
     Attributes:
-        file: the vectors.
         errors: path → why the image can't be read.
-        digest: of the vectors.
+        encoded: number of images that this run has encoded; an earlier one may have begun.
+        size: bytes of the vectors.
         peak: peak memory in bytes; see `abo_vqa.core.memory.peak_memory`.
+        scratch: the scratch folder, to be discarded once the outputs are on record.
     """
 
-    file: Path
     errors: dict[str, str]
-    digest: str
+    encoded: int
+    size: int
     peak: int
+    scratch: Path
 
 
-def build_embeddings(config: Config, paths: Sequence[str], folder: Path) -> _BuildResult:
-    """Encode all images into folder/vectors.npy, continuing where an earlier run stopped.
+def build_embeddings(config: Config, paths: Sequence[str], out: Path) -> BuildResult:
+    """Write the vision outputs of all images, continuing where an earlier run stopped.
 
     Args:
         config: the settings.
         paths: the images.
-        folder: the scratch folder.
+        out: the folder of the store.
 
     Raises:
         UserError: memory isn't sufficient for a single image.
         OSError: the disk has no space for the file, or for the copy of it on another disk.
     """
-    model = cast("Blip", load_model("blip", config))
+    meta = {**expected_meta(config), "arithmetic": _compute_dtype(config)}
+    with locked(scratch("embed", embedding_key(config, paths, meta))) as folder:
+        model = cast("Blip", load_model("blip", config))
+        builder, encoded = _encode_images(config, model, paths, folder, out)
+        _link_or_copy(builder.file, out / VECTORS_FILE)
+    meta |= {**builder.sizes, "digest": builder.digest}
+    write_description(out, paths, builder.errors, meta)
+    size = (out / VECTORS_FILE).stat().st_size
+    return BuildResult(builder.errors, encoded, size, peak_memory(model.device), folder)
+
+
+def _encode_images(
+    config: Config, model: Blip, paths: Sequence[str], folder: Path, out: Path
+) -> tuple[EmbeddingBuilder, int]:
+    """Encode the images that are still missing; return the builder and their number."""
     vision = model.model.config.vision_config
     tokens = (vision.image_size // vision.patch_size) ** 2 + 1
     size = config.embed.batch_size
     blocks = [list(range(i, min(i + size, len(paths)))) for i in range(0, len(paths), size)]
     shape = (len(paths), tokens, vision.hidden_size)
-    builder = EmbeddingBuilder(folder, shape, config.embed.dtype, len(blocks), EMBEDDINGS)
+    builder = EmbeddingBuilder(folder, shape, config.embed.dtype, len(blocks), out)
     remaining = blocks[builder.done :]
     row = {path: i for i, path in enumerate(paths)}
     with open_archive(config.data.raw) as archive, torch.inference_mode():
@@ -92,8 +113,7 @@ def build_embeddings(config: Config, paths: Sequence[str], folder: Path) -> _Bui
                 for path, i in encoded.index.items():
                     vectors[row[path]] = to_array(encoded.values[i], config.embed.dtype)
             builder.add(vectors, errors)
-    peak = peak_memory(model.device)
-    return _BuildResult(builder.file, dict(builder.errors), builder.digest, peak)
+    return builder, sum(map(len, remaining))
 
 
 def embedding_key(config: Config, paths: Sequence[str], meta: Mapping[str, Any]) -> str:
@@ -110,7 +130,7 @@ def embedding_key(config: Config, paths: Sequence[str], meta: Mapping[str, Any])
     return fingerprint([dict(meta), config.embed.model_dump(), stage_code("embed"), images])
 
 
-def link_or_copy(source: Path, target: Path) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     """Give a file a second name, without a second copy if both are on one disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ import numpy as np
 from abo_vqa.core.files import atomic_write
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.system_errors import NoSpaceError, nearest_existing, report_full_disk
+from abo_vqa.models.embeddings.files import VECTORS_FILE
 
 logger = get_logger(__name__)
 
@@ -40,6 +41,7 @@ class EmbeddingBuilder:
     Attributes:
         file: the file of vectors.
         done: the number of blocks it holds.
+        sizes: images, tokens and width of the vectors.
         errors: path → why the image can't be read.
         digest: of all vectors so far, in a chain: hashing gigabytes again at the end would take
             longer than encoding the sample's images.
@@ -49,7 +51,7 @@ class EmbeddingBuilder:
         self, folder: Path, shape: tuple[int, ...], dtype: str, blocks: int, out: Path
     ) -> None:
         self._folder, self._out = folder, out
-        self.file = folder / "vectors.npy"
+        self.file = folder / VECTORS_FILE
         self._state = folder / "state.json"
         self.done, self.errors, self.digest = self._load_state(shape)
         if self.done:
@@ -57,6 +59,7 @@ class EmbeddingBuilder:
             self._vectors = np.load(self.file, mmap_mode=mode)
         else:
             self._vectors = self._create(shape, dtype)
+        self.sizes = dict(zip(("images", "tokens", "width"), shape, strict=True))
 
     def _load_state(self, shape: tuple[int, ...]) -> tuple[int, dict[str, str], str]:
         """Return an earlier process's blocks, errors and digest; none if they are damaged."""

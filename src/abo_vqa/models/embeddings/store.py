@@ -12,9 +12,10 @@ import torch
 
 from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.fingerprints import fingerprint
-from abo_vqa.core.json_files import read_json
+from abo_vqa.core.json_files import read_json, write_json
 from abo_vqa.core.paths import EMBEDDINGS
-from abo_vqa.core.tables import STUDY_COLUMNS, read_table
+from abo_vqa.core.tables import STUDY_COLUMNS, read_table, write_table
+from abo_vqa.models.embeddings.files import META_FILE, PATHS_FILE, VECTORS_FILE
 from abo_vqa.models.identity import identity
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ SLICE = 64 * 2**20  # bytes that are read from the file at a time
 
 
 class EmbeddingStore:
-    """Vision outputs on disk: vectors.npy [N, T, V], paths.csv, meta.json.
+    """Vision outputs on disk; see `files` for what its folder holds.
 
     Args:
         vectors: N images' outputs of T tokens and width V; bfloat16 is stored as uint16.
@@ -55,11 +56,11 @@ class EmbeddingStore:
             UserError: the folder is missing, incomplete or damaged.
         """
         folder = Path(folder)
-        file = folder / "vectors.npy"
+        file = folder / VECTORS_FILE
         if not file.is_file():
             raise UserError(f"no vision outputs in {folder}; run the stage `embed`.")
-        paths = read_table(folder / "paths.csv", ("image_path", "error"), STUDY_COLUMNS)
-        meta = read_json(folder / "meta.json")
+        paths = read_table(folder / PATHS_FILE, ("image_path", "error"), STUDY_COLUMNS)
+        meta = read_json(folder / META_FILE)
         try:
             vectors = np.load(file, mmap_mode="r")
             if len(vectors) != len(paths):
@@ -136,6 +137,22 @@ class EmbeddingStore:
         """Return whether these are the outputs of the weights and dtype that `config` names."""
         expected = expected_meta(config)
         return {key: self.meta.get(key, "") for key in expected} == expected
+
+
+def write_description(
+    folder: Path, paths: Sequence[str], errors: Mapping[str, str], meta: Mapping[str, Any]
+) -> None:
+    """Write what belongs to the vectors of a store: the images, and what was computed how.
+
+    Args:
+        folder: the store's folder.
+        paths: the images, in the order of the vectors.
+        errors: path → why the image can't be read.
+        meta: see `EmbeddingStore`.
+    """
+    table = pd.DataFrame({"image_path": paths, "error": [errors.get(path, "") for path in paths]})
+    write_table(table, folder / PATHS_FILE)
+    write_json(meta, folder / META_FILE)
 
 
 def expected_meta(config: Config) -> dict[str, Any]:

@@ -1,0 +1,58 @@
+"""Stored vision outputs as a source of a model's images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from abo_vqa.core.paths import EMBEDDINGS
+from abo_vqa.models.embeddings.files import VECTORS_FILE
+from abo_vqa.models.embeddings.store import EmbeddingStore
+from abo_vqa.models.sources import ImageBatch
+
+if TYPE_CHECKING:
+    from abo_vqa.core.config import Config
+    from abo_vqa.models.base import VQAModel
+
+
+class StoredEncodings:
+    """Images that the stage `embed` has encoded.
+
+    Args:
+        store: its vision outputs.
+    """
+
+    def __init__(self, store: EmbeddingStore) -> None:
+        self.store = store
+
+    def load(self, model: VQAModel, paths: Sequence[str]) -> ImageBatch:
+        """Read vision outputs from disk."""
+        errors = {p: self.store.errors[p] for p in paths if p in self.store.errors}
+        missing = [p for p in paths if p not in self.store.index]
+        errors |= dict.fromkeys(missing, "not in the embedding store")
+        readable = [p for p in paths if p not in errors]
+        index = {path: i for i, path in enumerate(readable)}
+        return ImageBatch(self.store.get(readable), index, errors)
+
+    def select(self, loaded: ImageBatch, paths: Sequence[str]) -> ImageBatch:
+        """Return the part of a loaded batch that concerns some of the paths."""
+        return loaded.select(paths)
+
+    def encode(self, model: VQAModel, loaded: ImageBatch) -> ImageBatch:
+        """Return the batch, which is encoded already."""
+        return loaded
+
+
+def stored_encodings(config: Config) -> StoredEncodings | None:
+    """Return the vision outputs of the stage `embed`, or None if they don't fit the settings.
+
+    Args:
+        config: the settings.
+
+    Raises:
+        UserError: the folder of vision outputs is incomplete or damaged.
+    """
+    if not (EMBEDDINGS / VECTORS_FILE).is_file():
+        return None
+    store = EmbeddingStore.open(EMBEDDINGS)
+    return StoredEncodings(store) if store.matches(config) else None
