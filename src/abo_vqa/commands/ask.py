@@ -1,4 +1,4 @@
-"""Ask a model about one picture, or about a folder of pictures and a table of questions.
+"""Ask a model about one image, or about a folder of images and a table of questions.
 
     abo-vqa ask --model blip --image chair.jpg --question "What color is it?"
     abo-vqa ask --images DIR --csv questions.csv --out answers.csv
@@ -56,19 +56,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="PEFT folder of `finetuned` (default: %(default)s)",
     )
-    one = parser.add_argument_group("one picture (JPEG, PNG, WebP, GIF, BMP)")
-    one.add_argument("--image", type=Path, metavar="FILE", help="the picture")
+    one = parser.add_argument_group("one image (JPEG, PNG, WebP, GIF, BMP)")
+    one.add_argument("--image", type=Path, metavar="FILE", help="the image")
     one.add_argument("--question", metavar="TEXT", help="one question about it")
     one.add_argument(
         "--choices", nargs="+", default=[], metavar="TEXT", help="rank these by likelihood"
     )
     many = parser.add_argument_group("a table of questions")
-    many.add_argument("--images", type=Path, metavar="DIR", help="folder of the pictures")
+    many.add_argument("--images", type=Path, metavar="DIR", help="folder of the images")
     many.add_argument(
         "--csv",
         type=Path,
         metavar="FILE",
-        help="a picture (image_name, image_path, …) and a question per row",
+        help="an image (image_name, image_path, …) and a question per row",
     )
     many.add_argument("--out", type=Path, metavar="FILE", help="where the table with answers goes")
     add_columns_option(parser)

@@ -36,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--distance",
         type=int,
         default=PHASH_DISTANCE,
-        help="bits of 64 within which pictures are near-duplicates (%(default)s)",
+        help="bits of 64 within which images are near-duplicates (%(default)s)",
     )
     add_provenance_options(parser)
     add_columns_option(parser)

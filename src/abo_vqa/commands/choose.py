@@ -4,7 +4,7 @@
     abo-vqa choose --model blip
 
 The set is an export (or any Parquet of its columns). Everything that a long run needs (batches,
-journal, resuming, unreadable pictures) is `predict`'s: a row's choices travel with its question.
+journal, resuming, unreadable images) is `predict`'s: a row's choices travel with its question.
 """
 
 from __future__ import annotations

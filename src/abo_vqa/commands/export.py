@@ -1,4 +1,4 @@
-"""`abo-vqa export`: the set as Parquet with its pictures, a data card, and Croissant metadata.
+"""`abo-vqa export`: the set as Parquet with its images, a data card, and Croissant metadata.
 
 abo-vqa export                      # data/export, for datasets.load_dataset("data/export")
 abo-vqa export --choices 4          # with four choices a question

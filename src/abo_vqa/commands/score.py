@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "file",
         type=Path,
         help="CSV with right answers and predictions under any of their usual names; "
-        "an error, a question and a picture's path are used where present",
+        "an error, a question and an image's path are used where present",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for scores and figures")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Stage `generate`: balanced table + pictures → data/vqa.csv, exactly N pairs per image."""
+"""Stage `generate`: balanced table + images → data/vqa.csv, exactly N pairs per image."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def test_a_card_that_another_process_fills(look):
 def test_archives_missing_broken_and_changed(look, checkout):
     found = look(files.archives)
     assert found["archives"].state == "ok"
-    assert "12 pictures" in found["archives"].found
+    assert "12 images" in found["archives"].found
     assert found["pinned"].state == "warning"  # nothing pins them
     raw = checkout / "data/raw/sample"
     shutil.rmtree(raw / "images")

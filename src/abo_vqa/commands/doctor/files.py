@@ -56,7 +56,7 @@ def archives(case: Checkout) -> Iterator[Finding]:
     with open_archive(raw) as archive:  # what is cut off or missing is said here
         count = len(archive.image_paths())
     sizes = ", ".join(f"{p.name} {format_bytes(p.stat().st_size)}" for p in present) or "unpacked"
-    yield ok("archives", f"{raw}: {sizes}; {count:,} pictures")
+    yield ok("archives", f"{raw}: {sizes}; {count:,} images")
     yield agreement("pinned", case, raw)
 
 

@@ -24,9 +24,9 @@ _LOCK = Path("requirements.lock")
 _ENOUGH = {False: 1.5 * GB, True: 6 * GB}  # bytes of memory: the sample's stages, the real ones
 _ROOM = 0.5 * GB  # of disk, for the sample's outputs and a few experiments
 # The real archives (conf/profiles/abo.lock.json has the exact sizes once they are fetched), and the
-# pictures that curation leaves of them with the study's cap.
+# images that curation leaves of them with the study's cap.
 _ARCHIVES, PICTURES = 3.1 * GB, 14_798
-# BLIP-base's vision output of a picture: 24 x 24 patches and the class token, 768 wide.
+# BLIP-base's vision output of an image: 24 x 24 patches and the class token, 768 wide.
 _VALUES = 577 * 768
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _RELINK = "`dvc config --local cache.type hardlink,copy` (docs/real-abo.md) stores them once"

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from abo_vqa.commands.doctor.bounds import Bound, bound, difference
 from abo_vqa.commands.doctor.findings import Check, Checkout, Finding, ok, problem, warning
 from abo_vqa.commands.doctor.gpu import usable
-from abo_vqa.commands.doctor.picture import picture
 from abo_vqa.commands.doctor.reference import on_cpu, skip_reason
+from abo_vqa.commands.doctor.sample_image import sample_image
 from abo_vqa.commands.doctor.training import check_step
 from abo_vqa.commands.doctor.weights import require
 from abo_vqa.core.errors import UserError
@@ -133,7 +133,7 @@ def check(name: str, case: Checkout) -> Iterator[Finding]:
     checkpoint = checkpoint_of(key, config)
     require(checkpoint, case)
     device = usable(config)
-    _, image = picture(case)
+    _, image = sample_image(case)
     trial = _try_model(name, config, image, device)
     numbers = {
         "load_s": trial.load_s,
@@ -142,7 +142,7 @@ def check(name: str, case: Checkout) -> Iterator[Finding]:
         "confidence": trial.answer.confidence or 0.0,
     }
     if trial.answer.error or not bool(trial.encoded.isfinite().all()):
-        wrong = trial.answer.error or "its encoding of the picture isn't finite"
+        wrong = trial.answer.error or "its encoding of the image isn't finite"
         advice = f"Try models.{key}.dtype: float32 in the profile."
         yield problem(name, f"{wrong}; {trial.dtype} on {device}", advice, numbers)
         return

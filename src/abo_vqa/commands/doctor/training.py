@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from abo_vqa.commands.doctor.bounds import bound, difference
 from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem
 from abo_vqa.commands.doctor.gpu import usable
-from abo_vqa.commands.doctor.picture import picture
 from abo_vqa.commands.doctor.reference import on_cpu, skip_reason
+from abo_vqa.commands.doctor.sample_image import sample_image
 from abo_vqa.commands.doctor.weights import require
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.units import GB
@@ -66,7 +66,7 @@ def check_step(case: Checkout) -> Iterator[Finding]:
     checkpoint = config.models.blip
     require(checkpoint, case)
     device = usable(config)
-    _, image = picture(case)
+    _, image = sample_image(case)
     step = _take_step(config, image)
     numbers = {"loss": step.loss, "seconds": step.seconds, "peak_bytes": float(step.peak)}
     message = (
@@ -152,7 +152,7 @@ def _prepare(config: Config, image: Image, folder: Path) -> Trainer:
     settings = config.lora.model_copy(update=lora)
     torch.manual_seed(config.seed)
     model, layers = add_lora(blip.model, settings, checkpoint)
-    path = "picture"
+    path = "image"
     table = pd.DataFrame(
         [(path, question, answer) for question, answer in ROWS],
         columns=["image_path", "question", "answer"],
@@ -186,7 +186,7 @@ def _backward(trainer: Trainer) -> tuple[float, list[torch.Tensor]]:
         loss, full = trainer.step.backward(batch, trainer.loader.load(batch))
         if full:
             raise UserError(
-                "out of memory with three questions about one picture. Close what else uses the "
+                "out of memory with three questions about one image. Close what else uses the "
                 "device, or use a smaller lora.r."
             )
         trainer.state.scaler.unscale_(trainer.state.optimizer)

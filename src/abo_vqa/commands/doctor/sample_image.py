@@ -12,10 +12,10 @@ from abo_vqa.core.paths import SAMPLE_DATA
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_TRIES = 20  # pictures: archives have broken ones
+_TRIES = 20  # images: archives have broken ones
 
 
-def picture(case: Checkout) -> tuple[str, Image]:
+def sample_image(case: Checkout) -> tuple[str, Image]:
     """Return where the image is from, and the image.
 
     Args:
