@@ -1,12 +1,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
-import yaml
-from dvc.repo import Repo
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +11,6 @@ from abo_vqa.annotate.prompt import instruction, user_text, yes_no_hint
 from abo_vqa.annotate.replies import parse_pairs
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.pairs import Pair, reply_schema
-from tests.support import ROOT
 
 ONE = '{"question": "What color is it?", "answer": "Red."}'
 PAIR = Pair("What color is it?", "red")
@@ -78,17 +74,6 @@ def test_numbers_are_answers(number: str, answer: str) -> None:
 def test_what_is_no_number_is_no_answer(number: str) -> None:
     text = f'[{{"question": "How many mugs?", "answer": {number}}}, {ONE}]'
     assert parse_pairs(text) == [PAIR]
-
-
-def test_the_pipeline_notices_an_edited_prompt(tmp_path: Path) -> None:
-    """DVC's own resolution of the stage: whichever file `generate.prompt` names."""
-    shutil.copy(ROOT / "dvc.yaml", tmp_path)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params["generate"]["prompt"] = "mine.txt"
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    with Repo.init(str(tmp_path), no_scm=True) as repo:
-        stage = repo.stage.load_one(str(tmp_path / "dvc.yaml"), "generate")
-        assert str(tmp_path / "mine.txt") in {dep.fs_path for dep in stage.deps}
 
 
 def test_commas_in_strings_stay() -> None:

@@ -1,11 +1,13 @@
 """dvc.yaml lists the code that a stage's results depend on, and journals are tied to the same."""
 
 import ast
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from abo_vqa import cli
 from abo_vqa.core.fingerprints import file_md5, stage_code
@@ -107,3 +109,24 @@ def test_a_journal_is_tied_to_the_code_that_dvc_watches(stage: str) -> None:
     for name, digest in found.items():
         assert listed(ROOT / "src" / name, code_of(stage))
         assert digest == file_md5(ROOT / "src" / name)
+
+
+@pytest.mark.parametrize(
+    ("stage", "section", "key"),
+    [
+        ("generate", "generate", "prompt"),
+        ("inputs", "baselines", "answers"),
+        ("evaluate", "evaluate", "aliases"),
+    ],
+)
+def test_a_stage_depends_on_the_file_that_a_setting_names(
+    tmp_path: Path, stage: str, section: str, key: str
+) -> None:
+    """DVC's own resolution of the stage, whichever file the setting names."""
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params[section][key] = "mine.txt"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    with Repo.init(str(tmp_path), no_scm=True) as repo:
+        resolved = repo.stage.load_one(str(tmp_path / "dvc.yaml"), stage)
+        assert str(tmp_path / "mine.txt") in {dep.fs_path for dep in resolved.deps}

@@ -79,7 +79,7 @@ def test_outside_of_a_checkout(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["doctor"]) == 2
     said = capsys.readouterr()
-    assert "no params.yaml here" in said.out
+    assert "params.yaml doesn't exist in" in said.out
     assert "isn't a DVC repository" in said.out
     assert "Not foreseen" not in said.out
     assert "Traceback" not in said.out + said.err
