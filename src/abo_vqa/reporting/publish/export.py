@@ -54,7 +54,7 @@ def export(
             there are too few answers for `k` choices.
     """
     rows, messages = _read_rows(chosen)
-    blind = _add_choices(rows, k, config) if k else []
+    blind = [] if k is None else _add_choices(rows, k, config)
     all_rows = [row for part in rows.values() for row in part]
     columns = export_columns(all_rows[0])
     _refuse_foreign(out)
