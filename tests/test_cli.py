@@ -126,7 +126,7 @@ def test_it_tells_its_version(capsys):
 def test_without_a_command_the_help_is_named(capsys):
     with pytest.raises(SystemExit):
         main([])
-    assert "listed by `abo-vqa --help`" in capsys.readouterr().err
+    assert "no command given; `abo-vqa --help` lists them" in capsys.readouterr().err
 
 
 def test_memory_that_runs_out_is_one_message(capsys):
@@ -142,7 +142,9 @@ def test_memory_that_runs_out_is_one_message(capsys):
         raise MemoryError
 
     assert run_reporting_errors("evaluate", empty) == 74
-    assert capsys.readouterr().err.startswith("abo-vqa evaluate: out of memory. Stop what")
+    assert capsys.readouterr().err.startswith(
+        "abo-vqa evaluate: out of memory. Stop other programs"
+    )
 
 
 def test_other_errors_keep_their_traceback():

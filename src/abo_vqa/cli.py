@@ -1,4 +1,4 @@
-"""The command line: one table of words, and one module per word, imported only when chosen."""
+"""The command line: a table of commands, each a module that is imported only when chosen."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from abo_vqa.core.terminal import non_raising_streams, output_lost
 COMMANDS = {
     # the pipeline's stages, in order
     "curate": ("abo_vqa.stages.curate", "raw archives → data/balanced.csv"),
-    "generate": ("abo_vqa.stages.generate", "balanced table + pictures → data/vqa.csv"),
+    "generate": ("abo_vqa.stages.generate", "balanced table + images → data/vqa.csv"),
     "split": ("abo_vqa.stages.split", "VQA table → train and test, by groups"),
-    "embed": ("abo_vqa.stages.embed", "pictures → BLIP's vision outputs, computed once"),
+    "embed": ("abo_vqa.stages.embed", "images → BLIP's vision outputs, computed once"),
     "inputs": ("abo_vqa.stages.inputs", "what each baseline's answers depend on"),
     "baseline": ("abo_vqa.stages.baseline", "answers of one model to every row"),
     "finetune": ("abo_vqa.stages.finetune", "LoRA on BLIP → models/adapter"),
     "predict": ("abo_vqa.stages.predict", "answers of the fine-tuned model to the test rows"),
     "evaluate": ("abo_vqa.stages.evaluate", "predictions of every model → metrics and statistics"),
     "report": ("abo_vqa.stages.report", "metrics → figures, report and prediction browser"),
-    # beside the pipeline
+    # outside the pipeline
     "show": ("abo_vqa.commands.show", "the last run's results, and where the report is"),
-    "doctor": ("abo_vqa.commands.doctor.command", "what works here and what doesn't"),
+    "doctor": ("abo_vqa.commands.doctor.command", "check machine, settings, weights and services"),
     "fetch": ("abo_vqa.commands.fetch", "download the real ABO archives (make abo)"),
     "audit": ("abo_vqa.commands.audit", "check any train/test pair of tables for leaks"),
-    "ask": ("abo_vqa.commands.ask", "ask a model about one picture, or a table of questions"),
-    "export": ("abo_vqa.commands.export", "the set as Parquet with pictures, card, Croissant"),
+    "ask": ("abo_vqa.commands.ask", "ask a model about one image, or a table of questions"),
+    "export": ("abo_vqa.commands.export", "the set as Parquet, with data card and Croissant"),
     "choose": ("abo_vqa.commands.choose", "score a model on an export's multiple choice"),
     "score": ("abo_vqa.commands.score", "score any table of answers and predictions"),
     "merge": ("abo_vqa.commands.merge", "adapter + base → one set of weights"),
     "tune": ("abo_vqa.commands.tune", "search hyperparameters with Optuna"),
     "ui": ("abo_vqa.commands.ui", "browse the recorded runs in MLflow (make ui)"),
-    "tracking": ("abo_vqa.commands.tracking", "set up MLflow's database, send what had to wait"),
+    "tracking": ("abo_vqa.commands.tracking", "set up MLflow's database, deliver pending records"),
     "wordnet": ("abo_vqa.commands.wordnet", "find or fetch WordNet 3.0 and say where it is"),
 }
 
@@ -71,8 +71,8 @@ OWN_TABLES = {
 }
 
 _MORE_MEMORY = (
-    "Stop what else uses this memory, and run the same command again; "
-    "what its journal holds, if it keeps one, is kept."
+    "Stop other programs that use this memory, and run the same command again; "
+    "finished work is kept."
 )
 
 
@@ -103,22 +103,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     with non_raising_streams():
         parser = _top_parser()
         if not (sys.argv[1:] if argv is None else argv):
-            parser.error("which command? They are listed by `abo-vqa --help`.")
+            parser.error("no command given; `abo-vqa --help` lists them.")
         chosen = parser.parse_args(argv)
         name = _resolve_alias(chosen.command, chosen.rest)
     return run_with_safe_output(name, lambda: _run(name, chosen.rest))
 
 
 def _resolve_alias(name: str, rest: Sequence[str]) -> str:
-    """Return the command that a word means: until 0.2, `predict` with options was `ask`."""
+    """Return the command that a name stands for: until 0.2, `predict` with options was `ask`."""
     if name == "predict" and set(rest) - {"-h", "--help"}:
-        print("abo-vqa predict: with options, it is called `abo-vqa ask` now.", file=sys.stderr)
+        print(
+            "abo-vqa predict: with options, this command is now called `abo-vqa ask`.",
+            file=sys.stderr,
+        )
         return "ask"
     return name
 
 
 def run_with_safe_output(name: str, work: Callable[[], int]) -> int:
-    """Do a command's work, whatever the terminal is like.
+    """Run a command so that no state of the terminal makes it fail.
 
     Args:
         name: the command.
@@ -127,7 +130,7 @@ def run_with_safe_output(name: str, work: Callable[[], int]) -> int:
     Returns:
         The exit code.
     """
-    # Libraries warn each other of their next versions: no user of this one can do anything.
+    # Deprecation warnings of libraries: users can't act on them.
     warnings.filterwarnings("ignore", category=FutureWarning)
     # PEFT imports it wherever it is installed, and it lists the kernels that this machine lacks.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -141,7 +144,7 @@ def run_with_safe_output(name: str, work: Callable[[], int]) -> int:
 
 
 def run_reporting_errors(name: str, work: Callable[[], int]) -> int:
-    """Do a command's work; a problem that a user, or time, can solve is one message.
+    """Run a command; a problem that the user, or time, can solve becomes one message.
 
     Args:
         name: the command.
@@ -151,11 +154,11 @@ def run_reporting_errors(name: str, work: Callable[[], int]) -> int:
         The exit code.
     """
     if processes.failed_elsewhere():
-        return 0  # another process has said why, and `launch` ends with its code
+        return 0  # another process has reported why, and `launch` ends with its exit code
     try:
         return work()
     except KeyboardInterrupt:
-        return _report(name, "interrupted; run it again to go on", 130)
+        return _report(name, "interrupted; run it again to continue", 130)
     except TerminatedError as stop:
         if processes.failure_marker() is not None:
             return stop.exit_code  # `launch` reports it, once for all processes

@@ -99,7 +99,7 @@ def test_null_without_a_default_says_where_to_set_it(workspace):
 
 def test_unknown_profile_lists_what_there_is(workspace):
     edit(workspace, {"profile": "smaple"})
-    with pytest.raises(UserError, match="'smaple' is unknown; there are: abo, sample"):
+    with pytest.raises(UserError, match="'smaple' is unknown; known: abo, sample"):
         load_config()
 
 
@@ -153,7 +153,7 @@ def test_batch_sizes_have_a_section_of_their_own(workspace) -> None:
     with pytest.raises(UserError) as told:
         load_config()
     for problem in (
-        "batch_sizes.lava: neither a model nor a scorer; there are: blip,",
+        "batch_sizes.lava: neither a model nor a scorer; known: blip,",
         "blip.batch_size: batch sizes have a section of their own; set batch_sizes.blip",
         "models.vilt.batch_size: found 0",
     ):

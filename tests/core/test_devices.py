@@ -1,4 +1,4 @@
-"""Cards that are there and can't be used, number formats they lack, devices nobody tried."""
+"""GPUs that are there and can't be used, number formats they lack, devices that are untested."""
 
 import subprocess
 from pathlib import Path
@@ -21,8 +21,8 @@ def afresh() -> None:
 
 
 @pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch):
-    """card(capability, kernels): torch sees a GPU of that kind and holds those kernels."""
+def gpu(monkeypatch: pytest.MonkeyPatch):
+    """gpu(capability, kernels): torch sees a GPU of that kind and holds those kernels."""
 
     def make(capability: tuple[int, int], kernels: list[str]) -> None:
         cuda = torch.cuda
@@ -39,7 +39,7 @@ def card(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def unusable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system has a card, and torch no use of it."""
+    """The system has a gpu, and torch no use of it."""
     node = tmp_path / "nvidia0"
     node.touch()
     (tmp_path / "version").write_text(MODULE)
@@ -67,7 +67,7 @@ def test_a_torch_built_without_cuda(unusable, monkeypatch) -> None:
     assert "built without CUDA" in gpu_problem()
 
 
-def test_a_card_hidden_on_purpose_is_no_fault(unusable, monkeypatch, capsys) -> None:
+def test_a_gpu_hidden_on_purpose_is_no_fault(unusable, monkeypatch, capsys) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert pick_device("auto") == torch.device("cpu")
     assert capsys.readouterr().err == ""
@@ -86,15 +86,15 @@ def test_a_card_hidden_on_purpose_is_no_fault(unusable, monkeypatch, capsys) -> 
         ((13, 0), ["sm_90", "compute_120"], True),  # compiled for it when it is used first
     ],
 )
-def test_a_card_without_kernels(card, capsys, capability, kernels, runs) -> None:
-    card(capability, kernels)
+def test_a_gpu_without_kernels(gpu, capsys, capability, kernels, runs) -> None:
+    gpu(capability, kernels)
     assert pick_device("auto").type == ("cuda" if runs else "cpu")
     assert ("holds kernels for" in capsys.readouterr().err) is not runs
 
 
-def test_a_card_gets_its_number(card, monkeypatch) -> None:
+def test_a_gpu_gets_its_number(gpu, monkeypatch) -> None:
     chosen = []
-    card((8, 0), ["sm_80"])
+    gpu((8, 0), ["sm_80"])
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     assert pick_device("cuda") == torch.device("cuda:0")
     assert pick_device("cuda:1") == torch.device("cuda:1")
@@ -108,9 +108,9 @@ def test_a_card_gets_its_number(card, monkeypatch) -> None:
         pick_device("cuda")
 
 
-def test_the_card_that_is_asked_for_is_looked_at(card, monkeypatch) -> None:
-    """An old card for the display beside a new one."""
-    card((8, 0), ["sm_80"])
+def test_the_gpu_that_is_asked_for_is_looked_at(gpu, monkeypatch) -> None:
+    """An old gpu for the display beside a new one."""
+    gpu((8, 0), ["sm_80"])
     monkeypatch.setattr(
         torch.cuda, "get_device_capability", lambda device=0: (6, 1) if device == 0 else (8, 0)
     )
@@ -121,13 +121,13 @@ def test_the_card_that_is_asked_for_is_looked_at(card, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("error", [torch.AcceleratorError, torch.cuda.DeferredCudaCallError])
-def test_a_card_that_doesnt_start_is_named(card, monkeypatch, error) -> None:
+def test_a_gpu_that_doesnt_start_is_named(gpu, monkeypatch, error) -> None:
     """It isn't replaced by the CPU, which takes days for the minutes that another job may need."""
 
     def busy(device=None):
         raise error("CUDA error: CUDA-capable device(s) is/are busy.\nFor debugging, pass 1.")
 
-    card((8, 0), ["sm_80"])
+    gpu((8, 0), ["sm_80"])
     monkeypatch.setattr(torch.cuda, "mem_get_info", busy)
     told = r"^cuda:0 doesn't start \(CUDA error: CUDA-capable device\(s\) is/are busy\)\. See who"
     for wanted in ("auto", "cuda", "cuda:0"):
@@ -145,13 +145,13 @@ def test_devices_that_nothing_was_tried_on(name: str) -> None:
         pick_device(name)
 
 
-def test_bfloat16_is_for_cards_that_have_it(card, capsys) -> None:
-    card((7, 5), ["sm_75"])
+def test_bfloat16_is_for_gpus_that_have_it(gpu, capsys) -> None:
+    gpu((7, 5), ["sm_75"])
     compute, gpu = ComputeConfig(device="cuda", dtype="bfloat16"), torch.device("cuda", 0)
     assert pick_dtype(CheckpointConfig(path="x"), compute, gpu) == torch.float16
     assert "Tesla X has no arithmetic in bfloat16: taking float16" in capsys.readouterr().err
     assert pick_dtype(CheckpointConfig(path="x", dtype="float32"), compute, gpu) == torch.float32
-    card((8, 6), ["sm_86"])
+    gpu((8, 6), ["sm_86"])
     assert pick_dtype(CheckpointConfig(path="x"), compute, gpu) == torch.bfloat16
     # Its products are float16, and each would say in a line of the log that it casts.
     assert pick_dtype(CheckpointConfig(path="x", quantize="8bit"), compute, gpu) == torch.float16

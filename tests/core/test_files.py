@@ -41,7 +41,7 @@ def test_written_file_has_ordinary_permissions(tmp_path):
         (b"image_path,answer\nx,y\n", r"lacks the column\(s\) question"),
     ],
 )
-def test_bad_tables_are_the_users_to_mend(tmp_path, content, message):
+def test_bad_tables_are_the_users_to_fix(tmp_path, content, message):
     path = tmp_path / "t.csv"
     if content is not None:
         path.write_bytes(content)

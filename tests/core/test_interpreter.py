@@ -107,7 +107,7 @@ def test_environment_of_the_checkout_takes_over(checkout, python):
     done = start(checkout, *python)
     assert done.returncode == 0, done.stderr
     assert "usage: abo-vqa split" in done.stdout
-    assert f"going on with {environment}" in done.stderr
+    assert f"continuing with {environment}" in done.stderr
 
 
 def test_temporary_workspace_uses_the_main_checkouts_environment(checkout, tmp_path_factory):

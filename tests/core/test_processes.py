@@ -139,8 +139,8 @@ def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(
     ("number", "code", "said"),
     [
-        (signal.SIGINT, 130, "interrupted; run it again to go on"),
-        (signal.SIGTERM, 143, "stopped by SIGTERM; run it again to go on."),
+        (signal.SIGINT, 130, "interrupted; run it again to continue"),
+        (signal.SIGTERM, 143, "stopped by SIGTERM; run it again to continue."),
     ],
 )
 def test_an_interruption_is_said_once_and_none_is_left(launched, number, code, said) -> None:

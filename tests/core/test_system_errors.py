@@ -75,8 +75,8 @@ sys.exit(cli.main(["score"]))
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (errno.ENOSPC, "Make room"),
-        (errno.EDQUOT, "Make room"),
+        (errno.ENOSPC, "Free some space"),
+        (errno.EDQUOT, "Free some space"),
         (errno.EROFS, "choose another place"),
         (errno.EACCES, "choose another place"),
         (errno.EISDIR, "Give another path"),

@@ -41,10 +41,10 @@ def trained(tmp_path_factory):
         rows = read_table("data/train.csv").iloc[:6]
         expected = answer_with_adapter(config, rows)["prediction"].tolist()
         with open_archive("data/raw/sample") as archive:
-            pictures = [archive.read(path) for path in rows["image_path"]]
+            contents = [archive.read(path) for path in rows["image_path"]]
     finally:
         os.chdir(before)
-    return root, rows, expected, pictures, [str(w.message) for w in warned]
+    return root, rows, expected, contents, [str(w.message) for w in warned]
 
 
 @pytest.fixture
@@ -62,18 +62,18 @@ def test_registration_warns_of_nothing(trained):
     assert not [text for text in trained[-1] if "predict" in text or "input example" in text]
 
 
-def test_pictures_in_every_form_are_answered_as_by_the_pipeline(trained, model, tmp_path):
-    _, rows, expected, pictures, _ = trained
+def test_images_in_every_form_are_answered_as_by_the_pipeline(trained, model, tmp_path):
+    _, rows, expected, contents, _ = trained
     paths = []
-    for at, data in enumerate(pictures):
+    for at, data in enumerate(contents):
         paths.append(str(tmp_path / f"{at}.jpg"))
         Path(paths[-1]).write_bytes(data)
-    plain = [base64.b64encode(data).decode() for data in pictures]
+    plain = [base64.b64encode(data).decode() for data in contents]
     forms = {
         "path": paths,
-        "bytes": pictures,
+        "bytes": contents,
         "base64": plain,
-        "base64 in lines": [base64.encodebytes(data).decode() for data in pictures],
+        "base64 in lines": [base64.encodebytes(data).decode() for data in contents],
         "data URL": [f"data:image/jpeg;base64,{text}" for text in plain],
     }
     for form, images in forms.items():
@@ -85,17 +85,17 @@ def test_pictures_in_every_form_are_answered_as_by_the_pipeline(trained, model, 
 
 
 def test_a_bad_row_fails_alone(trained, model):
-    _, rows, expected, pictures, _ = trained
-    question, data = rows["question"].iloc[0], pictures[0]
-    images = [data, "nowhere.jpg", None, b"not a picture", "", "a\0b", data, data, data, 3.5]
+    _, rows, expected, contents, _ = trained
+    question, data = rows["question"].iloc[0], contents[0]
+    images = [data, "nowhere.jpg", None, b"not an image", "", "a\0b", data, data, data, 3.5]
     questions = [question] * 6 + ["word " * 800, None, "", question]
     said = ask(model, images, questions)
     assert said["answer"].iloc[0] == expected[0]
     assert said["answer"].iloc[1:].isna().all()
     errors = said["error"].tolist()
     assert errors[0] is None
-    assert "no picture at 'nowhere.jpg'" in errors[1]
-    assert "not a picture" in errors[3]
+    assert "no image at 'nowhere.jpg'" in errors[1]
+    assert "not an image that can be read" in errors[3]
     assert "tokens; at most" in errors[6]
     assert errors[7] == errors[8] == "no question given"
 
@@ -105,8 +105,8 @@ def test_addresses_are_fetched_only_where_allowed(trained, model, tmp_path, monk
     from functools import partial
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-    _, rows, expected, pictures, _ = trained
-    (tmp_path / "a.jpg").write_bytes(pictures[0])
+    _, rows, expected, contents, _ = trained
+    (tmp_path / "a.jpg").write_bytes(contents[0])
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -120,7 +120,7 @@ def test_addresses_are_fetched_only_where_allowed(trained, model, tmp_path, monk
     assert "can't fetch" in answers["error"].iloc[1]
 
 
-def test_pictures_as_a_browser_shows_them(model):
+def test_images_as_a_browser_shows_them(model):
     serving = sys.modules[type(model.unwrap_python_model()).__module__]
     shown = serving._open_image
 

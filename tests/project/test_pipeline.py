@@ -241,7 +241,7 @@ def test_killed_experiment_goes_on_and_keeps_uncommitted_edits(clone):
             time.sleep(0.1)
         dvc.kill()
         dvc.wait()
-    while "run it again to go on" not in log.read_text():  # the stage itself ends by itself
+    while "run it again to continue" not in log.read_text():  # the stage itself ends by itself
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert run(clone, "git", "stash", "list") == ""

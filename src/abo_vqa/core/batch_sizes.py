@@ -1,7 +1,7 @@
 """How many rows a model takes at a time: a profile's section `batch_sizes`.
 
-It is a section of its own because DVC watches the others: if a batch has to fit a smaller card,
-that is no reason to ask every model again.
+It is a section of its own because DVC watches the others: batches for a smaller GPU are no reason
+to ask every model again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def distribute_batch_sizes(sources: dict[str, Any]) -> list[str]:
     """
     sizes = sources.pop("batch_sizes", None) or {}
     if not isinstance(sizes, dict):
-        return [f"batch_sizes: found {sizes!r}; it maps names of models and scorers to rows"]
+        return [f"batch_sizes: found {sizes!r}; expected model or scorer names with numbers"]
     known = {
         name: entry
         for section in ("models", "scorers")
@@ -38,5 +38,5 @@ def distribute_batch_sizes(sources: dict[str, Any]) -> list[str]:
             known[name].setdefault("batch_size", size)
         else:
             names = ", ".join(known)
-            problems.append(f"batch_sizes.{name}: neither a model nor a scorer; there are: {names}")
+            problems.append(f"batch_sizes.{name}: neither a model nor a scorer; known: {names}")
     return problems

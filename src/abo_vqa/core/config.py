@@ -62,7 +62,7 @@ class CheckpointConfig(_BaseConfig):
     architecture: str | None = None  # open_clip only
     answer: Literal["whole", "last_word"] = "whole"
     quantize: Literal["8bit", "4bit"] | None = None
-    # For a model larger than one card; to choose a card, use compute.device.
+    # For a model larger than one GPU; to choose a GPU, use compute.device.
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
 
     def answer_settings(self) -> dict[str, Any]:
@@ -254,7 +254,7 @@ def load_config(params: str | Path = "params.yaml") -> Config:
     """Read, merge and check the whole configuration.
 
     Args:
-        params: the file with the tuned settings, beside the folder `conf`.
+        params: the file with the tuned settings, next to the folder `conf`.
 
     Raises:
         UserError: It names all problems: unknown keys (with the nearest known one), wrong types,
@@ -266,7 +266,7 @@ def load_config(params: str | Path = "params.yaml") -> Config:
     profile = profiles / f"{tuned.get('profile')}.yaml"
     if not profile.is_file():
         names = ", ".join(sorted(p.stem for p in profiles.glob("*.yaml"))) or "none"
-        raise UserError(f"profile: {tuned.get('profile')!r} is unknown; there are: {names}.")
+        raise UserError(f"profile: {tuned.get('profile')!r} is unknown; known: {names}.")
     sources = read_yaml(profile)
     defaults = sources.pop("defaults", {})
     problems = _misplaced(tuned, sources, params, profile)

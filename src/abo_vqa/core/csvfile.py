@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _EXCEL = re.compile(r'"?sep=."?\s*$', re.IGNORECASE)  # a first line that Excel writes and hides
-_MAX_FIELD_SIZE = 1 << 24  # characters; csv's own limit of 131,072 cuts pictures in base64
+_MAX_FIELD_SIZE = 1 << 24  # characters; csv's own limit of 131,072 cuts images in base64
 _SHOWN = 3  # places named in a message
 
 
@@ -154,7 +154,8 @@ def _records(
     except csv.Error as error:
         raise UserError(
             f"{path}, line {start}: a quote isn't closed where its field ends ({error}). A field "
-            'with quotes, separators or line breaks is written "so", and a quote inside it "".'
+            'with quotes, separators or line breaks must be quoted ("…"), with quotes inside doubled '
+            '("").'
         ) from error
     finally:
         csv.field_size_limit(before)
@@ -172,9 +173,9 @@ def _check_unclosed_quotes(
     alike = [count == columns for count in counts if count]
     if columns > 1 and alike and (any(alike) if columns > 2 else all(alike)):
         raise UserError(
-            f"{path}: a quote opened on line {start} is closed on line {start + len(inside) + 1} "
-            "only, and whole lines of the table stand between. Close it, or double it if it is "
-            "part of the text."
+            f"{path}: a quote opened on line {start} is only closed on line "
+            f"{start + len(inside) + 1}, with whole rows in between. Close it, or double it if it "
+            "is part of the text."
         )
 
 
@@ -208,7 +209,9 @@ def _hint(
         hints.append("Text with separators needs quotes.")
     if any(count < columns for _, count in wrong):
         cut = wrong[-1][0] == rows[-1][0]
-        hints.append("Was the file cut off?" if cut else "Fields that are empty need separators.")
+        hints.append(
+            "Was the file cut off?" if cut else "Empty fields still need their separators."
+        )
     return " ".join(hints)
 
 

@@ -51,14 +51,14 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cpu")
     if device.type != "cuda":
         raise UserError(
-            f"compute.device: {name!r} isn't supported: nothing was ever tried on it, and some "
+            f"compute.device: {name!r} isn't supported: it is untested, and some "
             "arithmetic is in float64, which not every device has. Use auto, cpu, cuda or cuda:1."
         )
     return _pick_gpu(device)
 
 
 def _pick_gpu(device: torch.device) -> torch.device:
-    """Make a card the current one, and return it with its number.
+    """Make a GPU the current one, and return it with its number.
 
     Raises:
         UserError: It isn't there or can't be used.
@@ -76,8 +76,8 @@ def _pick_gpu(device: torch.device) -> torch.device:
         raise UserError(f"compute.device is {device}, but torch sees no GPU; use auto or cpu.")
     if fault := start_problem(index):
         raise UserError(
-            f"{fault} See who uses it with nvidia-smi; compute.device names another card (cuda:1), "
-            "or the CPU (cpu), to go on without it."
+            f"{fault} Check with nvidia-smi what is using it; set compute.device to another GPU "
+            "(cuda:1), or to cpu, to continue without it."
         )
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
@@ -91,10 +91,10 @@ def process_index() -> int:
 def gpu_problem(index: int | None = None) -> str:
     """Explain why an NVIDIA GPU that is there can't be used, and what to do.
 
-    torch itself gives a warning at most, and a CPU takes days for what a card does in minutes.
+    torch itself gives a warning at most, and a CPU takes days for what a GPU does in minutes.
 
     Args:
-        index: the card's number; None for this process's.
+        index: the GPU's number; None for this process's.
 
     Returns:
         One or two sentences; "" if nothing is wrong.
@@ -118,7 +118,7 @@ def gpu_problem(index: int | None = None) -> str:
 
 
 def _kernel_problem(index: int) -> str:
-    """Explain why torch's kernels don't run on one of the cards that it sees, or return ""."""
+    """Explain why torch's kernels don't run on one of the GPUs that it sees, or return ""."""
     if index >= torch.cuda.device_count():
         return ""
     try:
@@ -129,12 +129,12 @@ def _kernel_problem(index: int) -> str:
 
 
 def start_problem(index: int) -> str:
-    """Explain why a card doesn't start: another process fills or reserves it, or it is broken.
+    """Explain why a GPU doesn't start: another process fills or reserves it, or it is broken.
 
     That may be over in a minute, so it is an error and no reason to compute on the CPU.
 
     Args:
-        index: the card's number.
+        index: the GPU's number.
 
     Returns:
         A sentence; "" if it starts.
@@ -147,7 +147,7 @@ def start_problem(index: int) -> str:
 
 
 def _capability_problem(index: int, capability: tuple[int, int]) -> str:
-    """Explain why torch's kernels don't run on a card, or return "".
+    """Explain why torch's kernels don't run on a GPU, or return "".
 
     A build holds machine code for some capabilities, which runs on later ones of the same major
     number, and perhaps an intermediate form for all later ones.
@@ -177,7 +177,7 @@ def pick_dtype(
     """Choose the number format: the checkpoint's own, else on a GPU `compute.dtype`, else float32.
 
     Half precision on a CPU is slower than float32 on most machines, so `compute.dtype` doesn't
-    apply there; `models.<name>.dtype` does. Cards without bfloat16 arithmetic emulate it slowly,
+    apply there; `models.<name>.dtype` does. GPUs without bfloat16 arithmetic emulate it slowly,
     and some layers refuse it: they get float16, as do 8-bit weights, whose products are float16.
 
     Args:
@@ -189,15 +189,15 @@ def pick_dtype(
     if name == "bfloat16" and checkpoint.quantize == "8bit":
         name = "float16"
     if name == "bfloat16" and device.type == "cuda" and not _has_bfloat16(device):
-        card = torch.cuda.get_device_name(device)
-        _warn_once(f"{card} has no arithmetic in bfloat16: taking float16.")
+        gpu = torch.cuda.get_device_name(device)
+        _warn_once(f"{gpu} has no arithmetic in bfloat16: taking float16.")
         name = "float16"
     dtype: torch.dtype = getattr(torch, name)
     return dtype
 
 
 def _has_bfloat16(device: torch.device) -> bool:
-    """Tell whether a card computes in bfloat16 itself; torch's own function counts emulation."""
+    """Tell whether a GPU computes in bfloat16 itself; torch's own function counts emulation."""
     return bool(torch.version.hip) or torch.cuda.get_device_capability(device) >= _BFLOAT16
 
 

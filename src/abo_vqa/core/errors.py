@@ -18,7 +18,7 @@ class UserError(AboVqaError):
 
 
 class RetryLaterError(AboVqaError):
-    """Everything is saved and goes on later, e.g. when a daily quota is spent (EX_TEMPFAIL)."""
+    """Everything is saved for later, e.g. when a daily quota is spent (EX_TEMPFAIL)."""
 
     exit_code = 75
 

@@ -17,7 +17,7 @@ PACKAGES = (
     "requests", "rouge_score", "safetensors", "scipy", "sklearn", "sqlalchemy", "tokenizers",
     "torchvision", "tqdm", "urllib3", "yaml",
 )  # fmt: skip
-# Set in a process that was handed over, so that none is handed over twice.
+# Set in a process that was started again with another Python, so that this happens only once.
 REEXECUTED = "ABO_VQA_REEXECUTED"
 REMEDY = (
     "Run `source .venv/bin/activate` and the same command again, or `make repro`; "
@@ -65,7 +65,7 @@ def find_venv_python(root):
 
 def ensure_usable_python(root):
     # type: (str) -> None
-    """Return if this Python will do; else go on in `root`'s environment, or end with exit code 2.
+    """Return if this Python will do; else continue in `root`'s environment, or exit with 2.
 
     Args:
         root: the checkout that the sources belong to.
@@ -76,7 +76,9 @@ def ensure_usable_python(root):
     line = "abo-vqa: " + (sys.executable or "this Python") + " " + reason
     python = find_venv_python(root)
     if python and not os.environ.get(REEXECUTED):
-        line += ": going on with " + python + " (`source .venv/bin/activate` makes it the default)."
+        line += (
+            ": continuing with " + python + " (`source .venv/bin/activate` makes it the default)."
+        )
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
         inherited = dict(os.environ)

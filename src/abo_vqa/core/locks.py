@@ -1,6 +1,6 @@
 """Scratch folders that one process at a time works in, and that vanish as a whole.
 
-A process whose caller was killed may go on for a while, and the same command may be started twice:
+A process whose caller was killed may run on for a while, and the same command may be started twice:
 two processes in one folder of checkpoints or answers would ruin each other's work. The lock is the
 operating system's (`filelock`), so it ends with its process, however that ends.
 """
@@ -25,7 +25,7 @@ _REMOVED = ".removed-"  # in front of the name of a folder that is being removed
 
 
 def _lock_file(folder: Path, part: int | str) -> Path:
-    """Return a lock's file, beside the stages' folders: it survives the folder's removal."""
+    """Return a lock's file, next to the stages' folders: it survives the folder's removal."""
     return folder.parent.parent / "locks" / folder.parent.name / f"{folder.name}-{part}.lock"
 
 
@@ -69,7 +69,7 @@ def _waiting_for(owner: Path, folder: Path) -> str:
     where = "" if host == socket.gethostname() else f" on {host}"
     return (
         f"process {pid}{where} is doing the same work (in {folder}): waiting until it ends. "
-        f"`kill {pid}`{where} stops it; this one then goes on from what it has done."
+        f"`kill {pid}`{where} stops it; this one then continues from where it stopped."
     )
 
 

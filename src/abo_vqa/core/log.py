@@ -1,4 +1,4 @@
-"""Messages beside a command's result: plain text on stderr, by the standard library's logging.
+"""Log messages: plain text on stderr, through the standard library's logging.
 
 The loggers stand apart from the process's own: whatever a library does to logging (migrations of a
 database disable the loggers that exist, others add handlers to the root), it neither silences nor
@@ -39,7 +39,7 @@ def _manager() -> logging.Manager:
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Return the logger of a module, which keeps it as `log`.
+    """Return a module's logger, which the module keeps as `logger`.
 
     Args:
         name: the module's name.

@@ -1,4 +1,4 @@
-"""Memory of the machine and its cards: whether it ran out, what is free, the peak."""
+"""Memory of the machine and its GPUs: whether it ran out, what is free, the peak."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 # CUDA's libraries have their own words for it, and torch passes most of them on as a plain
-# RuntimeError. A library that can't be initialised has nearly always found the card full.
+# RuntimeError. A library that can't be initialised has nearly always found the GPU's memory full.
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|"
     r"cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY|"
@@ -55,7 +55,7 @@ def memory_advice(
     Args:
         settings: those of `dtype`, `quantize` and `device_map` that its family has.
         where: whose settings they are, e.g. "models.blip".
-        cuda: whether the memory is a card's.
+        cuda: whether the memory is a GPU's.
         dtype: the format of its weights; empty if it isn't set.
         quantize: how they are quantised; empty if they aren't.
         device_map: how it is spread over several devices; empty if it isn't.
@@ -68,14 +68,14 @@ def memory_advice(
     if "quantize" in settings and quantize == "8bit" and cuda:
         ways.append("quantize: 4bit")
     if "device_map" in settings and not device_map and cuda:
-        ways.append("device_map: auto (several cards, or a part in the machine's memory)")
+        ways.append("device_map: auto (several GPUs, or partly in host memory)")
     if ways:
         return (
-            "Stop what else uses this memory, or set one of these for "
+            "Stop other programs that use this memory, or set one of these for "
             f"{where} in the profile: {'; '.join(ways)}."
         )
     other = "a larger GPU, or compute.device: cpu" if cuda else "a machine with more of it"
-    return f"Stop what else uses this memory, or take {other}."
+    return f"Stop other programs that use this memory, or use {other}."
 
 
 def release_memory() -> None:
@@ -146,7 +146,7 @@ def _group_memory(folder: Path, limit: str, usage: str, reclaimable: str) -> Ite
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return the peak memory in bytes: of the tensors on a card, or on a CPU of the process.
+    """Return the peak memory in bytes: of the tensors on a GPU, or on a CPU of the process.
 
     Args:
         device: the device.

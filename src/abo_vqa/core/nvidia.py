@@ -1,17 +1,17 @@
-"""What the system shows of NVIDIA cards, whether or not torch can use them."""
+"""What the system shows of NVIDIA GPUs, whether or not torch can use them."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-# The second is what Windows gives a Linux of WSL, for cards of that vendor only.
+# The second is what Windows gives a Linux of WSL, for GPUs of that vendor only.
 NODES = ("/dev/nvidia[0-9]*", "/usr/lib/wsl/lib/libcuda.so*")
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def device_nodes() -> list[str]:
-    """List the files that the system has for NVIDIA cards, sorted."""
+    """List the files that the system has for NVIDIA GPUs, sorted."""
     return sorted(str(path) for node in NODES for path in Path("/").glob(node[1:]))
 
 

@@ -2,10 +2,10 @@
 
 `accelerate launch`, `torchrun` and `--processes N` (over torchrun) tell each process its number
 and how many there are. They share nothing but a folder of journals, so none waits for another,
-and a process that dies is started again and goes on from the journals.
+and a process that dies is started again and continues from the journals.
 
 A stage whose caller was killed (DVC by the out-of-memory killer, a batch system or a closed
-session) would go on for nobody, in the way of the next one: it stops, with its work saved.
+session) would run on for nobody, in the way of the next one: it stops, with its work saved.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ logger = get_logger(__name__)
 
 _RESTARTS = 3  # of all processes, after one of them died
 FAILURE_FILE_ENV = "ABO_VQA_FAILURE_FILE"  # the path that `failure_marker` returns
-# Seconds that torchrun has to end when it is told to: it gives the processes 30 to save their work.
+# Seconds to wait for torchrun after SIGTERM: it gives the processes 30 to save their work.
 _GRACE_PERIOD_S = 35.0
 _AFTER_THIS_STEP = b"\nsaving after this step; a second Ctrl-C stops at once\n"
 SCRIPT = Path(__file__).parents[1] / "__main__.py"  # what torchrun runs
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """Return this process's number and how many there are: (0, 1) outside a launcher."""
+    """Return this process's rank and the number of processes: (0, 1) outside a launcher."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def cores() -> int:
-    """Count the processor cores that this process may use: fewer in a container."""
+    """Count the cores that this process may run on; a container's CPU quota isn't considered."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def process_count(text: str) -> int:
-    """Parse a number of processes, as argparse's `type`.
+    """Parse a number of processes, for argparse's `type`.
 
     Args:
         text: what stands on the command line.
@@ -91,14 +91,14 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
         if note.exists():
             stop = UserError(
                 f"one of {processes} processes stopped, for the reason above. The answers so far "
-                "are kept: fix it and run the same command to go on."
+                "are kept: fix it and run the same command to continue."
             )
             stop.exit_code = int(note.read_text(encoding="utf-8") or stop.exit_code)
             raise stop
     if code:
         raise RetryLaterError(
             f"one of {processes} processes failed more than {_RESTARTS} times (see above). "
-            "The answers so far are kept: run the same command to go on."
+            "The answers so far are kept: run the same command to continue."
         )
     return 0
 
@@ -126,7 +126,7 @@ def _run_to_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
 
 
 def failure_marker() -> Path | None:
-    """Return the file by which one of `launch`'s processes stops all of them, None elsewhere.
+    """Return the file that marks the failure of one of `launch`'s processes, None elsewhere.
 
     It exists once one has met a problem that only the user can solve.
     """
@@ -141,7 +141,7 @@ def failed_elsewhere() -> bool:
 
 
 def mark_failed(note: Path, code: int) -> bool | None:
-    """Tell the other processes that going on makes no sense.
+    """Tell the other processes that there is no point in continuing.
 
     A process that has done so ends with 0: for any other code torchrun would start all of them
     again, and again, and print tracebacks.
@@ -165,7 +165,7 @@ def mark_failed(note: Path, code: int) -> bool | None:
 
 @contextmanager
 def stop_with_parent() -> Iterator[None]:
-    """Treat the end of whoever waits for this process as a SIGTERM, within the block."""
+    """Send this process SIGTERM if an ancestor that waits for it exits while the block runs."""
     stop_event = threading.Event()
     watched = _waiting_ancestors()
     if watched:
@@ -196,7 +196,7 @@ def sigterm_as_exit() -> Iterator[None]:
     except SystemExit as end:
         if end.code != 143:
             raise
-        raise TerminatedError("stopped by SIGTERM; run it again to go on.") from None
+        raise TerminatedError("stopped by SIGTERM; run it again to continue.") from None
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -240,13 +240,13 @@ def terminated_by(number: int, where: str) -> TerminatedError:
         where: how far the work got, e.g. "at step 7".
     """
     what = "interrupted" if number == signal.SIGINT else "stopped by SIGTERM"
-    stop = TerminatedError(f"{what} {where}; run it again to go on.")
+    stop = TerminatedError(f"{what} {where}; run it again to continue.")
     stop.exit_code = 128 + (number or signal.SIGTERM)
     return stop
 
 
 def _waiting_ancestors() -> list[psutil.Process]:
-    """List the processes that wait for this one: a launcher of several, DVC, shells in between.
+    """List the ancestors that wait for this process: a launcher of several, DVC, shells in between.
 
     It is empty for a command that a person started, which may well outlive their shell.
     """

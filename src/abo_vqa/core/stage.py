@@ -1,4 +1,4 @@
-"""Running a stage: its configuration in, files out, a run in MLflow beside."""
+"""Running a stage: read its configuration, write its files, record an MLflow run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stage returns to be remembered about its run."""
+"""What a stage returns to be recorded about its run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ModelVersionInfo:
         name: the registered model's.
         profile: the settings' profile; each has its own aliases.
         code: the file that answers with the adapter, an MLflow "model from code".
-        modules: files that `code` imports; they are stored beside it.
+        modules: files that `code` imports; they are stored next to it.
         requirements: the packages that it needs.
         inputs: names of the columns that it takes.
         outputs: names of the columns that it returns, all of them texts.
@@ -72,7 +72,7 @@ class ModelVersion:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a stage wants remembered about its run.
+    """What is recorded about a stage's run.
 
     Attributes:
         message: one or a few lines for the terminal.
@@ -83,8 +83,8 @@ class Summary:
         datasets: tables read or written, by context ("training", "evaluation", …).
         artifacts: files and folders to keep with the run.
         model: what to register as a version of a model.
-        cleanup: removes journals and checkpoints; whoever runs the stage calls it when the run is
-            on record, so that a kill in between loses no work.
+        cleanup: removes journals and checkpoints; to be called when the run is on record, so that a
+            kill in between loses no work.
     """
 
     message: str

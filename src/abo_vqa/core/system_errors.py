@@ -27,13 +27,13 @@ _DATABASE = {8: errno.EROFS, 10: errno.EIO, 13: errno.ENOSPC, 14: errno.EACCES}
 
 
 def find_os_error(error: BaseException) -> OSError | None:
-    """Find the system's refusal that is, or is behind, an exception.
+    """Find the system's error that is, or is behind, an exception.
 
     Args:
         error: the exception.
 
     Returns:
-        The refusal, None for any other exception.
+        The error, with one of the numbers that a user can act on; None for any other exception.
     """
     for cause in _chain(error):
         if (
@@ -91,7 +91,7 @@ def full_disk(folder: Path) -> OSError | None:
         folder: the folder.
 
     Returns:
-        The refusal, None if there is room.
+        The refusal, None if there is space.
     """
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -134,17 +134,17 @@ def describe_system_error(error: OSError) -> str:
         takes = "" if needed is None else f"it takes {needed:,} bytes, "
         return (
             f"can't write {place}: {what.lower()}; {takes}{_free_space(path)}. "
-            "Files that were there before are intact. Make room, and run the same command again: "
-            "it goes on with what is finished."
+            "Files that were there before are intact. Free some space, and run the same command "
+            "again: it continues with what is finished."
         )
     if error.errno in PERMISSION_ERRNOS:
         return (
-            f"can't use {place}: {what.lower()}{_owner(path)}. Mend that, or choose another place: "
-            "an option that names it, or a copy of the checkout in a folder that you may write to."
+            f"can't use {place}: {what.lower()}{_owner(path)}. Fix that, or choose another place: "
+            "use an option to change the path, or copy the checkout to a writable folder."
         )
     if error.errno in _WRONG_KIND:
         return f"can't use {place}: {what.lower()}. Give another path, or move away what is there."
-    return f"can't use {place}: {what.lower()}. Mend that, and run the same command again."
+    return f"can't use {place}: {what.lower()}. Fix that, and run the same command again."
 
 
 def nearest_existing(path: Path | None) -> Path:
@@ -159,7 +159,7 @@ def nearest_existing(path: Path | None) -> Path:
 
 
 def _free_space(path: Path | None) -> str:
-    """Say how much room there is where a path lies."""
+    """Say how much space is free where a path lies."""
     place = nearest_existing(path)
     folder = place if place.is_dir() else place.parent
     try:

@@ -1,8 +1,8 @@
-"""Standard output and error that nothing printed can break.
+"""Printing to stdout and stderr that never fails.
 
 A stage prints its last line when its work is done. Neither a terminal that isn't UTF-8 nor a reader
 that has left (`abo-vqa … | head -1`) may turn that into a failure. A line is out as soon as it is
-printed: whoever follows a log sees it, and no signal can lose it.
+printed, so that it shows up in a log that is being followed, and no signal can lose it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _NonRaisingFile(FileIO):
-    """A descriptor whose writes never raise; the first refusal is kept in `failure`."""
+    """A descriptor whose writes never raise; the first error is kept in `failure`."""
 
     failure: OSError | None = None
 
@@ -56,7 +56,7 @@ def _non_raising(stream: TextIO | None) -> TextIO | None:
 
 @contextmanager
 def non_raising_streams() -> Iterator[None]:
-    """Make sys.stdout and sys.stderr patient as long as the block runs."""
+    """Make printing to sys.stdout and sys.stderr never raise while the block runs."""
     with ExitStack() as undo:
         for name in ("stdout", "stderr"):
             before: TextIO | None = getattr(sys, name)

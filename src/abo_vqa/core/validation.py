@@ -1,4 +1,4 @@
-"""Pydantic's errors about settings in words that help to mend them."""
+"""Pydantic's errors about settings, rewritten so that they are easy to fix."""
 
 from __future__ import annotations
 

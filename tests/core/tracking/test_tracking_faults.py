@@ -109,7 +109,7 @@ def test_what_a_database_locked_to_the_end_missed_comes_with_the_next_stage(chec
     with track("split", checkout) as tracker:
         pass
     assert not waiting()
-    assert "what an earlier run left is recorded now" in capsys.readouterr().err
+    assert "recorded pending data of an earlier run" in capsys.readouterr().err
     run = {run.info.run_name: run for run in stages()[1]}["finetune"]
     assert run.info.status == "FINISHED"
     assert run.data.metrics["best_epoch"] == 2

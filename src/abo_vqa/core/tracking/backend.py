@@ -115,7 +115,7 @@ def check_store(uri: str) -> None:
 
 
 def _check_server(uri: str) -> None:
-    """Connect to a server's port; see `check`."""
+    """Connect to a server's port; see `check_store`."""
     parts = urlsplit(uri)
     if getproxies().get(parts.scheme) and not proxy_bypass(parts.hostname or ""):
         return  # the proxy is what answers here
@@ -127,7 +127,7 @@ def _check_server(uri: str) -> None:
 
 
 def check_database(file: Path) -> None:
-    """Take a database's write lock for a moment; see `check`.
+    """Take a database's write lock for a moment; see `check_store`.
 
     Args:
         file: the database.

@@ -69,7 +69,7 @@ def split_long_values(values: Mapping[str, Any]) -> tuple[dict[str, str], dict[s
 
 
 def drop_known_params(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out values that settings tell already: `path` beside `models.blip.path`.
+    """Leave out values that are among the settings already: `path` next to `models.blip.path`.
 
     Args:
         values: the values.

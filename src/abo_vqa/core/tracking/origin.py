@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-# What results depend on beside settings and data; params.yaml is recorded value by value.
+# What results depend on besides settings and data; params.yaml is recorded value by value.
 SOURCES = ("src", "conf", "dvc.yaml", "requirements.lock")
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "numpy", "pandas", "pillow", "dvc")
 

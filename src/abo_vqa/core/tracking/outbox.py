@@ -27,7 +27,7 @@ from abo_vqa.core.tracking.records import FileChangedError, Record, RunRegistry,
 logger = get_logger(__name__)
 
 FLUSH_TIMEOUT_S = 15.0  # how long to try without success after the work is done
-_LONGEST_S = 30.0  # between two attempts while the work goes on
+_LONGEST_S = 30.0  # between two attempts while the work is running
 # MLflow's answers that another attempt won't change.
 _FINAL = {
     "INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST",
@@ -175,7 +175,10 @@ class Outbox:
         try:
             file = _keep(self.pending, self.runs)
         except OSError as error:
-            warn(f"not recorded: {listed}: {self.problem}; nor can they be kept ({reason(error)})")
+            warn(
+                f"not recorded: {listed}: {self.problem}; and they couldn't be saved either "
+                f"({reason(error)})"
+            )
             return
         warn(
             f"not recorded yet: {listed}: {self.problem}. They are kept in {file} and recorded by "
@@ -254,7 +257,7 @@ def _deliver_file(file: Path) -> bool:
         return True
     content = json.loads(file.read_text(encoding="utf-8"))
     if content["store"] != _store_name():
-        return True  # another store's, for which it goes on waiting
+        return True  # another store's, for which it stays pending
     outbox = Outbox(RunRegistry({handle: tuple(ids) for handle, ids in content["ids"].items()}))
     outbox.pending = [from_json(value) for value in content["records"]]
     everything = _count_points(outbox.pending)
@@ -264,8 +267,8 @@ def _deliver_file(file: Path) -> bool:
         warn(f"not recorded: {line}")
     if outbox.pending:
         _keep(outbox.pending, outbox.runs)
-        warn(f"still waiting: {', '.join(_count_points(outbox.pending))}: {outbox.problem}")
+        warn(f"still pending: {', '.join(_count_points(outbox.pending))}: {outbox.problem}")
         return False
     file.unlink()
-    warn(f"what an earlier run left is recorded now: {', '.join(everything)}")
+    warn(f"recorded pending data of an earlier run: {', '.join(everything)}")
     return True

@@ -27,7 +27,7 @@ class Origin:
         parent_name: what the parent is called.
         name: what the run is called.
         at: when it began, in milliseconds since 1970.
-        work: the same for runs that do the same work: one may go on where another stopped.
+        work: the same for runs that do the same work: one may continue where another stopped.
         note: the first lines of the parent's description.
         tags: the run's.
         parent_tags: the parent's.
@@ -62,9 +62,9 @@ def open_run(origin: Origin, handle: str) -> tuple[str, str, str]:
     client = connect()
     _close_abandoned_runs(client, experiment)
     parent = _parent_run(client, experiment, origin)
-    runs = search(client, experiment, {"abo_vqa.handle": handle})
-    if runs:  # it was created by an attempt that failed afterwards
-        return str(runs[0].info.run_id), parent, experiment
+    if run := newest_run(client, experiment, {"abo_vqa.handle": handle}):
+        # It was created by an attempt that failed afterwards.
+        return str(run.info.run_id), parent, experiment
     tags = {"mlflow.parentRunId": parent, "abo_vqa.handle": handle, **origin.tags}
     if origin.work:
         tags["abo_vqa.work"] = origin.work
@@ -77,9 +77,8 @@ def open_run(origin: Origin, handle: str) -> tuple[str, str, str]:
 def _parent_run(client: MlflowClient, experiment: str, origin: Origin) -> str:
     """Find the invocation's parent run by its tag, or create it; return its id."""
     with FileLock(lock_file()):
-        runs = search(client, experiment, {"abo_vqa.invocation": origin.key})
-        if runs:
-            parent = str(runs[0].info.run_id)
+        if run := newest_run(client, experiment, {"abo_vqa.invocation": origin.key}):
+            parent = str(run.info.run_id)
             for key, value in origin.tags.items():
                 if key in ("abo_vqa.host", "abo_vqa.process"):
                     client.set_tag(parent, key, value)
@@ -94,19 +93,16 @@ def _parent_run(client: MlflowClient, experiment: str, origin: Origin) -> str:
         return str(run.info.run_id)
 
 
-def search(
-    client: MlflowClient, experiment: str, tags: Mapping[str, str], most: int = 1
-) -> list[Run]:
-    """Find the newest runs that have all these tags.
+def newest_run(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> Run | None:
+    """Find the newest run that has all these tags.
 
     Args:
         client: MLflow's client.
         experiment: the experiment's id.
         tags: values by name.
-        most: how many to return at most.
     """
     query = " and ".join(f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items())
-    return list(client.search_runs([experiment], filter_string=query, max_results=most))
+    return next(iter(client.search_runs([experiment], filter_string=query, max_results=1)), None)
 
 
 def _quoted(text: str) -> str:
@@ -116,10 +112,8 @@ def _quoted(text: str) -> str:
 
 def _stopped_run(client: MlflowClient, experiment: str, work: str) -> str | None:
     """Find the run that did the same work last, if it was stopped before its end."""
-    runs = search(client, experiment, {"abo_vqa.work": work})
-    if runs and runs[0].info.status in _STOPPED:
-        return str(runs[0].info.run_id)
-    return None
+    run = newest_run(client, experiment, {"abo_vqa.work": work})
+    return str(run.info.run_id) if run and run.info.status in _STOPPED else None
 
 
 def _close_abandoned_runs(client: MlflowClient, experiment: str) -> None:

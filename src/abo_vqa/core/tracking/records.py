@@ -1,6 +1,6 @@
 """What is to be written into MLflow: plain values, so that they can wait in a file.
 
-A record names its run by a handle that is made up beforehand; `RunRegistry` knows which run that
+A record names its run by a handle that is chosen beforehand; `RunRegistry` knows which run that
 became.
 """
 

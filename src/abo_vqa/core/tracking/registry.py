@@ -17,7 +17,7 @@ from mlflow.types.schema import AnyType, ColSpec, Schema
 
 from abo_vqa.core.fingerprints import content_digest
 from abo_vqa.core.summary import ModelVersionInfo
-from abo_vqa.core.tracking.parents import search
+from abo_vqa.core.tracking.parents import newest_run
 
 
 def register(
@@ -147,10 +147,10 @@ def add_result(
         digest: its hash.
         metrics: the numbers.
     """
-    runs = search(client, experiment, {f"dvc.out.{output}": digest})
-    if not runs:
+    maker = newest_run(client, experiment, {f"dvc.out.{output}": digest})
+    if maker is None:
         return  # it was made elsewhere, or before runs were recorded here
-    run = runs[0].info.run_id
+    run = maker.info.run_id
     for key, value in metrics.items():
         client.log_metric(run, key, value)
     for model in client.search_model_versions(f"run_id = '{run}'"):

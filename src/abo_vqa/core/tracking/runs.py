@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from abo_vqa.core.config import Config
     from abo_vqa.core.summary import Summary
 
-_FLUSH_S = 5.0  # a point of a history reaches the browser after so long
-_POINTS = 500  # … or with so many others
+_FLUSH_S = 5.0  # seconds after which a metric's points are flushed
+_POINTS = 500  # … or points buffered
 _STOPS = (KeyboardInterrupt, SystemExit, TerminatedError, RetryLaterError)
 
 
@@ -187,7 +187,7 @@ def _opened(start: Origin, handle: str) -> Outbox:
                 raise unusable(store()[0], error) from error
             raise StoreBusyError(f"{store()[0]} is locked by another process") from error
     except StoreBusyError as error:
-        warn(f"{error}; this run is recorded as soon as it isn't.")
+        warn(f"{error}; this run will be recorded once the lock is released.")
         outbox.put(opening)
     outbox.start()
     return outbox
@@ -259,7 +259,7 @@ def track(name: str, config: Config, checkpoint: str | None = None) -> Iterator[
                 tracker.params(origin.machine(config, checkpoint))
         with _attempt("the hashes of the stage's files"):
             tracker.link_files(stage)
-        with _attempt("what an earlier run left"):
+        with _attempt("pending data of an earlier run"):
             if not tracker.outbox.problem:
                 deliver_pending()
 

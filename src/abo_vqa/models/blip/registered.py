@@ -1,6 +1,6 @@
 """The registered model: an MLflow pyfunc "model from code" that answers questions about images.
 
-MLflow copies this file beside the adapter and runs it to load the model, with `image_decoding.py`
+MLflow copies this file next to the adapter and runs it to load the model, with `image_decoding.py`
 as the only other module of the package: the model answers wherever torch, transformers and peft
 are installed.
 
@@ -28,7 +28,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import mlflow
 import pandas as pd
 
-_MAX_BYTES = 50_000_000  # of a picture that is fetched
+_MAX_BYTES = 50_000_000  # of an image that is fetched
 _FETCH = "ABO_VQA_FETCH_URLS"
 
 
@@ -41,7 +41,7 @@ def _read_image(value: Any) -> bytes:
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if not isinstance(value, str | os.PathLike) or not str(value).strip():
-        raise ValueError("no picture given")
+        raise ValueError("no image given")
     text = os.fspath(value).strip() if isinstance(value, os.PathLike) else value.strip()
     if text.startswith("data:"):
         return _decode_base64(text.partition(",")[2])
@@ -53,14 +53,14 @@ def _read_image(value: Any) -> bytes:
         return _decode_base64(text)
     except ValueError:
         raise ValueError(
-            f"no picture at {text[:200]!r} where the model runs, and it isn't base64"
+            f"no image at {text[:200]!r} where the model runs, and it isn't base64"
         ) from None
 
 
 def _decode_base64(text: str) -> bytes:
     """Decode base64, with or without line breaks, in either alphabet."""
     plain = "".join(text.split()).replace("-", "+").replace("_", "/")
-    if len(plain) < 32:  # a short name could be base64 by chance; no picture is so small
+    if len(plain) < 32:  # a short name could be base64 by chance; no image is that small
         raise ValueError("not base64")
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
@@ -69,7 +69,7 @@ def _decode_base64(text: str) -> bytes:
 
 
 def _fetch(url: str) -> bytes:
-    """Fetch an image from the web, if whoever started the model allows it.
+    """Fetch an image from the web, if that is allowed where the model runs.
 
     Otherwise anybody who may ask a served model could have it call addresses inside its network.
     """
@@ -98,7 +98,7 @@ def _open_image(data: bytes) -> Any:
     try:
         return decode(data, "")
     except ValueError as error:
-        raise ValueError(f"not a picture that can be read: {error}") from error
+        raise ValueError(f"not an image that can be read: {error}") from error
 
 
 class BlipAdapter(mlflow.pyfunc.PythonModel):  # type: ignore[misc, unused-ignore]
@@ -141,7 +141,7 @@ class BlipAdapter(mlflow.pyfunc.PythonModel):  # type: ignore[misc, unused-ignor
         self._max_new_tokens = int(settings.get("max_new_tokens", 10))
         self._threads = int(settings.get("threads", 1))
         self._max_length = int(model.config.text_config.max_position_embeddings)
-        # A length of its own beside max_new_tokens would be warned about at each row.
+        # transformers would warn at each row if max_length were set besides max_new_tokens.
         for part in (model, model.text_decoder):
             part.generation_config.max_length = None
 
