@@ -109,7 +109,7 @@ def test_a_gpu_gets_its_number(gpu, monkeypatch) -> None:
 
 
 def test_the_gpu_that_is_asked_for_is_looked_at(gpu, monkeypatch) -> None:
-    """An old gpu for the display beside a new one."""
+    """An old GPU for the display beside a new one."""
     gpu((8, 0), ["sm_80"])
     monkeypatch.setattr(
         torch.cuda, "get_device_capability", lambda device=0: (6, 1) if device == 0 else (8, 0)
@@ -129,7 +129,7 @@ def test_a_gpu_that_doesnt_start_is_named(gpu, monkeypatch, error) -> None:
 
     gpu((8, 0), ["sm_80"])
     monkeypatch.setattr(torch.cuda, "mem_get_info", busy)
-    told = r"^cuda:0 doesn't start \(CUDA error: CUDA-capable device\(s\) is/are busy\)\. See who"
+    told = r"^cuda:0 doesn't start \(CUDA error: CUDA-capable device\(s\) is/are busy\)\. Check"
     for wanted in ("auto", "cuda", "cuda:0"):
         with pytest.raises(UserError, match=told):
             pick_device(wanted)
@@ -147,15 +147,17 @@ def test_devices_that_nothing_was_tried_on(name: str) -> None:
 
 def test_bfloat16_is_for_gpus_that_have_it(gpu, capsys) -> None:
     gpu((7, 5), ["sm_75"])
-    compute, gpu = ComputeConfig(device="cuda", dtype="bfloat16"), torch.device("cuda", 0)
-    assert pick_dtype(CheckpointConfig(path="x"), compute, gpu) == torch.float16
+    compute, device = ComputeConfig(device="cuda", dtype="bfloat16"), torch.device("cuda", 0)
+    assert pick_dtype(CheckpointConfig(path="x"), compute, device) == torch.float16
     assert "Tesla X has no arithmetic in bfloat16: taking float16" in capsys.readouterr().err
-    assert pick_dtype(CheckpointConfig(path="x", dtype="float32"), compute, gpu) == torch.float32
+    assert pick_dtype(CheckpointConfig(path="x", dtype="float32"), compute, device) == torch.float32
     gpu((8, 6), ["sm_86"])
-    assert pick_dtype(CheckpointConfig(path="x"), compute, gpu) == torch.bfloat16
+    assert pick_dtype(CheckpointConfig(path="x"), compute, device) == torch.bfloat16
     # Its products are float16, and each would say in a line of the log that it casts.
-    assert pick_dtype(CheckpointConfig(path="x", quantize="8bit"), compute, gpu) == torch.float16
-    assert pick_dtype(CheckpointConfig(path="x", quantize="4bit"), compute, gpu) == torch.bfloat16
+    assert pick_dtype(CheckpointConfig(path="x", quantize="8bit"), compute, device) == torch.float16
+    assert (
+        pick_dtype(CheckpointConfig(path="x", quantize="4bit"), compute, device) == torch.bfloat16
+    )
 
 
 def test_another_build_of_torch_is_installed_also_where_one_is() -> None:

@@ -154,7 +154,7 @@ def _records(
     except csv.Error as error:
         raise UserError(
             f"{path}, line {start}: a quote isn't closed where its field ends ({error}). A field "
-            'with quotes, separators or line breaks must be quoted ("…"), with quotes inside doubled '
+            'with quotes, separators or line breaks must be quoted ("…"), with quotes in it doubled '
             '("").'
         ) from error
     finally:
