@@ -154,8 +154,8 @@ def _records(
     except csv.Error as error:
         raise UserError(
             f"{path}, line {start}: a quote isn't closed where its field ends ({error}). A field "
-            'with quotes, separators or line breaks must be quoted ("…"), with quotes in it doubled '
-            '("").'
+            'with quotes, separators or line breaks must be quoted ("…"), with its own quotes '
+            'doubled ("").'
         ) from error
     finally:
         csv.field_size_limit(before)
