@@ -189,8 +189,8 @@ def _explain_error(error: Exception) -> tuple[str, int] | None:
 
 def _report_error(name: str, reason: str, code: int) -> int:
     """Report a problem, once for all of several processes, and return the exit code."""
-    note = processes.failure_marker()
-    first = None if note is None else processes.mark_failed(note, code)
+    marker = processes.failure_marker()
+    first = None if marker is None else processes.mark_failed(marker, code)
     if first is None:
         return _report(name, reason, code)
     return _report(name, reason, 0) if first else 0

@@ -17,11 +17,11 @@ from abo_vqa.core.errors import RetryLaterError, UserError
 
 
 @pytest.fixture
-def note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """This process is one of several that `launch` has started."""
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv(processes.FAILURE_FILE_ENV, str(tmp_path / "refused"))
-    return tmp_path / "refused"
+    monkeypatch.setenv(processes.FAILURE_FILE_ENV, str(tmp_path / "failed"))
+    return tmp_path / "failed"
 
 
 def full_disk() -> int:
@@ -44,44 +44,46 @@ def mistake() -> int:
         (full_memory, 74, "out of memory"),
     ],
 )
-def test_the_first_says_it_and_none_is_started_again(note: Path, work, code, said, capsys) -> None:
+def test_the_first_says_it_and_none_is_started_again(
+    marker: Path, work, code, said, capsys
+) -> None:
     assert run_reporting_errors("baseline", work) == 0
     assert said in capsys.readouterr().err
-    assert note.read_text() == str(code)
+    assert marker.read_text() == str(code)
     # another process, which meets something
     assert run_reporting_errors("baseline", full_memory) == 0
     assert run_reporting_errors("baseline", lambda: pytest.fail("started again")) == 0
     assert capsys.readouterr().err == ""
 
 
-def test_two_that_meet_it_at_the_same_moment(note: Path, capsys) -> None:
+def test_two_that_meet_it_at_the_same_moment(marker: Path, capsys) -> None:
     def beaten() -> int:
-        note.write_text("2")
+        marker.write_text("2")
         raise UserError("no such model.")
 
     assert run_reporting_errors("baseline", beaten) == 0
     assert capsys.readouterr().err == ""
 
 
-def test_what_time_mends_is_tried_again(note: Path) -> None:
+def test_what_time_solves_is_tried_again(marker: Path) -> None:
     def later() -> int:
         raise RetryLaterError("the quota is spent.")
 
     assert run_reporting_errors("baseline", later) == 75
-    assert not note.exists()
+    assert not marker.exists()
 
 
-def test_where_no_word_can_be_left_the_code_says_it(note: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setenv(processes.FAILURE_FILE_ENV, str(note / "gone" / "refused"))
+def test_where_no_word_can_be_left_the_code_says_it(marker: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv(processes.FAILURE_FILE_ENV, str(marker / "gone" / "failed"))
     assert run_reporting_errors("baseline", full_disk) == 74
     assert "no space left" in capsys.readouterr().err
 
 
 def test_a_process_of_its_own_ends_as_ever(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.delenv("RANK", raising=False)
-    monkeypatch.setenv(processes.FAILURE_FILE_ENV, str(tmp_path / "refused"))
+    monkeypatch.setenv(processes.FAILURE_FILE_ENV, str(tmp_path / "failed"))
     assert run_reporting_errors("baseline", mistake) == 2
-    assert not (tmp_path / "refused").exists()
+    assert not (tmp_path / "failed").exists()
 
 
 @pytest.mark.parametrize("code", [2, 74])

@@ -34,6 +34,7 @@ _RESTARTS = 3  # of all processes, after one of them died
 FAILURE_FILE_ENV = "ABO_VQA_FAILURE_FILE"  # the path that `failure_marker` returns
 # Seconds to wait for torchrun after SIGTERM: it gives the processes 30 to save their work.
 _GRACE_PERIOD_S = 35.0
+_POLL_S = 1.0  # between two looks at the processes that wait for this one
 _AFTER_THIS_STEP = b"\nsaving after this step; a second Ctrl-C stops at once\n"
 SCRIPT = Path(__file__).parents[1] / "__main__.py"  # what torchrun runs
 
@@ -86,14 +87,14 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     command = [*torchrun, str(SCRIPT), *arguments]
     with tempfile.TemporaryDirectory(prefix="abo-vqa-") as folder:
-        note = Path(folder) / "refused"
-        code = _run_to_end(command, {**environment, FAILURE_FILE_ENV: str(note)})
-        if note.exists():
+        marker = Path(folder) / "failed"
+        code = _run_to_end(command, {**environment, FAILURE_FILE_ENV: str(marker)})
+        if marker.exists():
             stop = UserError(
                 f"one of {processes} processes stopped, for the reason above. The answers so far "
                 "are kept: fix it and run the same command to continue."
             )
-            stop.exit_code = int(note.read_text(encoding="utf-8") or stop.exit_code)
+            stop.exit_code = int(marker.read_text(encoding="utf-8") or stop.exit_code)
             raise stop
     if code:
         raise RetryLaterError(
@@ -130,31 +131,31 @@ def failure_marker() -> Path | None:
 
     It exists once one has met a problem that only the user can solve.
     """
-    note = os.environ.get(FAILURE_FILE_ENV)
-    return Path(note) if note and "RANK" in os.environ else None
+    marker = os.environ.get(FAILURE_FILE_ENV)
+    return Path(marker) if marker and "RANK" in os.environ else None
 
 
 def failed_elsewhere() -> bool:
     """Tell whether one of `launch`'s processes has met a problem that only the user can solve."""
-    note = failure_marker()
-    return note is not None and note.exists()
+    marker = failure_marker()
+    return marker is not None and marker.exists()
 
 
-def mark_failed(note: Path, code: int) -> bool | None:
+def mark_failed(marker: Path, code: int) -> bool | None:
     """Tell the other processes that there is no point in continuing.
 
     A process that has done so ends with 0: for any other code torchrun would start all of them
     again, and again, and print tracebacks.
 
     Args:
-        note: the file that says so; see `failure_marker`.
+        marker: the file that says so; see `failure_marker`.
         code: what `launch` is to end with; it reads it once all processes have ended.
 
     Returns:
         Whether this process is the first to say so; None if the file can't be written.
     """
     try:
-        with note.open("x", encoding="utf-8") as file:
+        with marker.open("x", encoding="utf-8") as file:
             file.write(str(code))
     except FileExistsError:
         return False
@@ -283,17 +284,14 @@ def names_dvc(word: str) -> bool:
     return Path(word).name in ("dvc", "dvc.exe")
 
 
-def _stop_with(
-    watched: Sequence[psutil.Process], stop_event: threading.Event, every: float = 1.0
-) -> None:
+def _stop_with(watched: Sequence[psutil.Process], stop_event: threading.Event) -> None:
     """Send this process SIGTERM as soon as one of the others has ended.
 
     Args:
         watched: the others.
         stop_event: set when nobody needs this any more.
-        every: seconds between checks.
     """
-    while not stop_event.wait(every):
+    while not stop_event.wait(_POLL_S):
         for process in watched:
             if not _alive(process):
                 logger.warning(
