@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from helpers.real_size import QUESTIONS, fastest, operations, peak_rate
+from helpers.real_size import QUESTIONS, Taken, fastest, operations, peak_rate
 
 from abo_vqa.evaluation.wordnet import ensure_wordnet
 from abo_vqa.models.clip.text import TextTower
@@ -27,17 +27,15 @@ SAMPLE = 32  # prompts that the study's way is timed on
 
 def words(count: int) -> list[str]:
     """One-word answers: the fixed list's, then frequent nouns and adjectives."""
-    from nltk.corpus import wordnet
-
-    ensure_wordnet()
     lines = ANSWERS.read_text(encoding="utf-8").splitlines()
     listed = [line for line in lines if line and not line.startswith("#")]
     counts: Counter[str] = Counter()
-    for kind in ("n", "a"):
-        for synset in wordnet.all_synsets(kind):
-            for lemma in synset.lemmas():
-                if lemma.name().isalpha():
-                    counts[lemma.name().lower()] += lemma.count()
+    # One sense per line, `color%1:07:00:: 1 25`: after the % a noun (1), an adjective (3, 5).
+    for line in ensure_wordnet().join("cntlist.rev").open().read().decode().splitlines():
+        sense, _, count_text = line.split()
+        word, _, kind = sense.partition("%")
+        if word.isalpha() and kind[0] in "135":
+            counts[word] += int(count_text)
     frequent = sorted(counts, key=lambda word: (-counts[word], word))
     return list(dict.fromkeys([*listed, *frequent]))[:count]
 
@@ -84,19 +82,31 @@ def main() -> None:
     timed = fastest({name: run for name, (run, _) in ways.items()}, args.repeat)
     base = timed["77 tokens a prompt"]
     print(f"{len(starts)} questions x {len(candidates)} answers, {rate / 1e9:.0f} GFLOP/s at best")
+    _print_table(timed, {name: prompts for name, (_, prompts) in ways.items()}, counted, rate)
+    _print_differences(base.result, timed["start shared"].result[0][:SAMPLE])
+
+
+def _print_table(
+    timed: dict[str, Taken], prompts: dict[str, int], counted: dict[str, float], rate: float
+) -> None:
+    """Print milliseconds per prompt of each way, against the first one and the floor."""
+    base = timed["77 tokens a prompt"]
     print(
         f"{'way':20}{'ms/prompt':>11}{'ratio':>8}{'CPU ms':>9}{'ratio':>8}"
         f"{'GFLOP/prompt':>14}{'floor ms':>10}{'of peak':>9}"
     )
     for name, (wall, processor, _) in timed.items():
-        prompts = ways[name][1]
+        n = prompts[name]
         floor = counted[name] / rate
         print(
-            f"{name:20}{wall / prompts * 1e3:11.2f}{base.wall / SAMPLE * prompts / wall:8.1f}"
-            f"{processor / prompts * 1e3:9.2f}{base.processor / SAMPLE * prompts / processor:8.1f}"
-            f"{counted[name] / prompts / 1e9:14.3f}{floor / prompts * 1e3:10.2f}{floor / wall:9.0%}"
+            f"{name:20}{wall / n * 1e3:11.2f}{base.wall / SAMPLE * n / wall:8.1f}"
+            f"{processor / n * 1e3:9.2f}{base.processor / SAMPLE * n / processor:8.1f}"
+            f"{counted[name] / n / 1e9:14.3f}{floor / n * 1e3:10.2f}{floor / wall:9.0%}"
         )
-    expected, ours = base.result, timed["start shared"].result[0][:SAMPLE]
+
+
+def _print_differences(expected: torch.Tensor, ours: torch.Tensor) -> None:
+    """Print how far features are apart, and whether the best answer is the same."""
     image_features = torch.stack(
         [torch.nn.functional.normalize(p, dim=0) for p in torch.randn(2000, 512)]
     )
@@ -106,7 +116,7 @@ def main() -> None:
         .mean()
     )
     print(f"largest difference of unit features: {(ours - expected).abs().max():.1e}")
-    print(f"same best answer for random picture features: {same:.2%} of {len(image_features)}")
+    print(f"same best answer for random image features: {same:.2%} of {len(image_features)}")
 
 
 if __name__ == "__main__":

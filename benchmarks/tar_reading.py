@@ -103,8 +103,18 @@ def main() -> None:
     members.close()
     shutil.rmtree(out)
 
-    size = tar.stat().st_size / 1e9
-    print(f"{args.members:,} members, {size:.2f} GB; {len(chosen):,} pictures in random order")
+    print(f"{args.members:,} members, {tar.stat().st_size / 1e9:.2f} GB; {len(chosen):,} images")
+    _print_table(unpack, index, reopen, cold, warm)
+
+
+def _print_table(
+    unpack: float,
+    index: float,
+    reopen: float,
+    cold: tuple[float, float],
+    warm: tuple[float, float],
+) -> None:
+    """Print seconds, of reading as (from the tar, from files)."""
     print(f"{'':34}{'seconds':>9}{'ratio':>8}")
     print(f"{'extract everything (tar -x), cold':34}{unpack:9.2f}{1:8.1f}")
     print(f"{'build the index, cold':34}{index:9.2f}{unpack / index:8.1f}")

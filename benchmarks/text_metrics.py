@@ -59,18 +59,22 @@ def made_up(seed: int = 0) -> list[Pair]:
 
 def plain_functions() -> dict[str, Callable[[str, str], float]]:
     """The same definitions by the stock libraries, each row from scratch."""
-    import nltk
-    from nltk.corpus import wordnet
+    from nltk.corpus.reader.wordnet import WordNetCorpusReader
     from nltk.tokenize import word_tokenize
     from nltk.translate.meteor_score import meteor_score
     from rouge_score.rouge_scorer import RougeScorer
 
-    assert nltk
-    wordnet.synsets("red")
+    class StockReader(WordNetCorpusReader):
+        """NLTK's own, without the map of versions: it needs index.sense, which Debian leaves out."""
+
+        def map_wn(self, *_versions: str) -> dict[str, str]:
+            return {}
+
+    wordnet = StockReader(ensure_wordnet(), None)
 
     def meteor(candidate: str, reference: str) -> float:
         a, b = (word_tokenize(normalise(s), preserve_line=True) for s in (candidate, reference))
-        return float(meteor_score([b], a)) if a and b else 0.0
+        return float(meteor_score([b], a, wordnet=wordnet)) if a and b else 0.0
 
     def find(word: str) -> list:
         pos = wordnet_metrics.part_of_speech(word)

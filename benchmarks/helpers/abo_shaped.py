@@ -108,6 +108,12 @@ class Shop:
                 {"node_id": r.randrange(10**9), "node_name": "/Categories/" + self.phrase(2, 4)}
             ],
         }
+        self._vary(entry, tag)
+        return entry
+
+    def _vary(self, entry: dict[str, Any], tag: str) -> None:
+        """Add and leave out fields as often as ABO does."""
+        r = self.rng
         for name, share in (
             ("material", 0.4),
             ("pattern", 0.1),
@@ -124,7 +130,6 @@ class Shop:
             entry["item_name"] = r.choice(
                 (second + entry["item_name"], entry["item_name"] + second)
             )
-        return entry
 
 
 def image_ids(count: int, seed: int) -> list[tuple[str, str]]:

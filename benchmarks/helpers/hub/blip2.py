@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from helpers.hub.blip import attention, tower
 from helpers.hub.layout import Repository
 from helpers.hub.tensors import Tensor, linear, norm, table
@@ -32,8 +34,36 @@ SMALL_TEXT |= {"num_hidden_layers": 2, "num_attention_heads": 2}
 
 def repository(real: bool) -> Repository:
     vision, query, text = (VISION, QUERY, TEXT) if real else (SMALL_VISION, SMALL_QUERY, SMALL_TEXT)
-    stated = {} if real else vision
-    config = {
+    image = token("<image>")
+    files = {
+        "config.json": _config({} if real else vision, {} if real else query, text),
+        "generation_config.json": {
+            "_from_model_config": True,
+            "bos_token_id": 2,
+            "eos_token_id": LINE_END,
+            "pad_token_id": 1,
+            "transformers_version": "4.47.0.dev0",
+        },
+        "preprocessor_config.json": _image_processor(vision["image_size"]),
+        "processor_config.json": {
+            "image_token": {key: image[key] for key in image if key != "special"},
+            "num_query_tokens": QUERIES,
+            "processor_class": "Blip2Processor",
+        },
+        "added_tokens.json": {"<image>": IMAGE},
+        "special_tokens_map.json": {
+            name: token(word)
+            for name, word in (("bos_token", "</s>"), ("eos_token", "</s>"), ("unk_token", "</s>"))
+        }
+        | {"pad_token": token("<pad>")},
+        **byte_files(IMAGE, "</s> $A", ["<image>"], _tokenizer_config(image)),
+    }
+    return Repository(files, tensors(vision, query, text), shards=2)
+
+
+def _config(vision: dict[str, int], query: dict[str, int], text: dict[str, int]) -> dict[str, Any]:
+    """config.json, with the sizes that it states."""
+    return {
         "architectures": ["Blip2ForConditionalGeneration"],
         "model_type": "blip-2",
         "image_text_hidden_size": 256,
@@ -44,7 +74,7 @@ def repository(real: bool) -> Repository:
         "qformer_config": {
             "classifier_dropout": None,
             "model_type": "blip_2_qformer",
-            **({} if real else query),
+            **query,
         },
         "text_config": {
             "_name_or_path": "facebook/opt-2.7b",
@@ -66,11 +96,14 @@ def repository(real: bool) -> Repository:
             "model_type": "blip_2_vision_model",
             "num_channels": 3,
             "projection_dim": 512,
-            **stated,
+            **vision,
         },
     }
-    side = vision["image_size"]
-    pictures = {
+
+
+def _image_processor(side: int) -> dict[str, Any]:
+    """preprocessor_config.json."""
+    return {
         "do_convert_rgb": True,
         "do_normalize": True,
         "do_rescale": True,
@@ -83,8 +116,11 @@ def repository(real: bool) -> Repository:
         "rescale_factor": 0.00392156862745098,
         "size": {"height": side, "width": side},
     }
-    image = token("<image>")
-    settings = {
+
+
+def _tokenizer_config(image: dict[str, Any]) -> dict[str, Any]:
+    """tokenizer_config.json."""
+    return {
         "add_bos_token": True,
         "add_prefix_space": False,
         "added_tokens_decoder": {"1": token("<pad>"), "2": token("</s>"), str(IMAGE): image},
@@ -98,30 +134,6 @@ def repository(real: bool) -> Repository:
         "tokenizer_class": "GPT2Tokenizer",
         "unk_token": "</s>",
     }
-    files = {
-        "config.json": config,
-        "generation_config.json": {
-            "_from_model_config": True,
-            "bos_token_id": 2,
-            "eos_token_id": LINE_END,
-            "pad_token_id": 1,
-            "transformers_version": "4.47.0.dev0",
-        },
-        "preprocessor_config.json": pictures,
-        "processor_config.json": {
-            "image_token": {key: image[key] for key in image if key != "special"},
-            "num_query_tokens": QUERIES,
-            "processor_class": "Blip2Processor",
-        },
-        "added_tokens.json": {"<image>": IMAGE},
-        "special_tokens_map.json": {
-            name: token(word)
-            for name, word in (("bos_token", "</s>"), ("eos_token", "</s>"), ("unk_token", "</s>"))
-        }
-        | {"pad_token": token("<pad>")},
-        **byte_files(IMAGE, "</s> $A", ["<image>"], settings),
-    }
-    return Repository(files, tensors(vision, query, text), shards=2)
 
 
 def tensors(vision: dict[str, int], query: dict[str, int], text: dict[str, int]) -> list[Tensor]:

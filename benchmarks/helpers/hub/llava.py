@@ -41,7 +41,29 @@ def repository(real: bool, layers: int | None = None) -> Repository:
     vision, text = (VISION, TEXT) if real else (SMALL_VISION, SMALL_TEXT)
     depth = {} if layers is None else {"num_hidden_layers": layers}
     text = {**text, **depth}
-    config = {
+    files = {
+        "config.json": _config(vision, depth if real else text),
+        "preprocessor_config.json": _image_processor(vision["image_size"]),
+        "processor_config.json": {
+            "image_token": "<image>",
+            "num_additional_image_tokens": 1,
+            "patch_size": vision["patch_size"],
+            "processor_class": "LlavaProcessor",
+            "vision_feature_select_strategy": "default",
+        },
+        "added_tokens.json": {"<image>": IMAGE, "<pad>": PAD},
+        "special_tokens_map.json": {
+            f"{name}_token": token(word)
+            for name, word in (("bos", "<s>"), ("eos", "</s>"), ("pad", "<pad>"), ("unk", "<unk>"))
+        },
+        **llama_files(["<image>", "<pad>"], _tokenizer_config()),
+    }
+    return Repository(files, tensors(vision, text), "float16", shards=3)
+
+
+def _config(vision: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
+    """config.json; `text` has what it states of the language model's sizes."""
+    return {
         "architectures": ["LlavaForConditionalGeneration"],
         "ignore_index": -100,
         "image_token_index": IMAGE,
@@ -56,7 +78,7 @@ def repository(real: bool, layers: int | None = None) -> Repository:
             "rms_norm_eps": 1e-05,
             "torch_dtype": "float16",
             "vocab_size": WORDS,
-            **(depth if real else text),
+            **text,
         },
         "tie_word_embeddings": False,
         "torch_dtype": "float16",
@@ -71,8 +93,11 @@ def repository(real: bool, layers: int | None = None) -> Repository:
         "vision_feature_select_strategy": "default",
         "vocab_size": WORDS,
     }
-    side = vision["image_size"]
-    pictures = {
+
+
+def _image_processor(side: int) -> dict[str, Any]:
+    """preprocessor_config.json."""
+    return {
         "crop_size": {"height": side, "width": side},
         "do_center_crop": True,
         "do_convert_rgb": True,
@@ -87,8 +112,12 @@ def repository(real: bool, layers: int | None = None) -> Repository:
         "rescale_factor": 0.00392156862745098,
         "size": {"shortest_edge": side},
     }
+
+
+def _tokenizer_config() -> dict[str, Any]:
+    """tokenizer_config.json."""
     marks = {0: "<unk>", 1: "<s>", 2: "</s>", IMAGE: "<image>", PAD: "<pad>"}
-    settings = {
+    return {
         "add_bos_token": True,
         "add_eos_token": False,
         "added_tokens_decoder": {str(place): token(word) for place, word in marks.items()},
@@ -108,24 +137,6 @@ def repository(real: bool, layers: int | None = None) -> Repository:
         "unk_token": "<unk>",
         "use_default_system_prompt": False,
     }
-    files = {
-        "config.json": config,
-        "preprocessor_config.json": pictures,
-        "processor_config.json": {
-            "image_token": "<image>",
-            "num_additional_image_tokens": 1,
-            "patch_size": vision["patch_size"],
-            "processor_class": "LlavaProcessor",
-            "vision_feature_select_strategy": "default",
-        },
-        "added_tokens.json": {"<image>": IMAGE, "<pad>": PAD},
-        "special_tokens_map.json": {
-            f"{name}_token": token(word)
-            for name, word in (("bos", "<s>"), ("eos", "</s>"), ("pad", "<pad>"), ("unk", "<unk>"))
-        },
-        **llama_files(["<image>", "<pad>"], settings),
-    }
-    return Repository(files, tensors(vision, text), "float16", shards=3)
 
 
 def tensors(vision: dict[str, Any], text: dict[str, Any]) -> list[Tensor]:
