@@ -120,7 +120,7 @@ class ImageIndex:
                 return [path for length, path in fits if length == best]
         return []
 
-    def match(self, paths: Iterable[str]) -> _Match:
+    def match(self, paths: Iterable[str]) -> ImageMatches:
         """Find the images of a whole column of paths."""
         known: dict[str, list[str]] = {}
         for path in paths if isinstance(paths, Sequence) else (paths := list(paths)):
@@ -129,7 +129,7 @@ class ImageIndex:
         unique = {path: hits[0] for path, hits in known.items() if len(hits) == 1}
         not_found = [path for path, hits in known.items() if not hits]
         ambiguous = [path for path, hits in known.items() if len(hits) > 1]
-        return _Match([unique.get(path) for path in paths], unique, not_found, ambiguous)
+        return ImageMatches([unique.get(path) for path in paths], unique, not_found, ambiguous)
 
 
 def _lookup_names(name: str) -> set[str]:
@@ -155,7 +155,7 @@ def _overlap(one: _Parts, other: _Parts) -> bool:
 
 
 @dataclass(frozen=True)
-class _Match:
+class ImageMatches:
     """Which of a table's images are known.
 
     Attributes:

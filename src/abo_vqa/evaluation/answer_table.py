@@ -23,7 +23,7 @@ _SUMMARY_NAMES = frozenset(
 
 
 @dataclass(frozen=True)
-class _AnswerTable:
+class AnswerTable:
     """A table with the rows that are scored.
 
     Attributes:
@@ -44,7 +44,7 @@ class _AnswerTable:
     notes: tuple[str, ...]
 
 
-def read_answer_table(path: Path, chosen: Mapping[str, str] | None = None) -> _AnswerTable:
+def read_answer_table(path: Path, chosen: Mapping[str, str] | None = None) -> AnswerTable:
     """Read a table with references and predictions under any of their usual names.
 
     Args:
@@ -72,7 +72,7 @@ def read_answer_table(path: Path, chosen: Mapping[str, str] | None = None) -> _A
             f"{path} has no row to score: {taken['answer']} is empty in all {len(rows):,}. "
             "Name the column of the right answers with --columns answer=…"
         )
-    return _AnswerTable(
+    return AnswerTable(
         table=frame.rename(columns=columns.names),
         rows=rows[mask].reset_index(drop=True),
         mask=mask,

@@ -36,7 +36,7 @@ def part_of_speech(word: str) -> str:
     return "a" if word in _ADJECTIVES else "v" if word in _VERBS else "n"
 
 
-class _Lookup:
+class WordNetLookup:
     """WordNet and Porter's stemmer, each word looked up once.
 
     It stands in for both objects that NLTK's METEOR takes: `stemmer` and `wordnet`.
@@ -52,9 +52,9 @@ class _Lookup:
 
 
 @cache
-def wordnet_lookup() -> _Lookup:
+def wordnet_lookup() -> WordNetLookup:
     """Open WordNet, once per process."""
-    return _Lookup()
+    return WordNetLookup()
 
 
 @cache

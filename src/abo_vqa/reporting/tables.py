@@ -232,7 +232,7 @@ def audit_rows(audit: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def training_rows(results: Results) -> list[tuple[str, Any]]:
-    """Return the results of training beside its curves."""
+    """Return the results of training other than its curves."""
     return [(name, value) for name, value in labelled_leaves(results.training) if value is not None]
 
 
