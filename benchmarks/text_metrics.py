@@ -65,7 +65,7 @@ def plain_functions() -> dict[str, Callable[[str, str], float]]:
     from rouge_score.rouge_scorer import RougeScorer
 
     class StockReader(WordNetCorpusReader):
-        """NLTK's own, without the map of versions: it needs index.sense, which Debian leaves out."""
+        """NLTK's, without the map of versions: it needs index.sense, which Debian leaves out."""
 
         def map_wn(self, *_versions: str) -> dict[str, str]:
             return {}
