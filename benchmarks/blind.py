@@ -42,7 +42,7 @@ class Library:
         distinct = sorted(pairs)
         self.words = CountVectorizer(ngram_range=(1, 2), binary=True, dtype=np.float32)
         self.model = LogisticRegression(
-            C=ngrams.STRENGTH, tol=1e-3, solver="newton-cg", max_iter=ngrams.STEPS
+            C=ngrams.INVERSE_REGULARIZATION, tol=1e-3, solver="newton-cg", max_iter=ngrams.STEPS
         )
         features = self.words.fit_transform([question for question, _ in distinct])
         with warnings.catch_warnings(record=True) as raised:
@@ -76,9 +76,13 @@ def main() -> None:
     train, test = table[~held_out], table[held_out]
     known = blind.unify_spelling(list(train["question"]), list(train["answer"]))
     references = [normalise(answer) for answer in test["answer"]]
-    others = {"majority": blind.majority, "type": blind.by_type, "question": blind.by_question}
+    others = {
+        "majority": blind.fit_majority,
+        "type": blind.fit_type_majority,
+        "question": blind.fit_question_lookup,
+    }
     fits = {} if args.library else others
-    fits["ngram"] = Library if args.library else blind.by_ngrams
+    fits["ngram"] = Library if args.library else blind.fit_ngrams
     for name, fit in fits.items():
         start = time.process_time()
         fitted = fit(*known)

@@ -54,7 +54,7 @@ def test_answering_in_smaller_batches(name: str, here, capsys) -> None:
     with pretend(budget=weights + room // 2) as machine:
         assert answers(name, config) == expected
         assert machine.cards[0].peak <= machine.cards[0].budget
-    assert "out of memory: going on with" in capsys.readouterr().err
+    assert "out of memory: continuing with" in capsys.readouterr().err
 
 
 def live(name: str, config) -> int:
@@ -75,7 +75,7 @@ def test_every_way_of_saying_it(complaint, here, gpu, capsys) -> None:
     expected = answers("vilt", config)
     gpu.cards[0].rows_fail_from, gpu.cards[0].complaint = 4, complaint
     assert answers("vilt", config) == expected
-    assert "out of memory: going on with 3 rows" in capsys.readouterr().err
+    assert "out of memory: continuing with 3 rows" in capsys.readouterr().err
 
 
 def test_a_card_on_which_nothing_fits_fails_the_stage(here, gpu) -> None:

@@ -26,12 +26,12 @@ def say(fit, asked: list[str]) -> list[tuple[str, float]]:
 
 def test_majority_with_ties_in_alphabetical_order() -> None:
     # red, two, wood and yes occur twice each.
-    assert say(blind.majority, ["Is it?", "What?"]) == [("red", 2 / 12)] * 2
+    assert say(blind.fit_majority, ["Is it?", "What?"]) == [("red", 2 / 12)] * 2
 
 
 def test_majority_of_the_type() -> None:
     assert say(
-        blind.by_type, ["How many legs?", "Is it red?", "Which color?", "Which fabric?"]
+        blind.fit_type_majority, ["How many legs?", "Is it red?", "Which color?", "Which fabric?"]
     ) == [
         ("two", 2 / 3),
         ("yes", 2 / 3),
@@ -42,24 +42,24 @@ def test_majority_of_the_type() -> None:
 
 def test_same_question_then_its_type() -> None:
     asked = ["how many chairs are there? ", "How many tables are there?", "Is it square?"]
-    assert [a for a, _ in say(blind.by_question, asked)] == ["one", "two", "no"]
+    assert [a for a, _ in say(blind.fit_question_lookup, asked)] == ["one", "two", "no"]
 
 
 def test_ngrams_generalise_over_words() -> None:
-    answers = say(blind.by_ngrams, ["What color is the lamp?", "How many lamps are there?"])
+    answers = say(blind.fit_ngrams, ["What color is the lamp?", "How many lamps are there?"])
     assert [a for a, _ in answers] == ["red", "two"]
     assert all(0 < p < 1 for _, p in answers)
 
 
 def test_ngrams_without_enough_answers_fall_back() -> None:
-    said, _ = blind.by_ngrams(["a?", "a?"], ["x", "x"])(["a?", "b?"])
+    said, _ = blind.fit_ngrams(["a?", "a?"], ["x", "x"])(["a?", "b?"])
     assert said == ["x", "x"]
 
 
 def test_ngrams_without_a_word_in_two_rows_fall_back() -> None:
     asked = ["a?", "b?", "a?", "b?"]  # a word has two letters
     known = (asked, ["x", "y", "x", "y"])
-    assert blind.by_ngrams(*known)(asked) == blind.by_question(*known)(asked)
+    assert blind.fit_ngrams(*known)(asked) == blind.fit_question_lookup(*known)(asked)
 
 
 def test_equal_answers_are_one_class_and_blank_ones_none() -> None:
@@ -68,7 +68,7 @@ def test_equal_answers_are_one_class_and_blank_ones_none() -> None:
     questions, spelt = blind.unify_spelling(asked, answers)
     assert spelt == ["two", "two", "two", "two", "a", "a++", "red"]
     assert len(questions) == 7
-    assert say_all(blind.majority, questions, spelt)[0][0] == "two"
+    assert say_all(blind.fit_majority, questions, spelt)[0][0] == "two"
 
 
 def say_all(fit, questions, answers) -> list[tuple[str, float]]:
@@ -76,15 +76,15 @@ def say_all(fit, questions, answers) -> list[tuple[str, float]]:
 
 
 def test_a_fit_that_is_stopped_says_so_and_warns_nobody(monkeypatch, recwarn) -> None:
-    assert blind.converged(blind.by_ngrams(QUESTIONS, ANSWERS))
-    assert blind.converged(blind.by_question(QUESTIONS, ANSWERS))
+    assert blind.converged(blind.fit_ngrams(QUESTIONS, ANSWERS))
+    assert blind.converged(blind.fit_question_lookup(QUESTIONS, ANSWERS))
     monkeypatch.setattr(ngrams, "STEPS", 1)
-    stopped = blind.by_ngrams(QUESTIONS, ANSWERS)
+    stopped = blind.fit_ngrams(QUESTIONS, ANSWERS)
     assert not blind.converged(stopped)
     assert len(stopped(["What color is it?"])[0]) == 1
     assert not [w for w in recwarn if "onverge" in str(w.message)]
 
 
 def test_ngrams_are_the_same_in_any_order_of_rows() -> None:
-    one = blind.by_ngrams(QUESTIONS, ANSWERS)(QUESTIONS)
-    assert blind.by_ngrams(QUESTIONS[::-1], ANSWERS[::-1])(QUESTIONS) == one
+    one = blind.fit_ngrams(QUESTIONS, ANSWERS)(QUESTIONS)
+    assert blind.fit_ngrams(QUESTIONS[::-1], ANSWERS[::-1])(QUESTIONS) == one

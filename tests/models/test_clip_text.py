@@ -91,10 +91,10 @@ def test_work_is_shared_and_not_only_equal(openai, monkeypatch: pytest.MonkeyPat
     )
     with torch.no_grad():
         list(openai.encode_pairs(STARTS, ["red", "blue", "green"]))
-    heads, tails, odd = openai.split_tokens(STARTS, ["red", "blue", "green"])
+    prefix_ids, suffix_ids, odd = openai.split_tokens(STARTS, ["red", "blue", "green"])
     assert not odd
-    lengths = {len(head) for head in heads}
-    assert sum(seen) == sum(map(len, heads)) + len(lengths) * sum(map(len, tails))
+    lengths = {len(prefix) for prefix in prefix_ids}
+    assert sum(seen) == sum(map(len, prefix_ids)) + len(lengths) * sum(map(len, suffix_ids))
 
 
 def test_a_start_that_runs_into_the_candidate_is_read_whole(openai) -> None:

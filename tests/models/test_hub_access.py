@@ -43,7 +43,7 @@ def test_what_is_cached_loads_without_the_hub(folders, tmp_path: Path) -> None:
     first = load(hub.url, tmp_path)
     hub.close()
     assert first.stdout.split() == ["loaded"], first.stderr
-    assert "GB of weights are to be fetched" in first.stderr
+    assert "GB of weights will be downloaded" in first.stderr
     second = load(hub.url, tmp_path)
     assert second.stdout.split() == ["loaded"], second.stderr
     assert "can't be reached: using what is in its cache" in second.stderr
@@ -66,7 +66,7 @@ def test_a_disk_that_is_too_small_is_said_before_the_download(folders, tmp_path:
     found = load(hub.url, tmp_path)
     hub.close()
     assert found.returncode == 2
-    assert "1,000,000.0 GB of weights are to be fetched" in found.stderr
+    assert "1,000,000.0 GB of weights will be downloaded" in found.stderr
     assert "HF_HOME" in found.stderr
     assert not any("GET org/model" in line and "safetensors" in line for line in hub.asked)
 

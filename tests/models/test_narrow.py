@@ -27,7 +27,7 @@ def test_one_odd_picture_costs_itself_only(load, rows, name):
     (alone,) = model.answer([images["usual"]], ["is it red?"])
     assert found[-1].text == alone.text
     for answer in found:
-        assert not answer.error or answer.error.startswith("the picture is too narrow: ")
+        assert not answer.error or answer.error.startswith("the image is too narrow: ")
     assert name == "vilt" or not any(answer.error for answer in found)
 
 

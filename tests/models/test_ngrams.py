@@ -54,7 +54,7 @@ def test_it_ends_where_scikit_learn_ends(pairs, monkeypatch) -> None:
     monkeypatch.setattr(ngrams, "TOLERANCE", 1e-5)
     ours = Ngrams(pairs)
     asked = sorted({question for question, _ in pairs})
-    library = LogisticRegression(C=ngrams.STRENGTH, tol=1e-6, max_iter=1000)
+    library = LogisticRegression(C=ngrams.INVERSE_REGULARIZATION, tol=1e-6, max_iter=1000)
     distinct = sorted(pairs)
     library.fit(
         ours.vectorizer.transform([q for q, _ in distinct]).astype(np.float64),

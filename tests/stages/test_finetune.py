@@ -152,7 +152,7 @@ def test_the_vision_tower_may_learn(workspace, capsys):
 
     config = project.set_lora({"targets": ["qkv", "query"], "epochs": 6, "lr": 0.03, "dropout": 0})
     run_stage(finetune, config)
-    assert "its kept outputs aren't used" in capsys.readouterr().err
+    assert "its cached outputs can't be used" in capsys.readouterr().err
     matched = read_json("reports/training.json")["matched"]
     assert any(name.startswith("vision_model") for name in matched)
     rows = read_table("data/train.csv").iloc[:9]

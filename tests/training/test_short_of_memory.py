@@ -119,7 +119,7 @@ def test_validation_of_one_image_is_the_users_problem(workspace, monkeypatch):
 
 def test_an_image_with_most_of_the_rows_is_validated_alone(monkeypatch):
     """Half of four rows would be two, but the three of one image fit, and can't be split."""
-    dataset = SimpleNamespace(paths=["a", "a", "a", "b"], answer_tokens=len)
+    dataset = SimpleNamespace(image_paths=["a", "a", "a", "b"], answer_tokens=len)
     table = pd.DataFrame({"question": ["what?"] * 4, "answer": ["red"] * 4})
     blip = SimpleNamespace(device=torch.device("cpu"))
     sizes = []

@@ -9,7 +9,7 @@ from typing import Any
 
 from abo_vqa.data.normalise import normalise
 from abo_vqa.data.questions import question_type
-from abo_vqa.models.blind.baselines import by_ngrams, by_question
+from abo_vqa.models.blind.baselines import fit_ngrams, fit_question_lookup
 
 _Row = Mapping[str, str]
 
@@ -106,7 +106,7 @@ def _blind_accuracies(rows: Sequence[_Row], answers: Sequence[str], seed: int) -
             continue
         training = [questions[i] for i in fit], [answers[i] for i in fit]
         test_questions = [questions[i] for i in held_out]
-        for name, method in (("question", by_question), ("ngram", by_ngrams)):
+        for name, method in (("question", fit_question_lookup), ("ngram", fit_ngrams)):
             if name == "ngram" and not with_ngrams:
                 continue
             predicted, _ = method(*training)(test_questions)

@@ -37,10 +37,10 @@ class Blip2(CausalVQAModel):
             tokenizer = self.processor.tokenizer
             expected, token = tokenizer.convert_ids_to_tokens([start, actual])
             raise UserError(
-                f"{self.checkpoint.path}: behind the picture's {self.num_image_tokens} tokens a "
-                f"prompt has to go on with {expected!r}, and its tokenizer makes it go on with "
-                f"{token!r}. The post_processor of its tokenizer.json should put the start token "
-                "there (`add_bos_token` in tokenizer_config.json is no longer read): use the "
+                f"{self.checkpoint.path}: after the image's {self.num_image_tokens} tokens a "
+                f"prompt has to continue with {expected!r}, and with its tokenizer it continues "
+                f"with {token!r}. The post_processor of its tokenizer.json should put the start "
+                "token there (`add_bos_token` in tokenizer_config.json is no longer read): use the "
                 "file of the pinned revision."
             )
 

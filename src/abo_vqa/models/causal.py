@@ -276,7 +276,7 @@ def _shared_prefix_length(
     Args:
         prompts: token ids.
         image_token: the id of the image's placeholders.
-        logits_to_keep: so many tokens of each prompt stay out of the prefix.
+        logits_to_keep: this many tokens of each prompt stay out of the prefix.
 
     Returns:
         The length, or 0 if a prompt has more image tokens after it.

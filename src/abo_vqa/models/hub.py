@@ -83,7 +83,7 @@ def reachable() -> bool:
     except requests.RequestException:
         logger.warning(
             "the model hub can't be reached: using what is in its cache here "
-            "(HF_HUB_OFFLINE=1 doesn't even ask)."
+            "(set HF_HUB_OFFLINE=1 to skip this check)."
         )
         return False
     return True
@@ -108,11 +108,11 @@ def require_disk_space(path: str, revision: str | None) -> None:
         return
     folder = Path(constants.HF_HUB_CACHE)
     free = shutil.disk_usage(nearest_existing(folder)).free
-    message = f"{path}: {needed / 1e9:,.1f} GB of weights are to be fetched into {folder}"
+    message = f"{path}: {needed / 1e9:,.1f} GB of weights will be downloaded to {folder}"
     if needed + _RESERVE > free:
         raise UserError(
             f"{message}, where {free / 1e9:,.1f} GB are free. "
-            "Make room, or set HF_HOME to a folder on another disk."
+            "Free some space, or set HF_HOME to a folder on another disk."
         )
     logger.info(message)  # the hub's bars are shown on a terminal only
 

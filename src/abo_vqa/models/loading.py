@@ -1,4 +1,4 @@
-"""From a checkpoint's settings to weights on their device, or a clear refusal.
+"""Load a checkpoint's weights onto their device, or fail with a clear message.
 
 `from_pretrained` fills missing weights with random numbers, and runs out of memory late; here
 incomplete checkpoints and weights that don't fit are refused.
@@ -158,7 +158,7 @@ def _incomplete(path: str, missing: list[str], unexpected: list[str]) -> UserErr
         more = f" It holds {len(unexpected)} that belong to no layer, e.g. {unexpected[0]}."
     return UserError(
         f"the checkpoint {path} lacks {len(missing)} of this model's weights, e.g. {missing[0]}."
-        f"{more} Random numbers would stand in for them. It was made for another class of model, "
+        f"{more} They would be initialised randomly. It was made for another model class, "
         f"or for a version of transformers that names layers otherwise (here: {__version__}; "
         "requirements.lock has the tested one)."
     )

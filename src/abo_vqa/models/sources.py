@@ -36,8 +36,8 @@ class ImageBatch:
     Attributes:
         values: one entry per readable image, as `VQAModel.preprocess` or `VQAModel.encode` returns
             them: a tensor [N, ...] or a list.
-        index: path → position in `values`.
-        errors: path → why the image can't be used.
+        index: image path → position in `values`.
+        errors: image path → why the image can't be used.
     """
 
     values: Any

@@ -71,7 +71,7 @@ class Vilt(PretrainedVQAModel):
             return ""
         ratio = longest / processor.size_divisor
         return (
-            f"the picture is too narrow: {image.width} x {image.height}, and one side may be "
+            f"the image is too narrow: {image.width} x {image.height}, and one side may be "
             f"{ratio:.0f} times the other"
         )
 

@@ -1,1 +1,1 @@
-"""Fine-tuning: batches by picture, the loop, checkpoints."""
+"""Fine-tuning: batches by image, the loop, checkpoints."""

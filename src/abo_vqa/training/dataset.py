@@ -26,19 +26,19 @@ class ImageSource(Protocol):
         """Return vision outputs [P, T, W], or pixels [P, 3, H, W] if the vision tower is trained.
 
         Args:
-            paths: P different pictures.
+            paths: P different images.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B rows about P pictures.
+    """B rows about P images.
 
     Attributes:
         rows: the rows' positions in the table.
         images: vision outputs [P, T, W] or pixels [P, 3, H, W].
-        image_index: [B] each row's picture; stays on the CPU, where it decides what is computed.
+        image_index: [B] each row's image; stays on the CPU, where it decides what is computed.
         questions: [B, L] token ids.
         mask: [B, L] 1 where a question's token isn't padding; stays on the CPU for the same reason.
         inputs: [B, A] answer tokens that the decoder is given.
@@ -56,8 +56,8 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device.
 
-        To a GPU it goes through pinned memory, so that nobody waits for the copies: they take their
-        turn among the kernels. They are a few MB, under a hundredth of a step.
+        Copies to a GPU go through pinned memory and don't block: they are queued among the kernels.
+        They are a few MB, under a hundredth of a step.
         """
         if device.type != "cuda":
             return self
@@ -94,8 +94,8 @@ class VqaDataset:
         images: where the images come from.
 
     Attributes:
-        paths: each row's picture.
-        names: each row's id.
+        image_paths: each row's image.
+        row_ids: each row's id.
         questions: each row's question as tokens [length].
         answers: each row's answer as tokens [length], start and end included.
     """
@@ -108,8 +108,8 @@ class VqaDataset:
         end: int,
         images: ImageSource,
     ) -> None:
-        self.paths: list[str] = table["image_path"].tolist()
-        self.names = table["row_id" if "row_id" in table else table.columns[0]].tolist()
+        self.image_paths: list[str] = table["image_path"].tolist()
+        self.row_ids = table["row_id" if "row_id" in table else table.columns[0]].tolist()
         questions = tokenizer(table["question"].tolist())["input_ids"]
         self.questions = [torch.tensor(ids) for ids in questions]
         lowered = [answer.lower() for answer in table["answer"]]
@@ -124,14 +124,14 @@ class VqaDataset:
 
     def collate(self, rows: Sequence[int]) -> Batch:
         """Return rows as tensors, padded to the longest question and answer among them."""
-        paths = list(dict.fromkeys(self.paths[i] for i in rows))
+        paths = list(dict.fromkeys(self.image_paths[i] for i in rows))
         index = {path: i for i, path in enumerate(paths)}
         questions, mask = pad_tokens([self.questions[i] for i in rows], self._pad)
         answers, known = pad_tokens([self.answers[i] for i in rows], self._pad)
         return Batch(
             rows=list(rows),
             images=self.images.get(paths),
-            image_index=torch.tensor([index[self.paths[i]] for i in rows]),
+            image_index=torch.tensor([index[self.image_paths[i]] for i in rows]),
             questions=questions,
             mask=mask,
             inputs=answers[:, :-1],

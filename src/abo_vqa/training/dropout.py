@@ -1,6 +1,6 @@
-"""Dropout at a third of torch's cost on a CPU, where drawing the mask is what takes time.
+"""Dropout that takes a third of the time of torch's on a CPU, where drawing the mask dominates.
 
-A LoRA layer on keys or values drops numbers of a picture's 577 tokens, in each of 12 layers: a
+A LoRA layer on keys or values drops numbers of an image's 577 tokens, in each of 12 layers: a
 tenth of a training step with cached vision outputs.
 """
 

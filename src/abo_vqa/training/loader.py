@@ -1,11 +1,11 @@
 """Loads batches onto the device, one ahead of the training step.
 
 Not torch's `DataLoader`. Vision outputs that are resident on a GPU are selected there, which a
-worker process can't do, and without workers a `DataLoader` doesn't load ahead. A batch that was
-loaded in parts that turn out too large must be split again. And a worker hands each batch over in
-shared memory: with one worker, reading 3 pictures of BLIP-base (5.3 MB in float32) from a mapped
-file took 10.8 ms a batch at best, the thread used here 0.8 ms, and no loading ahead 1.9 ms (2 CPU
-cores shared with other work).
+worker process can't do, and without workers a `DataLoader` doesn't load ahead. A batch whose
+micro-batches turn out too large must be split again. And a worker passes each batch on in shared
+memory: with one worker, reading 3 images of BLIP-base (5.3 MB in float32) from a mapped file took
+10.8 ms per batch at best, the thread used here 0.8 ms, and no loading ahead 1.9 ms (2 CPU cores
+shared with other work).
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ class BatchLoader:
     def _split(self, batch: Sequence[int]) -> list[list[int]]:
         """The rows of this process's micro-batches."""
         rank, world_size = self._distributed.rank, self._distributed.world_size
-        parts = split_batch(batch, self._dataset.paths, self._state.micro_batches * world_size)
+        parts = split_batch(
+            batch, self._dataset.image_paths, self._state.micro_batches * world_size
+        )
         return parts[rank::world_size]
 
     def _load(self, parts: Sequence[Sequence[int]]) -> list[Batch] | None:
@@ -94,10 +96,10 @@ class BatchLoader:
         """Split batches into twice as many micro-batches from now on.
 
         Returns:
-            Whether that makes this batch's smaller: a picture's questions stay together.
+            Whether that makes this batch's smaller: an image's questions stay together.
         """
-        pictures = len({self._dataset.paths[i] for i in batch})
-        if self._state.micro_batches * self._distributed.world_size >= pictures:
+        images = len({self._dataset.image_paths[i] for i in batch})
+        if self._state.micro_batches * self._distributed.world_size >= images:
             return False
         self._state.micro_batches *= 2
         return True

@@ -1,6 +1,6 @@
 """The training loop.
 
-Every process holds the whole model and takes its share of each batch's pictures; gradients are
+Every process holds the whole model and takes its share of each batch's images; gradients are
 summed, and every process takes the same step (data parallelism). A resumed training goes through
 the very same numbers; see `state`.
 """
@@ -78,7 +78,9 @@ class Trainer:
         size = settings.batch_size * settings.accumulate
         lengths = [len(question) for question in dataset.questions]
         self._epochs = [
-            epoch_batches(dataset.paths, rows, size, seed, epoch, settings.group_pictures, lengths)
+            epoch_batches(
+                dataset.image_paths, rows, size, seed, epoch, settings.group_pictures, lengths
+            )
             for epoch in range(1, settings.epochs + 1)
         ]
         self._total_steps = sum(map(len, self._epochs))
@@ -103,7 +105,7 @@ class Trainer:
             TerminatedError: SIGTERM or Ctrl-C came; the state is saved.
             OSError: a checkpoint can't be written, e.g. on a full disk; the last one is complete.
             NonFiniteLossError: the loss or its gradient isn't a finite number.
-            UserError: memory is too small, even for a single picture's questions.
+            UserError: memory is too small, even for a single image's questions.
         """
         try:
             self._resume()

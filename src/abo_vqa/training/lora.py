@@ -78,7 +78,7 @@ def _check_targets(model: PreTrainedModel, targets: tuple[str, ...]) -> None:
         short = sorted({name.rsplit(".", 1)[-1] for name in layers})
         raise UserError(
             f"lora.targets: no layer is called {', '.join(unknown)}. There are: "
-            f"{', '.join(short)}; also with the names before, e.g. {layers[-1]}."
+            f"{', '.join(short)}, or a full name such as {layers[-1]}."
         )
 
 
@@ -95,8 +95,8 @@ def trains_vision(layers: list[str]) -> bool:
 
 def save_adapter(model: PeftModel, processor: ProcessorMixin, folder: Path) -> None:
     """Write the adapter and the processor into a folder."""
-    # "auto" asks the hub about the base's vocabulary at every save, and BLIP's embeddings, under
-    # names of their own, aren't what it would then store.
+    # "auto" queries the hub for the base model's vocabulary at every save; and since BLIP names its
+    # embeddings differently, it wouldn't store them.
     model.save_pretrained(str(folder), save_embedding_layers=False)
     processor.save_pretrained(folder)
     config = folder / "adapter_config.json"

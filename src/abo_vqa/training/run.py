@@ -69,7 +69,7 @@ def training_key(config: Config, store: EmbeddingStore) -> str:
 
     Args:
         config: the settings.
-        store: the vision outputs, whose metadata has a digest of them, hence of the pictures.
+        store: the vision outputs, whose metadata has a digest of them, hence of the images.
     """
     settings = config.lora.model_dump(exclude={"checkpoint_minutes", "keep_checkpoints"})
     return fingerprint(
@@ -120,7 +120,7 @@ def _make_accelerator(config: Config) -> Accelerator | None:
     device = config.compute.device
     if ":" in device and int(os.environ.get("LOCAL_WORLD_SIZE", world_size)) > 1:
         raise UserError(
-            f"compute.device is {device}, which all {world_size} processes would share. "
+            f"compute.device is {device}, so all {world_size} processes would use the same GPU. "
             "Use cuda or auto: each process takes a GPU of its own."
         )
     accelerator = Accelerator(cpu=pick_device(device).type == "cpu")
@@ -151,12 +151,14 @@ def _open_images(
 ) -> Iterator[ImageSource]:
     """The table's cached vision outputs, or the archive's pixels if the vision tower is trained."""
     if pixels:
-        logger.info("lora.targets reach the vision tower: its kept outputs aren't used")
+        logger.info(
+            "lora.targets include layers of the vision tower: its cached outputs can't be used"
+        )
         with open_archive(config.data.raw) as archive:
             yield PixelSource(archive, blip.processor.image_processor)
         return
     if not store.matches(config):
-        raise UserError(f"{EMBEDDINGS} holds other weights' outputs: run the stage `embed`.")
+        raise UserError(f"{EMBEDDINGS} was computed with other weights: run the stage `embed`.")
     images = cache_vision_outputs(store, table["image_path"].tolist(), blip.device)
     try:
         yield images

@@ -1,4 +1,4 @@
-"""Which rows form a batch: an epoch's order from the seed, whole pictures, little padding."""
+"""Form batches: seeded order, an image's rows together, similar lengths to reduce padding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _WINDOW = 8  # batches whose rows are sorted by length: more means less padding 
 
 
 def epoch_batches(
-    paths: Sequence[str],
+    image_paths: Sequence[str],
     rows: Sequence[int],
     size: int,
     seed: int,
@@ -19,20 +19,20 @@ def epoch_batches(
 ) -> list[list[int]]:
     """Return an epoch's batches of about `size` rows, in random order.
 
-    Questions of similar lengths meet in a batch. With `grouped`, a picture's questions do, too, and
+    Questions of similar lengths meet in a batch. With `grouped`, an image's questions do, too, and
     the batch that they fill may be a row or two larger.
 
     Args:
-        paths: each row's picture.
+        image_paths: each row's image.
         rows: positions of the rows to train on.
         size: rows per batch.
         seed: decides the order, together with `epoch`.
         epoch: number of the epoch.
-        grouped: whether a picture's questions stay together.
+        grouped: whether an image's questions stay together.
         lengths: tokens of each row's question.
     """
     generator = random.Random(f"{seed}:{epoch}")
-    units = _group([(paths[row] if grouped else row, row) for row in rows])
+    units = _group([(image_paths[row] if grouped else row, row) for row in rows])
     generator.shuffle(units)
     ordered = [
         unit
@@ -44,9 +44,9 @@ def epoch_batches(
     return batches
 
 
-def split_batch(batch: Sequence[int], paths: Sequence[str], count: int) -> list[list[int]]:
-    """Split a batch into at most `count` parts of whole pictures, of about equal size."""
-    units = _group([(paths[row], row) for row in batch])
+def split_batch(batch: Sequence[int], image_paths: Sequence[str], count: int) -> list[list[int]]:
+    """Split a batch into at most `count` parts of whole images, of about equal size."""
+    units = _group([(image_paths[row], row) for row in batch])
     parts: list[list[int]] = [[] for _ in range(min(count, len(units)))]
     for rows in units:
         min(parts, key=len).extend(rows)

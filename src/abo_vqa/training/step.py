@@ -123,7 +123,7 @@ class TrainStep:
 
         Raises:
             NonFiniteLossError: the loss or its gradient isn't a finite number.
-            UserError: a single picture's questions don't fit into memory.
+            UserError: a single image's questions don't fit into memory.
         """
         state = self.state
         loss, stop = self._accumulate(batch, micro_batches, stop)
@@ -204,5 +204,5 @@ class TrainStep:
         step = self.state.step + 1
         file = self._folder / f"not-a-number-{step}.json"
         if self._distributed.is_main:
-            write_json([self._dataset.names[i] for i in batch], file)
+            write_json([self._dataset.row_ids[i] for i in batch], file)
         raise NonFiniteLossError(step, file)

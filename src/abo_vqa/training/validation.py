@@ -104,7 +104,7 @@ class Validator:
 
     def _measure(self, rows: Sequence[int]) -> Iterator[list[float]]:
         """The same four numbers for some rows, in halves wherever memory is too small for more."""
-        halves = split_batch(rows, self._dataset.paths, 2)
+        halves = split_batch(rows, self._dataset.image_paths, 2)
         if self._limit is None or len(rows) <= self._limit or len(halves) < 2:
             try:
                 with torch.no_grad(), autocast_context(self._blip.device, self._dtype):

@@ -1,4 +1,4 @@
-"""Images for training: cached vision outputs as near to the arithmetic as they fit, or pixels."""
+"""Images for training: vision outputs cached on the GPU, else in host memory, or pixels."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PAGE = 4096  # bytes; memory is pinned by whole pages
 
 
 class VisionCache:
-    """The vision outputs of some pictures in one tensor [N, T, W].
+    """The vision outputs of some images in one tensor [N, T, W].
 
     Args:
         vectors: the outputs, in the memory of `device` or of the machine.
-        paths: the pictures, in the order of `vectors`.
+        paths: the images, in the order of `vectors`.
         device: device that batches are needed on.
     """
 
@@ -42,11 +42,11 @@ class VisionCache:
         self._pinned = False
 
     def get(self, paths: Sequence[str]) -> Tensor:
-        """Return the outputs of P pictures [P, T, W] on the device."""
+        """Return the outputs of P images [P, T, W] on the device."""
         rows = [self._index[path] for path in paths]
         if self.vectors.device == self._device:
             return self.vectors.index_select(0, torch.tensor(rows, device=self._device))
-        # Straight from pinned memory, one picture at a time: without a copy on the way.
+        # Straight from pinned memory, one image at a time: without a copy on the way.
         shape = (len(rows), *self.vectors.shape[1:])
         outputs = self.vectors.new_empty(shape, device=self._device)
         for i, row in enumerate(rows):
@@ -85,7 +85,7 @@ class PixelSource:
     """Pixels from the archive, for a vision tower that is trained.
 
     Args:
-        archive: the pictures.
+        archive: the images.
         image_processor: resizes and normalises them.
     """
 
@@ -93,7 +93,7 @@ class PixelSource:
         self._archive, self._image_processor = archive, image_processor
 
     def get(self, paths: Sequence[str]) -> Tensor:
-        """Return the pixels of P pictures [P, 3, H, W]."""
+        """Return the pixels of P images [P, 3, H, W]."""
         images = [self._archive.image(path) for path in paths]
         pixels: Tensor = self._image_processor(images=images, return_tensors="pt")["pixel_values"]
         return pixels
@@ -108,7 +108,7 @@ def cache_vision_outputs(
 
     Args:
         store: the vision outputs on disk.
-        paths: the pictures that are needed.
+        paths: the images that are needed.
         device: device that batches are needed on.
 
     Returns:
@@ -116,7 +116,7 @@ def cache_vision_outputs(
         the free memory suffices, to be closed by the caller; else the memory-mapped store itself.
 
     Raises:
-        UserError: a path isn't in the store, or its picture couldn't be read.
+        UserError: a path isn't in the store, or its image couldn't be read.
     """
     paths = list(dict.fromkeys(paths))
     paths = [paths[i] for i in store.rows(paths).argsort()]  # in the order of the file
@@ -133,7 +133,7 @@ def cache_vision_outputs(
 
 
 def _devices_with_room(size: int, device: torch.device) -> Iterator[torch.device]:
-    """The devices, nearest first, whose memory seems to have room for so many bytes."""
+    """The devices, nearest first, whose memory seems to have room for this many bytes."""
     from abo_vqa.models.embeddings.store import SLICE  # with pandas, which benchmarks do without
 
     # Each process of a machine holds its own; what is on its way to a GPU is here for a moment.

@@ -20,7 +20,7 @@ from abo_vqa.models.sources import ImageBatch, ImageLoader
 logger = get_logger(__name__)
 
 _PATIENCE = 16  # parts that must fit before larger ones are tried again
-MAX_FAILURES = 8  # consecutive rows that don't fit alone before the rest is given up
+MAX_FAILURES = 8  # consecutive rows that don't fit alone before the rest is dropped
 
 
 def form_batches(keys: Sequence[str], size: int) -> list[list[int]]:
@@ -68,7 +68,7 @@ class _RowLimit:
         self._doubled_from = 0  # the limit before it was doubled; 0 once the new one has worked
 
     def allows(self, count: int) -> bool:
-        """Return whether so many rows may be answered together."""
+        """Return whether this many rows may be answered together."""
         return self.rows is None or count <= self.rows
 
     def failed(self, count: int) -> None:
@@ -76,7 +76,7 @@ class _RowLimit:
         if self._doubled_from:
             self._patience *= 2
         self.rows, self._successes, self._doubled_from = (count + 1) // 2, 0, 0
-        logger.warning(f"out of memory: going on with {self.rows} rows a batch")
+        logger.warning(f"out of memory: continuing with {self.rows} rows per batch")
 
     def succeeded(self, count: int) -> None:
         """Double the limit if enough parts have fit, `count` rows the last one."""
@@ -105,7 +105,7 @@ class AdaptiveBatcher:
 
     @property
     def gave_up(self) -> bool:
-        """Whether so many consecutive rows didn't fit that the rest needn't be tried."""
+        """Whether too many consecutive rows didn't fit, so that the rest isn't tried."""
         return self._failures >= MAX_FAILURES
 
     def answer(self, rows: pd.DataFrame, loaded: Any = None) -> list[Answer | None]:

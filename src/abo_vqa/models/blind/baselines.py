@@ -1,4 +1,4 @@
-"""Baselines that never see the image, fitted on the train split: what an answer is worth."""
+"""Baselines that never see the image, fitted on the train split."""
 
 from __future__ import annotations
 
@@ -55,23 +55,23 @@ def _most_common_by_key(
     return {key: _most_common(group) for key, group in groups.items()}
 
 
-def majority(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
+def fit_majority(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
     """Fit the most frequent answer of all."""
     best = _most_common(answers)
     return lambda unseen: _unzip([best for _ in unseen])
 
 
-def by_type(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
+def fit_type_majority(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
     """Fit the most frequent answer for each type of question; for unseen types, of all."""
     table = _most_common_by_key([question_type(q) for q in questions], answers)
     overall = _most_common(answers)
     return lambda unseen: _unzip([table.get(question_type(q), overall) for q in unseen])
 
 
-def by_question(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
+def fit_question_lookup(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
     """Fit the most frequent answer for each question; for unseen questions, for their type."""
     table = _most_common_by_key([q.strip().lower() for q in questions], answers)
-    back_off = by_type(questions, answers)
+    back_off = fit_type_majority(questions, answers)
 
     def predict(unseen: Sequence[str]) -> tuple[list[str], list[float]]:
         others = zip(*back_off(unseen), strict=True)
@@ -82,12 +82,12 @@ def by_question(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
     return predict
 
 
-def by_ngrams(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
+def fit_ngrams(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
     """Fit a logistic regression on the question's words and pairs of words.
 
     Answers that occur only once aren't classes: they can't be learnt from words that occur once,
     and there are hundreds of them. If no word occurs in two rows there is nothing to fit, and
-    `by_question` is the best that can be done.
+    `fit_question_lookup` is the best that can be done.
 
     Args:
         questions: the training questions.
@@ -99,11 +99,11 @@ def by_ngrams(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
     counts = Counter(answers)
     pairs = [(q, a) for q, a in zip(questions, answers, strict=True) if counts[a] > 1]
     if len({answer for _, answer in pairs}) < 2:
-        return by_question(questions, answers)
+        return fit_question_lookup(questions, answers)
     try:
         return Ngrams(Counter(pairs))
     except NoWordError:
-        return by_question(questions, answers)
+        return fit_question_lookup(questions, answers)
 
 
 def converged(predictor: Predictor) -> bool:
@@ -116,9 +116,9 @@ def _unzip(pairs: Sequence[tuple[str, float]]) -> tuple[list[str], list[float]]:
 
 
 VARIANTS: dict[str, Callable[[Sequence[str], Sequence[str]], Predictor]] = {
-    "majority": majority,
-    "type": by_type,
-    "question": by_question,
-    "ngram": by_ngrams,
+    "majority": fit_majority,
+    "type": fit_type_majority,
+    "question": fit_question_lookup,
+    "ngram": fit_ngrams,
 }
 """Name → the function that fits it on the train split's questions and answers."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 STEPS = 100  # maximum number of Newton steps; 8 to 15 are usual
-STRENGTH = 2.0  # inverse of the penalty's weight, scikit-learn's C; chosen on held-out images
+INVERSE_REGULARIZATION = 2.0  # scikit-learn's C, chosen on held-out images
 # Largest entry of the mean loss's gradient. The last hundredth of the loss takes most of the time
 # and changes no answer.
 TOLERANCE = 5e-4
@@ -213,7 +213,7 @@ class Ngrams:
         coords = [row[q.lower()] for q, _ in distinct], [column[a] for _, a in distinct]
         values = np.array([pairs[pair] for pair in distinct], np.float32)
         counts = sparse.csr_array((values, coords), shape=(len(row), len(column)))
-        loss = Softmax(features @ self.merged, counts, STRENGTH)
+        loss = Softmax(features @ self.merged, counts, INVERSE_REGULARIZATION)
         self.weights, self.converged = loss.minimise(STEPS, TOLERANCE)
 
     def __call__(self, questions: Sequence[str]) -> tuple[list[str], list[float]]:

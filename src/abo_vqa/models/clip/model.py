@@ -189,7 +189,7 @@ class Clip(VQAModel):
             Some of the questions, and unit features [those questions, C, W].
         """
         start, _, end = self.checkpoint.prompt.partition("{candidate}")
-        # If the prompt goes on after the candidate, its end belongs to every suffix.
+        # If the prompt continues after the candidate, its end belongs to every suffix.
         suffixes = [candidate + end for candidate in candidates]
         prefixes = [start.format(question=question) for question in questions]
         with torch.inference_mode():

@@ -97,7 +97,7 @@ class TextTower:
         Yields:
             Positions of some prefixes, and their unit features [positions, C, embedding width].
         """
-        heads, tails, unshareable = self.split_tokens(prefixes, suffixes)
+        prefix_ids, suffix_ids, unshareable = self.split_tokens(prefixes, suffixes)
         for i in unshareable:
             yield [i], self.encode([prefixes[i] + suffix for suffix in suffixes])[None]
         shareable = [i for i in range(len(prefixes)) if i not in unshareable]
@@ -105,19 +105,21 @@ class TextTower:
             return
         device = self.model.positional_embedding.device
         chunks = [
-            (chunk, torch.tensor([tails[i] for i in chunk], device=device))  # [chunk, S]
-            for group in group_by_length([len(tail) for tail in tails])
-            for chunk in self._chunks(group, len(tails[group[0]]))
+            (chunk, torch.tensor([suffix_ids[i] for i in chunk], device=device))  # [chunk, S]
+            for group in group_by_length([len(suffix) for suffix in suffix_ids])
+            for chunk in self._chunks(group, len(suffix_ids[group[0]]))
         ]
-        largest = max(tail.numel() for _, tail in chunks)
-        for group in group_by_length([len(heads[i]) for i in shareable]):
+        largest = max(suffix.numel() for _, suffix in chunks)
+        for group in group_by_length([len(prefix_ids[i]) for i in shareable]):
             for part in self._chunks(group, largest):
                 positions = [shareable[i] for i in part]
-                cache = self._prefill(torch.tensor([heads[i] for i in positions], device=device))
+                cache = self._prefill(
+                    torch.tensor([prefix_ids[i] for i in positions], device=device)
+                )
                 width = self.model.ln_final.weight.shape[0]
                 states = cache[0][0].new_empty(len(positions), len(suffixes), width)  # [Q, C, W]
-                for chunk, tail in chunks:
-                    states[:, chunk] = self._decode(tail, cache)
+                for chunk, suffix in chunks:
+                    states[:, chunk] = self._decode(suffix, cache)
                 yield positions, self._project(states)
 
     def split_tokens(
@@ -139,22 +141,25 @@ class TextTower:
         everything = set(range(len(prefixes)))
         if not self.causal:
             return [], [], everything
-        heads, _ = self._tokenize(prefixes)
+        prefix_ids, _ = self._tokenize(prefixes)
         words, end = self._tokenize(suffixes)
-        tails = [[*ids[1:], end] for ids in words]
-        longest = self.model.context_length - max(map(len, tails))
+        suffix_ids = [[*ids[1:], end] for ids in words]
+        longest = self.model.context_length - max(map(len, suffix_ids))
         whole, _ = self._tokenize([prefix + suffixes[0] for prefix in prefixes])
         unshareable = {
             i
-            for i, (head, ids) in enumerate(zip(heads, whole, strict=True))
-            if len(head) > longest or head + tails[0] != [*ids, end]
+            for i, (prefix, ids) in enumerate(zip(prefix_ids, whole, strict=True))
+            if len(prefix) > longest or prefix + suffix_ids[0] != [*ids, end]
         }
         one = min(everything - unshareable, default=None)
         if one is not None:
             whole, _ = self._tokenize([prefixes[one] + suffix for suffix in suffixes])
-            if any(heads[one] + t != [*ids, end] for t, ids in zip(tails, whole, strict=True)):
+            if any(
+                prefix_ids[one] + suffix != [*ids, end]
+                for suffix, ids in zip(suffix_ids, whole, strict=True)
+            ):
                 unshareable = everything
-        return heads, tails, unshareable
+        return prefix_ids, suffix_ids, unshareable
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Count each text's tokens before any truncation, including the start and end tokens."""
@@ -166,7 +171,7 @@ class TextTower:
         return [end + 1 for end in self._end_positions(tokens)]
 
     def _chunks(self, rows: list[int], tokens: int) -> list[list[int]]:
-        """Cut rows of so many tokens each into chunks for one forward pass."""
+        """Cut rows of this many tokens each into chunks for one forward pass."""
         step = max(1, self.max_tokens // tokens)
         return [rows[i : i + step] for i in range(0, len(rows), step)]
 
