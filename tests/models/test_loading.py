@@ -204,8 +204,8 @@ def test_advice_is_what_helps() -> None:
     assert half.endswith("in the profile: quantize: 4bit.")
     for nothing in ((), Clip.supported_settings):  # a scorer; half precision already
         told = said(nothing, "cuda", torch.bfloat16)
-        assert told.endswith("or take a larger GPU, or compute.device: cpu.")
-    assert said((), "cpu").endswith("or take a machine with more of it.")
+        assert told.endswith("or use a larger GPU, or compute.device: cpu.")
+    assert said((), "cpu").endswith("or use a machine with more of it.")
 
 
 def test_what_an_adapter_forces_isnt_advised(folders, load, tmp_path) -> None:
