@@ -208,7 +208,7 @@ class Adapter:
             if out_of_memory(error):
                 raise UserError(
                     f"out of memory while loading the adapter in {self.folder} ({error}). "
-                    "Stop what else uses this memory, or take a device with more of it."
+                    "Stop other programs that use this memory, or use a device with more of it."
                 ) from error
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             reason = next((line for line in lines if "size mismatch" in line), (lines or ["?"])[0])
