@@ -62,8 +62,8 @@ WITHOUT_OPTIONS = {
     "wordnet",
 }
 
-# With options, these names run a command on your own tables; the stages themselves take their
-# settings from params.yaml alone.
+# With options, these names run a command on your own tables: the three stages have no options,
+# since their settings are in params.yaml.
 OWN_TABLES = {
     "curate": "abo_vqa.commands.curate",
     "generate": "abo_vqa.commands.generate",
