@@ -58,7 +58,7 @@ def test_images_that_are_not_there(here: Path) -> None:
 def test_wrong_tables(here: Path) -> None:
     make(here, 1)
     write(here / "mine.csv", [("a", "b")], "image,question")
-    with pytest.raises(UserError, match="lacks the column"):
+    with pytest.raises(UserError, match=r"lacks the column.*Rename it in the file\.$"):
         run(configure(here, annotator="file", file="mine.csv"))
     write(here / "mine.csv", [], "image_path,question,answer")
     with pytest.raises(UserError, match="no rows"):

@@ -39,7 +39,9 @@ def test_a_path_is_the_picture_rather_than_an_id(tmp_path):
 def test_several_candidates_that_differ_are_refused_and_can_be_chosen(tmp_path):
     text = "answer,ground_truth,prediction\nred,blue,blue\n"
     with pytest.raises(UserError, match=r"'answer', 'ground_truth'.*--columns answer="):
-        read(tmp_path, text)
+        read(tmp_path, text, chosen={})
+    with pytest.raises(UserError, match=r"'answer', 'ground_truth'. Rename one"):
+        read(tmp_path, text)  # a command without the option
     chosen = read(tmp_path, text, chosen={"answer": "ground_truth"})
     assert chosen.frame["answer"].tolist() == ["blue"]
     assert chosen.frame["answer (unused)"].tolist() == ["red"]

@@ -114,13 +114,14 @@ def read_columns(
         required: roles (keys of `COLUMN_ALIASES`) that the table must have.
         optional: roles that it may have.
         chosen: a role → the column's name in the file, or "" for a column that isn't to be used
-            (`--columns`).
+            (`--columns`). None where the command has no such option.
 
     Raises:
         UserError: the file isn't a proper CSV, a required column is missing, or several columns
             fit a role and differ.
     """
-    path, chosen, parsed = Path(path), chosen or {}, read_csv(path)
+    path, parsed, has_option = Path(path), read_csv(path), chosen is not None
+    chosen = chosen or {}
     roles = [*required, *optional]
     if strange := [role for role in chosen if role not in roles]:
         raise UserError(
@@ -133,13 +134,13 @@ def read_columns(
         if role in chosen:
             name = _chosen_column(path, parsed, role, chosen[role])
         else:
-            name = _find_column(path, parsed, role, set(source_names.values()))
+            name = _find_column(path, parsed, role, set(source_names.values()), has_option)
         if name:
             source_names[role] = name
         elif role in required:
             missing.append(role)
     if missing:
-        raise UserError(_missing_message(path, parsed, missing))
+        raise UserError(_missing_message(path, parsed, missing, has_option))
     return Columns(
         path, _rename(parsed.frame, source_names), source_names, parsed.lines, parsed.separator
     )
@@ -169,7 +170,7 @@ def _chosen_column(path: Path, parsed: ParsedCsv, role: str, name: str) -> str:
     return fits[0]
 
 
-def _find_column(path: Path, parsed: ParsedCsv, role: str, used: set[str]) -> str:
+def _find_column(path: Path, parsed: ParsedCsv, role: str, used: set[str], has_option: bool) -> str:
     """The column that has one of a role's usual names; "" if there is none.
 
     Raises:
@@ -190,7 +191,8 @@ def _find_column(path: Path, parsed: ParsedCsv, role: str, used: set[str]) -> st
     if any(not frame[column].equals(frame[fits[0]]) for column in fits[1:]):
         called = [original.get(column, column) for column in fits]
         names = ", ".join(map(repr, called))
-        remedy = f"Say which with --columns {role}=NAME" if len(set(called)) > 1 else "Rename one"
+        distinct = has_option and len(set(called)) > 1
+        remedy = f"Say which with --columns {role}=NAME" if distinct else "Rename one"
         raise UserError(
             f"{path}: several columns could be the {role.replace('_', ' ')}, and they differ: "
             f"{names}. {remedy}, or remove the others."
@@ -206,7 +208,9 @@ def _is_running_number(column: pd.Series) -> bool:
     return bool(numbers.is_unique and numbers.max() - numbers.min() == len(numbers) - 1)
 
 
-def _missing_message(path: Path, parsed: ParsedCsv, missing: Sequence[str]) -> str:
+def _missing_message(
+    path: Path, parsed: ParsedCsv, missing: Sequence[str], has_option: bool
+) -> str:
     """The message about required columns that aren't there."""
     expected = "; ".join(f"{role} or {', '.join(COLUMN_ALIASES[role][1:])}" for role in missing)
     example = ",".join(f"{role}=NAME" for role in missing)
@@ -215,10 +219,8 @@ def _missing_message(path: Path, parsed: ParsedCsv, missing: Sequence[str]) -> s
         aliases = COLUMN_ALIASES["image_path"]
         numbers = [repr(name) for name in map(str, parsed.frame) if canonical_name(name) in aliases]
     only = f" {', '.join(numbers)} just numbers the rows." if numbers else ""
-    return (
-        f"{path} lacks the column {expected}. {_listed(parsed)}{only} "
-        f"Name it with --columns {example}."
-    )
+    remedy = f"Name it with --columns {example}." if has_option else "Rename it in the file."
+    return f"{path} lacks the column {expected}. {_listed(parsed)}{only} {remedy}"
 
 
 def _listed(parsed: ParsedCsv) -> str:
