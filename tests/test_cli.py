@@ -86,6 +86,16 @@ def test_bad_settings_exit_2_with_one_message_and_no_traceback(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_under_dvc_a_mistake_comes_with_the_way_back(tmp_path, monkeypatch, capsys):
+    """DVC removes a stage's outputs before it starts it."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["curate"]) == 2
+    assert "dvc checkout" not in capsys.readouterr().err
+    monkeypatch.setenv("DVC_STAGE", "dvc.yaml:curate")
+    assert main(["curate"]) == 2
+    assert "`git restore reports data && dvc checkout`" in capsys.readouterr().err
+
+
 def test_unknown_command_is_refused(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["traim"])

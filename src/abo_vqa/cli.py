@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -70,6 +71,10 @@ OWN_TABLES = {
     "split": "abo_vqa.commands.split",
 }
 
+_DVC_REMOVED = (
+    "\nDVC removed this stage's outputs before it started. To have them back instead, undo the "
+    "change and run `git restore reports data && dvc checkout`."
+)
 _MORE_MEMORY = (
     "Stop other programs that use this memory, and run the same command again; "
     "finished work is kept."
@@ -189,6 +194,8 @@ def _explain_error(error: Exception) -> tuple[str, int] | None:
 
 def _report_error(name: str, reason: str, code: int) -> int:
     """Report a problem, once for all of several processes, and return the exit code."""
+    if code == UserError.exit_code and os.environ.get("DVC_STAGE"):
+        reason += _DVC_REMOVED
     marker = processes.failure_marker()
     first = None if marker is None else processes.mark_failed(marker, code)
     if first is None:
