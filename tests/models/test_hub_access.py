@@ -75,8 +75,8 @@ def test_bars_of_downloads_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub.utils import are_progress_bars_disabled
     from transformers.utils import logging
 
-    from abo_vqa.models.hub import quiet
+    from abo_vqa.models.hub import silence_libraries
 
-    quiet()
+    silence_libraries()
     assert not are_progress_bars_disabled()
     assert not logging.is_progress_bar_enabled()

@@ -15,7 +15,7 @@ from abo_vqa.core.config import CheckpointConfig
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.memory import out_of_memory, release_memory
 from abo_vqa.core.progress import progress_bar
-from abo_vqa.models.hub import quiet
+from abo_vqa.models.hub import silence_libraries
 from abo_vqa.models.loading import load_complete, load_processor
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def load_scorer(loader: type, scorer: ScorerConfig, device: str, **options: Any)
     Raises:
         UserError: there is no such checkpoint, or not all of it, or it doesn't fit into memory.
     """
-    quiet()
+    silence_libraries()
     target = torch.device(device)
     options |= {"revision": scorer.revision, "dtype": torch.float32}
     if target.type != "cpu":

@@ -33,7 +33,7 @@ WEIGHT_FILES = {
 preference."""
 
 
-def quiet() -> None:
+def silence_libraries() -> None:
     """Turn off loading bars and developers' advice, but not the bars of downloads."""
     from huggingface_hub import constants
     from huggingface_hub.utils.tqdm import enable_progress_bars

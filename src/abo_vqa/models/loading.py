@@ -18,7 +18,7 @@ from abo_vqa.core.devices import pick_device, pick_dtype
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.memory import available_memory, memory_advice, release_memory
 from abo_vqa.models.base import VQAModel
-from abo_vqa.models.hub import hub_options, quiet, require_disk_space
+from abo_vqa.models.hub import hub_options, require_disk_space, silence_libraries
 from abo_vqa.models.loading_errors import loading_errors
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def load_pretrained(
         UserError: the checkpoint is missing, isn't one of this class, lacks some of its weights,
             or doesn't fit into memory.
     """
-    quiet()
+    silence_libraries()
     options, device = load_options(checkpoint, compute, dtype)
     model = load_complete(
         loader, checkpoint, device, options, supported_settings=supported_settings
@@ -263,7 +263,7 @@ def load_processor(loader: Any, checkpoint: CheckpointConfig, **options: Any) ->
     Raises:
         UserError: it is missing.
     """
-    quiet()
+    silence_libraries()
     options |= {"revision": checkpoint.revision, **hub_options(checkpoint.path)}
     with loading_errors(checkpoint):
         return loader.from_pretrained(checkpoint.path, **options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -240,7 +240,7 @@ class ImageCache:
 
 def prefetch(
     items: Sequence[_Item], load: Callable[[_Item], _Loaded]
-) -> Iterator[tuple[_Item, _Loaded | None]]:
+) -> Generator[tuple[_Item, _Loaded | None], None, None]:
     """Load each item while the previous one is being used.
 
     Two loaded items are in memory at a time.

@@ -11,10 +11,11 @@ shared with other work).
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from abo_vqa.core.memory import out_of_memory
+from abo_vqa.models.sources import prefetch
 from abo_vqa.training.sampler import split_batch
 from abo_vqa.training.vision_cache import VisionCache
 
@@ -58,23 +59,31 @@ class BatchLoader:
         if self._device.type == "cpu" and cached:
             yield from ((batch, self.load(batch)) for batch in batches)
             return
-        with ThreadPoolExecutor(1) as pool:
-            future: Future[list[Batch] | None] | None = None
-            split: list[list[int]] = []
-            for batch, following in zip(batches, [*batches[1:], None], strict=True):
-                loaded = future.result() if future else self.load(batch)
-                if future and split != self._split(batch):  # memory was too small meanwhile
-                    future = loaded = None
-                    loaded = self.load(batch)
-                future = None
-                if following:
-                    split = self._split(following)
-                    future = pool.submit(self._load, split)
-                yield batch, loaded
+        with closing(prefetch(batches, self._load_ahead)) as loaded:
+            for batch, ahead in loaded:
+                if ahead is None:
+                    yield batch, None
+                    continue
+                split, micro_batches = ahead
+                if split != self._split(batch):  # memory was too small meanwhile
+                    micro_batches.clear()
+                    yield batch, self.load(batch)
+                else:
+                    yield batch, micro_batches
 
     def load(self, batch: Sequence[int]) -> list[Batch] | None:
         """Return this process's micro-batches of a batch; None if memory is too small for them."""
-        return self._load(self._split(batch))
+        try:
+            return self._collate(self._split(batch))
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            return None
+
+    def _load_ahead(self, batch: Sequence[int]) -> tuple[list[list[int]], list[Batch]]:
+        """The rows of this process's micro-batches of a batch, and the micro-batches."""
+        split = self._split(batch)
+        return split, self._collate(split)
 
     def _split(self, batch: Sequence[int]) -> list[list[int]]:
         """The rows of this process's micro-batches."""
@@ -84,13 +93,9 @@ class BatchLoader:
         )
         return parts[rank::world_size]
 
-    def _load(self, parts: Sequence[Sequence[int]]) -> list[Batch] | None:
-        try:
-            return [self._dataset.collate(rows).to(self._device) for rows in parts]
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            return None
+    def _collate(self, split: Sequence[Sequence[int]]) -> list[Batch]:
+        """The micro-batches on the device."""
+        return [self._dataset.collate(rows).to(self._device) for rows in split]
 
     def halve(self, batch: Sequence[int]) -> bool:
         """Split batches into twice as many micro-batches from now on.

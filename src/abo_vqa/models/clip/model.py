@@ -15,7 +15,7 @@ from abo_vqa.core.devices import pick_device, pick_dtype
 from abo_vqa.core.errors import UserError
 from abo_vqa.models.base import Answer, VQAModel
 from abo_vqa.models.clip.text import TextTower, normalize
-from abo_vqa.models.hub import hub_options, quiet, require_disk_space
+from abo_vqa.models.hub import hub_options, require_disk_space, silence_libraries
 from abo_vqa.models.loading import out_of_memory_advice
 from abo_vqa.models.loading_errors import loading_errors
 from abo_vqa.models.pixels import pixel_dtype
@@ -83,7 +83,7 @@ class Clip(VQAModel):
         """
         import open_clip  # only here: the class also runs on models of other libraries
 
-        quiet()
+        silence_libraries()
         for setting in ("quantize", "device_map"):
             if (value := getattr(checkpoint, setting)) and setting not in cls.supported_settings:
                 raise UserError(
