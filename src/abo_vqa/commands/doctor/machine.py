@@ -19,6 +19,7 @@ from abo_vqa.core.system_errors import nearest_existing
 from abo_vqa.core.tracking.origin import LIBRARIES
 from abo_vqa.core.units import GB
 from abo_vqa.data.archive import IMAGES_TAR
+from abo_vqa.models.embeddings.files import VECTORS_FILE
 
 _LOCK = Path("requirements.lock")
 _ENOUGH = {False: 1.5 * GB, True: 6 * GB}  # bytes of memory: the sample's stages, the real ones
@@ -145,7 +146,7 @@ def need(case: Checkout) -> tuple[str, float]:
     config = case.settings
     copies = 1 if stored_once(case.root) else 2
     archives = 0.0 if (case.root / config.data.raw / IMAGES_TAR).is_file() else _ARCHIVES
-    store = case.root / EMBEDDINGS / "vectors.npy"
+    store = case.root / EMBEDDINGS / VECTORS_FILE
     expected = float(PICTURES * _VALUES * _BYTES[config.embed.dtype])
     # The file may be another profile's, which is replaced by one of the expected size.
     outputs = max(0.0, expected - (store.stat().st_size if store.is_file() else 0))
