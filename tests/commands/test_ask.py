@@ -7,14 +7,15 @@ import pytest
 from abo_vqa.cli import main
 from abo_vqa.core.tables import read_table
 from tests.support import models as tiny
+from tests.support import workspaces
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tiny.workspace(tmp_path_factory.mktemp("ask"), "blip", "vilt", "clip")
+    root = workspaces.workspace(tmp_path_factory.mktemp("ask"), "blip", "vilt", "clip")
     pictures = root / "pictures"
     pictures.mkdir()
-    for name, picture in zip(("a.jpg", "b.png"), tiny.pictures(2), strict=True):
+    for name, picture in zip(("a.jpg", "b.png"), workspaces.pictures(2), strict=True):
         picture.save(pictures / name)
     (root / "asked.csv").write_text(
         "image_name,question,note\n"

@@ -20,7 +20,7 @@ from abo_vqa.models.answering.finetuned import load_by_name
 from abo_vqa.models.answering.multiple_choice import MultipleChoiceModel, likeliest
 from abo_vqa.models.base import Answer, VQAModel
 from abo_vqa.reporting.publish.parquet import write_parquet_split
-from tests.support import models as tiny
+from tests.support import workspaces
 
 CHOICES = (["red", "blue", "green", "white"], ["yes", "no"], ["wood", "metal", "glass", "cotton"])
 QUESTIONS = ("what color is it?", "is it red?", "what is it made of?")
@@ -31,7 +31,7 @@ class Pictures:
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
-        for i, picture in enumerate(tiny.pictures(5)):
+        for i, picture in enumerate(workspaces.pictures(5)):
             out = io.BytesIO()
             picture.save(out, "JPEG", quality=95)
             self.files[f"{i}.jpg"] = out.getvalue()
@@ -54,7 +54,7 @@ def rows() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tiny.workspace(tmp_path_factory.mktemp("choose"), "blip")
+    root = workspaces.workspace(tmp_path_factory.mktemp("choose"), "blip")
     write_parquet_split("test", rows(), Pictures(), root / "data/export")  # type: ignore[arg-type]
     bare = [{k: v for k, v in row.items() if "choice" not in k} for row in rows()]
     write_parquet_split("train", bare, Pictures(), root / "data/export")  # type: ignore[arg-type]

@@ -15,16 +15,16 @@ from abo_vqa.core.tables import read_table
 from abo_vqa.data.columns import read_columns
 from abo_vqa.data.image_files import load_image
 from abo_vqa.data.question_table import ImageFolder
-from tests.support import models as tiny
+from tests.support import workspaces
 
 ASK = ["ask", "--model", "blip", "--images", "pictures", "--csv", "asked.csv"]
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tiny.workspace(tmp_path_factory.mktemp("table"), "blip")
+    root = workspaces.workspace(tmp_path_factory.mktemp("table"), "blip")
     (root / "pictures/fa").mkdir(parents=True)
-    one, two = tiny.pictures(2)
+    one, two = workspaces.pictures(2)
     one.save(root / "pictures/fa/a.jpg", quality=95)
     two.save(root / "pictures/b.PNG")
     one.save(root / "secret.png")
@@ -194,7 +194,7 @@ def test_a_picture_that_was_mended_is_read_again(here: Path) -> None:
     table = "image,question\nnew.jpg,is it red?\na.jpg,is it red?\n"
     assert ask(table) == 0
     assert "not a JPEG, PNG, WebP, GIF or BMP" in read_table("out.csv")["error"].iloc[0]
-    tiny.pictures(1)[0].save(broken)
+    workspaces.pictures(1)[0].save(broken)
     assert ask(table) == 0
     assert "error" not in read_table("out.csv")
     broken.unlink()

@@ -12,8 +12,8 @@ from abo_vqa.core.json_files import read_json
 from abo_vqa.core.tables import read_table
 from abo_vqa.stages import baseline as predict
 from abo_vqa.stages import embed, finetune
-from tests.support import models as tiny
 from tests.support import training as project
+from tests.support import workspaces
 from tests.support.gpu_settings import settings
 from tests.support.pretend_gpu import pretend
 from tests.support.stages import answer_with_adapter, run_stage
@@ -23,7 +23,7 @@ PREDICTIONS = Path("reports/baselines/blip/predictions.csv")
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.workspace(tmp_path_factory.mktemp("shop"), "blip", images=10, broken=1)
+    return workspaces.workspace(tmp_path_factory.mktemp("shop"), "blip", images=10, broken=1)
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from abo_vqa.core.config import CheckpointConfig, Family, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.tables import read_table
 from abo_vqa.models.registry import FAMILIES, family_class, load_model, model_names
-from tests.support import models as tiny
+from tests.support import workspaces
 
 
 def profile_with(tmp_path: Path, name: str, **entry: str) -> Path:
     """A workspace whose profile names one more model, with the tiny chat model's weights."""
-    root = tiny.workspace(tmp_path, "chat", images=2)
+    root = workspaces.workspace(tmp_path, "chat", images=2)
     profile = root / "conf/profiles/sample.yaml"
     settings = yaml.safe_load(profile.read_text())
     chat = settings["models"].pop("chat")

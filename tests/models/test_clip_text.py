@@ -5,8 +5,9 @@ import torch
 
 from abo_vqa.models.clip.text import TextTower
 from tests.support import models as tiny
+from tests.support import workspaces
 
-STARTS = [f"Question: {q} Answer: " for q in tiny.QUESTIONS]
+STARTS = [f"Question: {q} Answer: " for q in workspaces.QUESTIONS]
 
 
 def features(model, tokenizer, texts: list[str]) -> torch.Tensor:

@@ -27,7 +27,7 @@ from abo_vqa.models.adapters import Adapter
 from abo_vqa.models.decoding import end_tokens_of, greedy
 from abo_vqa.models.registry import load_model
 from abo_vqa.training import lora
-from tests.support.models import pictures
+from tests.support.workspaces import pictures
 
 FAMILIES = ("blip", "blip2", "clip", "llava", "vilt")
 QUESTIONS = ("what color is it?", "how many drawers does it have?")

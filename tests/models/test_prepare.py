@@ -10,6 +10,7 @@ from abo_vqa.core.config import CheckpointConfig
 from abo_vqa.models.pixels import pixel_dtype
 from abo_vqa.models.sources import ImageFiles
 from tests.support import models as tiny
+from tests.support import workspaces
 
 OPTIONS = {"clip": {"candidates": tiny.ANSWERS}}
 
@@ -20,7 +21,7 @@ def pictures() -> list[Image.Image]:
     sizes = [(256, 256), (256, 171), (40, 61), (31, 33), (90, 256), (256, 256), (8, 9)]
     return [
         picture.resize(sizes[i % len(sizes)]).rotate(7 * i)
-        for i, picture in enumerate(tiny.pictures(21))
+        for i, picture in enumerate(workspaces.pictures(21))
     ]
 
 

@@ -5,6 +5,7 @@ import torch
 
 from abo_vqa.models.clip.model import Clip
 from tests.support import models as tiny
+from tests.support import workspaces
 
 PICTURES, CANDIDATES, WIDTH = 400, 3000, 512
 
@@ -56,7 +57,7 @@ def test_of_two_near_equal_candidates_the_closer_one_wins(clip) -> None:
 
 
 def test_clips_features_are_of_unit_length_in_float32(clip) -> None:
-    seen = clip.encode_images(tiny.pictures(3))
+    seen = clip.encode_images(workspaces.pictures(3))
     (_, texts), *_ = clip.encode_texts(["is it red?"], tiny.ANSWERS)
     for features in (seen, texts):
         assert features.dtype == torch.float32

@@ -15,13 +15,13 @@ from abo_vqa.data.archive import open_archive
 from abo_vqa.models.embeddings import build
 from abo_vqa.models.embeddings.store import EmbeddingStore
 from abo_vqa.stages import embed
-from tests.support import models as tiny
+from tests.support import workspaces
 from tests.support.stages import run_stage
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.workspace(tmp_path_factory.mktemp("embed"), "blip", images=11, broken=1)
+    return workspaces.workspace(tmp_path_factory.mktemp("embed"), "blip", images=11, broken=1)
 
 
 @pytest.fixture

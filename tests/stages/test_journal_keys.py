@@ -15,12 +15,12 @@ from abo_vqa.models.answering.baseline import BaselineJob
 from abo_vqa.models.answering.finetuned import finetuned_folder
 from abo_vqa.models.embeddings import build
 from abo_vqa.training import run
-from tests.support import models as tiny
+from tests.support import workspaces
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tiny.workspace(tmp_path_factory.mktemp("project"), "blip", images=2, broken=0)
+    root = workspaces.workspace(tmp_path_factory.mktemp("project"), "blip", images=2, broken=0)
     folder = root / ADAPTER
     folder.mkdir(parents=True)
     (folder / "adapter_config.json").write_text("{}")

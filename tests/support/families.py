@@ -8,6 +8,7 @@ import torch
 
 from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 from tests.support import models as tiny
+from tests.support import workspaces
 
 torch.set_num_threads(1)
 CPU = ComputeConfig(device="cpu", dtype="float32")
@@ -28,10 +29,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def rows() -> SimpleNamespace:
     """24 rows: each of 6 pictures with 4 questions of different lengths; objects repeat."""
-    pictures = tiny.pictures(6)
+    pictures = workspaces.pictures(6)
     images = [picture for picture in pictures for _ in range(4)]
     questions = [
-        tiny.QUESTIONS[(3 * i + k) % len(tiny.QUESTIONS)] for i in range(6) for k in range(4)
+        workspaces.QUESTIONS[(3 * i + k) % len(workspaces.QUESTIONS)]
+        for i in range(6)
+        for k in range(4)
     ]
     return SimpleNamespace(pictures=pictures, images=images, questions=questions)
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from abo_vqa.core.config import load_config
-from tests.support import models as tiny
+from tests.support import workspaces
 from tests.support.stages import run_stage
 
 QUICK = {
@@ -24,7 +24,7 @@ def make(root: Path) -> Path:
 
     from abo_vqa.stages import embed
 
-    tiny.workspace(root, "blip")
+    workspaces.workspace(root, "blip")
     before = Path.cwd()
     os.chdir(root)
     try:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shlex
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -192,6 +194,19 @@ def test_held_out_rows_share_no_picture_with_the_others(workspace):
     assert len(held_out) >= 3
     assert not set(paths.iloc[rows]) & set(paths.iloc[held_out])
     assert sorted([*rows, *held_out]) == list(range(len(rows) + len(held_out)))
+
+
+def test_near_duplicates_are_held_out_together_without_product_ids(workspace):
+    from abo_vqa.training.validation import hold_out
+
+    paths = [f"{i:02d}{side}.jpg" for i in range(20) for side in "ab"]
+    hashes = [f"{random.Random(i).getrandbits(64):016x}" for i in range(20) for _ in "ab"]
+    table = pd.DataFrame({"image_path": paths, "phash": hashes})
+    config = project.load_config()
+    assert config.split.group == "near-duplicate"
+    rows, held_out = ({hashes[i] for i in part} for part in hold_out(table, config))
+    assert rows and held_out
+    assert not rows & held_out
 
 
 @pytest.mark.parametrize(("share", "images"), [(0.1, 1), (0.9, 2)])

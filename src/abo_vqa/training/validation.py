@@ -12,7 +12,7 @@ from sklearn.model_selection import GroupShuffleSplit
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.memory import out_of_memory, release_memory
-from abo_vqa.data.groups import GROUP_COLUMNS, group_rows
+from abo_vqa.data.groups import group_rows, has_columns
 from abo_vqa.data.normalise import same_answer
 from abo_vqa.training.loss import answer_loss, vision_outputs
 from abo_vqa.training.sampler import split_batch
@@ -48,11 +48,7 @@ def hold_out(table: pd.DataFrame, config: Config) -> tuple[list[int], list[int]]
     share = config.lora.validation
     if share == 0:
         return list(range(len(table))), []
-    kind = (
-        config.split.group
-        if set(GROUP_COLUMNS[config.split.group]) <= set(table.columns)
-        else "image"
-    )
+    kind = config.split.group if has_columns(config.split.group, table.columns) else "image"
     groups = group_rows(table, kind, config.split.phash_distance)
     count = len(set(groups))
     if math.ceil(share * count) >= count:

@@ -11,12 +11,12 @@ import yaml
 from abo_vqa.commands.doctor.findings import Checkout, examine
 from abo_vqa.core import nvidia
 from abo_vqa.core.config import load_config
-from tests.support import models as tiny
+from tests.support import workspaces
 
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tiny.workspace(
+    root = workspaces.workspace(
         tmp_path_factory.mktemp("made") / "checkout", "blip", "blip2", "clip", "llava", "vilt"
     )
     profile = root / "conf/profiles/sample.yaml"

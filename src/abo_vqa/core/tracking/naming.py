@@ -96,7 +96,7 @@ class MetricDownsampler:
     """
 
     def __init__(self) -> None:
-        self.seen: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
 
     def keeps(self, name: str) -> bool:
         """Count a point, and tell whether it is kept.
@@ -104,6 +104,6 @@ class MetricDownsampler:
         Args:
             name: the metric's name.
         """
-        at = self.seen[name]
-        self.seen[name] += 1
+        at = self._counts[name]
+        self._counts[name] += 1
         return at % (1 << (at // _DENSE).bit_length()) == 0

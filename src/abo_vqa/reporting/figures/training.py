@@ -68,10 +68,15 @@ def plot_learning_curve(results: Results) -> Drawing | None:
     percent_axis(ax.yaxis)
     ax.grid(axis="y")
     hide_spines(ax, "bottom")
+    if held_out:
+        note = f"n = {count(held_out)} held-out train rows, 95% intervals"
+        rows = "rows held out of train, grouped like the split"
+    else:
+        note, rows = "", "the training rows (lora.validation: 0)"
     return Drawing(
-        f"n = {count(held_out)} held-out train rows, 95% intervals" if held_out else "",
-        "Exact match on rows held out of train, grouped like the split. Lines: Wilson intervals, "
-        "which treat rows as independent. Circle: the epoch that is selected and tested.",
+        note,
+        f"Exact match on {rows}. Lines: Wilson intervals, which treat rows as independent. Circle: "
+        "the epoch that is selected and tested.",
         epochs,
         figure,
     )
