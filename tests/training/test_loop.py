@@ -205,7 +205,8 @@ def test_near_duplicates_are_held_out_together_without_product_ids(workspace):
     config = project.load_config()
     assert config.split.group == "near-duplicate"
     rows, held_out = ({hashes[i] for i in part} for part in hold_out(table, config))
-    assert rows and held_out
+    assert rows
+    assert held_out
     assert not rows & held_out
 
 
