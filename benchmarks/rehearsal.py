@@ -97,9 +97,10 @@ def every_model() -> tuple[str, ...]:
 
 
 def stage_names(models: tuple[str, ...]) -> list[str]:
-    baselines = [f"baseline@{model}" for model in models]
-    before = ["curate", "generate", "split", "embed", "inputs"]
-    return [*before, *baselines, "finetune", "evaluate", "report"]
+    """The pipeline's stages in the order of dvc.yaml, `baseline` once for each model."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    expanded = {"baseline": [f"baseline@{model}" for model in models]}
+    return [name for stage in stages for name in expanded.get(stage, [stage])]
 
 
 def write_checkpoints(

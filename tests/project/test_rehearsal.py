@@ -25,6 +25,11 @@ def toy(monkeypatch, tmp_path):
     return run
 
 
+def test_the_stages_are_the_pipelines():
+    names = rehearsal.stage_names(("blip", "blind"))
+    assert names[-5:] == ["baseline@blind", "finetune", "predict", "evaluate", "report"]
+
+
 def test_a_failed_stage_is_in_the_table_and_the_rest_goes_on(toy, tmp_path, capsys):
     assert toy(["split", "curate"], "--part", "small") == 1
     printed = capsys.readouterr().out
