@@ -88,7 +88,7 @@ ui: setup  ## browse the recorded runs in MLflow (PORT=5001, HOST=0.0.0.0)
 abo: setup  ## download the real archives (3 GB) into data/raw/abo
 	abo-vqa fetch
 
-sample: setup  ## rebuild the embedded sample: pictures, catalogue, checkpoints (up to an hour)
+sample: setup  ## rebuild the embedded sample: images, catalogue, checkpoints (up to an hour)
 	PYTHONPATH=tools python -m sample
 
 bench: $(VENV)/dev  ## run the benchmarks that docs/benchmarks.md quotes

@@ -40,7 +40,7 @@ def main() -> None:
 
     ways = {
         "the study's loop": study,
-        "vision once a picture": lambda: [a.text for a in blip.answer(images, questions)],
+        "vision once per image": lambda: [a.text for a in blip.answer(images, questions)],
         "cached vision": lambda: [
             a.text for a in blip.predict_answers(stored, image_index, questions)
         ],

@@ -93,7 +93,9 @@ def test_under_dvc_a_mistake_comes_with_the_way_back(tmp_path, monkeypatch, caps
     assert "dvc checkout" not in capsys.readouterr().err
     monkeypatch.setenv("DVC_STAGE", "dvc.yaml:curate")
     assert main(["curate"]) == 2
-    assert "`git restore reports data && dvc checkout`" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "`dvc checkout`, and `git restore`" in said
+    assert "that `git status` shows as deleted" in said
 
 
 def test_unknown_command_is_refused(capsys):

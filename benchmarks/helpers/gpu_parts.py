@@ -18,11 +18,11 @@ from abo_vqa.core.memory import out_of_memory, release_memory
 ALL_ROWS, ALL_PICTURES = 45_482, 14_798  # of the study's table
 QUESTION_KINDS = 15_639  # distinct questions in it
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-STUDY, PREPARED = "the study's loop", "the study's loop, pictures prepared ahead"
-TOGETHER, ENCODED = "vision once a picture", "vision outputs at hand"
-AHEAD = "vision once a picture, prepared ahead"
-ENCODING, PREPARING = "encoding prepared pictures", "preparing pictures, on the processor"
-# What is wanted on a card, as a multiple of the study's loop.
+STUDY, PREPARED = "the study's loop", "the study's loop, images prepared ahead"
+TOGETHER, ENCODED = "vision once per image", "vision outputs at hand"
+AHEAD = "vision once per image, prepared ahead"
+ENCODING, PREPARING = "encoding prepared images", "preparing images, on the processor"
+# Targets on a GPU, as a multiple of the study's loop.
 WANTED = {("blip", ENCODED): 15, ("clip-1800", TOGETHER): 35, ("llava", TOGETHER): 5}
 ROOM = 1.15  # bytes on the card for each of the weights, at least
 FEW = 6  # rows that equality is told from, at least

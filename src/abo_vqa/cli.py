@@ -72,8 +72,9 @@ OWN_TABLES = {
 }
 
 _DVC_REMOVED = (
-    "\nDVC removed this stage's outputs before it started. To have them back instead, undo the "
-    "change and run `git restore reports data && dvc checkout`."
+    "\nDVC removed this stage's outputs before it started; its next run makes them again. If a "
+    "changed setting is at fault, undoing it, `dvc checkout`, and `git restore` for the files that "
+    "`git status` shows as deleted bring the last ones back."
 )
 _MORE_MEMORY = (
     "Stop other programs that use this memory, and run the same command again; "

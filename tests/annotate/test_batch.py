@@ -248,11 +248,9 @@ def test_control_request_within_the_budget(here: Path, server: GeminiServer) -> 
     make(here, 2)
     server.plan("*", *["400"] * 2)
     settings = {"price_input": 100.0, "price_output": 0.0}
-    with pytest.raises(UserError, match=r"control request.*generate\.budget_usd: 0\.4 USD"):
-        run(batch(here, server, budget_usd=0.4, **settings))
-    assert server.generated() == []
+    # One job of two images takes nearly all of the budget; having failed, it costs nothing.
     with pytest.raises(UserError, match="refused"):
-        run(batch(here, server, budget_usd=4.0, **settings))
+        run(batch(here, server, budget_usd=0.4, **settings))
     assert len(server.batches) == 1  # its results were kept
     assert len(server.generated()) == 1
 

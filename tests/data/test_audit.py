@@ -15,7 +15,8 @@ from abo_vqa.data.audit import (
     strictest_group,
     text_overlap,
 )
-from tests.data.test_splitting import catalogue, chosen, hexed, vqa
+from tests.support import ROOT
+from tests.support.splitting import catalogue, chosen, hexed, vqa
 
 
 @pytest.fixture
@@ -94,9 +95,9 @@ def test_the_command_fails_on_what_the_kind_of_group_forbids(
 
 
 def test_the_stage_fails_when_a_group_straddles(sides, tmp_path, monkeypatch):
+    from abo_vqa.core.config import load_config
     from abo_vqa.core.errors import UserError
     from abo_vqa.stages import split as split_module
-    from tests.data.test_splitting import ROOT, load_config
 
     config = load_config(ROOT / "params.yaml")
     monkeypatch.chdir(tmp_path)

@@ -12,63 +12,13 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from abo_vqa.data.image_decoding import (
     FORMATS,
-    TRANSPOSES,
     UnreadableImageError,
     browser_safe_jpeg,
     decode,
     phash,
 )
 from tests.support.archives import jpeg
-
-ORIENTATION = 0x0112
-RED, BLUE, WHITE = (200, 30, 30), (30, 30, 200), (255, 255, 255)
-
-
-def saved(image, form, **options):
-    out = io.BytesIO()
-    image.save(out, form, **options)
-    return out.getvalue()
-
-
-def flag():
-    """A picture whose four corners differ, 24 x 16."""
-    image = Image.new("RGB", (24, 16), WHITE)
-    image.paste(RED, (0, 0, 8, 8))
-    image.paste(BLUE, (16, 8, 24, 16))
-    image.paste((30, 160, 30), (0, 8, 8, 16))
-    return image
-
-
-def near(seen, wanted, within=6):
-    difference = np.abs(np.asarray(seen, dtype=int) - np.asarray(wanted, dtype=int))
-    return seen.size == wanted.size and difference.max() <= within
-
-
-def png(width, height, bits, kind, rows, *chunks):
-    """A PNG made by hand: bits a channel and colour type that Pillow doesn't write."""
-
-    def chunk(name, body):
-        return (
-            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        )
-
-    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
-    data = zlib.compress(b"".join(b"\0" + row for row in rows))
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + b"".join(chunk(*c) for c in chunks)
-        + chunk(b"IDAT", data)
-        + chunk(b"IEND", b"")
-    )
-
-
-def stored(image, value):
-    """How a camera held otherwise would have stored an upright picture."""
-    if value == 1:
-        return image
-    back = {6: TRANSPOSES[8], 8: TRANSPOSES[6]}.get(value, TRANSPOSES[value])
-    return image.transpose(back)
+from tests.support.images import BLUE, ORIENTATION, RED, WHITE, flag, near, png, saved, stored
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])

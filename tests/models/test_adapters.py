@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import BlipForQuestionAnswering
 
 from abo_vqa.core.config import CheckpointConfig
@@ -13,23 +13,10 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.models.adapters import Adapter
 from abo_vqa.models.identity import same_checkpoint
 from abo_vqa.models.merging import merge_adapter
+from tests.support.adapters import adapter_for
 
 TIED = [["word_embeddings"], ["decoder"], ["query", "value", "decoder"],
         ["word_embeddings", "decoder", "dense"]]  # fmt: skip
-
-
-def adapter_for(base: Path, folder: Path, targets: list[str], **options) -> Path:
-    """A plain PEFT folder, without a processor, whose weights change answers."""
-    model = BlipForQuestionAnswering.from_pretrained(base)
-    adapted = get_peft_model(
-        model, LoraConfig(r=4, lora_alpha=8, target_modules=targets, **options)
-    )
-    chance = torch.Generator().manual_seed(1)
-    for name, parameter in adapted.named_parameters():
-        if "lora_" in name and "magnitude" not in name:
-            torch.nn.init.normal_(parameter, std=0.2, generator=chance)
-    adapted.save_pretrained(folder)
-    return folder
 
 
 def logits(model) -> torch.Tensor:

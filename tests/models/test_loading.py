@@ -209,7 +209,7 @@ def test_advice_is_what_helps() -> None:
 
 
 def test_what_an_adapter_forces_isnt_advised(folders, load, tmp_path) -> None:
-    from tests.models.test_adapters import adapter_for
+    from tests.support.adapters import adapter_for
 
     adapter = adapter_for(folders["blip"], tmp_path, ["query"])
     assert "dtype" not in load("blip", adapter=adapter).memory_advice("blip")

@@ -6,7 +6,7 @@ import torch
 from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 from abo_vqa.core.errors import UserError
 from abo_vqa.models import loading
-from tests.models.test_adapters import adapter_for
+from tests.support.adapters import adapter_for
 
 CPU = ComputeConfig(device="cpu", dtype="float32")
 

@@ -20,8 +20,8 @@ from abo_vqa.core.tracking.backend import connect
 from abo_vqa.data.archive import open_archive
 from abo_vqa.data.image_decoding import decode
 from abo_vqa.stages import finetune
-from tests.data.test_colours import corpus
 from tests.support import training as project
+from tests.support.images import corpus
 from tests.support.stages import answer_with_adapter
 
 NAME = "abo-vqa-blip-lora"

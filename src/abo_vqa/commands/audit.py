@@ -52,7 +52,7 @@ def command(args: argparse.Namespace) -> int:
         The exit code.
     """
     if not 0 <= args.distance <= 32:
-        raise UserError(f"--distance {args.distance}: 0 to 32 of 64 bits.")
+        raise UserError(f"--distance must be from 0 to 32 (of 64 bits), found {args.distance}.")
     read = [read_columns(p, VQA_COLUMNS, chosen=args.columns) for p in (args.train, args.test)]
     (train, train_notes), (test, test_notes) = (
         complete_table(c, args.balanced, args.images) for c in read

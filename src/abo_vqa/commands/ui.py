@@ -64,9 +64,26 @@ def command(args: argparse.Namespace) -> int:
     words = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     words += ["--host", args.host, "--port", str(args.port), "--backend-store-uri", uri]
     words += ["--default-artifact-root", artifacts] if artifacts else []
-    # In a session of its own: Ctrl-C in the terminal would reach each of its parts, and each
-    # would print a traceback.
-    server = subprocess.Popen(words, env=environment, start_new_session=True)
+    return _serve(words, environment)
+
+
+def _serve(words: list[str], environment: dict[str, str]) -> int:
+    """Run the server until it ends or a signal stops it; return the exit code."""
+    server: subprocess.Popen[bytes] | None = None
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
+        if server is not None:
+            server.terminate()
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: server.terminate())
-    return server.wait()
+        signal.signal(number, stop)
+    # In a session of its own: Ctrl-C in the terminal would reach each of its parts, and each would
+    # print a traceback.
+    server = subprocess.Popen(words, env=environment, start_new_session=True)
+    if stopped:
+        server.terminate()
+    code = server.wait()
+    return 0 if stopped else code

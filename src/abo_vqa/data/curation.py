@@ -162,7 +162,8 @@ def describe_curation(result: CurationResult, language: str) -> str:
         f"{funnel['images']:,} images → {funnel['with_metadata']:,} with metadata → "
         f"{funnel['clean']:,} clean → {funnel['balanced']:,} balanced, {funnel['types']:,} types"
     ]
-    lines += [f"  dropped  {reason:28}{n:>9,}" for reason, n in funnel["dropped"].items()]
+    dropped = {key.replace("picture", "image"): n for key, n in funnel["dropped"].items()}
+    lines += [f"  dropped  {reason:28}{n:>9,}" for reason, n in dropped.items()]
     if language != "any_en":
         gained = funnel["language"]["gained_by_any_en"]
         lines.append(f"  the language rule any_en would add {gained:,} clean rows")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from abo_vqa.core.errors import UserError
+from abo_vqa.core.errors import UserError, first_line
+from abo_vqa.core.system_errors import find_os_error
 
 
 @contextmanager
@@ -21,9 +22,14 @@ def reading_parquet(path: Path, remedy: str) -> Iterator[None]:
 
     Raises:
         UserError: it isn't a Parquet file, or it is damaged.
+        OSError: the system refuses it.
     """
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"{path} isn't a Parquet file, or is damaged: {reason} {remedy}") from error
+        if find_os_error(error):  # the system refuses the file: nothing is wrong with its content
+            raise
+        reason = first_line(error).rstrip(".")
+        raise UserError(
+            f"{path} isn't a Parquet file, or is damaged: {reason}. {remedy}"
+        ) from error

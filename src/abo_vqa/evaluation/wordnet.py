@@ -185,8 +185,8 @@ def unpack_debian() -> PathPointer | None:
 def unpack(package: Path, tree: Path) -> PathPointer | None:
     """Put a Debian package's WordNet where NLTK looks, complete or not at all.
 
-    The caller holds the folder's lock (`ensure_wordnet`), where the file system has none one of
-    another kind: two processes never share the unfinished folder.
+    The caller holds the folder's lock (`ensure_wordnet`): two processes never share the unfinished
+    folder.
 
     Args:
         package: the .deb file.

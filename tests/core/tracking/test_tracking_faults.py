@@ -148,6 +148,31 @@ def test_an_artifact_that_changed_meanwhile_isnt_taken_for_the_old_one(checkout,
     assert not waiting()
 
 
+def test_a_model_that_another_version_left_is_refused_with_what_to_do(checkout, capsys, tmp_path):
+    """0.2.0's record has no code: it can't be registered, and isn't said to be."""
+    table = write_table(pd.DataFrame({"question": ["q"]}), tmp_path / "table.csv")
+    Path("mlartifacts").write_text("not a folder")
+    with track("finetune", checkout) as tracker:
+        tracker.finish(Summary("done", artifacts=(table,)))
+    Path("mlartifacts").unlink()
+    (file,) = waiting()
+    content = json.loads(file.read_text())
+    artifact = content["records"][0]
+    about = {"name": "abo-vqa-blip-lora", "profile": "sample", "description": "", "settings": {}}
+    about |= {"validation": 0.5, "held_out": "", "tags": {}}
+    model = {**{key: artifact[key] for key in ("run", "path", "digest")}, "record": "Model"}
+    content["records"].append({**model, "about": about})
+    file.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert outbox.deliver_pending()
+    said = capsys.readouterr().err
+    assert "not recorded: the registered model: another version of abo-vqa left it" in said
+    recorded = said.partition("recorded pending data of an earlier run: ")[2]
+    assert "artifact" in recorded or "file" in recorded
+    assert "registered model" not in recorded
+    assert not waiting()
+
+
 def test_whatever_a_library_raises_doesnt_fail_the_stage(checkout, capsys, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("broken")

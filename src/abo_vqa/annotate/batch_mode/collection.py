@@ -171,7 +171,7 @@ class BatchCollector:
 
     def _check_service(self, job: BatchJob, failed: Sequence[_Failure]) -> Exception | None:
         """Send the control request; return why to stop if it isn't answered either."""
-        error = self._control.send(job.key)
+        error = self._control.send(job)
         if error is None:
             self._failures.record_success()
             return None

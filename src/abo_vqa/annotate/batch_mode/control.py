@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from abo_vqa.annotate.control import ControlRequest
 from abo_vqa.core.errors import UserError
+from abo_vqa.remote.batch_jobs import BatchJob
 from abo_vqa.remote.budget import Budget
 from abo_vqa.remote.errors import DailyQuotaError, ServiceError
 from abo_vqa.remote.key_pool import ApiKey, KeyPool, Reservation
@@ -44,11 +45,11 @@ class BatchControl:
         self._pools = {key.id: KeyPool([key], ledger, journal, settings) for key in keys}
         self._budget, self._control = budget, control
 
-    def send(self, key: str) -> ServiceError | None:
+    def send(self, job: BatchJob) -> ServiceError | None:
         """Send the request and wait for the reply.
 
         Args:
-            key: the id of the job's key.
+            job: the job, which has ended: what was reserved for it is free again.
 
         Returns:
             the error, or None if the request was answered.
@@ -58,14 +59,14 @@ class BatchControl:
         """
         draft = self._control.draft
         cost = self._budget.max_cost(draft, share=1.0)
-        if not self._budget.allows(cost):
+        if not self._budget.allows(cost - job.cost):
             raise UserError(
                 "no request of the batch job was answered, and the control request that tells "
                 f"why might exceed generate.budget_usd: {self._budget.limit:g} USD. The job's "
                 "results are kept: raise it and run again."
             )
         tokens = self._budget.estimator.estimate(draft)
-        while not isinstance(result := self._pools[key].reserve(tokens, cost), Reservation):
+        while not isinstance(result := self._pools[job.key].reserve(tokens, cost), Reservation):
             if result.day:
                 return DailyQuotaError("the key's daily quota is spent")
             time.sleep(min(_POLL_S, max(0.0, result.until - time.time())))

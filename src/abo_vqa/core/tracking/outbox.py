@@ -22,7 +22,14 @@ from abo_vqa.core.files import atomic_write
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.scratch import cache, project_root
 from abo_vqa.core.tracking.backend import sqlite_file, store
-from abo_vqa.core.tracking.records import FileChangedError, Record, RunRegistry, RunStart, from_json
+from abo_vqa.core.tracking.records import (
+    FileChangedError,
+    OutdatedRecordError,
+    Record,
+    RunRegistry,
+    RunStart,
+    from_json,
+)
 
 logger = get_logger(__name__)
 
@@ -40,7 +47,8 @@ def _is_final(error: Exception) -> bool:
     if isinstance(error, MlflowException):
         text = str(error)
         return error.error_code in _FINAL and "locked" not in text
-    return isinstance(error, FileChangedError | KeyError | TypeError | ValueError | UnicodeError)
+    ours = FileChangedError | OutdatedRecordError
+    return isinstance(error, ours | KeyError | TypeError | ValueError)  # UnicodeError is the last
 
 
 def reason(error: Exception) -> str:
@@ -59,14 +67,14 @@ class Outbox:
     Attributes:
         runs: the runs that handles stand for.
         pending: records that aren't written yet.
-        rejected: what was refused for good, and why.
+        rejected: records that were refused for good, and why.
         problem: why the last attempt failed, "" if it succeeded.
     """
 
     def __init__(self, runs: RunRegistry) -> None:
         self.runs = runs
         self.pending: list[Record] = []
-        self.rejected: list[str] = []
+        self.rejected: list[tuple[Record, str]] = []
         self.problem = ""
         self._closed_at = 0.0
         self._lock = threading.Lock()  # guards `pending`
@@ -148,7 +156,7 @@ class Outbox:
             record.deliver(self.runs)
         except Exception as error:
             if _is_final(error):
-                self.rejected.append(f"{record.what}: {reason(error)}")
+                self.rejected.append((record, reason(error)))
                 return True
             self.problem = reason(error)
             return False
@@ -165,10 +173,14 @@ class Outbox:
         finally:  # also after Ctrl-C
             self._keep_pending()
 
+    def _warn_of_rejected(self) -> None:
+        """Warn once of each kind of record that was refused, and why."""
+        for line in dict.fromkeys(f"{record.what}: {why}" for record, why in self.rejected):
+            warn(f"not recorded: {line}")
+
     def _keep_pending(self) -> None:
         """Keep what wasn't written in a file, and say so."""
-        for line in dict.fromkeys(self.rejected):
-            warn(f"not recorded: {line}")
+        self._warn_of_rejected()
         if not self.pending:
             return
         listed = ", ".join(_count_points(self.pending))
@@ -259,16 +271,17 @@ def _deliver_file(file: Path) -> bool:
     if content["store"] != _store_name():
         return True  # another store's, for which it stays pending
     outbox = Outbox(RunRegistry({handle: tuple(ids) for handle, ids in content["ids"].items()}))
-    outbox.pending = [from_json(value) for value in content["records"]]
-    everything = _count_points(outbox.pending)
+    records = [from_json(value) for value in content["records"]]
+    outbox.pending = list(records)
     while outbox.pending and outbox.write_pending():
         pass
-    for line in dict.fromkeys(outbox.rejected):
-        warn(f"not recorded: {line}")
+    outbox._warn_of_rejected()
     if outbox.pending:
         _keep(outbox.pending, outbox.runs)
         warn(f"still pending: {', '.join(_count_points(outbox.pending))}: {outbox.problem}")
         return False
     file.unlink()
-    warn(f"recorded pending data of an earlier run: {', '.join(everything)}")
+    rejected = {id(record) for record, _ in outbox.rejected}
+    if written := [record for record in records if id(record) not in rejected]:
+        warn(f"recorded pending data of an earlier run: {', '.join(_count_points(written))}")
     return True

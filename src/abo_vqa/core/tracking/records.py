@@ -177,6 +177,10 @@ class Text(Record):
         runs.client.log_text(runs.of(self), self.text, self.file)
 
 
+class OutdatedRecordError(AboVqaError):
+    """A record that another version left for later can't be delivered."""
+
+
 class FileChangedError(AboVqaError):
     """A file isn't what was to be recorded any more: it has changed, or is gone."""
 
@@ -270,7 +274,13 @@ class Model(_FileRecord):
     def deliver(self, runs: RunRegistry) -> None:
         """Write it; see `Record`."""
         run, _, experiment = runs.ids[self.run]
-        info = ModelVersionInfo(**self.about)
+        try:
+            info = ModelVersionInfo(**self.about)
+        except TypeError as error:
+            raise OutdatedRecordError(
+                "another version of abo-vqa left it and described models differently; `dvc repro "
+                "--force --single-item finetune` registers the adapter"
+            ) from error
         registry.register(runs.client, run, experiment, self.check(), info)
 
 
