@@ -94,7 +94,7 @@ def test_shards_make_the_whole(here: Path, server: GeminiServer, capsys: Any) ->
         shutil.move(folder / name, sent / name)
         shutil.rmtree(folder)
     assert len(server.generated()) == 12
-    assert "Send" in capsys.readouterr().out
+    assert "abo-vqa generate --merge" in capsys.readouterr().out
 
     two = [str(sent / f"shard-{i}-of-3.jsonl") for i in (1, 2)]
     assert main(["generate", "--merge", *two]) == 75

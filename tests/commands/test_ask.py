@@ -48,7 +48,9 @@ def test_the_old_word_still_asks_and_names_the_new_one(capsys: pytest.CaptureFix
     assert main(["predict", *words]) == 0
     again = capsys.readouterr()
     assert again.out == answer.out
-    assert again.err == "abo-vqa predict: with options, it is called `abo-vqa ask` now.\n"
+    assert again.err == (
+        "abo-vqa predict: with options, this command is now called `abo-vqa ask`.\n"
+    )
 
 
 def test_predict_alone_is_the_stage(monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
