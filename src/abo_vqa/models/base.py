@@ -76,6 +76,35 @@ class VQAModel(ABC):
             N entries, as a tensor [N, ...] or as a list.
         """
 
+    def split_encoded(self, encoded: Any) -> tuple[torch.Tensor, str]:
+        """Split an image's encoding for storage.
+
+        Args:
+            encoded: one entry of the result of `encode`.
+
+        Returns:
+            A matrix [T, V], and what else there is as one line of text; "" if there is nothing.
+
+        Raises:
+            UserError: the family's vision outputs can't be stored.
+        """
+        raise UserError(f"the vision outputs of {type(self).__name__} can't be stored.")
+
+    def join_encoded(self, matrices: Sequence[torch.Tensor], texts: Sequence[str]) -> Any:
+        """Undo `split_encoded` for several images.
+
+        Args:
+            matrices: N matrices [T, V].
+            texts: N texts.
+
+        Returns:
+            N entries, as `encode` returns them.
+
+        Raises:
+            UserError: the family's vision outputs can't be stored.
+        """
+        raise UserError(f"the vision outputs of {type(self).__name__} can't be stored.")
+
     def encode_images(self, images: Sequence[Image]) -> Any:
         """Return `encode(preprocess(images))`."""
         return self.encode(self.preprocess(images))

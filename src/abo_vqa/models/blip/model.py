@@ -113,6 +113,14 @@ class Blip(PretrainedVQAModel):
         with torch.inference_mode():
             return vision_forward(self.model.vision_model, pixel_values.to(self.device))
 
+    def split_encoded(self, encoded: Tensor) -> tuple[Tensor, str]:
+        """Return an image's vision output [T, V]; there is nothing else."""
+        return encoded, ""
+
+    def join_encoded(self, matrices: Sequence[Tensor], texts: Sequence[str]) -> Tensor:
+        """Return the vision outputs of several images, [N, T, V]."""
+        return torch.stack(list(matrices))
+
     def text_lengths(
         self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
     ) -> tuple[list[int], int]:
