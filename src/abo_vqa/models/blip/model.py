@@ -119,6 +119,7 @@ class Blip(PretrainedVQAModel):
 
     def join_encoded(self, matrices: Sequence[Tensor], texts: Sequence[str]) -> Tensor:
         """Return the vision outputs of several images, [N, T, V]."""
+        del texts  # empty
         return torch.stack(list(matrices))
 
     def text_lengths(
