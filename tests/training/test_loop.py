@@ -72,6 +72,17 @@ def test_parts_of_a_batch_add_up(workspace):
     assert_same(whole, trained({**EXACT, "batch_size": 2, "accumulate": 3}))
 
 
+def test_a_seed_of_training_alone(workspace):
+    """It changes initial weights, order and dropout, and leaves the held-out rows as they are."""
+    table = read_table("data/train.csv")
+    held_out = run.hold_out(table, project.set_lora({"epochs": 1}))
+    default = trained()
+    assert run.hold_out(table, project.set_lora({"seed": 7})) == held_out
+    other = trained({"seed": 7})
+    assert other[0] != default[0]
+    assert_same(trained({"seed": 42}), default)  # `seed` itself
+
+
 def test_loss_falls_and_validation_is_told(workspace):
     logged: list[dict[str, float]] = []
     before, _ = trained({"epochs": 12}, lambda metrics, step: logged.append(dict(metrics)))

@@ -19,6 +19,7 @@ from abo_vqa.core.yaml_files import fill_nulls, read_yaml
 _Fraction = Annotated[float, Field(gt=0, le=1)]
 _Share = Annotated[float, Field(ge=0, lt=1)]
 _Count = Annotated[int, Field(ge=1)]
+_Seed = Annotated[int, Field(ge=0, lt=2**32)]
 _Dtype = Literal["float32", "float16", "bfloat16"]
 _PROFILE_ONLY = ("batch_sizes", "data", "models", "scorers")  # sections
 Family = Literal["blip", "blip2", "chat", "clip", "llava", "vilt"]
@@ -190,6 +191,7 @@ class FinetuneConfig(_BaseConfig):
     keep_checkpoints: _Count
     compile: bool
     threads: _Count | None = None  # null: the run's
+    seed: _Seed | None = None  # null: the run's
 
 
 class _EvaluateConfig(_BaseConfig):
@@ -227,7 +229,7 @@ class Config(_BaseConfig):
     """All settings of a run."""
 
     profile: str
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    seed: _Seed
     threads: _Count
     compute: ComputeConfig
     data: DataConfig

@@ -12,6 +12,7 @@ from abo_vqa.core.paths import ADAPTER, TRAIN
 from abo_vqa.core.summary import ModelVersion, ModelVersionInfo
 from abo_vqa.data import image_decoding
 from abo_vqa.models import blip
+from abo_vqa.training.run import training_seed
 
 # MLflow copies these files: importing the first one would load MLflow, before threads are pinned.
 _CODE = Path(blip.__file__).with_name("registered.py")
@@ -31,7 +32,7 @@ def describe_adapter(config: Config, metrics: Mapping[str, Any], message: str) -
     description = (
         f"LoRA on {config.models.blip.path}: r {settings.r}, alpha {settings.alpha:g}, "
         f"lr {settings.lr:g}, targets {', '.join(settings.targets)}; "
-        f"profile {config.profile}, seed {config.seed}.\n{message}"
+        f"profile {config.profile}, seed {training_seed(config)}.\n{message}"
     )
     info = ModelVersionInfo(
         name=config.tracking.model_name,

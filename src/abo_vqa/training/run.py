@@ -88,6 +88,17 @@ def training_key(config: Config, store: EmbeddingStore) -> str:
     )
 
 
+def training_seed(config: Config) -> int:
+    """Return what decides the order of rows, LoRA's initial weights and dropout.
+
+    `seed` also decides the split and which rows are held out; `lora.seed` changes training alone.
+
+    Args:
+        config: the settings.
+    """
+    return config.seed if config.lora.seed is None else config.lora.seed
+
+
 def checkpoint_folder(config: Config) -> Path:
     """Return the folder of the checkpoints and of the adapter until it is complete."""
     return scratch("finetune", training_key(config, EmbeddingStore.open(EMBEDDINGS)))
@@ -181,7 +192,8 @@ def train(config: Config, folder: Path, track: Log = no_log) -> TrainingResult:
     store = EmbeddingStore.open(EMBEDDINGS)
     table = readable_rows(store)
     rows, held_out = hold_out(table, config)
-    torch.manual_seed(config.seed)
+    seed = training_seed(config)
+    torch.manual_seed(seed)
     # Weights in float32, or quantised as they are; the arithmetic in the dtype of the settings.
     weights = None if config.models.blip.quantize else torch.float32
     blip = Blip.load(config.models.blip, config.compute, dtype=weights)
@@ -197,9 +209,7 @@ def train(config: Config, folder: Path, track: Log = no_log) -> TrainingResult:
             table, blip.processor.tokenizer, text.bos_token_id, text.sep_token_id, images
         )
         checkpoints = CheckpointManager(folder, config.lora.keep_checkpoints)
-        trainer = Trainer(
-            model, dataset, rows, config.lora, config.seed, checkpoints, dtype, accelerator
-        )
+        trainer = Trainer(model, dataset, rows, config.lora, seed, checkpoints, dtype, accelerator)
         validator = Validator(blip, dataset, table, held_out or rows, dtype)
         history = trainer.train(validator, track, config.tracking.log_every)
     metrics: dict[str, Any] = {
