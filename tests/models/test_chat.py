@@ -77,7 +77,12 @@ def test_rank_is_the_likelihood_of_the_library(load, rows) -> None:
     choices = ["black", "round table", "two"]
     ranked = model.rank(rows.images[:3], rows.questions[:3], [choices] * 3)
     for image, question, scores in zip(rows.images, rows.questions, ranked, strict=False):
-        prompt = model.build_inputs([image], [0], [question])
+        message = [{"type": "image", "image": image}, {"type": "text"}]
+        message[1]["text"] = model.checkpoint.prompt.format(question=question)
+        prompt = model.processor.apply_chat_template(
+            [{"role": "user", "content": message}],
+            add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
+        )  # fmt: skip
         first = prompt["input_ids"].shape[1]
         for choice, score in zip(choices, scores, strict=True):
             words = model.processor.tokenizer(f" {choice}", add_special_tokens=False)

@@ -16,6 +16,7 @@ from helpers.hub.catalogue import REPOSITORIES, named, write_all
 from helpers.hub.clip import SMALL as SMALL_CLIP
 from helpers.hub.layout import write
 from helpers.hub.tensors import Noise
+from PIL import Image
 from transformers import AutoConfig
 
 from abo_vqa.core.config import load_config
@@ -153,7 +154,8 @@ def test_a_renamed_part_is_refused(name, tower, config, profile, cache, tmp_path
 def test_blip2_reads_the_picture_then_the_start_token(config, home, cache):
     cache(home)
     model = load("blip2", config)
-    prompt = model.build_prompts(QUESTIONS[:1], model.num_image_tokens)[0]
+    layout = model.preprocess([Image.new("RGB", (64, 48))])[0].layout
+    prompt = model.prompts.tokenize(QUESTIONS[0], layout)
     assert prompt[:33] == [50_265] * 32 + [2]
     words = model.processor.tokenizer.convert_ids_to_tokens(prompt[33:36])
     assert words == ["Question", ":", "Ġwhat"]
@@ -188,7 +190,8 @@ def test_saving_an_adapter_asks_the_hub_nothing(config, home, cache, monkeypatch
 def test_llava_reads_its_patches_and_ends(config, home, cache):
     cache(home)
     model = load("llava", config)
-    prompt = model.build_prompts(QUESTIONS[:1], model.num_image_tokens)[0]
+    layout = model.preprocess([Image.new("RGB", (64, 48))])[0].layout
+    prompt = model.prompts.tokenize(QUESTIONS[0], layout)
     assert prompt[:6] == [1, 32_000, 32_000, 32_000, 32_000, *prompt[5:6]]
     assert 32_000 not in prompt[5:]
     assert end_tokens_of(model.decoder) == {2}  # the repository has no generation_config.json

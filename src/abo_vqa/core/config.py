@@ -22,7 +22,7 @@ _Count = Annotated[int, Field(ge=1)]
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
 _Dtype = Literal["float32", "float16", "bfloat16"]
 _PROFILE_ONLY = ("batch_sizes", "data", "models", "scorers")  # sections
-Family = Literal["blip", "blip2", "chat", "clip", "llava", "vilt"]
+Family = Literal["blip", "blip2", "chat", "clip", "llava", "prefix", "vilt"]
 """A class of models; `abo_vqa.models.registry.FAMILIES` has their implementations."""
 
 

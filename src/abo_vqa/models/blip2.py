@@ -9,10 +9,30 @@ import torch
 from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.models.causal import CausalVQAModel
+from abo_vqa.models.causal.images import PixelInputs
+from abo_vqa.models.causal.model import CausalVQAModel
+from abo_vqa.models.causal.prefill import Segment
+from abo_vqa.models.causal.prompts import PromptBuilder
+from abo_vqa.models.encoded import ImageLayout
+from abo_vqa.models.pixels import pixel_dtype, process_images
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from transformers import PreTrainedModel
+
+
+class _Blip2PromptBuilder(PromptBuilder):
+    """Prompts after the image's placeholders, which precede even the start token."""
+
+    def write(self, question: str) -> str:
+        """Return the prompt."""
+        return str(self.processor.image_token) + self.prompt.replace("{question}", question)
+
+    def tokenize(self, question: str, layout: ImageLayout) -> list[int]:
+        """Return a prompt's token ids after those of the image."""
+        text = self.prompt.replace("{question}", question)
+        image: list[int] = self.tokenizer(layout.text, add_special_tokens=False)["input_ids"]
+        return image + list(self.tokenizer(text)["input_ids"])
 
 
 class Blip2(CausalVQAModel):
@@ -20,6 +40,7 @@ class Blip2(CausalVQAModel):
 
     model_class: ClassVar[Any] = Blip2ForConditionalGeneration
     processor_class: ClassVar[Any] = Blip2Processor
+    prompt_builder: ClassVar[type[PromptBuilder]] = _Blip2PromptBuilder
 
     def prepare_processor(self) -> None:
         """Refuse a tokenizer that leaves out the start token which the language model expects.
@@ -31,13 +52,14 @@ class Blip2(CausalVQAModel):
             UserError: the token after the image's isn't the start token.
         """
         start = self.decoder.config.bos_token_id
-        prompt = self.tokenize_prompts(["a question"], self.num_image_tokens)[0]
-        actual = prompt[self.num_image_tokens]
+        count = int(self.model.config.num_query_tokens)
+        prompt = self.prompts.tokenize("a question", self._layout)
+        actual = prompt[count]
         if start is not None and actual != start:
             tokenizer = self.processor.tokenizer
             expected, token = tokenizer.convert_ids_to_tokens([start, actual])
             raise UserError(
-                f"{self.checkpoint.path}: after the image's {self.num_image_tokens} tokens a "
+                f"{self.checkpoint.path}: after the image's {count} tokens a "
                 f"prompt has to continue with {expected!r}, and with its tokenizer it continues "
                 f"with {token!r}. The post_processor of its tokenizer.json should put the start "
                 "token there (`add_bos_token` in tokenizer_config.json is no longer read): use the "
@@ -45,22 +67,34 @@ class Blip2(CausalVQAModel):
             )
 
     @property
+    def _layout(self) -> ImageLayout:
+        """The layout of every image: a placeholder for each of the Q-Former's queries."""
+        token = self.processor.tokenizer.convert_ids_to_tokens(self.image_token)
+        return ImageLayout(token * int(self.model.config.num_query_tokens))
+
+    @property
     def decoder(self) -> PreTrainedModel:
         """The language model."""
         return self.model.language_model
 
-    @property
-    def num_image_tokens(self) -> int:
-        """The number of the Q-Former's queries."""
-        return int(self.model.config.num_query_tokens)
+    def preprocess(self, images: Sequence[Image]) -> list[PixelInputs]:
+        """Prepare each image by itself; the processor doesn't say how long an image is."""
+        pixels = process_images(self.processor, images, pixel_dtype(self.model))
+        return [PixelInputs({"pixel_values": row[None]}, self._layout) for row in pixels]
 
-    def image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Return the projected queries [N, T, W] for pixel values [N, 3, side, side]."""
-        tokens: torch.Tensor = self.model.get_image_features(pixel_values).pooler_output
-        return tokens
-
-    def tokenize_prompts(self, prompts: Sequence[str], num_image_tokens: int) -> list[list[int]]:
-        """Tokenize prompts after the image's placeholders, which precede even the start token."""
-        placeholders = [self.model.config.image_token_id] * num_image_tokens
-        tokens = self.processor.tokenizer(list(prompts))["input_ids"]
-        return [placeholders + ids for ids in tokens]
+    def forward(self, segment: Segment) -> Any:
+        """Run the language model alone: the library's forward pass wants an image at each step."""
+        ids = segment.ids.to(self.device)
+        embeds = self.decoder.get_input_embeddings()(ids)  # [B, S, W]
+        if segment.images:
+            features = torch.cat([image.features for image in segment.images]).to(embeds)
+            placeholders = (ids == self.image_token)[..., None].to(embeds.device)
+            embeds = embeds.masked_scatter(placeholders, features)
+        return self.decoder(
+            inputs_embeds=embeds,
+            attention_mask=segment.mask.to(embeds.device),
+            position_ids=segment.positions.to(embeds.device),
+            past_key_values=segment.cache,
+            use_cache=True,
+            logits_to_keep=segment.logits_to_keep,
+        )

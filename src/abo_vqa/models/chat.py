@@ -1,163 +1,40 @@
-"""Any image-text-to-text chat model of transformers: SmolVLM, Qwen-VL, Idefics and others."""
+"""Any image-text-to-text chat model of transformers: SmolVLM, Qwen-VL, InternVL and others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForImageTextToText, AutoProcessor
-
-from abo_vqa.models.base import Answer, max_token_count
-from abo_vqa.models.decoding import end_tokens_of, truncate
-from abo_vqa.models.pixels import pixel_dtype
-from abo_vqa.models.pretrained import PretrainedVQAModel
-from abo_vqa.models.record import checkpoint_record
+from abo_vqa.core.log import get_logger
+from abo_vqa.models.causal.architectures import ARCHITECTURES
+from abo_vqa.models.causal.model import CausalVQAModel
+from abo_vqa.models.causal.prompts import ChatPromptBuilder, PromptBuilder
+from abo_vqa.models.library_chat import LibraryChat
+from abo_vqa.models.prefix import Prefix
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-    from transformers import BatchFeature
+    from transformers import PreTrainedModel, ProcessorMixin
+
+    from abo_vqa.core.config import CheckpointConfig
+    from abo_vqa.models.pretrained import PretrainedVQAModel
+
+logger = get_logger(__name__)
 
 
-class Chat(PretrainedVQAModel):
+class Chat(CausalVQAModel):
     """A user's message with the image and the prompt, in the checkpoint's own chat template."""
 
-    model_class: ClassVar[Any] = AutoModelForImageTextToText
-    processor_class: ClassVar[Any] = AutoProcessor
+    prompt_builder: ClassVar[type[PromptBuilder]] = ChatPromptBuilder
 
-    def prepare_processor(self) -> None:
-        """Pad on the left: an answer continues its prompt."""
-        self.processor.tokenizer.padding_side = "left"
-
-    def encode(self, pixel_values: Sequence[Image]) -> list[Image]:
-        """Return the images as they are: each chat model lays them out in its prompt in its way."""
-        return list(pixel_values)
-
-    def text_lengths(
-        self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
-    ) -> tuple[list[int], int | None]:
-        """Count the tokens of the prompt and the answer.
-
-        The image's tokens depend on its size and aren't counted, so a text of nearly the maximum
-        length may still be too long.
-        """
-        tokenizer = self.processor.tokenizer
-        prompts = [self.checkpoint.prompt.format(question=question) for question in questions]
-        lengths = [len(ids) for ids in tokenizer(prompts)["input_ids"]]
-        if choices is None:
-            answers = [self.checkpoint.max_new_tokens] * len(lengths)
-        else:
-            answers = [
-                max_token_count(tokenizer, [f" {c}" for c in options]) for options in choices
-            ]
-        maximum = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        return [prompt + answer for prompt, answer in zip(lengths, answers, strict=True)], maximum
-
-    def predict_answers(
-        self, encoded: Sequence[Image], image_index: Sequence[int], questions: Sequence[str]
-    ) -> list[Answer]:
-        """Answer greedily, with transformers' `generate`."""
-        inputs = self.build_inputs(encoded, image_index, questions)
-        with torch.inference_mode():
-            output = self.model.generate(
-                **inputs,
-                do_sample=False,
-                max_new_tokens=self.checkpoint.max_new_tokens,
-                return_dict_in_generate=True,
-                output_logits=True,
+    @classmethod
+    def class_for(
+        cls, model: PreTrainedModel, processor: ProcessorMixin, checkpoint: CheckpointConfig
+    ) -> type[PretrainedVQAModel]:
+        """Return the class for an architecture, or for a checkpoint without a template."""
+        template = processor.chat_template or processor.tokenizer.chat_template
+        if template is None:
+            logger.warning(
+                f"{checkpoint.path} has no chat template: its prompt is used as it is, as with "
+                "family: prefix."
             )
-        new_tokens = output.sequences[:, inputs["input_ids"].shape[1] :]  # [B, A]
-        log_probs = torch.stack(output.logits, dim=1).float().log_softmax(-1)  # [B, A, vocabulary]
-        log_probs = log_probs.gather(2, new_tokens[..., None])[..., 0].double()  # [B, A]
-        end_tokens = end_tokens_of(self.model)
-        answers = []
-        for row, log_prob in zip(new_tokens.tolist(), log_probs, strict=True):
-            ids = truncate(row, end_tokens)
-            text = self.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
-            answers.append(Answer(text, float(log_prob[: len(ids) + 1].sum().exp())))
-        return answers
-
-    def score_choices(
-        self,
-        encoded: Sequence[Image],
-        image_index: Sequence[int],
-        questions: Sequence[str],
-        choices: Sequence[Sequence[str]],
-    ) -> list[list[float]]:
-        """Sum the log-probabilities of each choice's tokens after the prompt, without an end."""
-        return [
-            self._log_likelihoods(self.build_inputs(encoded, [image], [question]), options)
-            for image, question, options in zip(image_index, questions, choices, strict=True)
-        ]
-
-    def build_inputs(
-        self, encoded: Sequence[Image], image_index: Sequence[int], questions: Sequence[str]
-    ) -> BatchFeature:
-        """Build the model's inputs, padded on the left.
-
-        Args:
-            encoded: N images.
-            image_index: each question's image.
-            questions: B questions.
-
-        Returns:
-            The processor's output for B messages: `input_ids` [B, L], `attention_mask` [B, L],
-            `pixel_values` and whatever else the model takes.
-        """
-        chats = [
-            [
-                {
-                    "role": "user",
-                    "content": [
-                        {"type": "image", "image": encoded[image]},
-                        {"type": "text", "text": self.checkpoint.prompt.format(question=question)},
-                    ],
-                }
-            ]
-            for image, question in zip(image_index, questions, strict=True)
-        ]
-        return self.processor.apply_chat_template(
-            chats,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            padding=True,
-        ).to(self.device, pixel_dtype(self.model))
-
-    def _log_likelihoods(self, inputs: BatchFeature, choices: Sequence[str]) -> list[float]:
-        """Compute the log-probabilities that a prompt continues with each of the choices.
-
-        Args:
-            inputs: the inputs of one prompt of L tokens, see `build_inputs`.
-            choices: C possible answers.
-
-        Returns:
-            C log-probabilities.
-        """
-        tokens = self.processor.tokenizer([f" {c}" for c in choices], add_special_tokens=False)
-        answers = [torch.tensor(ids) for ids in tokens["input_ids"]]
-        padded = pad_sequence(answers, batch_first=True).to(self.device)  # [C, A], on the right
-        length, count = inputs["input_ids"].shape[1], len(choices)
-        batch = {}
-        for name, value in inputs.items():
-            batch[name] = value.repeat(count, *[1] * (value.ndim - 1))
-            if value.shape == inputs["input_ids"].shape:  # one value per token
-                appended = {"input_ids": padded, "attention_mask": torch.ones_like(padded)}
-                more = appended.get(name, torch.zeros_like(padded))
-                batch[name] = torch.cat([batch[name], more], dim=1)  # [C, L + A]
-        with torch.inference_mode():
-            logits = self.model(**batch).logits[:, length - 1 : -1]  # [C, A, vocabulary]
-        log_probs = logits.float().log_softmax(-1).gather(2, padded[..., None])[..., 0].double()
-        return [
-            float(row[: len(answer)].sum()) for row, answer in zip(log_probs, answers, strict=True)
-        ]
-
-    def record(self) -> dict[str, Any]:
-        """Return the checkpoint, the prompt and the way of decoding."""
-        return {
-            **checkpoint_record(self.checkpoint, self.model),
-            "prompt": self.checkpoint.prompt,
-            "decoding": f"greedy, at most {self.checkpoint.max_new_tokens} tokens",
-        }
+            return Prefix.class_for(model, processor, checkpoint)
+        return cls if model.config.model_type in ARCHITECTURES else LibraryChat

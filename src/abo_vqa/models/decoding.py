@@ -7,14 +7,17 @@ probabilities without keeping the logits of all steps (docs/benchmarks.md, "Base
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from abo_vqa.core.config import CheckpointConfig
 
 _Step = Callable[[Tensor], Tensor]
 """The last tokens [B, 1] → the next logits [B, vocabulary]."""
@@ -77,3 +80,25 @@ def end_tokens_of(model: PreTrainedModel) -> set[int]:
     if tokens is None:
         return set()
     return {tokens} if isinstance(tokens, int) else set(tokens)
+
+
+def extract_answer(text: str, rule: Literal["whole", "last_word"]) -> str:
+    """Return the answer in a generated text.
+
+    Args:
+        text: the text.
+        rule: "whole" for all of it, "last_word" for its last word without punctuation.
+    """
+    if rule == "whole":
+        return text
+    words = text.split()
+    return words[-1].strip(string.punctuation) if words else ""
+
+
+def decoding_of(checkpoint: CheckpointConfig) -> str:
+    """Return how a generative model's answers are decoded, in words.
+
+    Args:
+        checkpoint: the checkpoint's settings.
+    """
+    return f"greedy, at most {checkpoint.max_new_tokens} tokens, answer: {checkpoint.answer}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from abo_vqa.models.base import VQAModel
 from abo_vqa.models.loading import load_pretrained, load_processor
@@ -44,7 +44,7 @@ class PretrainedVQAModel(VQAModel):
         self.device = device
 
     @classmethod
-    def load(cls, checkpoint: CheckpointConfig, compute: ComputeConfig) -> Self:
+    def load(cls, checkpoint: CheckpointConfig, compute: ComputeConfig) -> PretrainedVQAModel:
         """Load the weights and the processor.
 
         Args:
@@ -60,9 +60,25 @@ class PretrainedVQAModel(VQAModel):
         model, device = load_pretrained(
             cls.model_class, checkpoint, compute, supported_settings=cls.supported_settings
         )
-        loaded = cls(model, load_processor(cls.processor_class, checkpoint), checkpoint, device)
+        processor = load_processor(cls.processor_class, checkpoint)
+        chosen = cls.class_for(model, processor, checkpoint)
+        loaded = chosen(model, processor, checkpoint, device)
         loaded.prepare_processor()
         return loaded
+
+    @classmethod
+    def class_for(
+        cls, model: PreTrainedModel, processor: ProcessorMixin, checkpoint: CheckpointConfig
+    ) -> type[PretrainedVQAModel]:
+        """Return the class that wraps a loaded model.
+
+        Args:
+            model: the model.
+            processor: its processor.
+            checkpoint: the checkpoint's settings.
+        """
+        del model, processor, checkpoint
+        return cls
 
     def prepare_processor(self) -> None:
         """Set or check what the family needs of its processor; called by `load`."""

@@ -27,6 +27,7 @@ FAMILIES: Mapping[Family, str] = MappingProxyType(
         "chat": "abo_vqa.models.chat:Chat",
         "clip": "abo_vqa.models.clip.model:Clip",
         "llava": "abo_vqa.models.llava:Llava",
+        "prefix": "abo_vqa.models.prefix:Prefix",
         "vilt": "abo_vqa.models.vilt:Vilt",
     }
 )

@@ -1,0 +1,170 @@
+"""Prefill: prompts through the language model, what precedes the question once per image.
+
+Its own instead of `generate` of transformers, which runs the whole prompt of each question, the
+image's hundreds of tokens included. Here the KV cache of the common start is computed once and
+shared by all questions about an image (docs/benchmarks.md).
+
+Shapes: B prompts of up to L tokens, padded on the left; vocabulary V.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from abo_vqa.models.causal.positions import pad_positions
+
+if TYPE_CHECKING:
+    from transformers import Cache
+
+    from abo_vqa.models.encoded import EncodedImage
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question about an image, as the language model reads it.
+
+    Attributes:
+        image: the image.
+        ids: L token ids, with a placeholder for each of the image's tokens.
+        positions: [L] or [3, L].
+        text_start: the number of tokens up to the last of the image's.
+    """
+
+    image: EncodedImage
+    ids: Sequence[int]
+    positions: Tensor
+    text_start: int
+
+    def part(self, start: int, end: int | None = None) -> Prompt:
+        """Return some of the tokens."""
+        return Prompt(self.image, self.ids[start:end], self.positions[..., start:end], 0)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What a forward pass of the language model is given.
+
+    Attributes:
+        ids: [B, S] token ids of S tokens, padded on the left.
+        images: the images whose placeholders are among them, row by row.
+        positions: [B, S] or [3, B, S].
+        mask: [B, cached + S], nonzero where positions aren't padding.
+        cache: the KV cache of the positions before; None: there are none.
+        logits_to_keep: the number of last positions whose logits are needed.
+    """
+
+    ids: Tensor
+    images: Sequence[EncodedImage]
+    positions: Tensor
+    mask: Tensor
+    cache: Cache | None
+    logits_to_keep: int = 1
+
+
+@dataclass
+class Prefilled:
+    """Prompts that have gone through the language model.
+
+    Attributes:
+        logits: [B, V], of the token after each prompt.
+        cache: the KV cache of the prompts.
+        mask: [B, L] of its positions: the common start, padding, the rest of each prompt.
+        positions: [B, 1] or [3, B, 1], of the token after each prompt.
+    """
+
+    logits: Tensor
+    cache: Cache
+    mask: Tensor
+    positions: Tensor
+
+
+Forward = Callable[[Segment], Any]
+"""A forward pass whose result has `logits` [B, logits_to_keep, V] and `past_key_values`."""
+
+
+def prefill(
+    forward: Forward, prompts: Sequence[Prompt], image_token: int, share: bool
+) -> Prefilled:
+    """Run prompts through the language model.
+
+    Args:
+        forward: the language model.
+        prompts: B prompts.
+        image_token: the id of the image's placeholders.
+        share: whether what precedes the questions may be computed once for each image.
+    """
+    cache = None
+    mask = torch.zeros(len(prompts), 0, dtype=torch.long)
+    rest = list(prompts)
+    images: dict[int, Prompt] = {}
+    for prompt in prompts:
+        images.setdefault(id(prompt.image), prompt)
+    common = _common_start(prompts, images) if share and len(images) < len(prompts) else -1
+    if common >= 0:
+        starts = [prompt.part(0, prompt.text_start + common) for prompt in images.values()]
+        segment = make_segment(starts, image_token, mask[: len(starts)], None)
+        cache = forward(segment).past_key_values
+        row = {key: i for i, key in enumerate(images)}
+        # Indices on the CPU: layers, and so their keys, may be on several GPUs.
+        index = torch.tensor([row[id(prompt.image)] for prompt in prompts])
+        cache.batch_select_indices(index)
+        mask = segment.mask[index]
+        rest = [prompt.part(prompt.text_start + common) for prompt in prompts]
+    segment = make_segment(rest, image_token, mask, cache)
+    output = forward(segment)
+    following = [prompt.positions.max() + 1 for prompt in prompts]
+    positions = torch.stack(following)[:, None]  # [B, 1]
+    positions = positions.expand(*prompts[0].positions.shape[:-1], -1, -1)
+    return Prefilled(output.logits[:, -1], output.past_key_values, segment.mask, positions)
+
+
+def make_segment(
+    prompts: Sequence[Prompt], image_token: int, mask: Tensor, cache: Cache | None
+) -> Segment:
+    """Pad prompts on the left.
+
+    Args:
+        prompts: B prompts.
+        image_token: the id of the image's placeholders.
+        mask: [B, cached], of the cached positions.
+        cache: the KV cache of the positions before.
+    """
+    longest = max(len(prompt.ids) for prompt in prompts)
+    pad = int(image_token == 0)  # masked: any token but the image's will do
+    padding = [longest - len(prompt.ids) for prompt in prompts]
+    ids = [[pad] * n + list(prompt.ids) for n, prompt in zip(padding, prompts, strict=True)]
+    known = [[0] * n + [1] * (longest - n) for n in padding]
+    return Segment(
+        torch.tensor(ids),
+        [prompt.image for prompt in prompts if image_token in prompt.ids],
+        pad_positions([prompt.positions for prompt in prompts]),
+        torch.cat([mask, torch.tensor(known)], dim=1),
+        cache,
+    )
+
+
+def _common_start(prompts: Sequence[Prompt], images: Mapping[int, Prompt]) -> int:
+    """Return how many tokens after the image all prompts have in common, except their last one.
+
+    Args:
+        prompts: the prompts.
+        images: the first prompt of each image.
+
+    Returns:
+        The number, or -1 if there is something else before an image than in its first prompt.
+    """
+    for prompt in prompts:
+        first = images[id(prompt.image)]
+        if prompt.ids[: prompt.text_start] != first.ids[: first.text_start]:
+            return -1
+    tails = [prompt.ids[prompt.text_start :] for prompt in prompts]
+    limit = min(map(len, tails)) - 1
+    length = 0
+    while length < limit and all(tail[length] == tails[0][length] for tail in tails):
+        length += 1
+    return min(length, limit)
