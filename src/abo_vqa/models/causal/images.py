@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from abo_vqa.models.encoded import ImageLayout
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from transformers import PreTrainedModel, ProcessorMixin
+
+    from abo_vqa.models.causal.architectures import Architecture
 
 _TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels"}
 _OFFSETS = "text_replacement_offsets"
@@ -92,6 +95,28 @@ def vision_features(
             zip(members, torch.split(joined, [counts[i] for i in members]), strict=True)
         )
     return [features[position] for position in range(len(images))]
+
+
+def encoder_output(
+    features: Sequence[Tensor], width: int, architecture: Architecture
+) -> BaseModelOutputWithPooling:
+    """Return images' features in the form that the library's forward pass takes.
+
+    Args:
+        features: N results of `vision_features`.
+        width: W.
+        architecture: the model's.
+    """
+    layers = [torch.split(image, width, dim=-1) for image in features]
+    first: Any = [parts[0] for parts in layers]
+    if architecture.features == "tensor":
+        first = torch.cat(first)
+    output = BaseModelOutputWithPooling(pooler_output=first)
+    if deeper := len(layers[0]) - 1:
+        output.deepstack_features = [
+            [parts[1 + layer] for parts in layers] for layer in range(deeper)
+        ]
+    return output
 
 
 def _flatten(features: Tensor | Sequence[Tensor]) -> Tensor:

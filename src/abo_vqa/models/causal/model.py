@@ -18,13 +18,17 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForImageTextToText, AutoProcessor
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from abo_vqa.models.base import Answer
 from abo_vqa.models.causal.architectures import ARCHITECTURES, Architecture
-from abo_vqa.models.causal.images import PixelInputs, process_image, vision_features
+from abo_vqa.models.causal.images import (
+    PixelInputs,
+    encoder_output,
+    process_image,
+    vision_features,
+)
 from abo_vqa.models.causal.positions import prompt_positions
-from abo_vqa.models.causal.prefill import Prefilled, Prompt, Segment, prefill
+from abo_vqa.models.causal.prefill import Prefilled, Prompt, Segment, like_lengths, prefill
 from abo_vqa.models.causal.prompts import PromptBuilder
 from abo_vqa.models.decoding import decoding_of, end_tokens_of, extract_answer, greedy
 from abo_vqa.models.encoded import EncodedImage, ImageLayout
@@ -34,6 +38,7 @@ from abo_vqa.models.record import checkpoint_record
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
 
     from abo_vqa.core.config import CheckpointConfig
 
@@ -171,7 +176,7 @@ class CausalVQAModel(PretrainedVQAModel):
             for image, question in zip(image_index, questions, strict=True)
         ]
         answers: dict[int, Answer] = {}
-        for rows in _like_lengths(prompts, self._must_not_pad(prompts)):
+        for rows in like_lengths(prompts, self._must_not_pad(prompts)):
             with torch.inference_mode():
                 decoded = self._generate([prompts[row] for row in rows])
             for row, (ids, probability) in zip(rows, decoded, strict=True):
@@ -283,7 +288,7 @@ class CausalVQAModel(PretrainedVQAModel):
         ids = segment.ids.to(self.device)
         arguments: dict[str, Any] = {}
         if segment.images:
-            arguments["mm_encoder_outputs"] = {"image": self.encoder_output(segment.images)}
+            arguments["mm_encoder_outputs"] = {"image": self._encoder_output(segment.images)}
         if self.architecture.token_types and segment.cache is None:
             is_image = (ids == self.image_token).long()
             of_prompt = torch.zeros_like(is_image)
@@ -299,23 +304,11 @@ class CausalVQAModel(PretrainedVQAModel):
             **arguments,
         )
 
-    def encoder_output(self, images: Sequence[EncodedImage]) -> BaseModelOutputWithPooling:
-        """Return images' features in the form that the library's forward pass takes.
-
-        Args:
-            images: the images, in the order of their placeholders.
-        """
-        width = self.model.config.get_text_config().hidden_size
-        layers = [torch.split(image.features.to(self.device), width, dim=-1) for image in images]
-        first: Any = [parts[0] for parts in layers]
-        if self.architecture.features == "tensor":
-            first = torch.cat(first)
-        output = BaseModelOutputWithPooling(pooler_output=first)
-        if deeper := len(layers[0]) - 1:
-            output.deepstack_features = [
-                [parts[1 + layer] for parts in layers] for layer in range(deeper)
-            ]
-        return output
+    def _encoder_output(self, images: Sequence[EncodedImage]) -> BaseModelOutputWithPooling:
+        """Return images' features in the form that the library's forward pass takes."""
+        width: int = self.model.config.get_text_config().hidden_size
+        features = [image.features.to(self.device) for image in images]
+        return encoder_output(features, width, self.architecture)
 
     def record(self) -> dict[str, Any]:
         """Return the checkpoint, the prompt and the way of decoding."""
@@ -324,32 +317,3 @@ class CausalVQAModel(PretrainedVQAModel):
             "prompt": self.checkpoint.prompt,
             "decoding": decoding_of(self.checkpoint),
         }
-
-
-def _like_lengths(prompts: Sequence[Prompt], equal: bool) -> list[list[int]]:
-    """Group prompts so that little is padded: a tenth of a row at most, or nothing if `equal`.
-
-    Prompts of an image have nearly the same length and stay together where that allows it.
-
-    Args:
-        prompts: the prompts.
-        equal: whether all prompts of a group must have as many tokens before and after the image.
-    """
-
-    def key(row: int) -> tuple[int, int]:
-        prompt = prompts[row]
-        return prompt.text_start, len(prompt.ids)
-
-    groups: list[list[int]] = []
-    for row in sorted(range(len(prompts)), key=key):
-        first = prompts[groups[-1][0]] if groups else None
-        prompt = prompts[row]
-        if first is not None and (
-            key(row) == key(groups[-1][0])
-            if equal
-            else prompt.text_start <= 1.1 * first.text_start + 8
-        ):
-            groups[-1].append(row)
-        else:
-            groups.append([row])
-    return groups

@@ -168,3 +168,32 @@ def _common_start(prompts: Sequence[Prompt], images: Mapping[int, Prompt]) -> in
     while length < limit and all(tail[length] == tails[0][length] for tail in tails):
         length += 1
     return min(length, limit)
+
+
+def like_lengths(prompts: Sequence[Prompt], equal: bool) -> list[list[int]]:
+    """Group prompts so that little is padded: a tenth of a row at most, or nothing if `equal`.
+
+    Prompts of an image have nearly the same length and stay together where that allows it.
+
+    Args:
+        prompts: the prompts.
+        equal: whether all prompts of a group must have as many tokens before and after the image.
+    """
+
+    def key(row: int) -> tuple[int, int]:
+        prompt = prompts[row]
+        return prompt.text_start, len(prompt.ids)
+
+    groups: list[list[int]] = []
+    for row in sorted(range(len(prompts)), key=key):
+        first = prompts[groups[-1][0]] if groups else None
+        prompt = prompts[row]
+        if first is not None and (
+            key(row) == key(groups[-1][0])
+            if equal
+            else prompt.text_start <= 1.1 * first.text_start + 8
+        ):
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups
