@@ -17,8 +17,9 @@ from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.tables import read_table
 from abo_vqa.models.answering.finetuned import load_by_name
-from abo_vqa.models.answering.multiple_choice import MultipleChoiceModel, likeliest
-from abo_vqa.models.base import Answer, VQAModel
+from abo_vqa.models.answering.multiple_choice import MultipleChoiceModel
+from abo_vqa.models.answers import Answer, likeliest
+from abo_vqa.models.base import VQAModel
 from abo_vqa.reporting.publish.parquet import write_parquet_split
 from tests.support import workspaces
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL.Image import Image
 
-from abo_vqa.models.base import Answer
+from abo_vqa.models.answers import Answer
 from tests.support import models as tiny
 
 OneByOne = Callable[[Image, str], tuple[str, float]]

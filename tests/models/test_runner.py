@@ -10,7 +10,8 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.data.image_files import ImageError
 from abo_vqa.models.answering.journal import Journal, collect
 from abo_vqa.models.answering.runner import answer_rows
-from abo_vqa.models.base import Answer, VQAModel
+from abo_vqa.models.answers import Answer
+from abo_vqa.models.base import VQAModel
 from abo_vqa.models.sources import ImageFiles
 
 

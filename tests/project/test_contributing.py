@@ -24,7 +24,8 @@ from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table, write_table
 from abo_vqa.data.pairs import Pair
 from abo_vqa.evaluation import pair_scores
-from abo_vqa.models.base import Answer, VQAModel
+from abo_vqa.models.answers import Answer
+from abo_vqa.models.base import VQAModel
 from abo_vqa.reporting.figures.register import FIGURE_REGISTER, ReportFigure
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.style import Drawing, new_figure, report_style

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from abo_vqa.core.batch_sizes import distribute_batch_sizes
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.profiles import misplaced, undecodable_models
 from abo_vqa.core.validation import describe_validation_error
 from abo_vqa.core.yaml_files import fill_nulls, read_yaml
 
@@ -21,9 +22,10 @@ _Share = Annotated[float, Field(ge=0, lt=1)]
 _Count = Annotated[int, Field(ge=1)]
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
 _Dtype = Literal["float32", "float16", "bfloat16"]
-_PROFILE_ONLY = ("batch_sizes", "data", "models", "scorers")  # sections
 Family = Literal["blip", "blip2", "chat", "clip", "llava", "prefix", "vilt"]
 """A class of models; `abo_vqa.models.registry.FAMILIES` has their implementations."""
+Shortlist = Literal["first_token", "frequent"]
+"""Which candidates of a closed world a question is decided among."""
 
 
 class _BaseConfig(BaseModel):
@@ -62,6 +64,7 @@ class CheckpointConfig(_BaseConfig):
     dtype: _Dtype | None = None  # null: compute.dtype
     architecture: str | None = None  # open_clip only
     answer: Literal["whole", "last_word"] = "whole"
+    decoding: Literal["free", "ranked"] = "free"  # ranked: the likeliest of the train answers
     quantize: Literal["8bit", "4bit"] | None = None
     # For a model larger than one GPU; to choose a GPU, use compute.device.
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
@@ -168,6 +171,14 @@ class _BaselinesConfig(_BaseConfig):
     answers: Path
 
 
+class RankingConfig(_BaseConfig):
+    """How a model whose decoding is `ranked` chooses, and whether the fine-tuned one does too."""
+
+    finetuned: bool
+    candidates: _Count
+    shortlist: Shortlist
+
+
 class FinetuneConfig(_BaseConfig):
     """LoRA's shape and its training."""
 
@@ -241,6 +252,7 @@ class Config(_BaseConfig):
     embed: _EmbedConfig
     baselines: _BaselinesConfig
     lora: FinetuneConfig
+    ranking: RankingConfig
     evaluate: _EvaluateConfig
     report: _ReportConfig
     tracking: _TrackingConfig
@@ -271,9 +283,10 @@ def load_config(params: str | Path = "params.yaml") -> Config:
         raise UserError(f"profile: {tuned.get('profile')!r} is unknown; known: {names}.")
     sources = read_yaml(profile)
     defaults = sources.pop("defaults", {})
-    problems = _misplaced(tuned, sources, params, profile)
+    problems = misplaced(tuned, sources, params, profile)
     problems += distribute_batch_sizes(sources)
     problems += _assign_families(sources)
+    problems += undecodable_models(sources)
     merged = {**fill_nulls(tuned, defaults), **sources}
     try:
         config = Config.model_validate(merged)
@@ -287,20 +300,6 @@ def load_config(params: str | Path = "params.yaml") -> Config:
         head = f"{len(problems)} problem(s) in the settings ({params} and {profile}):"
         raise UserError("\n  ".join([head, *problems]))
     return config
-
-
-def _misplaced(
-    tuned: dict[str, Any], sources: dict[str, Any], params: Path, profile: Path
-) -> list[str]:
-    """Report sections that are in the wrong file, and remove them from `tuned`."""
-    problems = []
-    for key in sorted(set(tuned) & ({*_PROFILE_ONLY} | set(sources))):
-        if key in _PROFILE_ONLY:
-            problems.append(f"{key}: found in {params}; it belongs in {profile}")
-            del tuned[key]
-        else:
-            problems.append(f"{key}: set in both {params} and {profile}; keep one")
-    return problems
 
 
 def _assign_families(sources: dict[str, Any]) -> list[str]:

@@ -4,31 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.memory import memory_advice
+from abo_vqa.models.answers import Answer, CandidateAnswers, likeliest
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
     from transformers import PreTrainedTokenizerBase
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A model's answer to one question.
-
-    Attributes:
-        text: the answer; it may be empty, which counts as a wrong answer.
-        confidence: the probability that the model assigns to `text`, or None if it has none.
-        error: why the question couldn't be answered; empty if it was.
-    """
-
-    text: str
-    confidence: float | None = None
-    error: str = ""
 
 
 class VQAModel(ABC):
@@ -148,6 +133,52 @@ class VQAModel(ABC):
             UserError: the family doesn't give likelihoods to arbitrary texts.
         """
         raise UserError(f"{type(self).__name__} can't rank choices by their likelihood.")
+
+    def first_token_log_probs(
+        self,
+        encoded: Any,
+        image_index: Sequence[int],
+        questions: Sequence[str],
+        candidates: Sequence[str],
+    ) -> Sequence[Sequence[float]] | None:
+        """Compute the log-probability of each candidate's first token: cheap, for shortlists.
+
+        Args:
+            encoded: the result of `encode`.
+            image_index: for each of the B questions, its image's position in `encoded`.
+            questions: B questions.
+            candidates: C possible answers to each question.
+
+        Returns:
+            B lists of C numbers; None if whole answers cost the family no more.
+        """
+        return None
+
+    def rank_answers(
+        self,
+        encoded: Any,
+        image_index: Sequence[int],
+        questions: Sequence[str],
+        candidates: CandidateAnswers,
+    ) -> list[Answer]:
+        """Answer with the likeliest candidate of each question's shortlist.
+
+        Args:
+            encoded: the result of `encode`.
+            image_index: for each of the B questions, its image's position in `encoded`.
+            questions: B questions.
+            candidates: the possible answers.
+
+        Returns:
+            B answers; the confidence is the answer's share of the shortlist's likelihood.
+        """
+        choices: list[Sequence[str]] = [candidates.pool] * len(questions)
+        if len(candidates.pool) > candidates.k:
+            first = self.first_token_log_probs(encoded, image_index, questions, candidates.pool)
+            if first is not None:
+                choices = [candidates.select(row) for row in first]
+        scores = self.score_choices(encoded, image_index, questions, choices)
+        return [likeliest(*row, candidates.k) for row in zip(choices, scores, strict=True)]
 
     def text_lengths(
         self,

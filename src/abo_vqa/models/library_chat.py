@@ -13,7 +13,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from abo_vqa.models.base import Answer
+from abo_vqa.models.answers import Answer
 from abo_vqa.models.causal.prompts import ChatPromptBuilder
 from abo_vqa.models.decoding import decoding_of, end_tokens_of, extract_answer, truncate
 from abo_vqa.models.pixels import pixel_dtype

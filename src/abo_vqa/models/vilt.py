@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import ViltForQuestionAnswering, ViltProcessor
 
-from abo_vqa.models.base import Answer
+from abo_vqa.models.answers import Answer
 from abo_vqa.models.pixels import pixel_dtype, process_images
 from abo_vqa.models.pretrained import PretrainedVQAModel
 from abo_vqa.models.record import checkpoint_record

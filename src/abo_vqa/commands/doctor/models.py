@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from abo_vqa.core.config import Config
-    from abo_vqa.models.base import Answer, VQAModel
+    from abo_vqa.models.answers import Answer
+    from abo_vqa.models.base import VQAModel
 
 _QUESTION = "What color is it?"
 _CHOICES = ("red", "black", "white", "yes", "two")

@@ -14,7 +14,8 @@ import pandas as pd
 
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.memory import out_of_memory, release_memory
-from abo_vqa.models.base import Answer, VQAModel
+from abo_vqa.models.answers import Answer
+from abo_vqa.models.base import VQAModel
 from abo_vqa.models.sources import ImageBatch, ImageLoader
 
 logger = get_logger(__name__)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from abo_vqa.core.fingerprints import fingerprint, stage_code
 from abo_vqa.core.system_errors import report_full_disk
-from abo_vqa.models.base import Answer
+from abo_vqa.models.answers import Answer
 from abo_vqa.models.identity import identity
 from abo_vqa.models.registry import checkpoint_of
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,8 @@ from abo_vqa.core.scratch import scratch
 from abo_vqa.models.answering.finetuned import load_by_name, stage_of
 from abo_vqa.models.answering.journal import answers_key
 from abo_vqa.models.answering.runner import predict_rows
-from abo_vqa.models.base import Answer, VQAModel
+from abo_vqa.models.answers import Answer, likeliest
+from abo_vqa.models.base import VQAModel
 from abo_vqa.models.registry import checkpoint_key, checkpoint_of
 from abo_vqa.models.sources import ImageFiles
 
@@ -83,24 +83,6 @@ class MultipleChoiceModel(VQAModel):
     def record(self) -> dict[str, Any]:
         """Return what the answers depend on."""
         return {**self.model.record(), "decoding": "likeliest choice"}
-
-
-def likeliest(choices: Sequence[str], scores: Sequence[float]) -> Answer:
-    """Pick the choice of highest likelihood, the first of equal ones.
-
-    Args:
-        choices: the texts.
-        scores: their log-likelihoods. A model with a vocabulary of answers gives minus infinity
-            to what isn't in it.
-
-    Returns:
-        The choice, with its softmax over the scores as confidence.
-    """
-    top = max(scores)
-    if top == -math.inf:
-        return Answer("", None, "none of the choices is among the model's answers")
-    total = sum(math.exp(score - top) for score in scores)
-    return Answer(choices[scores.index(top)], 1 / total)
 
 
 def pack_choices(question: str, choices: Sequence[str]) -> str:

@@ -44,10 +44,7 @@ class AnswerDecoder:
         Returns:
             Logits [B, vocabulary] of the next one.
         """
-        past_length = self._cache[0][0].shape[2] if self._cache else 0
-        hidden = self._decoder.bert.embeddings(
-            input_ids=input_ids, past_key_values_length=past_length
-        )  # [B, 1, W]
+        hidden = self._embed(input_ids)  # [B, 1, W]
         cache = []
         for index, layer in enumerate(self._layers):
             keys, values = project_keys_values(layer.attention, hidden)  # [B, H, 1, D]
@@ -63,3 +60,44 @@ class AnswerDecoder:
         self._cache = cache
         logits: Tensor = self._decoder.cls(hidden)[:, -1]
         return logits
+
+    def continuations(self, rows: Tensor, input_ids: Tensor) -> Tensor:
+        """Decode several continuations of what has been decoded so far, each as a whole.
+
+        Args:
+            rows: [P], which of the B answers each continues.
+            input_ids: [P, A], their tokens. Padding comes last, where the causal mask keeps it from
+                changing anything before it.
+
+        Returns:
+            Logits [P, A, vocabulary] of the token after each position.
+        """
+        hidden = self._embed(input_ids)  # [P, A, W]
+        length, past = input_ids.shape[1], self._past_length
+        causal = torch.ones(length, past + length, dtype=torch.bool, device=rows.device).tril(past)
+        mask = None if self._question_mask is None else self._question_mask[rows]
+        for layer, cache, question in zip(
+            self._layers, self._cache, self._question_cache, strict=True
+        ):
+            own = project_keys_values(layer.attention, hidden)
+            keys, values = (
+                torch.cat([old[rows], new], dim=2) for old, new in zip(cache, own, strict=True)
+            )  # [P, H, past + A, D]
+            hidden = attention_block(layer.attention, hidden, keys, values, causal)
+            keys, values = question[0][rows], question[1][rows]  # [P, H, L, D]
+            hidden = attention_block(layer.crossattention, hidden, keys, values, mask)
+            hidden = layer.feed_forward_chunk(hidden)
+        logits: Tensor = self._decoder.cls(hidden)
+        return logits
+
+    @property
+    def _past_length(self) -> int:
+        """The number of tokens that have been decoded."""
+        return self._cache[0][0].shape[2] if self._cache else 0
+
+    def _embed(self, input_ids: Tensor) -> Tensor:
+        """Embed tokens that follow those in the cache."""
+        embedded: Tensor = self._decoder.bert.embeddings(
+            input_ids=input_ids, past_key_values_length=self._past_length
+        )
+        return embedded

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import BlipForQuestionAnswering, BlipProcessor
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.models.adapters import Adapter
-from abo_vqa.models.base import Answer, group_by_length, max_token_count
+from abo_vqa.models.answers import Answer, CandidateAnswers, likeliest
+from abo_vqa.models.base import group_by_length, max_token_count
 from abo_vqa.models.blip.absorbed import cheapest_cross_attention
-from abo_vqa.models.blip.attention import answer_logits, encode_questions
+from abo_vqa.models.blip.attention import encode_questions
 from abo_vqa.models.blip.decoder import AnswerDecoder
+from abo_vqa.models.blip.ranking import AnswerScorer, top_candidates
 from abo_vqa.models.blip.vision import vision_forward
 from abo_vqa.models.decoding import greedy
 from abo_vqa.models.loading import load_pretrained, load_processor
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from abo_vqa.core.config import CheckpointConfig, ComputeConfig
-
-_IGNORED = -100  # label of padding
 
 
 class Blip(PretrainedVQAModel):
@@ -140,14 +139,17 @@ class Blip(PretrainedVQAModel):
         answers: dict[int, Answer] = {}
         with torch.inference_mode():
             for rows, states, mask in self._encode_questions(encoded, image_index, questions):
-                start = self.model.decoder_start_token_id
                 step = AnswerDecoder(self.model.text_decoder, states, mask)
-                logits = step(torch.full((len(rows), 1), start, device=self.device))
+                logits = step(self._start(len(rows)))
                 decoded = greedy(logits, step, {self._end_token}, self.checkpoint.max_new_tokens)
                 for row, (ids, probability) in zip(rows, decoded, strict=True):
                     text = self.processor.decode(ids, skip_special_tokens=True).strip()
                     answers[row] = Answer(text, probability)
         return [answers[row] for row in range(len(questions))]
+
+    def _start(self, batch: int) -> Tensor:
+        """The start tokens [B, 1] of a batch of answers."""
+        return torch.full((batch, 1), self.model.decoder_start_token_id, device=self.device)
 
     @property
     def _end_token(self) -> int:
@@ -202,38 +204,44 @@ class Blip(PretrainedVQAModel):
         scores: dict[int, list[float]] = {}
         with torch.inference_mode():
             for rows, states, mask in self._encode_questions(encoded, image_index, questions):
-                for i, row in enumerate(rows):
-                    scores[row] = self._log_likelihoods(states[i], mask[i], choices[row])
+                options = [choice for row in rows for choice in choices[row]]
+                counts = torch.tensor([len(choices[row]) for row in rows])
+                scorer = self._answer_scorer(states, mask, options)
+                values = scorer.log_likelihoods(
+                    torch.arange(len(rows)).repeat_interleave(counts), torch.arange(len(options))
+                )
+                parts = torch.split(values, counts.tolist())
+                scores |= {row: part.tolist() for row, part in zip(rows, parts, strict=True)}
         return [scores[row] for row in range(len(questions))]
 
-    def _log_likelihoods(self, states: Tensor, mask: Tensor, choices: Sequence[str]) -> list[float]:
-        """Compute the log-probability of each choice, end token included, for one question.
+    def rank_answers(
+        self,
+        encoded: Tensor,
+        image_index: Sequence[int],
+        questions: Sequence[str],
+        candidates: CandidateAnswers,
+    ) -> list[Answer]:
+        """Rank as the base class does, with each question encoded once."""
+        answers: dict[int, Answer] = {}
+        texts = candidates.pool
+        with torch.inference_mode():
+            for rows, states, mask in self._encode_questions(encoded, image_index, questions):
+                scorer = self._answer_scorer(states, mask, texts)
+                chosen = top_candidates(scorer.first_token_log_probs(), candidates.k)  # [B, k]
+                batch, k = chosen.shape
+                pairs = torch.arange(batch).repeat_interleave(k), chosen.flatten()
+                scores = scorer.log_likelihoods(*pairs).view(batch, k).tolist()
+                for row, positions, values in zip(rows, chosen.tolist(), scores, strict=True):
+                    answers[row] = likeliest([texts[i] for i in positions], values)
+        return [answers[row] for row in range(len(questions))]
 
-        Args:
-            states: [L, W], the encoded question.
-            mask: [L], nonzero where it isn't padding.
-            choices: C possible answers.
-
-        Returns:
-            C log-probabilities.
-        """
-        tokens = self.processor.tokenizer(list(choices), add_special_tokens=False)["input_ids"]
-        labels = pad_sequence(
-            [torch.tensor([*ids, self._end_token]) for ids in tokens], True, _IGNORED
-        ).to(self.device)  # [C, A]
-        start = torch.full_like(labels[:, :1], self.model.decoder_start_token_id)
-        input_ids = torch.cat([start, labels[:, :-1].clamp(min=0)], dim=1)  # [C, A]
-        count = len(labels)
-        logits = answer_logits(
-            self.model.text_decoder,
-            input_ids,
-            states.expand(count, -1, -1),
-            mask.expand(count, -1),
-        )  # [C, A, vocabulary]
-        log_probs = logits.float().log_softmax(-1)
-        log_probs = log_probs.gather(2, labels.clamp(min=0)[..., None])[..., 0]  # [C, A]
-        scores: list[float] = log_probs.double().where(labels != _IGNORED, 0.0).sum(1).tolist()
-        return scores
+    def _answer_scorer(self, states: Tensor, mask: Tensor, texts: Sequence[str]) -> AnswerScorer:
+        """Prepare to score texts, each with the end token, as answers to encoded questions."""
+        tokens = self.processor.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        answers = [[*ids, self._end_token] for ids in tokens]
+        return AnswerScorer(
+            AnswerDecoder(self.model.text_decoder, states, mask), self._start(len(states)), answers
+        )
 
     def record(self) -> dict[str, Any]:
         """Return the checkpoint and the way of decoding."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from abo_vqa.models.base import Answer
+from abo_vqa.models.answers import Answer
 from abo_vqa.models.causal.architectures import ARCHITECTURES, Architecture
 from abo_vqa.models.causal.images import (
     PixelInputs,

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from abo_vqa.core.devices import pick_device, pick_dtype
 from abo_vqa.core.errors import UserError
-from abo_vqa.models.base import Answer, VQAModel
+from abo_vqa.models.answers import Answer
+from abo_vqa.models.base import VQAModel
 from abo_vqa.models.clip.text import TextTower, normalize
 from abo_vqa.models.hub import hub_options, require_disk_space, silence_libraries
 from abo_vqa.models.loading import out_of_memory_advice
