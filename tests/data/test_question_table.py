@@ -13,8 +13,8 @@ from PIL import Image
 from abo_vqa.cli import main
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.columns import read_columns
+from abo_vqa.data.image_collection import ImageFolder
 from abo_vqa.data.image_files import load_image
-from abo_vqa.data.question_table import ImageFolder
 from tests.support import workspaces
 
 ASK = ["ask", "--model", "blip", "--images", "pictures", "--csv", "asked.csv"]

@@ -36,10 +36,9 @@ def asked(name: str, monkeypatch) -> str:
     """The key of the journal of `abo-vqa ask --table`."""
     keys = []
     monkeypatch.setattr(adhoc, "scratch", lambda _, key: keys.append(key))
-    rows = table()
-    rows["image_path"] = "dvc.yaml"  # any file
+    images = SimpleNamespace(states=lambda _: [])
     with pytest.raises(AttributeError):  # there is no folder to go on in
-        adhoc.answer_table(name, load_config(), ADAPTER, SimpleNamespace(rows=rows))
+        adhoc.answer_table(name, load_config(), ADAPTER, table(), images)
     return keys[0]
 
 

@@ -20,7 +20,7 @@ from mlflow.utils.search_utils import SearchUtils
 from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
-from abo_vqa.reporting import style
+from abo_vqa.reporting import style, writing
 from abo_vqa.reporting.figures.register import FIGURE_REGISTER
 from abo_vqa.reporting.pages import SECTIONS
 from abo_vqa.stages import report
@@ -33,7 +33,7 @@ import gc
 gc.set_threshold(100_000, 50, 50)  # as the stage does
 from abo_vqa.stages import report
 from abo_vqa.core.config import load_config
-from abo_vqa.reporting import style
+from abo_vqa.reporting import style, writing
 style.DPI = 30  # small pictures are drawn faster
 report.run(load_config())
 gc.freeze()
@@ -215,7 +215,7 @@ def test_past_the_limit_thumbnails_lie_beside_the_page(runs, tmp_path, monkeypat
     params = tmp_path / "params.yaml"
     params.write_text(re.sub(r"embed_thumbnails: \d+", "embed_thumbnails: 1", params.read_text()))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(report, "draw_figures", lambda results: [])
+    monkeypatch.setattr(writing, "draw_figures", lambda results: [])
     report.run(load_config())
     page = (tmp_path / "reports" / "browser.html").read_text(encoding="utf-8")
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
@@ -255,7 +255,7 @@ def test_a_damaged_input_is_named(tmp_path, monkeypatch, damaged, content):
 def test_unreadable_pictures_leave_a_gap_not_a_crash(tmp_path, monkeypatch):
     make(tmp_path, 12, SEED, pictures=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(report, "draw_figures", lambda results: [])
+    monkeypatch.setattr(writing, "draw_figures", lambda results: [])
     report.run(load_config())
     assert "no image" in (tmp_path / "reports" / "report.html").read_text(encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Ask a model about one image, or about a folder of images and a table of questions.
+"""Ask a model about one image, or about a folder (or tar) of images and a table of questions.
 
     abo-vqa ask --model blip --image chair.jpg --question "What color is it?"
     abo-vqa ask --images DIR --csv questions.csv --out answers.csv
@@ -63,7 +63,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--choices", nargs="+", default=[], metavar="TEXT", help="rank these by likelihood"
     )
     many = parser.add_argument_group("a table of questions")
-    many.add_argument("--images", type=Path, metavar="DIR", help="folder of the images")
+    many.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of the images, or a tar of them"
+    )
     many.add_argument(
         "--csv",
         type=Path,
@@ -117,7 +119,9 @@ def _ask_table(args: argparse.Namespace, config: Config) -> int:
     refuse_unwritable(args.out, "the answers")
     questions = QuestionTable.read(args.csv, args.images, args.columns)
     print(questions.columns.describe())
-    answers, journal = answer_table(args.model, config, args.adapter, questions)
+    answers, journal = answer_table(
+        args.model, config, args.adapter, questions.rows, questions.images
+    )
     table, reasons = questions.answered(answers)
     write_table(table, args.out)
     discard(journal)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,98 +14,19 @@ import pandas as pd
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.columns import COLUMN_ALIASES, canonical_name, read_columns
-from abo_vqa.data.image_paths import ImageIndex, format_examples
+from abo_vqa.data.image_collection import MISSING, ImageFolder, open_images
+from abo_vqa.data.image_files import ImageError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from abo_vqa.data.columns import Columns
 
 _ANSWERS = "generated_answer"
-_MISSING = "No such file or directory"
 # What an earlier run may have written, by any name that `score` knows: it doesn't belong to the new
 # answers.
 _STALE = {*COLUMN_ALIASES["prediction"], *COLUMN_ALIASES["confidence"], *COLUMN_ALIASES["error"]}
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
-
-
-class ImageFolder:
-    """A folder of images; no name in a table reaches files outside it.
-
-    Args:
-        root: the folder.
-
-    Raises:
-        UserError: there is no such folder.
-    """
-
-    def __init__(self, root: Path) -> None:
-        if not root.is_dir():
-            raise UserError(f"no folder {root}; --images names the folder that the images are in.")
-        self.root = root
-
-    @cached_property
-    def paths(self) -> list[str]:
-        """All files below the folder, relative to it and with slashes, sorted."""
-        paths = []
-        for place, _, names in os.walk(self.root):
-            below = Path(place).relative_to(self.root)
-            paths += [(below / name).as_posix() for name in names]
-        return sorted(paths)
-
-    @cached_property
-    def index(self) -> ImageIndex:
-        """The files by any form of their paths."""
-        return ImageIndex(self.paths)
-
-    def find(self, text: str) -> tuple[str, str]:
-        """Find the file that a name in a table stands for.
-
-        The name itself is tried first, then the forms of a path that `ImageIndex` knows.
-
-        Args:
-            text: the name.
-
-        Returns:
-            the file relative to the folder and "", or "" and why there is none.
-        """
-        name = text.strip().replace("\\", "/")
-        if not name:
-            return "", "no image is named"
-        inside, absolute = self._relative(posixpath.normpath(name))
-        if ".." in PurePosixPath(inside).parts:
-            return "", f"the path points outside {self.root}"
-        if not absolute and _is_file(self.root / inside):
-            return inside, ""
-        paths = self.index.candidates(inside if ".." in PurePosixPath(name).parts else text)
-        # Captions and the like often lie beside an image, under its name.
-        paths = [p for p in paths if p.lower().endswith(_EXTENSIONS)] or paths
-        if len(paths) > 1:
-            return "", f"several files could be meant: {format_examples(paths)}"
-        if paths:
-            return paths[0], ""
-        return "", f"outside {self.root}" if absolute else _MISSING
-
-    def _relative(self, name: str) -> tuple[str, bool]:
-        """Make a name relative to the folder if it lies there.
-
-        Returns:
-            the name, and whether it is still absolute.
-        """
-        absolute = PurePosixPath(name).is_absolute()
-        if not absolute and not name.startswith("../"):
-            return name, False
-        for root in (self.root.absolute(), self.root.resolve()):
-            whole = Path(posixpath.normpath((root / name).as_posix()))
-            if whole.is_relative_to(root):
-                return whole.relative_to(root).as_posix(), False
-        return name, absolute
-
-
-def _is_file(path: Path) -> bool:
-    """Whether there is such a file; False for a name that the system doesn't allow."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
+_PROVENANCE = ("product_type", "item_id")
 
 
 @dataclass(frozen=True)
@@ -116,51 +35,105 @@ class QuestionTable:
 
     Attributes:
         columns: the table as read.
-        rows: row_id, image_path (the file) and question of the rows whose image was found.
+        images: where its images are.
+        rows: row_id, image_path (as `images` knows it) and question of the rows whose image was
+            found.
         errors: row_id → why there is no image, for the other rows.
     """
 
     columns: Columns
+    images: ImageFolder
     rows: pd.DataFrame
     errors: Mapping[int, str]
 
     @classmethod
-    def read(cls, path: Path, images: Path, chosen: Mapping[str, str]) -> QuestionTable:
+    def read(
+        cls,
+        path: Path,
+        place: Path,
+        chosen: Mapping[str, str],
+        required: Sequence[str] = ("image_path", "question"),
+    ) -> QuestionTable:
         """Read a CSV and find its images.
 
         Args:
             path: the CSV.
-            images: the folder of the images.
+            place: the folder or the tar of the images.
             chosen: see `columns.read_columns`.
+            required: the columns that the table must have, image_path and question among them.
 
         Raises:
             UserError: there is no folder, no proper table, no row, or no image was found.
         """
-        folder = ImageFolder(images)
-        columns = read_columns(path, ("image_path", "question"), chosen=dict(chosen))
+        images = open_images(place)
+        columns = read_columns(path, required, chosen=dict(chosen))
         table = columns.frame
         if table.empty:
             raise UserError(f"{path} has a header and no rows.")
-        place = {name: folder.find(name) for name in table["image_path"].unique()}
-        paths = [place[name] for name in table["image_path"]]
+        place_of = {name: images.find(name) for name in table["image_path"].unique()}
+        paths = [place_of[name] for name in table["image_path"]]
         errors = {at: why for at, (_, why) in enumerate(paths) if why}
         if len(errors) == len(table):
             reasons = _count_reasons(list(errors.values()), table["image_path"].tolist())
-            there = ", ".join(folder.paths[:2]) or "nothing"
+            there = ", ".join(images.paths[:2]) or "nothing"
+            kind = "folder" if place.is_dir() else "archive"
             raise UserError(
-                f"none of the {len(place):,} images of {path} is in {images}: {reasons}. "
-                f"The folder holds {there}{' …' if len(folder.paths) > 2 else ''}. Is it the right "
-                "folder, and the right column (--columns image_path=NAME)?"
+                f"none of the {len(place_of):,} images of {path} is in {place}: {reasons}. "
+                f"The {kind} holds {there}{' …' if len(images.paths) > 2 else ''}. Is it the right "
+                f"{kind}, and the right column (--columns image_path=NAME)?"
             )
         rows = pd.DataFrame(
             {
                 "row_id": range(len(table)),
-                "image_path": [str(images / inside) for inside, _ in paths],
+                "image_path": [inside for inside, _ in paths],
                 "question": table["question"],
             }
         )
         good = ~rows["row_id"].isin(list(errors))
-        return cls(columns, rows[good].reset_index(drop=True), errors)
+        return cls(columns, images, rows[good].reset_index(drop=True), errors)
+
+    def test_rows(self) -> pd.DataFrame:
+        """Return all rows as an evaluation takes them.
+
+        Returns:
+            row_id, image_path (as the table has it where the image wasn't found), question, answer
+            and, if the table has them, product_type and item_id.
+        """
+        table = self.columns.frame
+        names = [n for n in ("question", "answer", *_PROVENANCE) if n in table]
+        rows = table[names].reset_index(drop=True)
+        paths = dict(zip(self.rows["row_id"], self.rows["image_path"], strict=True))
+        own = table["image_path"].tolist()
+        rows.insert(0, "row_id", range(len(rows)))
+        rows.insert(1, "image_path", [paths.get(at, own[at]) for at in range(len(rows))])
+        return rows
+
+    def image(self, path: str) -> Image:
+        """Open one of the images that were found, as RGB; called from any thread.
+
+        Args:
+            path: as in `rows`.
+
+        Raises:
+            ImageError: it is unreadable, or isn't one of them.
+        """
+        if path not in self._paths:
+            raise ImageError(path, MISSING)
+        return self.images.image(path)
+
+    @cached_property
+    def _paths(self) -> frozenset[str]:
+        return frozenset(self.rows["image_path"])
+
+    def missing_images(self) -> str:
+        """Say which rows' images weren't found, with an example of each reason; "" if all were."""
+        reasons = [self.errors.get(at, "") for at in range(len(self.columns.frame))]
+        names = self.columns.frame["image_path"].tolist()
+        if not self.errors:
+            return ""
+        return f"{len(self.errors):,} of {len(reasons):,} rows have no image: " + _count_reasons(
+            reasons, names
+        )
 
     @cached_property
     def stale(self) -> list[str]:

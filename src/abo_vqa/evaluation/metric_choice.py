@@ -44,6 +44,23 @@ def _scorer_of(metric: str) -> str:
     return next((scorer for scorer in _REFERENCE_ENCODERS if metric.startswith(scorer)), "")
 
 
+def group_by_scorer(metrics: Sequence[str]) -> dict[str, list[str]]:
+    """Group metrics by the model that they need.
+
+    Args:
+        metrics: their names.
+
+    Returns:
+        "" and each neural metric's setting below `scorers` → its metrics, those without a model
+        first; groups without a metric are left out.
+    """
+    groups = {
+        scorer: [name for name in metrics if _scorer_of(name) == scorer]
+        for scorer in ("", *_REFERENCE_ENCODERS)
+    }
+    return {scorer: names for scorer, names in groups.items() if names}
+
+
 def _is_toy(metric: str, config: Config) -> bool:
     """Tell whether a metric's model is one of the embedded sample's."""
     scorer = _scorer_of(metric)
@@ -105,10 +122,10 @@ def score_metrics(
     device = str(pick_device(config.compute.device))
     if required:
         return *score_table(rows, metrics, config, device), []
-    scored, signature = score_table(rows, [m for m in metrics if not _scorer_of(m)], config)
+    groups = group_by_scorer(metrics)
+    scored, signature = score_table(rows, groups.pop("", []), config)
     notes = []
-    for scorer in _REFERENCE_ENCODERS:
-        own = [name for name in metrics if _scorer_of(name) == scorer]
+    for own in groups.values():
         try:
             columns, signatures = score_table(rows, own, config, device)
         except UserError as error:

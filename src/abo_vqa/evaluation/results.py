@@ -2,7 +2,7 @@
 
 `evaluate` scores every model's predictions of the test rows (`scoring`), averages the scores
 (`summary`) and analyses them (`analyse`): intervals, paired comparisons, slices, kinds of errors,
-calibration. Nothing here reads or writes files; the stage `evaluate` does.
+calibration. Nothing here reads or writes files; the stage `evaluate` and `abo-vqa benchmark` do.
 """
 
 from __future__ import annotations
@@ -22,9 +22,14 @@ from abo_vqa.evaluation.intervals import learning_curve_intervals
 from abo_vqa.evaluation.predictions import join_predictions
 from abo_vqa.evaluation.rows import describe_rows
 from abo_vqa.evaluation.scoring import score_all_rows, score_test_rows
-from abo_vqa.evaluation.slices import slice_accuracy, worst_slices
+from abo_vqa.evaluation.slices import SLICE_COLUMNS, slice_accuracy, worst_slices
 from abo_vqa.evaluation.study_fractions import study_variants
-from abo_vqa.evaluation.summary import best_blind_model, mean_metrics, metric_intervals
+from abo_vqa.evaluation.summary import (
+    best_blind_model,
+    mean_metrics,
+    metric_intervals,
+    primary_model,
+)
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
@@ -35,18 +40,19 @@ class Tables:
     """What is evaluated.
 
     Attributes:
-        vqa: all questions and answers; a row's position is its row_id.
-        train: questions and answers that the fine-tuned model saw.
-        test: those that every model is measured on.
+        test: the questions and answers that every model is measured on.
         predictions: model → its predictions by row_id, the fine-tuned model's as "finetuned".
+        train: questions and answers that the fine-tuned model saw; None where nobody knows.
+        vqa: all questions and answers, a row's position being its row_id; None for a test set that
+            isn't part of a larger one.
         unfinished_fits: blind models whose fit stopped early.
         training: the content of training.json.
     """
 
-    vqa: pd.DataFrame
-    train: pd.DataFrame
     test: pd.DataFrame
     predictions: Mapping[str, pd.DataFrame]
+    train: pd.DataFrame | None = None
+    vqa: pd.DataFrame | None = None
     unfinished_fits: Sequence[str] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
 
@@ -60,44 +66,61 @@ class Evaluation:
         best_blind: the blind model that gains are measured against.
         metrics: the contents of metrics.json.
         details: the contents of evaluation.json.
+        notes: why metrics were left out.
     """
 
     scored: dict[str, pd.DataFrame]
     best_blind: str
     metrics: dict[str, dict[str, float]]
     details: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
-def evaluate(tables: Tables, config: Config, device: str = "cpu") -> Evaluation:
+def evaluate(
+    tables: Tables,
+    config: Config,
+    device: str = "cpu",
+    metrics: Sequence[str] | None = None,
+    *,
+    required: bool = True,
+) -> Evaluation:
     """Score and analyse all models' predictions of the same test rows.
 
     Args:
         tables: questions, answers and predictions.
         config: the settings.
         device: where the neural metrics are computed.
+        metrics: which metrics are computed (see `scoring.score_test_rows`); None for all.
+        required: whether a neural metric's model that can't be used is an error.
 
     Returns:
         The results.
 
     Raises:
-        UserError: a model has no prediction for any test row, or there is no blind baseline.
+        UserError: a model has no prediction for any test row, there is no blind baseline, or a
+            required metric can't be computed.
     """
     rows = describe_rows(tables.test, tables.train)
     joined = {
         model: join_predictions(rows, predictions, model)
         for model, predictions in tables.predictions.items()
     }
-    scored, signature = score_test_rows(joined, config, device)
+    scored, signature, notes = score_test_rows(joined, config, device, metrics, required=required)
     blind = best_blind_model(scored)
     details = {
         "signature": signature,
         "best_blind": blind,
         "unfinished_fits": list(tables.unfinished_fits),
         **analyse(scored, config),
-        "learning_curve": learning_curve_intervals(tables.training, config.evaluate.confidence),
-        "fractions": score_all_rows(_zero_shot(tables.predictions), tables.vqa, config, device),
     }
-    return Evaluation(scored, blind, mean_metrics(scored, blind), details)
+    if tables.training:
+        curve = learning_curve_intervals(tables.training, config.evaluate.confidence)
+        details["learning_curve"] = curve
+    if tables.vqa is not None:
+        details["fractions"] = score_all_rows(
+            _zero_shot(tables.predictions), tables.vqa, config, device
+        )
+    return Evaluation(scored, blind, mean_metrics(scored, blind), details, tuple(notes))
 
 
 def analyse(scored: Mapping[str, pd.DataFrame], config: Config) -> dict[str, Any]:
@@ -110,17 +133,19 @@ def analyse(scored: Mapping[str, pd.DataFrame], config: Config) -> dict[str, Any
     Returns:
         The analyses' parts of evaluation.json.
     """
-    clusters = image_clusters(next(iter(scored.values())))
+    rows = next(iter(scored.values()))
+    clusters = image_clusters(rows)
+    primary = primary_model({m: float(table["accuracy"].mean()) for m, table in scored.items()})
     level = config.evaluate.confidence
     pairs, detectable = compare_models(scored, clusters, config)
-    slices = slice_accuracy(scored, clusters, config)
+    slices = slice_accuracy(scored, clusters, config, [c for c in SLICE_COLUMNS if c in rows])
     calibration = {model: calibrate(table, level) for model, table in scored.items()}
     return {
         "intervals": metric_intervals(scored, clusters, config),
         "pairs": pairs,
         "minimum_detectable_difference": detectable,
         "slices": slices,
-        "worst_slices": worst_slices(slices[FINETUNED_MODEL], scored[FINETUNED_MODEL]),
+        "worst_slices": worst_slices(slices[primary], scored[primary]),
         "yes_no": {model: yes_no_recall(table) for model, table in scored.items()},
         "counting": {model: counting_errors(table, level) for model, table in scored.items()},
         "answer_length": f1_by_answer_length(scored, clusters, config),

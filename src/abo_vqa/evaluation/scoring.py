@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from abo_vqa.core.errors import UserError
+from abo_vqa.evaluation.metric_choice import group_by_scorer
 from abo_vqa.evaluation.pair_scores import METRIC_NAMES, PairScores, score_pairs
 from abo_vqa.evaluation.study_fractions import study_fractions
 
@@ -18,34 +20,61 @@ ALL_ROWS_METRICS = ("exact_match", "f1", "bertscore_f1")  # what the study print
 
 
 def score_test_rows(
-    tables: Mapping[str, pd.DataFrame], config: Config, device: str
-) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
+    tables: Mapping[str, pd.DataFrame],
+    config: Config,
+    device: str,
+    metrics: Sequence[str] | None = None,
+    *,
+    required: bool = True,
+) -> tuple[dict[str, pd.DataFrame], dict[str, str], list[str]]:
     """Score every model's predictions of the test rows; a pair that several have is scored once.
 
     Args:
         tables: model → rows with prediction, answer and error.
         config: the neural metrics' models and the alias table.
         device: where the neural metrics are computed.
+        metrics: "alias_accuracy" and names of `METRIC_NAMES`, exact match and F1 among them; None
+            for all.
+        required: whether a neural metric's model that can't be used is an error; else its metrics
+            are left out.
 
     Returns:
-        Model → its table with a column per metric; and the metrics' signatures.
+        Model → its table with a column per metric; the metrics' signatures; and why metrics were
+        left out.
+
+    Raises:
+        UserError: a required model can't be used.
     """
     references = sorted({answer for table in tables.values() for answer in table["answer"]})
-    scores = score_pairs(
-        _answered_pairs(tables),
-        ("alias_accuracy", *METRIC_NAMES),
-        references=references,
-        scorers=config.scorers,
-        alias_table=config.evaluate.aliases,
-        device=device,
-    )
+    pairs = _answered_pairs(tables)
+    metrics = metrics or ("alias_accuracy", *METRIC_NAMES)
+    groups = [list(metrics)] if required else list(group_by_scorer(metrics).values())
+    scores, notes = PairScores({}), []
+    for names in groups:
+        try:
+            part = score_pairs(
+                pairs,
+                names,
+                references=references,
+                scorers=config.scorers,
+                alias_table=config.evaluate.aliases,
+                device=device,
+            )
+        except UserError as error:
+            if required:
+                raise
+            notes.append(f"left out: {', '.join(names)}: {error}")
+            continue
+        scores = PairScores(
+            part.index, scores.values | part.values, scores.signature | part.signature
+        )
     signature = {
         "accuracy": "exact match after normalisation; a failed row counts as wrong",
         **scores.signature,
         "intervals": f"percentile bootstrap over images, {config.evaluate.resamples} resamples, "
         f"{config.evaluate.confidence:.0%}, seed {config.seed}",
     }
-    return {model: _add_scores(table, scores) for model, table in tables.items()}, signature
+    return {model: _add_scores(t, scores) for model, t in tables.items()}, signature, notes
 
 
 def score_all_rows(

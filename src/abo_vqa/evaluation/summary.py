@@ -34,6 +34,22 @@ def best_blind_model(scored: Mapping[str, pd.DataFrame]) -> str:
     return max(blind, key=lambda model: float(scored[model]["accuracy"].mean()))
 
 
+def primary_model(accuracies: Mapping[str, float]) -> str:
+    """Return the model that analyses of a single model are about.
+
+    Args:
+        accuracies: model → its accuracy.
+
+    Returns:
+        The fine-tuned model; without one, the most accurate of the models that see the image, else
+        of all.
+    """
+    if FINETUNED_MODEL in accuracies:
+        return FINETUNED_MODEL
+    seeing = [model for model in accuracies if not model.startswith("blind-")]
+    return min(seeing or accuracies, key=lambda model: (-accuracies[model], model))
+
+
 def mean_metrics(scored: Mapping[str, pd.DataFrame], blind: str) -> dict[str, dict[str, float]]:
     """Average the metrics over the test rows: the contents of metrics.json.
 

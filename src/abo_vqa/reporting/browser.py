@@ -73,9 +73,6 @@ class _Payload:
 
     def _rows(self, base: pd.DataFrame, images: Mapping[str, int]) -> dict[str, list[int]]:
         """Return what doesn't depend on the model."""
-        seen_question = (
-            base["seen_question"] if "seen_question" in base else pd.Series(False, base.index)
-        )
         subtype = "question_subtype" if "question_subtype" in base else "question_type"
         return {
             "id": [int(row) for row in base["row_id"]],
@@ -85,7 +82,7 @@ class _Payload:
             "type": self._texts(base["question_type"]),
             "subtype": self._texts(base[subtype]),
             "product": self._texts(base["product_type"]),
-            "seen": [int(bool(value)) for value in seen_question],
+            "seen": [int(bool(value)) for value in base.get("seen_question", [])],
         }
 
     def _predictions(self, scores: pd.DataFrame) -> dict[str, Any]:

@@ -26,7 +26,8 @@ def conclusion(results: Results) -> str:
     bounds = results.interval(model)
     interval = f" (95% interval {interval_text(bounds)})" if bounds else ""
     subject = "BLIP fine-tuned with LoRA" if model == FINETUNED_MODEL else model_label(model)
-    sentence = f"{subject} answers {accuracy} of {n} held-out questions exactly{interval}"
+    questions = "held-out questions" if results.external is None else "questions"
+    sentence = f"{subject} answers {accuracy} of {n} {questions} exactly{interval}"
     comparisons = []
     if results.best_zero_shot and model == FINETUNED_MODEL:
         name = f"{model_label(results.best_zero_shot)}, the best zero-shot model,"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -31,7 +31,26 @@ from abo_vqa.core.tables import STUDY_COLUMNS, read_table
 from abo_vqa.data.parquet_files import reading_parquet
 from abo_vqa.reporting.formatting import model_kind
 
+if TYPE_CHECKING:
+    from abo_vqa.evaluation.results import Evaluation
+
 _TEXT_COLUMNS = ("question", "answer", "prediction", "error", "question_type", "product_type")
+
+
+@dataclass(frozen=True)
+class ExternalTable:
+    """A test set that isn't the pipeline's, for `abo-vqa benchmark`.
+
+    Attributes:
+        name: its file's name.
+        notes: what a reader of the numbers has to know: what is missing, what is shared with the
+            training rows, what the blind baselines were fitted on.
+        hashes: the name of each file that was read → its MD5.
+    """
+
+    name: str
+    notes: Sequence[str]
+    hashes: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,8 @@ class Results:
         balanced: the balanced table.
         train: the train side of the split.
         test: the test side of the split.
+        external: the test set, if it isn't the split's: then there is nothing of curation,
+            generation, split and training, and no comparison with the study.
     """
 
     config: Config
@@ -65,6 +86,14 @@ class Results:
     balanced: pd.DataFrame
     train: pd.DataFrame
     test: pd.DataFrame
+    external: ExternalTable | None = None
+
+    @property
+    def title(self) -> str:
+        """The pages' title."""
+        if self.external is None:
+            return self.config.report.title
+        return f"Visual question answering on {self.external.name}"
 
     @cached_property
     def ranking(self) -> list[str]:
@@ -84,8 +113,10 @@ class Results:
 
     @cached_property
     def primary_model(self) -> str:
-        """The model that figures of a single model show: the fine-tuned one, else the best."""
-        return FINETUNED_MODEL if FINETUNED_MODEL in self.metrics else self.ranking[0]
+        """The model that figures of a single model show, as in `evaluation.summary`."""
+        if FINETUNED_MODEL in self.metrics:
+            return FINETUNED_MODEL
+        return self.best_zero_shot or self.ranking[0]
 
     @property
     def other_models(self) -> list[str]:
@@ -159,6 +190,40 @@ def load_results(config: Config) -> Results:
         balanced=read_table(BALANCED, ("image_path", "product_type"), STUDY_COLUMNS),
         train=read_table(TRAIN, ("image_path", "question", "answer")),
         test=read_table(TEST, ("image_path", "question", "answer")),
+    )
+
+
+def external_results(
+    config: Config,
+    evaluation: Evaluation,
+    test: pd.DataFrame,
+    external: ExternalTable,
+    audit: Mapping[str, Any],
+) -> Results:
+    """Return the numbers of a benchmark.
+
+    Args:
+        config: the settings.
+        evaluation: the evaluation's results.
+        test: the rows with image_path, question and answer.
+        external: the test set.
+        audit: what it shares with the training rows (`audit.audit_split`); {} if nobody looked.
+    """
+    nothing = pd.DataFrame()
+    return Results(
+        config=config,
+        metrics=evaluation.metrics,
+        evaluation=evaluation.details,
+        scores=evaluation.scored,
+        training={},
+        funnel={},
+        generate={},
+        audit=audit,
+        types=nothing,
+        balanced=nothing,
+        train=nothing,
+        test=test,
+        external=external,
     )
 
 

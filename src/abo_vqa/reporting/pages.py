@@ -15,7 +15,7 @@ from abo_vqa.core.paths import FINETUNED_MODEL
 from abo_vqa.reporting import formatting, markdown, tables
 from abo_vqa.reporting.figures.register import ReportFigure
 from abo_vqa.reporting.findings import conclusion, further_findings
-from abo_vqa.reporting.inputs import Results
+from abo_vqa.reporting.inputs import ExternalTable, Results
 from abo_vqa.reporting.provenance import provenance
 from abo_vqa.reporting.style import Drawing, svg
 
@@ -109,14 +109,16 @@ def report_context(
         errors: the error cards (`tables.error_cards`).
     """
     figures = list(figures)
-    sections = {id_: [f for f in figures if f["section"] == id_] for id_ in SECTIONS}
-    omitted = () if sections["training"] else ("training",)
-    blind = results.best_blind
+    by_section = {id_: [f for f in figures if f["section"] == id_] for id_ in SECTIONS}
+    parts = _context_tables(results)
+    errors = [{**e, "thumbnail": thumbnails.get(e["image_path"])} for e in errors]
+    blind, external = results.best_blind, results.external
     return {
-        "title": results.config.report.title,
+        "title": results.title,
         "config": results.config,
-        "sections": {id_: text for id_, text in SECTIONS.items() if id_ not in omitted},
-        "figures": sections,
+        "external": external,
+        "sections": _filled_sections(by_section, {**parts, "errors": errors}, external),
+        "figures": by_section,
         "summary_figures": [f for f in figures if f["in_summary"]],
         "conclusion": conclusion(results),
         "findings": further_findings(results),
@@ -124,13 +126,28 @@ def report_context(
         "test_rows": results.test_rows,
         "test_images": results.scores[results.primary_model]["image_path"].nunique(),
         "primary_model": results.primary_model,
-        "errors": [{**e, "thumbnail": thumbnails.get(e["image_path"])} for e in errors],
+        "errors": errors,
         "for_comparison_only": _FOR_COMPARISON_ONLY,
         "signature": results.evaluation.get("signature", {}),
         "pipeline": _pipeline_counts(results),
-        **_context_tables(results),
-        **provenance(results.config),
+        **parts,
+        **provenance(results.config, None if external is None else external.hashes),
     }
+
+
+def _filled_sections(
+    figures: Mapping[str, list[Any]], parts: Mapping[str, Any], external: ExternalTable | None
+) -> dict[str, str]:
+    """Return the sections that something stands in: id → title."""
+    tables = {
+        "study": external is None,
+        "slices": parts["slices"] or parts["yes_no"] or parts["counting"],
+        "confidence": parts["calibration"],
+        "models": parts["paired"],
+        "errors": parts["confused"] or parts["errors"],
+        "training": False,
+    }
+    return {id_: text for id_, text in SECTIONS.items() if figures[id_] or tables.get(id_, True)}
 
 
 def _context_tables(results: Results) -> dict[str, Any]:

@@ -27,18 +27,22 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def provenance(config: Config) -> dict[str, Any]:
+def provenance(config: Config, hashes: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return what the last section of the report prints.
+
+    Args:
+        config: the settings.
+        hashes: MD5 by name of what a benchmark read; None for the pipeline's files.
 
     Returns:
         `hashes` of files and folders, `metrics_md5` (of reports/metrics.json, None without it),
         `runs_command` (how to find the runs with these metrics, None without them), `settings`
         that results depend on, and `versions` of libraries.
     """
-    hashes = artifact_hashes()
-    metrics_md5 = dict(hashes).get(METRICS.as_posix())
+    pairs = artifact_hashes() if hashes is None else sorted(hashes.items())
+    metrics_md5 = dict(pairs).get(METRICS.as_posix())
     return {
-        "hashes": hashes,
+        "hashes": pairs,
         "metrics_md5": metrics_md5,
         "runs_command": metrics_md5 and _runs_command(config.tracking.experiment, metrics_md5),
         "settings": [

@@ -1,27 +1,27 @@
-"""Small WebP copies of images, read from the archive in parallel."""
+"""Small WebP copies of images, read in parallel."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from pathlib import Path
 
 from PIL import Image
 
-from abo_vqa.core.paths import REPORTS, THUMBNAILS
-from abo_vqa.data.archive import Archive, open_archive
 from abo_vqa.data.image_files import ImageError
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.pages import write_page
 
+OpenImage = Callable[[str], Image.Image]
 _QUALITY = 82  # WebP; no visible loss at this size
 
 
-def _thumbnail(archive: Archive, path: str, side: int) -> bytes | None:
+def _thumbnail(open_image: OpenImage, path: str, side: int) -> bytes | None:
     """Return an image with its longest side at most `side` pixels; None if it can't be read."""
     try:
-        image = archive.image(path)
+        image = open_image(path)
     except ImageError:
         return None
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
@@ -30,22 +30,18 @@ def _thumbnail(archive: Archive, path: str, side: int) -> bytes | None:
     return buffer.getvalue()
 
 
-def _thumbnails(
-    archive: Archive, paths: Iterable[str], side: int, workers: int
-) -> dict[str, bytes | None]:
-    """Return thumbnails by path, in the paths' order."""
-    paths = list(paths)
-    with ThreadPoolExecutor(workers) as pool:
-        contents = pool.map(lambda path: _thumbnail(archive, path, side), paths)
-        return dict(zip(paths, contents, strict=True))
+def make_thumbnails(results: Results, open_image: OpenImage) -> dict[str, bytes | None]:
+    """Return a thumbnail of every test image by its path, None for one that can't be read.
 
-
-def make_thumbnails(results: Results) -> dict[str, bytes | None]:
-    """Return a thumbnail of every test image by its path, None for one that can't be read."""
+    Args:
+        results: the run's numbers.
+        open_image: returns the RGB image at a path, or raises `ImageError`; called in threads.
+    """
     config = results.config
-    paths = dict.fromkeys(results.scores[results.primary_model]["image_path"])
-    with open_archive(config.data.raw) as archive:
-        return _thumbnails(archive, paths, config.report.thumbnail, config.threads)
+    paths = list(dict.fromkeys(results.scores[results.primary_model]["image_path"]))
+    with ThreadPoolExecutor(config.threads) as pool:
+        contents = pool.map(lambda p: _thumbnail(open_image, p, config.report.thumbnail), paths)
+        return dict(zip(paths, contents, strict=True))
 
 
 def data_uri(content: bytes | None) -> str | None:
@@ -55,19 +51,19 @@ def data_uri(content: bytes | None) -> str | None:
     return "data:image/webp;base64," + base64.b64encode(content).decode("ascii")
 
 
-def embed_thumbnails(thumbnails: Mapping[str, bytes | None]) -> dict[str, str | None]:
+def embed_thumbnails(thumbnails: Mapping[str, bytes | None], folder: Path) -> dict[str, str | None]:
     """Return addresses that hold the thumbnails; a note in their folder says where they are."""
-    write_page(THUMBNAILS / "README.txt", "All thumbnails are inside browser.html.\n")
+    write_page(folder / "README.txt", "All thumbnails are inside browser.html.\n")
     return {path: data_uri(content) for path, content in thumbnails.items()}
 
 
-def save_thumbnails(thumbnails: Mapping[str, bytes | None]) -> dict[str, str | None]:
-    """Write the thumbnails beside the page; return their addresses relative to it."""
-    addresses: dict[str, str | None] = {}
+def save_thumbnails(thumbnails: Mapping[str, bytes | None], folder: Path) -> dict[str, str | None]:
+    """Write the thumbnails to a folder beside the page; return their addresses relative to it."""
+    addresses: dict[str, str | None] = dict.fromkeys(thumbnails)
     for path, content in thumbnails.items():
-        target = (THUMBNAILS / path).with_suffix(".webp")
         if content:
+            target = folder / f"{path}.webp"
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)  # not atomic: syncing tens of thousands takes minutes
-        addresses[path] = target.relative_to(REPORTS).as_posix() if content else None
+            addresses[path] = target.relative_to(folder.parent).as_posix()
     return addresses

@@ -12,10 +12,11 @@ from abo_vqa.core.locks import locked
 from abo_vqa.core.memory import out_of_memory
 from abo_vqa.core.paths import FINETUNED_MODEL
 from abo_vqa.core.scratch import scratch
-from abo_vqa.data.image_files import load_image
 from abo_vqa.models.answering.finetuned import load_by_name, stage_of
-from abo_vqa.models.answering.journal import answers_key
+from abo_vqa.models.answering.images import keep_encoded
+from abo_vqa.models.answering.journal import answers_key, collect
 from abo_vqa.models.answering.runner import predict_rows
+from abo_vqa.models.candidates import candidates_for
 from abo_vqa.models.registry import checkpoint_key, checkpoint_of
 from abo_vqa.models.sources import ImageFiles
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from abo_vqa.core.config import Config
-    from abo_vqa.data.question_table import QuestionTable
+    from abo_vqa.data.image_collection import ImageFolder
     from abo_vqa.models.base import VQAModel
 
 
@@ -74,7 +75,12 @@ def _answer(
 
 
 def answer_table(
-    name: str, config: Config, adapter: Path, questions: QuestionTable
+    name: str,
+    config: Config,
+    adapter: Path,
+    rows: pd.DataFrame,
+    images: ImageFolder,
+    command: str = "ask",
 ) -> tuple[pd.DataFrame, Path]:
     """Answer a table of questions; an interrupted run continues where it was.
 
@@ -82,31 +88,26 @@ def answer_table(
         name: the model's name, or "finetuned".
         config: the settings.
         adapter: the folder of the fine-tuned model's adapter.
-        questions: the table.
+        rows: columns row_id, image_path, question.
+        images: where the images are.
+        command: whose journal it is.
 
     Returns:
         The answers, one per row, and the journal's folder, to be discarded once they are written.
     """
     registered = _registered(name)
     weights = [file_md5(file) for file in sorted(adapter.glob("adapter_*"))]
-    more = [name, weights, _file_states(questions)]
-    key = answers_key(stage_of(name), registered, config, questions.rows, more)
+    more = [name, weights, candidates_for(name, config), images.states(rows["image_path"])]
+    key = answers_key(stage_of(name), registered, config, rows, more)
     size = checkpoint_of(registered, config).batch_size
-    with locked(scratch("ask", key)) as folder:
-        model = load_by_name(name, config, adapter)
-        images = ImageFiles(load_image)
-        answers = predict_rows(
-            model, questions.rows, images, folder, size, checkpoint_key(registered)
-        )
+    with locked(scratch(command, key)) as folder:
+        if (answers := collect(rows, folder)) is None:
+            model = load_by_name(name, config, adapter)
+            source = keep_encoded(ImageFiles(images.image), model, rows, checkpoint_key(registered))
+            answers = predict_rows(model, rows, source, folder, size, checkpoint_key(registered))
     return answers, folder
 
 
 def _registered(name: str) -> str:
     """Return the model under which a name's settings are found."""
     return "blip" if name == FINETUNED_MODEL else name
-
-
-def _file_states(questions: QuestionTable) -> list[list[int]]:
-    """Return size and time of change of every image, so that a changed one is read again."""
-    files = [Path(path).stat() for path in sorted(set(questions.rows["image_path"]))]
-    return [[file.st_size, file.st_mtime_ns] for file in files]

@@ -5,15 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.paths import TRAIN
+from abo_vqa.data.normalise import normalise
 from abo_vqa.models.answering.sampling import sample_rows
 from abo_vqa.models.blind.baselines import VARIANTS, converged, unify_spelling
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from abo_vqa.core.config import Config
+
+_FOLDS = 5  # of cross-fitting
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class BlindAnswers:
 def answer_blind(
     config: Config, table: pd.DataFrame, train: pd.DataFrame
 ) -> dict[str, BlindAnswers]:
-    """Fit each blind baseline and answer the rows.
+    """Fit each blind baseline and answer the rows, in the study's sampling order.
 
     Args:
         config: the settings.
@@ -46,9 +52,22 @@ def answer_blind(
         UserError: the train split has no answer.
     """
     rows = sample_rows(table, config.seed, config.baselines.fraction)
-    questions, answers = unify_spelling(train["question"].tolist(), train["answer"].tolist())
-    if not answers:
+    if not train["answer"].map(normalise).any():
         raise UserError(f"{TRAIN} has no answer to learn from. Run `dvc repro split`.")
+    return answer_blind_rows(rows, train)
+
+
+def answer_blind_rows(rows: pd.DataFrame, train: pd.DataFrame) -> dict[str, BlindAnswers]:
+    """Fit each blind baseline on some rows and answer others.
+
+    Args:
+        rows: columns row_id and question.
+        train: columns question and answer; at least one answer isn't blank.
+
+    Returns:
+        Variant → its answers.
+    """
+    questions, answers = unify_spelling(train["question"].tolist(), train["answer"].tolist())
     results = {}
     for variant, fit in VARIANTS.items():
         predictor = fit(questions, answers)
@@ -62,3 +81,52 @@ def answer_blind(
         }
         results[variant] = BlindAnswers(pd.DataFrame(columns), ended)
     return results
+
+
+def cross_fit_blind(
+    rows: pd.DataFrame, groups: NDArray[np.int64], seed: int
+) -> dict[str, BlindAnswers]:
+    """Answer each part of a table with blind baselines fitted on its other parts.
+
+    Args:
+        rows: columns row_id, question and answer.
+        groups: [n] numbers from 0 of what must not be on both sides, e.g. each row's image.
+        seed: of the random division of the groups into at most `_FOLDS` parts.
+
+    Returns:
+        Variant → its answers, in the order of the rows.
+
+    Raises:
+        UserError: there are fewer than two groups with an answer.
+    """
+    known = np.array([bool(normalise(answer)) for answer in rows["answer"]], dtype=np.bool_)
+    if len(np.unique(groups[known])) < 2:
+        raise UserError(
+            "the blind baselines can't be fitted on this table: its answers are about fewer than "
+            "two images, and no row may be answered by a fit that saw its image. Name a table to "
+            "fit them on with --train FILE."
+        )
+    folds = min(_FOLDS, len(np.unique(groups[known])))
+    fold = _assign_folds(groups, known, folds, seed)
+    parts = [answer_blind_rows(rows[fold == k], rows[fold != k]) for k in range(folds)]
+    order = pd.Series(range(len(rows)), index=rows["row_id"].tolist())
+    results = {}
+    for variant in VARIANTS:
+        answers = pd.concat([part[variant].predictions for part in parts])
+        answers = answers.sort_values("row_id", key=lambda ids: ids.map(order))
+        ended = all(part[variant].converged for part in parts)
+        results[variant] = BlindAnswers(answers.reset_index(drop=True), ended)
+    return results
+
+
+def _assign_folds(
+    groups: NDArray[np.int64], known: NDArray[np.bool_], folds: int, seed: int
+) -> NDArray[np.int64]:
+    """[n] each row's fold; groups with an answer are spread evenly, so that no fold lacks one."""
+    numbers = np.unique(groups)
+    answered = np.isin(numbers, groups[known])
+    shuffled = np.random.default_rng(seed).permutation(len(numbers))
+    ordered = shuffled[np.argsort(~answered[shuffled], kind="stable")]
+    of_group = np.empty(len(numbers), dtype=np.int64)
+    of_group[ordered] = np.arange(len(numbers)) % folds
+    return of_group[np.searchsorted(numbers, groups)]

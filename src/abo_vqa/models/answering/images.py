@@ -40,6 +40,23 @@ def image_source(
     if use_stored and (stored := stored_encodings(config)):
         return stored
     files = ImageFiles(stack.enter_context(open_archive(config.data.raw)).image)
+    return keep_encoded(files, model, rows, checkpoint_key)
+
+
+def keep_encoded(
+    files: ImageFiles, model: VQAModel, rows: pd.DataFrame, checkpoint_key: str
+) -> ImageLoader[Any]:
+    """Return images that are encoded once, for a model whose batches are made of questions.
+
+    Args:
+        files: loads the images.
+        model: the loaded model.
+        rows: the rows to answer, with a column image_path.
+        checkpoint_key: the model's key under `models` in the profile, for messages.
+
+    Returns:
+        The images; for a model whose batches are made of images, `files` themselves.
+    """
     if model.batch_by == "question":
         return ImageCache(files, rows["image_path"].tolist(), _CACHE_BLOCK, checkpoint_key)
     return files

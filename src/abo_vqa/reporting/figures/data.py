@@ -26,8 +26,10 @@ _FUNNEL_STEPS = {
 _MAX_TYPES = 24
 
 
-def plot_funnel(results: Results) -> Drawing:
+def plot_funnel(results: Results) -> Drawing | None:
     """Draw how many images and questions are left from the archive to the test rows."""
+    if results.external is not None:
+        return None
     table = _funnel_table(results)
     figure, axes = new_figure(0.34 * len(table) + 0.5)
     ax = axes[0][0]
@@ -65,11 +67,11 @@ def _funnel_table(results: Results) -> pd.DataFrame:
 
 def plot_product_types(results: Results) -> Drawing | None:
     """Draw the rows per product type before and after balancing."""
+    if results.types.empty:
+        return None
     table = results.types.sort_values(
         ["clean", "product_type"], ascending=[False, True], kind="stable"
     )
-    if table.empty:
-        return None
     largest = table.head(_MAX_TYPES)
     figure, axes = new_figure(0.2 * len(largest) + 0.8)
     ax = axes[0][0]

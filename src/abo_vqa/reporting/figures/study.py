@@ -25,8 +25,10 @@ from abo_vqa.reporting.style import (
 _CLIP_COLORS = {"clip-fixed": ORANGE, "clip-train": BLUE, "clip-all": VERMILION}
 
 
-def plot_study(results: Results) -> Drawing:
+def plot_study(results: Results) -> Drawing | None:
     """Draw the study's printed numbers and this run's side by side."""
+    if results.external is not None:
+        return None
     table = study.accuracies_side_by_side(results)
     scores = study.finetuned_side_by_side(results)
     figure, axes = new_figure(3.6, 2, width_ratios=[1.15, 1])
@@ -65,7 +67,7 @@ def plot_study(results: Results) -> Drawing:
 def plot_clip_regimes(results: Results) -> Drawing | None:
     """Draw CLIP's accuracy by question type, for each list of candidates."""
     models = [model for model in _CLIP_COLORS if model in results.metrics]
-    if not models:
+    if not models or results.external is not None:
         return None
     data = pd.DataFrame(
         {"model": model, **part} for model in models for part in _overall_and_types(results, model)

@@ -7,6 +7,7 @@ const ACCURACY = D.metrics.findIndex(m => m[0] === "accuracy");
 const TYPES = [...new Set(D.rows.type)].sort((a, b) => S[a] < S[b] ? -1 : 1);
 // The question's kind and the product's type; not every set knows the types.
 const kindOf = i => [S[D.rows.subtype[i]], S[D.rows.product[i]].replaceAll("_", " ")].filter(Boolean).join(" · ");
+const SEEN = D.rows.seen.length > 0;  // nobody knows without a train split
 const DEFAULTS = { model: D.models[0].id, vs: "", outcome: "", differ: "", type: "", seen: "", product: "",
                    metric: "", min: "", max: "", q: "", sort: "row", dir: "up", row: "" };
 const state = { ...DEFAULTS };
@@ -170,7 +171,7 @@ function show() {
     el("div", { class: "steps" }, el("button", { type: "button", onclick: () => step(-1), title: "Previous (↑)" }, "↑"), el("button", { type: "button", onclick: () => step(1), title: "Next (↓)" }, "↓"),
       el("button", { type: "button", class: "link", id: "link", onclick: copy }, "Copy link")),
     el("div", { class: "photo" }, image(i)), el("h1", {}, S[D.rows.question[i]]),
-    el("p", { class: "meta" }, "expected ", el("b", {}, S[D.rows.answer[i]] || "(empty)"), ` · ${kindOf(i)} · question ${D.rows.seen[i] ? "seen in train" : "new"} · row ${D.rows.id[i]} · ${D.images.path[D.rows.image[i]]}`),
+    el("p", { class: "meta" }, "expected ", el("b", {}, S[D.rows.answer[i]] || "(empty)"), ` · ${kindOf(i)}${SEEN ? ` · question ${D.rows.seen[i] ? "seen in train" : "new"}` : ""} · row ${D.rows.id[i]} · ${D.images.path[D.rows.image[i]]}`),
     table, ...(siblings.length ? [el("h2", {}, "Same image"), el("div", { class: "siblings" }, ...siblings.map(j => el("button", { type: "button", onclick: () => jump(j) }, `${S[D.rows.question[j]]} `, mark(modelIndex(state.model), j))))] : []),
     el("h2", {}, `All metrics, ${name(state.model)}`), values);
 }
@@ -238,6 +239,8 @@ const products = [...new Set(D.rows.product)].map(p => S[p]).sort();
 const models = D.models.map(m => [m.id, `${m.name} (${(100 * m.accuracy).toFixed(1)}%)`]);
 options("model", models);
 options("vs", [["", "–"], ...models]);
+$("seen").closest("fieldset").hidden = !SEEN;
+$("product").closest("fieldset").hidden = products.length < 2;
 options("product", [["", "all"], ...products.map(p => [p, p.replaceAll("_", " ")])]);
 options("metric", [["", "any metric"], ...D.metrics]);
 options("sort", [["row", "row"], ["confidence", "confidence"], ["question", "question"], ["answer", "expected answer"], ["prediction", "prediction"], ["product", "product type"], ...D.metrics]);
