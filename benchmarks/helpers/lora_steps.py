@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from helpers.real_size import QUESTIONS, photographs
-from helpers.settings import study_lora, weights
+from helpers.settings import study_lora
 from peft import LoraConfig, get_peft_model
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.training.checkpoints import CheckpointManager
 from abo_vqa.training.dataset import VqaDataset
+from abo_vqa.training.families.blip import BlipFamily
 from abo_vqa.training.loop import Trainer
 from abo_vqa.training.lora import add_lora
 from abo_vqa.training.vision_cache import VisionCache
@@ -68,7 +69,8 @@ class LoraSteps:
             blip.model.text_decoder.cls.predictions.decoder.bias.zero_()
         lora = study_lora(batch, **settings)
         untouched = copy.deepcopy(blip.model) if self.device.type == "cpu" else None
-        self.model, _ = add_lora(blip.model, lora, weights("blip"))
+        family = BlipFamily(blip)
+        self.model, _ = add_lora(family, lora)
         self.plain = self.model  # on a GPU its modules are the library's own, dropout as well
         if untouched is not None:
             wanted = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout,
@@ -79,12 +81,9 @@ class LoraSteps:
                 self.plain = get_peft_model(untouched, wanted)
         self.drawn = photographs(min(pictures, drawn))
         self.table = table_of(pictures)
-        tokenizer, text = blip.processor.tokenizer, blip.model.config.text_config
         paths = [str(i) for i in range(pictures)]
         cache = VisionCache(self.outputs(pictures, kept), paths, self.device)
-        self.dataset = VqaDataset(
-            self.table, tokenizer, text.bos_token_id, text.sep_token_id, cache
-        )
+        self.dataset = VqaDataset(self.table, family, cache)
         self.trainer = Trainer(
             self.model, self.dataset, range(3 * pictures), lora, 0,
             CheckpointManager(Path(tempfile.mkdtemp()), 1), dtype,
@@ -198,7 +197,7 @@ class LoraSteps:
         for row in rows:
             inputs = self.blip.processor(images=self.image(row), return_tensors="pt")
             inputs |= tokenizer(self.table["question"][row], return_tensors="pt")
-            answer = self.dataset.answers[row][None].to(self.device)
+            answer = self.dataset.texts[row].answer[None].to(self.device)
             with self.half(self.dtype):
                 loss = self.model(
                     **{name: value.to(self.device) for name, value in inputs.items()},

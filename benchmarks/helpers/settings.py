@@ -74,5 +74,6 @@ def study_lora(batch: int, **changes: Any) -> SimpleNamespace:
     """The study's LoRA, whatever params.yaml says at the moment."""
     study = {"r": 16, "alpha": 16, "dropout": 0.05, "targets": ("query", "value"), "lr": 5e-5,
              "rslora": False, "dora": False, "batch_size": batch, "accumulate": 1,
-             "group_pictures": True, "epochs": 1, "compile": False}  # fmt: skip
+             "group_pictures": True, "epochs": 1, "compile": False,
+             "gradient_checkpointing": False}  # fmt: skip
     return lora(**{**study, **changes})

@@ -48,6 +48,27 @@ def test_abo_profile_is_the_study(workspace):
     assert (config.curate.cap, config.split.test_size, config.seed) == (5000, 0.2, 42)
 
 
+@pytest.mark.parametrize("name", ["clip", "vilt"])
+def test_a_model_that_doesnt_generate_isnt_trained(workspace, name):
+    edit(workspace, {"lora.model": name})
+    with pytest.raises(UserError) as told:
+        load_config()
+    assert (
+        f"lora.model: found '{name}'; {name} picks from given answers and doesn't generate them; "
+        "allowed: blip, blip2, llava"
+    ) in str(told.value)
+
+
+def test_targets_are_the_familys_unless_they_are_named(workspace):
+    edit(workspace, {"lora.model": "llava"})
+    assert load_config().lora.targets == ("q_proj", "v_proj")
+    edit(workspace, {"lora.targets": ["o_proj"]})
+    assert load_config().lora.targets == ("o_proj",)
+    edit(workspace, {"lora.model": "lava"})
+    with pytest.raises(UserError, match=r"lora\.model: found 'lava'; allowed: blip, blip2, llava"):
+        load_config()
+
+
 def test_null_means_the_profiles_value_and_a_number_wins(workspace):
     default = yaml.safe_load((workspace / "conf/profiles/sample.yaml").read_text())["defaults"]
     assert load_config().lora.epochs == default["lora"]["epochs"]

@@ -28,6 +28,7 @@ from abo_vqa.models.adapters import Adapter
 from abo_vqa.models.decoding import end_tokens_of, greedy
 from abo_vqa.models.registry import load_model
 from abo_vqa.training import lora
+from abo_vqa.training.families.blip import BlipFamily
 from tests.support.workspaces import pictures
 
 FAMILIES = ("blip", "blip2", "clip", "llava", "vilt")
@@ -181,7 +182,7 @@ def test_saving_an_adapter_asks_the_hub_nothing(config, home, cache, monkeypatch
     monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", asked)
     cache(home)
     blip = load("blip", config)
-    model, _ = lora.add_lora(blip.model, config.lora, config.models.blip)
+    model, _ = lora.add_lora(BlipFamily(blip), config.lora)
     lora.save_adapter(model, blip.processor, tmp_path / "adapter")
     found = Adapter.read(tmp_path / "adapter")
     found.check_base(config.models.blip)

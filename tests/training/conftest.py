@@ -1,6 +1,7 @@
 import pytest
 
 from tests.support import training as project
+from tests.support.families import folders, load  # noqa: F401
 
 
 @pytest.fixture(scope="session")

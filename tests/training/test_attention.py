@@ -6,8 +6,8 @@ import torch
 from abo_vqa.models.blip import absorbed
 from abo_vqa.models.blip.attention import answer_logits, cross_attention, encode_questions
 from abo_vqa.models.blip.vision import vision_forward
-from abo_vqa.training.dataset import IGNORED, pad_tokens
-from abo_vqa.training.loss import vision_outputs
+from abo_vqa.training.batch import IGNORED, pad_tokens
+from abo_vqa.training.families.blip import vision_outputs
 
 
 @pytest.fixture(scope="module")

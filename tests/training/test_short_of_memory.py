@@ -12,12 +12,14 @@ from abo_vqa.core.paths import EMBEDDINGS
 from abo_vqa.models.blip.model import Blip
 from abo_vqa.stages import embed, finetune
 from abo_vqa.training import step, validation, vision_cache
-from abo_vqa.training.dataset import Batch
-from abo_vqa.training.loss import answer_loss
+from abo_vqa.training.batch import Batch
+from abo_vqa.training.families.blip import BlipFamily
 from tests.support import training as project
 from tests.support.stages import run_stage
 
 from .test_loop import EXACT, assert_same, trained
+
+LOSS = BlipFamily.loss
 
 
 def no_room(*args, **kwargs):
@@ -53,10 +55,10 @@ def test_arithmetic_that_doesnt_fit_halves_once(workspace, monkeypatch, capsys):
     """What was read ahead in parts that were too large is cut anew, not halved twice."""
     whole = trained(EXACT)
 
-    def loss(blip, batch):
-        return no_room() if len(batch.rows) > 3 else answer_loss(blip, batch)
+    def loss(self, batch):
+        return no_room() if len(batch.rows) > 3 else LOSS(self, batch)
 
-    monkeypatch.setattr(step, "answer_loss", loss)
+    monkeypatch.setattr(BlipFamily, "loss", loss)
     assert_same(whole, trained(EXACT))
     stderr = capsys.readouterr().err
     assert "into 2 micro-batches from now on" in stderr
@@ -69,14 +71,14 @@ def test_a_batch_that_is_let_go_is_freed(workspace, monkeypatch):
     first: list[weakref.ref] = []
     gone: list[bool] = []
 
-    def loss(blip, batch):
+    def loss(self, batch):
         if not first:
             first.append(weakref.ref(batch.images))
             no_room()
         gone.append(first[0]() is None)
-        return answer_loss(blip, batch)
+        return LOSS(self, batch)
 
-    monkeypatch.setattr(step, "answer_loss", loss)
+    monkeypatch.setattr(BlipFamily, "loss", loss)
     release = step.release_memory
     monkeypatch.setattr(
         step, "release_memory", lambda: (gone.append(first[0]() is None), release())
@@ -119,9 +121,10 @@ def test_validation_of_one_image_is_the_users_problem(workspace, monkeypatch):
 
 def test_an_image_with_most_of_the_rows_is_validated_alone(monkeypatch):
     """Half of four rows would be two, but the three of one image fit, and can't be split."""
-    dataset = SimpleNamespace(image_paths=["a", "a", "a", "b"], answer_tokens=len)
+    family = SimpleNamespace(device=torch.device("cpu"), validation_batch_size=256)
+    images = ["a", "a", "a", "b"]
+    dataset = SimpleNamespace(image_paths=images, answer_tokens=len, family=family)
     table = pd.DataFrame({"question": ["what?"] * 4, "answer": ["red"] * 4})
-    blip = SimpleNamespace(device=torch.device("cpu"))
     sizes = []
 
     def predict(self, rows):
@@ -129,7 +132,7 @@ def test_an_image_with_most_of_the_rows_is_validated_alone(monkeypatch):
         return no_room() if len(rows) > 3 else (1.0, ["red"] * len(rows))
 
     monkeypatch.setattr(validation.Validator, "predict", predict)
-    validate = validation.Validator(blip, dataset, table, range(4), torch.float32)
+    validate = validation.Validator(dataset, table, range(4), torch.float32)
     assert validate() == [4, 4, 2.0, 4]
     assert sizes == [4, 3, 1]
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from abo_vqa.core.batch_sizes import distribute_batch_sizes
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.profiles import misplaced, undecodable_models
+from abo_vqa.core.trainable import complete_lora
 from abo_vqa.core.validation import describe_validation_error
 from abo_vqa.core.yaml_files import fill_nulls, read_yaml
 
@@ -182,10 +183,11 @@ class RankingConfig(_BaseConfig):
 class FinetuneConfig(_BaseConfig):
     """LoRA's shape and its training."""
 
+    model: str
     r: _Count
     alpha: Annotated[float, Field(gt=0)]
     dropout: _Share
-    targets: tuple[str, ...] = Field(min_length=1)
+    targets: tuple[str, ...] = Field(min_length=1)  # null: `LORA_TARGETS` of the family
     rslora: bool
     dora: bool
     lr: Annotated[float, Field(gt=0, lt=1)]
@@ -200,6 +202,7 @@ class FinetuneConfig(_BaseConfig):
     max_grad_norm: Annotated[float, Field(gt=0)] | None
     checkpoint_minutes: Annotated[float, Field(gt=0)]
     keep_checkpoints: _Count
+    gradient_checkpointing: bool
     compile: bool
     threads: _Count | None = None  # null: the run's
     seed: _Seed | None = None  # null: the run's
@@ -288,6 +291,7 @@ def load_config(params: str | Path = "params.yaml") -> Config:
     problems += _assign_families(sources)
     problems += undecodable_models(sources)
     merged = {**fill_nulls(tuned, defaults), **sources}
+    problems += complete_lora(merged)
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
@@ -323,7 +327,7 @@ def _assign_families(sources: dict[str, Any]) -> list[str]:
             entry.setdefault("family", name)
         if "family" not in entry:
             problems.append(f"models.{name}.family: no value; allowed: {', '.join(families)}")
-        # `embed` and `finetune` need BLIP, the regimes clip-fixed, clip-train and clip-all CLIP.
+        # The regimes clip-fixed, clip-train and clip-all need CLIP; the report calls `blip` BLIP.
         elif name in ("blip", "clip") and entry["family"] != name:
             problems.append(
                 f"models.{name}.family: found {entry['family']!r}; this model's must be {name}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,23 +84,26 @@ class Adapter:
             )
         return cls(folder, base or None, revision or None, _tensor_names(weights))
 
-    @property
-    def changes_vision(self) -> bool:
-        """Whether it changes the vision tower, whose stored outputs then can't be used."""
-        return any("vision_model." in name for name in self.names)
+    def changes_vision(self, vision_modules: Collection[str]) -> bool:
+        """Return whether it changes the vision part, whose stored outputs then can't be used.
+
+        Args:
+            vision_modules: see `PretrainedVQAModel`.
+        """
+        return any(is_vision(name, vision_modules) for name in self.names)
 
     def check_base(
         self,
         checkpoint: CheckpointConfig,
-        setting: str = "models.blip.path",
-        advice: str = "Set models.blip.path in the profile to the adapter's base",
+        setting: str = "its path",
+        advice: str = "",
     ) -> None:
         """Compare the base it was made for with a checkpoint, and warn if that is impossible.
 
         Args:
             checkpoint: the checkpoint's settings.
-            setting: where the checkpoint was chosen.
-            advice: how to choose the adapter's own base there.
+            setting: where the checkpoint was chosen, e.g. "models.blip.path".
+            advice: how to choose the adapter's own base there; "" for a setting of the profile.
 
         Raises:
             UserError: it was made for another base.
@@ -114,13 +117,14 @@ class Adapter:
             raise UserError(
                 f"the adapter in {self.folder} was made for {self.base}, but {setting} is "
                 f"{checkpoint.path}: with another base model its answers would be meaningless. "
-                f"{advice}; or, if both are the same weights, set base_model_name_or_path in "
+                f"{advice or f'Set {setting} in the profile to the base of the adapter'}; "
+                "or, if both are the same weights, set base_model_name_or_path in "
                 f"{self.folder / _CONFIG} to {checkpoint.path}."
             )
         elif self.revision and checkpoint.revision and self.revision != checkpoint.revision:
             logger.warning(
                 f"the adapter in {self.folder} was made for revision {self.revision} of "
-                f"{self.base}; models.blip.revision is {checkpoint.revision}."
+                f"{self.base}; here it is {checkpoint.revision}."
             )
 
     def merge(self, model: PreTrainedModel) -> PreTrainedModel:
@@ -216,6 +220,16 @@ class Adapter:
                 f"the adapter in {self.folder} doesn't fit this model; it was made for another "
                 f"base{self._named_base} or another version of PEFT. ({reason[:_MAX_REASON]})"
             ) from error
+
+
+def is_vision(name: str, vision_modules: Collection[str]) -> bool:
+    """Return whether a layer or a weight is a part of a vision module.
+
+    Args:
+        name: its full name.
+        vision_modules: see `PretrainedVQAModel`.
+    """
+    return any(f".{module}." in f".{name}" for module in vision_modules)
 
 
 def _refuse_pointer(file: Path) -> None:

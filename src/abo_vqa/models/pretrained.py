@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
+
+from abo_vqa.models.adapters import Adapter
 from abo_vqa.models.base import VQAModel
 from abo_vqa.models.loading import load_pretrained, load_processor
 
 if TYPE_CHECKING:
-    import torch
+    from pathlib import Path
+
     from transformers import PreTrainedModel, ProcessorMixin
 
     from abo_vqa.core.config import CheckpointConfig, ComputeConfig
@@ -26,10 +30,21 @@ class PretrainedVQAModel(VQAModel):
     Attributes:
         model_class: the class of transformers that loads the weights.
         processor_class: the class of transformers that loads the processor.
+        vision_modules: the names that transformers gives the modules of the vision part, of which
+            `encode` is made; they may be anywhere in the model.
     """
 
     model_class: ClassVar[Any]
     processor_class: ClassVar[Any]
+    vision_modules: ClassVar[tuple[str, ...]] = (
+        "vision_model",
+        "vision_tower",
+        "visual",
+        "qformer",
+        "language_projection",
+        "multi_modal_projector",
+        "connector",
+    )
 
     def __init__(
         self,
@@ -44,25 +59,49 @@ class PretrainedVQAModel(VQAModel):
         self.device = device
 
     @classmethod
-    def load(cls, checkpoint: CheckpointConfig, compute: ComputeConfig) -> PretrainedVQAModel:
-        """Load the weights and the processor.
+    def load(
+        cls,
+        checkpoint: CheckpointConfig,
+        compute: ComputeConfig,
+        adapter: Path | None = None,
+        dtype: torch.dtype | None = None,
+        checkpoint_key: str = "",
+    ) -> PretrainedVQAModel:
+        """Load the weights, the processor, and a LoRA adapter if one is given.
+
+        With an adapter all of the model is in float32: what it adds to a weight is often smaller
+        than a step of half precision. It is merged into the weights, unless they are quantised.
 
         Args:
             checkpoint: the checkpoint's settings.
             compute: the device and the default dtype.
+            adapter: a PEFT folder.
+            dtype: overrides the dtype of the settings.
+            checkpoint_key: the checkpoint's key under `models` in the profile, for messages.
 
         Returns:
             The model in evaluation mode.
 
         Raises:
-            UserError: they can't be loaded.
+            UserError: the checkpoint or the adapter can't be loaded, or they don't match.
         """
-        model, device = load_pretrained(
-            cls.model_class, checkpoint, compute, supported_settings=cls.supported_settings
-        )
+        peft_adapter = None if adapter is None else Adapter.read(adapter)
+        if peft_adapter is not None:
+            setting = f"models.{checkpoint_key}.path" if checkpoint_key else "the base"
+            peft_adapter.check_base(checkpoint, setting)
+            dtype = torch.float32
+        cls.check_devices(checkpoint)
+        # If the caller sets the dtype, changing it in the profile would have no effect.
+        supported = tuple(s for s in cls.supported_settings if dtype is None or s != "dtype")
+        model, device = load_pretrained(cls.model_class, checkpoint, compute, dtype, supported)
+        cls.check_devices(checkpoint, model)
         processor = load_processor(cls.processor_class, checkpoint)
+        if peft_adapter is not None:
+            combine = peft_adapter.attach if checkpoint.quantize else peft_adapter.merge
+            model = combine(model).eval().requires_grad_(False)
         chosen = cls.class_for(model, processor, checkpoint)
         loaded = chosen(model, processor, checkpoint, device)
+        loaded.supported_settings = supported
         loaded.prepare_processor()
         return loaded
 
@@ -79,6 +118,17 @@ class PretrainedVQAModel(VQAModel):
         """
         del model, processor, checkpoint
         return cls
+
+    @classmethod
+    def check_devices(
+        cls, checkpoint: CheckpointConfig, model: PreTrainedModel | None = None
+    ) -> None:
+        """Refuse devices that the family can't run on; called by `load`, before and after loading.
+
+        Args:
+            checkpoint: the checkpoint's settings.
+            model: the loaded model; None before.
+        """
 
     def prepare_processor(self) -> None:
         """Set or check what the family needs of its processor; called by `load`."""

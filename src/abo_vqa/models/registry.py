@@ -122,7 +122,7 @@ def load_model(name: str, config: Config, **options: Any) -> VQAModel:
         name: the model's name.
         config: the settings.
         options: what the family needs besides its checkpoint: `candidates` (CLIP's answers) or
-            `adapter` (a PEFT folder for BLIP).
+            `adapter` (a PEFT folder).
 
     Returns:
         The model in evaluation mode.
@@ -135,5 +135,7 @@ def load_model(name: str, config: Config, **options: Any) -> VQAModel:
     require_model(name, config)
     checkpoint = checkpoint_of(name, config)
     torch.set_num_threads(config.threads)
+    if "adapter" in options:
+        options["checkpoint_key"] = checkpoint_key(name)
     model: VQAModel = family_class(checkpoint).load(checkpoint, config.compute, **options)
     return model

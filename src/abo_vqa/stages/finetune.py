@@ -76,7 +76,7 @@ def command(_args: argparse.Namespace) -> int:
     """
     config = load_config()
     if rank_and_world_size()[0] == 0:
-        print(execute("finetune", run, config, checkpoint="blip"))
+        print(execute("finetune", run, config, checkpoint=config.lora.model))
         return 0
     pin_threads(config.threads)  # the first of several processes keeps the records
     with sigterm_as_exit(), stop_with_parent():

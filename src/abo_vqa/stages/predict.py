@@ -45,5 +45,6 @@ def command(_args: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
-    print(execute("predict", run, load_config(), checkpoint="blip"))
+    config = load_config()
+    print(execute("predict", run, config, checkpoint=config.lora.model))
     return 0

@@ -11,6 +11,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from abo_vqa.core.config import Config
+from abo_vqa.training.registry import trained_checkpoint
 
 _CARD = """---
 {front_matter}
@@ -61,7 +62,7 @@ def model_card(config: Config, metrics: Mapping[str, Any]) -> str:
         config: the configuration.
         metrics: numbers about the training; see `TrainingResult`.
     """
-    settings, source = config.lora, config.models.blip
+    settings, source = config.lora, trained_checkpoint(config)
     validation_rows = describe_validation(metrics["held_out_rows"])
     if metrics["held_out_rows"]:
         validated_on = f"{metrics['held_out_rows']:,} other questions, held out by group"

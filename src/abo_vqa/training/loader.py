@@ -22,7 +22,8 @@ from abo_vqa.training.vision_cache import VisionCache
 if TYPE_CHECKING:
     import torch
 
-    from abo_vqa.training.dataset import Batch, VqaDataset
+    from abo_vqa.training.batch import Batch
+    from abo_vqa.training.dataset import VqaDataset
     from abo_vqa.training.distributed import DistributedContext
     from abo_vqa.training.state import TrainingState
 

@@ -44,8 +44,8 @@ class Trainer:
     """LoRA training of one model, resumable at any step.
 
     Args:
-        model: PEFT's model around BlipForQuestionAnswering; what it trains is in float32.
-        dataset: the rows as tokens and images.
+        model: PEFT's model around the base; what it trains is in float32.
+        dataset: the rows as tokens and images, and the loss of their family.
         rows: positions in the dataset to train on.
         settings: settings of the training.
         seed: decides the order of the rows and what dropout draws.
@@ -76,10 +76,15 @@ class Trainer:
         self.model, self._settings, self._checkpoints = model, settings, checkpoints
         self.device = next(model.parameters()).device
         size = settings.batch_size * settings.accumulate
-        lengths = [len(question) for question in dataset.questions]
         self._epochs = [
             epoch_batches(
-                dataset.image_paths, rows, size, seed, epoch, settings.group_pictures, lengths
+                dataset.image_paths,
+                rows,
+                size,
+                seed,
+                epoch,
+                settings.group_pictures,
+                dataset.lengths,
             )
             for epoch in range(1, settings.epochs + 1)
         ]
@@ -88,7 +93,7 @@ class Trainer:
         self.state = TrainingState(model, settings, self._total_steps, dtype)
         self.loader = BatchLoader(dataset, self.state, self._distributed, self.device)
         self.step = TrainStep(
-            model, dataset, self.state, self.loader, self._distributed, settings, seed, dtype,
+            dataset, self.state, self.loader, self._distributed, settings, seed, dtype,
             checkpoints.folder,
         )  # fmt: skip
         self.rows_per_second = 0.0

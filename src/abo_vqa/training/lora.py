@@ -6,7 +6,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,25 +14,25 @@ from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_t
 from torch import nn
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.models.adapters import is_vision
 from abo_vqa.training.dropout import replace_dropout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
-    from abo_vqa.core.config import CheckpointConfig, FinetuneConfig
+    from abo_vqa.core.config import FinetuneConfig
+    from abo_vqa.training.family import TrainableFamily
 
-_VISION = "vision_model."
 
-
-def add_lora(
-    model: PreTrainedModel, settings: FinetuneConfig, source: CheckpointConfig
-) -> tuple[PeftModel, list[str]]:
+def add_lora(family: TrainableFamily, settings: FinetuneConfig) -> tuple[PeftModel, list[str]]:
     """Put LoRA on the layers whose name is, or ends with, one of the targets.
 
+    Layers of the vision part get it only if a target exists nowhere else, as a full name does: a
+    language model's q_proj is often also a vision tower's.
+
     Args:
-        model: the base model; its layers are replaced.
+        family: has the base model, whose layers are replaced.
         settings: rank, targets and the like.
-        source: where the base model comes from.
 
     Returns:
         PEFT's model, and the names of the layers that matched.
@@ -40,7 +40,9 @@ def add_lora(
     Raises:
         UserError: a target matches no layer, or one that LoRA can't be put on.
     """
-    _check_targets(model, settings.targets)
+    model, source = family.vqa.model, family.vqa.checkpoint
+    layers = _possible_layers(model)
+    _check_targets(layers, settings.targets)
     if source.quantize:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     config = LoraConfig(
@@ -48,6 +50,7 @@ def add_lora(
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=list(settings.targets),
+        exclude_modules=_excluded(layers, settings.targets, family.vqa.vision_modules),
         use_rslora=settings.rslora,
         use_dora=settings.dora,
         base_model_name_or_path=source.path,
@@ -62,18 +65,25 @@ def add_lora(
         raise UserError(f"lora.targets: {error}") from error
     assert isinstance(peft_model, PeftModel)
     replace_dropout(peft_model)
+    if settings.gradient_checkpointing:
+        family.enable_gradient_checkpointing()
     return peft_model, sorted(peft_model.targeted_module_names)
 
 
-def _check_targets(model: PreTrainedModel, targets: tuple[str, ...]) -> None:
-    """Refuse targets that match no layer: PEFT does so only if none of them matches any."""
+def _possible_layers(model: PreTrainedModel) -> list[str]:
+    """The names of the layers that LoRA can be put on."""
     kinds = (nn.Linear, nn.Embedding, nn.Conv2d)
-    layers = [name for name, module in model.named_modules() if isinstance(module, kinds)]
-    unknown = [
-        target
-        for target in targets
-        if not any(name == target or name.endswith(f".{target}") for name in layers)
-    ]
+    return [name for name, module in model.named_modules() if isinstance(module, kinds)]
+
+
+def _matching(layers: Sequence[str], target: str) -> list[str]:
+    """The layers that PEFT takes a target for."""
+    return [name for name in layers if name == target or name.endswith(f".{target}")]
+
+
+def _check_targets(layers: Sequence[str], targets: Sequence[str]) -> None:
+    """Refuse targets that match no layer: PEFT does so only if none of them matches any."""
+    unknown = [target for target in targets if not _matching(layers, target)]
     if unknown:
         short = sorted({name.rsplit(".", 1)[-1] for name in layers})
         raise UserError(
@@ -88,9 +98,33 @@ def describe_targets(layers: list[str]) -> str:
     return "\n".join(f"  {name} ({count})" for name, count in kinds.items())
 
 
-def trains_vision(layers: list[str]) -> bool:
-    """Return whether the vision tower is trained, so that its outputs can't be cached."""
-    return any(name.startswith(_VISION) for name in layers)
+def _excluded(
+    layers: Sequence[str], targets: Sequence[str], vision_modules: Collection[str]
+) -> str | None:
+    """Return a pattern of the vision part's layers that aren't meant by targets of the same name.
+
+    Returns:
+        The pattern for PEFT's `exclude_modules`; None if there are no such layers.
+    """
+    ambiguous = []
+    for target in targets:
+        inside = [is_vision(name, vision_modules) for name in _matching(layers, target)]
+        if any(inside) and not all(inside):
+            ambiguous.append(re.escape(target))
+    if not ambiguous:
+        return None
+    modules = "|".join(re.escape(module) for module in vision_modules)
+    return rf"(.*\.)?({modules})\.(.*\.)?({'|'.join(ambiguous)})"
+
+
+def trains_vision(layers: Sequence[str], vision_modules: Collection[str]) -> bool:
+    """Return whether the vision part is trained, so that its outputs can't be cached.
+
+    Args:
+        layers: the names of the layers with LoRA.
+        vision_modules: see `PretrainedVQAModel`.
+    """
+    return any(is_vision(name, vision_modules) for name in layers)
 
 
 def save_adapter(model: PeftModel, processor: ProcessorMixin, folder: Path) -> None:

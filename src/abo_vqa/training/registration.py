@@ -12,6 +12,7 @@ from abo_vqa.core.paths import ADAPTER, TRAIN
 from abo_vqa.core.summary import ModelVersion, ModelVersionInfo
 from abo_vqa.data import image_decoding
 from abo_vqa.models import blip
+from abo_vqa.training.registry import trained_checkpoint
 from abo_vqa.training.run import training_seed
 
 # MLflow copies these files: importing the first one would load MLflow, before threads are pinned.
@@ -30,7 +31,7 @@ def describe_adapter(config: Config, metrics: Mapping[str, Any], message: str) -
     """
     settings = config.lora
     description = (
-        f"LoRA on {config.models.blip.path}: r {settings.r}, alpha {settings.alpha:g}, "
+        f"LoRA on {trained_checkpoint(config).path}: r {settings.r}, alpha {settings.alpha:g}, "
         f"lr {settings.lr:g}, targets {', '.join(settings.targets)}; "
         f"profile {config.profile}, seed {training_seed(config)}.\n{message}"
     )
@@ -44,7 +45,7 @@ def describe_adapter(config: Config, metrics: Mapping[str, Any], message: str) -
         outputs=("answer", "error"),
         description=description,
         settings={
-            "max_new_tokens": config.models.blip.max_new_tokens,
+            "max_new_tokens": trained_checkpoint(config).max_new_tokens,
             "threads": settings.threads or config.threads,
         },
         validation=metrics["best_validation_accuracy"],

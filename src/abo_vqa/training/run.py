@@ -26,19 +26,23 @@ from abo_vqa.core.scratch import scratch
 from abo_vqa.core.summary import Log, no_log
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import open_archive
-from abo_vqa.models.blip.model import Blip
 from abo_vqa.models.embeddings.store import EmbeddingStore
 from abo_vqa.models.identity import identity
+from abo_vqa.models.registry import family_class
 from abo_vqa.training.checkpoints import CheckpointManager
 from abo_vqa.training.dataset import ImageSource, VqaDataset
+from abo_vqa.training.family import TrainableFamily
 from abo_vqa.training.history import History
 from abo_vqa.training.loop import Trainer
 from abo_vqa.training.lora import add_lora, describe_targets, save_adapter, trains_vision
+from abo_vqa.training.registry import trainable_family, trained_checkpoint
 from abo_vqa.training.validation import Validator, hold_out
 from abo_vqa.training.vision_cache import PixelSource, VisionCache, cache_vision_outputs
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from abo_vqa.models.pretrained import PretrainedVQAModel
 
 logger = get_logger(__name__)
 
@@ -71,7 +75,10 @@ def training_key(config: Config, store: EmbeddingStore) -> str:
         config: the settings.
         store: the vision outputs, whose metadata has a digest of them, hence of the images.
     """
-    settings = config.lora.model_dump(exclude={"checkpoint_minutes", "keep_checkpoints"})
+    # Checkpoints, of the training and of gradients, change nothing of the result.
+    unrelated = {"checkpoint_minutes", "keep_checkpoints", "gradient_checkpointing"}
+    settings = config.lora.model_dump(exclude=unrelated)
+    checkpoint = trained_checkpoint(config)
     return fingerprint(
         [
             settings,
@@ -79,8 +86,8 @@ def training_key(config: Config, store: EmbeddingStore) -> str:
             config.threads,
             config.compute.model_dump(),
             config.split.model_dump(),
-            config.models.blip.answer_settings(),
-            identity(config.models.blip),
+            checkpoint.answer_settings(),
+            identity(checkpoint),
             file_md5(TRAIN),
             dict(store.meta),
             stage_code("finetune"),
@@ -158,24 +165,45 @@ def readable_rows(store: EmbeddingStore) -> pd.DataFrame:
 
 @contextmanager
 def _open_images(
-    config: Config, blip: Blip, store: EmbeddingStore, table: pd.DataFrame, pixels: bool
+    config: Config,
+    vqa: PretrainedVQAModel,
+    store: EmbeddingStore,
+    table: pd.DataFrame,
+    pixels: bool,
 ) -> Iterator[ImageSource]:
-    """The table's cached vision outputs, or the archive's pixels if the vision tower is trained."""
+    """The table's cached vision outputs, or the archive's pixels if the vision part is trained."""
     if pixels:
         logger.info(
-            "lora.targets include layers of the vision tower: its cached outputs can't be used"
+            "lora.targets include layers of the vision part: its cached outputs can't be used"
         )
         with open_archive(config.data.raw) as archive:
-            yield PixelSource(archive, blip.processor.image_processor)
+            yield PixelSource(archive, vqa)
         return
     if not store.matches(config):
         raise UserError(f"{EMBEDDINGS} was computed with other weights: run the stage `embed`.")
-    images = cache_vision_outputs(store, table["image_path"].tolist(), blip.device)
+    images = cache_vision_outputs(store, table["image_path"].tolist(), vqa.device)
     try:
         yield images
     finally:
         if isinstance(images, VisionCache):
             images.close()
+
+
+def load_for_training(config: Config) -> TrainableFamily:
+    """Load `lora.model`: weights in float32, or quantised as they are.
+
+    The arithmetic may be in another dtype, that of the settings.
+
+    Args:
+        config: the settings.
+    """
+    checkpoint = trained_checkpoint(config)
+    family = trainable_family(checkpoint)
+    weights = None if checkpoint.quantize else torch.float32
+    loaded: TrainableFamily = family(
+        family_class(checkpoint).load(checkpoint, config.compute, dtype=weights)
+    )
+    return loaded
 
 
 def train(config: Config, folder: Path, track: Log = no_log) -> TrainingResult:
@@ -194,23 +222,20 @@ def train(config: Config, folder: Path, track: Log = no_log) -> TrainingResult:
     rows, held_out = hold_out(table, config)
     seed = training_seed(config)
     torch.manual_seed(seed)
-    # Weights in float32, or quantised as they are; the arithmetic in the dtype of the settings.
-    weights = None if config.models.blip.quantize else torch.float32
-    blip = Blip.load(config.models.blip, config.compute, dtype=weights)
-    dtype = pick_dtype(config.models.blip, config.compute, blip.device)
-    model, layers = add_lora(blip.model, config.lora, config.models.blip)
+    family = load_for_training(config)
+    vqa = family.vqa
+    dtype = pick_dtype(vqa.checkpoint, config.compute, vqa.device)
+    model, layers = add_lora(family, config.lora)
     trainable, _ = model.get_nb_trainable_parameters()
     if is_main:
         logger.info(f"LoRA on {len(layers)} layers, {trainable:,} trainable parameters:")
         logger.info(describe_targets(layers))
-    with _open_images(config, blip, store, table, trains_vision(layers)) as images:
-        text = blip.model.config.text_config
-        dataset = VqaDataset(
-            table, blip.processor.tokenizer, text.bos_token_id, text.sep_token_id, images
-        )
+    pixels = trains_vision(layers, vqa.vision_modules)
+    with _open_images(config, vqa, store, table, pixels=pixels) as images:
+        dataset = VqaDataset(table, family, images)
         checkpoints = CheckpointManager(folder, config.lora.keep_checkpoints)
         trainer = Trainer(model, dataset, rows, config.lora, seed, checkpoints, dtype, accelerator)
-        validator = Validator(blip, dataset, table, held_out or rows, dtype)
+        validator = Validator(dataset, table, held_out or rows, dtype)
         history = trainer.train(validator, track, config.tracking.log_every)
     metrics: dict[str, Any] = {
         "rows": len(rows),
@@ -223,7 +248,7 @@ def train(config: Config, folder: Path, track: Log = no_log) -> TrainingResult:
     }
     cost = {
         "rows_per_second": trainer.rows_per_second,
-        "peak_memory_bytes": peak_memory(blip.device),
+        "peak_memory_bytes": peak_memory(vqa.device),
     }
-    save = partial(save_adapter, model, blip.processor)
+    save = partial(save_adapter, model, vqa.processor)
     return TrainingResult(metrics, layers, history, cost, is_main, save)

@@ -56,7 +56,7 @@ def _run_trial(trial: optuna.Trial, config: Config, name: str) -> float:
     """
     settings = suggest_settings(trial, config)
     pruned: Exception | None = None
-    with track_trial(name, settings, config, trial.number, checkpoint="blip") as tracker:
+    with track_trial(name, settings, config, trial.number, checkpoint=config.lora.model) as tracker:
         try:
             accuracy = _train_trial(trial, _with_settings(config, settings), tracker)
         except (optuna.TrialPruned, NonFiniteLossError) as error:

@@ -15,20 +15,21 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import write_json
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.memory import out_of_memory, release_memory
-from abo_vqa.training.loss import answer_loss
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-
     from abo_vqa.core.config import FinetuneConfig
-    from abo_vqa.training.dataset import Batch, VqaDataset
+    from abo_vqa.training.batch import Batch
+    from abo_vqa.training.dataset import VqaDataset
     from abo_vqa.training.distributed import DistributedContext
     from abo_vqa.training.loader import BatchLoader
     from abo_vqa.training.state import TrainingState
 
 logger = get_logger(__name__)
 
-OOM_ADVICE = "Use a smaller lora.r, fewer lora.targets, compute.dtype: bfloat16, or a larger GPU."
+OOM_ADVICE = (
+    "Use a smaller lora.r, fewer lora.targets, lora.gradient_checkpointing: true, "
+    "compute.dtype: bfloat16, or a larger GPU."
+)
 
 
 class NonFiniteLossError(UserError):
@@ -74,8 +75,7 @@ class TrainStep:
     """Takes optimizer steps, with smaller micro-batches wherever memory is too small.
 
     Args:
-        model: PEFT's model around BlipForQuestionAnswering.
-        dataset: the rows.
+        dataset: the rows, and the loss of their family.
         state: parameters, optimizer and the number of micro-batches.
         loader: loads a batch again after it was split further.
         distributed: the processes that share each batch.
@@ -92,7 +92,6 @@ class TrainStep:
 
     def __init__(
         self,
-        model: PeftModel,
         dataset: VqaDataset,
         state: TrainingState,
         loader: BatchLoader,
@@ -102,12 +101,12 @@ class TrainStep:
         dtype: torch.dtype,
         folder: Path,
     ) -> None:
-        self._blip = model.get_base_model()
-        self.device = next(model.parameters()).device
+        self.device = dataset.family.device
         self._dataset, self.state, self._loader = dataset, state, loader
         self._distributed = distributed
         self._max_norm = settings.max_grad_norm or math.inf
-        self._loss = torch.compile(answer_loss, dynamic=True) if settings.compile else answer_loss
+        loss = dataset.family.loss
+        self._loss = torch.compile(loss, dynamic=True) if settings.compile else loss
         self._seed, self.dtype, self._folder = seed, dtype, folder
 
     def __call__(
@@ -176,7 +175,7 @@ class TrainStep:
             total = torch.zeros((), device=self.device)
             for micro_batch in micro_batches:
                 with autocast_context(self.device, self.dtype):
-                    loss = self._loss(self._blip, micro_batch) / tokens
+                    loss = self._loss(micro_batch) / tokens
                 torch.autograd.backward(self.state.scaler.scale(loss))
                 total += loss.detach()
             return float(total), False

@@ -14,7 +14,6 @@ from abo_vqa.core.log import get_logger
 from abo_vqa.core.memory import out_of_memory, release_memory
 from abo_vqa.data.groups import group_rows, has_columns
 from abo_vqa.data.normalise import same_answer
-from abo_vqa.training.loss import answer_loss, vision_outputs
 from abo_vqa.training.sampler import split_batch
 from abo_vqa.training.step import autocast_context
 
@@ -22,12 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from abo_vqa.core.config import Config
-    from abo_vqa.models.blip.model import Blip
     from abo_vqa.training.dataset import VqaDataset
 
 logger = get_logger(__name__)
-
-_BATCH = 256
 
 
 def hold_out(table: pd.DataFrame, config: Config) -> tuple[list[int], list[int]]:
@@ -66,8 +62,7 @@ class Validator:
     """Measures exact match (after normalisation) and loss, with the model as it is when called.
 
     Args:
-        blip: the model.
-        dataset: the rows as tokens and images.
+        dataset: the rows as tokens and images, with the model that answers them.
         table: the table that `dataset` was made of.
         rows: positions in it to validate on.
         dtype: dtype of the arithmetic.
@@ -75,16 +70,16 @@ class Validator:
 
     def __init__(
         self,
-        blip: Blip,
         dataset: VqaDataset,
         table: pd.DataFrame,
         rows: Sequence[int],
         dtype: torch.dtype,
     ) -> None:
-        self._blip, self._dataset, self._dtype = blip, dataset, dtype
+        self._dataset, self._family, self._dtype = dataset, dataset.family, dtype
         self._questions, self._answers = table["question"].tolist(), table["answer"].tolist()
         self._limit: int | None = None  # rows that memory suffices for, once it was too small
-        self._batches = [list(rows[i : i + _BATCH]) for i in range(0, len(rows), _BATCH)]
+        size = self._family.validation_batch_size
+        self._batches = [list(rows[i : i + size]) for i in range(0, len(rows), size)]
 
     def __call__(self, rank: int = 0, world_size: int = 1) -> list[float]:
         """Return this process's correct answers, rows, summed loss and answer tokens.
@@ -103,7 +98,7 @@ class Validator:
         halves = split_batch(rows, self._dataset.image_paths, 2)
         if self._limit is None or len(rows) <= self._limit or len(halves) < 2:
             try:
-                with torch.no_grad(), autocast_context(self._blip.device, self._dtype):
+                with torch.no_grad(), autocast_context(self._family.device, self._dtype):
                     loss, predictions = self.predict(rows)
                 correct = sum(
                     same_answer(prediction, self._answers[i])
@@ -127,9 +122,9 @@ class Validator:
 
     def predict(self, rows: Sequence[int]) -> tuple[float, list[str]]:
         """Return the summed loss of the rows, and the model's own answers."""
-        batch = self._dataset.collate(rows).to(self._blip.device)
-        loss = float(answer_loss(self._blip.model, batch))
-        images = vision_outputs(self._blip.model, batch.images)
+        batch = self._dataset.collate(rows).to(self._family.device)
+        loss = float(self._family.loss(batch))
+        images = self._family.encoded_images(batch)
         questions = [self._questions[i] for i in rows]
-        answers = self._blip.predict_answers(images, batch.image_index.tolist(), questions)
+        answers = self._family.vqa.predict_answers(images, batch.image_index.tolist(), questions)
         return loss, [answer.text for answer in answers]

@@ -14,9 +14,8 @@ from abo_vqa.core.log import get_logger
 from abo_vqa.core.memory import available_memory, out_of_memory, release_memory
 
 if TYPE_CHECKING:
-    from transformers import BaseImageProcessor
-
     from abo_vqa.data.archive import Archive
+    from abo_vqa.models.base import VQAModel
     from abo_vqa.models.embeddings.store import EmbeddingStore
     from abo_vqa.training.dataset import ImageSource
 
@@ -82,21 +81,19 @@ class VisionCache:
 
 
 class PixelSource:
-    """Pixels from the archive, for a vision tower that is trained.
+    """Preprocessed images from the archive, for a vision part that is trained.
 
     Args:
         archive: the images.
-        image_processor: resizes and normalises them.
+        vqa: resizes and normalises them.
     """
 
-    def __init__(self, archive: Archive, image_processor: BaseImageProcessor) -> None:
-        self._archive, self._image_processor = archive, image_processor
+    def __init__(self, archive: Archive, vqa: VQAModel) -> None:
+        self._archive, self._vqa = archive, vqa
 
-    def get(self, paths: Sequence[str]) -> Tensor:
-        """Return the pixels of P images [P, 3, H, W]."""
-        images = [self._archive.image(path) for path in paths]
-        pixels: Tensor = self._image_processor(images=images, return_tensors="pt")["pixel_values"]
-        return pixels
+    def get(self, paths: Sequence[str]) -> Any:
+        """Return P images as `VQAModel.preprocess` does, for BLIP pixels [P, 3, H, W]."""
+        return self._vqa.preprocess([self._archive.image(path) for path in paths])
 
 
 def cache_vision_outputs(

@@ -1,4 +1,4 @@
-"""The check of training: one step of LoRA on BLIP, by the loop that the stage `finetune` runs."""
+"""The check of training: one step of LoRA on `lora.model`, by the stage `finetune`'s own loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from abo_vqa.commands.doctor.bounds import bound, difference
 from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem
@@ -17,6 +17,7 @@ from abo_vqa.commands.doctor.sample_image import sample_image
 from abo_vqa.commands.doctor.weights import require
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.units import GB
+from abo_vqa.training.registry import trained_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +64,7 @@ def check_step(case: Checkout) -> Iterator[Finding]:
         case: the checkout.
     """
     config = case.settings
-    checkpoint = config.models.blip
+    checkpoint = trained_checkpoint(config)
     require(checkpoint, case)
     device = usable(config)
     _, image = sample_image(case)
@@ -82,7 +83,7 @@ def check_step(case: Checkout) -> Iterator[Finding]:
         yield ok(NAME, f"{message}; not compared with the CPU: {reason}", numbers)
     else:
         yield _compared(
-            message, step, _take_step(on_cpu("blip", config), image, step.start), numbers
+            message, step, _take_step(on_cpu(config.lora.model, config), image, step.start), numbers
         )
 
 
@@ -137,40 +138,45 @@ def _prepare(config: Config, image: Image, folder: Path) -> Trainer:
     import torch
 
     from abo_vqa.core.devices import pick_dtype
-    from abo_vqa.models.blip.model import Blip
     from abo_vqa.training.checkpoints import CheckpointManager
     from abo_vqa.training.dataset import VqaDataset
     from abo_vqa.training.loop import Trainer
     from abo_vqa.training.lora import add_lora, trains_vision
-    from abo_vqa.training.vision_cache import VisionCache
+    from abo_vqa.training.run import load_for_training
 
-    checkpoint = config.models.blip
-    blip = Blip.load(
-        checkpoint, config.compute, dtype=None if checkpoint.quantize else torch.float32
-    )
+    family = load_for_training(config)
     lora = {"dropout": 0.0, "compile": False, "batch_size": len(ROWS), "accumulate": 1}
     settings = config.lora.model_copy(update=lora)
     torch.manual_seed(config.seed)
-    model, layers = add_lora(blip.model, settings, checkpoint)
+    model, layers = add_lora(family, settings)
     path = "image"
     table = pd.DataFrame(
         [(path, question, answer) for question, answer in ROWS],
         columns=["image_path", "question", "answer"],
     )
-    prepared = blip.preprocess([image])
-    live = trains_vision(layers)
-    vectors = prepared.to(blip.device) if live else blip.encode(prepared).clone()
-    text = blip.model.config.text_config
-    dataset = VqaDataset(
-        table,
-        blip.processor.tokenizer,
-        text.bos_token_id,
-        text.sep_token_id,
-        VisionCache(vectors, [path], blip.device),
-    )
-    dtype = pick_dtype(checkpoint, config.compute, blip.device)
+    vqa = family.vqa
+    images = vqa.preprocess([image])
+    if not trains_vision(layers, vqa.vision_modules):
+        split = [vqa.split_encoded(encoded) for encoded in vqa.encode(images)]
+        # Copies, because gradients can't pass tensors of inference mode.
+        matrices, texts = [matrix.clone() for matrix, _ in split], [text for _, text in split]
+        images = vqa.join_encoded(matrices, texts)
+    dataset = VqaDataset(table, family, _OneImage(images))
+    dtype = pick_dtype(vqa.checkpoint, config.compute, vqa.device)
     rows = range(len(ROWS))
     return Trainer(model, dataset, rows, settings, config.seed, CheckpointManager(folder, 1), dtype)
+
+
+class _OneImage:
+    """The only image's values, wherever they are."""
+
+    def __init__(self, values: Any) -> None:
+        self._values = values
+
+    def get(self, paths: Sequence[str]) -> Any:
+        """Return them."""
+        del paths
+        return self._values
 
 
 def _backward(trainer: Trainer) -> tuple[float, list[torch.Tensor]]:

@@ -59,7 +59,7 @@ def answer_question(
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        remedy = model.memory_advice(checkpoint_key(_registered(name)))
+        remedy = model.memory_advice(checkpoint_key(_registered(name, config)))
         raise UserError(f"out of memory while answering a single question. {remedy}") from error
 
 
@@ -95,7 +95,7 @@ def answer_table(
     Returns:
         The answers, one per row, and the journal's folder, to be discarded once they are written.
     """
-    registered = _registered(name)
+    registered = _registered(name, config)
     weights = [file_md5(file) for file in sorted(adapter.glob("adapter_*"))]
     more = [name, weights, candidates_for(name, config), images.states(rows["image_path"])]
     key = answers_key(stage_of(name), registered, config, rows, more)
@@ -108,6 +108,6 @@ def answer_table(
     return answers, folder
 
 
-def _registered(name: str) -> str:
+def _registered(name: str, config: Config) -> str:
     """Return the model under which a name's settings are found."""
-    return "blip" if name == FINETUNED_MODEL else name
+    return config.lora.model if name == FINETUNED_MODEL else name

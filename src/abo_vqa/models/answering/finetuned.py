@@ -18,7 +18,7 @@ from abo_vqa.models.answering.images import image_source, images_state
 from abo_vqa.models.answering.journal import answers_key
 from abo_vqa.models.answering.runner import predict_rows
 from abo_vqa.models.candidates import candidates_for
-from abo_vqa.models.registry import load_model
+from abo_vqa.models.registry import checkpoint_of, family_class, load_model
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def predict_finetuned(config: Config, test: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Answer rows with BLIP and the adapter in models/adapter.
+    """Answer rows with `lora.model` and the adapter in models/adapter.
 
     Args:
         config: the settings.
@@ -36,14 +36,22 @@ def predict_finetuned(config: Config, test: pd.DataFrame, folder: Path) -> pd.Da
     Returns:
         Columns row_id, prediction, confidence, error.
     """
-    use_stored = not Adapter.read(ADAPTER).changes_vision
+    name = config.lora.model
     with ExitStack() as stack:
         stack.enter_context(locked(folder))
-        model = load_model("blip", config, adapter=ADAPTER)
+        model = load_model(name, config, adapter=ADAPTER)
         images = image_source(
-            config, test, model, stack, checkpoint_key="blip", use_stored=use_stored
+            config, test, model, stack, checkpoint_key=name, use_stored=_uses_stored(config)
         )
-        return predict_rows(model, test, images, folder, config.models.blip.batch_size, "blip")
+        return predict_rows(
+            model, test, images, folder, checkpoint_of(name, config).batch_size, name
+        )
+
+
+def _uses_stored(config: Config) -> bool:
+    """Return whether the stored vision outputs are also those of the model with the adapter."""
+    vision_modules = family_class(checkpoint_of(config.lora.model, config)).vision_modules
+    return not Adapter.read(ADAPTER).changes_vision(vision_modules)
 
 
 def finetuned_folder(config: Config, test: pd.DataFrame) -> Path:
@@ -54,9 +62,8 @@ def finetuned_folder(config: Config, test: pd.DataFrame) -> Path:
         test: columns row_id, image_path, question.
     """
     weights = [file_md5(file) for file in sorted(ADAPTER.glob("adapter_*"))]
-    use_stored = not Adapter.read(ADAPTER).changes_vision
-    more = [weights, images_state(config, test, use_stored=use_stored)]
-    return scratch("finetuned", answers_key("predict", "blip", config, test, more))
+    more = [weights, images_state(config, test, use_stored=_uses_stored(config))]
+    return scratch("finetuned", answers_key("predict", config.lora.model, config, test, more))
 
 
 def stage_of(name: str) -> str:
@@ -86,4 +93,4 @@ def load_by_name(name: str, config: Config, adapter: Path = ADAPTER) -> VQAModel
         )
     if not (adapter / "adapter_config.json").is_file():
         raise UserError(f"no adapter in {adapter}; run the stage `finetune`, or give --adapter.")
-    return load_model("blip", config, adapter=adapter)
+    return load_model(config.lora.model, config, adapter=adapter)

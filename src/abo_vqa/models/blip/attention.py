@@ -13,15 +13,17 @@ width V, H heads of D = W / H dimensions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 if TYPE_CHECKING:
     from transformers.models.blip.modeling_blip_text import (
         BlipTextAttention,
+        BlipTextLayer,
         BlipTextLMHeadModel,
         BlipTextModel,
         BlipTextSelfAttention,
@@ -29,6 +31,24 @@ if TYPE_CHECKING:
 
 CrossAttention = Callable[[nn.Module, Tensor, Tensor, Tensor, int], Tensor]
 """A function with the signature of `cross_attention`."""
+
+
+def run_layer(
+    run: Callable[[Any, Tensor], Tensor], layer: nn.Module, hidden: Tensor, *, checkpointing: bool
+) -> Tensor:
+    """Run a layer, and with gradient checkpointing keep nothing of it but its input.
+
+    Args:
+        run: computes the layer's output from the layer and its input.
+        layer: the layer.
+        hidden: its input.
+        checkpointing: whether the layer is computed again in the backward pass, with the same
+            random numbers.
+    """
+    if not (checkpointing and torch.is_grad_enabled()):
+        return run(layer, hidden)
+    out: Tensor = checkpoint(run, layer, hidden, use_reentrant=False)
+    return out
 
 
 def split_heads(states: Tensor, attention: BlipTextSelfAttention) -> Tensor:
@@ -143,6 +163,8 @@ def encode_questions(
     images: Tensor,
     image_index: Tensor,
     attend_to_images: CrossAttention = cross_attention,
+    *,
+    checkpointing: bool = False,
 ) -> Tensor:
     """Run the text encoder over questions and their images.
 
@@ -153,6 +175,7 @@ def encode_questions(
         images: [N, T, V], the vision tower's output.
         image_index: [B], each question's image; on the CPU, ideally.
         attend_to_images: `cross_attention`, or for inference `absorbed.cheapest_cross_attention`.
+        checkpointing: whether each layer is computed again in the backward pass.
 
     Returns:
         [B, L, W]; the states at padded positions are meaningless.
@@ -160,16 +183,26 @@ def encode_questions(
     hidden: Tensor = encoder.embeddings(input_ids=input_ids)
     attention_mask = padding_mask(mask, input_ids.device)
     count = _questions_per_image(image_index, len(images))
-    for layer in encoder.encoder.layer:
+
+    def run(layer: BlipTextLayer, hidden: Tensor) -> Tensor:
         keys, values = project_keys_values(layer.attention, hidden)
         hidden = attention_block(layer.attention, hidden, keys, values, attention_mask)
         hidden = attend_to_images(layer.crossattention, hidden, images, image_index, count)
-        hidden = layer.feed_forward_chunk(hidden)
+        out: Tensor = layer.feed_forward_chunk(hidden)
+        return out
+
+    for layer in encoder.encoder.layer:
+        hidden = run_layer(run, layer, hidden, checkpointing=checkpointing)
     return hidden
 
 
 def answer_logits(
-    decoder: BlipTextLMHeadModel, input_ids: Tensor, states: Tensor, mask: Tensor
+    decoder: BlipTextLMHeadModel,
+    input_ids: Tensor,
+    states: Tensor,
+    mask: Tensor,
+    *,
+    checkpointing: bool = False,
 ) -> Tensor:
     """Run the answer decoder over whole answers (teacher forcing).
 
@@ -179,6 +212,7 @@ def answer_logits(
             the causal mask keeps it from changing anything before it.
         states: [B, L, W], the result of `encode_questions`.
         mask: [B, L], nonzero where the questions aren't padding; on the CPU, ideally.
+        checkpointing: whether each layer is computed again in the backward pass.
 
     Returns:
         Logits [B, A, vocabulary] of the token after each position.
@@ -187,11 +221,16 @@ def answer_logits(
     length = input_ids.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=input_ids.device).tril()
     question_mask = padding_mask(mask, input_ids.device)
-    for layer in decoder.bert.encoder.layer:
+
+    def run(layer: BlipTextLayer, hidden: Tensor) -> Tensor:
         keys, values = project_keys_values(layer.attention, hidden)
         hidden = attention_block(layer.attention, hidden, keys, values, causal)
         keys, values = project_keys_values(layer.crossattention, states)
         hidden = attention_block(layer.crossattention, hidden, keys, values, question_mask)
-        hidden = layer.feed_forward_chunk(hidden)
+        out: Tensor = layer.feed_forward_chunk(hidden)
+        return out
+
+    for layer in decoder.bert.encoder.layer:
+        hidden = run_layer(run, layer, hidden, checkpointing=checkpointing)
     logits: Tensor = decoder.cls(hidden)
     return logits

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 from transformers import BlipForQuestionAnswering, BlipProcessor
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.models.adapters import Adapter
 from abo_vqa.models.answers import Answer, CandidateAnswers, likeliest
 from abo_vqa.models.base import group_by_length, max_token_count
 from abo_vqa.models.blip.absorbed import cheapest_cross_attention
@@ -21,15 +19,15 @@ from abo_vqa.models.blip.decoder import AnswerDecoder
 from abo_vqa.models.blip.ranking import AnswerScorer, top_candidates
 from abo_vqa.models.blip.vision import vision_forward
 from abo_vqa.models.decoding import greedy
-from abo_vqa.models.loading import load_pretrained, load_processor
 from abo_vqa.models.pixels import pixel_dtype, process_images
 from abo_vqa.models.pretrained import PretrainedVQAModel
 from abo_vqa.models.record import checkpoint_record
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from transformers import PreTrainedModel
 
-    from abo_vqa.core.config import CheckpointConfig, ComputeConfig
+    from abo_vqa.core.config import CheckpointConfig
 
 
 class Blip(PretrainedVQAModel):
@@ -43,6 +41,9 @@ class Blip(PretrainedVQAModel):
     Shapes: B questions of L tokens about N images of T tokens; text width W, vision width V.
     """
 
+    model_class: ClassVar[Any] = BlipForQuestionAnswering
+    processor_class: ClassVar[Any] = BlipProcessor
+    vision_modules: ClassVar[tuple[str, ...]] = ("vision_model",)
     supported_settings: tuple[str, ...] = ("dtype", "quantize")
 
     @property
@@ -51,57 +52,31 @@ class Blip(PretrainedVQAModel):
         return pixel_dtype(self.model)
 
     @classmethod
-    def load(
-        cls,
-        checkpoint: CheckpointConfig,
-        compute: ComputeConfig,
-        adapter: Path | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> Blip:
-        """Load the weights, and a LoRA adapter if one is given.
+    def check_devices(
+        cls, checkpoint: CheckpointConfig, model: PreTrainedModel | None = None
+    ) -> None:
+        """Refuse several devices.
 
-        With an adapter all of the model is in float32: what it adds to a weight is often smaller
-        than a step of half precision.
+        The attention here calls submodules directly, without the hooks that move states between
+        devices.
 
         Args:
             checkpoint: the checkpoint's settings.
-            compute: the device and the default dtype.
-            adapter: a PEFT folder.
-            dtype: overrides the dtype of the settings.
-
-        Returns:
-            The model in evaluation mode.
+            model: the loaded model; None before.
 
         Raises:
-            UserError: the checkpoint or the adapter can't be loaded, or they don't match.
+            UserError: the model is spread over several devices, or would be.
         """
-        peft_adapter = None if adapter is None else Adapter.read(adapter)
-        if peft_adapter is not None:
-            peft_adapter.check_base(checkpoint)
-            dtype = torch.float32
-        # The attention here calls submodules directly, without the hooks that move states between
-        # devices.
-        several_devices = UserError(
-            f"{checkpoint.path}: device_map {checkpoint.device_map} spreads it over several "
-            "devices, and BLIP runs on one. Set device_map to null; quantize: 8bit or 4bit "
-            "takes less memory."
-        )
-        if checkpoint.device_map and torch.cuda.device_count() > 1:
-            raise several_devices
-        # If the caller sets the dtype, changing it in the profile would have no effect.
-        supported = cls.supported_settings if dtype is None else ("quantize",)
-        model, device = load_pretrained(
-            BlipForQuestionAnswering, checkpoint, compute, dtype, supported
-        )
-        if len(set(getattr(model, "hf_device_map", {}).values())) > 1:
-            raise several_devices
-        processor = load_processor(BlipProcessor, checkpoint)
-        if peft_adapter is not None:
-            combine = peft_adapter.attach if checkpoint.quantize else peft_adapter.merge
-            model = combine(model).eval().requires_grad_(False)
-        blip = cls(model, processor, checkpoint, device)
-        blip.supported_settings = supported
-        return blip
+        if model is None:
+            spread = bool(checkpoint.device_map) and torch.cuda.device_count() > 1
+        else:
+            spread = len(set(getattr(model, "hf_device_map", {}).values())) > 1
+        if spread:
+            raise UserError(
+                f"{checkpoint.path}: device_map {checkpoint.device_map} spreads it over several "
+                "devices, and BLIP runs on one. Set device_map to null; quantize: 8bit or 4bit "
+                "takes less memory."
+            )
 
     def preprocess(self, images: Sequence[Image]) -> Tensor:
         """Return pixel values [N, 3, side, side]."""

@@ -13,26 +13,41 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor
 
+from abo_vqa.models.blip.attention import run_layer
+
 if TYPE_CHECKING:
-    from transformers.models.blip.modeling_blip import BlipAttention, BlipVisionModel
+    from transformers.models.blip.modeling_blip import (
+        BlipAttention,
+        BlipEncoderLayer,
+        BlipVisionModel,
+    )
 
 
-def vision_forward(vision: BlipVisionModel, pixel_values: Tensor) -> Tensor:
+def vision_forward(
+    vision: BlipVisionModel, pixel_values: Tensor, *, checkpointing: bool = False
+) -> Tensor:
     """Run the vision tower.
 
     Args:
         vision: BLIP's `vision_model`.
         pixel_values: [N, 3, side, side].
+        checkpointing: whether each layer is computed again in the backward pass.
 
     Returns:
         The last hidden states [N, T, V].
     """
     hidden = vision.embeddings(pixel_values)  # [N, T, V]
     for layer in vision.encoder.layers:
-        hidden = hidden + _self_attention(layer.self_attn, layer.layer_norm1(hidden))
-        hidden = hidden + layer.mlp(layer.layer_norm2(hidden))
+        hidden = run_layer(_layer, layer, hidden, checkpointing=checkpointing)
     states: Tensor = vision.post_layernorm(hidden)
     return states
+
+
+def _layer(layer: BlipEncoderLayer, hidden: Tensor) -> Tensor:
+    """Run one layer: [N, T, V] → [N, T, V]."""
+    hidden = hidden + _self_attention(layer.self_attn, layer.layer_norm1(hidden))
+    out: Tensor = hidden + layer.mlp(layer.layer_norm2(hidden))
+    return out
 
 
 def _self_attention(attention: BlipAttention, hidden: Tensor) -> Tensor:

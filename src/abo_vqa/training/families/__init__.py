@@ -1,0 +1,1 @@
+"""Families of models that LoRA can be trained on, one module each."""
