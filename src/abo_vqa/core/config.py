@@ -7,13 +7,14 @@ says where data and weights come from, and under `defaults` what `null` in `para
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from abo_vqa.core.batch_sizes import distribute_batch_sizes
+from abo_vqa.core.checkpoint_settings import check_models
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.profiles import misplaced, undecodable_models
+from abo_vqa.core.profiles import misplaced
 from abo_vqa.core.trainable import complete_lora
 from abo_vqa.core.validation import describe_validation_error
 from abo_vqa.core.yaml_files import fill_nulls, read_yaml
@@ -54,7 +55,10 @@ class DataConfig(_BaseConfig):
 
 
 class CheckpointConfig(_BaseConfig):
-    """Weights of one model: a hub id or local folder, a pinned revision, how they are used."""
+    """Weights of one model: a hub id or local folder, a pinned revision, how they are used.
+
+    Not every family takes every setting: see `abo_vqa.core.checkpoint_settings`.
+    """
 
     path: str
     family: Family | None = None  # the profile's, or the model's own name if it is a family's
@@ -288,8 +292,7 @@ def load_config(params: str | Path = "params.yaml") -> Config:
     defaults = sources.pop("defaults", {})
     problems = misplaced(tuned, sources, params, profile)
     problems += distribute_batch_sizes(sources)
-    problems += _assign_families(sources)
-    problems += undecodable_models(sources)
+    problems += check_models(sources)
     merged = {**fill_nulls(tuned, defaults), **sources}
     problems += complete_lora(merged)
     try:
@@ -304,35 +307,6 @@ def load_config(params: str | Path = "params.yaml") -> Config:
         head = f"{len(problems)} problem(s) in the settings ({params} and {profile}):"
         raise UserError("\n  ".join([head, *problems]))
     return config
-
-
-def _assign_families(sources: dict[str, Any]) -> list[str]:
-    """Set `models.<name>.family` where the model is called like its family.
-
-    Args:
-        sources: a profile, changed in place.
-
-    Returns:
-        What is wrong: a model without a family, or a stage's model of another one.
-    """
-    models = sources.get("models")
-    if not isinstance(models, dict):
-        return []
-    families = get_args(Family)
-    problems = []
-    for name, entry in models.items():
-        if not isinstance(entry, dict):
-            continue
-        if name in families:
-            entry.setdefault("family", name)
-        if "family" not in entry:
-            problems.append(f"models.{name}.family: no value; allowed: {', '.join(families)}")
-        # The regimes clip-fixed, clip-train and clip-all need CLIP; the report calls `blip` BLIP.
-        elif name in ("blip", "clip") and entry["family"] != name:
-            problems.append(
-                f"models.{name}.family: found {entry['family']!r}; this model's must be {name}"
-            )
-    return problems
 
 
 def _missing_files(config: Config) -> list[str]:

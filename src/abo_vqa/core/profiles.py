@@ -1,4 +1,4 @@
-"""What a profile may say: which sections belong in it, and which settings fit a model."""
+"""Which sections belong in a profile."""
 
 from __future__ import annotations
 
@@ -30,22 +30,3 @@ def misplaced(
         else:
             problems.append(f"{key}: set in both {params} and {profile}; keep one")
     return problems
-
-
-def undecodable_models(sources: dict[str, Any]) -> list[str]:
-    """Report models whose family can't do what `models.<name>.decoding` asks for.
-
-    Args:
-        sources: the content of the profile.
-
-    Returns:
-        The problems.
-    """
-    models = sources.get("models")
-    return [
-        f"models.{name}.decoding: found 'ranked'; clip always ranks, among the candidates of "
-        "clip-fixed, clip-train or clip-all: remove the setting"
-        for name, entry in (models.items() if isinstance(models, dict) else ())
-        if isinstance(entry, dict)
-        and (entry.get("family"), entry.get("decoding")) == ("clip", "ranked")
-    ]

@@ -16,7 +16,7 @@ from abo_vqa.commands.doctor.findings import (
 )
 from abo_vqa.commands.doctor.gpu import usable
 from abo_vqa.commands.doctor.weights import sources
-from abo_vqa.models.registry import BLIND_MODEL, family_class, model_names, suggestion
+from abo_vqa.models.registry import BLIND_MODEL, model_names, suggestion
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import CheckpointConfig, Config
@@ -48,15 +48,11 @@ def _model_names(config: Config) -> Iterator[Finding]:
 
 
 def _quantised(key: str, checkpoint: CheckpointConfig, config: Config) -> Iterator[Finding]:
-    """Check `quantize`: the family, the packages and the device must have it."""
+    """Check `quantize`: the packages and the device must have it."""
     quantize, name = checkpoint.quantize, f"models.{key}"
     if not quantize:
         return
     place = f"{name}.quantize in {_profile(config)}"
-    if "quantize" not in family_class(checkpoint).supported_settings:
-        message = f"quantize is {quantize}, which the family {checkpoint.family} doesn't support"
-        yield problem(name, message, _null(place))
-        return
     if find_spec("bitsandbytes") is None:
         advice = f"`pip install 'abo-vqa[quant]'`, or set {place} to null."
         yield problem(name, f"quantize is {quantize}, and bitsandbytes isn't installed", advice)
@@ -70,17 +66,15 @@ def _quantised(key: str, checkpoint: CheckpointConfig, config: Config) -> Iterat
 
 
 def _spread(key: str, checkpoint: CheckpointConfig, config: Config) -> Iterator[Finding]:
-    """Check `device_map`: some families can't be spread over devices."""
+    """Check `device_map`: BLIP can't be spread over devices."""
     import torch  # the other checks run without it
 
     device_map, name = checkpoint.device_map, f"models.{key}"
-    if not device_map:
-        return
-    if "device_map" in family_class(checkpoint).supported_settings:
+    if not device_map or checkpoint.family != "blip":
         return
     place = f"{name}.device_map in {_profile(config)}"
-    message = f"device_map is {device_map}, which the family {checkpoint.family} doesn't support"
-    if checkpoint.family == "blip" and torch.cuda.device_count() < 2:  # loads if one is enough
+    message = f"device_map is {device_map}, which the family blip doesn't support"
+    if torch.cuda.device_count() < 2:  # loads if one is enough
         advice = f"{_null(place)} If its weights don't fit on one device, it can't be loaded."
         yield warning(name, message, advice)
     else:

@@ -127,7 +127,9 @@ class Clip(VQAModel):
         question too long.
         """
         start, _, end = self.checkpoint.prompt.partition("{candidate}")
-        prefixes = self.text.lengths([start.format(question=question) for question in questions])
+        prefixes = self.text.lengths(
+            [start.replace("{question}", question) for question in questions]
+        )
         if choices is None:
             suffixes = [self._median_suffix_length] * len(prefixes)
         else:
@@ -192,7 +194,7 @@ class Clip(VQAModel):
         start, _, end = self.checkpoint.prompt.partition("{candidate}")
         # If the prompt continues after the candidate, its end belongs to every suffix.
         suffixes = [candidate + end for candidate in candidates]
-        prefixes = [start.format(question=question) for question in questions]
+        prefixes = [start.replace("{question}", question) for question in questions]
         with torch.inference_mode():
             for positions, features in self.text.encode_pairs(prefixes, suffixes):
                 yield [questions[i] for i in positions], features

@@ -1,0 +1,91 @@
+"""Which settings of `models.<name>` a family takes; the others are refused by `load_config`.
+
+A setting without any effect would be worse than an error: a study of it would compare equals.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+_LANGUAGE_MODEL = ("prompt", "max_new_tokens", "answer", "decoding", "quantize", "device_map")
+_TAKEN = {
+    # The question alone is BLIP's prompt; its attention here runs on one device, so that
+    # `device_map` is refused where there are several.
+    "blip": ("max_new_tokens", "decoding", "quantize", "device_map"),
+    "blip2": _LANGUAGE_MODEL,
+    "chat": _LANGUAGE_MODEL,
+    "clip": ("prompt", "architecture"),  # always ranks, among the candidates of its regime
+    "llava": _LANGUAGE_MODEL,
+    "prefix": _LANGUAGE_MODEL,
+    "vilt": ("decoding", "quantize", "device_map"),  # it chooses among a fixed list of answers
+}
+"""Family → its settings besides those of every family (path, revision, dtype, batch size)."""
+_DEFAULTS = {"prompt": "{question}", "max_new_tokens": 10, "answer": "whole", "decoding": "free"}
+_SPECIFIC = sorted({setting for taken in _TAKEN.values() for setting in taken})
+_PLACEHOLDER = re.compile(r"{\w+}")
+
+
+def check_models(sources: dict[str, Any]) -> list[str]:
+    """Give each model its family, and look for settings that the family doesn't take.
+
+    Args:
+        sources: a profile; `models.<name>.family` is set where a model is called like its family.
+
+    Returns:
+        What is wrong: a model without a family, a stage's model of another family, a setting
+        without effect, a prompt that can't be filled in.
+    """
+    models = sources.get("models")
+    if not isinstance(models, dict):
+        return []
+    problems: list[str] = []
+    for name, entry in models.items():
+        if isinstance(entry, dict):
+            problems += _family_problems(name, entry)
+            problems += _setting_problems(name, entry)
+            problems += _prompt_problems(name, entry)
+    return problems
+
+
+def _family_problems(name: str, entry: dict[str, Any]) -> Iterator[str]:
+    if name in _TAKEN:
+        entry.setdefault("family", name)
+    if "family" not in entry:
+        yield f"models.{name}.family: no value; allowed: {', '.join(_TAKEN)}"
+    # `embed` and `finetune` need BLIP, the regimes clip-fixed, clip-train and clip-all CLIP.
+    elif name in ("blip", "clip") and entry["family"] != name:
+        yield f"models.{name}.family: found {entry['family']!r}; this model's must be {name}"
+
+
+def _setting_problems(name: str, entry: dict[str, Any]) -> Iterator[str]:
+    """Report settings that the family doesn't take, unless they are at their defaults."""
+    family = entry.get("family")
+    if family not in _TAKEN:  # reported already
+        return
+    for setting in _SPECIFIC:
+        if setting in _TAKEN[family] or entry.get(setting) == _DEFAULTS.get(setting):
+            continue
+        if setting in entry:
+            families = [other for other, taken in _TAKEN.items() if setting in taken]
+            yield (
+                f"models.{name}.{setting}: found {entry[setting]!r}, and the family {family} "
+                f"doesn't take this setting; remove it (families that do: {', '.join(families)})"
+            )
+
+
+def _prompt_problems(name: str, entry: dict[str, Any]) -> Iterator[str]:
+    """Report a prompt without the question, or with a placeholder that isn't filled in."""
+    prompt, family = entry.get("prompt"), str(entry.get("family"))
+    if not isinstance(prompt, str) or "prompt" not in _TAKEN.get(family, ()):
+        return
+    allowed = ["{question}", "{candidate}"] if family == "clip" else ["{question}"]
+    found = _PLACEHOLDER.findall(prompt)
+    for word in found:
+        if word not in allowed:
+            yield f"models.{name}.prompt: found {word}; filled in: {' and '.join(allowed)}"
+    if "{question}" not in found:
+        yield f"models.{name}.prompt: found {prompt!r}, which lacks {{question}}"
+    elif "{candidate}" in found[: found.index("{question}")]:
+        yield f"models.{name}.prompt: found {prompt!r}; {{candidate}} has to follow {{question}}"

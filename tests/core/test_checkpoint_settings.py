@@ -1,0 +1,130 @@
+"""Settings of models that their family doesn't take, all reported at once by `load_config`."""
+
+import shutil
+from typing import get_args
+
+import pytest
+import yaml
+
+from abo_vqa.core.checkpoint_settings import check_models
+from abo_vqa.core.config import CheckpointConfig, Family, load_config
+from abo_vqa.core.errors import UserError
+from abo_vqa.models.registry import family_class
+from tests.support import ROOT
+
+FAMILIES = get_args(Family)
+EVERY_FAMILY = {"path", "family", "revision", "dtype", "batch_size"}
+OTHERS = {  # the other settings, with a value that isn't the default
+    "prompt": "what is {question}",
+    "max_new_tokens": 3,
+    "answer": "last_word",
+    "decoding": "ranked",
+    "architecture": "ViT-B-32",
+    "quantize": "8bit",
+    "device_map": "auto",
+}
+
+
+@pytest.fixture
+def profile(tmp_path, monkeypatch):
+    """profile({"vilt": {...}}): settings that a test's models have besides the sample's."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    monkeypatch.chdir(tmp_path)
+
+    def write(models):
+        path = tmp_path / "conf/profiles/sample.yaml"
+        settings = yaml.safe_load(path.read_text())
+        for name, entry in models.items():
+            settings["models"].setdefault(name, {"path": "models/any"}).update(entry)
+        path.write_text(yaml.safe_dump(settings))
+
+    return write
+
+
+def problems(profile, models) -> list[str]:
+    profile(models)
+    with pytest.raises(UserError) as error:
+        load_config()
+    head, *lines = str(error.value).splitlines()
+    assert head.startswith(f"{len(lines)} problem(s)")
+    return [line.strip() for line in lines]
+
+
+def test_every_setting_is_in_the_table() -> None:
+    assert {*EVERY_FAMILY, *OTHERS} == set(CheckpointConfig.model_fields)
+
+
+def test_each_setting_is_taken_or_refused_in_every_family(profile) -> None:
+    """What is taken: `quantize` and `device_map` as the classes say, the others by hand."""
+    language_models = {"blip2", "chat", "llava", "prefix"}
+    taken = {
+        "prompt": {*language_models, "clip"},
+        "max_new_tokens": {*language_models, "blip"},
+        "answer": language_models,
+        "architecture": {"clip"},
+        "decoding": {*FAMILIES} - {"clip"},
+    }
+    for family in FAMILIES:
+        supported = family_class(CheckpointConfig(path="x", family=family)).supported_settings
+        for setting, value in OTHERS.items():
+            entry = {"family": family, setting: value}
+            message = check_models({"models": {"a-model": entry}})
+            if setting in taken:
+                assert (message == []) == (family in taken[setting]), (family, setting)
+            elif (family, setting) != ("blip", "device_map"):  # refused where there are two GPUs
+                assert (message == []) == (setting in supported), (family, setting)
+
+
+def test_all_problems_at_once_with_what_to_do(profile) -> None:
+    found = problems(
+        profile,
+        {
+            "vilt": {"answer": "last_word", "max_new_tokens": 3, "prompt": "Q: {question}"},
+            "my-model": {"family": "chat", "architecture": "ViT-B-32"},
+            "llava": {"max_new_tokens": 0},
+        },
+    )
+    assert len(found) == 5
+    by_key = {line.partition(":")[0]: line for line in found}
+    assert (
+        "found 'last_word', and the family vilt doesn't take this" in by_key["models.vilt.answer"]
+    )
+    assert "families that do: blip2, chat, llava, prefix" in by_key["models.vilt.answer"]
+    assert (
+        "the family chat doesn't take this setting; remove it"
+        in by_key["models.my-model.architecture"]
+    )
+    assert {"models.vilt.max_new_tokens", "models.vilt.prompt"} < set(by_key)
+    assert "found 0" in by_key["models.llava.max_new_tokens"]
+
+
+def test_a_setting_at_its_default_is_no_problem(profile) -> None:
+    defaults = {"answer": "whole", "max_new_tokens": 10, "prompt": "{question}"}
+    empty = {"architecture": None, "quantize": None, "device_map": None}
+    profile({"vilt": {**defaults, **empty}, "blip": defaults})
+    assert load_config().models.vilt.answer == "whole"
+
+
+@pytest.mark.parametrize(
+    ("family", "prompt", "message"),
+    [
+        ("chat", "Answer in one word.", "found 'Answer in one word.', which lacks {question}"),
+        ("chat", "{question} {answer}", "found {answer}; filled in: {question}"),
+        ("prefix", "{question} {candidate}", "found {candidate}; filled in: {question}"),
+        ("clip", "{question} {word}", "found {word}; filled in: {question} and {candidate}"),
+        ("clip", "{candidate} for {question}", "{candidate} has to follow {question}"),
+    ],
+)
+def test_a_prompt_that_cant_be_filled_in(profile, family, prompt, message) -> None:
+    """Nothing would fail: the model would never see the question, or read a word in braces."""
+    name = "clip" if family == "clip" else "my-model"
+    (found,) = problems(profile, {name: {"family": family, "prompt": prompt}})
+    assert found.startswith(f"models.{name}.prompt: ")
+    assert message in found
+
+
+@pytest.mark.parametrize("prompt", ['{"as": "JSON"} {question}', "<image> Q: {question} A:"])
+def test_prompts_that_can_be(profile, prompt) -> None:
+    profile({"my-model": {"family": "chat", "prompt": prompt}})
+    load_config()
