@@ -128,3 +128,15 @@ def test_a_prompt_that_cant_be_filled_in(profile, family, prompt, message) -> No
 def test_prompts_that_can_be(profile, prompt) -> None:
     profile({"my-model": {"family": "chat", "prompt": prompt}})
     load_config()
+
+
+@pytest.mark.parametrize("name", ["my/model", "my model", "../up", "-r"])
+def test_a_name_has_to_be_a_folders(profile, name) -> None:
+    (found,) = problems(profile, {name: {"family": "chat"}})
+    assert found.startswith(f"models.{name}: a name may have letters")
+
+
+@pytest.mark.parametrize("name", ["finetuned", "blind", "blind-two", "clip-all"])
+def test_a_name_has_one_meaning(profile, name) -> None:
+    (found,) = problems(profile, {name: {"family": "chat"}})
+    assert found.startswith(f"models.{name}: this name has a meaning already")

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from abo_vqa.core.paths import FINETUNED_MODEL
+
 _LANGUAGE_MODEL = ("prompt", "max_new_tokens", "answer", "decoding", "quantize", "device_map")
 _TAKEN = {
     # The question alone is BLIP's prompt; its attention here runs on one device, so that
@@ -24,6 +26,9 @@ _TAKEN = {
 """Family → its settings besides those of every family (path, revision, dtype, batch size)."""
 _DEFAULTS = {"prompt": "{question}", "max_new_tokens": 10, "answer": "whole", "decoding": "free"}
 _SPECIFIC = sorted({setting for taken in _TAKEN.values() for setting in taken})
+# A name is a folder's and part of a DVC stage's; these mean models without weights of their own.
+_NAME = re.compile(r"\w[\w.-]*")
+_RESERVED = re.compile(rf"blind.*|clip-.*|{FINETUNED_MODEL}")
 _PLACEHOLDER = re.compile(r"{\w+}")
 
 
@@ -34,19 +39,31 @@ def check_models(sources: dict[str, Any]) -> list[str]:
         sources: a profile; `models.<name>.family` is set where a model is called like its family.
 
     Returns:
-        What is wrong: a model without a family, a stage's model of another family, a setting
-        without effect, a prompt that can't be filled in.
+        What is wrong: a name that can't be a folder's or means something else, a model without a
+        family, a stage's model of another family, a setting that the family doesn't take, a prompt
+        that can't be filled in.
     """
     models = sources.get("models")
     if not isinstance(models, dict):
         return []
     problems: list[str] = []
     for name, entry in models.items():
+        problems += _name_problems(str(name))
         if isinstance(entry, dict):
             problems += _family_problems(name, entry)
             problems += _setting_problems(name, entry)
             problems += _prompt_problems(name, entry)
     return problems
+
+
+def _name_problems(name: str) -> Iterator[str]:
+    if not _NAME.fullmatch(name):
+        yield f"models.{name}: a name may have letters, digits, '.', '_' and '-', no others"
+    elif _RESERVED.fullmatch(name):
+        yield (
+            f"models.{name}: this name has a meaning already (the fine-tuned model, a blind "
+            "baseline, or one of CLIP's regimes); choose another"
+        )
 
 
 def _family_problems(name: str, entry: dict[str, Any]) -> Iterator[str]:
