@@ -98,11 +98,11 @@ def _prompt_problems(name: str, entry: dict[str, Any]) -> Iterator[str]:
     if not isinstance(prompt, str) or "prompt" not in _TAKEN.get(family, ()):
         return
     allowed = ["{question}", "{candidate}"] if family == "clip" else ["{question}"]
-    found = _PLACEHOLDER.findall(prompt)
-    for word in found:
+    placeholders = _PLACEHOLDER.findall(prompt)
+    for word in placeholders:
         if word not in allowed:
             yield f"models.{name}.prompt: found {word}; filled in: {' and '.join(allowed)}"
-    if "{question}" not in found:
+    if "{question}" not in placeholders:
         yield f"models.{name}.prompt: found {prompt!r}, which lacks {{question}}"
-    elif "{candidate}" in found[: found.index("{question}")]:
+    elif "{candidate}" in placeholders[: placeholders.index("{question}")]:
         yield f"models.{name}.prompt: found {prompt!r}; {{candidate}} has to follow {{question}}"
