@@ -95,6 +95,6 @@ class Blip2(CausalVQAModel):
             attention_mask=segment.mask.to(embeds.device),
             position_ids=segment.positions.to(embeds.device),
             past_key_values=segment.cache,
-            use_cache=True,
+            use_cache=segment.use_cache,
             logits_to_keep=segment.logits_to_keep,
         )

@@ -289,20 +289,34 @@ class CausalVQAModel(PretrainedVQAModel):
         arguments: dict[str, Any] = {}
         if segment.images:
             arguments["mm_encoder_outputs"] = {"image": self._encoder_output(segment.images)}
-        if self.architecture.token_types and segment.cache is None:
-            is_image = (ids == self.image_token).long()
-            of_prompt = torch.zeros_like(is_image)
-            types = {"image": is_image, "prompt": of_prompt}
-            arguments["token_type_ids"] = types[self.architecture.token_types]
+        if segment.token_types is not None:
+            arguments["token_type_ids"] = segment.token_types.to(self.device)
+        elif self.architecture.token_types and segment.cache is None:
+            arguments["token_type_ids"] = self.token_types(ids, torch.ones_like(ids))
         return self.model(
             input_ids=ids,
             attention_mask=segment.mask.to(self.device),
             position_ids=segment.positions.to(self.device),
             past_key_values=segment.cache,
-            use_cache=True,
+            use_cache=segment.use_cache,
             logits_to_keep=segment.logits_to_keep,
             **arguments,
         )
+
+    def token_types(self, ids: Tensor, is_prompt: Tensor) -> Tensor | None:
+        """Return the token types that the architecture distinguishes, if any.
+
+        Args:
+            ids: [B, S] token ids.
+            is_prompt: [B, S] nonzero where a token stands before the answer.
+
+        Returns:
+            [B, S], or None.
+        """
+        kind = self.architecture.token_types
+        if kind == "image":
+            return (ids == self.image_token).long()
+        return 1 - is_prompt.long() if kind == "prompt" else None
 
     def _encoder_output(self, images: Sequence[EncodedImage]) -> BaseModelOutputWithPooling:
         """Return images' features in the form that the library's forward pass takes."""

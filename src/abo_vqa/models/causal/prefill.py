@@ -9,7 +9,7 @@ Shapes: B prompts of up to L tokens, padded on the left; vocabulary V.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,9 +53,12 @@ class Segment:
         ids: [B, S] token ids of S tokens, padded on the left.
         images: the images whose placeholders are among them, row by row.
         positions: [B, S] or [3, B, S].
-        mask: [B, cached + S], nonzero where positions aren't padding.
+        mask: [B, cached + S], nonzero where positions aren't padding; in training also
+            [B, 1, S, S] of the attention implementation's kind.
         cache: the KV cache of the positions before; None: there are none.
-        logits_to_keep: the number of last positions whose logits are needed.
+        logits_to_keep: the number of last positions whose logits are needed, or the positions.
+        token_types: [B, S] for architectures that distinguish tokens; see `Architecture`.
+        use_cache: whether the result's KV cache is needed.
     """
 
     ids: Tensor
@@ -63,7 +66,9 @@ class Segment:
     positions: Tensor
     mask: Tensor
     cache: Cache | None
-    logits_to_keep: int = 1
+    logits_to_keep: int | Tensor = 1
+    token_types: Tensor | None = None
+    use_cache: bool = True
 
 
 @dataclass
@@ -104,8 +109,8 @@ def prefill(
     images: dict[int, Prompt] = {}
     for prompt in prompts:
         images.setdefault(id(prompt.image), prompt)
-    common = _common_start(prompts, images) if share and len(images) < len(prompts) else -1
-    if common >= 0:
+    if share and len(images) < len(prompts) and same_start(prompts):
+        common = common_start(prompts)
         starts = [prompt.part(0, prompt.text_start + common) for prompt in images.values()]
         segment = make_segment(starts, image_token, mask[: len(starts)], None)
         cache = forward(segment).past_key_values
@@ -148,26 +153,34 @@ def make_segment(
     )
 
 
-def _common_start(prompts: Sequence[Prompt], images: Mapping[int, Prompt]) -> int:
+def common_start(prompts: Sequence[Prompt]) -> int:
     """Return how many tokens after the image all prompts have in common, except their last one.
 
     Args:
-        prompts: the prompts.
-        images: the first prompt of each image.
-
-    Returns:
-        The number, or -1 if there is something else before an image than in its first prompt.
+        prompts: the prompts, of one or several images.
     """
-    for prompt in prompts:
-        first = images[id(prompt.image)]
-        if prompt.ids[: prompt.text_start] != first.ids[: first.text_start]:
-            return -1
     tails = [prompt.ids[prompt.text_start :] for prompt in prompts]
     limit = min(map(len, tails)) - 1
     length = 0
     while length < limit and all(tail[length] == tails[0][length] for tail in tails):
         length += 1
     return min(length, limit)
+
+
+def same_start(prompts: Sequence[Prompt]) -> bool:
+    """Return whether all prompts of an image begin alike, up to the end of the image's tokens.
+
+    They don't if a question precedes the image.
+
+    Args:
+        prompts: the prompts, of one or several images.
+    """
+    starts: dict[int, Sequence[int]] = {}
+    for prompt in prompts:
+        start = prompt.ids[: prompt.text_start]
+        if starts.setdefault(id(prompt.image), start) != start or len(start) == len(prompt.ids):
+            return False
+    return True
 
 
 def like_lengths(prompts: Sequence[Prompt], equal: bool) -> list[list[int]]:
