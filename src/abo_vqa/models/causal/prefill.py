@@ -29,20 +29,18 @@ class Prompt:
     """A question about an image, as the language model reads it.
 
     Attributes:
-        image: the image.
         ids: L token ids, with a placeholder for each of the image's tokens.
         positions: [L] or [3, L].
         text_start: the number of tokens up to the last of the image's.
     """
 
-    image: EncodedImage
     ids: Sequence[int]
     positions: Tensor
     text_start: int
 
     def part(self, start: int, end: int | None = None) -> Prompt:
         """Return some of the tokens."""
-        return Prompt(self.image, self.ids[start:end], self.positions[..., start:end], 0)
+        return Prompt(self.ids[start:end], self.positions[..., start:end], 0)
 
 
 @dataclass(frozen=True)
@@ -93,34 +91,42 @@ Forward = Callable[[Segment], Any]
 
 
 def prefill(
-    forward: Forward, prompts: Sequence[Prompt], image_token: int, share: bool
+    forward: Forward,
+    prompts: Sequence[Prompt],
+    images: Sequence[EncodedImage],
+    image_token: int,
+    share: bool,
 ) -> Prefilled:
     """Run prompts through the language model.
 
     Args:
         forward: the language model.
         prompts: B prompts.
+        images: each prompt's image; the same object for all prompts about an image.
         image_token: the id of the image's placeholders.
         share: whether what precedes the questions may be computed once for each image.
     """
     cache = None
     mask = torch.zeros(len(prompts), 0, dtype=torch.long)
-    rest = list(prompts)
-    images: dict[int, Prompt] = {}
-    for prompt in prompts:
-        images.setdefault(id(prompt.image), prompt)
-    if share and len(images) < len(prompts) and same_start(prompts):
+    rest, pending = list(prompts), list(images)
+    rows: dict[int, int] = {}  # image → its first prompt
+    for row, image in enumerate(images):
+        rows.setdefault(id(image), row)
+    if share and len(rows) < len(prompts) and same_start(prompts, list(map(id, images))):
         common = common_start(prompts)
-        starts = [prompt.part(0, prompt.text_start + common) for prompt in images.values()]
-        segment = make_segment(starts, image_token, mask[: len(starts)], None)
+        starts = [prompts[row].part(0, prompts[row].text_start + common) for row in rows.values()]
+        segment = make_segment(
+            starts, [images[row] for row in rows.values()], image_token, mask[: len(rows)], None
+        )
         cache = forward(segment).past_key_values
-        row = {key: i for i, key in enumerate(images)}
+        position = {key: i for i, key in enumerate(rows)}
         # Indices on the CPU: layers, and so their keys, may be on several GPUs.
-        index = torch.tensor([row[id(prompt.image)] for prompt in prompts])
+        index = torch.tensor([position[id(image)] for image in images])
         cache.batch_select_indices(index)
         mask = segment.mask[index]
         rest = [prompt.part(prompt.text_start + common) for prompt in prompts]
-    segment = make_segment(rest, image_token, mask, cache)
+        pending = []
+    segment = make_segment(rest, pending, image_token, mask, cache)
     output = forward(segment)
     following = [prompt.positions.max() + 1 for prompt in prompts]
     positions = torch.stack(following)[:, None]  # [B, 1]
@@ -129,12 +135,17 @@ def prefill(
 
 
 def make_segment(
-    prompts: Sequence[Prompt], image_token: int, mask: Tensor, cache: Cache | None
+    prompts: Sequence[Prompt],
+    images: Sequence[EncodedImage],
+    image_token: int,
+    mask: Tensor,
+    cache: Cache | None,
 ) -> Segment:
     """Pad prompts on the left.
 
     Args:
-        prompts: B prompts.
+        prompts: B prompts, or parts of them.
+        images: the images whose placeholders are among their tokens.
         image_token: the id of the image's placeholders.
         mask: [B, cached], of the cached positions.
         cache: the KV cache of the positions before.
@@ -146,7 +157,7 @@ def make_segment(
     known = [[0] * n + [1] * (longest - n) for n in padding]
     return Segment(
         torch.tensor(ids),
-        [prompt.image for prompt in prompts if image_token in prompt.ids],
+        images,
         pad_positions([prompt.positions for prompt in prompts]),
         torch.cat([mask, torch.tensor(known)], dim=1),
         cache,
@@ -167,18 +178,19 @@ def common_start(prompts: Sequence[Prompt]) -> int:
     return min(length, limit)
 
 
-def same_start(prompts: Sequence[Prompt]) -> bool:
+def same_start(prompts: Sequence[Prompt], images: Sequence[int]) -> bool:
     """Return whether all prompts of an image begin alike, up to the end of the image's tokens.
 
     They don't if a question precedes the image.
 
     Args:
         prompts: the prompts, of one or several images.
+        images: what tells each prompt's image from the others.
     """
     starts: dict[int, Sequence[int]] = {}
-    for prompt in prompts:
+    for prompt, image in zip(prompts, images, strict=True):
         start = prompt.ids[: prompt.text_start]
-        if starts.setdefault(id(prompt.image), start) != start or len(start) == len(prompt.ids):
+        if starts.setdefault(image, start) != start or len(start) == len(prompt.ids):
             return False
     return True
 

@@ -81,19 +81,19 @@ def make_sequences(
     groups = [list(group) for _, group in groupby(rows, key=lambda row: image_index[row])]
     if not share:
         groups = [[row] for row in rows]
-    made = [
+    separate = [
         _make_sequence(
             [prompts[row] for row in group], [answers[row] for row in group], image_index[group[0]]
         )
         for group in groups
     ]
     return Sequences(
-        ids=_pad([sequence.ids for sequence in made], 0),
-        positions=_pad_positions([sequence.positions for sequence in made]),
-        labels=_pad([sequence.labels for sequence in made], IGNORED),
-        segments=_pad([sequence.segments for sequence in made], _PADDING),
-        is_prompt=_pad([sequence.is_prompt for sequence in made], 0).bool(),
-        images=tuple(sequence.image for sequence in made),
+        ids=_pad([sequence.ids for sequence in separate], 0),
+        positions=_pad_positions([sequence.positions for sequence in separate]),
+        labels=_pad([sequence.labels for sequence in separate], IGNORED),
+        segments=_pad([sequence.segments for sequence in separate], _PADDING),
+        is_prompt=_pad([sequence.is_prompt for sequence in separate], 0).bool(),
+        images=tuple(sequence.image for sequence in separate),
     )
 
 
