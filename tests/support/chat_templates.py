@@ -31,7 +31,7 @@ GRANITE_TEMPLATE = "<|system|>\nthis is a question\n" + _turns(
     "<|{{ message['role'] }}|>\n", "<image>\n", "{{ '\n' }}", "<|assistant|>\n"
 )
 GEMMA3_TEMPLATE = "{{ bos_token }}" + _turns(
-    "<start_of_turn>{{ message['role'] }}\n",
+    "<start_of_turn>{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n",
     "<start_of_image>",
     "<end_of_turn>\n",
     "<start_of_turn>model\n",

@@ -32,10 +32,15 @@ class PretrainedVQAModel(VQAModel):
         processor_class: the class of transformers that loads the processor.
         vision_modules: the names that transformers gives the modules of the vision part, of which
             `encode` is made; they may be anywhere in the model.
+        half_precision_base: whether the frozen weights stay in the dtype of the settings beside an
+            adapter, which is in float32: models of billions of parameters don't fit otherwise.
+        is_finetuned: whether the model has an adapter.
     """
 
     model_class: ClassVar[Any]
     processor_class: ClassVar[Any]
+    half_precision_base: ClassVar[bool] = False
+    is_finetuned: bool = False
     vision_modules: ClassVar[tuple[str, ...]] = (
         "vision_model",
         "vision_tower",
@@ -69,8 +74,9 @@ class PretrainedVQAModel(VQAModel):
     ) -> PretrainedVQAModel:
         """Load the weights, the processor, and a LoRA adapter if one is given.
 
-        With an adapter all of the model is in float32: what it adds to a weight is often smaller
-        than a step of half precision. It is merged into the weights, unless they are quantised.
+        What an adapter adds to a weight is often smaller than a step of half precision. So it is
+        merged into weights in float32; beside quantised weights and those of half precision (see
+        `half_precision_base`) it stays apart.
 
         Args:
             checkpoint: the checkpoint's settings.
@@ -89,7 +95,7 @@ class PretrainedVQAModel(VQAModel):
         if peft_adapter is not None:
             setting = f"models.{checkpoint_key}.path" if checkpoint_key else "the base"
             peft_adapter.check_base(checkpoint, setting)
-            dtype = torch.float32
+            dtype = None if cls.half_precision_base else torch.float32
         cls.check_devices(checkpoint)
         # If the caller sets the dtype, changing it in the profile would have no effect.
         supported = tuple(s for s in cls.supported_settings if dtype is None or s != "dtype")
@@ -97,11 +103,13 @@ class PretrainedVQAModel(VQAModel):
         cls.check_devices(checkpoint, model)
         processor = load_processor(cls.processor_class, checkpoint)
         if peft_adapter is not None:
-            combine = peft_adapter.attach if checkpoint.quantize else peft_adapter.merge
+            exact = not checkpoint.quantize and model.dtype == torch.float32
+            combine = peft_adapter.merge if exact else peft_adapter.attach
             model = combine(model).eval().requires_grad_(False)
         chosen = cls.class_for(model, processor, checkpoint)
         loaded = chosen(model, processor, checkpoint, device)
         loaded.supported_settings = supported
+        loaded.is_finetuned = peft_adapter is not None
         loaded.prepare_processor()
         return loaded
 

@@ -106,15 +106,18 @@ def _excluded(
     Returns:
         The pattern for PEFT's `exclude_modules`; None if there are no such layers.
     """
-    ambiguous = []
+    ambiguous, meant = [], []
     for target in targets:
         inside = [is_vision(name, vision_modules) for name in _matching(layers, target)]
-        if any(inside) and not all(inside):
+        if all(inside):
+            meant.append(re.escape(target))
+        elif any(inside):
             ambiguous.append(re.escape(target))
     if not ambiguous:
         return None
     modules = "|".join(re.escape(module) for module in vision_modules)
-    return rf"(.*\.)?({modules})\.(.*\.)?({'|'.join(ambiguous)})"
+    unless = rf"(?!(.*\.)?({'|'.join(meant)})$)" if meant else ""
+    return rf"{unless}(.*\.)?({modules})\.(.*\.)?({'|'.join(ambiguous)})"
 
 
 def trains_vision(layers: Sequence[str], vision_modules: Collection[str]) -> bool:

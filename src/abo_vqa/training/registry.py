@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from abo_vqa.core.config import CheckpointConfig, Config
 
 TRAINABLE_FAMILIES: Mapping[str, str] = MappingProxyType(
-    {"blip": "abo_vqa.training.families.blip:BlipFamily"}
+    {
+        "blip": "abo_vqa.training.families.blip:BlipFamily",
+        "blip2": "abo_vqa.training.families.causal:CausalFamily",
+        "chat": "abo_vqa.training.families.causal:CausalFamily",
+        "llava": "abo_vqa.training.families.causal:CausalFamily",
+        "prefix": "abo_vqa.training.families.causal:CausalFamily",
+    }
 )
 """Family, as in `models.<name>.family` of a profile → "module:class"."""
 

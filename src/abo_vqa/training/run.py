@@ -190,7 +190,7 @@ def _open_images(
 
 
 def load_for_training(config: Config) -> TrainableFamily:
-    """Load `lora.model`: weights in float32, or quantised as they are.
+    """Load `lora.model`: weights in float32 or, where the family allows it, as the settings say.
 
     The arithmetic may be in another dtype, that of the settings.
 
@@ -199,10 +199,10 @@ def load_for_training(config: Config) -> TrainableFamily:
     """
     checkpoint = trained_checkpoint(config)
     family = trainable_family(checkpoint)
-    weights = None if checkpoint.quantize else torch.float32
-    loaded: TrainableFamily = family(
-        family_class(checkpoint).load(checkpoint, config.compute, dtype=weights)
-    )
+    model_class = family_class(checkpoint)
+    as_is = checkpoint.quantize or model_class.half_precision_base
+    weights = None if as_is else torch.float32
+    loaded: TrainableFamily = family(model_class.load(checkpoint, config.compute, dtype=weights))
     return loaded
 
 

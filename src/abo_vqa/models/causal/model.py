@@ -27,14 +27,8 @@ _SAMPLE_SIDE = 256  # pixels; what ABO's small images have
 
 
 class CausalVQAModel(VisionLanguageModel):
-    """Answers greedily, and ranks given answers by their likelihood.
+    """Answers greedily, and ranks given answers by their likelihood."""
 
-    Attributes:
-        counts_end: whether an answer's likelihood includes that of the end token. Models that
-            weren't trained to stop after a word would prefer long answers otherwise.
-    """
-
-    counts_end: bool = False
     _sample_layout: ImageLayout | None = None
 
     def text_lengths(
@@ -133,7 +127,8 @@ class CausalVQAModel(VisionLanguageModel):
     ) -> list[list[float]]:
         """Sum the log-probabilities of each choice's tokens after the prompt.
 
-        The end token is counted if the model was trained to write it; see `counts_end`.
+        The end token is counted if the model was fine-tuned: one that wasn't trained to stop after
+        a word would prefer long answers.
         """
         tokens = [[self._choice_tokens(choice) for choice in options] for options in choices]
         scores: dict[int, list[float]] = {}
@@ -187,7 +182,7 @@ class CausalVQAModel(VisionLanguageModel):
     def _choice_tokens(self, choice: str) -> list[int]:
         """Return the tokens whose log-probabilities a choice's score sums."""
         tokens = self.prompts.answer_tokens(choice)
-        return tokens if self.counts_end else tokens[:-1]
+        return tokens if self.is_finetuned else tokens[:-1]
 
     def record(self) -> dict[str, Any]:
         """Return the checkpoint, the prompt and the way of decoding."""

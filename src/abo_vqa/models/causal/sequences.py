@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from abo_vqa.models.causal.prefill import Prompt, common_start
 
-IGNORED = -100  # torch's label for positions that the loss leaves out
+_IGNORED = -100  # torch's label for positions that the loss leaves out
 _PADDING = -1  # segment of padding; 0 is the start, the questions' are counted from 1
 
 
@@ -32,7 +32,7 @@ class Sequences:
     Attributes:
         ids: [R, L] token ids.
         positions: [R, L] or [3, R, L].
-        labels: [R, L] the answer's token that follows each position, or `IGNORED`.
+        labels: [R, L] the answer's token that follows each position, or `_IGNORED`.
         segments: [R, L] the question that each token belongs to, 0 for the start, -1 for padding.
         is_prompt: [R, L] whether a token stands before the answer; padding doesn't.
         images: for each sequence, its image's position among the batch's.
@@ -90,7 +90,7 @@ def make_sequences(
     return Sequences(
         ids=_pad([sequence.ids for sequence in separate], 0),
         positions=_pad_positions([sequence.positions for sequence in separate]),
-        labels=_pad([sequence.labels for sequence in separate], IGNORED),
+        labels=_pad([sequence.labels for sequence in separate], _IGNORED),
         segments=_pad([sequence.segments for sequence in separate], _PADDING),
         is_prompt=_pad([sequence.is_prompt for sequence in separate], 0).bool(),
         images=tuple(sequence.image for sequence in separate),
@@ -104,7 +104,7 @@ def _make_sequence(
     first = prompts[0]
     start = first.text_start + common_start(prompts) if len(prompts) > 1 else 0
     ids, positions = list(first.ids[:start]), [first.positions[..., :start]]
-    labels, segments, is_prompt = [IGNORED] * start, [0] * start, [True] * start
+    labels, segments, is_prompt = [_IGNORED] * start, [0] * start, [True] * start
     for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True), start=1):
         # The end token isn't fed: nothing follows it.
         rest, fed = list(prompt.ids[start:]), list(answer[:-1])
@@ -112,7 +112,7 @@ def _make_sequence(
         after = torch.arange(len(fed)) + int(prompt.positions.max()) + 1
         after = after.expand(*prompt.positions.shape[:-1], -1)
         positions += [prompt.positions[..., start:], after]
-        labels += [IGNORED] * (len(rest) - 1) + list(answer)
+        labels += [_IGNORED] * (len(rest) - 1) + list(answer)
         segments += [number] * (len(rest) + len(fed))
         is_prompt += [True] * len(rest) + [False] * len(fed)
     return _Sequence(ids, torch.cat(positions, dim=-1), labels, segments, is_prompt, image)

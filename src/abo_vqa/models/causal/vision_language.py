@@ -50,6 +50,7 @@ class VisionLanguageModel(PretrainedVQAModel):
 
     model_class: ClassVar[Any] = AutoModelForImageTextToText
     processor_class: ClassVar[Any] = AutoProcessor
+    half_precision_base: ClassVar[bool] = True
     prompt_builder: ClassVar[type[PromptBuilder]] = PromptBuilder
 
     def __init__(

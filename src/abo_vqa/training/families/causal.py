@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from abo_vqa.training.batch import Batch
-from abo_vqa.training.family import TokenizedRow, TrainableFamily
 from torch import Tensor
 
 from abo_vqa.core.errors import UserError
@@ -17,7 +15,9 @@ from abo_vqa.core.log import get_logger
 from abo_vqa.models.causal.images import PixelInputs
 from abo_vqa.models.causal.model import CausalVQAModel
 from abo_vqa.models.causal.prefill import Prompt, Segment, same_start
-from abo_vqa.models.causal.sequences import IGNORED, Sequences, attention_mask, make_sequences
+from abo_vqa.models.causal.sequences import Sequences, attention_mask, make_sequences
+from abo_vqa.training.batch import IGNORED, Batch
+from abo_vqa.training.family import TokenizedRow, TrainableFamily
 
 if TYPE_CHECKING:
     from abo_vqa.models.encoded import EncodedImage
