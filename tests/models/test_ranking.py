@@ -119,8 +119,15 @@ def test_every_other_family_ranks_by_its_likelihoods(load, rows, family: str) ->
     scores = model.rank(rows.images, rows.questions, [CANDIDATES] * len(rows.questions))
     for answer, row in zip(rank(model, rows, len(CANDIDATES)), scores, strict=True):
         assert answer.text == CANDIDATES[row.index(max(row))]
-    for answer, row in zip(rank(model, rows, 3), scores, strict=True):
-        top = sorted(map(math.exp, row), reverse=True)[:3]
+    encoded = model.encode_images(rows.pictures)
+    index = [[id(p) for p in rows.pictures].index(id(image)) for image in rows.images]
+    first = model.first_token_log_probs(encoded, index, rows.questions, CANDIDATES)
+    closed = CandidateAnswers(CANDIDATES, 3, "first_token")
+    for i, answer in enumerate(rank(model, rows, 3)):
+        row = dict(zip(CANDIDATES, scores[i], strict=True))
+        if first is not None:
+            row = {text: row[text] for text in closed.select(first[i])}
+        top = sorted(map(math.exp, row.values()), reverse=True)[:3]
         assert answer.confidence == pytest.approx(top[0] / sum(top), rel=1e-3)
 
 

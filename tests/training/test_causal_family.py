@@ -1,4 +1,4 @@
-"""LoRA on decoder-only models: the loss is the library's, and sharing a sequence changes nothing."""
+"""LoRA on decoder-only models: the loss is the library's, in shared sequences as well."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -101,7 +101,7 @@ def gradients(family, model, batch) -> tuple[float, torch.Tensor]:
     loss = family.loss(batch)
     loss.backward()
     trained = [p.grad.flatten() for p in model.parameters() if p.requires_grad]
-    return float(loss), torch.cat(trained)
+    return loss.item(), torch.cat(trained)
 
 
 def library_loss(family, rows) -> torch.Tensor:
