@@ -10,17 +10,19 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT
-from tests.support.servers.model_hub import COMMIT, ModelHub
+from tests.support.servers.model_hub import COMMIT, TOKEN, ModelHub
+from tests.support.vlms import save_paligemma
 
 SOURCES = ROOT / "src"
 LOAD = f"""
+import sys
 from abo_vqa.cli import run_with_safe_output
 from abo_vqa.core.config import CheckpointConfig, ComputeConfig
-from abo_vqa.models.vilt import Vilt
+from abo_vqa.models.registry import family_class
 
 def work():
-    checkpoint = CheckpointConfig(path="org/model", revision="{COMMIT}")
-    Vilt.load(checkpoint, ComputeConfig(device="cpu", dtype="float32"))
+    checkpoint = CheckpointConfig(path="org/model", revision="{COMMIT}", family=sys.argv[1])
+    family_class(checkpoint).load(checkpoint, ComputeConfig(device="cpu", dtype="float32"))
     print("loaded")
     return 0
 
@@ -28,12 +30,17 @@ raise SystemExit(run_with_safe_output("baseline", work))
 """
 
 
-def load(url: str, home: Path) -> subprocess.CompletedProcess:
+def load(
+    url: str, home: Path, family: str = "vilt", token: str | None = None
+) -> subprocess.CompletedProcess:
     """Load a model in a process of its own: the hub's address is read when its library is."""
     env = {**os.environ, "HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
     env["PYTHONPATH"] = str(SOURCES)
+    env.pop("HF_TOKEN", None)
+    if token:
+        env["HF_TOKEN"] = token
     return subprocess.run(
-        [sys.executable, "-c", LOAD], env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", LOAD, family], env=env, capture_output=True, text=True, timeout=120
     )
 
 
@@ -80,3 +87,48 @@ def test_bars_of_downloads_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     silence_libraries()
     assert not are_progress_bars_disabled()
     assert not logging.is_progress_bar_enabled()
+
+
+@pytest.fixture(scope="module")
+def paligemma(tmp_path_factory) -> Path:
+    return save_paligemma(tmp_path_factory.mktemp("gated") / "paligemma")
+
+
+@pytest.mark.parametrize(
+    "gated",
+    [
+        ("*",),
+        ("*.safetensors",),
+        ("tokenizer*",),
+        ("processor_config.json", "preprocessor_config.json"),
+    ],
+    ids=["all", "weights", "tokenizer", "processor"],
+)
+def test_a_gated_repository_is_one_message(paligemma, tmp_path: Path, gated) -> None:
+    """Whichever part is asked for first, as when the others are in the cache already."""
+    hub = ModelHub({"org/model": paligemma}, gated=gated)
+    try:
+        anonymous = load(hub.url, tmp_path, "prefix")
+        stranger = load(hub.url, tmp_path, "prefix", "hf_OfAnotherAccount")
+        member = load(hub.url, tmp_path, "prefix", TOKEN)
+    finally:
+        hub.close()
+    for refused in (anonymous, stranger):
+        assert refused.returncode == 2, refused.stderr
+        assert "Traceback" not in refused.stderr
+        line = refused.stderr.strip().splitlines()[-1]
+        assert f"accept its licence at {hub.url}/org/model" in line
+        assert "HF_TOKEN" in line
+    assert "no token is set" in anonymous.stderr
+    assert "the token that is set has no access" in stranger.stderr
+    assert member.stdout.split() == ["loaded"], member.stderr
+
+
+def test_a_gated_repository_of_another_library(tmp_path: Path, folders) -> None:
+    """open_clip raises the hub's own error."""
+    hub = ModelHub({"org/model": folders["clip"]}, gated=("*",))
+    refused = load(hub.url, tmp_path, "clip")
+    hub.close()
+    assert refused.returncode == 2
+    assert "Traceback" not in refused.stderr
+    assert f"accept its licence at {hub.url}/org/model" in refused.stderr

@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub.errors import GatedRepoError
 from safetensors import SafetensorError
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.memory import out_of_memory
 from abo_vqa.core.paths import SAMPLE_MODELS
 from abo_vqa.core.system_errors import find_os_error
-from abo_vqa.models.hub import is_repository
+from abo_vqa.models.hub import is_repository, reachable
 from abo_vqa.models.torch_files import DAMAGE_ERRORS
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ def loading_errors(checkpoint: CheckpointConfig, advice: str = "") -> Iterator[N
     try:
         yield
     except _UNREADABLE as error:
+        if _is_gated(path, error):
+            raise _gated(path) from error
         text = " ".join(str(error).split())[:_MAX_REASON]
         reason = f"{type(error).__name__}: {text}".rstrip(": ")
         if out_of_memory(error):
@@ -54,6 +58,38 @@ def loading_errors(checkpoint: CheckpointConfig, advice: str = "") -> Iterator[N
         raise UserError(
             f"can't load the checkpoint {path}: {_path_hint(path)}. ({reason})"
         ) from error
+
+
+def _is_gated(path: str, error: BaseException) -> bool:
+    """Return whether loading failed because a repository's licence hasn't been accepted.
+
+    Args:
+        path: the checkpoint's path.
+        error: what a library raised. Some report a gated file like one that doesn't exist, so the
+            hub is asked as well.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, GatedRepoError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    if not is_repository(path) or not reachable():
+        return False
+    try:
+        HfApi().auth_check(path)
+    except Exception as refusal:  # anything else that the hub's client raises isn't about a licence
+        return isinstance(refusal, GatedRepoError)
+    return False
+
+
+def _gated(path: str) -> UserError:
+    """Return the error for a repository whose licence has to be accepted first."""
+    state = "the token that is set has no access" if get_token() else "no token is set"
+    return UserError(
+        f"the checkpoint {path} is in a gated repository: accept its licence at "
+        f"{constants.ENDPOINT}/{path}, and set HF_TOKEN to a token of the same account that may "
+        f"read gated repositories ({state})."
+    )
 
 
 def _path_hint(path: str) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+TOKEN = "hf_OfAnAccountWithAccess"
 
 
 class ModelHub:
@@ -18,10 +20,17 @@ class ModelHub:
     Args:
         repositories: name ("org/model") → folder.
         claimed: file name → the size that the hub states for it, where it isn't the true one.
+        gated: patterns of files that are given to `TOKEN` only, as the files of repositories are
+            whose licence has to be accepted.
     """
 
-    def __init__(self, repositories: dict[str, Path], claimed: dict[str, int] | None = None):
-        self.repositories, self.claimed = repositories, claimed or {}
+    def __init__(
+        self,
+        repositories: dict[str, Path],
+        claimed: dict[str, int] | None = None,
+        gated: tuple[str, ...] = (),
+    ):
+        self.repositories, self.claimed, self.gated = repositories, claimed or {}, gated
         self.asked: list[str] = []
         hub = self
 
@@ -54,6 +63,11 @@ class ModelHub:
         if not path:
             return send(request, 200, b"a model hub", body)
         for name, folder in self.repositories.items():
+            mine = path.startswith((f"api/models/{name}", f"{name}/resolve/"))
+            if mine and self.is_closed(path, request):
+                return self.refuse(request, name)
+            if path == f"api/models/{name}/auth-check":
+                return send(request, 200, b"{}", body, {}, "application/json")
             if path.startswith(f"api/models/{name}"):
                 if "/tree/" in path:  # asked for chat templates, of which there are none
                     return send(request, 200, b"[]", body, {}, "application/json")
@@ -61,6 +75,20 @@ class ModelHub:
             if path.startswith(f"{name}/resolve/"):
                 return self.resolve(request, folder / path.split("/", 4)[-1], body)
         return send(request, 404, b"", body, {"X-Error-Code": "RepoNotFound"})
+
+    def is_closed(self, path: str, request: Any) -> bool:
+        """Whether a request is for a gated file, without a token that has access to it."""
+        file = path.rpartition("/")[2]
+        gated = any(fnmatch(file, pattern) for pattern in self.gated)
+        closed = gated or (bool(self.gated) and file == "auth-check")
+        return closed and request.headers.get("Authorization") != f"Bearer {TOKEN}"
+
+    def refuse(self, request: Any, name: str) -> None:
+        known = "Authorization" in request.headers
+        reason = "you are not in the authorized list" if known else "You must be authenticated"
+        headers = {"X-Error-Code": "GatedRepo"}
+        headers["X-Error-Message"] = f"Access to model {name} is restricted. {reason}."
+        send(request, 403 if known else 401, b"", False, headers)
 
     def describe(self, request: Any, folder: Path, body: bool) -> None:
         files = sorted(p for p in folder.rglob("*") if p.is_file())

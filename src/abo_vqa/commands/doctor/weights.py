@@ -35,6 +35,8 @@ SIZES = {
     "timm/vit_base_patch32_clip_224.openai": 0.61 * GB,
     "llava-hf/llava-1.5-7b-hf": 14.1 * GB,
     "dandelin/vilt-b32-finetuned-vqa": 0.47 * GB,
+    "google/paligemma-3b-mix-224": 11.7 * GB,
+    "Qwen/Qwen2.5-VL-3B-Instruct": 7.52 * GB,
     "HuggingFaceTB/SmolVLM-256M-Instruct": 0.51 * GB,
     "roberta-large": 1.42 * GB,
     "facebook/bart-large-cnn": 1.63 * GB,
