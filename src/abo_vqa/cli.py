@@ -47,6 +47,8 @@ COMMANDS = {
     "score": ("abo_vqa.commands.score", "score any table of answers and predictions"),
     "merge": ("abo_vqa.commands.merge", "adapter + base → one set of weights"),
     "tune": ("abo_vqa.commands.tune", "search hyperparameters with Optuna"),
+    "seeds": ("abo_vqa.commands.seeds", "train the same settings with several seeds"),
+    "sweep": ("abo_vqa.commands.sweep", "compare all experiments, with the noise of seeds"),
     "ui": ("abo_vqa.commands.ui", "browse the recorded runs in MLflow (make ui)"),
     "tracking": ("abo_vqa.commands.tracking", "set up MLflow's database, deliver pending records"),
     "wordnet": ("abo_vqa.commands.wordnet", "find or fetch WordNet 3.0 and say where it is"),

@@ -50,6 +50,8 @@ THUMBNAILS = REPORTS / "thumbnails"
 EXPORT = DATA / "export"
 MERGED = Path("models/merged")
 CHOICES = REPORTS / "choices"
+SEEDS = REPORTS / "seeds"
+SWEEP = REPORTS / "sweep"
 
 
 def predictions_of(model: str) -> Path:

@@ -12,9 +12,10 @@ from abo_vqa.reporting.formatting import (
     percent,
     points,
 )
+from abo_vqa.reporting.text_table import align_columns
 
 _HEADER = ("model", "accuracy", "gain", "interval", "")
-_RIGHT_ALIGNED = (False, True, True, False, False)
+_LEFT_ALIGNED = (3, 4)
 
 
 def results_table(
@@ -55,12 +56,4 @@ def _markdown_lines(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _text_lines(rows: Sequence[Sequence[str]]) -> list[str]:
-    table = [_HEADER, *rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, _RIGHT_ALIGNED, strict=True)
-        ).rstrip()
-        for row in table
-    ]
+    return align_columns(_HEADER, rows, left=_LEFT_ALIGNED)

@@ -194,10 +194,16 @@ def _opened(start: Origin, handle: str) -> Outbox:
 
 
 @contextmanager
-def _open_run(start: Origin) -> Iterator[Tracker]:
+def tracked_run(start: Origin) -> Iterator[Tracker]:
     """Open a child run of the parent with the origin's key.
 
     Both end FINISHED, KILLED where the user or the system stopped them, or FAILED.
+
+    Args:
+        start: what the run starts with.
+
+    Yields:
+        The run's tracker.
     """
     began, handle = time.monotonic(), uuid.uuid4().hex
     outbox = _opened(start, handle)
@@ -243,10 +249,10 @@ def track(name: str, config: Config, checkpoint: str | None = None) -> Iterator[
         at=int(time.time() * 1000),
         work=fingerprint([name, settings, git]),
         note="\n".join(_parent_note(config, started, git, changed)),
-        tags={"dvc.stage": stage, **_source_tags(name), **owner, **git},
-        parent_tags={**_source_tags(started.command), **owner, **git, **_changed_tag(changed)},
+        tags={"dvc.stage": stage, **source_tags(name), **owner, **git},
+        parent_tags={**source_tags(started.command), **owner, **git, **_changed_tag(changed)},
     )
-    with _open_run(start) as tracker:
+    with tracked_run(start) as tracker:
         tracker.settings = settings
         tracker.params(settings)
         tracker.params(naming.compared_settings(config), to_parent=True)
@@ -264,8 +270,12 @@ def track(name: str, config: Config, checkpoint: str | None = None) -> Iterator[
                 deliver_pending()
 
 
-def _source_tags(command: str) -> dict[str, str]:
-    """Return what MLflow's table shows as a run's source."""
+def source_tags(command: str) -> dict[str, str]:
+    """Return what MLflow's table shows as a run's source.
+
+    Args:
+        command: as it was typed.
+    """
     return {"mlflow.source.name": command, "mlflow.source.type": "LOCAL"}
 
 
@@ -316,10 +326,10 @@ def track_trial(
         name="trial" if number is None else f"trial {number}",
         at=int(time.time() * 1000),
         work=fingerprint([name, params]),
-        tags={**_source_tags(command), **owner, **git},
-        parent_tags={**_source_tags(command), **owner, **git},
+        tags={**source_tags(command), **owner, **git},
+        parent_tags={**source_tags(command), **owner, **git},
     )
-    with _open_run(start) as tracker:
+    with tracked_run(start) as tracker:
         settings = naming.stage_settings("finetune", config, checkpoint)
         tracker.params(settings | dict(params))
         tracker.params(naming.compared_settings(config), to_parent=True)
