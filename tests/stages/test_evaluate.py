@@ -56,8 +56,8 @@ def run(tmp_path, monkeypatch):
     table.to_csv("data/vqa.csv", index=False)
     table[table["row_id"] < 30].to_csv("data/train.csv", index=False)
     table[table["row_id"] >= 30].to_csv("data/test.csv", index=False)
-    *baselines, finetuned_model = answering_models(config.baselines.models)
-    assert finetuned_model == "finetuned"
+    *baselines, finetuned, ranked = answering_models(config.baselines.models, ranked=True)
+    assert (finetuned, ranked) == ("finetuned", "finetuned-ranked")
     for seed, model in enumerate(baselines):
         path = predictions_of(model)
         path.parent.mkdir(parents=True)
@@ -65,6 +65,8 @@ def run(tmp_path, monkeypatch):
     Path("reports/finetuned").mkdir()
     finetuned = answers(table[table["row_id"] >= 30], 0.9, 99)
     finetuned.to_csv("reports/finetuned/predictions.csv", index=False)
+    ranked = answers(table[table["row_id"] >= 30], 0.9, 98)
+    ranked.to_csv("reports/finetuned/ranked.csv", index=False)
     training = {"held_out_rows": 10, "epochs": [{"epoch": 1, "validation_accuracy": 0.8}]}
     Path("reports/training.json").write_text(json.dumps(training))
     names = tuple(name for name in scoring.METRIC_NAMES if not name.startswith("b"))
@@ -81,7 +83,7 @@ def evaluated(config):
 
 def test_every_model_on_the_same_rows_and_every_value_a_number(run):
     metrics, evaluation = evaluated(run)
-    assert len(metrics) == 12
+    assert len(metrics) == 13
     best = max((m for m in metrics if m.startswith("blind-")),
                key=lambda m: metrics[m]["accuracy"])  # fmt: skip
     assert evaluation["best_blind"] == best
@@ -96,8 +98,27 @@ def test_every_model_on_the_same_rows_and_every_value_a_number(run):
         scores = pd.read_parquet(f"reports/scores/{model}.parquet")
         assert scores["row_id"].tolist() == list(range(30, 60))
         assert round(scores["accuracy"].mean(), 6) == values["accuracy"]
-    assert len(evaluation["pairs"]) == 66
+    assert len(evaluation["pairs"]) == 78
     json.dumps(evaluation, allow_nan=False)
+
+
+def test_what_ranking_can_answer_is_on_record(run):
+    _, evaluation = evaluated(run)
+    expected = {"candidates": 6, "shortlist": "first_token", "k": 6, "covered": 1.0}
+    assert evaluation["closed_world"] == expected
+    results = json.loads(Path("reports/metrics.json").read_text())
+    assert list(results)[-2:] == ["finetuned", "finetuned-ranked"]
+
+
+def test_without_ranking_its_answers_arent_looked_for(run):
+    Path("reports/finetuned/ranked.csv").unlink()
+    with pytest.raises(UserError, match=r"ranked\.csv"):
+        evaluated(run)
+    off = run.ranking.model_copy(update={"finetuned": False})
+    metrics, evaluation = evaluated(run.model_copy(update={"ranking": off}))
+    assert "finetuned" in metrics
+    assert "finetuned-ranked" not in metrics
+    assert "closed_world" not in evaluation
 
 
 def test_twice_gives_the_same_bytes(run):

@@ -22,6 +22,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.reporting import style, writing
 from abo_vqa.reporting.figures.register import FIGURE_REGISTER
+from abo_vqa.reporting.formatting import points
 from abo_vqa.reporting.pages import SECTIONS
 from abo_vqa.stages import report
 from tests.support import ROOT
@@ -141,6 +142,25 @@ def test_first_screen_is_the_answer(runs, folder):
     assert len(rows) == len(SKILL)
     for values in metrics.values():
         assert f"{100 * values['accuracy']:.1f}%" in head
+
+
+def test_the_report_says_what_ranking_is_worth(folder):
+    """The paired difference as evaluated, and what the candidates cover."""
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    pair = next(
+        p for p in evaluation["pairs"] if {p["a"], p["b"]} == {"finetuned", "finetuned-ranked"}
+    )
+    assert (pair["a"], pair["b"]) == ("finetuned", "finetuned-ranked")  # so the sign turns
+    world = evaluation["closed_world"]
+    for page in ("report.html", "report.md"):
+        text = unescape((folder / page).read_text(encoding="utf-8"))
+        assert (
+            f"Choosing the likeliest of train's {world['candidates']} answers instead of writing "
+            f"freely changes the accuracy of BLIP + LoRA by {points(-pair['difference'])} points "
+            f"(95% interval {points(-pair['high'])} to {points(-pair['low'])})"
+        ) in text
+        assert f"{100 * world['covered']:.1f}% of the test rows have one of these answers" in text
+        assert "BLIP + LoRA, ranked" in text
 
 
 def test_every_figure_is_drawn_with_its_data(folder):

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from abo_vqa.core.config import load_config
+from abo_vqa.evaluation.closed_world import describe_candidates
 from abo_vqa.evaluation.intervals import learning_curve_intervals
 from abo_vqa.evaluation.results import analyse
 from abo_vqa.evaluation.rows import describe_rows
@@ -28,10 +29,11 @@ COUNTS = ["one", "two", "three", "four"]
 MATERIALS = ["wood", "metal", "ceramic", "plastic"]
 SKILL = {"blip": 0.5, "blip2": 0.4, "clip-fixed": 0.14, "clip-train": 0.12, "clip-all": 0.05,
          "llava": 0.52, "vilt": 0.36, "blind-majority": 0.13, "blind-type": 0.28,
-         "blind-question": 0.4, "blind-ngram": 0.43, "finetuned": 0.7}  # fmt: skip
+         "blind-question": 0.4, "blind-ngram": 0.43, "finetuned": 0.7,
+         "finetuned-ranked": 0.75}  # fmt: skip
 COLUMNS = ["image_path", "question", "answer", "image_id", "item_id", "product_type",
            "question_type", "question_subtype"]  # fmt: skip
-RESAMPLES = 2000  # with fewer, no p survives the correction for 66 comparisons
+RESAMPLES = 2000  # with fewer, no p survives the correction for 78 comparisons
 NO_CONFIDENCE = ("llava", "blind-majority", "blind-type", "blind-question")
 METRICS = ("accuracy", "alias_accuracy", "exact_match", "token_match", "f1", "word_overlap_f1",
            "meteor", "wup", "rouge1", "rougeL", "bleu", "bertscore_precision", "bertscore_recall",
@@ -152,6 +154,7 @@ def results(folder: Path, train: pd.DataFrame, test: pd.DataFrame, vqa: pd.DataF
         "signature": {metric: f"{metric}, made up" for metric in METRICS},
         "best_blind": blind,
         **analyse(tables, config),
+        "closed_world": describe_candidates(train, test, config.ranking),
         "learning_curve": learning_curve_intervals(training, config.evaluate.confidence),
         "fractions": {m: study_fractions(t, len(vqa), ("f1",)) for m, t in everything.items()},
     }

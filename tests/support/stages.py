@@ -6,8 +6,9 @@ from typing import Any
 import pandas as pd
 
 from abo_vqa.core.config import Config
+from abo_vqa.core.paths import FINETUNED_MODEL
 from abo_vqa.core.summary import Log, Summary, no_log
-from abo_vqa.models.answering.finetuned import finetuned_folder, predict_finetuned
+from abo_vqa.models.answering.finetuned import FinetunedJob, predict_finetuned
 
 
 def run_stage(stage: ModuleType, config: Config, log: Log = no_log, **options: Any) -> Summary:
@@ -19,4 +20,5 @@ def run_stage(stage: ModuleType, config: Config, log: Log = no_log, **options: A
 
 def answer_with_adapter(config: Config, rows: pd.DataFrame) -> pd.DataFrame:
     """Answer rows with the fine-tuned model, in the journal that the stage would use."""
-    return predict_finetuned(config, rows, finetuned_folder(config, rows))
+    [answers] = predict_finetuned(config, rows, [FinetunedJob.of(FINETUNED_MODEL, config, rows)])
+    return answers

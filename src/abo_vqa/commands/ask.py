@@ -17,7 +17,7 @@ from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import refuse_overwriting, refuse_unwritable
 from abo_vqa.core.locks import discard
-from abo_vqa.core.paths import ADAPTER, FINETUNED_MODEL
+from abo_vqa.core.paths import ADAPTER, FINETUNED_MODEL, FINETUNED_MODELS
 from abo_vqa.core.stage import pin_threads
 from abo_vqa.core.tables import write_table
 from abo_vqa.data.columns import add_columns_option
@@ -42,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "exit code: 0; 1 if no row of the table was answered (the table is written, with\n"
         "the reasons in its column error); 2 if something is wrong with what was given."
     )
-    names = ", ".join([*STUDY_MODELS, FINETUNED_MODEL])
+    names = ", ".join([*STUDY_MODELS, *FINETUNED_MODELS])
     parser.add_argument(
         "--model",
         default=FINETUNED_MODEL,
@@ -93,7 +93,7 @@ def command(args: argparse.Namespace) -> int:
             "give either --image FILE --question TEXT, or --images DIR --csv FILE --out FILE."
         )
     config = load_config()
-    require_model(args.model, config, [FINETUNED_MODEL])
+    require_model(args.model, config, FINETUNED_MODELS)
     pin_threads(config.threads)
     if many:
         return _ask_table(args, config)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from abo_vqa.core.paths import FINETUNED_MODEL
+from abo_vqa.core.paths import FINETUNED_MODELS
 
 _LANGUAGE_MODEL = ("prompt", "max_new_tokens", "answer", "decoding", "quantize", "device_map")
 _TAKEN = {
@@ -28,7 +28,7 @@ _DEFAULTS = {"prompt": "{question}", "max_new_tokens": 10, "answer": "whole", "d
 _SPECIFIC = sorted({setting for taken in _TAKEN.values() for setting in taken})
 # A name is a folder's and part of a DVC stage's; these mean models without weights of their own.
 _NAME = re.compile(r"\w[\w.-]*")
-_RESERVED = re.compile(rf"blind.*|clip-.*|{FINETUNED_MODEL}")
+_RESERVED = re.compile(rf"blind.*|clip-.*|{'|'.join(FINETUNED_MODELS)}")
 _PLACEHOLDER = re.compile(r"{\w+}")
 
 

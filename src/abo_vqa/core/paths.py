@@ -33,6 +33,8 @@ BLIND_FITS = BLIND / "fits.json"
 ADAPTER = Path("models/adapter")
 TRAINING = REPORTS / "training.json"
 FINETUNED_MODEL = "finetuned"  # its name among the models
+FINETUNED_RANKED = "finetuned-ranked"  # the same model, choosing among train's answers
+FINETUNED_MODELS = (FINETUNED_MODEL, FINETUNED_RANKED)
 FINETUNED = REPORTS / FINETUNED_MODEL
 # evaluate
 SCORES = REPORTS / "scores"
@@ -58,6 +60,8 @@ def predictions_of(model: str) -> Path:
     """The table of a model's answers; a blind baseline's name starts with "blind-"."""
     if model.startswith("blind-"):
         folder = BLIND / model.removeprefix("blind-")
+    elif model == FINETUNED_RANKED:
+        return FINETUNED / "ranked.csv"
     else:
         folder = FINETUNED if model == FINETUNED_MODEL else BASELINES / model
     return folder / "predictions.csv"

@@ -8,25 +8,26 @@ from pathlib import Path
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.paths import FINETUNED_MODEL, VQA
+from abo_vqa.core.paths import FINETUNED_MODEL, FINETUNED_MODELS, VQA
 from abo_vqa.core.tables import read_table
 from abo_vqa.models.blind.baselines import VARIANTS
 
 _COLUMNS = ("row_id", "prediction", "confidence", "error")
 
 
-def answering_models(models: Sequence[str]) -> list[str]:
+def answering_models(models: Sequence[str], *, ranked: bool) -> list[str]:
     """Return the names of the models whose predictions are evaluated.
 
     Args:
         models: names in `baselines.models`; "blind" stands for one model per variant.
+        ranked: whether the fine-tuned model also ranks known answers (`ranking.finetuned`).
 
     Returns:
         The baselines' names, and the fine-tuned model's.
     """
     blind = [f"blind-{variant}" for variant in VARIANTS]
     baselines = [name for model in models for name in (blind if model == "blind" else [model])]
-    return [*dict.fromkeys(baselines), FINETUNED_MODEL]
+    return [*dict.fromkeys(baselines), *(FINETUNED_MODELS if ranked else [FINETUNED_MODEL])]
 
 
 def unfinished_fits(fits: Mapping[str, Mapping[str, bool]]) -> list[str]:

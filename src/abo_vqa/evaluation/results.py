@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from abo_vqa.core.paths import FINETUNED_MODEL
+from abo_vqa.core.paths import FINETUNED_MODELS, FINETUNED_RANKED
 from abo_vqa.evaluation.calibration import calibrate
+from abo_vqa.evaluation.closed_world import describe_candidates
 from abo_vqa.evaluation.clusters import image_clusters
 from abo_vqa.evaluation.comparison import compare_models
 from abo_vqa.evaluation.error_analysis import counting_errors, f1_by_answer_length, yes_no_recall
@@ -120,6 +121,8 @@ def evaluate(
         details["fractions"] = score_all_rows(
             _zero_shot(tables.predictions), tables.vqa, config, device
         )
+    if tables.train is not None and FINETUNED_RANKED in tables.predictions:
+        details["closed_world"] = describe_candidates(tables.train, tables.test, config.ranking)
     return Evaluation(scored, blind, mean_metrics(scored, blind), details, tuple(notes))
 
 
@@ -159,5 +162,5 @@ def _zero_shot(predictions: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFram
     return {
         model: table
         for model, table in predictions.items()
-        if model != FINETUNED_MODEL and not model.startswith("blind-")
+        if model not in FINETUNED_MODELS and not model.startswith("blind-")
     }

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.paths import ADAPTER, BASELINES, BLIND, FINETUNED_MODEL
+from abo_vqa.core.paths import ADAPTER, BASELINES, BLIND, FINETUNED_MODEL, FINETUNED_RANKED
 from abo_vqa.evaluation.intervals import bootstrap_means, percentile_interval
 from abo_vqa.evaluation.scoring import metric_columns
 
@@ -131,5 +131,6 @@ def metrics_by_folder(
             name: means[name] for name in ("accuracy", "gain_over_blind", "coverage")
         }
         for model, means in metrics.items()
-        if model == blind or not model.startswith("blind-")
+        # The adapter's folder has the accuracy of its free answers.
+        if model == blind or not (model.startswith("blind-") or model == FINETUNED_RANKED)
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abo_vqa.core.paths import FINETUNED_MODEL
+from abo_vqa.core.paths import FINETUNED_MODEL, FINETUNED_MODELS
 from abo_vqa.reporting.formatting import (
     count,
     enumeration,
@@ -54,6 +54,7 @@ def further_findings(results: Results) -> list[str]:
     """Return what else the numbers say, one sentence or two per finding."""
     return [
         *(_blind_findings(results, results.best_blind) if results.best_blind else []),
+        *_closed_world(results),
         *_worst_slices(results),
         *_power(results),
     ]
@@ -124,6 +125,24 @@ def _gains_by_type(results: Results, model: str) -> list[tuple[str, float]]:
         if rivals:
             gains.append((str(own["value"]), own["accuracy"] - max(rivals)))
     return gains
+
+
+def _closed_world(results: Results) -> list[str]:
+    """Return what choosing among known answers is worth."""
+    world, pair = results.evaluation.get("closed_world"), results.pair(*reversed(FINETUNED_MODELS))
+    if not world or pair is None:
+        return []
+    candidates = f"train's {count(world['candidates'])} answers"
+    if world["shortlist"] == "frequent" and world["k"] < world["candidates"]:
+        candidates = f"train's {count(world['k'])} most frequent answers"
+    verdict = "" if pair["significant"] else ", which isn't significant"
+    return [
+        f"Choosing the likeliest of {candidates} instead of writing freely changes the accuracy of "
+        f"{model_label(FINETUNED_MODEL)} by {points(pair['difference'])} points (95% interval "
+        f"{interval_text((pair['low'], pair['high']), signed=True)}){verdict}. "
+        f"{percent(world['covered'])} of the test rows have one of these answers; the others can't "
+        "be answered right this way."
+    ]
 
 
 def _worst_slices(results: Results) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from abo_vqa.core.paths import FINETUNED_MODEL
+from abo_vqa.core.paths import FINETUNED_MODEL, FINETUNED_MODELS, FINETUNED_RANKED
 
 _MINUS = "\N{MINUS SIGN}"
 _DASH = "–"  # for a value that is missing
@@ -25,6 +25,7 @@ _MODEL_LABELS = {
     "blind-question": "Blind (same question)",
     "blind-ngram": "Blind (n-grams)",
     FINETUNED_MODEL: "BLIP + LoRA",
+    FINETUNED_RANKED: "BLIP + LoRA, ranked",
 }
 _METRIC_LABELS = {
     "accuracy": "Accuracy",
@@ -55,7 +56,7 @@ def model_label(model: str) -> str:
 
 def model_kind(model: str) -> str:
     """Return `finetuned`, `blind` or `zero-shot`."""
-    if model == FINETUNED_MODEL:
+    if model in FINETUNED_MODELS:
         return FINETUNED_MODEL
     return "blind" if model.startswith("blind") else "zero-shot"
 

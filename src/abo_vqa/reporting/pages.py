@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from abo_vqa.core.files import atomic_write
-from abo_vqa.core.paths import FINETUNED_MODEL
+from abo_vqa.core.paths import FINETUNED_MODELS
 from abo_vqa.reporting import formatting, markdown, tables
 from abo_vqa.reporting.figures.register import ReportFigure
 from abo_vqa.reporting.findings import conclusion, further_findings
@@ -177,7 +177,7 @@ def _pipeline_counts(results: Results) -> dict[str, int]:
         "pairs": len(results.train) + len(results.test),
         "train": len(results.train),
         "test": len(results.test),
-        "baselines": sum(model != FINETUNED_MODEL for model in results.metrics),
+        "baselines": sum(model not in FINETUNED_MODELS for model in results.metrics),
     }
 
 

@@ -37,7 +37,7 @@ def _read_tables(config: Config) -> Tables:
         UserError: A table is missing or doesn't fit the others.
     """
     vqa = read_table(VQA, ("question", "answer"))
-    models = answering_models(config.baselines.models)
+    models = answering_models(config.baselines.models, ranked=config.ranking.finetuned)
     with_fits = "blind" in config.baselines.models and BLIND_FITS.is_file()
     return Tables(
         vqa=vqa,

@@ -10,11 +10,12 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.locks import locked
 from abo_vqa.core.memory import out_of_memory
-from abo_vqa.core.paths import FINETUNED_MODEL
+from abo_vqa.core.paths import FINETUNED_MODELS
 from abo_vqa.core.scratch import scratch
 from abo_vqa.models.answering.finetuned import load_by_name, stage_of
 from abo_vqa.models.answering.images import keep_encoded
 from abo_vqa.models.answering.journal import answers_key, collect
+from abo_vqa.models.answering.ranked import ranked_candidates
 from abo_vqa.models.answering.runner import predict_rows
 from abo_vqa.models.candidates import candidates_for
 from abo_vqa.models.registry import checkpoint_key, checkpoint_of
@@ -40,7 +41,7 @@ def answer_question(
     """Answer one question about one image.
 
     Args:
-        name: the model's name, or "finetuned".
+        name: the model's name, or "finetuned" or "finetuned-ranked".
         config: the settings.
         adapter: the folder of the fine-tuned model's adapter.
         image: the image.
@@ -85,7 +86,7 @@ def answer_table(
     """Answer a table of questions; an interrupted run continues where it was.
 
     Args:
-        name: the model's name, or "finetuned".
+        name: the model's name, or "finetuned" or "finetuned-ranked".
         config: the settings.
         adapter: the folder of the fine-tuned model's adapter.
         rows: columns row_id, image_path, question.
@@ -97,7 +98,8 @@ def answer_table(
     """
     registered = _registered(name, config)
     weights = [file_md5(file) for file in sorted(adapter.glob("adapter_*"))]
-    more = [name, weights, candidates_for(name, config), images.states(rows["image_path"])]
+    candidates = [candidates_for(name, config), ranked_candidates(name, config)]
+    more = [name, weights, candidates, images.states(rows["image_path"])]
     key = answers_key(stage_of(name), registered, config, rows, more)
     size = checkpoint_of(registered, config).batch_size
     with locked(scratch(command, key)) as folder:
@@ -110,4 +112,4 @@ def answer_table(
 
 def _registered(name: str, config: Config) -> str:
     """Return the model under which a name's settings are found."""
-    return config.lora.model if name == FINETUNED_MODEL else name
+    return config.lora.model if name in FINETUNED_MODELS else name

@@ -22,6 +22,7 @@ from abo_vqa.core.processes import (
 from abo_vqa.core.scratch import scratch
 from abo_vqa.models.answering.images import image_source, images_state
 from abo_vqa.models.answering.journal import Journal, answers_key, collect
+from abo_vqa.models.answering.ranked import ranked_candidates, with_decoding
 from abo_vqa.models.answering.runner import answer_rows
 from abo_vqa.models.answering.sampling import sample_rows
 from abo_vqa.models.candidates import candidates_for
@@ -29,6 +30,7 @@ from abo_vqa.models.registry import checkpoint_key, checkpoint_of, load_model
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
+    from abo_vqa.models.answers import CandidateAnswers
 
 _EMBEDDED = "blip"  # the model whose vision tower the stage `embed` runs
 
@@ -41,12 +43,14 @@ class BaselineJob:
         name: the model's name.
         rows: columns row_id, image_path, question.
         options: keyword arguments of `load_model`.
+        candidates: what it chooses among if its decoding is `ranked`, else None.
         folder: the journal's folder.
     """
 
     name: str
     rows: pd.DataFrame
     options: dict[str, Any]
+    candidates: CandidateAnswers | None
     folder: Path
 
     @classmethod
@@ -61,9 +65,10 @@ class BaselineJob:
         rows = sample_rows(table, config.seed, config.baselines.fraction)
         candidates = candidates_for(name, config)
         options = {} if candidates is None else {"candidates": candidates}
-        more = [options, images_state(config, rows, use_stored=name == _EMBEDDED)]
+        ranked = ranked_candidates(name, config)
+        more = [options, ranked, images_state(config, rows, use_stored=name == _EMBEDDED)]
         key = answers_key("baseline", name, config, rows, more)
-        return cls(name, rows, options, scratch(f"baseline-{name}", key))
+        return cls(name, rows, options, ranked, scratch(f"baseline-{name}", key))
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def _answer_share(config: Config, job: BaselineJob) -> tuple[dict[str, Any], dic
         The model's record, and measurements: `load_seconds` and, on a GPU, `peak_gpu_bytes`.
     """
     start = time.perf_counter()
-    model = load_model(job.name, config, **job.options)
+    model = with_decoding(load_model(job.name, config, **job.options), job.candidates)
     metrics = {"load_seconds": time.perf_counter() - start}
     key, size = checkpoint_key(job.name), checkpoint_of(job.name, config).batch_size
     rank, world_size = rank_and_world_size()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5, fingerprint
 from abo_vqa.core.paths import EMBEDDINGS, TRAIN
+from abo_vqa.models.answering.ranked import ranked_candidates
 from abo_vqa.models.candidates import candidates_for
 from abo_vqa.models.embeddings.files import META_FILE, PATHS_FILE
 from abo_vqa.models.identity import identity
@@ -39,6 +40,8 @@ def inputs_of(name: str, config: Config) -> dict[str, Any]:
         "dtype": config.compute.dtype,
     }
     candidates = candidates_for(name, config)
+    if (ranked := ranked_candidates(name, config)) is not None:
+        inputs["candidates"] = fingerprint(ranked)
     if candidates is not None:
         inputs["candidates"] = fingerprint(candidates)
     if name == "blip":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,41 +13,79 @@ import pandas as pd
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.locks import locked
-from abo_vqa.core.paths import ADAPTER, FINETUNED_MODEL
+from abo_vqa.core.paths import ADAPTER, FINETUNED_MODELS
 from abo_vqa.core.scratch import scratch
 from abo_vqa.models.adapters import Adapter
 from abo_vqa.models.answering.images import image_source, images_state
 from abo_vqa.models.answering.journal import answers_key
+from abo_vqa.models.answering.ranked import ranked_candidates, with_decoding
 from abo_vqa.models.answering.runner import predict_rows
 from abo_vqa.models.candidates import candidates_for
 from abo_vqa.models.registry import checkpoint_of, family_class, load_model
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
+    from abo_vqa.models.answers import CandidateAnswers
     from abo_vqa.models.base import VQAModel
 
 
-def predict_finetuned(config: Config, test: pd.DataFrame, folder: Path) -> pd.DataFrame:
+@dataclass(frozen=True)
+class FinetunedJob:
+    """One way in which the fine-tuned model answers rows.
+
+    Attributes:
+        name: "finetuned", or "finetuned-ranked".
+        candidates: what it chooses among; None for free text.
+        folder: the journal's, which the stage removes when it has ended.
+    """
+
+    name: str
+    candidates: CandidateAnswers | None
+    folder: Path
+
+    @classmethod
+    def of(cls, name: str, config: Config, test: pd.DataFrame) -> FinetunedJob:
+        """Find the candidates and the journal.
+
+        Args:
+            name: "finetuned", or "finetuned-ranked".
+            config: the settings.
+            test: columns row_id, image_path, question.
+        """
+        candidates = ranked_candidates(name, config)
+        weights = [file_md5(file) for file in sorted(ADAPTER.glob("adapter_*"))]
+        images = images_state(config, test, use_stored=_uses_stored(config))
+        more = [weights, candidates, images]
+        key = answers_key("predict", config.lora.model, config, test, more)
+        return cls(name, candidates, scratch(name, key))
+
+
+def predict_finetuned(
+    config: Config, test: pd.DataFrame, jobs: Sequence[FinetunedJob]
+) -> list[pd.DataFrame]:
     """Answer rows with `lora.model` and the adapter in models/adapter.
 
     Args:
         config: the settings.
         test: columns row_id, image_path, question.
-        folder: the journal's, from `finetuned_folder`.
+        jobs: in which ways.
 
     Returns:
-        Columns row_id, prediction, confidence, error.
+        For each job the columns row_id, prediction, confidence, error.
     """
     name = config.lora.model
     with ExitStack() as stack:
-        stack.enter_context(locked(folder))
+        for job in jobs:
+            stack.enter_context(locked(job.folder))
         model = load_model(name, config, adapter=ADAPTER)
         images = image_source(
             config, test, model, stack, checkpoint_key=name, use_stored=_uses_stored(config)
         )
-        return predict_rows(
-            model, test, images, folder, checkpoint_of(name, config).batch_size, name
-        )
+        size = checkpoint_of(name, config).batch_size
+        return [
+            predict_rows(with_decoding(model, job.candidates), test, images, job.folder, size, name)
+            for job in jobs
+        ]
 
 
 def _uses_stored(config: Config) -> bool:
@@ -54,43 +94,31 @@ def _uses_stored(config: Config) -> bool:
     return not Adapter.read(ADAPTER).changes_vision(vision_modules)
 
 
-def finetuned_folder(config: Config, test: pd.DataFrame) -> Path:
-    """Return the folder of the journal, which the stage removes when it has ended.
-
-    Args:
-        config: the settings.
-        test: columns row_id, image_path, question.
-    """
-    weights = [file_md5(file) for file in sorted(ADAPTER.glob("adapter_*"))]
-    more = [weights, images_state(config, test, use_stored=_uses_stored(config))]
-    return scratch("finetuned", answers_key("predict", config.lora.model, config, test, more))
-
-
 def stage_of(name: str) -> str:
     """Return the stage whose code answers with a model.
 
     Args:
-        name: a model's name, or "finetuned".
+        name: a model's name, or "finetuned" or "finetuned-ranked".
     """
-    return "predict" if name == FINETUNED_MODEL else "baseline"
+    return "predict" if name in FINETUNED_MODELS else "baseline"
 
 
 def load_by_name(name: str, config: Config, adapter: Path = ADAPTER) -> VQAModel:
-    """Load a model by name, the fine-tuned one and CLIP with its candidates included.
+    """Load a model by name, ready to answer: with CLIP's candidates, and those of ranked decoding.
 
     Args:
-        name: a model's name, or "finetuned".
+        name: a model's name, or "finetuned" or "finetuned-ranked".
         config: the settings.
-        adapter: the PEFT folder of "finetuned".
+        adapter: the PEFT folder of the fine-tuned model.
 
     Raises:
         UserError: the model or the adapter can't be loaded.
     """
-    if name != FINETUNED_MODEL:
+    ranked = ranked_candidates(name, config)
+    if name not in FINETUNED_MODELS:
         candidates = candidates_for(name, config)
-        return load_model(
-            name, config, **({} if candidates is None else {"candidates": candidates})
-        )
+        options = {} if candidates is None else {"candidates": candidates}
+        return with_decoding(load_model(name, config, **options), ranked)
     if not (adapter / "adapter_config.json").is_file():
         raise UserError(f"no adapter in {adapter}; run the stage `finetune`, or give --adapter.")
-    return load_model(config.lora.model, config, adapter=adapter)
+    return with_decoding(load_model(config.lora.model, config, adapter=adapter), ranked)

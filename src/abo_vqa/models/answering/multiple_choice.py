@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.locks import locked
 from abo_vqa.core.paths import FINETUNED_MODEL
@@ -15,20 +14,19 @@ from abo_vqa.core.scratch import scratch
 from abo_vqa.models.answering.finetuned import load_by_name, stage_of
 from abo_vqa.models.answering.journal import answers_key
 from abo_vqa.models.answering.runner import predict_rows
+from abo_vqa.models.answering.wrapper import ChoosingModel
 from abo_vqa.models.answers import Answer, likeliest
-from abo_vqa.models.base import VQAModel
 from abo_vqa.models.registry import checkpoint_key, checkpoint_of
 from abo_vqa.models.sources import ImageFiles
 
 if TYPE_CHECKING:
     import pandas as pd
-    from PIL.Image import Image
 
     from abo_vqa.core.config import Config
     from abo_vqa.data.choice_set import ChoiceSet
 
 
-class MultipleChoiceModel(VQAModel):
+class MultipleChoiceModel(ChoosingModel):
     """A model that answers with the likeliest of a question's choices.
 
     A question is a JSON list of the question and its choices, as `pack_choices` makes it, so that
@@ -36,32 +34,6 @@ class MultipleChoiceModel(VQAModel):
     is the choice's share of the likelihood of all choices of the row. Rows share batches by
     image, whatever the model prefers: questions that differ by their choices share nothing.
     """
-
-    def __init__(self, model: VQAModel) -> None:
-        """Wrap a model.
-
-        Args:
-            model: the model that ranks.
-
-        Raises:
-            UserError: its family has no likelihoods.
-        """
-        if type(model).score_choices is VQAModel.score_choices:
-            raise UserError(f"{type(model).__name__} can't rank choices by their likelihood.")
-        self.model = model
-        self.device, self.supported_settings = model.device, model.supported_settings
-
-    def preprocess(self, images: Sequence[Image]) -> Any:
-        """Preprocess images as the model does."""
-        return self.model.preprocess(images)
-
-    def encode(self, pixel_values: Any) -> Any:
-        """Encode images as the model does."""
-        return self.model.encode(pixel_values)
-
-    def image_error(self, image: Image) -> str:
-        """Return why the model can't encode an image, or ""."""
-        return self.model.image_error(image)
 
     def predict_answers(
         self, encoded: Any, image_index: Sequence[int], questions: Sequence[str]
