@@ -161,5 +161,5 @@ def test_clip_refuses_at_once(here: Path) -> None:
     with pytest.raises(UserError) as refused:
         load_config()
     message = str(refused.value)
-    assert "models.clip.decoding: found 'ranked'; clip always ranks" in message
+    assert "models.clip.decoding: found 'ranked', and the family clip doesn't take this" in message
     assert "models.vilt.decoding: found 'guessed'" in message

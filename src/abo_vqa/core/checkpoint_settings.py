@@ -28,7 +28,7 @@ _DEFAULTS = {"prompt": "{question}", "max_new_tokens": 10, "answer": "whole", "d
 _SPECIFIC = sorted({setting for taken in _TAKEN.values() for setting in taken})
 # A name is a folder's and part of a DVC stage's; these mean models without weights of their own.
 _NAME = re.compile(r"\w[\w.-]*")
-_RESERVED = re.compile(rf"blind.*|clip-.*|{'|'.join(FINETUNED_MODELS)}")
+_RESERVED = re.compile("|".join(["blind.*", "clip-.*", *FINETUNED_MODELS]))
 _PLACEHOLDER = re.compile(r"{\w+}")
 
 
