@@ -66,7 +66,7 @@ def lora(**changes: Any) -> SimpleNamespace:
     tuned, defaults = read(ROOT / "params.yaml")["lora"], profile()["defaults"]["lora"]
     merged = {key: defaults.get(key) if value is None else value for key, value in tuned.items()}
     merged["lr"] = float(merged["lr"])  # YAML reads 5e-5 as text
-    merged["targets"] = tuple(merged["targets"])
+    merged["targets"] = tuple(merged["targets"] or ("query", "value"))  # BLIP's default
     return SimpleNamespace(**{**merged, **changes})
 
 
