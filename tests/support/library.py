@@ -51,6 +51,27 @@ class LibraryModel:
             return_tensors="pt",
         )
 
+    def log_likelihood(self, image: Image, question: str, tokens: list[int]) -> float:
+        """The summed log-probabilities of tokens after the prompt, from one forward pass."""
+        inputs = dict(self.inputs(image, question))
+        inputs.pop("labels", None)
+        length = inputs["input_ids"].shape[1]
+        more = torch.tensor([tokens])
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], more], dim=1)
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        for types, of_answer in (("token_type_ids", self.answer_type), ("mm_token_type_ids", 0)):
+            if types in inputs:
+                added = torch.full_like(more, of_answer)
+                inputs[types] = torch.cat([inputs[types], added], dim=1)
+        with torch.inference_mode():
+            logits = self.model(**inputs).logits[0, length - 1 : -1]
+        return float(logits.double().log_softmax(-1).gather(1, more[0][:, None]).sum())
+
+    @property
+    def answer_type(self) -> int:
+        """The token type of an answer: PaliGemma's attends to what is before it only."""
+        return int(self.model.config.model_type == "paligemma")
+
     def answer(self, image: Image, question: str, max_new_tokens: int = 10) -> LibraryAnswer:
         """Answer greedily."""
         inputs = self.inputs(image, question)
