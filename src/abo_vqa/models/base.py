@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.memory import memory_advice
 from abo_vqa.models.answers import Answer, CandidateAnswers, likeliest
+from abo_vqa.models.refused_images import IMAGE_ERRORS, refusal_reasons
 
 if TYPE_CHECKING:
     import torch
@@ -91,8 +92,17 @@ class VQAModel(ABC):
         raise UserError(f"the vision outputs of {type(self).__name__} can't be stored.")
 
     def encode_images(self, images: Sequence[Image]) -> Any:
-        """Return `encode(preprocess(images))`."""
-        return self.encode(self.preprocess(images))
+        """Return `encode(preprocess(images))`.
+
+        Raises:
+            UserError: the processor refuses an image.
+        """
+        try:
+            pixel_values = self.preprocess(images)
+        except IMAGE_ERRORS as error:
+            _raise_first(refusal_reasons(self.preprocess, images, error))
+            raise
+        return self.encode(pixel_values)
 
     @abstractmethod
     def predict_answers(

@@ -49,8 +49,10 @@ class Blip2(CausalVQAModel):
         training.
 
         Raises:
-            UserError: the token after the image's isn't the start token.
+            UserError: the token after the image's isn't the start token, or the prompt in the
+                settings has an image token.
         """
+        super().prepare_processor()
         start = self.decoder.config.bos_token_id
         count = int(self.model.config.num_query_tokens)
         prompt = self.prompts.tokenize("a question", self._layout)

@@ -38,6 +38,15 @@ class LibraryChat(PretrainedVQAModel):
             self.processor, self.checkpoint.prompt, end_tokens_of(self.model)
         )
 
+    def preprocess(self, images: Sequence[Image]) -> list[Image]:
+        """Return the images as they are, once the image processor has taken each of them.
+
+        It prepares them again with their prompts, and would fail for the whole batch there.
+        """
+        for image in images:
+            self.processor.image_processor(images=[image], return_tensors="pt")
+        return list(images)
+
     def encode(self, pixel_values: Sequence[Image]) -> list[Image]:
         """Return the images as they are: each chat model lays them out in its prompt in its way."""
         return list(pixel_values)

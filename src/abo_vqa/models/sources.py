@@ -16,6 +16,7 @@ from abo_vqa.core.memory import out_of_memory, release_memory
 from abo_vqa.core.processes import cores
 from abo_vqa.data.image_files import ImageError
 from abo_vqa.models.base import VQAModel
+from abo_vqa.models.refused_images import IMAGE_ERRORS, refusal_reasons
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -105,7 +106,16 @@ class ImageFiles:
                 errors[path] = message
             else:
                 images[path] = image
-        values = model.preprocess(list(images.values())) if images else []
+        try:
+            values = model.preprocess(list(images.values())) if images else []
+        except IMAGE_ERRORS as error:
+            reasons = refusal_reasons(model.preprocess, list(images.values()), error)
+            refused = {p: reason for p, reason in zip(images, reasons, strict=True) if reason}
+            if not refused:
+                raise
+            errors |= refused
+            images = {path: image for path, image in images.items() if path not in refused}
+            values = model.preprocess(list(images.values())) if images else []
         return ImageBatch(values, {path: i for i, path in enumerate(images)}, errors)
 
     def select(self, loaded: ImageBatch, paths: Sequence[str]) -> ImageBatch:

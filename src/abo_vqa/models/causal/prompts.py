@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+from jinja2 import TemplateError
 from PIL import Image
+
+from abo_vqa.core.errors import first_line
 
 if TYPE_CHECKING:
     from transformers import ProcessorMixin
@@ -105,6 +108,20 @@ class PromptBuilder:
         if end is None:
             raise ValueError("the tokenizer has no end token")
         return end
+
+    def problem(self) -> str:
+        """Return why the checkpoint's prompt can't be used, or ""."""
+        token = str(self.processor.image_token)
+        try:
+            count = self.write(_QUESTION).count(token)
+        except TemplateError as error:
+            return f"its chat template fails: {first_line(error)}"
+        if count > 1:
+            return (
+                f"the prompt {self.prompt!r} makes {count} images of one. Leave {token} out of it: "
+                "the image is put in front of the question, or where the chat template has it"
+            )
+        return "" if count else f"its chat template has no place for an image ({token})"
 
     def forbidden(self) -> Sequence[str]:
         """Return the texts that a question can't contain: they stand for images, videos, sounds."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from abo_vqa.core.errors import UserError
 from abo_vqa.models.causal.architectures import ARCHITECTURES, Architecture
 from abo_vqa.models.causal.images import (
     PixelInputs,
@@ -69,6 +70,15 @@ class VisionLanguageModel(PretrainedVQAModel):
             self.processor, self.checkpoint.prompt, end_tokens_of(self.decoder)
         )
         self._placeholder: str = self.processor.tokenizer.convert_ids_to_tokens(self.image_token)
+
+    def prepare_processor(self) -> None:
+        """Refuse a prompt without a place for the image, or with several.
+
+        Raises:
+            UserError: the prompt in the settings, or the chat template, is such a one.
+        """
+        if problem := self.prompts.problem():
+            raise UserError(f"{self.checkpoint.path}: {problem}.")
 
     @property
     def decoder(self) -> PreTrainedModel:
