@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from abo_vqa.core.config import ComputeConfig
+from abo_vqa.models.answering.ranked import RankedModel
+from abo_vqa.models.answers import CandidateAnswers
+from tests.support.models import ANSWERS
 from tests.support.pretend_gpu import pretend
 
 FAMILIES = ["blip", "blip2", "chat", "clip", "llava", "vilt"]
@@ -50,6 +53,21 @@ def test_answers_in_float32_are_the_cpus(name: str, load, rows, on_cpu, gpu) -> 
         )
     for scores, wanted in zip(ranked, expected_ranks, strict=True):
         assert scores == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", [*RANKING, "vilt"])
+def test_known_answers_are_ranked_as_on_the_cpu(name: str, load, rows, gpu) -> None:
+    candidates = CandidateAnswers((*ANSWERS, "round table", "black lamp"), 5, "first_token")
+    images = [rows.images[i] for i in IRREGULAR]
+    questions = [rows.questions[i] for i in IRREGULAR]
+    expected, answers = (
+        RankedModel(load(name, compute=on(device)), candidates).answer(images, questions)
+        for device in ("cpu", "cuda:0")
+    )
+    assert [a.text for a in answers] == [a.text for a in expected]
+    assert [a.confidence for a in answers] == pytest.approx(
+        [a.confidence for a in expected], rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -65,11 +65,11 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     write_results(metrics, METRICS, RESULT_DIGITS)
     write_results(evaluation.details, EVALUATION, RESULT_DIGITS)
     lines = [
-        f"  {model:15} {metrics[model]['accuracy']:.3f}  {metrics[model]['gain_over_blind']:+.3f}"
+        f"  {model:16} {metrics[model]['accuracy']:.3f}  {metrics[model]['gain_over_blind']:+.3f}"
         for model in sorted(metrics, key=lambda model: -metrics[model]["accuracy"])
     ]
     return Summary(
-        "\n".join(["model            accuracy  over blind", *lines]),
+        "\n".join(["model             accuracy  over blind", *lines]),
         metrics={f"{m}/{name}": v for m, values in metrics.items() for name, v in values.items()},
         headline=headline_metrics(metrics),
         results=metrics_by_folder(metrics, evaluation.best_blind),
