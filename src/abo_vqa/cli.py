@@ -42,6 +42,7 @@ COMMANDS = {
     "fetch": ("abo_vqa.commands.fetch", "download the real ABO archives (make abo)"),
     "audit": ("abo_vqa.commands.audit", "check any train/test pair of tables for leaks"),
     "ask": ("abo_vqa.commands.ask", "ask a model about one image, or a table of questions"),
+    "benchmark": ("abo_vqa.commands.benchmark", "models on any table of questions and answers"),
     "export": ("abo_vqa.commands.export", "the set as Parquet, with data card and Croissant"),
     "choose": ("abo_vqa.commands.choose", "score a model on an export's multiple choice"),
     "score": ("abo_vqa.commands.score", "score any table of answers and predictions"),

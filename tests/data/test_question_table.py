@@ -5,6 +5,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ from PIL import Image
 from abo_vqa.cli import main
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.columns import read_columns
-from abo_vqa.data.image_collection import ImageFolder
-from abo_vqa.data.image_files import load_image
+from abo_vqa.data.image_collection import ImageFolder, open_images
+from abo_vqa.data.image_files import ImageError, load_image
 from tests.support import workspaces
 
 ASK = ["ask", "--model", "blip", "--images", "pictures", "--csv", "asked.csv"]
@@ -242,3 +243,21 @@ def test_a_checkout_that_can_only_be_read(here: Path, tmp_path: Path) -> None:
             folder.chmod(folder.stat().st_mode | stat.S_IWUSR)
     assert done.returncode == 0, done.stderr
     assert read_table(tmp_path / "out.csv")["generated_answer"].iloc[0]
+
+
+def test_a_tar_is_read_in_place_and_nothing_outside_it_is_reached(here: Path, capsys) -> None:
+    with tarfile.open("pictures.tar", "w") as tar:
+        tar.add("pictures", arcname="data/pictures")
+    tar = open_images(Path("pictures.tar"))
+    names = ["fa/a.jpg", "a", "../pictures/fa/a.jpg", "/data/pictures/fa/a.jpg", "fa\\a.jpg"]
+    assert [tar.find(name) for name in names] == [("data/pictures/fa/a.jpg", "")] * len(names)
+    assert tar.find("../secret.png") == tar.find("/etc/hostname")
+    assert tar.find("/etc/hostname") == ("", "No such file or directory")
+    assert tar.image("data/pictures/fa/a.jpg").size == load_image("pictures/fa/a.jpg").size
+    with pytest.raises(ImageError, match="No such file"):
+        tar.image("fa/gone.jpg")
+    text = "image,question\nfa/a.jpg,is it red?\nb.png,what color is it?\n"
+    assert ask(text) == 0
+    from_folder = read_table("out.csv")
+    assert ask(text, "--images", "pictures.tar") == 0
+    assert read_table("out.csv").equals(from_folder)

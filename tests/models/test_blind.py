@@ -1,5 +1,11 @@
 """Blind baselines: what they learn from, back off to, and how sure they are."""
 
+import numpy as np
+import pandas as pd
+import pytest
+
+from abo_vqa.core.errors import UserError
+from abo_vqa.models.answering.blind import cross_fit_blind
 from abo_vqa.models.blind import baselines as blind
 from abo_vqa.models.blind import ngrams
 
@@ -88,3 +94,29 @@ def test_a_fit_that_is_stopped_says_so_and_warns_nobody(monkeypatch, recwarn) ->
 def test_ngrams_are_the_same_in_any_order_of_rows() -> None:
     one = blind.fit_ngrams(QUESTIONS, ANSWERS)(QUESTIONS)
     assert blind.fit_ngrams(QUESTIONS[::-1], ANSWERS[::-1])(QUESTIONS) == one
+
+
+def test_cross_fitting_never_sees_the_image_it_answers_about() -> None:
+    """Each image's answer occurs with no other: whoever knew it would have seen its rows."""
+    images = np.repeat(np.arange(12), 2)
+    rows = pd.DataFrame(
+        {"row_id": range(24), "question": ["What is it?", "Is it red?"] * 12,
+         "answer": [f"secret {image}" for image in images]}
+    )  # fmt: skip
+    for variant, result in cross_fit_blind(rows, images, seed=1).items():
+        assert result.predictions["row_id"].tolist() == rows["row_id"].tolist()
+        hits = result.predictions["prediction"] == rows["answer"]
+        assert not hits.any(), variant
+        assert (result.predictions["prediction"] != "").all()
+
+
+def test_cross_fitting_with_answers_about_few_images() -> None:
+    """Every part of the others has an answer, although most images have none."""
+    answers = ["red", "", "", "", "", "", "blue", ""]
+    rows = pd.DataFrame({"row_id": range(8), "question": "What?", "answer": answers})
+    for seed in range(20):
+        fitted = cross_fit_blind(rows, np.arange(8), seed)["majority"].predictions["prediction"]
+        assert fitted[0] == "blue"
+        assert fitted[6] == "red"
+    with pytest.raises(UserError, match="--train FILE"):
+        cross_fit_blind(rows, np.array([0, 1, 2, 3, 4, 5, 0, 6]), 1)

@@ -20,6 +20,7 @@ from abo_vqa.core.tables import write_table
 from abo_vqa.evaluation.answer_table import read_answer_table
 from abo_vqa.evaluation.clusters import describe_clusters
 from abo_vqa.evaluation.metric_choice import (
+    TOYS_LEFT_OUT,
     choose_metrics,
     score_metrics,
     scorer_name,
@@ -29,11 +30,6 @@ from abo_vqa.evaluation.pair_scores import RESULT_DIGITS, WORDNET_METRICS
 from abo_vqa.evaluation.table_scores import summarise_table
 from abo_vqa.evaluation.wordnet import ensure_wordnet
 from abo_vqa.reporting.score_figures import SCORE_FIGURES, draw_score_figures
-
-_TOYS_LEFT_OUT = (
-    "left out: BERTScore and BARTScore, for which there are only the sample's toy encoders "
-    "here (scorers in the profile; or ask for them with --metrics)"
-)
 
 
 def score(args: argparse.Namespace) -> int:
@@ -59,7 +55,7 @@ def score(args: argparse.Namespace) -> int:
     clusters = describe_clusters(rows, answers.columns.get("image_path"))
     notes = [*answers.notes, clusters, *missing]
     if not required and toy_metrics(config):
-        notes.append(_TOYS_LEFT_OUT)
+        notes.append(TOYS_LEFT_OUT)
     names = [str(name) for name in scored]
     summary = {
         **summarise_table(rows, scored, config),

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from abo_vqa.core.config import Config
 
 METRIC_CHOICES = ("accuracy", *(name for name in METRIC_NAMES if name != "bertscore_f1_rescaled"))
+TOYS_LEFT_OUT = (
+    "left out: BERTScore and BARTScore, for which there are only the sample's toy encoders "
+    "here (scorers in the profile; or ask for them with --metrics)"
+)
+"""What is said where `toy_metrics` aren't computed."""
+_ALWAYS = ("exact_match", "f1")  # what an evaluation of models needs
 _REFERENCE_ENCODERS = {"bertscore": "roberta-large", "bartscore": "bart-large-cnn"}
 
 
@@ -98,6 +104,22 @@ def choose_metrics(text: str | None, config: Config) -> list[str]:
         wrong = f"there is no metric {', '.join(unknown)}" if unknown else "no metric is named"
         raise UserError(f"--metrics {text!r}: {wrong}. There are: {', '.join(METRIC_CHOICES)}.")
     return [name for name in METRIC_CHOICES if name in names]
+
+
+def evaluation_metrics(chosen: Sequence[str]) -> list[str]:
+    """Return the metrics of an evaluation of models, given those that a user has chosen.
+
+    Args:
+        chosen: names of `METRIC_CHOICES`.
+
+    Returns:
+        Names for `results.evaluate`: those that it needs are added, and BERTScore's F1 comes
+        rescaled too.
+    """
+    wanted = {*_ALWAYS, *chosen}
+    if "bertscore_f1" in wanted:
+        wanted.add("bertscore_f1_rescaled")
+    return ["alias_accuracy", *(name for name in METRIC_NAMES if name in wanted)]
 
 
 def score_metrics(

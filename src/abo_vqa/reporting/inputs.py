@@ -116,7 +116,7 @@ class Results:
         """The model that figures of a single model show, as in `evaluation.summary`."""
         if FINETUNED_MODEL in self.metrics:
             return FINETUNED_MODEL
-        return self.best_zero_shot or self.ranking[0]
+        return next((m for m in self.ranking if model_kind(m) != "blind"), self.ranking[0])
 
     @property
     def other_models(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,7 +105,12 @@ def answer_table(
     size = checkpoint_of(registered, config).batch_size
     with locked(scratch(command, key)) as folder:
         if (answers := collect(rows, folder)) is None:
-            model = load_by_name(name, config, adapter)
+            try:
+                model = load_by_name(name, config, adapter)
+            except UserError:
+                with suppress(OSError):  # it holds answers
+                    folder.rmdir()
+                raise
             source = keep_encoded(ImageFiles(images.image), model, rows, checkpoint_key(registered))
             answers = predict_rows(model, rows, source, folder, size, checkpoint_key(registered))
     return answers, folder

@@ -53,10 +53,12 @@ def plot_models(results: Results) -> Drawing:
             percent_axis(ax.xaxis)
     horizontal_axis_labels(axes[0][0], [model_label(m) for m in models])
     kind_legend(figure, present_kinds(models), loc="outside lower center", ncols=3)
+    compared = "are shown for comparison with the study; they give"
+    verb = compared if results.external is None else "give"
     return Drawing(
         f"n = {count(results.test_rows)}, 95% intervals",
-        "Lines: bootstrap intervals over images. WUP and BERTScore are shown for comparison with "
-        "the study; they give credit for near misses and for common words.",
+        f"Lines: bootstrap intervals over images. WUP and BERTScore {verb} credit for near misses "
+        "and for common words.",
         pd.concat(tables, ignore_index=True),
         figure,
     )

@@ -1,4 +1,4 @@
-"""What a test set of any origin shares with the rows that models were trained on."""
+"""The rows that models were trained on, beside a test set of any origin: what the two share."""
 
 from __future__ import annotations
 
@@ -9,15 +9,84 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from abo_vqa.core.errors import UserError
 from abo_vqa.data.audit import PHASH_DISTANCE, audit_split, strictest_group
+from abo_vqa.data.columns import read_columns
 from abo_vqa.data.image_hashes import HASH_COLUMNS, fill_hashes, hash_images
 from abo_vqa.data.image_paths import unify_image_paths
+from abo_vqa.data.normalise import normalise
+from abo_vqa.data.provenance import complete_table
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
     from abo_vqa.data.question_table import QuestionTable
+
+CROSS_FIT = (
+    "blind baselines: fitted on this table itself, in five parts by image; each part is answered "
+    "by a fit on the others"
+)
+"""What is said of blind baselines without training rows."""
+
+
+@dataclass(frozen=True)
+class TrainRows:
+    """A training table, and what it shares with a test set.
+
+    Attributes:
+        path: its file.
+        table: question and answer, and image_path where the file has it.
+        overlap: None if the file names no images.
+    """
+
+    path: Path
+    table: pd.DataFrame
+    overlap: TrainOverlap | None
+
+    @classmethod
+    def read(cls, path: Path, questions: QuestionTable) -> TrainRows:
+        """Read a training table and compare it with a test set.
+
+        Args:
+            path: a CSV with usual column names.
+            questions: the test set.
+
+        Raises:
+            UserError: it is no proper table, or has no answer.
+        """
+        columns = read_columns(path, ("question", "answer"), ("image_path",))
+        table, overlap = columns.frame, None
+        if not table["answer"].map(normalise).any():
+            raise UserError(f"{path} has no answer to learn from: choose another --train.")
+        if "image_path" in columns.source_names:
+            table, _ = complete_table(columns, None, None)
+            overlap = compare_with_train(questions, table)
+        return cls(path, table, overlap)
+
+    @property
+    def usable(self) -> pd.DataFrame | None:
+        """The rows about other images than the test set's; None if there is no answer among them.
+
+        A baseline that is fitted on the rows that it answers would know their answers.
+        """
+        table = self.table if self.overlap is None else self.table[~self.overlap.shared]
+        return table if table["answer"].map(normalise).any() else None
+
+    def describe_overlap(self) -> str:
+        """Say what is shared with the test set."""
+        if self.overlap is None:
+            return f"{self.path.name} names no images: nobody knows whether this table's are there"
+        return self.overlap.describe(self.path)
+
+    def describe_fit(self) -> str:
+        """Say what blind baselines are fitted on."""
+        usable = self.usable
+        if usable is None:
+            return f"{CROSS_FIT}, since all rows of {self.path.name} are about images of this table"
+        shared = len(self.table) - len(usable)
+        without = f", without the {shared:,} about images of this table" if shared else ""
+        return f"blind baselines: fitted on {len(usable):,} rows of {self.path.name}{without}"
 
 
 @dataclass(frozen=True)
@@ -56,19 +125,17 @@ class TrainOverlap:
         )
 
 
-def compare_with_train(
-    test: pd.DataFrame, train: pd.DataFrame, questions: QuestionTable
-) -> TrainOverlap:
+def compare_with_train(questions: QuestionTable, train: pd.DataFrame) -> TrainOverlap:
     """Find what a user's table shares with a training table.
 
     Near-duplicates are compared if the training table has the columns of their hashes; the test
     images are hashed here.
 
     Args:
-        test: as `QuestionTable.test_rows` returns it.
+        questions: the user's table, with answers, and its images.
         train: with image_path, question and answer.
-        questions: the table, with its images.
     """
+    test = questions.test_rows()
     hashed = [name for name in HASH_COLUMNS if name in train]
     if hashed:
         names = sorted(set(questions.rows["image_path"]))
