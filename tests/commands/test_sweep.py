@@ -4,7 +4,10 @@ import pandas as pd
 import pytest
 
 from abo_vqa.cli import main
+from abo_vqa.core.config import load_config
+from abo_vqa.core.summary import Summary
 from abo_vqa.core.tracking.backend import connect, prepare
+from abo_vqa.core.tracking.runs import track_trial
 from tests.support import experiments
 
 
@@ -17,7 +20,8 @@ def repository(tmp_path_factory):
         ("rank-8", "lora.r=8"),
         ("rank-8-seed-1", "lora.r=8", "lora.seed=1"),
         ("rank-8-seed-2", "lora.r=8", "lora.seed=2"),
-        ("rank-8-again", "lora.r=8", "lora.seed=42"),
+        # All of these are what null stands for: the same settings and seed as rank-8.
+        ("rank-8-again", "lora.r=8", "lora.seed=42", "lora.lr=5e-3", "lora.alpha=16.0"),
     ):
         words = [word for change in changes for word in ("--set-param", change)]
         experiments.dvc(root, "exp", "run", "--quiet", "--temp", "--name", name, *words)
@@ -30,6 +34,11 @@ def repository(tmp_path_factory):
 def workspace(repository, monkeypatch):
     monkeypatch.chdir(repository)
     return repository
+
+
+@pytest.fixture
+def own_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
 
 
 def sweep(out, *words: str) -> pd.DataFrame:
@@ -51,7 +60,7 @@ def test_seeds_are_one_row_and_ranks_say_what_is_certain(workspace, tmp_path, ca
     assert pd.isna(table.loc[32, "test"])
     said = capsys.readouterr().out
     assert "All ranks can be told apart." in said
-    assert "3 of 3 difference(s) larger than the noise of images and seeds" in said
+    assert "3 of 3 differences exceed the noise of images and seeds" in said
     assert "from 3 runs of settings that have several" in said
     assert "queued: waiting" in said
     assert "Seconds are missing: MLflow has no database yet." in said
@@ -64,13 +73,22 @@ def test_without_several_seeds_the_noise_isnt_known(workspace, tmp_path, capsys)
     table = sweep(tmp_path, "--name", "rank-[48]")
     assert table["seeds"].tolist() == [1, 1]
     said = capsys.readouterr().out
-    assert "larger than the noise of images (" in said
+    assert "exceed the noise of images (" in said
     assert "the noise of seeds isn't known" in said
 
 
 def test_names_that_match_nothing_and_commits_without_experiments(workspace, tmp_path, capsys):
     assert main(["sweep", "--name", "rang-*"]) == 2
     assert "no experiment is called rang-*; there are " in capsys.readouterr().err
+    experiments.run(workspace, "git", "commit", "--quiet", "--allow-empty", "-m", "empty")
+    try:
+        assert main(["sweep"]) == 2
+        error = capsys.readouterr().err
+        assert "no experiments start from this commit. 5 start from other commits" in error
+        assert len(sweep(tmp_path, "--rev", "HEAD~1")) == 4
+    finally:
+        experiments.run(workspace, "git", "reset", "--quiet", "--hard", "HEAD~1")
+    capsys.readouterr()
     assert main(["sweep", "--rev", "nowhere"]) == 2
     assert "Name a commit, branch or tag" in capsys.readouterr().err
 
@@ -83,7 +101,7 @@ def test_a_folder_that_is_no_repository(tmp_path, monkeypatch, capsys):
     assert "experiments need a Git and DVC repository" in capsys.readouterr().err
 
 
-def test_seconds_come_from_mlflow(workspace, tmp_path):
+def test_seconds_come_from_mlflow(workspace, own_store, tmp_path):
     """Of all runs of an experiment; those of another commit's namesake don't count."""
     commit = experiments.run(workspace, "git", "rev-parse", "HEAD").strip()
     experiment, client = prepare("abo-vqa"), connect()
@@ -91,12 +109,18 @@ def test_seconds_come_from_mlflow(workspace, tmp_path):
                          ("exp:rank-4:0123:repro:1:2", 100), (f"repro:{commit}", 100)):  # fmt: skip
         run = client.create_run(experiment, tags={"abo_vqa.invocation": key})
         client.log_metric(run.info.run_id, "seconds", seconds)
-    try:
-        table = sweep(tmp_path).set_index("lora.r")
-        assert table.loc[4, "seconds"] == 12
-        assert pd.isna(table.loc[16, "seconds"])
-    finally:
-        (workspace / "mlflow.db").unlink()
+    table = sweep(tmp_path).set_index("lora.r")
+    assert table.loc[4, "seconds"] == 12
+    assert pd.isna(table.loc[16, "seconds"])
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "./mlruns"])
+def test_without_mlflow_seconds_are_missing(workspace, tmp_path, monkeypatch, capsys, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert sweep(tmp_path, "--name", "rank-4", "--trials")["seconds"].isna().all()
+    said = capsys.readouterr().out
+    assert "Seconds are missing: " in said
+    assert "Trials are missing: " in said
 
 
 def test_results_that_arent_the_experiments_own(workspace, tmp_path, capsys):
@@ -120,6 +144,28 @@ def test_other_test_rows_arent_compared(workspace, tmp_path, capsys):
     assert table.loc["other", "low"] < table.loc["other", "test"] < table.loc["other", "high"]
     assert "1 settings were tested on other questions" in capsys.readouterr().out
     experiments.dvc(workspace, "exp", "remove", "other")
+
+
+def test_trials_of_a_search(workspace, own_store, tmp_path):
+    """Validation only; those that were stopped by force have no result."""
+    config = load_config()
+    for number, rank in enumerate((4, 8)):
+        settings = {"lora.r": rank, "lora.lr": 2e-5}
+        with track_trial("search", settings, config, number) as tracker:
+            if rank == 4:
+                tracker.finish(Summary("", metrics={"best_validation_accuracy": 0.9}))
+            else:
+                tracker.finish(Summary("", params={"pruned": "below the median"}))
+    with pytest.raises(KeyboardInterrupt), track_trial("search", {"lora.r": 2}, config, 2):
+        raise KeyboardInterrupt
+    table = sweep(tmp_path, "--trials").set_index("experiments")
+    assert table.loc["trial-0", "validation"] == 0.9
+    assert table.loc["trial-0", "lora.lr"] == 2e-5
+    assert table.loc["trial-0", "state"] == "finished"
+    assert pd.isna(table.loc["trial-0", "test"])
+    assert table.loc["trial-1", "state"] == "pruned"
+    assert "trial-2" not in table.index
+    assert table.loc["main", "lora.lr"] == 0.005
 
 
 @pytest.mark.slow

@@ -29,6 +29,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", help="only experiments with such a name, e.g. 'rank-*'")
     parser.add_argument(
+        "--trials",
+        action="store_true",
+        help="also the trials of `abo-vqa tune`, which have a validation accuracy only",
+    )
+    parser.add_argument(
         "--out",
         type=Path,
         default=SWEEP,
@@ -47,5 +52,5 @@ def command(args: argparse.Namespace) -> int:
     """
     from abo_vqa.commands.sweep_runs import show_sweep  # it loads DVC and MLflow: not for --help
 
-    print(show_sweep(args.rev, args.name, args.out))
+    print(show_sweep(args.rev, args.name, args.out, trials=args.trials))
     return 0

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from abo_vqa.evaluation.intervals import Floats
 
 # Settings that change no result, and the seed, which makes no other row.
-_IGNORED = ("lora.seed", "lora.checkpoint_minutes", "lora.keep_checkpoints", "report.", "tracking.")
+_IGNORED = (
+    "lora.seed", "lora.checkpoint_minutes", "lora.keep_checkpoints", "report.", "tracking.",
+    "compute.device", "embed.batch_size", "batch_sizes.",
+)  # fmt: skip
 _ROW_COLUMNS = ["row_id", "image_path", "question", "answer"]
 SCORE_COLUMNS = [*_ROW_COLUMNS, "accuracy"]
 """What `SweepRun.scores` has."""
@@ -56,7 +59,7 @@ class SweepRow:
     Attributes:
         name: the settings in which it differs from other rows: unique among them.
         settings: these settings.
-        state: "finished", or DVC's word for what isn't: "running", "queued", "failed".
+        state: "finished", else the experiments': "running", "queued", "failed", "pruned".
         runs: one per seed.
         group: the number of the `Sweep.comparisons` that it is in; None without scores.
     """
@@ -138,8 +141,8 @@ def compare_experiments(runs: Sequence[SweepRun], confidence: float) -> Sweep:
 
 
 def _order(row: SweepRow) -> tuple[float, ...]:
-    """Finished rows by comparison, test and validation, then running, queued and failed ones."""
-    states = ("finished", "running", "queued", "failed")
+    """Finished rows by comparison, test and validation, then the others by state."""
+    states = ("finished", "running", "queued", "failed", "pruned")
     group = float("inf") if row.group is None else row.group
     return (
         states.index(row.state),

@@ -82,7 +82,7 @@ def sweep_findings(sweep: Sweep, confidence: float) -> list[str]:
         certain = sum(pair.distinguishable for pair in pairs)
         source = "images and seeds" if noise else "images"
         lines.append(
-            f"{certain} of {len(pairs)} difference(s) larger than the noise of {source} "
+            f"{certain} of {len(pairs)} differences exceed the noise of {source} "
             f"({confidence:.0%}, by Holm's adjustment)."
         )
     lines.append(_noise_in_words(noise))

@@ -17,7 +17,7 @@ from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.nested import flatten
 from abo_vqa.core.yaml_files import fill_nulls
 
-ExperimentState = Literal["commit", "success", "running", "queued", "failed"]
+ExperimentState = Literal["commit", "success", "trial", "pruned", "running", "queued", "failed"]
 _PROFILES = "conf/profiles/"
 
 
@@ -29,7 +29,8 @@ class Experiment:
         name: the experiment's, or the commit's branch or short hash.
         rev: the Git commit that holds its results; of a queued one, its settings.
         baseline: the commit that it starts from.
-        state: "commit" for that commit itself, else DVC's word.
+        state: "commit" for that commit itself, "trial" or "pruned" for a trial of `abo-vqa tune`,
+            else DVC's word.
         settings: flat, with the profile's value where params.yaml has null.
         metrics: file → metric → value, flat.
         outputs: path → hash, of what stages wrote.
@@ -50,7 +51,7 @@ class Experiment:
     @property
     def finished(self) -> bool:
         """Whether it has results of its own."""
-        return self.state in ("commit", "success")
+        return self.state in ("commit", "success", "trial")
 
     def is_current(self, path: str) -> bool:
         """Tell whether what was read from a stage's output is what that stage wrote last.
@@ -166,10 +167,15 @@ def _settings(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     params = files.get("params.yaml", {})
     profile = dict(files.get(f"{_PROFILES}{params.get('profile')}.yaml", {}))
     filled = fill_nulls(dict(params), profile.pop("defaults", {}))
-    return {key: _number(value) for key, value in flatten({**filled, **profile}).items()}
+    return {key: parse_number(value) for key, value in flatten({**filled, **profile}).items()}
 
 
-def _number(value: Any) -> Any:
+def parse_number(value: Any) -> Any:
+    """Return the number that a text stands for; anything else as it is.
+
+    Args:
+        value: any value.
+    """
     if not isinstance(value, str):
         return value
     try:

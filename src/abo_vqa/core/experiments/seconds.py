@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
-
 from abo_vqa.core.errors import UserError, first_line
-from abo_vqa.core.tracking.backend import check_store, connect, sqlite_file, store
+from abo_vqa.core.experiments.runs import find_runs
 
 _INVOCATION = "abo_vqa.invocation"
 
@@ -24,28 +21,16 @@ def experiment_seconds(
         baselines: the commits that DVC's experiments start from.
 
     Returns:
-        (name, commit) → seconds; and why some or all are missing, "" if MLflow could be read.
+        (name, commit) → seconds; and why they are missing, "" if MLflow could be read.
     """
     try:
-        uri = store()[0]
-        if (file := sqlite_file(uri)) is not None and not file.exists():
-            return {}, "MLflow has no database yet"
-        check_store(uri)
-        client = connect()
-        known = client.get_experiment_by_name(experiment)
-        if known is None:
-            return {}, f"MLflow has no experiment {experiment!r}"
-        query, token = f"tags.`{_INVOCATION}` LIKE 'exp:%'", None
-        seconds: dict[tuple[str, str], float] = defaultdict(float)
-        while True:
-            page = client.search_runs([known.experiment_id], query, page_token=token)
-            for run in page:
-                name, _, rest = run.data.tags[_INVOCATION].removeprefix("exp:").partition(":")
-                commit = rest.partition(":")[0]
-                if commit in baselines and "seconds" in run.data.metrics:
-                    seconds[name, commit] += run.data.metrics["seconds"]
-            token = page.token
-            if not token:
-                return dict(seconds), ""
-    except (UserError, MlflowException, SQLAlchemyError, OSError) as error:
+        runs = find_runs(experiment, f"tags.`{_INVOCATION}` LIKE 'exp:%'")
+    except UserError as error:
         return {}, first_line(error)
+    seconds: dict[tuple[str, str], float] = defaultdict(float)
+    for run in runs:
+        name, _, rest = run.data.tags[_INVOCATION].removeprefix("exp:").partition(":")
+        commit = rest.partition(":")[0]
+        if commit in baselines:
+            seconds[name, commit] += run.data.metrics.get("seconds", 0.0)
+    return dict(seconds), ""

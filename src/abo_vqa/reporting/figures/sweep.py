@@ -24,6 +24,9 @@ from abo_vqa.reporting.style import (
     report_style,
 )
 
+_LEGEND = (
+    "accuracy. Dot: test (orange: may be the best), small dots: its seeds, diamond: validation"
+)
 _LONGEST = 60  # characters of a label
 
 
@@ -61,7 +64,7 @@ def draw_sweep(sweep: Sweep, confidence: float, folder: Path) -> Path | None:
         horizontal_axis_labels(ax, [_label(name) for name in table["settings"]])
         percent_axis(ax.xaxis)
         ax.grid(axis="x")
-        ax.set_xlabel("accuracy: dot test, small dots its seeds, diamond validation")
+        ax.set_xlabel(_LEGEND)
         hide_spines(ax)
         note = f"n = {count(sweep.test_rows[0][0])}, {confidence:.0%} intervals"
         add_title(figure, "Settings by test accuracy", note)
