@@ -167,10 +167,10 @@ def _settings(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     params = files.get("params.yaml", {})
     profile = dict(files.get(f"{_PROFILES}{params.get('profile')}.yaml", {}))
     filled = fill_nulls(dict(params), profile.pop("defaults", {}))
-    return {key: parse_number(value) for key, value in flatten({**filled, **profile}).items()}
+    return {key: as_number(value) for key, value in flatten({**filled, **profile}).items()}
 
 
-def parse_number(value: Any) -> Any:
+def as_number(value: Any) -> Any:
     """Return the number that a text stands for; anything else as it is.
 
     Args:

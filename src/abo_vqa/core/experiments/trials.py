@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from mlflow.entities import Run
 
-from abo_vqa.core.experiments.collect import Experiment, ExperimentState, parse_number
+from abo_vqa.core.experiments.collect import Experiment, ExperimentState, as_number
 from abo_vqa.core.experiments.runs import find_runs
 
 _COMMIT = "mlflow.source.git.commit"
@@ -17,7 +17,7 @@ _SETTINGS = "lora."  # what a search varies
 
 
 @dataclass(frozen=True)
-class Trial:
+class SearchTrial:
     """A trial that has ended.
 
     Attributes:
@@ -31,7 +31,7 @@ class Trial:
     seconds: float
 
 
-def collect_trials(experiment: str, commits: list[Experiment]) -> list[Trial]:
+def collect_trials(experiment: str, commits: list[Experiment]) -> list[SearchTrial]:
     """List the trials that searches ran on some commits.
 
     Args:
@@ -49,20 +49,20 @@ def collect_trials(experiment: str, commits: list[Experiment]) -> list[Trial]:
     ]
 
 
-def _trials(experiment: str, parent: Run, commits: dict[str, Experiment]) -> Iterator[Trial]:
+def _trials(experiment: str, parent: Run, commits: dict[str, Experiment]) -> Iterator[SearchTrial]:
     for run in find_runs(experiment, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"):
         commit = commits.get(run.data.tags.get(_COMMIT, ""))
         if commit is None or run.info.status != "FINISHED":
             continue
         searched = {
-            name: parse_number(yaml.safe_load(text))  # a list, a boolean, a word
+            name: as_number(yaml.safe_load(text))  # a list, a boolean, a word
             for name, text in run.data.params.items()
             if name.startswith(_SETTINGS)
         }
         settings: dict[str, Any] = {**commit.settings, **searched}
         name = run.info.run_name.replace(" ", "-")
         state: ExperimentState = "pruned" if "pruned" in run.data.params else "trial"
-        yield Trial(
+        yield SearchTrial(
             Experiment(name, run.info.run_id, commit.rev, state, settings),
             run.data.metrics.get("best_validation_accuracy"),
             (run.info.end_time - run.info.start_time) / 1000,
