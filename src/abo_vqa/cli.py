@@ -29,7 +29,7 @@ COMMANDS = {
     "curate": ("abo_vqa.stages.curate", "raw archives → data/balanced.csv"),
     "generate": ("abo_vqa.stages.generate", "balanced table + images → data/vqa.csv"),
     "split": ("abo_vqa.stages.split", "VQA table → train and test, by groups"),
-    "embed": ("abo_vqa.stages.embed", "images → BLIP's vision outputs, computed once"),
+    "embed": ("abo_vqa.stages.embed", "images → a model's vision outputs, computed once"),
     "inputs": ("abo_vqa.stages.inputs", "what each baseline's answers depend on"),
     "baseline": ("abo_vqa.stages.baseline", "answers of one model to every row"),
     "finetune": ("abo_vqa.stages.finetune", "LoRA on BLIP → models/adapter"),

@@ -127,13 +127,13 @@ def test_stored_vision_gives_the_same_answers(here: Path) -> None:
     direct = BLIP.read_bytes()
     run_stage(embed, config)
     try:
-        assert stored_encodings(config) is not None
+        assert stored_encodings(config, "blip") is not None
         run_stage(stage, config, model="blip")
         assert BLIP.read_bytes() == direct
     finally:
         import shutil
 
-        shutil.rmtree("data/embeddings")
+        shutil.rmtree("data/embeddings/blip")
 
 
 def test_a_smaller_fraction_is_a_prefix(here: Path) -> None:
@@ -183,7 +183,7 @@ def test_finetuned_answers_are_the_adapted_librarys(here: Path) -> None:
         assert table["prediction"].tolist() == expected
     finally:
         shutil.rmtree(ADAPTER)
-        shutil.rmtree("data/embeddings")
+        shutil.rmtree("data/embeddings/blip")
 
 
 def test_clips_candidates(here: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
-from abo_vqa.core.paths import EMBEDDINGS
+from abo_vqa.core.paths import embeddings_of
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import open_archive
 from abo_vqa.models.embeddings import build
@@ -17,6 +17,8 @@ from abo_vqa.models.embeddings.store import EmbeddingStore
 from abo_vqa.stages import embed
 from tests.support import workspaces
 from tests.support.stages import run_stage
+
+EMBEDDINGS = embeddings_of("blip")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def library(config, path: str) -> torch.Tensor:
 def test_store_holds_the_librarys_outputs(here: Path) -> None:
     config = with_embed(load_config(), batch_size=4)
     summary = run_stage(embed, config)
-    store = EmbeddingStore.open()
+    store = EmbeddingStore.open(EMBEDDINGS)
     paths = sorted(set(read_table("data/vqa.csv")["image_path"]))
     assert list(store.index) == paths
     assert summary.metrics["pictures"] == 11
@@ -61,7 +63,7 @@ def test_store_holds_the_librarys_outputs(here: Path) -> None:
 
 def test_unreadable_picture_is_a_named_error(here: Path) -> None:
     run_stage(embed, load_config())
-    store = EmbeddingStore.open()
+    store = EmbeddingStore.open(EMBEDDINGS)
     assert store.errors == {"00/0000000a.jpg": "not a JPEG"}
     with pytest.raises(UserError, match="not a JPEG"):
         store.get(["00/0000000a.jpg"])
@@ -73,7 +75,7 @@ def test_unreadable_picture_is_a_named_error(here: Path) -> None:
 def test_smaller_dtypes(here: Path, dtype: str, tolerance: float) -> None:
     config = with_embed(load_config(), dtype=dtype)
     run_stage(embed, config)
-    store = EmbeddingStore.open()
+    store = EmbeddingStore.open(EMBEDDINGS)
     assert store.vectors.dtype.itemsize == 2
     got = store.get(list(store.index)[:3])
     assert got.dtype == getattr(torch, dtype)
@@ -84,14 +86,14 @@ def test_smaller_dtypes(here: Path, dtype: str, tolerance: float) -> None:
 def test_matches_only_its_own_weights_and_dtype(here: Path) -> None:
     config = load_config()
     run_stage(embed, config)
-    store = EmbeddingStore.open()
-    assert store.matches(config)
-    assert not store.matches(with_embed(config, dtype="float16"))
+    store = EmbeddingStore.open(EMBEDDINGS)
+    assert store.matches(config, "blip")
+    assert not store.matches(with_embed(config, dtype="float16"), "blip")
     weights = Path(config.models.blip.path) / "model.safetensors"
     kept = weights.read_bytes()
     try:
         weights.write_bytes(kept + b" ")
-        assert not store.matches(config)
+        assert not store.matches(config, "blip")
     finally:
         weights.write_bytes(kept)
 
@@ -195,7 +197,7 @@ def test_a_disk_without_room_is_one_message_before_the_work(here: Path, monkeypa
 
 def test_vectors_are_mapped_and_not_read(here: Path) -> None:
     run_stage(embed, load_config())
-    assert isinstance(EmbeddingStore.open().vectors, np.memmap)
+    assert isinstance(EmbeddingStore.open(EMBEDDINGS).vectors, np.memmap)
 
 
 @pytest.mark.parametrize(

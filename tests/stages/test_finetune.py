@@ -8,7 +8,7 @@ import torch
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
-from abo_vqa.core.paths import EMBEDDINGS
+from abo_vqa.core.paths import embeddings_of
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import open_archive
 from abo_vqa.models.merging import merge_adapter
@@ -16,6 +16,8 @@ from abo_vqa.stages import finetune
 from abo_vqa.training import run
 from tests.support import training as project
 from tests.support.stages import answer_with_adapter, run_stage
+
+EMBEDDINGS = embeddings_of("blip")
 
 ADAPTER = Path("models/adapter")
 

@@ -62,7 +62,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tables: Path) -> Path:
         if name == "baseline":
             found = [f"reports/baselines/{model}" for model in NAMES]
         files += [out if Path(out).suffix else f"{out}/file" for out in found]
-    files.append("data/embeddings/meta.json")
+    files.append("data/embeddings/blip/meta.json")
     for file in files:
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         (root / file).write_text(f"{file}\n")
@@ -125,7 +125,7 @@ def test_a_prompt_asks_its_own_model_again(here: Path) -> None:
 def test_another_split_concerns_what_learns_from_it(here: Path) -> None:
     """And a new vision output BLIP alone, new weights their own model."""
     Path("data/train.csv").write_text(TABLE.format(answer="green"))
-    Path("data/embeddings/meta.json").write_text("other digest\n")
+    Path("data/embeddings/blip/meta.json").write_text("other digest\n")
     Path("models/sample/vilt/weights").write_text("others\n")
     assert asked_again() == {"clip-train", "blind", "blip", "vilt"}
 

@@ -19,7 +19,7 @@ from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.json_files import read_json
-from abo_vqa.core.paths import EMBEDDINGS
+from abo_vqa.core.paths import embeddings_of
 from abo_vqa.core.summary import no_log
 from abo_vqa.core.tables import read_table
 from abo_vqa.stages import finetune
@@ -29,6 +29,8 @@ from abo_vqa.training.schedule import make_scheduler
 from tests.support import ROOT
 from tests.support import training as project
 from tests.support.stages import run_stage
+
+EMBEDDINGS = embeddings_of("blip")
 
 ADAPTER = Path("models/adapter/adapter_model.safetensors")
 LOSS = BlipFamily.loss

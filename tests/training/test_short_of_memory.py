@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.paths import EMBEDDINGS
+from abo_vqa.core.paths import embeddings_of
 from abo_vqa.models.blip.model import Blip
 from abo_vqa.stages import embed, finetune
 from abo_vqa.training import step, validation, vision_cache
@@ -18,6 +18,8 @@ from tests.support import training as project
 from tests.support.stages import run_stage
 
 from .test_loop import EXACT, assert_same, trained
+
+EMBEDDINGS = embeddings_of("blip")
 
 LOSS = BlipFamily.loss
 

@@ -23,7 +23,7 @@ TRAIN = DATA / "train.csv"
 TEST = DATA / "test.csv"
 AUDIT = DATA / "audit.json"
 # embed, inputs
-EMBEDDINGS = DATA / "embeddings"
+EMBEDDINGS = DATA / "embeddings"  # a folder for each model
 INPUTS = DATA / "inputs"
 # baseline
 BASELINES = REPORTS / "baselines"
@@ -54,6 +54,11 @@ MERGED = Path("models/merged")
 CHOICES = REPORTS / "choices"
 SEEDS = REPORTS / "seeds"
 SWEEP = REPORTS / "sweep"
+
+
+def embeddings_of(model: str) -> Path:
+    """The folder of a model's vision outputs."""
+    return EMBEDDINGS / model
 
 
 def predictions_of(model: str) -> Path:

@@ -62,6 +62,11 @@ class VQAModel(ABC):
             N entries, as a tensor [N, ...] or as a list.
         """
 
+    @property
+    def encoded_shape(self) -> tuple[int, int] | None:
+        """[T, V] of `split_encoded`'s matrices; None if images may differ in it."""
+        return None
+
     def split_encoded(self, encoded: Any) -> tuple[torch.Tensor, str]:
         """Split an image's encoding for storage.
 
@@ -80,7 +85,8 @@ class VQAModel(ABC):
         """Undo `split_encoded` for several images.
 
         Args:
-            matrices: N matrices [T, V].
+            matrices: N matrices [T, V], as a list or, where all images have one `encoded_shape`, as
+                a tensor [N, T, V].
             texts: N texts.
 
         Returns:

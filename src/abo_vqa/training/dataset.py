@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 class ImageSource(Protocol):
-    """Where a batch's images come from."""
+    """Where a batch's images come from.
+
+    Attributes:
+        resident: whether they are in memory, so that nothing is gained by reading ahead on a CPU.
+    """
+
+    resident: bool
 
     def get(self, paths: Sequence[str]) -> Any:
         """Return images as `VQAModel.encode` returns them.
@@ -24,6 +30,14 @@ class ImageSource(Protocol):
 
         Args:
             paths: P different images.
+        """
+        ...
+
+    def token_counts(self, paths: Sequence[str]) -> list[int]:
+        """Return how many tokens images have; zeros if that isn't known.
+
+        Args:
+            paths: P images.
         """
         ...
 
@@ -50,7 +64,11 @@ class VqaDataset:
         self.row_ids = table["row_id" if "row_id" in table else table.columns[0]].tolist()
         self.family, self.images = family, images
         self.texts = family.tokenize(table["question"].tolist(), table["answer"].tolist())
-        self.lengths = [len(text.question) for text in self.texts]
+        images_tokens = images.token_counts(self.image_paths)
+        self.lengths = [
+            tokens + len(text.question)
+            for tokens, text in zip(images_tokens, self.texts, strict=True)
+        ]
 
     def answer_tokens(self, rows: Sequence[int]) -> int:
         """Return how many tokens the rows' loss counts, end tokens included."""

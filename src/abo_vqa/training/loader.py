@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from abo_vqa.core.memory import out_of_memory
 from abo_vqa.models.sources import prefetch
 from abo_vqa.training.sampler import split_batch
-from abo_vqa.training.vision_cache import VisionCache
 
 if TYPE_CHECKING:
     import torch
@@ -56,8 +55,7 @@ class BatchLoader:
         The micro-batches are None where there is no memory for them beside the batch before. Only
         the yielded list holds on to them: clearing it frees their memory.
         """
-        cached = isinstance(self._dataset.images, VisionCache)
-        if self._device.type == "cpu" and cached:
+        if self._device.type == "cpu" and self._dataset.images.resident:
             yield from ((batch, self.load(batch)) for batch in batches)
             return
         with closing(prefetch(batches, self._load_ahead)) as loaded:

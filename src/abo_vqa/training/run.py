@@ -20,7 +20,7 @@ from abo_vqa.core.fingerprints import file_md5, fingerprint, stage_code
 from abo_vqa.core.locks import locked
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.memory import peak_memory
-from abo_vqa.core.paths import EMBEDDINGS, TRAIN
+from abo_vqa.core.paths import TRAIN, embeddings_of
 from abo_vqa.core.processes import rank_and_world_size
 from abo_vqa.core.scratch import scratch
 from abo_vqa.core.summary import Log, no_log
@@ -37,7 +37,12 @@ from abo_vqa.training.loop import Trainer
 from abo_vqa.training.lora import add_lora, describe_targets, save_adapter, trains_vision
 from abo_vqa.training.registry import trainable_family, trained_checkpoint
 from abo_vqa.training.validation import Validator, hold_out
-from abo_vqa.training.vision_cache import PixelSource, VisionCache, cache_vision_outputs
+from abo_vqa.training.vision_cache import (
+    EncodedSource,
+    PixelSource,
+    VisionCache,
+    cache_vision_outputs,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,9 +111,14 @@ def training_seed(config: Config) -> int:
     return config.seed if config.lora.seed is None else config.lora.seed
 
 
+def _open_store(config: Config) -> EmbeddingStore:
+    """The vision outputs of `lora.model`."""
+    return EmbeddingStore.open(embeddings_of(config.lora.model))
+
+
 def checkpoint_folder(config: Config) -> Path:
     """Return the folder of the checkpoints and of the adapter until it is complete."""
-    return scratch("finetune", training_key(config, EmbeddingStore.open(EMBEDDINGS)))
+    return scratch("finetune", training_key(config, _open_store(config)))
 
 
 @contextmanager
@@ -179,14 +189,17 @@ def _open_images(
         with open_archive(config.data.raw) as archive:
             yield PixelSource(archive, vqa)
         return
-    if not store.matches(config):
-        raise UserError(f"{EMBEDDINGS} was computed with other weights: run the stage `embed`.")
-    images = cache_vision_outputs(store, table["image_path"].tolist(), vqa.device)
+    name = config.lora.model
+    if not store.matches(config, name):
+        raise UserError(
+            f"{embeddings_of(name)} was computed with other weights: run the stage `embed`."
+        )
+    outputs = cache_vision_outputs(store, table["image_path"].tolist(), vqa.device)
     try:
-        yield images
+        yield EncodedSource(outputs, vqa)
     finally:
-        if isinstance(images, VisionCache):
-            images.close()
+        if isinstance(outputs, VisionCache):
+            outputs.close()
 
 
 def load_for_training(config: Config) -> TrainableFamily:
@@ -217,7 +230,7 @@ def train(config: Config, folder: Path, track: Log = no_log) -> TrainingResult:
     torch.set_num_threads(config.lora.threads or config.threads)
     accelerator = _make_accelerator(config)
     is_main = rank_and_world_size()[0] == 0
-    store = EmbeddingStore.open(EMBEDDINGS)
+    store = _open_store(config)
     table = readable_rows(store)
     rows, held_out = hold_out(table, config)
     seed = training_seed(config)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from abo_vqa.data.archive import Archive
     from abo_vqa.models.base import VQAModel
     from abo_vqa.models.embeddings.store import EmbeddingStore
-    from abo_vqa.training.dataset import ImageSource
 
 logger = get_logger(__name__)
 
@@ -26,31 +27,60 @@ PAGE = 4096  # bytes; memory is pinned by whole pages
 
 
 class VisionCache:
-    """The vision outputs of some images in one tensor [N, T, W].
+    """The vision outputs of some images in one tensor.
 
     Args:
-        vectors: the outputs, in the memory of `device` or of the machine.
+        vectors: the outputs [N, T, V], or [all tokens, V] if images may differ in T; in the memory
+            of `device` or of the machine.
         paths: the images, in the order of `vectors`.
         device: device that batches are needed on.
+        tokens: T of each image; None if they don't differ.
+        texts: the line of text of each image; None if there are none.
     """
 
-    def __init__(self, vectors: Tensor, paths: Sequence[str], device: torch.device) -> None:
+    def __init__(
+        self,
+        vectors: Tensor,
+        paths: Sequence[str],
+        device: torch.device,
+        tokens: Sequence[int] | None = None,
+        texts: Sequence[str] | None = None,
+    ) -> None:
         self.vectors = vectors
         self._device = device
         self._index = {path: i for i, path in enumerate(paths)}
+        self._tokens = [vectors.shape[1]] * len(vectors) if tokens is None else list(tokens)
+        self._ends = list(itertools.accumulate(self._tokens))
+        self._texts = [""] * len(self._index) if texts is None else list(texts)
         self._pinned = False
 
-    def get(self, paths: Sequence[str]) -> Tensor:
-        """Return the outputs of P images [P, T, W] on the device."""
+    def get(self, paths: Sequence[str]) -> Sequence[Tensor]:
+        """Return the outputs of P images on the device: [P, T, V], or P matrices [T, V]."""
         rows = [self._index[path] for path in paths]
+        if self.vectors.ndim == 2:
+            return [
+                self.vectors[self._ends[row] - self._tokens[row] : self._ends[row]].to(
+                    self._device, non_blocking=True
+                )
+                for row in rows
+            ]
         if self.vectors.device == self._device:
-            return self.vectors.index_select(0, torch.tensor(rows, device=self._device))
+            selected = self.vectors.index_select(0, torch.tensor(rows, device=self._device))
+            return cast("Sequence[Tensor]", selected)
         # Straight from pinned memory, one image at a time: without a copy on the way.
         shape = (len(rows), *self.vectors.shape[1:])
         outputs = self.vectors.new_empty(shape, device=self._device)
         for i, row in enumerate(rows):
             outputs[i].copy_(self.vectors[row], non_blocking=True)
-        return outputs
+        return cast("Sequence[Tensor]", outputs)
+
+    def texts(self, paths: Sequence[str]) -> list[str]:
+        """Return the lines of text of P images."""
+        return [self._texts[self._index[path]] for path in paths]
+
+    def token_counts(self, paths: Sequence[str]) -> list[int]:
+        """Return T of P images."""
+        return [self._tokens[self._index[path]] for path in paths]
 
     def pin(self) -> None:
         """Pin the memory, so that the GPU fetches from it by itself.
@@ -80,13 +110,42 @@ class VisionCache:
             self._pinned = False
 
 
+class EncodedSource:
+    """Stored vision outputs as images for training.
+
+    Args:
+        outputs: the vision outputs, in memory or on disk.
+        vqa: the model that they are of.
+
+    Attributes:
+        resident: whether they are in memory.
+    """
+
+    def __init__(self, outputs: VisionCache | EmbeddingStore, vqa: VQAModel) -> None:
+        self._outputs, self._vqa = outputs, vqa
+        self.resident = isinstance(outputs, VisionCache)
+
+    def get(self, paths: Sequence[str]) -> Any:
+        """Return P images as `VQAModel.encode` does, for BLIP [P, T, V]."""
+        return self._vqa.join_encoded(self._outputs.get(paths), self._outputs.texts(paths))
+
+    def token_counts(self, paths: Sequence[str]) -> list[int]:
+        """Return how many tokens P images have."""
+        return self._outputs.token_counts(paths)
+
+
 class PixelSource:
     """Preprocessed images from the archive, for a vision part that is trained.
 
     Args:
         archive: the images.
         vqa: resizes and normalises them.
+
+    Attributes:
+        resident: whether they are in memory, which they aren't.
     """
+
+    resident = False
 
     def __init__(self, archive: Archive, vqa: VQAModel) -> None:
         self._archive, self._vqa = archive, vqa
@@ -95,10 +154,14 @@ class PixelSource:
         """Return P images as `VQAModel.preprocess` does, for BLIP pixels [P, 3, H, W]."""
         return self._vqa.preprocess([self._archive.image(path) for path in paths])
 
+    def token_counts(self, paths: Sequence[str]) -> list[int]:
+        """Return zeros: how many tokens an image has isn't known before it is read."""
+        return [0] * len(paths)
+
 
 def cache_vision_outputs(
     store: EmbeddingStore, paths: Sequence[str], device: torch.device
-) -> ImageSource:
+) -> VisionCache | EmbeddingStore:
     """Load vision outputs into memory, as near to the device as they fit.
 
     Which source it is changes the speed only.
@@ -117,10 +180,14 @@ def cache_vision_outputs(
     """
     paths = list(dict.fromkeys(paths))
     paths = [paths[i] for i in store.rows(paths).argsort()]  # in the order of the file
-    for memory in _devices_with_room(len(paths) * store.image_bytes, device):
-        vectors = _load(store, paths, memory)
+    size = math.prod(store.shape_of(paths)) * store.dtype.itemsize
+    for memory in _devices_with_room(size, device):
+        vectors = _load(store, paths, size, memory)
         if vectors is not None:
-            cache = VisionCache(vectors, paths, device)
+            ragged = vectors.ndim == 2
+            tokens = store.token_counts(paths) if ragged else None
+            texts = store.texts(paths) if ragged else None
+            cache = VisionCache(vectors, paths, device, tokens, texts)
             if vectors.device.type != device.type:
                 cache.pin()
             return cache
@@ -144,15 +211,16 @@ def _devices_with_room(size: int, device: torch.device) -> Iterator[torch.device
         yield torch.device("cpu")
 
 
-def _load(store: EmbeddingStore, paths: Sequence[str], device: torch.device) -> Tensor | None:
-    """Vision outputs [N, T, W] in a device's memory; None if it is too small.
+def _load(
+    store: EmbeddingStore, paths: Sequence[str], size: int, device: torch.device
+) -> Tensor | None:
+    """Vision outputs of `size` bytes in a device's memory; None if it is too small.
 
     In the machine's memory they start with a page, as pinning needs it.
     """
-    shape = (len(paths), *store.vectors.shape[1:])
+    shape = store.shape_of(paths)
     try:
         if device.type == "cpu":
-            size = len(paths) * store.image_bytes
             raw = torch.empty(size + PAGE, dtype=torch.uint8)
             start = -raw.data_ptr() % PAGE
             vectors = raw[start : start + size].view(store.dtype).view(shape)

@@ -7,7 +7,7 @@ import torch
 
 from abo_vqa.commands.doctor import files, gpu, machine, models, training
 from abo_vqa.core import devices
-from abo_vqa.core.paths import EMBEDDINGS
+from abo_vqa.core.paths import embeddings_of
 from tests.support.pretend_gpu import pretend
 
 
@@ -53,7 +53,7 @@ def test_the_disk_that_the_real_archives_and_vision_outputs_take(look, monkeypat
     once = look(machine.disk, profile="abo", embed={"dtype": stored})["disk"]
     assert once.state == "problem"
     assert f"vision outputs {size} GB ({stored})" in once.found
-    store = EMBEDDINGS / "vectors.npy"
+    store = embeddings_of("blip") / "vectors.npy"
     store.parent.mkdir(parents=True)
     store.write_bytes(bytes(22_000_000))  # the sample's doesn't stand for the real one
     again = look(machine.disk, profile="abo", embed={"dtype": stored})["disk"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem, warning
 from abo_vqa.core import interpreter
 from abo_vqa.core.memory import available_memory
-from abo_vqa.core.paths import EMBEDDINGS
+from abo_vqa.core.paths import embeddings_of
 from abo_vqa.core.processes import cores
 from abo_vqa.core.system_errors import nearest_existing
 from abo_vqa.core.tracking.origin import LIBRARIES
@@ -146,7 +146,7 @@ def need(case: Checkout) -> tuple[str, float]:
     config = case.settings
     copies = 1 if stored_once(case.root) else 2
     archives = 0.0 if (case.root / config.data.raw / IMAGES_TAR).is_file() else _ARCHIVES
-    store = case.root / EMBEDDINGS / VECTORS_FILE
+    store = case.root / embeddings_of("blip") / VECTORS_FILE
     expected = float(PICTURES * _VALUES * _BYTES[config.embed.dtype])
     # The file may be another profile's, which is replaced by one of the expected size.
     outputs = max(0.0, expected - (store.stat().st_size if store.is_file() else 0))

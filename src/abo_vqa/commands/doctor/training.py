@@ -170,6 +170,8 @@ def _prepare(config: Config, image: Image, folder: Path) -> Trainer:
 class _OneImage:
     """The only image's values, wherever they are."""
 
+    resident = True
+
     def __init__(self, values: Any) -> None:
         self._values = values
 
@@ -177,6 +179,10 @@ class _OneImage:
         """Return them."""
         del paths
         return self._values
+
+    def token_counts(self, paths: Sequence[str]) -> list[int]:
+        """Return zeros: the only image's questions needn't be sorted by it."""
+        return [0] * len(paths)
 
 
 def _backward(trainer: Trainer) -> tuple[float, list[torch.Tensor]]:

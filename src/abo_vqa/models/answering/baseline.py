@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from abo_vqa.core.config import Config
     from abo_vqa.models.answers import CandidateAnswers
 
-_EMBEDDED = "blip"  # the model whose vision tower the stage `embed` runs
+# The baseline that answers from stored vision outputs. Others could, but would then be asked again
+# whenever another model is chosen for training, whose outputs alone the stage `embed` computes.
+_EMBEDDED = "blip"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,10 @@ class BaselineJob:
         candidates = candidates_for(name, config)
         options = {} if candidates is None else {"candidates": candidates}
         ranked = ranked_candidates(name, config)
-        more = [options, ranked, images_state(config, rows, use_stored=name == _EMBEDDED)]
+        state = images_state(
+            config, rows, checkpoint_key=checkpoint_key(name), use_stored=name == _EMBEDDED
+        )
+        more = [options, ranked, state]
         key = answers_key("baseline", name, config, rows, more)
         return cls(name, rows, options, ranked, scratch(f"baseline-{name}", key))
 

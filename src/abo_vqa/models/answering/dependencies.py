@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5, fingerprint
-from abo_vqa.core.paths import EMBEDDINGS, TRAIN
+from abo_vqa.core.paths import TRAIN, embeddings_of
 from abo_vqa.models.answering.ranked import ranked_candidates
 from abo_vqa.models.candidates import candidates_for
 from abo_vqa.models.embeddings.files import META_FILE, PATHS_FILE
@@ -46,6 +46,6 @@ def inputs_of(name: str, config: Config) -> dict[str, Any]:
         inputs["candidates"] = fingerprint(candidates)
     if name == "blip":
         # The first holds a digest of the vectors, which are too large to be hashed here.
-        files = [EMBEDDINGS / file for file in (META_FILE, PATHS_FILE)]
+        files = [embeddings_of(name) / file for file in (META_FILE, PATHS_FILE)]
         inputs["vision"] = [file_md5(file) for file in files if file.is_file()]
     return inputs

@@ -54,9 +54,9 @@ class FinetunedJob:
         """
         candidates = ranked_candidates(name, config)
         weights = [file_md5(file) for file in sorted(ADAPTER.glob("adapter_*"))]
-        images = images_state(config, test, use_stored=_uses_stored(config))
-        more = [weights, candidates, images]
-        key = answers_key("predict", config.lora.model, config, test, more)
+        model, use_stored = config.lora.model, _uses_stored(config)
+        images = images_state(config, test, checkpoint_key=model, use_stored=use_stored)
+        key = answers_key("predict", model, config, test, [weights, candidates, images])
         return cls(name, candidates, scratch(name, key))
 
 

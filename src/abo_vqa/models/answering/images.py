@@ -35,9 +35,9 @@ def image_source(
         model: the loaded model.
         stack: closes the archive.
         checkpoint_key: the model's key under `models` in the profile, for messages.
-        use_stored: whether the model's vision tower is the one that the stage `embed` runs.
+        use_stored: whether the model's vision part is the one that the stage `embed` runs.
     """
-    if use_stored and (stored := stored_encodings(config)):
+    if use_stored and (stored := stored_encodings(config, checkpoint_key)):
         return stored
     files = ImageFiles(stack.enter_context(open_archive(config.data.raw)).image)
     return keep_encoded(files, model, rows, checkpoint_key)
@@ -62,15 +62,18 @@ def keep_encoded(
     return files
 
 
-def images_state(config: Config, rows: pd.DataFrame, *, use_stored: bool) -> Any:
+def images_state(
+    config: Config, rows: pd.DataFrame, *, checkpoint_key: str, use_stored: bool
+) -> Any:
     """Return what tells the images behind answers from others of the same names, for journals.
 
     Args:
         config: the settings.
         rows: the rows to answer, with a column image_path.
-        use_stored: as for `image_source`.
+        checkpoint_key: as for `image_source`.
+        use_stored: likewise.
     """
-    if use_stored and (stored := stored_encodings(config)):
+    if use_stored and (stored := stored_encodings(config, checkpoint_key)):
         return dict(stored.store.meta)
     with open_archive(config.data.raw) as archive:
         return archive.sizes(rows["image_path"])

@@ -87,6 +87,12 @@ class Blip(PretrainedVQAModel):
         with torch.inference_mode():
             return vision_forward(self.model.vision_model, pixel_values.to(self.device))
 
+    @property
+    def encoded_shape(self) -> tuple[int, int]:
+        """T patches and the class token, of the tower's width V."""
+        vision = self.model.config.vision_config
+        return (vision.image_size // vision.patch_size) ** 2 + 1, vision.hidden_size
+
     def split_encoded(self, encoded: Tensor) -> tuple[Tensor, str]:
         """Return an image's vision output [T, V]; there is nothing else."""
         return encoded, ""
@@ -94,7 +100,8 @@ class Blip(PretrainedVQAModel):
     def join_encoded(self, matrices: Sequence[Tensor], texts: Sequence[str]) -> Tensor:
         """Return the vision outputs of several images, [N, T, V]."""
         del texts  # empty
-        return torch.stack(list(matrices))
+        stacked: Any = matrices
+        return stacked if isinstance(stacked, Tensor) else torch.stack(list(matrices))
 
     def text_lengths(
         self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,23 +22,24 @@ from abo_vqa.core.system_errors import report_full_disk
 from abo_vqa.data.archive import open_archive
 from abo_vqa.models.embeddings.builder import EmbeddingBuilder
 from abo_vqa.models.embeddings.files import VECTORS_FILE
+from abo_vqa.models.embeddings.ragged import RaggedEmbeddingBuilder
 from abo_vqa.models.embeddings.store import expected_meta, write_description
-from abo_vqa.models.registry import load_model
+from abo_vqa.models.registry import checkpoint_of, load_model
 from abo_vqa.models.sources import ImageEncoder, ImageFiles, prefetch
 
 if TYPE_CHECKING:
-    from abo_vqa.core.config import Config
-    from abo_vqa.models.blip.model import Blip
+    from abo_vqa.core.config import CheckpointConfig, Config
+    from abo_vqa.models.base import VQAModel
 
 
-def _compute_dtype(config: Config) -> str:
-    """Return the dtype that the vision tower computes in, which depends on the device.
+def _compute_dtype(config: Config, checkpoint: CheckpointConfig) -> str:
+    """Return the dtype that the vision part computes in, which depends on the device.
 
     It is recorded and not required: outputs that a GPU computed in half precision can be used on a
     machine without one as well.
     """
     device = pick_device(config.compute.device)
-    return str(pick_dtype(config.models.blip, config.compute, device)).removeprefix("torch.")
+    return str(pick_dtype(checkpoint, config.compute, device)).removeprefix("torch.")
 
 
 def to_array(encoded: torch.Tensor, dtype: str) -> np.ndarray:
@@ -66,53 +67,66 @@ class BuildResult:
     scratch: Path
 
 
-def build_embeddings(config: Config, paths: Sequence[str], out: Path) -> BuildResult:
+def build_embeddings(
+    config: Config, model_name: str, paths: Sequence[str], out: Path
+) -> BuildResult:
     """Write the vision outputs of all images, continuing where an earlier run stopped.
 
     Args:
         config: the settings.
+        model_name: the model's name.
         paths: the images.
         out: the folder of the store.
 
     Raises:
-        UserError: memory isn't sufficient for a single image.
+        UserError: memory isn't sufficient for a single image; the outputs can't be stored.
         OSError: the disk has no space for the file, or for the copy of it on another disk.
     """
-    meta = {**expected_meta(config), "arithmetic": _compute_dtype(config)}
+    checkpoint = checkpoint_of(model_name, config)
+    meta = {
+        **expected_meta(config, model_name),
+        "arithmetic": _compute_dtype(config, checkpoint),
+    }
     with locked(scratch("embed", embedding_key(config, paths, meta))) as folder:
-        model = cast("Blip", load_model("blip", config))
-        builder, encoded = _encode_images(config, model, paths, folder, out)
+        model = load_model(model_name, config)
+        builder, encoded = _encode_images(config, model_name, model, paths, folder, out)
+        builder.finish()
         _link_or_copy(builder.file, out / VECTORS_FILE)
     meta |= {**builder.sizes, "digest": builder.digest}
-    write_description(out, paths, builder.errors, meta)
+    write_description(out, paths, builder.errors, meta, builder.columns, builder.lines)
     size = (out / VECTORS_FILE).stat().st_size
     return BuildResult(builder.errors, encoded, size, peak_memory(model.device), folder)
 
 
 def _encode_images(
-    config: Config, model: Blip, paths: Sequence[str], folder: Path, out: Path
-) -> tuple[EmbeddingBuilder, int]:
+    config: Config, name: str, model: VQAModel, paths: Sequence[str], folder: Path, out: Path
+) -> tuple[EmbeddingBuilder | RaggedEmbeddingBuilder, int]:
     """Encode the images that are still missing; return the builder and their number."""
-    vision = model.model.config.vision_config
-    tokens = (vision.image_size // vision.patch_size) ** 2 + 1
     size = config.embed.batch_size
     blocks = [list(range(i, min(i + size, len(paths)))) for i in range(0, len(paths), size)]
-    shape = (len(paths), tokens, vision.hidden_size)
-    builder = EmbeddingBuilder(folder, shape, config.embed.dtype, len(blocks), out)
+    dtype = config.embed.dtype
+    builder: EmbeddingBuilder | RaggedEmbeddingBuilder
+    if model.encoded_shape is None:
+        builder = RaggedEmbeddingBuilder(folder, len(paths), dtype, out)
+    else:
+        shape = (len(paths), *model.encoded_shape)
+        builder = EmbeddingBuilder(folder, shape, dtype, len(blocks), out)
     remaining = blocks[builder.done :]
     row = {path: i for i, path in enumerate(paths)}
     with open_archive(config.data.raw) as archive, torch.inference_mode():
         files = ImageFiles(archive.image)
-        encoder = ImageEncoder(model, files, "blip")
+        encoder = ImageEncoder(model, files, name)
         loaded = prefetch(remaining, lambda block: files.load(model, [paths[i] for i in block]))
         for block, images in progress(loaded, total=len(remaining), desc="embedding", unit="batch"):
             vectors: dict[int, np.ndarray] = {}
+            texts: dict[int, str] = {}
             errors: dict[str, str] = {}
             for encoded in encoder.encode([paths[i] for i in block], images):
                 errors |= encoded.errors
                 for path, i in encoded.index.items():
-                    vectors[row[path]] = to_array(encoded.values[i], config.embed.dtype)
-            builder.add(vectors, errors)
+                    matrix, texts[row[path]] = model.split_encoded(encoded.values[i])
+                    vectors[row[path]] = to_array(matrix, dtype)
+            builder.add(vectors, errors, texts)
     return builder, sum(map(len, remaining))
 
 

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ from abo_vqa.models.embeddings.files import VECTORS_FILE
 logger = get_logger(__name__)
 
 # NumPy has no bfloat16: its bits are stored as integers.
-_STORED = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
+STORED_DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
 
 
 class EmbeddingBuilder:
@@ -83,12 +84,12 @@ class EmbeddingBuilder:
         """
         self.file.unlink(missing_ok=True)
         self._state.unlink(missing_ok=True)
-        vectors = np.lib.format.open_memmap(self.file, "w+", _STORED[dtype], shape)
+        vectors = np.lib.format.open_memmap(self.file, "w+", STORED_DTYPES[dtype], shape)
         size = self.file.stat().st_size
         try:
             if device_of(self._out) != device_of(self._folder):
-                _require_space(self._out / self.file.name, size)
-            _require_space(self.file, size)
+                require_space(self._out / self.file.name, size)
+            require_space(self.file, size)
             with report_full_disk(self.file, size), self.file.open("r+b") as file:
                 if hasattr(os, "posix_fallocate"):  # detects quotas as well
                     os.posix_fallocate(file.fileno(), 0, size)
@@ -97,13 +98,30 @@ class EmbeddingBuilder:
             raise
         return vectors
 
-    def add(self, rows: Mapping[int, np.ndarray], errors: Mapping[str, str]) -> None:
+    @property
+    def columns(self) -> dict[str, list[int]]:
+        """What else is known of each image: nothing."""
+        return {}
+
+    @property
+    def lines(self) -> list[str]:
+        """The different lines of text, of which there are none."""
+        return []
+
+    def add(
+        self,
+        rows: Mapping[int, np.ndarray],
+        errors: Mapping[str, str],
+        texts: Mapping[int, str] = MappingProxyType({}),
+    ) -> None:
         """Write one block.
 
         Args:
             rows: position → vectors [T, V].
             errors: path → why the image can't be read.
+            texts: position → line of text, which must be empty.
         """
+        assert not any(texts.values()), "images of one shape need no text"
         for row, vectors in sorted(rows.items()):
             self._vectors[row] = vectors
             # Image by image, so that the digest doesn't depend on the size of the blocks.
@@ -117,14 +135,21 @@ class EmbeddingBuilder:
         with atomic_write(self._state) as temporary:
             temporary.write_text(json.dumps(state))
 
+    def finish(self) -> None:
+        """Do nothing: the header is complete from the beginning."""
+
 
 def device_of(path: Path) -> int:
     """Return the number of the disk that a path is on, or will be."""
     return nearest_existing(path).stat().st_dev
 
 
-def _require_space(file: Path, size: int) -> None:
+def require_space(file: Path, size: int) -> None:
     """Refuse to begin if the disk has no space for a file.
+
+    Args:
+        file: the file.
+        size: its bytes.
 
     Raises:
         NoSpaceError: it hasn't.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from abo_vqa.core.paths import EMBEDDINGS
+from abo_vqa.core.paths import embeddings_of
 from abo_vqa.models.embeddings.files import VECTORS_FILE
 from abo_vqa.models.embeddings.store import EmbeddingStore
 from abo_vqa.models.sources import ImageBatch
@@ -32,7 +32,8 @@ class StoredEncodings:
         errors |= dict.fromkeys(missing, "not in the embedding store")
         readable = [p for p in paths if p not in errors]
         index = {path: i for i, path in enumerate(readable)}
-        return ImageBatch(self.store.get(readable), index, errors)
+        values = model.join_encoded(self.store.get(readable), self.store.texts(readable))
+        return ImageBatch(values, index, errors)
 
     def select(self, loaded: ImageBatch, paths: Sequence[str]) -> ImageBatch:
         """Return the part of a loaded batch that concerns some of the paths."""
@@ -43,16 +44,18 @@ class StoredEncodings:
         return loaded
 
 
-def stored_encodings(config: Config) -> StoredEncodings | None:
+def stored_encodings(config: Config, model: str) -> StoredEncodings | None:
     """Return the vision outputs of the stage `embed`, or None if they don't fit the settings.
 
     Args:
         config: the settings.
+        model: the model's name.
 
     Raises:
         UserError: the folder of vision outputs is incomplete or damaged.
     """
-    if not (EMBEDDINGS / VECTORS_FILE).is_file():
+    folder = embeddings_of(model)
+    if not (folder / VECTORS_FILE).is_file():
         return None
-    store = EmbeddingStore.open(EMBEDDINGS)
-    return StoredEncodings(store) if store.matches(config) else None
+    store = EmbeddingStore.open(folder)
+    return StoredEncodings(store) if store.matches(config, model) else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,10 @@ import torch
 from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.json_files import read_json, write_json
-from abo_vqa.core.paths import EMBEDDINGS
 from abo_vqa.core.tables import STUDY_COLUMNS, read_table, write_table
-from abo_vqa.models.embeddings.files import META_FILE, PATHS_FILE, VECTORS_FILE
+from abo_vqa.models.embeddings.files import META_FILE, PATHS_FILE, TEXTS_FILE, VECTORS_FILE
 from abo_vqa.models.identity import identity
+from abo_vqa.models.registry import checkpoint_of
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
@@ -28,25 +29,42 @@ class EmbeddingStore:
     """Vision outputs on disk; see `files` for what its folder holds.
 
     Args:
-        vectors: N images' outputs of T tokens and width V; bfloat16 is stored as uint16.
-        paths: columns image_path and error, in the order of the vectors.
+        vectors: [N, T, V], N images' outputs of T tokens and width V, or [S, V] if images may
+            differ in T; bfloat16 is stored as uint16.
+        paths: columns image_path and error, in the order of the vectors; tokens and text, if images
+            may differ in T.
         meta: what the outputs were computed with (see `expected_meta`), and their shape.
+        lines: the lines of text that the column text counts.
 
     Attributes:
         vectors: see above.
         meta: see above.
-        index: path → position in `vectors`.
-        errors: path → why the image can't be read; its vectors are zeros.
+        index: path → position of the image.
+        errors: path → why the image can't be read; its vectors are zeros, or none.
     """
 
-    def __init__(self, vectors: np.ndarray, paths: pd.DataFrame, meta: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        vectors: np.ndarray,
+        paths: pd.DataFrame,
+        meta: Mapping[str, Any],
+        lines: Sequence[str] = (),
+    ) -> None:
         self.vectors = vectors
         self.meta = meta
         self.index = {path: i for i, path in enumerate(paths["image_path"])}
         self.errors = {p: e for p, e in zip(paths["image_path"], paths["error"], strict=True) if e}
+        self._lines = list(lines)
+        if vectors.ndim == 3:
+            self._tokens: np.ndarray = np.full(len(paths), vectors.shape[1], dtype=np.int64)
+            self._texts: np.ndarray = np.zeros(0, dtype=np.int64)
+        else:
+            self._tokens = paths["tokens"].astype(np.int64).to_numpy()
+            self._texts = paths["text"].astype(np.int64).to_numpy()
+        self._ends = self._tokens.cumsum()
 
     @classmethod
-    def open(cls, folder: str | Path = EMBEDDINGS) -> EmbeddingStore:
+    def open(cls, folder: str | Path) -> EmbeddingStore:
         """Map a folder written by the stage `embed`; vectors are read when they are asked for.
 
         Args:
@@ -63,36 +81,72 @@ class EmbeddingStore:
         meta = read_json(folder / META_FILE)
         try:
             vectors = np.load(file, mmap_mode="r")
-            if len(vectors) != len(paths):
+            lines = [] if vectors.ndim == 3 else read_json(folder / TEXTS_FILE)["lines"]
+            store = cls(vectors, paths, meta, lines)
+            if vectors.ndim == 3 and len(vectors) != len(paths):
                 raise ValueError(f"{len(vectors)} vectors for {len(paths)} images")
-        except (ValueError, EOFError) as error:
+            if vectors.ndim == 2 and len(vectors) != store._tokens.sum():
+                raise ValueError(f"{len(vectors)} tokens of {store._tokens.sum()}")
+        except (ValueError, EOFError, KeyError) as error:
             raise UserError(
                 f"{file} is damaged or incomplete ({first_line(error)}): run the stage `embed` "
                 "again."
             ) from error
-        return cls(vectors, paths, meta)
+        return store
 
-    def get(self, paths: Sequence[str]) -> torch.Tensor:
+    def get(self, paths: Sequence[str]) -> Sequence[torch.Tensor]:
         """Read images' vision outputs.
 
         Args:
             paths: N images.
 
         Returns:
-            [N, T, V], in the dtype they are stored in.
+            N matrices [T, V] for `VQAModel.join_encoded`, in the dtype they are stored in; a tensor
+            [N, T, V] if images don't differ.
 
         Raises:
             UserError: a path isn't in the store, or its image couldn't be read.
         """
-        vectors = torch.empty((len(paths), *self.vectors.shape[1:]), dtype=self.dtype)
+        vectors = torch.empty(self.shape_of(paths), dtype=self.dtype)
         self.fill(vectors, paths)
-        return vectors
+        if self.vectors.ndim == 2:
+            return torch.split(vectors, self.token_counts(paths))
+        return cast("Sequence[torch.Tensor]", vectors)
+
+    def texts(self, paths: Sequence[str]) -> list[str]:
+        """Return the lines of text that belong to images' vectors; "" where there are none.
+
+        Args:
+            paths: N images.
+        """
+        if self.vectors.ndim == 3:
+            return [""] * len(paths)
+        return [self._lines[self._texts[row]] for row in self.rows(paths)]
+
+    def token_counts(self, paths: Sequence[str]) -> list[int]:
+        """Return images' numbers of tokens T.
+
+        Args:
+            paths: N images.
+        """
+        counts: list[int] = self._tokens[self.rows(paths)].tolist()
+        return counts
+
+    def shape_of(self, paths: Sequence[str]) -> tuple[int, ...]:
+        """Return the shape of all of some images' vectors: [N, T, V], or [their tokens, V].
+
+        Args:
+            paths: N images.
+        """
+        if self.vectors.ndim == 3:
+            return (len(paths), *self.vectors.shape[1:])
+        return (sum(self.token_counts(paths)), self.vectors.shape[1])
 
     def fill(self, out: torch.Tensor, paths: Sequence[str]) -> None:
         """Read images' vision outputs into a tensor, without a copy of the whole.
 
         Args:
-            out: [N, T, V] on any device, in the dtype they are stored in.
+            out: see `shape_of`; on any device, in the dtype they are stored in.
             paths: N images.
 
         Raises:
@@ -101,6 +155,14 @@ class EmbeddingStore:
         rows = self.rows(paths)
         # One pass over the file in its own order, scattered into the order asked for.
         order = np.argsort(rows, kind="stable")
+        if self.vectors.ndim == 2:
+            ends = self._tokens[rows].cumsum()
+            for position in order:
+                tokens, end = self._tokens[rows[position]], self._ends[rows[position]]
+                # Copied, because torch takes no array that can't be written to.
+                vectors = torch.from_numpy(self.vectors[end - tokens : end].copy())
+                out[ends[position] - tokens : ends[position]] = vectors.view(self.dtype)
+            return
         size = max(1, SLICE // self.image_bytes)
         for start in range(0, len(order), size):
             positions = order[start : start + size]
@@ -108,7 +170,7 @@ class EmbeddingStore:
             out.index_copy_(0, torch.from_numpy(positions).to(out.device), vectors.to(out.device))
 
     def rows(self, paths: Sequence[str]) -> np.ndarray:
-        """Return images' positions in `vectors`.
+        """Return images' positions.
 
         Args:
             paths: N images.
@@ -124,7 +186,7 @@ class EmbeddingStore:
 
     @property
     def image_bytes(self) -> int:
-        """Bytes of one image's vision outputs."""
+        """Bytes of one image's vision outputs, where images don't differ."""
         return int(self.vectors.itemsize * np.prod(self.vectors.shape[1:]))
 
     @property
@@ -133,14 +195,24 @@ class EmbeddingStore:
         dtype: torch.dtype = getattr(torch, self.meta["dtype"])
         return dtype
 
-    def matches(self, config: Config) -> bool:
-        """Return whether these are the outputs of the weights and dtype that `config` names."""
-        expected = expected_meta(config)
+    def matches(self, config: Config, model: str) -> bool:
+        """Return whether these are the outputs of the weights and dtype that the settings name.
+
+        Args:
+            config: the settings.
+            model: the model's name.
+        """
+        expected = expected_meta(config, model)
         return {key: self.meta.get(key, "") for key in expected} == expected
 
 
 def write_description(
-    folder: Path, paths: Sequence[str], errors: Mapping[str, str], meta: Mapping[str, Any]
+    folder: Path,
+    paths: Sequence[str],
+    errors: Mapping[str, str],
+    meta: Mapping[str, Any],
+    columns: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    lines: Sequence[str] = (),
 ) -> None:
     """Write what belongs to the vectors of a store: the images, and what was computed how.
 
@@ -149,19 +221,29 @@ def write_description(
         paths: the images, in the order of the vectors.
         errors: path → why the image can't be read.
         meta: see `EmbeddingStore`.
+        columns: tokens and text, if images may differ in their number of tokens.
+        lines: the lines that text counts.
     """
     table = pd.DataFrame({"image_path": paths, "error": [errors.get(path, "") for path in paths]})
-    write_table(table, folder / PATHS_FILE)
+    write_table(table.assign(**columns), folder / PATHS_FILE)
+    (folder / TEXTS_FILE).unlink(missing_ok=True)  # of another kind of model before
+    if columns:
+        write_json({"lines": list(lines)}, folder / TEXTS_FILE)
     write_json(meta, folder / META_FILE)
 
 
-def expected_meta(config: Config) -> dict[str, Any]:
-    """Return what the meta.json of vision outputs computed with `config` says."""
-    blip = config.models.blip
+def expected_meta(config: Config, model: str) -> dict[str, Any]:
+    """Return what the meta.json of a model's vision outputs says.
+
+    Args:
+        config: the settings that they are computed with.
+        model: the model's name.
+    """
+    checkpoint = checkpoint_of(model, config)
     return {
-        "model": blip.path,
-        "revision": blip.revision or "",
-        "weights": fingerprint(identity(blip)),
-        "quantize": blip.quantize or "",
+        "model": checkpoint.path,
+        "revision": checkpoint.revision or "",
+        "weights": fingerprint(identity(checkpoint)),
+        "quantize": checkpoint.quantize or "",
         "dtype": config.embed.dtype,
     }
