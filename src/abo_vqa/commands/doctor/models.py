@@ -76,7 +76,10 @@ def checks(case: Checkout) -> list[tuple[str, Check]]:
         case: the checkout.
     """
     model_checks: list[tuple[str, Check]] = [(name, partial(check, name)) for name in chosen(case)]
-    if not case.names or {"blip", FINETUNED_MODEL} & set(case.names):
+    trained = (
+        {FINETUNED_MODEL} if case.config is None else {case.config.lora.model, FINETUNED_MODEL}
+    )
+    if not case.names or trained & set(case.names):
         model_checks.append(("training step", check_step))
     return model_checks
 
@@ -130,7 +133,7 @@ def check(name: str, case: Checkout) -> Iterator[Finding]:
             f"the blind baselines have no weights to try. Models with weights: {there}."
         )
     require_model(name, config, [FINETUNED_MODEL])
-    key = "blip" if name == FINETUNED_MODEL else checkpoint_key(name)
+    key = config.lora.model if name == FINETUNED_MODEL else checkpoint_key(name)
     checkpoint = checkpoint_of(key, config)
     require(checkpoint, case)
     device = usable(config)
@@ -202,7 +205,7 @@ def _load(name: str, config: Config) -> VQAModel:
     Other candidates come from tables that earlier stages make.
     """
     if name == FINETUNED_MODEL:
-        return load_model("blip", config, adapter=ADAPTER)
+        return load_model(config.lora.model, config, adapter=ADAPTER)
     if name in REGIMES:
         return load_model(name, config, candidates=candidates_for("clip-fixed", config))
     return load_model(name, config)

@@ -120,7 +120,8 @@ def sources(config: Config) -> dict[str, CheckpointConfig | ScorerConfig]:
     Args:
         config: the settings.
     """
-    used = {checkpoint_key(name) for name in config.baselines.models} | {"blip"}
+    named = [*config.baselines.models, "blip", config.lora.model]  # `embed` always runs BLIP's
+    used = {checkpoint_key(name) for name in named}
     models = {key: checkpoint for key, checkpoint in config.models if key in used}
     return {**models, **dict(config.scorers)}
 

@@ -87,7 +87,7 @@ def answer_choices(
         for question, choices in zip(rows["question"], rows["choices"], strict=True)
     ]
     prompts = rows[["row_id", "image_path"]].assign(question=packed)
-    name = "blip" if model == FINETUNED_MODEL else model
+    name = config.lora.model if model == FINETUNED_MODEL else model
     files = [*choice_set.files, *sorted(adapter.glob("adapter_*")), Path(__file__)]
     more = [model, [file_md5(file) for file in files]]
     key = answers_key(stage_of(model), name, config, prompts, more)
