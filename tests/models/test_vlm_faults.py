@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -101,6 +102,18 @@ def test_a_template_that_cant_show_an_image(saved, tmp_path, template, message) 
     made = with_template(saved["smolvlm"], tmp_path / "broken", template)
     with pytest.raises(UserError, match=message):
         made.load()
+
+
+@pytest.mark.skipif(find_spec("num2words") is not None, reason="the package is installed")
+def test_a_processor_that_needs_another_package_says_which(saved, tmp_path) -> None:
+    """SmolVLM 2's, for videos."""
+    shutil.copytree(saved["smolvlm"].folder, tmp_path / "smolvlm2")
+    path = tmp_path / "smolvlm2/processor_config.json"
+    settings = json.loads(path.read_text()) | {"processor_class": "SmolVLMProcessor"}
+    settings["video_processor"] = {"video_processor_type": "SmolVLMVideoProcessor"}
+    path.write_text(json.dumps(settings))
+    with pytest.raises(UserError, match=r"can't load .* Install it with `pip install num2words`"):
+        SavedCheckpoint(path.parent, "chat", "{question}").load()
 
 
 def test_a_model_of_another_kind_is_named(saved, tmp_path) -> None:

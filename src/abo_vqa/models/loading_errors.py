@@ -43,6 +43,9 @@ def loading_errors(checkpoint: CheckpointConfig, advice: str = "") -> Iterator[N
     path = checkpoint.path
     try:
         yield
+    except ImportError as error:  # some processors need a package that no other does
+        text = " ".join(str(error).split())[:_MAX_REASON]
+        raise UserError(f"can't load the checkpoint {path}: {text}") from error
     except _UNREADABLE as error:
         if _is_gated(path, error):
             raise _gated(path) from error
