@@ -32,7 +32,7 @@ COMMANDS = {
     "embed": ("abo_vqa.stages.embed", "images → a model's vision outputs, computed once"),
     "inputs": ("abo_vqa.stages.inputs", "what each baseline's answers depend on"),
     "baseline": ("abo_vqa.stages.baseline", "answers of one model to every row"),
-    "finetune": ("abo_vqa.stages.finetune", "LoRA on BLIP → models/adapter"),
+    "finetune": ("abo_vqa.stages.finetune", "LoRA on lora.model → models/adapter"),
     "predict": ("abo_vqa.stages.predict", "answers of the fine-tuned model to the test rows"),
     "evaluate": ("abo_vqa.stages.evaluate", "predictions of every model → metrics and statistics"),
     "report": ("abo_vqa.stages.report", "metrics → figures, report and prediction browser"),
@@ -57,7 +57,6 @@ COMMANDS = {
 
 # Their modules have no `arguments`: a wrong option, and `--help`, needn't wait for the import.
 WITHOUT_OPTIONS = {
-    "embed",
     "evaluate",
     "finetune",
     "inputs",
