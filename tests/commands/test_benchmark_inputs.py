@@ -46,7 +46,7 @@ def test_a_leak_is_told_and_never_fitted_on(here: Path, capsys: pytest.CaptureFi
     assert "leak: 1 of 9 images are in leaky.csv too; a model that was trained on it" in said
     assert "fitted on 27 rows of leaky.csv, without the 2 about images of this table" in said
     page = (here / "leak/report.html").read_text(encoding="utf-8")
-    assert "leak: 1 of 9 images are in leaky.csv too" in page
+    assert "leak: 1 of 9 images are in leaky.csv too" in page[: page.index("</header>")]
     assert "images on both sides" in page
     for model in BLIND:
         assert "leaked" not in read_table(f"leak/predictions/{model}.csv")["prediction"].tolist()
@@ -101,7 +101,7 @@ def test_a_model_that_fails_leaves_the_others_results(
     assert "vilt has no results: can't load the checkpoint models/vilt: no folder" in said.err
     assert "the same command asks for what is missing" in said.err
     assert "vilt" not in json.loads((here / "some/metrics.json").read_text())
-    assert "not included: vilt" in (here / "some/report.html").read_text(encoding="utf-8")
+    assert "vilt has no results: " in (here / "some/report.html").read_text(encoding="utf-8")
 
     monkeypatch.setattr(Blip, "predict_answers", None)  # its answers are kept: nobody asks again
     assert main(command) == 0
@@ -129,6 +129,19 @@ def test_by_default_the_settings_models_and_an_adapter(
     assert not answers["finetuned"].equals(answers["finetuned-ranked"])
     known = set(read_table("data/train.csv")["answer"])
     assert set(answers["finetuned-ranked"]["prediction"]) <= {*known, ""}
+
+
+def test_one_image_is_too_little_for_a_fit_on_the_table(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Said before a model is asked, not after hours."""
+    Path("one.csv").write_text("image,question,answer\nphoto-1.png,what?,a\nphoto-1.png,is?,b\n")
+    command = ["benchmark", "--table", "one.csv", "--images", "photos", "--out", "never"]
+    assert main([*command, "--models", "vilt", "--cross-fit"]) == 2
+    said = capsys.readouterr()
+    assert "the blind baselines can't be fitted on this table" in said.err
+    assert "vilt" not in said.out
+    assert main([*command[:-1], "one", "--models", "vilt"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,24 +69,34 @@ def benchmark(args: argparse.Namespace, config: Config) -> int:
         The exit code.
     """
     names = _choose_models(args, config)
-    metrics = choose_metrics(args.metrics, config)
+    metrics = evaluation_metrics(choose_metrics(args.metrics, config))
     _refuse_out(args)
     questions = QuestionTable.read(args.table, args.images, args.columns, VQA_COLUMNS)
     ensure_wordnet()  # before any long work
     print(questions.columns.describe())
     path = args.train or (TRAIN if TRAIN.is_file() else None)
     train = None if path is None else TrainRows.read(path, questions)
-    notes = _describe_inputs(questions, train, cross_fit=args.cross_fit)
-    print("\n".join(notes), flush=True)
+    warnings, notes = _describe_inputs(questions, train, cross_fit=args.cross_fit)
+    for line in [*notes, *(f"warning: {text}" for text in warnings)]:
+        print(line, flush=True)
+    fitted_on = None if train is None or args.cross_fit else train.usable
+    clusters = image_clusters(questions.test_rows())
+    blind = answer_with_blind(questions, fitted_on, clusters, config.seed)
     answers = answer_with_models(
         names, config, args.adapter, questions, lambda line: print(line, flush=True)
     )
-    fitted_on = None if train is None or args.cross_fit else train.usable
-    clusters = image_clusters(questions.test_rows())
-    answer_with_blind(answers, questions, fitted_on, clusters, config.seed)
+    answers.predictions |= blind.predictions
+    answers.unfinished_fits += blind.unfinished_fits
     if args.metrics is None and toy_metrics(config):
         notes.append(TOYS_LEFT_OUT)
-    evaluation = _write(args, config, questions, train, answers, evaluation_metrics(metrics), notes)
+    warnings += [f"{name} has no results: {why}" for name, why in answers.failures.items()]
+    external = ExternalTable(
+        args.table.name,
+        _portable(warnings, args),
+        _portable(notes, args),
+        _hashes(args, train, answers),
+    )
+    evaluation = _write(args, config, questions, train, answers, metrics, external)
     print("\n".join(results_table(evaluation.metrics, evaluation.details, markdown=False)))
     rows = len(questions.columns.frame)
     print(f"{rows:,} rows × {len(evaluation.metrics)} models → {args.out / REPORT.name}")
@@ -148,14 +159,17 @@ def _refuse_out(args: argparse.Namespace) -> None:
 
 def _describe_inputs(
     questions: QuestionTable, train: TrainRows | None, *, cross_fit: bool
-) -> list[str]:
-    """What a reader of the numbers has to know about the rows."""
-    notes = [warning.removeprefix("warning: ") for warning in questions.columns.blank_warnings()]
+) -> tuple[list[str], list[str]]:
+    """Warnings about the rows, and what else a reader of the numbers has to know."""
+    warnings = [text.removeprefix("warning: ") for text in questions.columns.blank_warnings()]
     if missing := questions.missing_images():
-        notes.append(f"{missing}; they count as wrong for every model, the blind ones too")
+        warnings.append(f"{missing}; they count as wrong for every model, the blind ones too")
     if train is None:
-        return [*notes, "there are no training rows to compare this table with", CROSS_FIT]
-    return [*notes, train.describe_overlap(), CROSS_FIT if cross_fit else train.describe_fit()]
+        return warnings, ["there are no training rows to compare this table with", CROSS_FIT]
+    leak = train.overlap is not None and train.overlap.is_leak
+    notes: list[str] = []
+    (warnings if leak else notes).append(train.describe_overlap())
+    return warnings, [*notes, CROSS_FIT if cross_fit else train.describe_fit()]
 
 
 def _write(
@@ -165,7 +179,7 @@ def _write(
     train: TrainRows | None,
     answers: BenchmarkAnswers,
     metrics: list[str],
-    notes: list[str],
+    external: ExternalTable,
 ) -> Evaluation:
     """Evaluate the answers and write the folder with all results."""
     test = questions.test_rows()
@@ -190,29 +204,21 @@ def _write(
             table.to_parquet(folder / SCORES.name / f"{name}.parquet", index=False)
         write_results(evaluation.metrics, folder / METRICS.name, RESULT_DIGITS)
         write_results(evaluation.details, folder / EVALUATION.name, RESULT_DIGITS)
-        notes = [*notes, *evaluation.notes, *_failure_notes(answers)]
-        external = ExternalTable(
-            args.table.name, _portable(notes, args), _hashes(args, train, answers)
-        )
+        external = replace(external, notes=[*external.notes, *evaluation.notes])
         audit = train.overlap.audit if train is not None and train.overlap is not None else {}
         results = external_results(config, evaluation, test, external, audit)
         write_report(results, questions.image, folder)
-        about = {"notes": external.notes, "files": external.hashes}
-        marker = {"command": "abo-vqa benchmark", "models": list(predictions), **about}
+        marker = {"command": "abo-vqa benchmark", "models": list(predictions), **asdict(external)}
         write_json(marker, folder / _MARKER)
     return evaluation
 
 
-def _failure_notes(answers: BenchmarkAnswers) -> list[str]:
-    return [f"not included: {name} ({reason})" for name, reason in answers.failures.items()]
-
-
-def _portable(notes: list[str], args: argparse.Namespace) -> list[str]:
-    """The notes with files called by their names: where they lie differs between machines."""
+def _portable(texts: list[str], args: argparse.Namespace) -> list[str]:
+    """The texts with files called by their names: where they lie differs between machines."""
     paths = [path for path in (args.table, args.images, args.train, args.adapter) if path]
     for path in sorted(paths, key=lambda path: -len(str(path))):
-        notes = [note.replace(str(path), path.name) for note in notes]
-    return notes
+        texts = [text.replace(str(path), path.name) for text in texts]
+    return texts
 
 
 def _hashes(

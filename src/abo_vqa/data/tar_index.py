@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 BLOCK_SIZE = 512
 """Bytes of a header; data is padded to a multiple of it."""
 
-_ADVICE = "Delete it and download it again (`make abo`)."
+_ADVICE = "Copy or download it again (ABO's own: `make abo`)."
 _Offsets: TypeAlias = "NDArray[np.int64]"
 
 

@@ -106,7 +106,7 @@ class TrainOverlap:
     near_duplicates: int | None
 
     def describe(self, train: Path) -> str:
-        """Say what is shared, as a warning if anything is.
+        """Say what is shared.
 
         Args:
             train: the training table's file.
@@ -123,6 +123,11 @@ class TrainOverlap:
             f"leak: {' and '.join(parts)}; a model that was trained on it may remember their "
             "answers, so its accuracy here is too high"
         )
+
+    @property
+    def is_leak(self) -> bool:
+        """Whether images are shared, or look like training images."""
+        return bool(self.test_images or self.near_duplicates)
 
 
 def compare_with_train(questions: QuestionTable, train: pd.DataFrame) -> TrainOverlap:

@@ -53,6 +53,7 @@ def _comparison(results: Results, a: str, b: str, name: str) -> str:
 def further_findings(results: Results) -> list[str]:
     """Return what else the numbers say, one sentence or two per finding."""
     return [
+        *(results.external.warnings if results.external else ()),
         *(_blind_findings(results, results.best_blind) if results.best_blind else []),
         *_closed_world(results),
         *_worst_slices(results),

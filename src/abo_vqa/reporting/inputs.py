@@ -43,12 +43,15 @@ class ExternalTable:
 
     Attributes:
         name: its file's name.
-        notes: what a reader of the numbers has to know: what is missing, what is shared with the
-            training rows, what the blind baselines were fitted on.
+        warnings: what makes the numbers too high or too low, for the first page: leaks, missing
+            images, models without results.
+        notes: what else a reader has to know: what the blind baselines were fitted on, metrics
+            that were left out.
         hashes: the name of each file that was read → its MD5.
     """
 
     name: str
+    warnings: Sequence[str]
     notes: Sequence[str]
     hashes: Mapping[str, str]
 

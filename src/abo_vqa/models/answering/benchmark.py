@@ -76,16 +76,11 @@ def answer_with_models(
 
 
 def answer_with_blind(
-    answers: BenchmarkAnswers,
-    questions: QuestionTable,
-    train: pd.DataFrame | None,
-    images: NDArray[np.int64],
-    seed: int,
-) -> None:
-    """Add the blind baselines' answers.
+    questions: QuestionTable, train: pd.DataFrame | None, images: NDArray[np.int64], seed: int
+) -> BenchmarkAnswers:
+    """Fit the blind baselines and ask them.
 
     Args:
-        answers: is added to.
         questions: the table.
         train: question and answer of the rows to fit them on; None to fit them on the table's own
             rows, each part on the others.
@@ -100,6 +95,7 @@ def answer_with_blind(
         fitted = cross_fit_blind(rows, images, seed)
     else:
         fitted = answer_blind_rows(rows, train)
+    answers = BenchmarkAnswers()
     asked = set(questions.rows["row_id"])
     for variant, result in fitted.items():
         name = f"blind-{variant}"
@@ -107,6 +103,7 @@ def answer_with_blind(
         answers.predictions[name] = add_unasked(known, questions)
         if not result.converged:
             answers.unfinished_fits.append(name)
+    return answers
 
 
 def add_unasked(answers: pd.DataFrame, questions: QuestionTable) -> pd.DataFrame:
