@@ -72,6 +72,40 @@ def test_a_loss_is_called_a_loss(results):
     assert said.count("points fewer than") == 2
 
 
+def ranking_sentence(results, world, **changes) -> str:
+    """What is said of ranked answers, given the candidates and the paired comparison."""
+    changed = with_pairs(results, **changes)
+    evaluation = {**changed.evaluation, "closed_world": world}
+    lines = findings.further_findings(replace(changed, evaluation=evaluation))
+    return next((line for line in lines if line.startswith("Choosing the likeliest")), "")
+
+
+def test_ranking_that_changes_nothing_is_said_so(results):
+    world = {"candidates": 62, "shortlist": "first_token", "k": 62, "covered": 1}
+    assert ranking_sentence(results, world, difference=0.0, low=0.0, high=0.0) == (
+        "Choosing the likeliest of train's 62 answers instead of writing freely leaves the "
+        "accuracy of BLIP + LoRA exactly as it is. 100.0% of the test rows have one of these "
+        "answers."
+    )
+
+
+def test_ranking_is_worth_the_paired_difference(results):
+    """Which is stored the other way round: free minus ranked."""
+    world = {"candidates": 1797, "shortlist": "frequent", "k": 100, "covered": 0.82}
+    pair = {"difference": -0.012, "low": -0.03, "high": 0.006}
+    assert ranking_sentence(results, world, **pair, significant=False) == (
+        "Choosing the likeliest of train's 100 most frequent answers instead of writing freely "
+        "changes the accuracy of BLIP + LoRA by +1.2 points (95% interval −0.6 to "
+        "+3.0), which isn't significant. 82.0% of the test rows have one of these answers; the "
+        "others can't be answered right this way."
+    )
+    assert "significant" not in ranking_sentence(results, world, **pair, significant=True)
+
+
+def test_without_ranking_nothing_is_said_of_it(results):
+    assert ranking_sentence(results, None) == ""
+
+
 def test_without_fine_tuning_the_best_model_is_described(results):
     rest = {m: v for m, v in results.metrics.items() if not m.startswith("finetuned")}
     others = replace(results, metrics=rest)

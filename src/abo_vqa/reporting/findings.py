@@ -136,13 +136,17 @@ def _closed_world(results: Results) -> list[str]:
     candidates = f"train's {count(world['candidates'])} answers"
     if world["shortlist"] == "frequent" and world["k"] < world["candidates"]:
         candidates = f"train's {count(world['k'])} most frequent answers"
-    verdict = "" if pair["significant"] else ", which isn't significant"
+    subject = f"the accuracy of {model_label(FINETUNED_MODEL)}"
+    effect = f"leaves {subject} exactly as it is"
+    if pair["difference"] or pair["low"] or pair["high"]:
+        interval = interval_text((pair["low"], pair["high"]), signed=True)
+        verdict = "" if pair["significant"] else ", which isn't significant"
+        change = f"{points(pair['difference'])} points (95% interval {interval})"
+        effect = f"changes {subject} by {change}{verdict}"
+    limit = "" if world["covered"] == 1 else "; the others can't be answered right this way"
     return [
-        f"Choosing the likeliest of {candidates} instead of writing freely changes the accuracy of "
-        f"{model_label(FINETUNED_MODEL)} by {points(pair['difference'])} points (95% interval "
-        f"{interval_text((pair['low'], pair['high']), signed=True)}){verdict}. "
-        f"{percent(world['covered'])} of the test rows have one of these answers; the others can't "
-        "be answered right this way."
+        f"Choosing the likeliest of {candidates} instead of writing freely {effect}. "
+        f"{percent(world['covered'])} of the test rows have one of these answers{limit}."
     ]
 
 
