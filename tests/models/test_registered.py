@@ -165,7 +165,7 @@ def test_a_base_with_other_names_for_its_weights_isnt_served(trained, tmp_path, 
     """transformers would put random numbers in their place, and the model would answer."""
     from safetensors.torch import load_file, save_file
 
-    from abo_vqa.models.blip.registered import BlipAdapter
+    from abo_vqa.models.registered import AdaptedModel
 
     base = shutil.copytree(trained[0] / "models/blip", tmp_path / "base")
     file = base / "model.safetensors"
@@ -174,4 +174,4 @@ def test_a_base_with_other_names_for_its_weights_isnt_served(trained, tmp_path, 
     adapter = trained[0] / "models/adapter"
     context = SimpleNamespace(artifacts={"adapter": str(adapter)}, model_config={"base": str(base)})
     with pytest.raises(ValueError, match=r"lacks \d+ of the model's weights"):
-        BlipAdapter().load_context(context)
+        AdaptedModel().load_context(context)

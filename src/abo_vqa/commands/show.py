@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.paths import EVALUATION, METRICS, REPORT
 from abo_vqa.core.scratch import project_root
+from abo_vqa.reporting.formatting import name_finetuned
 from abo_vqa.reporting.results_table import results_table
 
 _NEXT_STEPS = (
@@ -69,6 +72,8 @@ def command(args: argparse.Namespace) -> int:
         The exit code.
     """
     os.chdir(project_root())
+    with suppress(UserError):  # settings that can't be read don't keep results from being shown
+        name_finetuned(load_config().lora.model)
     metrics, evaluation = _read(METRICS), _read(EVALUATION)
     if args.markdown:
         lines = results_table(metrics, evaluation, markdown=True)

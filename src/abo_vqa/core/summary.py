@@ -37,7 +37,7 @@ class ModelVersionInfo:
         inputs: names of the columns that it takes.
         outputs: names of the columns that it returns, all of them texts.
         description: the version's.
-        settings: what answering depends on: `max_new_tokens`, `threads`.
+        settings: what answering depends on: the prompt, `max_new_tokens`, `threads` and the like.
         validation: accuracy on the held-out rows.
         held_out: a fingerprint of the held-out rows: accuracies on others can't be compared.
         tags: the version's.
@@ -51,7 +51,7 @@ class ModelVersionInfo:
     inputs: Sequence[str]
     outputs: Sequence[str]
     description: str
-    settings: Mapping[str, int]
+    settings: Mapping[str, int | str]
     validation: float
     held_out: str
     tags: Mapping[str, str] = field(default_factory=dict)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from transformers import AutoProcessor
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    BlipForQuestionAnswering,
+)
 
 from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 from abo_vqa.core.errors import UserError
@@ -13,7 +18,7 @@ from abo_vqa.core.files import atomic_folder
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.system_errors import report_full_disk
 from abo_vqa.models.adapters import Adapter
-from abo_vqa.models.blip.model import Blip
+from abo_vqa.models.loading import load_pretrained, load_processor
 
 if TYPE_CHECKING:
     from transformers import ProcessorMixin
@@ -40,11 +45,13 @@ def merge_adapter(adapter: Path, out: Path, base: str | None = None) -> Path:
     if out.exists():
         raise UserError(f"{out} already exists. Remove it, or choose another folder with --out.")
     compute = ComputeConfig(device="cpu", dtype="float32")
-    blip = Blip.load(_base_of(source, base), compute, adapter)
-    processor = _processor_of(adapter, blip.processor)
-    size = sum(p.numel() * p.element_size() for p in blip.model.parameters())
+    checkpoint = _base_of(source, base)
+    loaded, _ = load_pretrained(_model_class(checkpoint), checkpoint, compute)
+    processor = _processor_of(adapter, checkpoint)
+    model = source.merge(loaded)
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
     with report_full_disk(out, size), atomic_folder(out) as folder:
-        blip.model.save_pretrained(folder)
+        model.save_pretrained(folder)
         processor.save_pretrained(folder)
     return out
 
@@ -62,15 +69,25 @@ def _base_of(adapter: Adapter, named: str | None) -> CheckpointConfig:
             "(base_model_name_or_path is empty). Name it with --base, e.g. models/sample/blip."
         )
     base = CheckpointConfig(path=path, revision=adapter.revision if path == adapter.base else None)
-    if adapter.base is not None:  # a profile, which loading the weights would refer to, isn't read
-        adapter.check_base(base, "--base", "Leave --base out")
+    adapter.check_base(base, "--base", "Leave --base out")
     return base
 
 
-def _processor_of(adapter: Path, own: ProcessorMixin) -> ProcessorMixin:
-    """Return the processor in the adapter's folder, which other tools don't write; else `own`."""
+def _model_class(base: CheckpointConfig) -> Any:
+    """Return the class of transformers that the base's configuration is for.
+
+    BLIP's class for answers isn't the one that transformers would choose.
+    """
+    if load_processor(AutoConfig, base).model_type == "blip":
+        return BlipForQuestionAnswering
+    return AutoModelForImageTextToText
+
+
+def _processor_of(adapter: Path, base: CheckpointConfig) -> ProcessorMixin:
+    """Return the processor in the adapter's folder, or the base's: other tools write none there."""
     try:
         return AutoProcessor.from_pretrained(adapter)
     except (OSError, ValueError, KeyError, TypeError):
         logger.warning(f"no processor in {adapter}: taking the base model's")
-        return own
+        processor: ProcessorMixin = load_processor(AutoProcessor, base)
+        return processor

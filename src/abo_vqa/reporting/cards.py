@@ -12,7 +12,8 @@ from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.paths import AUDIT, FINETUNED_MODEL, FUNNEL, GENERATION, METRICS, TEST, TRAIN
-from abo_vqa.reporting.formatting import count, decimal, percent
+from abo_vqa.models.registry import checkpoint_of
+from abo_vqa.reporting.formatting import count, decimal, finetuned_base, percent
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.markdown import markdown_table
 from abo_vqa.reporting.pages import template_environment
@@ -47,7 +48,9 @@ def render_cards(results: Results, context: Mapping[str, Any]) -> dict[str, str]
     """
     return {
         "model.md": _model_front_matter(results)
-        + _render("model_card.md.j2", **context, model=_model_facts(results)),
+        + _render(
+            "model_card.md.j2", **context, model=_model_facts(results), adapted=_adapted(results)
+        ),
         "data.md": _render("data_card.md.j2", **context, data=_data_facts(results)),
     }
 
@@ -252,10 +255,20 @@ def _data_facts(results: Results) -> dict[str, Any]:
     }
 
 
+def _adapted(results: Results) -> str:
+    """Return what the fine-tuned model is."""
+    if results.config.lora.model == "blip":
+        return (
+            "BLIP's visual question answering model with a LoRA adapter on its text encoder and "
+            "decoder"
+        )
+    return f"{finetuned_base()} with a LoRA adapter"
+
+
 def _model_facts(results: Results) -> list[tuple[str, str]]:
     """Return base, adapter and training of the fine-tuned model, as configured."""
     config = results.config
-    base, lora = config.models.blip, config.lora
+    base, lora = checkpoint_of(config.lora.model, config), config.lora
     revision = f", revision {base.revision}" if base.revision else ""
     return [
         ("base", f"`{base.path}`{revision}"),

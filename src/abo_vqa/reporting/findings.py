@@ -6,6 +6,7 @@ from abo_vqa.core.paths import FINETUNED_MODEL, FINETUNED_MODELS
 from abo_vqa.reporting.formatting import (
     count,
     enumeration,
+    finetuned_base,
     interval_text,
     model_kind,
     model_label,
@@ -25,7 +26,8 @@ def conclusion(results: Results) -> str:
     accuracy = percent(results.metrics[model]["accuracy"])
     bounds = results.interval(model)
     interval = f" (95% interval {interval_text(bounds)})" if bounds else ""
-    subject = "BLIP fine-tuned with LoRA" if model == FINETUNED_MODEL else model_label(model)
+    tuned = f"{finetuned_base()} fine-tuned with LoRA"
+    subject = tuned if model == FINETUNED_MODEL else model_label(model)
     questions = "held-out questions" if results.external is None else "questions"
     sentence = f"{subject} answers {accuracy} of {n} {questions} exactly{interval}"
     comparisons = []

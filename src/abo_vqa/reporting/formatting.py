@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 from abo_vqa.core.paths import FINETUNED_MODEL, FINETUNED_MODELS, FINETUNED_RANKED
 
@@ -24,8 +25,6 @@ _MODEL_LABELS = {
     "blind-type": "Blind (per type)",
     "blind-question": "Blind (same question)",
     "blind-ngram": "Blind (n-grams)",
-    FINETUNED_MODEL: "BLIP + LoRA",
-    FINETUNED_RANKED: "BLIP + LoRA, ranked",
 }
 _METRIC_LABELS = {
     "accuracy": "Accuracy",
@@ -49,8 +48,28 @@ _METRIC_LABELS = {
 }
 
 
+# What the fine-tuned model is called depends on the run that a page is about.
+_finetuned_base: ContextVar[str] = ContextVar("finetuned_base", default="blip")
+
+
+def name_finetuned(base: str) -> None:
+    """Call the fine-tuned model by its base from now on.
+
+    Args:
+        base: the name of the model that was fine-tuned.
+    """
+    _finetuned_base.set(base)
+
+
+def finetuned_base() -> str:
+    """Return the base's name in tables and figures."""
+    return model_label(_finetuned_base.get())
+
+
 def model_label(model: str) -> str:
     """Return a model's name in tables and figures; an unknown model keeps its own."""
+    if model in FINETUNED_MODELS:
+        return f"{finetuned_base()} + LoRA" + (", ranked" if model == FINETUNED_RANKED else "")
     return _MODEL_LABELS.get(model, model)
 
 

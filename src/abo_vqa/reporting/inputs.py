@@ -29,7 +29,7 @@ from abo_vqa.core.paths import (
 )
 from abo_vqa.core.tables import STUDY_COLUMNS, read_table
 from abo_vqa.data.parquet_files import reading_parquet
-from abo_vqa.reporting.formatting import model_kind
+from abo_vqa.reporting.formatting import model_kind, name_finetuned
 
 if TYPE_CHECKING:
     from abo_vqa.evaluation.results import Evaluation
@@ -176,6 +176,7 @@ def load_results(config: Config) -> Results:
     Raises:
         UserError: a file is missing or broken (the message names the stage that makes it).
     """
+    name_finetuned(config.lora.model)
     metrics = read_json(METRICS)
     if not metrics:
         raise UserError(f"{METRICS} names no model. Run `dvc repro evaluate`.")
@@ -212,6 +213,7 @@ def external_results(
         external: the test set.
         audit: what it shares with the training rows (`audit.audit_split`); {} if nobody looked.
     """
+    name_finetuned(config.lora.model)
     nothing = pd.DataFrame()
     return Results(
         config=config,

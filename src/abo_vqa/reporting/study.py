@@ -34,6 +34,8 @@ def accuracies_side_by_side(results: Results) -> pd.DataFrame:
     for model, part in study_table().groupby("model", sort=False):
         low, high = results.interval(str(model)) or (_NAN, _NAN)
         value = results.metrics.get(str(model), {}).get("accuracy", _NAN)
+        if model == FINETUNED_MODEL and not _fine_tunes_blip(results):
+            value = low = high = _NAN  # the study's is BLIP
         accuracy = part.iloc[-1]["accuracy"]
         rows.append({"model": model, "study": accuracy, "value": value, "low": low, "high": high})
     table = pd.DataFrame(rows).sort_values("study", ascending=False, kind="stable")
@@ -49,10 +51,17 @@ def finetuned_side_by_side(results: Results) -> pd.DataFrame:
     table = read_table(_FOLDER / "study_finetuned.csv").rename(columns={"value": "study"})
     table["study"] = pd.to_numeric(table["study"])
     table = table[table["study"] >= 0]
-    metrics = results.metrics.get(FINETUNED_MODEL, {})
+    same = _fine_tunes_blip(results)
+    metrics = results.metrics.get(FINETUNED_MODEL, {}) if same else {}
     table["value"] = [metrics.get(metric, _NAN) for metric in table["metric"]]
     bounds = [
-        results.interval(FINETUNED_MODEL, metric) or (_NAN, _NAN) for metric in table["metric"]
+        (same and results.interval(FINETUNED_MODEL, metric)) or (_NAN, _NAN)
+        for metric in table["metric"]
     ]
     table["low"], table["high"] = zip(*bounds, strict=True)
     return table.reset_index(drop=True)
+
+
+def _fine_tunes_blip(results: Results) -> bool:
+    """Tell whether the run's fine-tuned model has the study's base."""
+    return results.config.lora.model == "blip"

@@ -1,6 +1,6 @@
-"""Stage `finetune`: LoRA (Hu et al., 2022, arXiv:2106.09685) on BLIP's text encoder and decoder.
+"""Stage `finetune`: LoRA (Hu et al., 2022, arXiv:2106.09685) on `lora.model`.
 
-The vision tower is frozen and has no dropout, so its outputs come from the stage `embed`, unless
+The vision part is frozen and has no dropout, so its outputs come from the stage `embed`, unless
 `lora.targets` reach it. Killed at any step, the same command continues from the last checkpoint
 and ends with the same bytes.
 """

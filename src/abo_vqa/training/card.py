@@ -19,9 +19,7 @@ _CARD = """---
 
 # LoRA adapter for single-word visual question answering
 
-{base} with LoRA (rank {r}, alpha {alpha:g}, dropout {dropout:g}) on the layers {targets}
-of its text encoder and decoder: {layers} layers, {parameters:,} trainable parameters. The vision
-tower is frozen.
+{base} with LoRA (rank {r}, alpha {alpha:g}, dropout {dropout:g}) on the layers {targets}{layers}
 
 | | |
 |---|---|
@@ -33,15 +31,24 @@ tower is frozen.
 
 ```python
 from peft import PeftModel
-from transformers import AutoProcessor, BlipForQuestionAnswering
+from transformers import {imports}
 
-base = BlipForQuestionAnswering.from_pretrained("{base}"{revision})
+base = {model_class}.from_pretrained("{base}"{revision})
 model = PeftModel.from_pretrained(base, "models/adapter").eval()
 processor = AutoProcessor.from_pretrained("models/adapter")
 ```
-
+{usage}"""
+_BLIP_LAYERS = """
+of its text encoder and decoder: {layers} layers, {parameters:,} trainable parameters. The vision
+tower is frozen."""
+_LAYERS = ": {layers}\nlayers, {parameters:,} trainable parameters."
+_BLIP_USAGE = """
 Ask one question at a time, or batches of questions with equally many tokens: BLIP's stock
 `generate` ignores the padding of a mixed batch. Answers are single words about product images;
+anything else is outside what it was trained for. Test results are in the report of the run.
+"""
+_USAGE = """
+It was trained on the prompt {prompt}{template}. Answers are single words about product images;
 anything else is outside what it was trained for. Test results are in the report of the run.
 """
 
@@ -68,12 +75,18 @@ def model_card(config: Config, metrics: Mapping[str, Any]) -> str:
         validated_on = f"{metrics['held_out_rows']:,} other questions, held out by group"
     else:
         validated_on = f"{validation_rows}: none is held out (`lora.validation: 0`)"
+    blip = source.family == "blip"
     data = ModelCardData(
         base_model=source.path,
         library_name="peft",
         pipeline_tag="visual-question-answering",
-        tags=["blip", "lora", "visual-question-answering"],
+        tags=[*(["blip"] if blip else []), "lora", "visual-question-answering"],
     )
+    model_class = "BlipForQuestionAnswering" if blip else "AutoModelForImageTextToText"
+    layers = (_BLIP_LAYERS if blip else _LAYERS).format(
+        layers=metrics["modules"], parameters=metrics["trainable_parameters"]
+    )
+    template = ", in the chat template" if source.family == "chat" else ""
     return _CARD.format(
         front_matter=data.to_yaml(),
         base=source.path,
@@ -82,8 +95,12 @@ def model_card(config: Config, metrics: Mapping[str, Any]) -> str:
         alpha=settings.alpha,
         dropout=settings.dropout,
         targets=", ".join(f"`{name}`" for name in settings.targets),
-        layers=metrics["modules"],
-        parameters=metrics["trainable_parameters"],
+        layers=layers,
+        imports=", ".join(sorted(["AutoProcessor", model_class])),
+        model_class=model_class,
+        usage=_BLIP_USAGE
+        if blip
+        else _USAGE.format(prompt=f"`{source.prompt}`", template=template),
         rows=metrics["rows"],
         validated_on=validated_on,
         validation_rows=validation_rows,

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from abo_vqa import models
 from abo_vqa.core.config import Config
 from abo_vqa.core.fingerprints import file_md5, fingerprint
 from abo_vqa.core.paths import ADAPTER, TRAIN
 from abo_vqa.core.summary import ModelVersion, ModelVersionInfo
 from abo_vqa.data import image_decoding
-from abo_vqa.models import blip
 from abo_vqa.training.registry import trained_checkpoint
 from abo_vqa.training.run import training_seed
 
 # MLflow copies these files: importing the first one would load MLflow, before threads are pinned.
-_CODE = Path(blip.__file__).with_name("registered.py")
+_CODE = Path(models.__file__).with_name("registered.py")
 _MODULES = (Path(image_decoding.__file__),)
 _REQUIREMENTS = ("mlflow", "torch", "transformers", "peft", "pillow", "pandas")
 
@@ -29,9 +29,9 @@ def describe_adapter(config: Config, metrics: Mapping[str, Any], message: str) -
         metrics: numbers about the training; see `TrainingResult`.
         message: the stage's message.
     """
-    settings = config.lora
+    settings, checkpoint = config.lora, trained_checkpoint(config)
     description = (
-        f"LoRA on {trained_checkpoint(config).path}: r {settings.r}, alpha {settings.alpha:g}, "
+        f"LoRA on {checkpoint.path}: r {settings.r}, alpha {settings.alpha:g}, "
         f"lr {settings.lr:g}, targets {', '.join(settings.targets)}; "
         f"profile {config.profile}, seed {training_seed(config)}.\n{message}"
     )
@@ -45,11 +45,14 @@ def describe_adapter(config: Config, metrics: Mapping[str, Any], message: str) -
         outputs=("answer", "error"),
         description=description,
         settings={
-            "max_new_tokens": trained_checkpoint(config).max_new_tokens,
+            "family": str(checkpoint.family),
+            "prompt": checkpoint.prompt,
+            "answer": checkpoint.answer,
+            "max_new_tokens": checkpoint.max_new_tokens,
             "threads": settings.threads or config.threads,
         },
         validation=metrics["best_validation_accuracy"],
         held_out=fingerprint([{"training": file_md5(TRAIN)}, config.seed, settings.validation]),
-        tags={"profile": config.profile, "lora.r": str(settings.r)},
+        tags={"profile": config.profile, "lora.model": settings.model, "lora.r": str(settings.r)},
     )
     return ModelVersion(ADAPTER, info)

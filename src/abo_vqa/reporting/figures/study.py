@@ -33,7 +33,7 @@ def plot_study(results: Results) -> Drawing | None:
     scores = study.finetuned_side_by_side(results)
     figure, axes = new_figure(3.6, 2, width_ratios=[1.15, 1])
     for ax, part, labels in (
-        (axes[0][0], table, [model_label(str(m)) for m in table["model"]]),
+        (axes[0][0], table, [_study_label(str(m)) for m in table["model"]]),
         (axes[0][1], scores, [metric_label(str(m)) for m in scores["metric"]]),
     ):
         positions = range(len(part))
@@ -62,6 +62,11 @@ def plot_study(results: Results) -> Drawing | None:
         both[["model", "metric", "study", "value", "low", "high"]],
         figure,
     )
+
+
+def _study_label(model: str) -> str:
+    """Return the name of one of the study's models, whose fine-tuned one is BLIP."""
+    return "BLIP + LoRA" if model == FINETUNED_MODEL else model_label(model)
 
 
 def plot_clip_regimes(results: Results) -> Drawing | None:

@@ -14,6 +14,7 @@ import base64
 import binascii
 import json
 import os
+import string
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,8 +102,13 @@ def _open_image(data: bytes) -> Any:
         raise ValueError(f"not an image that can be read: {error}") from error
 
 
-class BlipAdapter(mlflow.pyfunc.PythonModel):  # type: ignore[misc, unused-ignore]
-    """BLIP with a LoRA adapter.
+def _has_template(processor: Any) -> bool:
+    """Tell whether a processor has a chat template."""
+    return bool(processor.chat_template or processor.tokenizer.chat_template)
+
+
+class AdaptedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, unused-ignore]
+    """A model of transformers with a LoRA adapter.
 
     Input columns: image (a path, base64, a data URL, bytes; an address where ABO_VQA_FETCH_URLS=1
     is set) and question. Output columns: answer, and error, which says why a row has no answer.
@@ -118,7 +124,12 @@ class BlipAdapter(mlflow.pyfunc.PythonModel):  # type: ignore[misc, unused-ignor
             ValueError: The base isn't the model that the adapter was trained on.
         """
         from peft import PeftModel
-        from transformers import AutoProcessor, BlipForQuestionAnswering
+        from transformers import (
+            AutoConfig,
+            AutoModelForImageTextToText,
+            AutoProcessor,
+            BlipForQuestionAnswering,
+        )
         from transformers.utils import logging
 
         logging.disable_progress_bar()
@@ -128,8 +139,11 @@ class BlipAdapter(mlflow.pyfunc.PythonModel):  # type: ignore[misc, unused-ignor
         base, revision = described["base_model_name_or_path"], described.get("revision")
         if "base" in settings:  # stored once, for all versions
             base, revision = mlflow.artifacts.download_artifacts(settings["base"]), None
-        model, loading = BlipForQuestionAnswering.from_pretrained(
-            base, revision=revision, output_loading_info=True
+        kind = AutoConfig.from_pretrained(base, revision=revision).model_type
+        # transformers would choose BLIP's class for captions.
+        loader = BlipForQuestionAnswering if kind == "blip" else AutoModelForImageTextToText
+        model, loading = loader.from_pretrained(
+            base, revision=revision, dtype="float32", output_loading_info=True
         )
         if missing := sorted(loading["missing_keys"]):
             raise ValueError(
@@ -138,12 +152,19 @@ class BlipAdapter(mlflow.pyfunc.PythonModel):  # type: ignore[misc, unused-ignor
             )
         self._model = PeftModel.from_pretrained(model, adapter).eval()
         self._processor = AutoProcessor.from_pretrained(adapter)
+        self._prompt = str(settings.get("prompt", "{question}"))
+        self._last_word = settings.get("answer") == "last_word"
+        self._chat = settings.get("family") == "chat" and _has_template(self._processor)
         self._max_new_tokens = int(settings.get("max_new_tokens", 10))
+        # The processors of the others put the image's tokens in front of the text by themselves.
+        self._needs_image_token = kind not in ("blip", "blip-2", "paligemma")
         self._threads = int(settings.get("threads", 1))
-        self._max_length = int(model.config.text_config.max_position_embeddings)
+        text = model.config.get_text_config()
+        self._max_length = getattr(text, "max_position_embeddings", None)
         # transformers would warn at each row if max_length were set besides max_new_tokens.
-        for part in (model, model.text_decoder):
-            part.generation_config.max_length = None
+        for part in model.modules():
+            if getattr(part, "generation_config", None) is not None:
+                part.generation_config.max_length = None
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -191,17 +212,41 @@ class BlipAdapter(mlflow.pyfunc.PythonModel):  # type: ignore[misc, unused-ignor
 
         if not isinstance(question, str) or not question.strip():
             raise ValueError("no question given")
-        tokens = self._processor.tokenizer(question, return_tensors="pt")
-        length = tokens["input_ids"].shape[1]
-        if length > self._max_length:
-            raise ValueError(f"the question has {length} tokens; at most {self._max_length} fit")
-        loaded = _open_image(_read_image(image))
-        inputs = self._processor(loaded, question, return_tensors="pt")
+        inputs = self._inputs(_open_image(_read_image(image)), question)
+        prompt = inputs["input_ids"][0]
+        if self._max_length is not None and len(prompt) > self._max_length:
+            raise ValueError(
+                f"the question has {len(prompt)} tokens; at most {self._max_length} fit"
+            )
         with torch.inference_mode():
             output = self._model.generate(
                 **inputs, max_new_tokens=self._max_new_tokens, do_sample=False
+            )[0]
+        # A decoder-only model repeats its prompt.
+        if torch.equal(output[: len(prompt)], prompt):
+            output = output[len(prompt) :]
+        text = str(self._processor.decode(output, skip_special_tokens=True)).strip()
+        if not self._last_word:
+            return text
+        words = text.split()
+        return words[-1].strip(string.punctuation) if words else ""
+
+    def _inputs(self, image: Any, question: str) -> Any:
+        """Return the model's inputs, as its family was asked in training."""
+        text = self._prompt.replace("{question}", question)
+        if self._chat:
+            content = [{"type": "image", "image": image}, {"type": "text", "text": text}]
+            return self._processor.apply_chat_template(
+                [{"role": "user", "content": content}],
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
             )
-        return str(self._processor.decode(output[0], skip_special_tokens=True)).strip()
+        token = getattr(self._processor, "image_token", None)
+        if token is not None and str(token) not in text and self._needs_image_token:
+            text = f"{token}{text}"
+        return self._processor(images=image, text=text, return_tensors="pt")
 
 
-mlflow.models.set_model(BlipAdapter())
+mlflow.models.set_model(AdaptedModel())
