@@ -12,7 +12,6 @@ from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.paths import AUDIT, FINETUNED_MODEL, FUNNEL, GENERATION, METRICS, TEST, TRAIN
-from abo_vqa.models.registry import checkpoint_of
 from abo_vqa.reporting.formatting import count, decimal, finetuned_base, percent
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.markdown import markdown_table
@@ -268,7 +267,7 @@ def _adapted(results: Results) -> str:
 def _model_facts(results: Results) -> list[tuple[str, str]]:
     """Return base, adapter and training of the fine-tuned model, as configured."""
     config = results.config
-    base, lora = checkpoint_of(config.lora.model, config), config.lora
+    base, lora = getattr(config.models, config.lora.model), config.lora
     revision = f", revision {base.revision}" if base.revision else ""
     return [
         ("base", f"`{base.path}`{revision}"),
