@@ -1,7 +1,8 @@
-"""A project folder with a tiny BLIP and its vision outputs, copied for each test."""
+"""A project folder with a tiny model and its vision outputs, copied for each test."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import yaml
 
 from abo_vqa.core.config import load_config
+from abo_vqa.stages import embed
 from tests.support import workspaces
 from tests.support.stages import run_stage
+from tests.support.vlm_checkpoints import save_checkpoints
 
 QUICK = {
     "r": 4, "lr": 1e-2, "batch_size": 6, "epochs": 2, "validation": 0.25, "dropout": 0.1,
@@ -20,15 +23,28 @@ QUICK = {
 
 def make(root: Path) -> Path:
     """The folder, with data/embeddings computed by the stage; leaves the current folder alone."""
-    import os
-
-    from abo_vqa.stages import embed
-
     workspaces.workspace(root, "blip")
+    return _embed(root, "blip")
+
+
+def make_with(root: Path, name: str) -> Path:
+    """The same with a decoder-only model, one of `VLM_NAMES`, that is fine-tuned as "vlm"."""
+    workspaces.workspace(root, "blip", images=6)
+    saved = save_checkpoints(root / "models", [name])[name]
+    profile = root / "conf/profiles/sample.yaml"
+    settings = yaml.safe_load(profile.read_text())
+    folder = saved.folder.relative_to(root).as_posix()
+    settings["models"]["vlm"] = {"family": saved.family, "path": folder, "prompt": saved.prompt}
+    profile.write_text(yaml.safe_dump(settings))
+    return _embed(root, "vlm")
+
+
+def _embed(root: Path, model: str) -> Path:
+    """Run the stage `embed` in a folder, with quick settings for what follows it."""
     before = Path.cwd()
     os.chdir(root)
     try:
-        set_lora(QUICK)
+        set_lora({**QUICK, "model": model})
         run_stage(embed, load_config())
     finally:
         os.chdir(before)
