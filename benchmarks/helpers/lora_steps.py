@@ -22,7 +22,7 @@ from abo_vqa.training.dataset import VqaDataset
 from abo_vqa.training.families.blip import BlipFamily
 from abo_vqa.training.loop import Trainer
 from abo_vqa.training.lora import add_lora
-from abo_vqa.training.vision_cache import VisionCache
+from abo_vqa.training.vision_cache import EncodedSource, VisionCache
 
 ROWS, PICTURES = 36_373, 11_821  # the study's training rows and pictures
 EPOCHS = 3
@@ -83,7 +83,7 @@ class LoraSteps:
         self.table = table_of(pictures)
         paths = [str(i) for i in range(pictures)]
         cache = VisionCache(self.outputs(pictures, kept), paths, self.device)
-        self.dataset = VqaDataset(self.table, family, cache)
+        self.dataset = VqaDataset(self.table, family, EncodedSource(cache, blip))
         self.trainer = Trainer(
             self.model, self.dataset, range(3 * pictures), lora, 0,
             CheckpointManager(Path(tempfile.mkdtemp()), 1), dtype,

@@ -163,7 +163,7 @@ def test_training_steps_take_the_path_of_production_and_tell_of_memory() -> None
         device = torch.device("cuda:0")
         blip = families.FAMILIES["blip"].make("tiny", device, torch.float32)
         steps = LoraSteps(blip, 4, 8, torch.bfloat16, torch.float16)
-        assert steps.dataset.images.vectors.device == device
+        assert steps.dataset.images.outputs.vectors.device == device
         assert steps.ours(9)() > 0
         machine.cards[0].rows_fail_from = 3  # pictures: production would take them one by one
         assert not card.fits(steps.ours(9), device)

@@ -27,6 +27,7 @@ def toy(monkeypatch, tmp_path):
 
 def test_the_stages_are_the_pipelines():
     names = rehearsal.stage_names(("blip", "blind"))
+    assert "embed@blip" in names
     assert names[-5:] == ["baseline@blind", "finetune", "predict", "evaluate", "report"]
 
 

@@ -1,6 +1,7 @@
 """Any family from the stages to its adapter's users: plain PEFT, merged, registered, predict."""
 
 import os
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -19,9 +20,13 @@ from abo_vqa.core.tables import read_table
 from abo_vqa.core.tracking.backend import connect
 from abo_vqa.data.archive import open_archive
 from abo_vqa.models.merging import merge_adapter
+from abo_vqa.stages import embed, finetune
+from abo_vqa.training.families.causal import CausalFamily
+from abo_vqa.training.step import TrainStep
 from tests.support import models as tiny
 from tests.support import training as project
 from tests.support import workspaces
+from tests.support.stages import run_stage
 from tests.support.vlms import VLM_SAVERS
 
 PROMPTS = {
@@ -110,3 +115,50 @@ def test_an_adapter_of_any_family(trained, monkeypatch, tmp_path):
     card = (ADAPTER / "README.md").read_text()
     assert "AutoModelForImageTextToText.from_pretrained" in card
     assert "BLIP's" not in card
+
+
+@pytest.fixture
+def llava(tmp_path, monkeypatch):
+    """A project with LLaVA's vision outputs, in which training saves after each step."""
+    workspaces.workspace(tmp_path, "llava", images=8, broken=1)
+    monkeypatch.chdir(tmp_path)
+    project.set_lora({**QUICK, "model": "llava", "dropout": 0.1, "checkpoint_minutes": 1e-9})
+    run_stage(embed, load_config())
+    return tmp_path
+
+
+def adapter_of(**settings) -> bytes:
+    """The weights that training with changed settings ends with."""
+    run_stage(finetune, project.set_lora(settings))
+    return (ADAPTER / "adapter_model.safetensors").read_bytes()
+
+
+def test_killed_and_resumed_it_ends_with_the_same_bytes(llava, monkeypatch):
+    whole = adapter_of()
+    step, taken = TrainStep.__call__, []
+
+    def dies(self, *given, **named):
+        taken.append(self.state.step)
+        if len(taken) == 4:
+            raise KeyboardInterrupt
+        return step(self, *given, **named)
+
+    monkeypatch.setattr(TrainStep, "__call__", dies)
+    with pytest.raises(KeyboardInterrupt):
+        adapter_of()
+    assert adapter_of() == whole
+    assert taken[:5] == [0, 1, 2, 3, 3]
+
+
+def test_gradient_checkpointing_changes_no_byte(llava, monkeypatch):
+    whole = adapter_of()
+    shutil.rmtree(ADAPTER)
+    enabled = []
+    enable = CausalFamily.enable_gradient_checkpointing
+    monkeypatch.setattr(
+        CausalFamily,
+        "enable_gradient_checkpointing",
+        lambda self: (enable(self), enabled.append(self.vqa.model.is_gradient_checkpointing)),
+    )
+    assert adapter_of(gradient_checkpointing=True) == whole
+    assert enabled == [True]

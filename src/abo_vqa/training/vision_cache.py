@@ -118,20 +118,21 @@ class EncodedSource:
         vqa: the model that they are of.
 
     Attributes:
+        outputs: see above.
         resident: whether they are in memory.
     """
 
     def __init__(self, outputs: VisionCache | EmbeddingStore, vqa: VQAModel) -> None:
-        self._outputs, self._vqa = outputs, vqa
+        self.outputs, self._vqa = outputs, vqa
         self.resident = isinstance(outputs, VisionCache)
 
     def get(self, paths: Sequence[str]) -> Any:
         """Return P images as `VQAModel.encode` does, for BLIP [P, T, V]."""
-        return self._vqa.join_encoded(self._outputs.get(paths), self._outputs.texts(paths))
+        return self._vqa.join_encoded(self.outputs.get(paths), self.outputs.texts(paths))
 
     def token_counts(self, paths: Sequence[str]) -> list[int]:
         """Return how many tokens P images have."""
-        return self._outputs.token_counts(paths)
+        return self.outputs.token_counts(paths)
 
 
 class PixelSource:
