@@ -13,6 +13,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from abo_vqa.core.errors import UserError
 from abo_vqa.models.answers import Answer
 from abo_vqa.models.causal.prompts import ChatPromptBuilder
 from abo_vqa.models.decoding import decoding_of, end_tokens_of, extract_answer, truncate
@@ -32,11 +33,24 @@ class LibraryChat(PretrainedVQAModel):
     processor_class: ClassVar[Any] = AutoProcessor
 
     def prepare_processor(self) -> None:
-        """Pad on the left: an answer continues its prompt."""
+        """Pad on the left, as an answer continues its prompt; check the prompt.
+
+        Raises:
+            UserError: the prompt, or the chat template, has no place for one image.
+        """
         self.processor.tokenizer.padding_side = "left"
         self._prompts = ChatPromptBuilder(
             self.processor, self.checkpoint.prompt, end_tokens_of(self.model)
         )
+        if problem := self._prompts.problem():
+            raise UserError(f"{self.checkpoint.path}: {problem}.")
+
+    def question_errors(
+        self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
+    ) -> list[str]:
+        """Check the questions; see `PromptBuilder.question_errors`."""
+        check = super().question_errors
+        return self._prompts.question_errors(questions, lambda asked: check(asked, choices))
 
     def preprocess(self, images: Sequence[Image]) -> list[Image]:
         """Return the images as they are, once the image processor has taken each of them.

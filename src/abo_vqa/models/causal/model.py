@@ -53,15 +53,9 @@ class CausalVQAModel(VisionLanguageModel):
     def question_errors(
         self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
     ) -> list[str]:
-        """Check the questions; one that contains the image token would shift the image."""
-        forbidden = self.prompts.forbidden()
-        written = [next((t for t in forbidden if t in question), "") for question in questions]
-        asked = [q if not token else "?" for q, token in zip(questions, written, strict=True)]
-        errors = super().question_errors(asked, choices)
-        return [
-            f"the question contains {token}, which stands for an image" if token else error
-            for token, error in zip(written, errors, strict=True)
-        ]
+        """Check the questions; see `PromptBuilder.question_errors`."""
+        check = super().question_errors
+        return self.prompts.question_errors(questions, lambda asked: check(asked, choices))
 
     def predict_answers(
         self, encoded: Sequence[EncodedImage], image_index: Sequence[int], questions: Sequence[str]

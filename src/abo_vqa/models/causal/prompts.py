@@ -6,7 +6,7 @@ image token is expanded, so that tokens that reach across a seam come out the sa
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
@@ -111,9 +111,11 @@ class PromptBuilder:
 
     def problem(self) -> str:
         """Return why the checkpoint's prompt can't be used, or ""."""
-        token = str(self.processor.image_token)
+        token = getattr(self.processor, "image_token", None)
+        if token is None:  # known to the library's own processor only
+            return ""
         try:
-            count = self.write(_QUESTION).count(token)
+            count = self.write(_QUESTION).count(str(token))
         except TemplateError as error:
             return f"its chat template fails: {first_line(error)}"
         if count > 1:
@@ -123,9 +125,27 @@ class PromptBuilder:
             )
         return "" if count else f"its chat template has no place for an image ({token})"
 
-    def forbidden(self) -> Sequence[str]:
-        """Return the texts that a question can't contain: they stand for images, videos, sounds."""
-        return [str(token) for token in self.processor.all_special_multimodal_tokens]
+    def question_errors(
+        self, questions: Sequence[str], check: Callable[[list[str]], list[str]]
+    ) -> list[str]:
+        """Check questions; one that contains the image token would shift the image.
+
+        Args:
+            questions: the questions.
+            check: checks questions without such tokens; see `VQAModel.question_errors`.
+
+        Returns:
+            For each question an error message, or "".
+        """
+        tokens = [str(token) for token in self.processor.all_special_multimodal_tokens]
+        written = [next((t for t in tokens if t in question), "") for question in questions]
+        errors = check(
+            [q if not token else "?" for q, token in zip(questions, written, strict=True)]
+        )
+        return [
+            f"the question contains {token}, which stands for an image" if token else error
+            for token, error in zip(written, errors, strict=True)
+        ]
 
 
 class ChatPromptBuilder(PromptBuilder):
