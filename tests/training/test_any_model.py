@@ -20,6 +20,7 @@ from abo_vqa.core.errors import TerminatedError
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.paths import ADAPTER
 from abo_vqa.core.tables import read_table
+from abo_vqa.models.merging import merge_adapter
 from abo_vqa.models.registry import load_model
 from abo_vqa.stages import finetune, predict
 from abo_vqa.training.families.causal import CausalFamily
@@ -74,7 +75,7 @@ def test_a_signal_saves_and_says_so(workspace):
         if step == 1 and "loss" in metrics:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(TerminatedError, match="stopped by SIGTERM at step 1"):
+    with pytest.raises(TerminatedError, match="stopped by SIGTERM after epoch 1"):
         run_stage(finetune, load_config(), log)
     resumed: list[int] = []
     run_stage(finetune, load_config(), lambda metrics, step: resumed.append(step))
@@ -127,6 +128,22 @@ def test_plain_peft_loads_it_on_the_base(workspace, variant):
         merged = ours.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
     torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-4)
     assert len(predictions()) >= 3
+
+
+def test_merged_it_needs_no_peft(workspace):
+    """The merged checkpoint's logits are those of the base with the adapter."""
+    run_stage(finetune, load_config())
+    adapted = load_model("vlm", load_config(), adapter=ADAPTER)
+    merge_adapter(ADAPTER, Path("models/merged"))
+    profile = Path("conf/profiles/sample.yaml")
+    path = load_config().models.vlm.path
+    profile.write_text(profile.read_text().replace(f"path: {path}\n", "path: models/merged\n"))
+    merged = load_model("vlm", load_config())
+    assert merged.checkpoint.path == "models/merged"
+    ids = torch.arange(3, 13)[None]
+    with torch.inference_mode():
+        logits = [m.model(input_ids=ids, attention_mask=ids > 0).logits for m in (merged, adapted)]
+    torch.testing.assert_close(*logits, rtol=1e-5, atol=1e-5)
 
 
 def test_a_quantised_base_is_trained(workspace):
