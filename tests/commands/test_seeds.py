@@ -64,11 +64,17 @@ def test_seeds_are_summarised_and_never_run_twice(workspace, capsys):
 def test_settings_in_the_file_and_on_the_command_line_are_the_same(workspace, capsys):
     """Also `null` and the profile's value of it; what changes no result makes no other key."""
     keys = []
-    for changes in ([], ["-S", "lora.epochs=6"], ["-S", "report.title=Other"], ["-S", "lora.r=8"]):
+    for changes in (
+        [],
+        ["-S", "lora.epochs=6"],
+        ["-S", "report.title=Other"],
+        ["-S", "lora.gradient_checkpointing=true"],
+        ["-S", "lora.r=8"],
+    ):
         main(["seeds", "--n", "2", "--queue-only", *changes])
         keys.append(capsys.readouterr().out.split("(seeds-")[1].split("-")[0])
-    assert len(set(keys[:3])) == 1
-    assert keys[3] != keys[0]
+    assert len(set(keys[:4])) == 1
+    assert keys[4] != keys[0]
 
 
 def test_queued_seeds_are_left_to_the_queue(workspace, capsys):

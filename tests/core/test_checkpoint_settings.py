@@ -130,7 +130,7 @@ def test_prompts_that_can_be(profile, prompt) -> None:
     load_config()
 
 
-@pytest.mark.parametrize("name", ["my/model", "my model", "../up", "-r"])
+@pytest.mark.parametrize("name", ["my/model", "my model", "../up", "-r", "qwen2.5-vl"])
 def test_a_name_has_to_be_a_folders(profile, name) -> None:
     (found,) = problems(profile, {name: {"family": "chat"}})
     assert found.startswith(f"models.{name}: a name may have letters")

@@ -35,7 +35,11 @@ def rows(*runs: SweepRun) -> list[list[str]]:
 
 
 def test_only_results_that_settings_make_tell_rows_apart():
-    same = run("a", r=8), run("b", r=8.0, seed=2, keep_checkpoints=5), run("c", r=8, seed=3)
+    same = [
+        run("a", r=8),
+        run("b", r=8.0, seed=2, keep_checkpoints=5),
+        run("c", r=8, seed=3, gradient_checkpointing=True),
+    ]
     assert rows(*same) == [["a", "b", "c"]]
     assert len(rows(run("a", r=8), run("b", r=4, seed=2))) == 2
     assert len(rows(run("a", code="old"), run("b", code="new", seed=2))) == 2

@@ -17,7 +17,7 @@ from helpers.scratch import run
 
 MODELS = {
     "blip", "blip2", "clip-fixed", "clip-train", "clip-all", "llava", "vilt", "finetuned",
-    "blind-majority", "blind-type", "blind-question", "blind-ngram",
+    "finetuned-ranked", "blind-majority", "blind-type", "blind-question", "blind-ngram",
 }  # fmt: skip
 METRICS = {
     "accuracy", "gain_over_blind", "exact_match", "token_match", "f1", "word_overlap_f1", "meteor",

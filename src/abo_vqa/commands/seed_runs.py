@@ -39,7 +39,7 @@ from abo_vqa.reporting.seed_report import draw_seeds, seeds_text
 _PARAMS = Path("params.yaml")
 # What decides neither a training's result nor its test.
 _IRRELEVANT = {"report": True, "tracking": True}
-_IRRELEVANT_LORA = {"seed", "checkpoint_minutes", "keep_checkpoints"}
+_IRRELEVANT_LORA = {"seed", "checkpoint_minutes", "keep_checkpoints", "gradient_checkpointing"}
 _RUNNING = "running"  # the file that names the DVC process at work
 
 

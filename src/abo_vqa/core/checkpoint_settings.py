@@ -26,8 +26,10 @@ _TAKEN = {
 """Family → its settings besides those of every family (path, revision, dtype, batch size)."""
 _DEFAULTS = {"prompt": "{question}", "max_new_tokens": 10, "answer": "whole", "decoding": "free"}
 _SPECIFIC = sorted({setting for taken in _TAKEN.values() for setting in taken})
-# A name is a folder's and part of a DVC stage's; these mean models without weights of their own.
-_NAME = re.compile(r"\w[\w.-]*")
+# A name is a folder's and part of a DVC stage's; DVC finds its settings as `models.<name>`, where a
+# dot would be another level.
+_NAME = re.compile(r"\w[\w-]*")
+# These mean models without weights of their own.
 _RESERVED = re.compile("|".join(["blind.*", "clip-.*", *FINETUNED_MODELS]))
 _PLACEHOLDER = re.compile(r"{\w+}")
 
@@ -58,7 +60,7 @@ def check_models(sources: dict[str, Any]) -> list[str]:
 
 def _name_problems(name: str) -> Iterator[str]:
     if not _NAME.fullmatch(name):
-        yield f"models.{name}: a name may have letters, digits, '.', '_' and '-', no others"
+        yield f"models.{name}: a name may have letters, digits, '_' and '-', no others"
     elif _RESERVED.fullmatch(name):
         yield (
             f"models.{name}: this name has a meaning already (the fine-tuned model, a blind "
@@ -71,7 +73,8 @@ def _family_problems(name: str, entry: dict[str, Any]) -> Iterator[str]:
         entry.setdefault("family", name)
     if "family" not in entry:
         yield f"models.{name}.family: no value; allowed: {', '.join(_TAKEN)}"
-    # `embed` and `finetune` need BLIP, the regimes clip-fixed, clip-train and clip-all CLIP.
+    # `embed` always computes the vision outputs of `blip`; clip-fixed, clip-train and clip-all are
+    # regimes of `clip`.
     elif name in ("blip", "clip") and entry["family"] != name:
         yield f"models.{name}.family: found {entry['family']!r}; this model's must be {name}"
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 # Settings that change no result, and the seed, which makes no other row.
 _IGNORED = (
-    "lora.seed", "lora.checkpoint_minutes", "lora.keep_checkpoints", "report.", "tracking.",
-    "compute.device", "embed.batch_size", "batch_sizes.",
+    "lora.seed", "lora.checkpoint_minutes", "lora.keep_checkpoints", "lora.gradient_checkpointing",
+    "report.", "tracking.", "compute.device", "embed.batch_size", "batch_sizes.",
 )  # fmt: skip
 _ROW_COLUMNS = ["row_id", "image_path", "question", "answer"]
 SCORE_COLUMNS = [*_ROW_COLUMNS, "accuracy"]

@@ -20,7 +20,7 @@ from abo_vqa.reporting.provenance import matching_lock_entry
 from abo_vqa.reporting.tables import audit_rows, curation_rows, labelled_leaves
 
 if TYPE_CHECKING:
-    from abo_vqa.core.config import Config, GenerateConfig
+    from abo_vqa.core.config import CheckpointConfig, Config, GenerateConfig
     from abo_vqa.reporting.export_format import ExportColumn, ExportedSplit, Row
 
 _TOP_ANSWERS = 10
@@ -115,7 +115,7 @@ def _model_front_matter(results: Results) -> str:
     return _front_matter(
         ModelCardData(
             model_name=f"abo-vqa {results.primary_model}",
-            base_model=results.config.models.blip.path if adapter else None,
+            base_model=_base_of(results.config).path if adapter else None,
             library_name="peft" if adapter else None,
             language="en",
             pipeline_tag="visual-question-answering",
@@ -264,10 +264,16 @@ def _adapted(results: Results) -> str:
     return f"{finetuned_base()} with a LoRA adapter"
 
 
+def _base_of(config: Config) -> CheckpointConfig:
+    """Return the settings of the model that is fine-tuned."""
+    base: CheckpointConfig = getattr(config.models, config.lora.model)
+    return base
+
+
 def _model_facts(results: Results) -> list[tuple[str, str]]:
     """Return base, adapter and training of the fine-tuned model, as configured."""
     config = results.config
-    base, lora = getattr(config.models, config.lora.model), config.lora
+    base, lora = _base_of(config), config.lora
     revision = f", revision {base.revision}" if base.revision else ""
     return [
         ("base", f"`{base.path}`{revision}"),
@@ -286,7 +292,7 @@ def _model_facts(results: Results) -> list[tuple[str, str]]:
             f"{count(len(results.train))}, {percent(lora.validation, 0)} of them for validation",
         ),
         ("split by", config.split.group),
-        ("seed", str(config.seed)),
+        ("seed", f"{config.seed}" + ("" if lora.seed is None else f", in training {lora.seed}")),
     ]
 
 

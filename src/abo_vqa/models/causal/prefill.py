@@ -175,7 +175,7 @@ def common_start(prompts: Sequence[Prompt]) -> int:
     length = 0
     while length < limit and all(tail[length] == tails[0][length] for tail in tails):
         length += 1
-    return min(length, limit)
+    return length
 
 
 def same_start(prompts: Sequence[Prompt], images: Sequence[int]) -> bool:
@@ -196,13 +196,16 @@ def same_start(prompts: Sequence[Prompt], images: Sequence[int]) -> bool:
 
 
 def like_lengths(prompts: Sequence[Prompt], equal: bool) -> list[list[int]]:
-    """Group prompts so that little is padded: a tenth of a row at most, or nothing if `equal`.
+    """Group prompts so that little is padded.
+
+    Up to the end of the image they differ by a tenth and eight tokens at most, or not at all if
+    `equal`; questions are short beside that.
 
     Prompts of an image have nearly the same length and stay together where that allows it.
 
     Args:
         prompts: the prompts.
-        equal: whether all prompts of a group must have as many tokens before and after the image.
+        equal: whether a group's prompts must be of one length, and of one up to the image's end.
     """
 
     def key(row: int) -> tuple[int, int]:

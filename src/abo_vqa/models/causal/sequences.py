@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from abo_vqa.models.causal.positions import continue_positions
 from abo_vqa.models.causal.prefill import Prompt, common_start
 
 _IGNORED = -100  # torch's label for positions that the loss leaves out
@@ -109,8 +110,7 @@ def _make_sequence(
         # The end token isn't fed: nothing follows it.
         rest, fed = list(prompt.ids[start:]), list(answer[:-1])
         ids += rest + fed
-        after = torch.arange(len(fed)) + int(prompt.positions.max()) + 1
-        after = after.expand(*prompt.positions.shape[:-1], -1)
+        after = continue_positions(prompt.positions, len(fed))
         positions += [prompt.positions[..., start:], after]
         labels += [_IGNORED] * (len(rest) - 1) + list(answer)
         segments += [number] * (len(rest) + len(fed))

@@ -1,1 +1,1 @@
-"""BLIP's vision outputs, computed once by the stage `embed`."""
+"""Models' vision outputs, computed once by the stage `embed`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
+_PROMPTS = 4096  # that are kept
 _MASKED = ("sdpa", "eager")  # attention implementations of transformers that take any mask
 
 
@@ -77,7 +79,8 @@ class CausalFamily(TrainableFamily):
             else "each question has a sequence of its own: this architecture's attention "
             "doesn't allow several"
         )
-        self._prompts: dict[tuple[str, str], Prompt] = {}
+        # Epochs ask the same questions; but a prompt of 600 tokens takes 25 KB.
+        self._make_prompt = lru_cache(_PROMPTS)(vqa.make_prompt)
 
     def tokenize(self, questions: Sequence[str], answers: Sequence[str]) -> list[TokenizedRow]:
         """Tokenize questions, for their lengths, and answers in lower case with an end token.
@@ -118,10 +121,7 @@ class CausalFamily(TrainableFamily):
     def _prompt(self, image: EncodedImage | PixelInputs, row: TokenizedRow) -> Prompt:
         """Return a row's prompt, which differs between images of different layouts only."""
         assert isinstance(row, CausalRow)
-        key = (row.text, image.layout.to_json())
-        if key not in self._prompts:
-            self._prompts[key] = self.vqa.make_prompt(image.layout, row.text)
-        return self._prompts[key]
+        return self._make_prompt(image.layout, row.text)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the summed cross-entropy of the answers' tokens, end tokens included.
