@@ -5,7 +5,9 @@ import pytest
 from PIL import Image
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.models import library_chat
 from abo_vqa.models.answering.batches import AdaptiveBatcher
+from abo_vqa.models.answers import CandidateAnswers
 from abo_vqa.models.library_chat import LibraryChat
 from abo_vqa.models.sources import ImageFiles
 from tests.support.library import LibraryModel
@@ -48,6 +50,33 @@ def test_choices_have_the_librarys_likelihoods(made, table) -> None:
     ]
     expected = [library.log_likelihood(image, question, ids) for ids in tokens]
     assert scores == pytest.approx(expected, rel=1e-4)
+
+
+def test_many_candidates_take_no_more_memory_than_some(made, table, monkeypatch) -> None:
+    """The image goes through the model with each choice: only a shortlist, a few at a time."""
+    model, library = made.load(), LibraryModel(made.folder, made.prompt)
+    (image, question), *_ = table
+    words = [f"{a} {b}" for a in ("red", "round", "two") for b in ("table", "lamp", "chair")]
+    candidates = CandidateAnswers((*words, *CHOICES), 4, "first_token")
+    monkeypatch.setattr(library_chat, "_CHOICES", 3)
+    sizes = []
+    forward = model.model.forward
+    monkeypatch.setattr(
+        model.model, "forward", lambda **i: sizes.append(len(i["input_ids"])) or forward(**i)
+    )
+    encoded = model.encode(model.preprocess([image]))
+    (answer,) = model.rank_answers(encoded, [0], [question], candidates)
+    assert sizes == [1, 3, 1]
+    (first,) = model.first_token_log_probs(encoded, [0], [question], candidates.texts)
+    ids = [
+        model.processor.tokenizer(f" {c}", add_special_tokens=False)["input_ids"]
+        for c in candidates.texts
+    ]
+    expected = [library.log_likelihood(image, question, tokens[:1]) for tokens in ids]
+    assert first == pytest.approx(expected, rel=1e-4)
+    shortlist = candidates.select(first)
+    scores = model.score_choices(encoded, [0], [question], [shortlist])[0]
+    assert answer.text == shortlist[scores.index(max(scores))]
 
 
 def test_without_a_template_it_is_refused(made, tmp_path) -> None:

@@ -12,6 +12,8 @@ from abo_vqa.core.json_files import read_json
 from abo_vqa.core.paths import embeddings_of
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import open_archive
+from abo_vqa.models.answers import Answer
+from abo_vqa.models.base import VQAModel
 from abo_vqa.models.embeddings import build
 from abo_vqa.models.embeddings.store import EmbeddingStore
 from abo_vqa.stages import embed
@@ -30,6 +32,21 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(project)
     return project
+
+
+class Constant(VQAModel):
+    """Nothing of it can be stored."""
+
+    device = torch.device("cpu")
+
+    def encode(self, pixel_values):
+        return pixel_values
+
+    def predict_answers(self, encoded, image_index, questions):
+        return [Answer("white") for _ in questions]
+
+    def record(self):
+        return {}
 
 
 def with_embed(config, **changes):
@@ -273,6 +290,12 @@ def test_the_digest_is_the_vectors(here: Path) -> None:
     other = vectors.copy()
     other[3, 1, 1] += 1e-6
     assert digest("c", other) != whole
+
+
+def test_a_model_that_can_only_be_asked_is_refused(here: Path, monkeypatch) -> None:
+    monkeypatch.setattr(build, "load_model", lambda name, config: Constant())
+    with pytest.raises(UserError, match=r"^models\.blip \(.*\) can be asked but not fine-tuned: "):
+        run_stage(embed, load_config())
 
 
 def test_other_pictures_under_the_same_names_start_over(here: Path) -> None:

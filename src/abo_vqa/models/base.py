@@ -166,7 +166,8 @@ class VQAModel(ABC):
             candidates: C possible answers to each question.
 
         Returns:
-            B lists of C numbers; None if whole answers cost the family no more.
+            B lists of C numbers; None if whole answers cost the family no more: then all
+            candidates are scored.
         """
         return None
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from transformers import BatchFeature
 
+_CHOICES = 16  # scored at a time: the image goes through the model with each
+
 
 class LibraryChat(PretrainedVQAModel):
     """A user's message with the image and the prompt, in the checkpoint's own chat template."""
@@ -117,10 +119,29 @@ class LibraryChat(PretrainedVQAModel):
         choices: Sequence[Sequence[str]],
     ) -> list[list[float]]:
         """Sum the log-probabilities of each choice's tokens after the prompt, without an end."""
-        return [
-            self._log_likelihoods(self.build_inputs(encoded, [image], [question]), options)
-            for image, question, options in zip(image_index, questions, choices, strict=True)
-        ]
+        scores: list[list[float]] = []
+        for image, question, options in zip(image_index, questions, choices, strict=True):
+            inputs = self.build_inputs(encoded, [image], [question])
+            pieces = [options[i : i + _CHOICES] for i in range(0, len(options), _CHOICES)]
+            scores.append([s for piece in pieces for s in self._log_likelihoods(inputs, piece)])
+        return scores
+
+    def first_token_log_probs(
+        self,
+        encoded: Sequence[Image],
+        image_index: Sequence[int],
+        questions: Sequence[str],
+        candidates: Sequence[str],
+    ) -> list[list[float]]:
+        """Return the log-probabilities of the candidates' first tokens after the prompts."""
+        first = torch.tensor([self._prompts.answer_tokens(c)[0] for c in candidates])
+        scores: list[list[float]] = []
+        for image, question in zip(image_index, questions, strict=True):
+            with torch.inference_mode():
+                output = self.model(**self.build_inputs(encoded, [image], [question]))
+            log_probs = output.logits[0, -1].float().log_softmax(-1)  # [vocabulary]
+            scores.append(log_probs[first.to(log_probs.device)].tolist())
+        return scores
 
     def build_inputs(
         self, encoded: Sequence[Image], image_index: Sequence[int], questions: Sequence[str]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from abo_vqa.core.devices import pick_device, pick_dtype
+from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import fingerprint, stage_code
 from abo_vqa.core.locks import locked
 from abo_vqa.core.memory import peak_memory
@@ -20,6 +21,7 @@ from abo_vqa.core.progress import progress
 from abo_vqa.core.scratch import scratch
 from abo_vqa.core.system_errors import report_full_disk
 from abo_vqa.data.archive import open_archive
+from abo_vqa.models.base import VQAModel
 from abo_vqa.models.embeddings.builder import EmbeddingBuilder
 from abo_vqa.models.embeddings.files import VECTORS_FILE
 from abo_vqa.models.embeddings.ragged import RaggedEmbeddingBuilder
@@ -29,7 +31,6 @@ from abo_vqa.models.sources import ImageEncoder, ImageFiles, prefetch
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import CheckpointConfig, Config
-    from abo_vqa.models.base import VQAModel
 
 
 def _compute_dtype(config: Config, checkpoint: CheckpointConfig) -> str:
@@ -89,6 +90,11 @@ def build_embeddings(
     }
     with locked(scratch("embed", embedding_key(config, paths, meta))) as folder:
         model = load_model(model_name, config)
+        if type(model).split_encoded is VQAModel.split_encoded:
+            raise UserError(
+                f"models.{model_name} ({checkpoint.path}) can be asked but not fine-tuned: its "
+                "vision outputs can't be stored. Set lora.model to another model."
+            )
         builder, encoded = _encode_images(config, model_name, model, paths, folder, out)
         builder.finish()
         _link_or_copy(builder.file, out / VECTORS_FILE)
