@@ -79,6 +79,14 @@ def test_many_candidates_take_no_more_memory_than_some(made, table, monkeypatch)
     assert answer.text == shortlist[scores.index(max(scores))]
 
 
+def test_an_empty_choice_is_an_end(made, table) -> None:
+    model, (image, question) = made.load(), table[0]
+    model._prompts._answers[""] = model._prompts.answer_tokens("")[-1:]
+    [scores] = model.rank([image], [question], [["red", ""]])
+    assert scores[0] == pytest.approx(model.rank([image], [question], [["red"]])[0][0], rel=1e-4)
+    assert max(scores) < 0
+
+
 def test_without_a_template_it_is_refused(made, tmp_path) -> None:
     """The engine would have to know where its image goes."""
     folder = save_vipllava(tmp_path / "plain")

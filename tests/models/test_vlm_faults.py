@@ -74,6 +74,15 @@ def test_questions_that_cant_be_asked_are_told_row_by_row(saved, name: str) -> N
 
 
 @pytest.mark.parametrize("name", VLM_NAMES)
+def test_choices_with_an_image_token_are_told_row_by_row(saved, name: str) -> None:
+    model = saved[name].load()
+    token = str(model.processor.image_token)
+    choices = [["red", "blue"], ["red", token]]
+    errors = model.question_errors(["what?", "what?"], choices)
+    assert errors == ["", f"a choice contains {token}, which stands for an image"]
+
+
+@pytest.mark.parametrize("name", VLM_NAMES)
 def test_a_prompt_with_too_many_images_is_refused_at_loading(saved, name: str) -> None:
     token = str(saved[name].load().processor.image_token)
     with pytest.raises(UserError, match=r"makes \d images of one\. Leave .* out of it"):

@@ -94,6 +94,18 @@ def test_choices_have_the_librarys_likelihoods(saved, libraries, table, name: st
         assert scores == pytest.approx(expected, rel=1e-4), question
 
 
+@pytest.mark.parametrize("name", ["llava", "qwen3_vl", "smolvlm", "gemma3"])
+def test_an_empty_choice_is_as_likely_as_an_end(saved, libraries, table, name: str) -> None:
+    """Without a token of its own it would be certain, or end the batch."""
+    model, (image, question) = saved[name].load(), table[0]
+    tokens = model.prompts.answer_tokens("")[-1:]
+    [scores] = model.rank([image], [question], [["red", ""]])
+    expected = libraries[name].log_likelihood(image, question, tokens)
+    if model.prompts.answer_tokens("") == tokens:
+        assert scores[1] == pytest.approx(expected, rel=1e-4)
+    assert max(scores) < 0
+
+
 def test_a_question_before_the_image(saved, libraries, table) -> None:
     """Then nothing that precedes the image is common to its questions."""
     prompt = "{question} <image> answer"

@@ -127,15 +127,23 @@ def test_a_ranking_baseline_depends_on_its_candidates(here: Path) -> None:
     assert inputs_of("vilt", load_config())["candidates"] != changed[0]["candidates"]
 
 
-def test_a_question_too_long_with_a_candidate_fails_alone(here: Path) -> None:
-    """The decoder's positions are counted for the longest candidate as well."""
+def test_an_answer_that_is_too_long_is_no_candidate(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would cost every row its answer."""
     table = read_table(TRAIN)
     table.loc[0, "answer"] = "lamp " * 70
     table.to_csv(TRAIN, index=False)
     model = load_by_name("finetuned-ranked", load_config())
     assert isinstance(model, RankedModel)
-    [error] = model.question_errors(["what?"])
-    assert error == "the question or a choice is too long: 71 tokens, room for 64"
+    assert model.question_errors(["what?"]) == [""]
+    assert not any("lamp lamp" in text for text in model.candidates.texts)
+    reason = "the question or a choice is too long: 71 tokens, room for 64"
+    assert f"train answers can't be ranked: {reason}" in capsys.readouterr().err
+    table["answer"] = "lamp " * 70
+    table.to_csv(TRAIN, index=False)
+    with pytest.raises(UserError, match=f"none of the 1 train answers can be ranked: {reason}"):
+        load_by_name("finetuned-ranked", load_config())
 
 
 @pytest.mark.parametrize("model", ["finetuned-ranked", "vilt"])

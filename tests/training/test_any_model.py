@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 from abo_vqa.core.config import load_config
-from abo_vqa.core.errors import TerminatedError
+from abo_vqa.core.errors import TerminatedError, UserError
 from abo_vqa.core.json_files import read_json
-from abo_vqa.core.paths import ADAPTER
+from abo_vqa.core.paths import ADAPTER, TRAIN
 from abo_vqa.core.tables import read_table
 from abo_vqa.models.merging import merge_adapter
 from abo_vqa.models.registry import load_model
@@ -68,6 +68,24 @@ def test_interrupted_anywhere_it_ends_with_the_same_bytes(workspace):
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     run_stage(finetune, config)
     assert hashes() == expected
+
+
+def test_rows_that_cant_be_asked_are_left_out(workspace, capsys):
+    """An image token would be taken for an image, and end the training."""
+    token = load_model("vlm", load_config()).processor.image_token
+    table, config = read_table(TRAIN), project.set_lora({"validation": 0})
+    table["question"] = [f"what is {token}?", *table["question"].iloc[1:]]
+    table["answer"] = ["red", token, "red " * 600, *table["answer"].iloc[3:]]
+    table.to_csv(TRAIN, index=False)
+    run_stage(finetune, config)
+    message = f"rows of {TRAIN} are left out: the question contains {token}, which stands for"
+    counts, _, _ = capsys.readouterr().err.partition(message)
+    left_out, _, total = counts.splitlines()[-1].split()[:3]
+    assert (left_out, read_json("reports/training.json")["rows"]) == ("3", int(total) - 3)
+    table["answer"] = token
+    table.to_csv(TRAIN, index=False)
+    with pytest.raises(UserError, match="has no row left to train on"):
+        run_stage(finetune, config)
 
 
 def test_a_signal_saves_and_says_so(workspace):

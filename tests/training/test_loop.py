@@ -243,6 +243,18 @@ def test_no_readable_row_is_the_users_problem(workspace):
         run_stage(finetune, project.set_lora({"validation": 0}))
 
 
+def test_rows_that_are_too_long_are_left_out(workspace, capsys):
+    table = read_table("data/train.csv")
+    table["question"] = ["what is red? " * 30, *table["question"].iloc[1:]]
+    table["answer"] = ["red", "lamp " * 70, *table["answer"].iloc[2:]]
+    table.to_csv("data/train.csv", index=False)
+    trained({"validation": 0, **EXACT})
+    message = (
+        "rows of data/train.csv are left out: the question or a choice is too long: 122 tokens"
+    )
+    assert f"2 of 24 {message}" in capsys.readouterr().err
+
+
 def test_unreadable_pictures_are_left_out(workspace):
     """The last picture of the tiny archive doesn't decode."""
     from abo_vqa.models.embeddings.store import EmbeddingStore

@@ -52,7 +52,9 @@ class LibraryChat(PretrainedVQAModel):
     ) -> list[str]:
         """Check the questions; see `PromptBuilder.question_errors`."""
         check = super().question_errors
-        return self._prompts.question_errors(questions, lambda asked: check(asked, choices))
+        return self._prompts.question_errors(
+            questions, choices, lambda asked: check(asked, choices)
+        )
 
     def preprocess(self, images: Sequence[Image]) -> list[Image]:
         """Return the images as they are, once the image processor has taken each of them.
@@ -191,7 +193,8 @@ class LibraryChat(PretrainedVQAModel):
         Returns:
             C log-probabilities.
         """
-        answers = [torch.tensor(self._prompts.answer_tokens(c)[:-1]) for c in choices]
+        tokens = map(self._prompts.answer_tokens, choices)
+        answers = [torch.tensor(ids[:-1] or ids) for ids in tokens]  # an empty one is its end token
         padded = pad_sequence(answers, batch_first=True).to(self.device)  # [C, A], on the right
         length, count = inputs["input_ids"].shape[1], len(choices)
         batch = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -173,6 +173,20 @@ def readable_rows(store: EmbeddingStore) -> pd.DataFrame:
     return readable.reset_index(drop=True)
 
 
+def _trainable_rows(vqa: PretrainedVQAModel, table: pd.DataFrame, rows: Sequence[int]) -> list[int]:
+    """Leave out rows that the model can't take: too long, empty, with a token for images."""
+    questions = table["question"].iloc[list(rows)].tolist()
+    answers = table["answer"].iloc[list(rows)].str.lower()  # as they are trained
+    errors = vqa.question_errors(questions, [[answer] for answer in answers])
+    left = [row for row, error in zip(rows, errors, strict=True) if not error]
+    if len(left) < len(rows) and rank_and_world_size()[0] == 0:
+        reason = next(error for error in errors if error)
+        logger.warning(
+            f"{len(rows) - len(left):,} of {len(rows):,} rows of {TRAIN} are left out: {reason}"
+        )
+    return left
+
+
 @contextmanager
 def _open_images(
     config: Config,
@@ -237,6 +251,9 @@ def train(config: Config, folder: Path, track: Log = no_log) -> TrainingResult:
     torch.manual_seed(seed)
     family = load_for_training(config)
     vqa = family.vqa
+    rows, held_out = (_trainable_rows(vqa, table, part) for part in (rows, held_out))
+    if not rows:
+        raise UserError(f"{TRAIN} has no row left to train on.")
     dtype = pick_dtype(vqa.checkpoint, config.compute, vqa.device)
     model, layers = add_lora(family, config.lora)
     trainable, _ = model.get_nb_trainable_parameters()

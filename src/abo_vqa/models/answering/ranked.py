@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import fingerprint
+from abo_vqa.core.log import get_logger
 from abo_vqa.core.paths import FINETUNED_MODELS, FINETUNED_RANKED
 from abo_vqa.models.answering.wrapper import ChoosingModel
 from abo_vqa.models.candidates import train_candidates
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from abo_vqa.models.answers import Answer, CandidateAnswers
     from abo_vqa.models.base import VQAModel
 
+logger = get_logger(__name__)
+
 
 class RankedModel(ChoosingModel):
     """A model that answers with the likeliest of its candidates.
@@ -25,13 +30,13 @@ class RankedModel(ChoosingModel):
         candidates: the possible answers.
 
     Raises:
-        UserError: the model's family has no likelihoods.
+        UserError: the model's family has no likelihoods, or it can take none of the candidates.
     """
 
     def __init__(self, model: VQAModel, candidates: CandidateAnswers) -> None:
         super().__init__(model)
-        self.candidates = candidates
-        texts = candidates.pool
+        self.candidates = _possible(model, candidates)
+        texts = self.candidates.pool
         lengths, _ = model.text_lengths(["?"] * len(texts), [[text] for text in texts])
         self._longest = texts[lengths.index(max(lengths))]
 
@@ -58,6 +63,26 @@ class RankedModel(ChoosingModel):
             "decoding": f"likeliest of {k} of {count} train answers ({self.candidates.shortlist})",
             "candidates": fingerprint(self.candidates),
         }
+
+
+def _possible(model: VQAModel, candidates: CandidateAnswers) -> CandidateAnswers:
+    """Leave out candidates that answer no question, such as one that is too long for the model.
+
+    Raises:
+        UserError: none is left.
+    """
+    texts = candidates.texts
+    if not any(model.question_errors(["?"], [texts])):
+        return candidates
+    errors = model.question_errors(["?"] * len(texts), [[text] for text in texts])
+    fitting = tuple(text for text, error in zip(texts, errors, strict=True) if not error)
+    first = next(error for error in errors if error)
+    if not fitting:
+        raise UserError(f"none of the {len(texts):,} train answers can be ranked: {first}.")
+    logger.warning(
+        f"{len(texts) - len(fitting):,} of {len(texts):,} train answers can't be ranked: {first}"
+    )
+    return replace(candidates, texts=fitting)
 
 
 def ranked_candidates(name: str, config: Config) -> CandidateAnswers | None:

@@ -55,7 +55,7 @@ class CausalVQAModel(VisionLanguageModel):
     ) -> list[str]:
         """Check the questions; see `PromptBuilder.question_errors`."""
         check = super().question_errors
-        return self.prompts.question_errors(questions, lambda asked: check(asked, choices))
+        return self.prompts.question_errors(questions, choices, lambda asked: check(asked, choices))
 
     def predict_answers(
         self, encoded: Sequence[EncodedImage], image_index: Sequence[int], questions: Sequence[str]
@@ -122,7 +122,7 @@ class CausalVQAModel(VisionLanguageModel):
         """Sum the log-probabilities of each choice's tokens after the prompt.
 
         The end token is counted if the model was fine-tuned: one that wasn't trained to stop after
-        a word would prefer long answers.
+        a word would prefer long answers. An empty choice is the end token alone.
         """
         tokens = [[self._choice_tokens(choice) for choice in options] for options in choices]
         scores: dict[int, list[float]] = {}
@@ -174,9 +174,9 @@ class CausalVQAModel(VisionLanguageModel):
                 yield rows, state
 
     def _choice_tokens(self, choice: str) -> list[int]:
-        """Return the tokens whose log-probabilities a choice's score sums."""
+        """Return the tokens whose log-probabilities a choice's score sums, at least one."""
         tokens = self.prompts.answer_tokens(choice)
-        return tokens if self.is_finetuned else tokens[:-1]
+        return tokens if self.is_finetuned else tokens[:-1] or tokens
 
     def record(self) -> dict[str, Any]:
         """Return the checkpoint, the prompt and the way of decoding."""

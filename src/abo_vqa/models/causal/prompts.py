@@ -126,26 +126,36 @@ class PromptBuilder:
         return "" if count else f"its chat template has no place for an image ({token})"
 
     def question_errors(
-        self, questions: Sequence[str], check: Callable[[list[str]], list[str]]
+        self,
+        questions: Sequence[str],
+        choices: Sequence[Sequence[str]] | None,
+        check: Callable[[list[str]], list[str]],
     ) -> list[str]:
-        """Check questions; one that contains the image token would shift the image.
+        """Check questions; an image token in one, or in a choice, would be taken for an image.
 
         Args:
             questions: the questions.
+            choices: see `VQAModel.text_lengths`.
             check: checks questions without such tokens; see `VQAModel.question_errors`.
 
         Returns:
             For each question an error message, or "".
         """
-        tokens = [str(token) for token in self.processor.all_special_multimodal_tokens]
-        written = [next((t for t in tokens if t in question), "") for question in questions]
-        errors = check(
-            [q if not token else "?" for q, token in zip(questions, written, strict=True)]
-        )
-        return [
-            f"the question contains {token}, which stands for an image" if token else error
-            for token, error in zip(written, errors, strict=True)
+        options = [()] * len(questions) if choices is None else choices
+        faults = [
+            self._image_token_in([question], "the question")
+            or self._image_token_in(row, "a choice")
+            for question, row in zip(questions, options, strict=True)
         ]
+        errors = check(["?" if f else q for q, f in zip(questions, faults, strict=True)])
+        return [fault or error for fault, error in zip(faults, errors, strict=True)]
+
+    def _image_token_in(self, texts: Sequence[str], subject: str) -> str:
+        """Return an error message if one of the texts contains a token for images, or ""."""
+        for token in map(str, self.processor.all_special_multimodal_tokens):
+            if any(token in text for text in texts):
+                return f"{subject} contains {token}, which stands for an image"
+        return ""
 
 
 class ChatPromptBuilder(PromptBuilder):
