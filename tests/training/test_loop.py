@@ -197,8 +197,8 @@ def finetune_rows(config):
 
 def fill_with_nan(path: str) -> None:
     """Make one picture's vision outputs not-a-number."""
-    place = read_table("data/embeddings/paths.csv")["image_path"].tolist().index(path)
-    vectors = np.load("data/embeddings/vectors.npy", mmap_mode="r+")
+    place = read_table(EMBEDDINGS / "paths.csv")["image_path"].tolist().index(path)
+    vectors = np.load(EMBEDDINGS / "vectors.npy", mmap_mode="r+")
     vectors[place] = np.nan
     vectors.flush()
 
