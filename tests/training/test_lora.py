@@ -57,6 +57,14 @@ def test_a_full_name_is_meant(load):
     assert trains_vision(layers, vqa.vision_modules)
 
 
+def test_a_vision_module_may_be_a_layer_itself(load):
+    """BLIP-2's projection: its stored outputs would never reach what is trained."""
+    vqa = load("blip2")
+    layers, _ = put(vqa, "q_proj", "language_projection")
+    assert sum(layer.endswith("language_projection") for layer in layers) == 1
+    assert trains_vision(layers, vqa.vision_modules)
+
+
 def test_a_target_that_matches_nothing_is_refused(load):
     with pytest.raises(UserError, match=r"no layer is called query\. There are: .*q_proj"):
         put(load("llava"), "query", "q_proj")

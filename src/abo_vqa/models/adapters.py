@@ -223,13 +223,13 @@ class Adapter:
 
 
 def is_vision(name: str, vision_modules: Collection[str]) -> bool:
-    """Return whether a layer or a weight is a part of a vision module.
+    """Return whether a layer or a weight is a vision module or a part of one.
 
     Args:
         name: its full name.
         vision_modules: see `PretrainedVQAModel`.
     """
-    return any(f".{module}." in f".{name}" for module in vision_modules)
+    return any(f".{module}." in f".{name}." for module in vision_modules)
 
 
 def _refuse_pointer(file: Path) -> None:

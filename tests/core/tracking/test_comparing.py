@@ -281,3 +281,12 @@ def test_metric_names_open_no_groups_of_their_own():
         "kinds/yes_no": 3.0,
         "corpus/yes_no/no": 1.0,
     }
+
+
+def test_every_setting_that_changes_a_result_is_compared():
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    sections = {name for name, value in params.items() if isinstance(value, dict)}
+    config = load_config(ROOT / "params.yaml")
+    compared = {name.partition(".")[0] for name in naming.compared_settings(config)}
+    assert sections - compared == {"report", "tracking"}
+    assert "ranking.candidates" in naming.stage_settings("predict", config, "blip")
