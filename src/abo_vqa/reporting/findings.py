@@ -65,7 +65,7 @@ def further_findings(results: Results) -> list[str]:
 
 def _blind_findings(results: Results, blind: str) -> list[str]:
     """Return what the best blind baseline means for the other models."""
-    zero_shot = [m for m in results.ranking if model_kind(m) == "zero-shot"]
+    zero_shot = results.zero_shot
     not_better = [m for m in zero_shot if not _beats(results, m, blind)]
     comparisons = len(results.evaluation.get("pairs", []))
     sentences = [

@@ -112,7 +112,17 @@ class Results:
     @cached_property
     def best_zero_shot(self) -> str | None:
         """The best zero-shot model."""
-        return self._best_of_kind("zero-shot")
+        return next(iter(self.zero_shot), None)
+
+    @cached_property
+    def zero_shot(self) -> list[str]:
+        """The zero-shot models, the best first; none of those that choose among train's answers."""
+        return [m for m in self.ranking if model_kind(m) == "zero-shot" and not self._ranks(m)]
+
+    def _ranks(self, model: str) -> bool:
+        """Whether a model of the profile answers with the likeliest of train's answers."""
+        checkpoint = getattr(self.config.models, model, None)
+        return checkpoint is not None and checkpoint.decoding == "ranked"
 
     @cached_property
     def primary_model(self) -> str:
