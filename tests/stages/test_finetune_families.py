@@ -112,6 +112,13 @@ def test_an_adapter_of_any_family(trained, monkeypatch, tmp_path):
     said = served.predict(pd.DataFrame({"image": images, "question": rows["question"].tolist()}))
     assert said["error"].isna().all(), said["error"].tolist()
     assert said["answer"].tolist() == expected
+    token = processor.image_token
+    asked = pd.DataFrame({"image": images[:2], "question": [f"{token}?", rows["question"].iloc[1]]})
+    said = served.predict(asked)
+    assert said["error"].tolist() == [
+        f"the question contains {token}, which stands for an image", None,
+    ]  # fmt: skip
+    assert said["answer"].tolist() == [None, expected[1]]
     card = (ADAPTER / "README.md").read_text()
     assert "AutoModelForImageTextToText.from_pretrained" in card
     assert "BLIP's" not in card

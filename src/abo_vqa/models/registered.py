@@ -212,6 +212,9 @@ class AdaptedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, unused-igno
 
         if not isinstance(question, str) or not question.strip():
             raise ValueError("no question given")
+        for token in map(str, getattr(self._processor, "all_special_multimodal_tokens", ())):
+            if token in question:
+                raise ValueError(f"the question contains {token}, which stands for an image")
         inputs = self._inputs(_open_image(_read_image(image)), question)
         prompt = inputs["input_ids"][0]
         if self._max_length is not None and len(prompt) > self._max_length:
