@@ -261,3 +261,13 @@ def test_a_tar_is_read_in_place_and_nothing_outside_it_is_reached(here: Path, ca
     from_folder = read_table("out.csv")
     assert ask(text, "--images", "pictures.tar") == 0
     assert read_table("out.csv").equals(from_folder)
+
+
+def test_a_tar_may_start_with_any_name(tmp_path):
+    """The first two bytes of these are those of a zip and of bzip2."""
+    for name in ("PK-lamp.png", "BZ/chair.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+        with tarfile.open(tmp_path / "images.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+            tar.add(tmp_path / name, name)
+        assert open_images(tmp_path / "images.tar").paths == [name]

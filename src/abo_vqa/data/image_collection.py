@@ -15,12 +15,14 @@ from abo_vqa.data.image_decoding import UnreadableImageError, decode
 from abo_vqa.data.image_files import ImageError
 from abo_vqa.data.image_paths import ImageIndex, format_examples
 from abo_vqa.data.members import TarMembers
+from abo_vqa.data.tar_index import BLOCK_SIZE
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 MISSING = "No such file or directory"
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+_USTAR = 257  # where a tar's header says what it is
 _COMPRESSED = {
     b"\x1f\x8b": "gzip",
     b"PK": "zip",
@@ -161,11 +163,13 @@ class ImageTar(ImageFolder):
 
     def __init__(self, tar: Path) -> None:
         with tar.open("rb") as file:
-            start = file.read(2)
-        if start in _COMPRESSED:
+            start = file.read(BLOCK_SIZE)
+        kind = _COMPRESSED.get(start[:2])
+        # A tar starts with a member's name, which may be anything.
+        if kind and start[_USTAR : _USTAR + 5] != b"ustar":
             raise UserError(
-                f"--images {tar} is compressed ({_COMPRESSED[start]}), so single images can't be "
-                "read from it. Unpack it, and name the folder or the plain tar."
+                f"--images {tar} is compressed ({kind}), so single images can't be read from it. "
+                "Unpack it, and name the folder or the plain tar."
             )
         self.root = tar
         self._members = TarMembers(tar)
