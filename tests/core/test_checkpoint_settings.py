@@ -136,6 +136,12 @@ def test_a_name_has_to_be_a_folders(profile, name) -> None:
     assert found.startswith(f"models.{name}: a name may have letters")
 
 
+@pytest.mark.parametrize("name", ["copy", "json", "model_fields"])
+def test_a_name_finds_the_model(profile, name) -> None:
+    (found,) = problems(profile, {name: {"family": "chat"}})
+    assert found.startswith(f"models.{name}: this name is taken by the code")
+
+
 @pytest.mark.parametrize("name", ["finetuned", "blind", "blind-two", "clip-all"])
 def test_a_name_has_one_meaning(profile, name) -> None:
     (found,) = problems(profile, {name: {"family": "chat"}})

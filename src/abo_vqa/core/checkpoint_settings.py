@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import BaseModel
+
 from abo_vqa.core.paths import FINETUNED_MODELS
 
 _LANGUAGE_MODEL = ("prompt", "max_new_tokens", "answer", "decoding", "quantize", "device_map")
@@ -61,6 +63,8 @@ def check_models(sources: dict[str, Any]) -> list[str]:
 def _name_problems(name: str) -> Iterator[str]:
     if not _NAME.fullmatch(name):
         yield f"models.{name}: a name may have letters, digits, '_' and '-', no others"
+    elif hasattr(BaseModel, name):  # it would be found instead of the model
+        yield f"models.{name}: this name is taken by the code that reads settings; choose another"
     elif _RESERVED.fullmatch(name):
         yield (
             f"models.{name}: this name has a meaning already (the fine-tuned model, a blind "
