@@ -13,6 +13,8 @@ from PIL import Image
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.models.answering.batches import AdaptiveBatcher
+from abo_vqa.models.answering.ranked import RankedModel
+from abo_vqa.models.answers import CandidateAnswers
 from abo_vqa.models.sources import ImageFiles
 from tests.support.vlm_checkpoints import VLM_NAMES, SavedCheckpoint, save_checkpoints
 from tests.support.workspaces import pictures
@@ -71,6 +73,20 @@ def test_questions_that_cant_be_asked_are_told_row_by_row(saved, name: str) -> N
     assert "the question is too long: " in answers[3].error
     for row in (0, 4):
         assert answers[row].text == model.answer([images[f"{row}"]], [asked[row]])[0].text
+
+
+@pytest.mark.parametrize("name", ["gemma3", "paligemma2"])
+def test_a_question_longer_than_the_window_costs_its_own_row_of_ranking(saved, name: str) -> None:
+    """It can be asked, but choices behind it would have to see a part of it only."""
+    model = saved[name].load()
+    ranked = RankedModel(model, CandidateAnswers(("red", "two"), 2, "first_token"))
+    asked = ["is it red? " * 70, "what?"]  # 256 tokens are the window, 512 the positions
+    images = {f"{i}": image for i, image in enumerate(pictures(2))}
+    assert [a.error for a in answers_of(model, images, asked)] == ["", ""]
+    long, short = answers_of(ranked, images, asked)
+    assert "the question or a choice is too long: " in long.error
+    assert "room for 256" in long.error
+    assert short.text in ("red", "two")
 
 
 @pytest.mark.parametrize("name", VLM_NAMES)

@@ -48,6 +48,10 @@ class CausalVQAModel(VisionLanguageModel):
             answers = [max((len(tokens(c)) for c in options), default=0) for options in choices]
         text = self.model.config.get_text_config()
         maximum: int | None = getattr(text, "max_position_embeddings", None)
+        window: int | None = getattr(text, "sliding_window", None)
+        if choices is not None and window is not None:
+            # Choices stand behind each other: a mask keeps them apart, but knows no window.
+            maximum = window if maximum is None else min(maximum, window)
         return [prompt + answer for prompt, answer in zip(lengths, answers, strict=True)], maximum
 
     def question_errors(
