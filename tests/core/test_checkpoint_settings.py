@@ -1,6 +1,7 @@
 """Settings of models that their family doesn't take, all reported at once by `load_config`."""
 
 import shutil
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -49,6 +50,30 @@ def problems(profile, models) -> list[str]:
     head, *lines = str(error.value).splitlines()
     assert head.startswith(f"{len(lines)} problem(s)")
     return [line.strip() for line in lines]
+
+
+def test_a_typing_error_in_a_model_of_any_name_is_one_line(profile) -> None:
+    entry = {"family": "chat", "prompts": "{question}"}
+    assert problems(profile, {"llava": {"prompts": ""}, "qwen-vl": entry}) == [
+        f"models.{name}.prompts: unknown setting; did you mean prompt?"
+        for name in ("llava", "qwen-vl")
+    ]
+
+
+def test_a_model_without_a_path_or_settings_is_sent_to_the_profile(profile) -> None:
+    profile({})
+    path = Path("conf/profiles/sample.yaml")
+    written = yaml.safe_load(path.read_text())
+    written["models"] |= {"one": {"family": "chat"}, "two": None, "three": "models/any"}
+    path.write_text(yaml.safe_dump(written))
+    with pytest.raises(UserError) as error:
+        load_config()
+    lines = [line.strip() for line in str(error.value).splitlines()[1:]]
+    assert sorted(lines) == [
+        "models.one.path: no value; set it in conf/profiles/sample.yaml",
+        "models.three: found 'models/any'; input should be a group of settings, as name: value",
+        "models.two: no value; set it in conf/profiles/sample.yaml",
+    ]
 
 
 def test_every_setting_is_in_the_table() -> None:

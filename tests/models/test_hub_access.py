@@ -21,7 +21,8 @@ from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 from abo_vqa.models.registry import family_class
 
 def work():
-    checkpoint = CheckpointConfig(path="org/model", revision="{COMMIT}", family=sys.argv[1])
+    family, path = sys.argv[1:]
+    checkpoint = CheckpointConfig(path=path, revision="{COMMIT}", family=family)
     family_class(checkpoint).load(checkpoint, ComputeConfig(device="cpu", dtype="float32"))
     print("loaded")
     return 0
@@ -31,7 +32,11 @@ raise SystemExit(run_with_safe_output("baseline", work))
 
 
 def load(
-    url: str, home: Path, family: str = "vilt", token: str | None = None
+    url: str,
+    home: Path,
+    family: str = "vilt",
+    token: str | None = None,
+    path: str = "org/model",
 ) -> subprocess.CompletedProcess:
     """Load a model in a process of its own: the hub's address is read when its library is."""
     env = {**os.environ, "HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
@@ -40,7 +45,12 @@ def load(
     if token:
         env["HF_TOKEN"] = token
     return subprocess.run(
-        [sys.executable, "-c", LOAD, family], env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", LOAD, family, path],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 
@@ -66,6 +76,16 @@ def test_a_hub_that_never_answers_is_given_up(tmp_path: Path) -> None:
     assert "not in the local cache" in found.stderr
     assert "Traceback" not in found.stderr
     assert time.monotonic() - began < 60  # once 5 s; each file's retries would be 23 s
+
+
+@pytest.mark.parametrize("family", ["blip", "chat", "clip"])
+def test_the_hub_is_not_asked_about_a_missing_folder(tmp_path: Path, family: str) -> None:
+    hub = ModelHub({})
+    found = load(hub.url, tmp_path / "home", family, path="tests/typo")
+    hub.close()
+    assert found.returncode == 2
+    assert "no folder of that name" in found.stderr
+    assert not any("typo" in line for line in hub.asked)
 
 
 def test_a_disk_that_is_too_small_is_said_before_the_download(folders, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-_PROFILE_ONLY = ("batch_sizes", "data", "models", "scorers")  # sections
+PROFILE_ONLY = ("batch_sizes", "data", "models", "scorers")
+"""Sections that only a profile has."""
 
 
 def misplaced(
@@ -23,8 +24,8 @@ def misplaced(
         The problems.
     """
     problems = []
-    for key in sorted(set(tuned) & ({*_PROFILE_ONLY} | set(sources))):
-        if key in _PROFILE_ONLY:
+    for key in sorted(set(tuned) & ({*PROFILE_ONLY} | set(sources))):
+        if key in PROFILE_ONLY:
             problems.append(f"{key}: found in {params}; it belongs in {profile}")
             del tuned[key]
         else:

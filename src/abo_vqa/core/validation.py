@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from pydantic import BaseModel
+
+from abo_vqa.core.profiles import PROFILE_ONLY
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -28,9 +30,13 @@ def describe_validation_error(detail: ErrorDetails, schema: type[BaseModel], pro
         return f"{where}: unknown setting; {hint}"
     value = detail["input"]
     if detail["type"] == "missing" or value is None:
+        if detail["loc"] and detail["loc"][0] in PROFILE_ONLY:
+            return f"{where}: no value; set it in {profile}"
         return f"{where}: no value; set it in params.yaml, or under defaults in {profile}"
     if not where:
         return detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "model_type":
+        return f"{where}: found {value!r}; input should be a group of settings, as name: value"
     return f"{where}: found {value!r}; {detail['msg'][0].lower()}{detail['msg'][1:]}"
 
 
@@ -38,7 +44,9 @@ def _known_keys(location: tuple[int | str, ...], schema: type[BaseModel]) -> lis
     """List the settings that exist at a place in the configuration."""
     section: Any = schema
     for part in location:
-        annotation = section.model_fields[str(part)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
+        field = section.model_fields.get(str(part))
+        # Names that users choose, e.g. a model's, are no fields: all have one type.
+        annotation = field.annotation if field else get_type_hints(section)["__pydantic_extra__"]
+        options = [annotation, *get_args(annotation)]
         section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
     return list(section.model_fields)

@@ -48,12 +48,14 @@ def silence_libraries() -> None:
 
 
 def hub_options(path: str) -> dict[str, Any]:
-    """Return keyword arguments for `from_pretrained` that depend on whether the hub is reachable.
+    """Return keyword arguments for `from_pretrained`: whether the hub may be asked.
 
     Args:
-        path: a folder, or a repository of the hub.
+        path: a folder, or a repository of the hub. Nothing is asked about a folder that is missing.
     """
-    return {"local_files_only": True} if is_repository(path) and not reachable() else {}
+    if Path(path).is_dir() or (is_repository(path) and reachable()):
+        return {}
+    return {"local_files_only": True}
 
 
 def is_repository(path: str) -> bool:
