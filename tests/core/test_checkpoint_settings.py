@@ -124,6 +124,13 @@ def test_all_problems_at_once_with_what_to_do(profile) -> None:
     assert "found 0" in by_key["models.llava.max_new_tokens"]
 
 
+@pytest.mark.parametrize(("setting", "value"), [("answer", "last_word"), ("max_new_tokens", 3)])
+def test_what_ranking_ignores_is_refused(profile, setting, value) -> None:
+    model = {"family": "chat", "decoding": "ranked", setting: value}
+    (line,) = problems(profile, {"my-model": model})
+    assert line.startswith(f"models.my-model.{setting}: found {value!r}, which has no effect with")
+
+
 def test_a_setting_at_its_default_is_no_problem(profile) -> None:
     defaults = {"answer": "whole", "max_new_tokens": 10, "prompt": "{question}"}
     empty = {"architecture": None, "quantize": None, "device_map": None}

@@ -7,6 +7,7 @@ import torch
 from PIL.Image import Image
 
 from abo_vqa.models.answers import CandidateAnswers, likeliest
+from abo_vqa.models.base import VQAModel
 from abo_vqa.models.blip import ranking
 from tests.support import models as tiny
 
@@ -137,6 +138,8 @@ def test_a_family_may_shortlist_cheaply(load, rows) -> None:
 
     class Favouring(type(model)):
         """A family whose every first token is equally likely but for one answer's."""
+
+        rank_answers = VQAModel.rank_answers
 
         def first_token_log_probs(self, encoded, image_index, questions, candidates):
             return [[-float(text != CANDIDATES[5]) for text in candidates] for _ in questions]

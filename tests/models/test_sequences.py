@@ -30,7 +30,7 @@ def test_an_image_stands_once_before_its_questions() -> None:
 
 def test_otherwise_each_question_has_its_own_sequence() -> None:
     sequences = make_sequences([prompt(5, 6, 7), prompt(5, 8)], [[20, 21], [30, 2]], [0, 0], False)
-    assert sequences.ids.tolist() == [[1, 9, 9, 5, 6, 7, 20], [1, 9, 9, 5, 8, 30, 0]]
+    assert sequences.ids.tolist() == [[1, 9, 9, 5, 6, 7, 20], [1, 9, 9, 5, 8, 30, 20]]
     assert sequences.segments.tolist() == [[1] * 7, [*[1] * 6, -1]]
     assert sequences.labels[1].tolist() == [*[IGNORED] * 4, 30, 2, IGNORED]
     assert not sequences.shared

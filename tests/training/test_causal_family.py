@@ -218,3 +218,12 @@ def test_an_architecture_that_is_only_asked_is_refused(checkpoints, monkeypatch)
     checkpoint = checkpoints("smolvlm")
     with pytest.raises(UserError, match="type idefics3, which can be asked but not fine-tuned"):
         trainable_family(checkpoint)(family_class(checkpoint).load(checkpoint, CPU))
+
+
+def test_a_fine_tuned_model_answers_with_all_it_writes(checkpoints) -> None:
+    """`answer: last_word` is for models that weren't trained to write the answer alone."""
+    checkpoint = checkpoints("llava").model_copy(update={"answer": "last_word"})
+    model = family_class(checkpoint).load(checkpoint, CPU)
+    assert model.answer_rule == "last_word"
+    assert trainable_family(checkpoint)(model).vqa.answer_rule == "whole"
+    assert model.record()["decoding"].endswith("answer: whole")

@@ -88,6 +88,13 @@ def _setting_problems(name: str, entry: dict[str, Any]) -> Iterator[str]:
     family = entry.get("family")
     if family not in _TAKEN:  # reported already
         return
+    if entry.get("decoding") == "ranked":
+        for setting in ("answer", "max_new_tokens"):
+            if entry.get(setting, _DEFAULTS[setting]) != _DEFAULTS[setting]:
+                yield (
+                    f"models.{name}.{setting}: found {entry[setting]!r}, which has no effect with "
+                    "decoding: ranked; remove one of them"
+                )
     for setting in _SPECIFIC:
         if setting in _TAKEN[family] or entry.get(setting) == _DEFAULTS.get(setting):
             continue

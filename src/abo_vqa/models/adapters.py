@@ -114,10 +114,11 @@ class Adapter:
                 f"taking {checkpoint.path}."
             )
         elif not same_checkpoint(self.base, checkpoint.path):
+            advice = advice or f"Set lora.model to the model of this base, or {setting} to the base"
             raise UserError(
                 f"the adapter in {self.folder} was made for {self.base}, but {setting} is "
                 f"{checkpoint.path}: with another base model its answers would be meaningless. "
-                f"{advice or f'Set {setting} in the profile to the base of the adapter'}; "
+                f"{advice}; "
                 "or, if both are the same weights, set base_model_name_or_path in "
                 f"{self.folder / _CONFIG} to {checkpoint.path}."
             )

@@ -18,7 +18,10 @@ from abo_vqa.models.pixels import pixel_dtype, process_images
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, ProcessorMixin
+
+    from abo_vqa.core.config import CheckpointConfig
+    from abo_vqa.models.pretrained import PretrainedVQAModel
 
 
 class _Blip2PromptBuilder(PromptBuilder):
@@ -67,6 +70,24 @@ class Blip2(CausalVQAModel):
                 "token there (`add_bos_token` in tokenizer_config.json is no longer read): use the "
                 "file of the pinned revision."
             )
+
+    @classmethod
+    def class_for(
+        cls, model: PreTrainedModel, processor: ProcessorMixin, checkpoint: CheckpointConfig
+    ) -> type[PretrainedVQAModel]:
+        """Refuse a language model that encodes the prompt, as FLAN-T5 does.
+
+        Raises:
+            UserError: it isn't decoder-only.
+        """
+        del processor
+        if model.config.text_config.is_encoder_decoder:
+            raise UserError(
+                f"{checkpoint.path}: its language model is {model.config.text_config.model_type}, "
+                "an encoder and a decoder. BLIP-2 is supported with a decoder-only one, such as "
+                "OPT: Salesforce/blip2-opt-2.7b."
+            )
+        return cls
 
     @property
     def _layout(self) -> ImageLayout:

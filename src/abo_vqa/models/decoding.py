@@ -95,10 +95,11 @@ def extract_answer(text: str, rule: Literal["whole", "last_word"]) -> str:
     return words[-1].strip(string.punctuation) if words else ""
 
 
-def decoding_of(checkpoint: CheckpointConfig) -> str:
+def decoding_of(checkpoint: CheckpointConfig, rule: Literal["whole", "last_word"]) -> str:
     """Return how a generative model's answers are decoded, in words.
 
     Args:
         checkpoint: the checkpoint's settings.
+        rule: see `extract_answer`.
     """
-    return f"greedy, at most {checkpoint.max_new_tokens} tokens, answer: {checkpoint.answer}"
+    return f"greedy, at most {checkpoint.max_new_tokens} tokens, answer: {rule}"

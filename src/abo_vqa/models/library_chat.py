@@ -216,5 +216,5 @@ class LibraryChat(PretrainedVQAModel):
         return {
             **checkpoint_record(self.checkpoint, self.model),
             "prompt": self.checkpoint.prompt,
-            "decoding": decoding_of(self.checkpoint),
+            "decoding": decoding_of(self.checkpoint, self.checkpoint.answer),
         }

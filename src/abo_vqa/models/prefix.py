@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.log import get_logger
 from abo_vqa.models.causal.architectures import ARCHITECTURES
 from abo_vqa.models.causal.model import CausalVQAModel
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
     from abo_vqa.core.config import CheckpointConfig
     from abo_vqa.models.pretrained import PretrainedVQAModel
+
+logger = get_logger(__name__)
 
 
 class Prefix(CausalVQAModel):
@@ -27,7 +30,11 @@ class Prefix(CausalVQAModel):
         Raises:
             UserError: it isn't one of `ARCHITECTURES`.
         """
-        del processor
+        if processor.chat_template or processor.tokenizer.chat_template:
+            logger.warning(
+                f"{checkpoint.path} has a chat template, which family: prefix doesn't use. Models "
+                "that were trained to chat answer better with family: chat."
+            )
         architecture = model.config.model_type
         if architecture not in ARCHITECTURES:
             raise UserError(

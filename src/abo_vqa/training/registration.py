@@ -47,7 +47,7 @@ def describe_adapter(config: Config, metrics: Mapping[str, Any], message: str) -
         settings={
             "family": str(checkpoint.family),
             "prompt": checkpoint.prompt,
-            "answer": checkpoint.answer,
+            "answer": "whole",  # an adapter learns to write the answer and nothing else
             "max_new_tokens": checkpoint.max_new_tokens,
             "threads": settings.threads or config.threads,
         },

@@ -9,13 +9,13 @@ Shapes: B questions about N images; T tokens of an image; vocabulary V.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from abo_vqa.models.answers import Answer
+from abo_vqa.models.answers import Answer, CandidateAnswers, likeliest
 from abo_vqa.models.causal.prefill import Prefilled, Prompt, Segment, like_lengths, prefill
 from abo_vqa.models.causal.ranking import log_likelihoods, pieces
 from abo_vqa.models.causal.vision_language import VisionLanguageModel
@@ -70,15 +70,38 @@ class CausalVQAModel(VisionLanguageModel):
             for image, question in zip(image_index, questions, strict=True)
         ]
         answers: dict[int, Answer] = {}
-        for rows in like_lengths(prompts, self._must_not_pad(prompts)):
+        fitting = []
+        for row, prompt in enumerate(prompts):
+            if error := self._length_error(prompt):
+                answers[row] = Answer("", None, error)
+            else:
+                fitting.append(row)
+        chosen = [prompts[row] for row in fitting]
+        for group in like_lengths(chosen, self._must_not_pad(chosen)):
+            rows = [fitting[i] for i in group]
             with torch.inference_mode():
                 decoded = self._generate(
                     [prompts[row] for row in rows], [encoded[image_index[row]] for row in rows]
                 )
             for row, (ids, probability) in zip(rows, decoded, strict=True):
                 text = self.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
-                answers[row] = Answer(extract_answer(text, self.checkpoint.answer), probability)
+                answers[row] = Answer(extract_answer(text, self.answer_rule), probability)
         return [answers[row] for row in range(len(questions))]
+
+    @property
+    def answer_rule(self) -> Literal["whole", "last_word"]:
+        """Which part of a text is the answer: all of it if the model was fine-tuned to write it."""
+        return "whole" if self.is_finetuned else self.checkpoint.answer
+
+    def _length_error(self, prompt: Prompt) -> str:
+        """Return that a prompt is too long, or "": images may have more tokens than the usual."""
+        maximum: int | None = getattr(
+            self.model.config.get_text_config(), "max_position_embeddings", None
+        )
+        length = len(prompt.ids) + self.checkpoint.max_new_tokens - 1
+        if maximum is None or length <= maximum:
+            return ""
+        return f"image and question are too long: {length:,} tokens, room for {maximum:,}"
 
     def _must_not_pad(self, prompts: Sequence[Prompt]) -> bool:
         """Whether padding would matter: a sliding window counts padded positions as well."""
@@ -153,6 +176,31 @@ class CausalVQAModel(VisionLanguageModel):
             scores |= dict(zip(rows, log_probs.tolist(), strict=True))
         return [scores[row] for row in range(len(questions))]
 
+    def rank_answers(
+        self,
+        encoded: Sequence[EncodedImage],
+        image_index: Sequence[int],
+        questions: Sequence[str],
+        candidates: CandidateAnswers,
+    ) -> list[Answer]:
+        """Answer with the likeliest candidate; shortlist and scores share the prompts' prefill."""
+        if len(candidates.pool) <= candidates.k:
+            return super().rank_answers(encoded, image_index, questions, candidates)
+        tokens = {text: self._choice_tokens(text) for text in candidates.pool}
+        first = torch.tensor([tokens[text][0] for text in candidates.pool])
+        longest = sorted(tokens.values(), key=len)[-candidates.k :]
+        answers: dict[int, Answer] = {}
+        most = [longest] * len(questions)
+        for rows, state in self._prefill_pieces(encoded, image_index, questions, most):
+            log_probs = state.logits.float().log_softmax(-1)[:, first.to(state.logits.device)]
+            choices = [candidates.select(row) for row in log_probs.tolist()]
+            chosen = [[tokens[text] for text in row] for row in choices]
+            with torch.inference_mode():
+                values = log_likelihoods(self.forward, state, chosen, self.make_mask)
+            for row, texts, scores in zip(rows, choices, values, strict=True):
+                answers[row] = likeliest(texts, scores, candidates.k)
+        return [answers[row] for row in range(len(questions))]
+
     def _prefill_pieces(
         self,
         encoded: Sequence[EncodedImage],
@@ -187,5 +235,5 @@ class CausalVQAModel(VisionLanguageModel):
         return {
             **checkpoint_record(self.checkpoint, self.model),
             "prompt": self.checkpoint.prompt,
-            "decoding": decoding_of(self.checkpoint),
+            "decoding": decoding_of(self.checkpoint, self.answer_rule),
         }

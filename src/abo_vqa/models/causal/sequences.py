@@ -89,7 +89,8 @@ def make_sequences(
         for group in groups
     ]
     return Sequences(
-        ids=_pad([sequence.ids for sequence in separate], 0),
+        # Masked: any token but the image's will do, and a sequence doesn't end with that.
+        ids=_pad([sequence.ids for sequence in separate], separate[0].ids[-1]),
         positions=_pad_positions([sequence.positions for sequence in separate]),
         labels=_pad([sequence.labels for sequence in separate], _IGNORED),
         segments=_pad([sequence.segments for sequence in separate], _PADDING),

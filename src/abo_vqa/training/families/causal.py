@@ -13,6 +13,7 @@ from torch import Tensor
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.log import get_logger
+from abo_vqa.core.processes import rank_and_world_size
 from abo_vqa.models.causal.images import PixelInputs
 from abo_vqa.models.causal.model import CausalVQAModel
 from abo_vqa.models.causal.prefill import Prompt, Segment, same_start
@@ -70,15 +71,17 @@ class CausalFamily(TrainableFamily):
                 f"{vqa.checkpoint.path} is a model of the type {vqa.model.config.model_type}, "
                 "which can be asked but not fine-tuned here. Set lora.model to another model."
             )
+        vqa.is_finetuned = True  # it's validated as it will answer
         text = vqa.model.config.get_text_config()
         self._window: int | None = getattr(text, "sliding_window", None)
         self._share = vqa.architecture.one_sequence and vqa.attention in _MASKED
-        logger.info(
-            "an image's questions share a sequence"
-            if self._share
-            else "each question has a sequence of its own: this architecture's attention "
-            "doesn't allow several"
-        )
+        if rank_and_world_size()[0] == 0:
+            logger.info(
+                "an image's questions share a sequence"
+                if self._share
+                else "each question has a sequence of its own: this architecture's attention "
+                "doesn't allow several"
+            )
         # Epochs ask the same questions; but a prompt of 600 tokens takes 25 KB.
         self._make_prompt = lru_cache(_PROMPTS)(vqa.make_prompt)
 
