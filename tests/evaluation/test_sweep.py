@@ -22,7 +22,8 @@ def run(name, share=0.5, seed=1, state="success", code="", answer="red", **setti
             "accuracy": (EASY + 0.1 * luck < share).astype(float),
         }
     )
-    values = {"lora.seed": seed, **{f"lora.{key}": value for key, value in settings.items()}}
+    named = {key if "." in key else f"lora.{key}": value for key, value in settings.items()}
+    values = {"lora.seed": seed, **named}
     experiment = Experiment(name, f"rev-{name}", "commit", state, values)
     if not experiment.finished:
         return SweepRun(experiment, code, seed)
@@ -43,6 +44,23 @@ def test_only_results_that_settings_make_tell_rows_apart():
     assert rows(*same) == [["a", "b", "c"]]
     assert len(rows(run("a", r=8), run("b", r=4, seed=2))) == 2
     assert len(rows(run("a", code="old"), run("b", code="new", seed=2))) == 2
+
+
+def test_of_the_profiles_models_only_the_base_tells_rows_apart():
+    """Another baseline, or another model's prompt, makes no other row; another base does."""
+    same = {"lora.model": "blip", "models.blip.prompt": "{question}"}
+    other = {"baselines.models": ["blip"], "models.x.prompt": "{question}?"}
+    x = {"lora.model": "x", "models.x.path": "y"}
+    runs = [
+        run("a", seed=1, **same),
+        run("b", seed=2, **same, **other),
+        run("c", **x, **{"models.x.prompt": "{question}?"}),
+        run("d", **x, **{"models.x.prompt": "{question}!"}),
+    ]
+    sweep = compare_experiments(runs, 0.95)
+    assert set(sweep.changed) == {"lora.model", "base.prompt"}
+    assert sorted(len(row.runs) for row in sweep.rows) == [1, 1, 2]
+    assert "nan" not in sweep_text(sweep, 0.95).lower()
 
 
 def test_a_seed_counts_once():

@@ -80,6 +80,16 @@ def ranking_sentence(results, world, **changes) -> str:
     return next((line for line in lines if line.startswith("Choosing the likeliest")), "")
 
 
+def test_what_fine_tuning_has_brought_is_said(results):
+    pair = {"difference": -0.194, "low": -0.238, "high": -0.15}  # the base minus it
+    for significant in (True, False):
+        changed = with_pairs(results, **pair, significant=significant)
+        lines = findings.further_findings(changed)
+        (line,) = [line for line in lines if line.startswith("Fine-tuning changes")]
+        assert line.startswith("Fine-tuning changes the accuracy of BLIP by +19.4 points")
+        assert ("isn't significant" in line) == (not significant)
+
+
 def test_ranking_that_changes_nothing_is_said_so(results):
     world = {"candidates": 62, "shortlist": "first_token", "k": 62, "covered": 1}
     assert ranking_sentence(results, world, difference=0.0, low=0.0, high=0.0) == (

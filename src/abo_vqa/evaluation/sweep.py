@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from abo_vqa.core.experiments.collect import Experiment
     from abo_vqa.evaluation.intervals import Floats
 
-# Settings that change no result, and the seed, which makes no other row.
+# Settings that change no result of the fine-tuned model, and the seed, which makes no other row.
 _IGNORED = (
     "lora.seed", "lora.checkpoint_minutes", "lora.keep_checkpoints", "lora.gradient_checkpointing",
-    "report.", "tracking.", "compute.device", "embed.batch_size", "batch_sizes.",
+    "report.", "tracking.", "compute.device", "embed.batch_size", "batch_sizes.", "baselines.",
 )  # fmt: skip
+_BASE = "base."
 _ROW_COLUMNS = ["row_id", "image_path", "question", "answer"]
 SCORE_COLUMNS = [*_ROW_COLUMNS, "accuracy"]
 """What `SweepRun.scores` has."""
@@ -153,12 +154,18 @@ def _order(row: SweepRow) -> tuple[float, ...]:
 
 
 def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that tell rows apart; 16 and 16.0 are the same."""
-    return {
-        key: float(value) if type(value) is int else value
-        for key, value in settings.items()
-        if not key.startswith(_IGNORED)
-    }
+    """The settings that tell rows apart; 16 and 16.0 are the same.
+
+    Of the profile's models only the fine-tuned one counts, as `base.<setting>`.
+    """
+    base = f"models.{settings.get('lora.model')}."
+    compared = {}
+    for key, value in settings.items():
+        if key.startswith(_IGNORED) or (key.startswith("models.") and not key.startswith(base)):
+            continue
+        name = f"{_BASE}{key.removeprefix(base)}" if key.startswith(base) else key
+        compared[name] = float(value) if type(value) is int else value
+    return compared
 
 
 def _changed_settings(runs: Iterable[SweepRun]) -> tuple[str, ...]:
@@ -167,7 +174,19 @@ def _changed_settings(runs: Iterable[SweepRun]) -> tuple[str, ...]:
     settings = [_compared(run.experiment.settings) for run in runs if run.experiment.settings]
     for key in dict.fromkeys(key for each in settings for key in each):
         values[key] = {repr(each.get(key)) for each in settings}
-    return tuple(key for key, different in values.items() if len(different) > 1)
+    return tuple(
+        key
+        for key, different in values.items()
+        if len(different) > 1 and (not key.startswith(_BASE) or _differs_in_a_model(key, settings))
+    )
+
+
+def _differs_in_a_model(key: str, settings: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a base's setting has several values with one `lora.model`, which tells the rest."""
+    values: dict[str, set[str]] = defaultdict(set)
+    for each in settings:
+        values[str(each.get("lora.model"))].add(repr(each.get(key)))
+    return any(len(different) > 1 for different in values.values())
 
 
 def _rows(runs: Sequence[SweepRun], changed: Sequence[str]) -> list[SweepRow]:
@@ -183,7 +202,7 @@ def _rows(runs: Sequence[SweepRun], changed: Sequence[str]) -> list[SweepRow]:
     rows, names = [], set[str]()
     for (state, *_), by_seed in groups.items():
         members = tuple(sorted(by_seed.values(), key=lambda run: run.seed or 0))
-        settings = members[0].experiment.settings
+        settings = _compared(members[0].experiment.settings)
         values = {key: settings.get(key) for key in changed}
         name = ", ".join(f"{key}={_text(value)}" for key, value in values.items()) or "all settings"
         if state != "finished":
@@ -196,6 +215,8 @@ def _rows(runs: Sequence[SweepRun], changed: Sequence[str]) -> list[SweepRow]:
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return "–"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

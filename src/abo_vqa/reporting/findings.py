@@ -57,6 +57,7 @@ def further_findings(results: Results) -> list[str]:
     return [
         *(results.external.warnings if results.external else ()),
         *(_blind_findings(results, results.best_blind) if results.best_blind else []),
+        *_own_base(results),
         *_closed_world(results),
         *_worst_slices(results),
         *_power(results),
@@ -128,6 +129,20 @@ def _gains_by_type(results: Results, model: str) -> list[tuple[str, float]]:
         if rivals:
             gains.append((str(own["value"]), own["accuracy"] - max(rivals)))
     return gains
+
+
+def _own_base(results: Results) -> list[str]:
+    """Return what fine-tuning has brought, compared with the same model without it."""
+    base = results.config.lora.model
+    pair = results.pair(FINETUNED_MODEL, base)
+    if pair is None:
+        return []
+    interval = interval_text((pair["low"], pair["high"]), signed=True)
+    verdict = "" if pair["significant"] else ", which isn't significant"
+    return [
+        f"Fine-tuning changes the accuracy of {model_label(base)} by "
+        f"{points(pair['difference'])} points (95% interval {interval}){verdict}."
+    ]
 
 
 def _closed_world(results: Results) -> list[str]:

@@ -155,7 +155,7 @@ def _rank(best: float, worst: float) -> str:
 
 
 def _setting(value: object) -> str:
-    if value is None:
+    if value is None or (isinstance(value, float) and pd.isna(value)):
         return _DASH
     return f"{value:g}" if isinstance(value, float) else str(value)
 
