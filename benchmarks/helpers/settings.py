@@ -27,6 +27,7 @@ class Weights:
     dtype: str | None = None
     architecture: str | None = None
     answer: str = "whole"
+    decoding: str = "free"
     quantize: str | None = None
     device_map: str | None = None
 

@@ -7,6 +7,8 @@ import torch
 from PIL import Image
 
 from abo_vqa.core.config import CheckpointConfig
+from abo_vqa.models.causal.images import PixelInputs
+from abo_vqa.models.encoded import EncodedImage
 from abo_vqa.models.pixels import pixel_dtype
 from abo_vqa.models.sources import ImageFiles
 from tests.support import models as tiny
@@ -27,10 +29,17 @@ def pictures() -> list[Image.Image]:
 
 def equal(one, other) -> bool:
     """Whether two preparations hold the same bits, entry by entry."""
-    return len(one) == len(other) and all(
-        torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
-        for a, b in zip(one, other, strict=True)
-    )
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, PixelInputs):
+        return one.layout == other.layout and equal(
+            sorted(one.tensors.items()), sorted(other.tensors.items())
+        )
+    if isinstance(one, EncodedImage):
+        return one.layout == other.layout and equal(one.features, other.features)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return bool(one == other)
 
 
 @pytest.mark.parametrize("name", sorted(tiny.MAKERS))
@@ -74,7 +83,10 @@ def test_pixels_have_the_patch_embeddings_format(load, pictures, name, dtype) ->
     first = next(iter(model.model.parameters()))
     first.data = first.data.float()
     assert pixel_dtype(model.model) == getattr(torch, dtype)
-    assert model.preprocess(pictures[:1])[0].dtype == getattr(torch, dtype)
+    pixels = model.preprocess(pictures[:1])[0]
+    if isinstance(pixels, PixelInputs):
+        pixels = pixels.tensors["pixel_values"]
+    assert pixels.dtype == getattr(torch, dtype)
 
 
 def test_integers_are_no_number_format_of_pixels() -> None:

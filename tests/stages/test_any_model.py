@@ -24,11 +24,11 @@ def test_an_entry_in_the_profile_is_all_that_a_model_needs(
     profile = root / "conf/profiles/sample.yaml"
     settings = yaml.safe_load(profile.read_text())
     entry = {"family": family, "path": f"models/{kind}", "prompt": "{question} in one word"}
-    settings["models"]["my.model-1"] = entry
+    settings["models"]["my_model-1"] = entry
     profile.write_text(yaml.safe_dump(settings))
 
-    assert main(["baseline", "--model", "my.model-1"]) == 0
-    table = read_table("reports/baselines/my.model-1/predictions.csv")
+    assert main(["baseline", "--model", "my_model-1"]) == 0
+    table = read_table("reports/baselines/my_model-1/predictions.csv")
     vqa = read_table("data/vqa.csv").rename_axis("row_id").reset_index()
     paths = vqa.set_index("row_id")["image_path"].loc[table["row_id"].astype(int)]
     failed = sorted({path for path, e in zip(paths, table["error"], strict=True) if e})
@@ -38,6 +38,6 @@ def test_an_entry_in_the_profile_is_all_that_a_model_needs(
 
     image = root / "data/raw/sample/images/small/00/00000001.jpg"
     capsys.readouterr()
-    ask = ["ask", "--model", "my.model-1", "--image", str(image), "--question", "is it red?"]
+    ask = ["ask", "--model", "my_model-1", "--image", str(image), "--question", "is it red?"]
     assert main(ask) == 0
     assert capsys.readouterr().out.strip()
