@@ -157,7 +157,7 @@ def test_a_tar_gives_the_same_answers(written: tuple[Path, str], here: Path) -> 
     assert not list((here / ".cache/abo-vqa/benchmark").iterdir())
 
 
-@pytest.mark.parametrize("call", [5, 40])
+@pytest.mark.parametrize("call", [5, pytest.param(40, marks=pytest.mark.slow)])
 def test_killed_and_resumed_is_the_same_folder(
     written: tuple[Path, str], here: Path, tmp_path: Path, call: int
 ) -> None:

@@ -114,6 +114,7 @@ def test_mistakes(workspace, capsys, words, said):
     assert "/tmp/" not in error
 
 
+@pytest.mark.slow
 def test_a_seed_that_fails(workspace, capsys):
     assert main(["seeds", "--n", "2", "-S", "lora.r=13"]) == 2
     assert "seed 1 failed, for the reason above" in capsys.readouterr().err
@@ -146,6 +147,7 @@ def killed(root, log, number) -> int:
     return dvc
 
 
+@pytest.mark.slow
 def test_sigterm_stops_dvc_too_and_the_same_command_goes_on(workspace, tmp_path):
     with (tmp_path / "log").open("w") as log:
         dvc = killed(workspace, log, signal.SIGTERM)

@@ -118,9 +118,9 @@ def paligemma(tmp_path_factory) -> Path:
     "gated",
     [
         ("*",),
-        ("*.safetensors",),
-        ("tokenizer*",),
-        ("processor_config.json", "preprocessor_config.json"),
+        pytest.param(("*.safetensors",), marks=pytest.mark.slow),
+        pytest.param(("tokenizer*",), marks=pytest.mark.slow),
+        pytest.param(("processor_config.json", "preprocessor_config.json"), marks=pytest.mark.slow),
     ],
     ids=["all", "weights", "tokenizer", "processor"],
 )

@@ -70,6 +70,7 @@ def check(result: dict) -> None:
         assert part["hours"]
 
 
+@pytest.mark.slow
 def test_runs_to_its_end_on_a_pretended_gpu(tmp_path: Path, capsys) -> None:
     """Two parts; the others go through the same code: `test_every_part`."""
     result = measured(tmp_path, "training", "vilt")

@@ -314,6 +314,7 @@ def processes_one_dies(here: Path, tmp_path: Path, world: int) -> None:
     assert BLIP.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_two_processes_of_which_one_dies(here: Path, tmp_path: Path) -> None:
     processes_one_dies(here, tmp_path, 2)
 

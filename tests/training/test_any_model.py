@@ -31,7 +31,7 @@ from .test_loop import EXACT, WORKER, assert_same, rank_zero, trained  # noqa: F
 from .test_resume import DRIVER, CrashError, at, crash, hashes
 
 LOSS = CausalFamily.loss
-MODELS = ("llava", "qwen3_vl")
+MODELS = ("llava", pytest.param("qwen3_vl", marks=pytest.mark.slow))
 
 
 @pytest.fixture(scope="module", params=MODELS)
