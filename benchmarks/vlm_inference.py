@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 from helpers.families import on_device
-from helpers.real_size import QUESTIONS, Taken, fastest, operations, peak_rate, photographs
+from helpers.real_size import QUESTIONS, photographs
 from helpers.vlm_shapes import SHAPES
+from helpers.vlm_ways import measure, run_for_models
 from PIL import Image
 
 PLAIN, OURS, STORED = "the library's plain loop", "shared start", "stored vision, shared start"
@@ -72,15 +73,9 @@ def report(name: str, args: argparse.Namespace) -> None:
     shape = SHAPES[name]
     vqa = shape.make(args.layers or shape.layers, device, dtype, endless=True)
     ways = ways_of(vqa, args.images)
-    counted = {way: operations(run) for way, run in ways.items()}
-    peak = {}
-    if device.type == "cuda":
-        for way, run in ways.items():
-            torch.cuda.reset_peak_memory_stats()
-            run()
-            peak[way] = torch.cuda.max_memory_allocated() / 2**30
-    taken: dict[str, Taken] = fastest(ways, args.rounds)
-    rate = peak_rate(2) if device.type == "cpu" else 0.0
+    measured = measure(ways, device, args.rounds)
+    taken, counted = measured.taken, measured.counted
+    peak, rate = measured.peak, measured.rate
     first, rows = taken[PLAIN], 3 * args.images
     layout = vqa.preprocess(photographs(1))[0].layout
     length = len(vqa.make_prompt(layout, QUESTIONS[0]).ids)
@@ -98,20 +93,5 @@ def report(name: str, args: argparse.Namespace) -> None:
               f"{floor}{memory}  {equal}/{rows}", flush=True)  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--models", default=",".join(SHAPES), help="some of " + ", ".join(SHAPES))
-    parser.add_argument("--layers", type=int, default=2, help="of the language model; 0: all")
-    parser.add_argument("--images", type=int, default=2, help="three questions each")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    for name in args.models.split(","):
-        report(name, args)
-
-
 if __name__ == "__main__":
-    main()
+    run_for_models(__doc__, images=2, rounds=2, report=report)

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from helpers.real_size import QUESTIONS, Taken, fastest, operations, peak_rate, photographs
+from helpers.real_size import QUESTIONS, photographs
 from helpers.settings import study_lora
 from helpers.vlm_shapes import SHAPES
+from helpers.vlm_ways import measure, run_for_models
 
 from abo_vqa.models.encoded import EncodedImage
 from abo_vqa.training.families.causal import CausalFamily
@@ -108,15 +109,9 @@ def report(name: str, args: argparse.Namespace) -> None:
     ways = {PLAIN: steps.plain(), CACHED: steps.ours(shared=False), SHARED: steps.ours(shared=True)}
     if not steps.vqa.architecture.one_sequence:
         del ways[SHARED]
-    counted = {way: operations(run) for way, run in ways.items()}
-    peak = {}
-    if device.type == "cuda":
-        for way, run in ways.items():
-            torch.cuda.reset_peak_memory_stats()
-            run()
-            peak[way] = torch.cuda.max_memory_allocated() / 2**30
-    taken: dict[str, Taken] = fastest(ways, args.rounds)
-    rate = peak_rate(2) if device.type == "cpu" else 0.0
+    measured = measure(ways, device, args.rounds)
+    taken, counted = measured.taken, measured.counted
+    peak, rate = measured.peak, measured.rate
     rows = len(steps.rows)
     length = len(steps.vqa.make_prompt(steps.encoded[0].layout, QUESTIONS[0]).ids)
     print(f"\n{name}: {args.layers or 'all'} layers, {rows} rows, {length} tokens a prompt, "
@@ -134,20 +129,5 @@ def report(name: str, args: argparse.Namespace) -> None:
               f"{rows / time.wall:9.1f}", flush=True)  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--models", default=",".join(SHAPES), help="some of " + ", ".join(SHAPES))
-    parser.add_argument("--layers", type=int, default=2, help="of the language model; 0: all")
-    parser.add_argument("--images", type=int, default=1, help="in a batch, three questions each")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    for name in args.models.split(","):
-        report(name, args)
-
-
 if __name__ == "__main__":
-    main()
+    run_for_models(__doc__, images=1, rounds=3, report=report)

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 from abo_vqa.core.config import load_config
@@ -27,7 +26,7 @@ from abo_vqa.training.families.causal import CausalFamily
 from tests.support import training as project
 from tests.support.stages import run_stage
 
-from .test_loop import EXACT, WORKER, assert_same, rank_zero, trained  # noqa: F401
+from .test_loop import EXACT, assert_same, rank_zero, trained, trained_by_two  # noqa: F401
 from .test_resume import DRIVER, CrashError, at, crash, hashes
 
 LOSS = CausalFamily.loss
@@ -116,17 +115,7 @@ def test_batches_that_dont_fit_are_halved(workspace, monkeypatch, capsys):
 def test_two_processes_take_the_same_steps(workspace, request):
     one = trained(EXACT)
     (ADAPTER / "adapter_model.safetensors").unlink()
-    other = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", WORKER],
-        env=request.getfixturevalue("rank_zero"), stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        run_stage(finetune, load_config())
-    finally:
-        stderr = other.communicate(timeout=300)[1]
-    assert other.returncode == 0, stderr[-3000:]
-    losses = [step["loss"] for step in read_json("reports/training.json")["steps"]]
-    assert_same(one, (losses, load_file(ADAPTER / "adapter_model.safetensors")))
+    assert_same(one, trained_by_two(request.getfixturevalue("rank_zero")))
 
 
 @pytest.mark.parametrize("variant", [{}, {"dora": True}, {"rslora": True}], ids=str)

@@ -292,20 +292,25 @@ def rank_zero(monkeypatch):
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def test_two_processes_take_the_same_steps(workspace, request):
-    """Two CPU processes over gloo: the batch is shared out, the effective batch stays."""
-    one = trained(EXACT)
-    ADAPTER.unlink()
+def trained_by_two(environment):
+    """Run the stage with a second process; its environment is `rank_zero`'s."""
     other = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", WORKER],
-        env=request.getfixturevalue("rank_zero"), stderr=subprocess.PIPE, text=True,
+        env=environment, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         run_stage(finetune, load_config())
     finally:
         stderr = other.communicate(timeout=300)[1]
     assert other.returncode == 0, stderr[-3000:]
-    assert_same(one, (losses(), load_file(ADAPTER)))
+    return losses(), load_file(ADAPTER)
+
+
+def test_two_processes_take_the_same_steps(workspace, request):
+    """Two CPU processes over gloo: the batch is shared out, the effective batch stays."""
+    one = trained(EXACT)
+    ADAPTER.unlink()
+    assert_same(one, trained_by_two(request.getfixturevalue("rank_zero")))
 
 
 @pytest.mark.slow
