@@ -147,6 +147,7 @@ class GenerateConfig(_BaseConfig):
     batch_images: _Count
     batch_price: Annotated[float, Field(gt=0, le=1)]
     batch_poll_s: Annotated[float, Field(gt=0)]
+    batch_deadline_h: Annotated[float, Field(gt=0)]
     yes_share: Annotated[float, Field(ge=0, le=1)] | None
     allow_brands: bool
     review: Path | None

@@ -19,6 +19,10 @@ class BatchJob:
         images: the paths asked about, each with its task's key.
         cost: USD at most.
         name: the vendor's name, once known.
+        submitted: Unix seconds; 0 in files of former versions.
+        cancelled: Unix seconds when its end was asked for, or 0.
+        given_up: whether it wouldn't end: its images are asked about again, and what it may still
+            cost stays reserved.
     """
 
     label: str
@@ -26,6 +30,9 @@ class BatchJob:
     images: dict[str, str]
     cost: float
     name: str = ""
+    submitted: float = 0.0
+    cancelled: float = 0.0
+    given_up: bool = False
 
 
 @dataclass
@@ -55,6 +62,11 @@ class BatchJobFile:
                 f"{path} isn't a list of batch jobs: {error}. Without it their replies are lost: "
                 "move it away only if none is under way."
             ) from error
+
+    @property
+    def under_way(self) -> list[BatchJob]:
+        """The jobs whose results are waited for."""
+        return [job for job in self.jobs if not job.given_up]
 
     @property
     def max_cost(self) -> float:

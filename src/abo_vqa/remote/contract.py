@@ -84,13 +84,16 @@ class BatchState:
     """The state of a batch job.
 
     Attributes:
-        phase: whether the job is still running, or how it ended.
+        phase: whether the job is still running, or how it ended. "running" stands for every state
+            that the client doesn't know: the run's own deadline ends the waiting. "expired" is a
+            job that ended before it was done: too old, or cancelled by us or by a person.
         name: the vendor's name for the state, for messages.
-        results: the vendor's name of the file with the results, or "".
+        results: the vendor's name of the file with the results, or "". An expired job may have
+            some: they are paid for, and are collected.
         message: the vendor's error message, or "".
     """
 
-    phase: Literal["running", "succeeded", "failed"]
+    phase: Literal["running", "succeeded", "expired", "failed"]
     name: str
     results: str = ""
     message: str = ""
@@ -109,7 +112,18 @@ class BatchClient(Protocol):
         """Return the name of the job with this label, or "" if it was never created."""
 
     def state(self, name: str) -> BatchState:
-        """Return the state of a job."""
+        """Return the state of a job.
+
+        Raises:
+            UnknownModelError: HTTP 404, there is no such job (any more).
+        """
+
+    def cancel(self, name: str) -> None:
+        """Ask the vendor to end a job. It may take a while, and `state` tells when it has ended."""
 
     def results(self, file: str) -> Iterator[tuple[str, Reply | ServiceError]]:
-        """Yield the key and the reply (or the error) of each line of a file with results."""
+        """Yield the key and the reply (or the error) of each line of a file with results.
+
+        Requests that an expired job didn't get to aren't yielded: they are asked again, and no
+        image is to blame.
+        """

@@ -16,8 +16,9 @@ from abo_vqa.remote.google_errors import to_service_error
 
 _Result = TypeVar("_Result")
 
-_RUNNING = {"JOB_STATE_UNSPECIFIED", "JOB_STATE_QUEUED", "JOB_STATE_PENDING", "JOB_STATE_RUNNING"}
 _SUCCEEDED = {"JOB_STATE_SUCCEEDED", "JOB_STATE_PARTIALLY_SUCCEEDED"}
+_EXPIRED = {"JOB_STATE_EXPIRED", "JOB_STATE_CANCELLED"}
+_FAILED = {"JOB_STATE_FAILED"}
 
 
 class GeminiBatchClient:
@@ -73,11 +74,16 @@ class GeminiBatchClient:
         state = job.state.value if job.state else "JOB_STATE_UNSPECIFIED"
         message = self._client.redact((job.error.message if job.error else "") or "")
         file = (job.dest.file_name if job.dest else "") or ""
-        if state in _RUNNING:
-            return BatchState("running", state)
         if state in _SUCCEEDED and file:
             return BatchState("succeeded", state, file)
-        return BatchState("failed", state, message=message)
+        if state in _SUCCEEDED | _FAILED:
+            return BatchState("failed", state, message=message)
+        # Pending, running, being cancelled, or a state that is newer than this code.
+        return BatchState("expired" if state in _EXPIRED else "running", state, file, message)
+
+    def cancel(self, name: str) -> None:
+        """Ask the vendor to end a job; see `BatchClient`."""
+        self._call(lambda: self._sdk.batches.cancel(name=name))
 
     def results(self, file: str) -> Iterator[tuple[str, Reply | ServiceError]]:
         """Yield the key and the reply (or the error) of each line of a file with results."""

@@ -14,11 +14,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.support.servers.gemini_batches import BatchHandler
 from tests.support.servers.gemini_errors import RPC, error, error_response, quota_error
 from tests.support.servers.gemini_responses import (
     count_tokens,
@@ -157,7 +158,7 @@ class GeminiServer:
         self.http.server_close()
 
 
-class GeminiHandler(BaseHTTPRequestHandler):
+class GeminiHandler(BatchHandler):
     owner: GeminiServer
     protocol_version = "HTTP/1.1"
     # Headers and body are written apart: without this each answer waits 40 ms for an ACK.
@@ -197,9 +198,10 @@ class GeminiHandler(BaseHTTPRequestHandler):
         if fault and (name == "batches" or name in self.owner.batches):
             self.send(*error_response(fault.popleft(), self.owner.delay))
         elif name == "batches":
-            jobs = [self.operation(job) for job in self.owner.batches]
+            batches = self.owner.batches.items()
+            jobs = [self.operation(n) for n, job in batches if job["fault"] != "job_vanishes"]
             self.send(200, {"operations": jobs})
-        elif name in self.owner.batches:
+        elif self.owner.batches.get(name, {}).get("fault", "job_vanishes") != "job_vanishes":
             self.owner.batches[name]["polls"] += 1
             self.send(200, self.operation(name))
         elif name.endswith(":download"):
@@ -211,6 +213,10 @@ class GeminiHandler(BaseHTTPRequestHandler):
         raw = self.body()
         path = urlsplit(self.path).path
         key = self.headers.get("x-goog-api-key", "")
+        if path.endswith(":cancel"):
+            self.owner.note(Call(time.time(), "POST", path, key))
+            self.cancel_batch(path)
+            return
         if path.startswith(("/upload/", "/sink/")):
             self.owner.note(Call(time.time(), "POST", path, key))
             self.upload(path, raw)
@@ -274,73 +280,3 @@ class GeminiHandler(BaseHTTPRequestHandler):
             self.send(*found)
         else:
             self.send(200, faulty_response(fault, body))
-
-    # Files and batches
-
-    def upload(self, path: str, raw: bytes) -> None:
-        """The resumable protocol: start, then chunks to the address given."""
-        owner = self.owner
-        if path.startswith("/upload/"):
-            name = f"files/in{len(owner.files)}"
-            owner.files[name] = b""
-            self.send(200, {}, {"x-goog-upload-url": f"{owner.url}/sink/{name}",
-                                "x-goog-upload-status": "active"})  # fmt: skip
-            return
-        name = path.removeprefix("/sink/")
-        owner.files[name] += raw
-        final = "finalize" in self.headers.get("X-Goog-Upload-Command", "")
-        value = {"file": {"name": name, "sizeBytes": str(len(owner.files[name]))}}
-        self.send(200, value, {"x-goog-upload-status": "final" if final else "active"})
-
-    def create_batch(self, model: str, body: dict[str, Any]) -> None:
-        owner = self.owner
-        fault = owner.script["batch"].popleft() if owner.script.get("batch") else ""
-        if found := error_response(fault, owner.delay):
-            self.send(*found)
-            return
-        name = f"batches/job{len(owner.batches)}"
-        batch = body["batch"]
-        owner.batches[name] = {
-            "display": batch["displayName"],
-            "input": batch["inputConfig"]["fileName"],
-            "polls": 0,
-            "fault": fault,
-            "model": model,
-        }
-        if fault == "drop":  # created, but the client doesn't learn it
-            self.close_connection = True
-            self.connection.close()
-            return
-        self.send(200, self.operation(name))
-
-    def operation(self, name: str) -> dict[str, Any]:
-        job = self.owner.batches[name]
-        state = "BATCH_STATE_RUNNING" if job["polls"] < self.owner.batch_polls else (
-            "BATCH_STATE_FAILED" if job["fault"] == "job_fails" else "BATCH_STATE_SUCCEEDED"
-        )  # fmt: skip
-        found: dict[str, Any] = {
-            "name": name,
-            "metadata": {"displayName": job["display"], "state": state, "model": job["model"]},
-        }
-        if state == "BATCH_STATE_SUCCEEDED":
-            found["metadata"]["output"] = {"responsesFile": self.run_batch(name)}
-            found["done"] = True
-        return found
-
-    def run_batch(self, name: str) -> str:
-        """Answer a job's requests, in another order than they were asked."""
-        owner, out = self.owner, f"files/out-{name.rsplit('/', 1)[1]}"
-        if out not in owner.files:
-            lines = []
-            for line in reversed(owner.files[owner.batches[name]["input"]].splitlines()):
-                item = json.loads(line)
-                product = product_in(item["request"]).get("name", "").partition(",")[0]
-                fault = owner.fault_for(product)
-                failed = error_response(fault, owner.delay)
-                if failed and isinstance(failed[1], dict):
-                    lines.append({"key": item["key"], "error": failed[1]["error"]})
-                else:
-                    found = faulty_response(fault, item["request"])
-                    lines.append({"key": item["key"], "response": found})
-            owner.files[out] = "".join(json.dumps(line) + "\n" for line in lines).encode()
-        return out

@@ -68,13 +68,19 @@ class BatchCollector:
         self._open_images = 0
 
     def collect(
-        self, job: BatchJob, results: Iterable[tuple[str, Reply | ServiceError]]
+        self,
+        job: BatchJob,
+        results: Iterable[tuple[str, Reply | ServiceError]],
+        *,
+        complete: bool = True,
     ) -> Exception | None:
         """Record a job's results; those that a killed run has recorded already are skipped.
 
         Args:
             job: the job.
             results: the reply or the error of each image.
+            complete: whether an image without a result has failed; those of an expired job are
+                only asked about again.
 
         Returns:
             why no further job makes sense: the failures aren't the images' own, and aren't
@@ -96,7 +102,7 @@ class BatchCollector:
             else:
                 failed.append((image_path, result))
                 stop = stop or self._add_failure(image_path, result)
-        for image_path in missing:
+        for image_path in missing if complete else ():
             error = ServiceError("the job's results have no line for this image")
             failed.append((image_path, error))
             stop = stop or self._add_failure(image_path, error)

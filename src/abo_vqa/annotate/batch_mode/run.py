@@ -1,4 +1,4 @@
-"""The life of batch jobs: submit, poll, collect, resume.
+"""The life of batch jobs: submit, poll, collect, resume; or expire, and be submitted again.
 
 A job is recorded before and after it is submitted: one whose creation was interrupted is found
 again by its label, so that no image is paid for twice. The record lies next to the journal; replies
@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ParamSpec
 
 from abo_vqa.annotate.batch_mode.collection import BatchCollector
+from abo_vqa.annotate.batch_mode.deadline import JobDeadline
 from abo_vqa.annotate.batch_mode.submission import BatchSubmitter
 from abo_vqa.annotate.tasks import Task
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.remote.batch_jobs import BatchJob, BatchJobFile
-from abo_vqa.remote.contract import BatchClient
+from abo_vqa.remote.contract import BatchClient, BatchState
 from abo_vqa.remote.errors import (
     DailyQuotaError,
     InvalidKeyError,
@@ -57,6 +58,7 @@ class BatchRun:
         """
         self._settings, self._clients, self._jobs, self._tasks = settings, clients, jobs, tasks
         self._submitter, self._collector = submitter, collector
+        self._deadline = JobDeadline(settings.batch_deadline_h, jobs)
         self._failed_jobs = 0
         self._health = ServiceHealth(settings.patience_s)
 
@@ -68,9 +70,11 @@ class BatchRun:
             RetryLaterError: the service doesn't answer; submitted jobs keep running there.
         """
         self._require_keys()
-        while self._submit_all() or self._jobs.jobs:
+        for job in list(self._jobs.jobs):  # those given up, too: they may have ended since
+            self._tolerate_outage(self._poll, job)
+        while self._submit_all() or self._jobs.under_way:
             time.sleep(self._settings.batch_poll_s)
-            for job in list(self._jobs.jobs):
+            for job in self._jobs.under_way:
                 self._tolerate_outage(self._poll, job)
 
     def _require_keys(self) -> None:
@@ -120,7 +124,7 @@ class BatchRun:
 
     def _waiting(self) -> list[Task]:
         """Return the tasks that need a reply and aren't part of a job."""
-        busy = {image for job in self._jobs.jobs for image in job.images}
+        busy = {image for job in self._jobs.under_way for image in job.images}
         return [task for task in self._tasks if task.image_path not in busy and task.is_open]
 
     def _submit_all(self) -> bool:
@@ -150,23 +154,32 @@ class BatchRun:
         if not job.name and not self._recover_name(job):
             return True
         client = self._clients[job.key]
-        state = client.state(job.name)
+        state = self._state(job, client)
         if state.phase == "running":
+            self._deadline.enforce(job, client, state)
             return True
         stop: Exception | None = None
-        if state.phase == "succeeded":
-            stop = self._collector.collect(job, client.results(state.results))
-            self._failed_jobs = 0
-        else:
-            self._failed_jobs += 1
+        if state.results:
+            complete = state.phase == "succeeded"
+            stop = self._collector.collect(job, client.results(state.results), complete=complete)
         self._jobs.remove(job)
+        self._failed_jobs = 0 if state.results else self._failed_jobs + 1
         if stop:
             raise stop
         if self._failed_jobs >= _MAX_FAILED_JOBS:
             raise UserError(
                 f"{self._failed_jobs} batch jobs in a row ended as {state.name}"
                 + (f": {state.message}" if state.message else "")
-                + ". See the vendor's console, or set generate.batch: false. What was collected "
-                "is saved."
+                + ". See the vendor's console, try smaller jobs (generate.batch_images), or set "
+                "generate.batch: false. What was collected is saved."
             )
         return True
+
+    def _state(self, job: BatchJob, client: BatchClient) -> BatchState:
+        """Return a job's state; one that the vendor has forgotten has expired."""
+        try:
+            return client.state(job.name)
+        except UnknownModelError:
+            if client.find(job.label):  # it exists, whatever wasn't found
+                raise
+            return BatchState("expired", "NOT_FOUND")

@@ -18,6 +18,7 @@ from abo_vqa.remote.batch_jobs import BatchJob, BatchJobFile
 from abo_vqa.remote.budget import Budget
 from abo_vqa.remote.contract import BatchClient
 from abo_vqa.remote.errors import ServiceError
+from abo_vqa.remote.journal import timestamp
 
 
 class BatchSubmitter:
@@ -64,7 +65,7 @@ class BatchSubmitter:
         key = names[self._submitted % len(names)]
         self._submitted += 1
         client = self._clients[key]
-        job = BatchJob(f"abo-vqa-{uuid.uuid4().hex[:12]}", key, {}, 0.0)
+        job = BatchJob(f"abo-vqa-{uuid.uuid4().hex[:12]}", key, {}, 0.0, submitted=timestamp())
         with atomic_write(lines) as temporary, temporary.open("w", encoding="utf-8") as out:
             for task in tasks:
                 self._add(job, task, client, out)
@@ -90,7 +91,7 @@ class BatchSubmitter:
         draft = task.request(self._system)
         cost = self._budget.max_cost(draft)
         if not self._budget.allows(job.cost + cost):
-            if not job.images and not self._jobs.jobs:
+            if not job.images and not self._jobs.under_way:
                 raise UserError(
                     f"generate.budget_usd: the next job might exceed {self._budget.limit:g} USD; "
                     f"{self._budget.cost:.4f} are spent. Everything is saved: raise it and run "
