@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from abo_vqa.core.log import get_logger
 from abo_vqa.models.causal.architectures import ARCHITECTURES
-from abo_vqa.models.causal.model import CausalVQAModel
 from abo_vqa.models.causal.prompts import ChatPromptBuilder, PromptBuilder
+from abo_vqa.models.causal.writing import InstructedModel
 from abo_vqa.models.library_chat import LibraryChat
 from abo_vqa.models.prefix import Prefix
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 
-class Chat(CausalVQAModel):
+class Chat(InstructedModel):
     """A user's message with the image and the prompt, in the checkpoint's own chat template."""
 
     prompt_builder: ClassVar[type[PromptBuilder]] = ChatPromptBuilder

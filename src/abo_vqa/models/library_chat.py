@@ -20,6 +20,14 @@ from abo_vqa.models.decoding import decoding_of, end_tokens_of, extract_answer, 
 from abo_vqa.models.pixels import pixel_dtype
 from abo_vqa.models.pretrained import PretrainedVQAModel
 from abo_vqa.models.record import checkpoint_record
+from abo_vqa.models.writing import (
+    TextWriter,
+    WritingOptions,
+    WrittenText,
+    continue_prompts,
+    too_long,
+    without_special_tokens,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,7 +36,7 @@ if TYPE_CHECKING:
 _CHOICES = 16  # scored at a time: the image goes through the model with each
 
 
-class LibraryChat(PretrainedVQAModel):
+class LibraryChat(PretrainedVQAModel, TextWriter):
     """A user's message with the image and the prompt, in the checkpoint's own chat template."""
 
     model_class: ClassVar[Any] = AutoModelForImageTextToText
@@ -159,20 +167,19 @@ class LibraryChat(PretrainedVQAModel):
             The processor's output for B messages: `input_ids` [B, L], `attention_mask` [B, L],
             `pixel_values` and whatever else the model takes.
         """
+        texts = [self.checkpoint.prompt.replace("{question}", question) for question in questions]
+        return self._chat_inputs([encoded[image] for image in image_index], texts)
+
+    def _chat_inputs(self, images: Sequence[Image], texts: Sequence[str]) -> BatchFeature:
+        """Return the processor's output for messages of an image and a text each."""
         chats = [
             [
                 {
                     "role": "user",
-                    "content": [
-                        {"type": "image", "image": encoded[image]},
-                        {
-                            "type": "text",
-                            "text": self.checkpoint.prompt.replace("{question}", question),
-                        },
-                    ],
+                    "content": [{"type": "image", "image": image}, {"type": "text", "text": text}],
                 }
             ]
-            for image, question in zip(image_index, questions, strict=True)
+            for image, text in zip(images, texts, strict=True)
         ]
         return self.processor.apply_chat_template(
             chats,
@@ -182,6 +189,28 @@ class LibraryChat(PretrainedVQAModel):
             return_tensors="pt",
             padding=True,
         ).to(self.device, pixel_dtype(self.model))
+
+    def write(
+        self,
+        encoded: Sequence[Image],
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        options: WritingOptions,
+    ) -> list[WrittenText]:
+        """Write a text about each image; see `TextWriter`."""
+        asked = [without_special_tokens(prompt, self.processor) for prompt in prompts]
+        inputs = self._chat_inputs(encoded, asked)
+        lengths = inputs["attention_mask"].sum(1).tolist()
+        errors = [too_long(self.model, length, options) for length in lengths]
+        texts = {row: WrittenText("", error=error) for row, error in enumerate(errors) if error}
+        rows = [row for row, error in enumerate(errors) if not error]
+        if rows:
+            if len(rows) < len(asked):
+                inputs = self._chat_inputs([encoded[i] for i in rows], [asked[i] for i in rows])
+            chosen = [seeds[row] for row in rows]
+            written = continue_prompts(self.model, self.processor, inputs, chosen, options)
+            texts |= dict(zip(rows, written, strict=True))
+        return [texts[row] for row in range(len(prompts))]
 
     def _log_likelihoods(self, inputs: BatchFeature, choices: Sequence[str]) -> list[float]:
         """Compute the log-probabilities that a prompt continues with each of the choices.

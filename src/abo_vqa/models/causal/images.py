@@ -97,7 +97,7 @@ def vision_features(
     return [features[position] for position in range(len(images))]
 
 
-def encoder_output(
+def join_features(
     features: Sequence[Tensor], width: int, architecture: Architecture
 ) -> BaseModelOutputWithPooling:
     """Return images' features in the form that the library's forward pass takes.

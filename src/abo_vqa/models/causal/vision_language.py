@@ -19,7 +19,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.models.causal.architectures import ARCHITECTURES, Architecture
 from abo_vqa.models.causal.images import (
     PixelInputs,
-    encoder_output,
+    join_features,
     process_image,
     vision_features,
 )
@@ -123,14 +123,17 @@ class VisionLanguageModel(PretrainedVQAModel):
             for matrix, text in zip(matrices, texts, strict=True)
         ]
 
-    def make_prompt(self, layout: ImageLayout, question: str) -> Prompt:
+    def make_prompt(
+        self, layout: ImageLayout, question: str, prompts: PromptBuilder | None = None
+    ) -> Prompt:
         """Return a question about an image as the language model reads it.
 
         Args:
             layout: the image's.
             question: the question.
+            prompts: writes the prompt; None: `self.prompts`.
         """
-        ids = self.prompts.tokenize(question, layout)
+        ids = (prompts or self.prompts).tokenize(question, layout)
         text_start = len(ids) - ids[::-1].index(self.image_token)
         positions = prompt_positions(self.model, self.architecture, ids, layout.grid)
         return Prompt(ids, positions, text_start)
@@ -147,7 +150,7 @@ class VisionLanguageModel(PretrainedVQAModel):
         ids = segment.ids.to(self.device)
         arguments: dict[str, Any] = {}
         if segment.images:
-            arguments["mm_encoder_outputs"] = {"image": self._encoder_output(segment.images)}
+            arguments["mm_encoder_outputs"] = {"image": self.encoder_output(segment.images)}
         if segment.token_types is not None:
             arguments["token_type_ids"] = segment.token_types.to(self.device)
         elif self.architecture.token_types and segment.cache is None:
@@ -177,11 +180,15 @@ class VisionLanguageModel(PretrainedVQAModel):
             return (ids == self.image_token).long()
         return 1 - is_prompt.long() if kind == "prompt" else None
 
-    def _encoder_output(self, images: Sequence[EncodedImage]) -> BaseModelOutputWithPooling:
-        """Return images' features in the form that the library's forward pass takes."""
+    def encoder_output(self, images: Sequence[EncodedImage]) -> BaseModelOutputWithPooling:
+        """Return images' features in the form that the library's forward pass takes.
+
+        Args:
+            images: N encoded images.
+        """
         width: int = self.model.config.get_text_config().hidden_size
         features = [image.features.to(self.device) for image in images]
-        return encoder_output(features, width, self.architecture)
+        return join_features(features, width, self.architecture)
 
     def make_mask(self, allowed: Tensor) -> Tensor:
         """Return a mask of the kind that the model's attention implementation takes.
