@@ -1,5 +1,6 @@
 """What every test gets: one thread, no model hub, no tracking outside its own folder."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,17 @@ def gpu() -> Iterator["Machine"]:
 
     with pretend() as machine:
         yield machine
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen_modules() -> None:
+    """Take what has been imported so far out of the garbage collector's rounds.
+
+    Torch, transformers and DVC leave millions of objects, and code that runs out of memory on
+    purpose collects again and again: a third of a second each time, more in a long test run.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
