@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from abo_vqa.annotate.review import write_review_page
+from abo_vqa.annotate.review import ReviewPlan, write_review_pages
 from abo_vqa.cli import main
 from abo_vqa.core.config import load_config
 from abo_vqa.reporting.pdf import find_browser
@@ -68,15 +68,24 @@ def decisions(page: Page) -> list[str]:
     return list(page.run("[...document.querySelectorAll('li')].map(e => e.dataset.decision)"))
 
 
-def saved(page: Page, folder: Path) -> Path:
+def saved(page: Page, folder: Path, rater: str) -> Path:
     """Press the button and wait for the file."""
+    folder.mkdir(exist_ok=True)
     page.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
     click(page, "#save")
     for _ in range(100):
-        if (folder / "review.csv").is_file():
-            return folder / "review.csv"
+        if files := list(folder.glob(f"review-{rater}-*.csv")):
+            return files[0]
         time.sleep(0.05)
-    raise AssertionError("no review.csv came within 5 s")
+    raise AssertionError("no file came within 5 s")
+
+
+def write(page: Page, selector: str, text: str) -> None:
+    """Replace what is in a field, and leave it."""
+    click(page, selector)
+    page.press("Control+A")
+    page.tab.keyboard.insert_text(text)
+    page.press("Tab")
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium installed (nor BROWSER_PATH set)")
@@ -94,25 +103,49 @@ def test_what_people_reject_leaves_the_set(
     click(browser, "#pair-1 button[value=keep]")
     click(browser, "#pair-2 button[value=reject]")
     click(browser, "#pair-2 button[value=reject]")
-    # By keyboard, from the pair clicked last on.
-    for key in ("ArrowDown", "k", "x", "x"):
+    # By keyboard, from the pair clicked last on; a correction has to be one word.
+    for key in ("ArrowDown", "k", "x", "x", "c", *"dark grey", "Enter"):
         browser.press(key)
-    expected = ["reject", "keep", "", "keep", "reject", "reject", "", "", ""]
+    assert browser.run("document.querySelector('#pair-6 .problem').textContent") == (
+        "The answer must be one word."
+    )
+    for key in ("Control+A", *"grey", "Enter", "k"):
+        browser.press(key)
+    expected = ["reject", "keep", "", "keep", "reject", "reject", "correct", "keep", ""]
     assert decisions(browser) == expected
     assert browser.run("document.getElementById('done').textContent") == (
-        "5 of 9 checked, 3 rejected"
+        "7 of 9 checked, 3 rejected, 1 corrected"
     )
+    click(browser, "#save")  # not without a name
+    assert "name" in browser.run("document.querySelector('header .problem').textContent")
+    write(browser, "#rater", "Anna  B.")
     browser.open((here / "page.html").as_uri())  # closed and opened again
     assert decisions(browser) == expected
-    with saved(browser, here).open(newline="", encoding="utf-8") as handle:
-        found = [tuple(row.values()) for row in csv.DictReader(handle)]
-    assert found == [(*pair, said) for pair, said in zip(reviewed, expected, strict=True)]
+    anna = saved(browser, here / "conf/reviews", "anna-b-")
+    with anna.open(newline="", encoding="utf-8") as handle:
+        rows = [tuple(row.values()) for row in csv.DictReader(handle)]
+    corrected = ["grey" if decision == "correct" else "" for decision in expected]
+    assert rows == [
+        (*pair, decision, answer, "Anna B.")
+        for pair, decision, answer in zip(reviewed, expected, corrected, strict=True)
+    ]
+    # Another rater in the same browser starts afresh, and finds own decisions again.
+    write(browser, "#rater", "Bo")
+    assert decisions(browser) == [""] * 9
+    click(browser, "#pair-0 button[value=reject]")
+    write(browser, "#rater", "Anna B.")
+    assert decisions(browser) == expected
     assert browser.problems == []
     assert [u for u in browser.requests if not u.startswith(("file:", "data:", "blob:"))] == []
 
-    run(configure(here, annotator="file", file="own.csv", review="review.csv"))
-    kept = {(row["image_path"], row["question"], row["answer"]) for row in vqa(here)}
-    assert kept == {p for p, said in zip(reviewed, expected, strict=True) if said != "reject"}
+    run(configure(here, annotator="file", file="own.csv"))
+    states = {(row["image_path"], row["question"]): row for row in vqa(here)}
+    assert len(states) == 6
+    for pair, decision in zip(reviewed, expected, strict=True):
+        row = states.get(pair[:2], {"answer": "", "reviewed": "rejected"})
+        state = {"correct": "corrected", "reject": "rejected"}.get(decision, decision)
+        assert row["reviewed"] == state
+        assert row["answer"] == {"": pair[2], "keep": pair[2], "corrected": "grey"}.get(state, "")
     with (here / "data/rejects.csv").open(newline="") as handle:
         out = [row for row in csv.DictReader(handle) if row["reason"] == "review"]
     assert len(out) == 3
@@ -122,8 +155,8 @@ def test_the_page_needs_nothing_else(reviewed: list[tuple[str, str, str]], here:
     """What can be told without a browser: images inside, no address, nothing unescaped."""
     text = (here / "page.html").read_text(encoding="utf-8")
     assert text.count("data:image/jpeg;base64,") == 3
-    assert "http" not in text
-    assert text.count("</script>") == 1
+    assert "://" not in text
+    assert text.count("</script>") == 2  # the data, the program
     assert "<b>none</b>" not in text
 
 
@@ -139,7 +172,8 @@ def test_images_are_upright_and_one_that_cannot_be_read_says_so(tmp_path: Path) 
     (tmp_path / "vqa.csv").write_text(f"image_path,question,answer\n{rows}")
     config = load_config()
     there = config.model_copy(update={"data": config.data.model_copy(update={"raw": tmp_path})})
-    assert write_review_page(tmp_path / "vqa.csv", there, 9, tmp_path / "page.html") == 2
+    page = tmp_path / "page.html"
+    assert write_review_pages(tmp_path / "vqa.csv", there, ReviewPlan(9), page) == {page: 2}
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     (shown,) = re.findall('data:image/jpeg;base64,([^"]+)', text)
     image = Image.open(io.BytesIO(base64.b64decode(shown)))

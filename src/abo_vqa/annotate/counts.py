@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.annotate import corpus
@@ -20,8 +20,16 @@ def count_reasons(reasons: Sequence[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def generation_counts(config: Config, annotations: Annotations) -> dict[str, Any]:
-    """Return the content of data/generate.json."""
+def generation_counts(
+    config: Config, annotations: Annotations, reviews: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the content of data/generate.json.
+
+    Args:
+        config: the seed, and generate's settings.
+        annotations: what the annotator made.
+        reviews: the counts of reviews (see `corrections.apply_reviews`); {} without reviews.
+    """
     rows, flagged = annotations.rows, annotations.flagged
     return {
         "images": annotations.images,
@@ -30,6 +38,7 @@ def generation_counts(config: Config, annotations: Annotations) -> dict[str, Any
         "dropped_images": count_reasons(annotations.dropped),
         "rejected": count_reasons([row["reason"] for row in annotations.rejects]),
         **({"kept_in_spite_of": count_reasons(flagged)} if flagged else {}),
+        **({"reviews": dict(reviews)} if reviews else {}),
         "kinds": count_reasons([row["question_kind"] for row in rows]),
         "corpus": corpus.check_corpus(rows, config.seed, config.generate.yes_share),
     }

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from abo_vqa.annotate.quality_filter import QualityFilter
-from abo_vqa.annotate.review import read_rejected
+from abo_vqa.annotate.reviews import REJECT, Reviews, read_reviews, review_files
 from abo_vqa.core.paths import BALANCED
 from abo_vqa.core.progress import progress
 from abo_vqa.core.tables import STUDY_COLUMNS, read_table
@@ -27,10 +27,22 @@ def read_products() -> list[dict[str, str]]:
     return [{str(name): str(value) for name, value in row.items()} for row in rows]
 
 
-def make_quality_filter(config: Config) -> QualityFilter:
-    """Return the quality filter, with the pairs that people rejected."""
+def reviews_in_use(config: Config) -> Reviews:
+    """Return the reviews that `generate.review` names: none, one file or a folder."""
+    path = config.generate.review
+    return read_reviews(review_files(path)) if path else Reviews()
+
+
+def make_quality_filter(config: Config, reviews: Reviews | None = None) -> QualityFilter:
+    """Return the quality filter, with the pairs that people rejected.
+
+    Args:
+        config: generate's settings.
+        reviews: what people decided; None reads it.
+    """
     settings = config.generate
-    rejected = read_rejected(settings.review) if settings.review else frozenset()
+    verdicts = (reviews_in_use(config) if reviews is None else reviews).verdicts()
+    rejected = frozenset(pair for pair, v in verdicts.items() if v.decision == REJECT)
     return QualityFilter(settings.questions, settings.allow_brands, rejected)
 
 

@@ -10,13 +10,13 @@ from abo_vqa.data.normalise import normalise
 from abo_vqa.data.pairs import Pair, Product, Reject
 from abo_vqa.data.questions import question_subtype, question_type
 
-_MAX_QUESTION_LENGTH, _MAX_ANSWER_LENGTH = 120, 24  # characters
+_MAX_QUESTION_LENGTH, MAX_ANSWER_LENGTH = 120, 24  # characters
 _MIN_WORDS, _MAX_WORDS = 3, 20
-_UNKNOWN = {
+UNKNOWN_ANSWERS = {
     "unknown", "unclear", "unsure", "uncertain", "undetermined", "indeterminate", "unspecified",
     "unidentified", "unavailable", "unanswerable", "invisible", "na", "ambiguous", "indiscernible",
 }  # fmt: skip
-_ARTICLES = {"an", "the"}  # not valid answers; "a" may be the letter
+ARTICLES = {"an", "the"}  # not valid answers; "a" may be the letter
 _BRAND_OR_TEXT = re.compile(
     r"\b(brand|logo|manufacturer|text|written|writing|says?|inscription|slogan|lettering|letters?"
     r"|spelled|initials?|printed on)\b",
@@ -42,6 +42,21 @@ REASONS = {
     "review": "rejected by a person",
     "surplus": "more pairs than asked for",
 }
+
+
+def answer_problem(text: str) -> str:
+    """Return why an answer can't be right whatever the question is (see `REASONS`), or ""."""
+    answer = normalise(text)
+    if not text.strip():
+        return "no_answer"
+    if len(answer.split()) != 1 or answer in ARTICLES:
+        return "multi_word"
+    if len(answer) > MAX_ANSWER_LENGTH:
+        return "length"
+    # "N/A" is compared as written: normalisation takes its "a" for an article.
+    if answer in UNKNOWN_ANSWERS or text.strip(" .?_…").lower() in ("", "n/a"):
+        return "unknown"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -75,13 +90,8 @@ class QualityFilter:
             return "no_question_mark"
         if not _MIN_WORDS <= len(words) <= _MAX_WORDS or len(question) > _MAX_QUESTION_LENGTH:
             return "length"
-        if len(answer.split()) != 1 or answer in _ARTICLES:
-            return "multi_word"
-        if len(answer) > _MAX_ANSWER_LENGTH:
-            return "length"
-        # "N/A" is compared as written: normalisation takes its "a" for an article.
-        if answer in _UNKNOWN or pair.answer.strip(" .?_…").lower() in ("", "n/a"):
-            return "unknown"
+        if problem := answer_problem(pair.answer):
+            return problem
         if answer in normalise(question).split() and question_type(question) != "yes/no":
             return "in_question"
         if not self.allow_brands and self._reveals_brand(pair, product):

@@ -1,106 +1,177 @@
-"""Review by people: a page with keep and reject buttons for a sample, and its result."""
+"""Pages on which people keep, reject or correct pairs; `reviews` reads what they save."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from abo_vqa.annotate.quality_filter import ARTICLES, MAX_ANSWER_LENGTH, UNKNOWN_ANSWERS
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import atomic_write
 from abo_vqa.core.fingerprints import fingerprint
+from abo_vqa.core.paths import VQA
 from abo_vqa.core.tables import read_table
-from abo_vqa.data.archive import open_archive
+from abo_vqa.data.archive import Archive, open_archive
+from abo_vqa.data.columns import read_columns
 from abo_vqa.data.image_files import ImageError
+from abo_vqa.data.image_paths import ImageIndex
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
 
 PAGE_PAIRS = 200  # on a page, by default
+OVERLAP = 0.25  # of a page's pairs are on all pages, by default
 
-_COLUMNS = ("image_path", "question", "answer", "decision")
-_DECISIONS = {"keep", "reject", ""}
+_COLUMNS = ("image_path", "question", "answer")
 _TEMPLATES = Path(__file__).parent / "templates"
 
+_Cards = list[dict[str, Any]]  # {"image_path": …, "pairs": [[question, answer], …]}
 
-def read_rejected(path: Path) -> frozenset[tuple[str, str, str]]:
-    """Return the rejected (image path, question, answer) in a CSV that the page saved.
 
-    Args:
-        path: the CSV.
+@dataclass(frozen=True)
+class ReviewPlan:
+    """Which pairs are reviewed by whom.
 
-    Raises:
-        UserError: columns are missing, or a decision is neither keep nor reject.
+    Attributes:
+        sample: about how many pairs are on a page; whole images are drawn at random, by the seed.
+        raters: how many pages.
+        overlap: share of a page's pairs that are on all pages; no other image is on two pages.
     """
-    rows = read_table(path, _COLUMNS).to_dict("records")
-    unknown = sorted({row["decision"] for row in rows} - _DECISIONS)
-    if unknown:
-        raise UserError(f"{path}: the decision must be keep or reject, found {', '.join(unknown)}.")
-    return frozenset(
-        (row["image_path"], row["question"], row["answer"])
-        for row in rows
-        if row["decision"] == "reject"
-    )
+
+    sample: int = PAGE_PAIRS
+    raters: int = 1
+    overlap: float = OVERLAP
 
 
-def write_review_page(vqa: Path, config: Config, sample: int, page: Path) -> int:
-    """Write a self-contained page: images, data and script are in it.
+def write_review_pages(
+    table: Path, config: Config, plan: ReviewPlan, page: Path, reviewed: Collection[str] = ()
+) -> dict[Path, int]:
+    """Write self-contained pages: images, data and script are in them.
 
     Args:
-        vqa: the VQA table.
+        table: the VQA table, or any table with images of the archive.
         config: the seed, and the archive's folder.
-        sample: about how many pairs; whole images are drawn at random, by the seed.
-        page: the page to write.
+        plan: how many pairs and pages.
+        page: the page to write; of several, the pages' names get numbers.
+        reviewed: images that aren't drawn.
 
     Returns:
-        how many pairs are on the page.
+        how many pairs are on each page.
 
     Raises:
-        UserError: the sample is empty.
+        UserError: there are no pairs, or too few for all pages.
     """
-    if sample < 1:
-        raise UserError(f"--sample must be at least 1, found {sample}.")
-    cards = _sample_images(vqa, sample, config.seed)
     with open_archive(config.data.raw) as archive:
-        for card in cards:
-            try:
-                data = base64.b64encode(archive.jpeg(card["image_path"])).decode()
-                card["data_url"] = f"data:image/jpeg;base64,{data}"
-            except ImageError:
-                card["data_url"] = ""
+        rows = _read_pairs(table, archive)
+        pages = _draw_images(rows, plan, config.seed, reviewed)
+        paths = [page]
+        if plan.raters > 1:
+            paths = [page.with_stem(f"{page.stem}-{i + 1}") for i in range(plan.raters)]
+        for path, cards in zip(paths, pages, strict=True):
+            for card in cards:
+                card["data_url"] = _data_url(archive, card["image_path"])
+            with atomic_write(path) as temporary:
+                temporary.write_text(_render(cards), encoding="utf-8", newline="\n")
+    return {p: sum(len(card["pairs"]) for card in c) for p, c in zip(paths, pages, strict=True)}
+
+
+def _read_pairs(table: Path, archive: Archive) -> list[tuple[str, str, str]]:
+    """Return the rows of a table; those of another one than the set's with the archive's names."""
+    if table == VQA:
+        frame = read_table(table, _COLUMNS)
+        paths: Sequence[str | None] = frame["image_path"].tolist()
+    else:
+        frame = read_columns(table, _COLUMNS).frame
+        index = ImageIndex(archive.image_paths())
+        match = index.match(frame["image_path"].tolist())
+        match.require(str(archive.raw), index)
+        paths = match.paths
+    rows = zip(paths, frame["question"], frame["answer"], strict=True)
+    return [(path, question, answer) for path, question, answer in rows if path is not None]
+
+
+def _draw_images(
+    rows: Sequence[tuple[str, str, str]], plan: ReviewPlan, seed: int, reviewed: Collection[str]
+) -> list[_Cards]:
+    """Draw whole images until each page has enough pairs, the common images first.
+
+    Raises:
+        UserError: there are no pairs, or too few for several pages.
+    """
+    by_image: dict[str, list[list[str]]] = {}
+    for image, question, answer in rows:
+        by_image.setdefault(image, []).append([question, answer])
+    images = sorted(set(by_image) - set(reviewed))
+    if not images:
+        raise UserError("people have reviewed every image of the table." if by_image else
+                        "the table has no pairs to review.")  # fmt: skip
+    random.Random(seed).shuffle(images)
+    left = iter(images)
+
+    def take(cards: _Cards, pairs: float) -> _Cards:
+        """Add images until there are so many pairs."""
+        taken = list(cards)
+        while sum(len(card["pairs"]) for card in taken) < pairs:
+            if (image := next(left, None)) is None:
+                break
+            taken.append({"image_path": image, "pairs": by_image[image]})
+        return taken
+
+    common = take([], plan.overlap * plan.sample) if plan.raters > 1 else []
+    pages = [take(common, plan.sample) for _ in range(plan.raters)]
+    shortest = sum(len(card["pairs"]) for card in pages[-1])
+    if plan.raters > 1 and shortest < plan.sample:
+        total = sum(len(by_image[image]) for image in images)
+        raise UserError(
+            f"{total:,} pairs aren't enough for {plan.raters} pages of {plan.sample} of which "
+            f"{plan.overlap:.0%} are common. Use a smaller --sample or a larger --overlap."
+        )
+    return [[dict(card) for card in cards] for cards in pages]
+
+
+def _data_url(archive: Archive, image_path: str) -> str:
+    """Return an image as an address that holds it; "" if it can't be read."""
+    try:
+        return "data:image/jpeg;base64," + base64.b64encode(archive.jpeg(image_path)).decode()
+    except ImageError:
+        return ""
+
+
+def _render(cards: _Cards) -> str:
+    """Return a page's HTML, which may run nothing but its own script."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
-    count = sum(len(card["pairs"]) for card in cards)
     pairs = [[card["image_path"], *pair] for card in cards for pair in card["pairs"]]
-    text = environment.get_template("review.html.j2").render(
-        cards=cards, count=count, pairs=pairs, name=fingerprint(pairs)
+    limits = {
+        "length": MAX_ANSWER_LENGTH,
+        "articles": sorted(ARTICLES),
+        "unknown": sorted(UNKNOWN_ANSWERS),
+    }
+    style, script = ((_TEMPLATES / f"review.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_source(style)}; "
+        f"script-src {_source(script)}; base-uri 'none'; form-action 'none'"
     )
-    with atomic_write(page) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return count
+    return environment.get_template("review.html.j2").render(
+        cards=cards,
+        count=len(pairs),
+        data={"page": fingerprint(pairs), "pairs": pairs, "limits": limits},
+        policy=policy,
+        style=style,
+        script=script,
+    )
 
 
-def _sample_images(vqa: Path, sample: int, seed: int) -> list[dict[str, Any]]:
-    """Draw whole images until there are enough pairs.
-
-    Returns:
-        [{"image_path": …, "pairs": [[question, answer], …]}, …].
-    """
-    by_image: dict[str, list[list[str]]] = {}
-    for row in read_table(vqa, _COLUMNS[:3]).to_dict("records"):
-        by_image.setdefault(row["image_path"], []).append([row["question"], row["answer"]])
-    images = sorted(by_image)
-    random.Random(seed).shuffle(images)
-    cards, count = [], 0
-    for image in images:
-        if count >= sample:
-            break
-        cards.append({"image_path": image, "pairs": by_image[image]})
-        count += len(by_image[image])
-    return cards
+def _source(text: str) -> str:
+    """Return how a content security policy names an inline style or script."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from abo_vqa.annotate.estimate import estimate
-from abo_vqa.annotate.inputs import make_quality_filter, read_products
+from abo_vqa.annotate.inputs import make_quality_filter, read_products, reviews_in_use
 from abo_vqa.annotate.merging import merge_journals
 from abo_vqa.annotate.paid_run import RunOptions, annotate
 from abo_vqa.annotate.quality_filter import QualityFilter
-from abo_vqa.annotate.review import PAGE_PAIRS, write_review_page
+from abo_vqa.annotate.review import OVERLAP, PAGE_PAIRS, ReviewPlan, write_review_pages
 from abo_vqa.annotate.sharding import in_shard, parse_shard
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import RetryLaterError, UserError
@@ -62,7 +62,26 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--review", type=Path, metavar="PAGE", help="write a page for people to check pairs"
     )
-    parser.add_argument("--sample", type=int, help=f"pairs on the page ({PAGE_PAIRS})")
+    _review_options(parser)
+
+
+def _review_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sample", type=int, metavar="N", help=f"pairs on a page ({PAGE_PAIRS})")
+    parser.add_argument(
+        "--raters", type=int, metavar="N", help="with --review: a page for each of N people"
+    )
+    parser.add_argument(
+        "--overlap",
+        type=float,
+        metavar="SHARE",
+        help=f"with --raters: share of a page's pairs that everybody is shown ({OVERLAP})",
+    )
+    parser.add_argument(
+        "--vqa",
+        type=Path,
+        metavar="TABLE",
+        help=f"with --review: another table with images of the archive ({VQA})",
+    )
 
 
 def command(args: argparse.Namespace) -> int:
@@ -76,20 +95,44 @@ def command(args: argparse.Namespace) -> int:
     """
     if args.count_tokens and not args.dry_run:
         raise UserError("--count-tokens belongs to --dry-run.")
-    if args.sample is not None and not args.review:
-        raise UserError("--sample belongs to --review PAGE.")
-    if args.sample is not None and args.sample < 1:
-        raise UserError(f"--sample {args.sample}: at least 1.")
-    return _run_with_options(args)
+    for name in ("sample", "raters", "overlap", "vqa"):
+        if getattr(args, name) is not None and not args.review:
+            raise UserError(f"--{name} belongs to --review PAGE.")
+    return _review(load_config(), args) if args.review else _run_with_options(args)
+
+
+def _review(config: Config, args: argparse.Namespace) -> int:
+    """Write pages for reviewers.
+
+    Raises:
+        UserError: an option's value is out of range.
+    """
+    for name in ("sample", "raters"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value}: at least 1.")
+    if args.overlap is not None and not args.raters:
+        raise UserError("--overlap belongs to --raters N.")
+    if args.overlap is not None and not 0 <= args.overlap <= 1:
+        raise UserError(f"--overlap {args.overlap:g}: a share from 0 to 1.")
+    plan = ReviewPlan(
+        PAGE_PAIRS if args.sample is None else args.sample,
+        args.raters or 1,
+        OVERLAP if args.overlap is None else args.overlap,
+    )
+    reviewed = {image for image, _, _ in reviews_in_use(config).judgements}
+    pages = write_review_pages(args.vqa or VQA, config, plan, args.review, reviewed)
+    if reviewed:
+        print(f"{len(reviewed):,} images that people have reviewed are left out.")
+    for page, pairs in pages.items():
+        print(f"{page}: {pairs:,} pairs to check.")
+    print(f"What people save there goes to {config.generate.review or 'generate.review'}.")
+    return 0
 
 
 def _run_with_options(args: argparse.Namespace) -> int:
-    """Write the page, merge, estimate or annotate."""
+    """Merge, estimate or annotate."""
     config = load_config()
-    if args.review:
-        pairs = write_review_page(VQA, config, args.sample or PAGE_PAIRS, args.review)
-        print(f"{args.review}: {pairs:,} pairs to check. Save its CSV, then set generate.review.")
-        return 0
     if config.generate.annotator in ("offline", "file"):
         raise UserError(
             f"generate.annotator is {config.generate.annotator!r}: it costs nothing and needs no "

@@ -312,11 +312,12 @@ def load_config(params: str | Path = "params.yaml") -> Config:
 
 def _missing_files(config: Config) -> list[str]:
     """Report files that settings name and that don't exist."""
+    reviews = config.generate.review
     files = {
         "generate.prompt": config.generate.prompt,
         "generate.file": config.generate.file,
         "baselines.answers": config.baselines.answers,
-        "generate.review": config.generate.review,
+        "generate.review": reviews if reviews and not reviews.is_dir() else None,
         "evaluate.aliases": config.evaluate.aliases,
     }
     return [f"{key}: no file at {p}" for key, p in files.items() if p and not p.is_file()]

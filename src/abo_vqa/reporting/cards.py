@@ -85,6 +85,7 @@ def render_export_card(
         ),
         kinds=_by_frequency(generated["kinds"]),
         corpus=generated["corpus"],
+        reviews=generated.get("reviews"),
         audit=audit,
         audit_table=audit_rows(audit),
         split=_split_settings(config),

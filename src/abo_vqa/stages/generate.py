@@ -7,13 +7,14 @@ import argparse
 import pandas as pd
 
 from abo_vqa.annotate.annotators import run_annotator
+from abo_vqa.annotate.corrections import apply_reviews
 from abo_vqa.annotate.counts import (
     count_reasons,
     generation_counts,
     generation_summary,
     numeric_metrics,
 )
-from abo_vqa.annotate.inputs import make_quality_filter, read_products
+from abo_vqa.annotate.inputs import make_quality_filter, read_products, reviews_in_use
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import write_results
@@ -34,7 +35,8 @@ def run(config: Config, log: Log = no_log) -> Summary:
         UserError: Not one image got all its pairs.
     """
     products = read_products()
-    quality_filter = make_quality_filter(config)
+    reviews = reviews_in_use(config)
+    quality_filter = make_quality_filter(config, reviews)
     annotations = run_annotator(config, products, quality_filter, log)
     if not annotations.rows:
         raise UserError(
@@ -42,7 +44,8 @@ def run(config: Config, log: Log = no_log) -> Summary:
             f"{count_reasons(annotations.dropped)}. "
             f"The rejects: {count_reasons([row['reason'] for row in annotations.rejects])}."
         )
-    counts = generation_counts(config, annotations)
+    review_counts = apply_reviews(annotations, reviews)
+    counts = generation_counts(config, annotations, review_counts)
     columns = ["image_path", "question", "answer", "reason"]
     write_table(pd.DataFrame(annotations.rejects, columns=columns), REJECTS)
     write_results(counts, GENERATION)

@@ -1,0 +1,87 @@
+"""What people decided, carried into the table: corrected answers, provenance, counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from abo_vqa.annotate.annotations import Annotations
+from abo_vqa.annotate.reviews import CORRECT, KEEP, REJECT, PairKey, Reviews, Verdict
+
+REVIEWED_COLUMN = "reviewed"
+"""keep or corrected for a pair that people decided about, else ""; without reviews no column."""
+_STATES = {KEEP: "keep", CORRECT: "corrected"}
+
+
+def apply_reviews(annotations: Annotations, reviews: Reviews) -> dict[str, Any]:
+    """Correct answers and say of each row whether people decided about it.
+
+    Rejected pairs have left the table before: the quality filter knows them.
+
+    Args:
+        annotations: its rows change, and it gets notes about pairs that don't count.
+        reviews: what people decided.
+
+    Returns:
+        The counts for data/generate.json; {} without reviews.
+    """
+    verdicts = reviews.verdicts()
+    if not verdicts:
+        return {}
+    rejected = {_key(row) for row in annotations.rejects if row["reason"] == "review"}
+    # An image that has lost its pairs with a reject: what people kept of it was in the table, too.
+    images = {image for image, _, _ in rejected}
+    present = {_key(row) for row in annotations.rows} | {p for p in verdicts if p[0] in images}
+    for row in annotations.rows:
+        verdict = verdicts.get(_key(row))
+        state = _STATES[verdict.decision] if verdict else row.get(REVIEWED_COLUMN, "")
+        row[REVIEWED_COLUMN] = state
+        if verdict and verdict.decision == CORRECT:
+            row["answer"] = verdict.corrected
+    current = {pair: verdict for pair, verdict in verdicts.items() if pair in present}
+    counts = _counts(reviews, current)
+    annotations.notes += _notes(counts)
+    return counts
+
+
+def _key(row: dict[str, str]) -> PairKey:
+    return row["image_path"], row["question"], row["answer"]
+
+
+def _counts(reviews: Reviews, current: dict[PairKey, Verdict]) -> dict[str, Any]:
+    """Count the verdicts about pairs of the present table; `images` is for intervals."""
+    decisions = Counter(verdict.decision for verdict in current.values())
+    raters = {rater for pair in current for rater in reviews.judgements[pair]}
+    by_image: dict[str, list[float]] = {}
+    for (image, _, _), verdict in current.items():
+        by_image.setdefault(image, []).append(verdict.wrong)
+    images = Counter((len(wrong), sum(wrong)) for wrong in by_image.values())
+    return {
+        "raters": len(raters),
+        "pairs": len(current),
+        "kept": decisions[KEEP],
+        "corrected": decisions[CORRECT],
+        "rejected": decisions[REJECT],
+        "undecided": sum(verdict.wrong == 0.5 for verdict in current.values()),
+        "other_pairs": len(reviews.judgements) - len(current),
+        "images": [
+            {"pairs": pairs, "wrong": wrong, "images": n}
+            for (pairs, wrong), n in sorted(images.items())
+        ],
+    }
+
+
+def _notes(counts: dict[str, Any]) -> list[str]:
+    """Return what a person should know about the reviews."""
+    notes = [
+        f"reviews: {counts['pairs']:,} pairs by {counts['raters']} rater(s): {counts['kept']:,} "
+        f"kept, {counts['corrected']:,} corrected, {counts['rejected']:,} rejected"
+    ]
+    if counts["undecided"]:
+        notes[0] += f" ({counts['undecided']:,} because the raters were split evenly)"
+    if counts["other_pairs"]:
+        notes.append(
+            f"warning: {counts['other_pairs']:,} reviewed pairs aren't in this table, so what was "
+            "decided about them doesn't count"
+        )
+    return notes

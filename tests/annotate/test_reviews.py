@@ -1,0 +1,138 @@
+"""Several people's reviews: who reviews what, how disagreement is settled, what isn't a review."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from abo_vqa.annotate.reviews import Judgement, Verdict, decide, read_reviews
+from abo_vqa.cli import main
+from abo_vqa.core.errors import UserError
+from abo_vqa.stages.generate import run
+from tests.support.annotation import configure, make, vqa
+
+KEEP, REJECT = Judgement("keep"), Judgement("reject")
+HEADER = "image_path,question,answer,decision,corrected,rater\n"
+
+
+def red(word: str = "red") -> Judgement:
+    return Judgement("correct", word)
+
+
+@pytest.mark.parametrize(
+    ("votes", "verdict"),
+    [
+        ([KEEP], Verdict("keep", "", 0)),
+        ([KEEP, KEEP, REJECT], Verdict("keep", "", 0)),
+        ([KEEP, red()], Verdict("reject", "", 0.5)),  # of two minds: not a clear question
+        ([KEEP, REJECT, red()], Verdict("reject", "", 1)),
+        ([REJECT, red()], Verdict("reject", "", 1)),
+        ([red(), red("Red")], Verdict("correct", "Red", 1)),  # one answer, spelled in two ways
+        ([red(), red("pink")], Verdict("reject", "", 1)),
+        ([KEEP, REJECT, red(), red()], Verdict("correct", "red", 1)),
+    ],
+)
+def test_the_majority_decides(votes: list[Judgement], verdict: Verdict) -> None:
+    assert decide(votes) == verdict
+    assert decide(votes[::-1]) == verdict
+
+
+def test_former_reviews_and_unnamed_raters(tmp_path: Path) -> None:
+    old, new = tmp_path / "anna.csv", tmp_path / "b.csv"
+    old.write_text("image_path,question,answer,decision\na.jpg,What?,x,keep\na.jpg,Who?,x,\n")
+    new.write_text(HEADER + "a.jpg,What?,x,correct,y,\na.jpg,Why?,Grey.,correct,grey,Bo\n")
+    reviews = read_reviews([old, new])
+    assert reviews.raters == ["Bo", "anna", "b"]
+    assert reviews.judgements == {
+        ("a.jpg", "What?", "x"): {"anna": KEEP, "b": red("y")},
+        ("a.jpg", "Why?", "Grey."): {"Bo": KEEP},  # only written in another way
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("a.jpg,What?,x,maybe,,A\n", "must be keep, reject or correct, found 'maybe'"),
+        ("a.jpg,What?,x,correct,dark red,A\n", "'dark red' can't be used: the answer isn't"),
+        ("a.jpg,What?,x,correct,,A\n", "'' can't be used: there is no answer"),
+        ("a.jpg,What?,x,keep,,A\na.jpg,What?,x,reject,,A\n", "A decided reject about 'What?'"),
+    ],
+)
+def test_what_is_no_review_is_told(tmp_path: Path, rows: str, message: str) -> None:
+    (tmp_path / "a.csv").write_text(HEADER + rows)
+    with pytest.raises(UserError, match=re.escape(message)):
+        read_reviews([tmp_path / "a.csv"])
+
+
+def own_table(folder: Path, images: int = 12, per_image: int = 3) -> list[tuple[str, str, str]]:
+    rows = make(folder, images)
+    pairs = [
+        (row["image_path"], f"What is part {k} made of?", "wood")
+        for row in rows
+        for k in range(per_image)
+    ]
+    with (folder / "own.csv").open("w", newline="") as out:
+        csv.writer(out).writerows([("image_path", "question", "answer"), *pairs])
+    return pairs
+
+
+def shown(page: Path) -> list[tuple[str, str, str]]:
+    (data,) = re.findall(r'id="data">(.*?)</script>', page.read_text())
+    return [tuple(pair) for pair in json.loads(data)["pairs"]]
+
+
+def test_pages_share_some_images_and_no_others(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = own_table(here)
+    options = ["generate", "--review", "p.html", "--vqa", "own.csv", "--sample", "12"]
+    assert main([*options, "--raters", "3", "--overlap", "0.5"]) == 0
+    pages = [shown(here / f"p-{i}.html") for i in (1, 2, 3)]
+    assert pages[0][:6] == pages[1][:6] == pages[2][:6]  # the common ones first
+    counts = Counter(pair for page in pages for pair in page)
+    assert [len(page) for page in pages] == [12, 12, 12]
+    assert sorted(counts.values()) == [1] * 18 + [3] * 6
+    assert set(counts) <= set(pairs)
+    assert main([*options, "--raters", "4", "--overlap", "0"]) == 2
+    assert "36 pairs aren't enough for 4 pages of 12" in capsys.readouterr().err
+
+    # What has been reviewed isn't drawn again.
+    (here / "conf/reviews/a.csv").write_text(
+        HEADER + "".join(",".join((*pair, "keep", "", "A")) + "\n" for pair in pages[0])
+    )
+    assert main([*options, "--sample", "100"]) == 0
+    assert {p for p, _, _ in shown(here / "p.html")} == {p for p, _, _ in pairs} - {
+        p for p, _, _ in pages[0]
+    }
+
+
+def test_reviews_count_only_for_pairs_of_the_table(here: Path) -> None:
+    """The offline annotator replaces rejects; a majority corrects; what isn't there is told."""
+    make(here, 12)
+    run(configure(here, annotator="offline"))
+    before = [(row["image_path"], row["question"], row["answer"]) for row in vqa(here)]
+    votes = {"A": ["reject", "correct", "keep"], "B": ["reject", "correct", "reject"]}
+    for rater, decisions in votes.items():
+        with (here / f"conf/reviews/{rater}.csv").open("w", newline="") as out:
+            writer = csv.writer(out)
+            writer.writerow(HEADER.strip().split(","))
+            for pair, decision in zip(before, decisions, strict=False):
+                writer.writerow([*pair, decision, "plaid" if decision == "correct" else "", rater])
+            writer.writerow(["zz/none.jpg", "What is it?", "x", "keep", "", rater])
+    summary = run(configure(here, annotator="offline"))
+    after = {(row["image_path"], row["question"]): row for row in vqa(here)}
+    assert before[0] not in {(*key, row["answer"]) for key, row in after.items()}
+    corrected = after[before[1][:2]]
+    assert (corrected["answer"], corrected["reviewed"]) == ("plaid", "corrected")
+    assert Counter(row["reviewed"] for row in after.values()).keys() == {"corrected", ""}
+    counts = json.loads((here / "data/generate.json").read_text())["reviews"]
+    assert counts == {
+        "raters": 2, "pairs": 3, "kept": 0, "corrected": 1, "rejected": 2, "undecided": 1,
+        "other_pairs": 1, "images": [{"pairs": 3, "wrong": 2.5, "images": 1}],
+    }  # fmt: skip
+    assert "1 reviewed pairs aren't in this table" in summary.message
