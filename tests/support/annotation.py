@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from abo_vqa.annotate.paid_run import annotations_folder
-from abo_vqa.core.config import Config, GenerateConfig, load_config
+from abo_vqa.core.config import Config, load_config
+from abo_vqa.core.service_config import GenerateConfig
 from abo_vqa.remote.journal import JournalEntry, read_journal
 from tests.support import ROOT
 from tests.support.archives import jpeg, listing, write_shop

@@ -28,7 +28,8 @@ from abo_vqa.remote.journal import JournalEntry
 from abo_vqa.remote.keys import api_keys
 
 if TYPE_CHECKING:
-    from abo_vqa.core.config import Config, GenerateConfig
+    from abo_vqa.core.config import Config
+    from abo_vqa.core.service_config import GenerateConfig
 
 _OUTPUT_TOKENS = 30  # a pair as JSON, as long as there is no reply
 _COUNTED_IMAGES = 5  # images whose tokens the vendor counts

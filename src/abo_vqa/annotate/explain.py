@@ -10,7 +10,7 @@ from abo_vqa.annotate.quality_filter import REASONS
 
 if TYPE_CHECKING:
     from abo_vqa.annotate.tasks import Task
-    from abo_vqa.core.config import GenerateConfig
+    from abo_vqa.core.service_config import GenerateConfig
 
 _MAX_SAMPLE_LENGTH = 200  # characters of a reply that are shown
 

@@ -45,7 +45,8 @@ from abo_vqa.remote.key_pool import ApiKey, KeyPool
 from abo_vqa.remote.ledger import Ledger
 
 if TYPE_CHECKING:
-    from abo_vqa.core.config import Config, GenerateConfig
+    from abo_vqa.core.config import Config
+    from abo_vqa.core.service_config import GenerateConfig
 
 logger = get_logger(__name__)
 

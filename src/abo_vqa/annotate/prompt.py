@@ -19,7 +19,7 @@ from abo_vqa.core.files import read_utf8
 from abo_vqa.data.pairs import Pair, Product, reply_schema
 
 if TYPE_CHECKING:
-    from abo_vqa.core.config import GenerateConfig
+    from abo_vqa.core.service_config import GenerateConfig
 
 _FIELDS = ("name", "product_type", "color", "keywords")
 _MAX_LENGTHS = {"name": 300, "product_type": 80, "color": 80, "keywords": 600}  # characters sent

@@ -9,19 +9,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from abo_vqa.core.batch_sizes import distribute_batch_sizes
 from abo_vqa.core.checkpoint_settings import check_models
+from abo_vqa.core.config_base import BaseConfig, Count, Fraction
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.profiles import misplaced
+from abo_vqa.core.service_config import GenerateConfig
 from abo_vqa.core.trainable import complete_lora
 from abo_vqa.core.validation import describe_validation_error
 from abo_vqa.core.yaml_files import fill_nulls, read_yaml
 
-_Fraction = Annotated[float, Field(gt=0, le=1)]
 _Share = Annotated[float, Field(ge=0, lt=1)]
-_Count = Annotated[int, Field(ge=1)]
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
 _Dtype = Literal["float32", "float16", "bfloat16"]
 Family = Literal["blip", "blip2", "chat", "clip", "llava", "prefix", "vilt"]
@@ -30,13 +30,7 @@ Shortlist = Literal["first_token", "frequent"]
 """Which candidates of a closed world a question is decided among."""
 
 
-class _BaseConfig(BaseModel):
-    """A frozen group of settings, in which unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DownloadConfig(_BaseConfig):
+class DownloadConfig(BaseConfig):
     """A file to download: its address and, once known, its size in bytes and SHA-256."""
 
     url: str
@@ -44,7 +38,7 @@ class DownloadConfig(_BaseConfig):
     sha256: str | None = None
 
 
-class DataConfig(_BaseConfig):
+class DataConfig(BaseConfig):
     """The archives: their folder, their licence, and where they are downloaded from."""
 
     raw: Path
@@ -54,7 +48,7 @@ class DataConfig(_BaseConfig):
     images: DownloadConfig | None = None
 
 
-class CheckpointConfig(_BaseConfig):
+class CheckpointConfig(BaseConfig):
     """Weights of one model: a hub id or local folder, a pinned revision, how they are used.
 
     Not every family takes every setting: see `abo_vqa.core.checkpoint_settings`.
@@ -64,8 +58,8 @@ class CheckpointConfig(_BaseConfig):
     family: Family | None = None  # the profile's, or the model's own name if it is a family's
     revision: str | None = None
     prompt: str = "{question}"
-    max_new_tokens: _Count = 10
-    batch_size: _Count = 64  # the profile's `batch_sizes.<name>`
+    max_new_tokens: Count = 10
+    batch_size: Count = 64  # the profile's `batch_sizes.<name>`
     dtype: _Dtype | None = None  # null: compute.dtype
     architecture: str | None = None  # open_clip only
     answer: Literal["whole", "last_word"] = "whole"
@@ -79,7 +73,7 @@ class CheckpointConfig(_BaseConfig):
         return self.model_dump(exclude={"batch_size", "device_map"})
 
 
-class _ModelsConfig(_BaseConfig):
+class _ModelsConfig(BaseConfig):
     """The study's models by name, and any further ones that a profile names."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -92,26 +86,26 @@ class _ModelsConfig(_BaseConfig):
     vilt: CheckpointConfig
 
 
-class ScorerConfig(_BaseConfig):
+class ScorerConfig(BaseConfig):
     """A neural metric's model; `layer` (BERTScore) is 1-based, as bert_score counts."""
 
     path: str
     revision: str | None = None
-    layer: _Count | None = None
-    batch_size: _Count = 64  # the profile's `batch_sizes.<name>`
+    layer: Count | None = None
+    batch_size: Count = 64  # the profile's `batch_sizes.<name>`
 
 
-class ScorersConfig(_BaseConfig):
+class ScorersConfig(BaseConfig):
     """The models of the neural metrics."""
 
     bertscore: ScorerConfig
     bartscore: ScorerConfig
 
 
-class CurateConfig(_BaseConfig):
+class CurateConfig(BaseConfig):
     """Which listings are kept, and how product types are balanced."""
 
-    cap: _Count
+    cap: Count
     language: Literal["first_en", "any_en"]
     required: tuple[Literal["name", "product_type", "color", "keywords"], ...]
     excluded_images: tuple[str, ...]
@@ -119,41 +113,7 @@ class CurateConfig(_BaseConfig):
     temperature: Annotated[float, Field(gt=0, le=1)]
 
 
-class GenerateConfig(_BaseConfig):
-    """Who writes questions and answers, and the limits of a paid annotator."""
-
-    annotator: Literal["offline", "gemini", "gemini-legacy", "file"]
-    questions: _Count
-    file: Path | None
-    model: str
-    temperature: Annotated[float, Field(ge=0, le=2)]
-    max_output_tokens: Annotated[int, Field(ge=64)]
-    thinking: Literal["minimal", "low", "medium", "high"] | None
-    prompt: Path
-    image_size: Annotated[int, Field(ge=32, le=4096)]
-    safety: Literal["BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "default"]
-    base_url: Annotated[str, Field(pattern=r"^https?://")] | None
-    requests_per_minute: _Count
-    tokens_per_minute: _Count
-    requests_per_day: _Count
-    concurrency: Annotated[int, Field(ge=1, le=100)]  # the SDK's pool has 100 connections
-    attempts: _Count
-    timeout_s: Annotated[float, Field(gt=0)]
-    patience_s: Annotated[float, Field(gt=0)]
-    budget_usd: Annotated[float, Field(gt=0)] | None
-    price_input: Annotated[float, Field(ge=0)]  # USD per million tokens
-    price_output: Annotated[float, Field(ge=0)]
-    batch: bool
-    batch_images: _Count
-    batch_price: Annotated[float, Field(gt=0, le=1)]
-    batch_poll_s: Annotated[float, Field(gt=0)]
-    batch_deadline_h: Annotated[float, Field(gt=0)]
-    yes_share: Annotated[float, Field(ge=0, le=1)] | None
-    allow_brands: bool
-    review: Path | None
-
-
-class _SplitConfig(_BaseConfig):
+class _SplitConfig(BaseConfig):
     """How rows are divided into train and test."""
 
     test_size: Annotated[float, Field(gt=0, lt=1)]
@@ -162,34 +122,34 @@ class _SplitConfig(_BaseConfig):
     stratify: bool
 
 
-class _EmbedConfig(_BaseConfig):
+class _EmbedConfig(BaseConfig):
     """How vision outputs are computed and stored."""
 
     dtype: _Dtype
-    batch_size: _Count
+    batch_size: Count
 
 
-class _BaselinesConfig(_BaseConfig):
+class _BaselinesConfig(BaseConfig):
     """Which models answer, and how many of the rows."""
 
     models: tuple[str, ...]
-    fraction: _Fraction
+    fraction: Fraction
     answers: Path
 
 
-class RankingConfig(_BaseConfig):
+class RankingConfig(BaseConfig):
     """How a model whose decoding is `ranked` chooses, and whether the fine-tuned one does too."""
 
     finetuned: bool
-    candidates: _Count
+    candidates: Count
     shortlist: Shortlist
 
 
-class FinetuneConfig(_BaseConfig):
+class FinetuneConfig(BaseConfig):
     """LoRA's shape and its training."""
 
     model: str
-    r: _Count
+    r: Count
     alpha: Annotated[float, Field(gt=0)]
     dropout: _Share
     targets: tuple[str, ...] = Field(min_length=1)  # null: `LORA_TARGETS` of the family
@@ -199,21 +159,21 @@ class FinetuneConfig(_BaseConfig):
     schedule: Literal["linear", "cosine", "constant"]
     warmup: _Share
     weight_decay: Annotated[float, Field(ge=0)]
-    batch_size: _Count
-    accumulate: _Count
-    epochs: _Count
+    batch_size: Count
+    accumulate: Count
+    epochs: Count
     validation: _Share
     group_pictures: bool
     max_grad_norm: Annotated[float, Field(gt=0)] | None
     checkpoint_minutes: Annotated[float, Field(gt=0)]
-    keep_checkpoints: _Count
+    keep_checkpoints: Count
     gradient_checkpointing: bool
     compile: bool
-    threads: _Count | None = None  # null: the run's
+    threads: Count | None = None  # null: the run's
     seed: _Seed | None = None  # null: the run's
 
 
-class _EvaluateConfig(_BaseConfig):
+class _EvaluateConfig(BaseConfig):
     """The intervals, and the answers that count as the same."""
 
     resamples: Annotated[int, Field(ge=100)]
@@ -221,7 +181,7 @@ class _EvaluateConfig(_BaseConfig):
     aliases: Path
 
 
-class _ReportConfig(_BaseConfig):
+class _ReportConfig(BaseConfig):
     """The report's title and its thumbnails."""
 
     title: str
@@ -229,27 +189,27 @@ class _ReportConfig(_BaseConfig):
     embed_thumbnails: int
 
 
-class ComputeConfig(_BaseConfig):
+class ComputeConfig(BaseConfig):
     """The device, and the number format on a GPU."""
 
     device: str
     dtype: _Dtype
 
 
-class _TrackingConfig(_BaseConfig):
+class _TrackingConfig(BaseConfig):
     """Names in MLflow."""
 
     experiment: str
     model_name: str
-    log_every: _Count | None = None  # null: as many steps as keep a curve under 1,000 points
+    log_every: Count | None = None  # null: as many steps as keep a curve under 1,000 points
 
 
-class Config(_BaseConfig):
+class Config(BaseConfig):
     """All settings of a run."""
 
     profile: str
     seed: _Seed
-    threads: _Count
+    threads: Count
     compute: ComputeConfig
     data: DataConfig
     models: _ModelsConfig

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from abo_vqa.remote.contract import Request, Usage
 
 if TYPE_CHECKING:
-    from abo_vqa.core.config import GenerateConfig
+    from abo_vqa.core.service_config import ServiceConfig
     from abo_vqa.remote.journal import JournalEntry
 
 _TILE_TOKENS = 258  # Gemini's count for an image up to 384 pixels per side, and for each tile above
@@ -20,7 +20,7 @@ _CHARACTERS_PER_TOKEN = 3  # about four in English: three leaves room
 _MAX_IMAGE_TOKENS, _MAX_SCHEMA_TOKENS = 1120, 400
 
 
-def price_usd(usage: Usage, settings: GenerateConfig, share: float = 1.0) -> float:
+def price_usd(usage: Usage, settings: ServiceConfig, share: float = 1.0) -> float:
     """Return what a reply costs.
 
     Args:
@@ -32,7 +32,7 @@ def price_usd(usage: Usage, settings: GenerateConfig, share: float = 1.0) -> flo
     return share * total / 1e6
 
 
-def total_cost(entries: Iterable[JournalEntry], settings: GenerateConfig) -> float:
+def total_cost(entries: Iterable[JournalEntry], settings: ServiceConfig) -> float:
     """Return what the replies in a journal cost, in USD."""
     return sum(price_usd(entry.usage, settings, entry.price) for entry in entries)
 
@@ -103,7 +103,7 @@ class Budget:
 
     def __init__(
         self,
-        settings: GenerateConfig,
+        settings: ServiceConfig,
         entries: Sequence[JournalEntry],
         reserved: Callable[[], float],
         share: float = 1.0,

@@ -13,7 +13,7 @@ from abo_vqa.remote.key_pool import ApiKey
 from abo_vqa.remote.keys import api_keys, key_id
 
 if TYPE_CHECKING:
-    from abo_vqa.core.config import GenerateConfig
+    from abo_vqa.core.service_config import ServiceConfig
 
 # generate.annotator → module and class. A module, and its SDK with it, is imported when chosen.
 _CLIENTS = {
@@ -28,7 +28,7 @@ def _load(module: str, name: str) -> Any:  # the class of a client
 
 
 @contextmanager
-def open_clients(settings: GenerateConfig) -> Iterator[list[ApiKey]]:
+def open_clients(settings: ServiceConfig) -> Iterator[list[ApiKey]]:
     """Open a client for each key in the environment, and close them at the end.
 
     Args:
@@ -38,7 +38,7 @@ def open_clients(settings: GenerateConfig) -> Iterator[list[ApiKey]]:
         UserError: there is no key, or the protocol's package isn't installed.
     """
     secrets = api_keys()
-    client_class = _load(*_CLIENTS[settings.annotator])
+    client_class = _load(*_CLIENTS[settings.protocol])
     with ExitStack() as stack:
         keys = []
         for number, secret in enumerate(secrets, 1):
@@ -48,7 +48,7 @@ def open_clients(settings: GenerateConfig) -> Iterator[list[ApiKey]]:
         yield keys
 
 
-def batch_clients(settings: GenerateConfig, keys: Sequence[ApiKey]) -> dict[str, BatchClient]:
+def batch_clients(settings: ServiceConfig, keys: Sequence[ApiKey]) -> dict[str, BatchClient]:
     """Return the client for batch jobs of each key, by the key's id.
 
     Args:
@@ -58,7 +58,7 @@ def batch_clients(settings: GenerateConfig, keys: Sequence[ApiKey]) -> dict[str,
     Raises:
         UserError: the protocol has no batch jobs.
     """
-    if settings.annotator not in _BATCH_CLIENTS:
+    if settings.protocol not in _BATCH_CLIENTS:
         raise UserError(f"generate.batch needs generate.annotator: {' or '.join(_BATCH_CLIENTS)}.")
-    client_class = _load(*_BATCH_CLIENTS[settings.annotator])
+    client_class = _load(*_BATCH_CLIENTS[settings.protocol])
     return {key.id: client_class(key.client) for key in keys}

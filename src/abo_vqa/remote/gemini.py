@@ -17,7 +17,7 @@ from abo_vqa.remote.google_errors import SAFETY_CATEGORIES, to_service_error
 from abo_vqa.remote.keys import redact
 
 if TYPE_CHECKING:
-    from abo_vqa.core.config import GenerateConfig
+    from abo_vqa.core.service_config import ServiceConfig
 
 
 class GeminiClient:
@@ -28,7 +28,7 @@ class GeminiClient:
         model: the model's name.
     """
 
-    def __init__(self, key: str, settings: GenerateConfig, secrets: Sequence[str] = ()) -> None:
+    def __init__(self, key: str, settings: ServiceConfig, secrets: Sequence[str] = ()) -> None:
         """Create the SDK's client; nothing is sent yet.
 
         Args:
@@ -113,7 +113,7 @@ def request_parts(request: Request) -> list[types.PartUnion | types.PartUnionDic
     return [types.Part.from_bytes(data=request.image, mime_type=request.mime_type), request.text]
 
 
-def _base_config(settings: GenerateConfig) -> types.GenerateContentConfig:
+def _base_config(settings: ServiceConfig) -> types.GenerateContentConfig:
     """Return decoding and safety, without what differs from request to request."""
     safety = None
     if settings.safety != "default":

@@ -19,7 +19,7 @@ from abo_vqa.remote.google_errors import SAFETY_CATEGORIES, to_service_error
 from abo_vqa.remote.keys import redact
 
 if TYPE_CHECKING:
-    from abo_vqa.core.config import GenerateConfig
+    from abo_vqa.core.service_config import ServiceConfig
 
 _CONFIGURE_LOCK = threading.Lock()
 
@@ -27,7 +27,7 @@ _CONFIGURE_LOCK = threading.Lock()
 class GeminiLegacyClient:
     """One key's client; see `ModelClient`."""
 
-    def __init__(self, key: str, settings: GenerateConfig, secrets: Sequence[str] = ()) -> None:
+    def __init__(self, key: str, settings: ServiceConfig, secrets: Sequence[str] = ()) -> None:
         """Create the SDK's client; nothing is sent yet.
 
         Args:

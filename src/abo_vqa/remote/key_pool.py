@@ -13,7 +13,7 @@ from abo_vqa.remote.errors import DailyQuotaError, ThrottledError
 from abo_vqa.remote.ledger import Ledger, Quota, QuotaDelay, next_day
 
 if TYPE_CHECKING:
-    from abo_vqa.core.config import GenerateConfig
+    from abo_vqa.core.service_config import ServiceConfig
 
 _MAX_THROTTLES = 3  # pauses after which a quota per day that was named, too, is taken for spent
 
@@ -54,7 +54,7 @@ class KeyPool:
     """
 
     def __init__(
-        self, keys: Sequence[ApiKey], ledger: Ledger, journal: str, settings: GenerateConfig
+        self, keys: Sequence[ApiKey], ledger: Ledger, journal: str, settings: ServiceConfig
     ) -> None:
         """Take over the keys.
 

@@ -20,7 +20,8 @@ from abo_vqa.reporting.provenance import matching_lock_entry
 from abo_vqa.reporting.tables import audit_rows, curation_rows, labelled_leaves
 
 if TYPE_CHECKING:
-    from abo_vqa.core.config import CheckpointConfig, Config, GenerateConfig
+    from abo_vqa.core.config import CheckpointConfig, Config
+    from abo_vqa.core.service_config import GenerateConfig
     from abo_vqa.reporting.export_format import ExportColumn, ExportedSplit, Row
 
 _TOP_ANSWERS = 10

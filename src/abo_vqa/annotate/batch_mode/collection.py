@@ -26,7 +26,7 @@ from abo_vqa.remote.journal import (
 )
 
 if TYPE_CHECKING:
-    from abo_vqa.core.config import GenerateConfig
+    from abo_vqa.core.service_config import GenerateConfig
 
 _ADVICE = (
     "No image was dropped because of this. Check the API key, its account, and the settings under "

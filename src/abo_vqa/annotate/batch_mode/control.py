@@ -15,7 +15,7 @@ from abo_vqa.remote.key_pool import ApiKey, KeyPool, Reservation
 from abo_vqa.remote.ledger import Ledger
 
 if TYPE_CHECKING:
-    from abo_vqa.core.config import GenerateConfig
+    from abo_vqa.core.service_config import GenerateConfig
 
 _POLL_S = 0.5  # between tries to reserve quota
 

@@ -28,7 +28,7 @@ from abo_vqa.remote.errors import (
 from abo_vqa.remote.health import ServiceHealth
 
 if TYPE_CHECKING:
-    from abo_vqa.core.config import GenerateConfig
+    from abo_vqa.core.service_config import GenerateConfig
 
 _P = ParamSpec("_P")
 _MAX_FAILED_JOBS = 3  # one after the other

@@ -28,7 +28,7 @@ from abo_vqa.remote.journal import JournalEntry
 from abo_vqa.remote.key_pool import ApiKey, KeyPool
 
 if TYPE_CHECKING:
-    from abo_vqa.core.config import GenerateConfig
+    from abo_vqa.core.service_config import GenerateConfig
 
 logger = get_logger(__name__)
 
