@@ -93,10 +93,10 @@ def _take_own_table(
     return annotations
 
 
-def _annotate_remotely(
+def _annotate_by_model(
     config: Config, products: Sequence[Product], quality_filter: QualityFilter, log_metrics: Log
 ) -> Annotations:
-    """Return a paid model's pairs, sorted so that the order of replies doesn't matter."""
+    """Return a model's pairs, sorted so that the order of replies doesn't matter."""
     result = annotate(config, products, quality_filter, log_metrics)
     annotations = Annotations(len(products), metrics={"cost_usd": result.cost, **result.tokens})
     for task in result.tasks:
@@ -113,6 +113,7 @@ _Annotator = Callable[["Config", Sequence[Product], QualityFilter, Log], Annotat
 ANNOTATORS: dict[str, _Annotator] = {
     "offline": _annotate_offline,
     "file": _take_own_table,
-    "gemini": _annotate_remotely,
-    "gemini-legacy": _annotate_remotely,
+    "local": _annotate_by_model,
+    "gemini": _annotate_by_model,
+    "gemini-legacy": _annotate_by_model,
 }

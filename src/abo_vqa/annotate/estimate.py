@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from abo_vqa.annotate.journals import replies_per_image
 from abo_vqa.annotate.paid_run import annotations_folder
 from abo_vqa.annotate.prompt import instruction
 from abo_vqa.annotate.quality_filter import QualityFilter
@@ -50,7 +51,7 @@ def estimate(
     settings = config.generate
     entries = load_history(annotations_folder(settings))
     tasks = [task for task in make_tasks(products, entries, quality_filter, config) if task.is_open]
-    replies = _replies_per_image(entries)
+    replies = replies_per_image(entries)
     requests = -(-int(len(tasks) * replies * 1000) // 1000)
     usage, source = _tokens_per_request(config, tasks, entries, count=count)
     total = Usage(requests * usage.input, requests * usage.output)
@@ -66,12 +67,6 @@ def estimate(
     if settings.budget_usd is not None:
         lines.append(f"budget             {settings.budget_usd:g} USD")
     return "\n".join(lines)
-
-
-def _replies_per_image(entries: Sequence[JournalEntry]) -> float:
-    answered = [entry for entry in entries if not entry.problem]
-    images = len({(entry.image_path, entry.key) for entry in answered})
-    return len(answered) / images if images else 1.0
 
 
 def _duration(settings: GenerateConfig, requests: int, total: Usage) -> list[str]:

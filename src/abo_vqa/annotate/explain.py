@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from abo_vqa.annotate.quality_filter import REASONS
+from abo_vqa.core.local_annotator import LOCAL
 
 if TYPE_CHECKING:
     from abo_vqa.annotate.tasks import Task
@@ -17,6 +18,8 @@ _MAX_SAMPLE_LENGTH = 200  # characters of a reply that are shown
 
 def _remedy(kind: str, settings: GenerateConfig) -> str:
     """Return why a reply of this kind has no pairs, and the settings that may help."""
+    if settings.annotator == LOCAL:
+        return _local_remedy(kind, settings)
     if "MAX_TOKENS" in kind:
         cause = "The model reached its output limit before writing a pair"
         if settings.annotator == "gemini-legacy":
@@ -53,6 +56,29 @@ def _remedy(kind: str, settings: GenerateConfig) -> str:
     )
 
 
+def _local_remedy(kind: str, settings: GenerateConfig) -> str:
+    """Return the same for a model of the profile."""
+    model = f"generate.model ({settings.model})"
+    if "too long" in kind:
+        return (
+            f"Shorten generate.prompt ({settings.prompt}), or lower generate.max_output_tokens "
+            f"({settings.max_output_tokens}) or generate.image_size ({settings.image_size})."
+        )
+    if "MAX_TOKENS" in kind:
+        return (
+            f"{model} reached generate.max_output_tokens ({settings.max_output_tokens}) before "
+            "writing a pair: raise it if the reply is on the way to one. A model that repeats "
+            "itself needs a higher generate.temperature "
+            f"({settings.temperature:g}), or is too small for the task: choose a larger one."
+        )
+    if kind in REASONS:
+        return f"In all pairs: {REASONS[kind]}. Check generate.prompt, or choose another {model}."
+    return (
+        f"{model} doesn't write JSON with question and answer: it may be too small to follow "
+        "generate.prompt. Simplify the prompt, or choose a larger model of the profile."
+    )
+
+
 def describe_empty_streak(n: int, kind: str, settings: GenerateConfig, sample: str = "") -> str:
     """Return the message of a run that stops because image after image got no pairs.
 
@@ -62,12 +88,13 @@ def describe_empty_streak(n: int, kind: str, settings: GenerateConfig, sample: s
         settings: what the advice names.
         sample: the last reply, or "".
     """
+    again = "" if settings.annotator == LOCAL else ": run it again to continue"
     excerpt = " ".join(sample.split())[:_MAX_SAMPLE_LENGTH]
     return (
         f"{n} images in a row got no valid pair: {kind}. {_remedy(kind, settings)}"
         + (f" The last reply: {excerpt}" if excerpt else "")
-        + " All replies are saved and no image was dropped: run it again to continue. If the "
-        "images themselves are the cause: abo-vqa generate --drop-failing."
+        + f" All replies are saved and no image was dropped{again}. If the images themselves are "
+        "the cause: abo-vqa generate --drop-failing."
     )
 
 

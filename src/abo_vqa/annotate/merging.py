@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.annotate.paid_run import annotations_folder
-from abo_vqa.annotate.prompt import settings_record
+from abo_vqa.annotate.journals import journal_folder, journal_settings
 from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.tasks import make_tasks
 from abo_vqa.core.errors import UserError
@@ -60,8 +59,8 @@ def merge_journals(
     Raises:
         UserError: a journal is missing, isn't one, or was written with other settings.
     """
-    ours = settings_record(config.generate)
-    folder = annotations_folder(config.generate)
+    ours = journal_settings(config)
+    folder = journal_folder(ours)
     for path in files:
         header = read_journal(path).header
         if not header:
@@ -116,4 +115,5 @@ def _overlap(folder: Path, quality_filter: QualityFilter) -> list[str]:
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-    return ", ".join(f"generate.{name}" for name in names) or "unknown ones"
+    settings = [name if name == "seed" else f"generate.{name}" for name in names]
+    return ", ".join(settings) or "unknown ones"

@@ -1,4 +1,4 @@
-"""Annotation by a paid model: journal, ledger, keys and images put together."""
+"""Annotation by a model, paid or local: journal, ledger, keys and images put together."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from abo_vqa.annotate.batch_mode.run import BatchRun
 from abo_vqa.annotate.batch_mode.submission import BatchSubmitter
 from abo_vqa.annotate.control import ControlRequest
 from abo_vqa.annotate.explain import describe_empty_replies
+from abo_vqa.annotate.journals import journal_folder, journal_settings
 from abo_vqa.annotate.online.failure_policy import FailurePolicy
 from abo_vqa.annotate.online.image_failures import ImageFailures
 from abo_vqa.annotate.online.scheduler import Scheduler
@@ -24,7 +25,7 @@ from abo_vqa.annotate.prompt import instruction, settings_record
 from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.sharding import ShardSpec, in_shard
 from abo_vqa.annotate.tasks import Task, make_tasks
-from abo_vqa.core.fingerprints import fingerprint
+from abo_vqa.core.local_annotator import LOCAL
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.scratch import scratch
 from abo_vqa.core.summary import Log
@@ -84,13 +85,8 @@ class PaidRun:
 
 
 def annotations_folder(settings: GenerateConfig) -> Path:
-    """Return the folder of the journals with replies under these settings.
-
-    The code isn't part of the fingerprint, on purpose: replies cost money, and a change of the code
-    must not make them be paid for again. What the code makes of them is decided whenever they are
-    read: pairs are judged by the quality filter's present rules.
-    """
-    return scratch("generate", fingerprint(settings_record(settings)))
+    """Return the folder of the journals with a paid model's replies under these settings."""
+    return journal_folder(settings_record(settings))
 
 
 def _journal_name(shard: ShardSpec | None) -> str:
@@ -119,10 +115,10 @@ def annotate(
         RetryLaterError: see `Scheduler.run`; everything answered so far is saved.
         UserError: see `Scheduler.run`.
     """
-    settings = config.generate
-    folder = annotations_folder(settings)
+    settings, record = config.generate, journal_settings(config)
+    folder = journal_folder(record)
     path = folder / _journal_name(shard)
-    with AnnotationJournal(path, settings_record(settings), shard) as journal:
+    with AnnotationJournal(path, record, shard) as journal:
         if journal.torn:
             logger.warning(f"{path.name}: cut off a line that a crash left incomplete")
         selected = [product for product in products if in_shard(product["image_path"], shard)]
@@ -133,9 +129,13 @@ def annotate(
             tasks = make_tasks(selected, load_history(folder), quality_filter, config)
         if open_tasks := [task for task in tasks if task.is_open]:
             other_cost = total_cost(entries, settings) - total_cost(journal.entries, settings)
-            reporter = ProgressReporter(len(open_tasks), log_metrics, other_cost)
+            paid = None if settings.annotator == LOCAL else other_cost
+            reporter = ProgressReporter(len(open_tasks), log_metrics, paid)
             with open_archive(config.data.raw) as archive, closing(reporter):
-                _request_all(settings, journal, archive, open_tasks, reporter, options)
+                if settings.annotator == LOCAL:
+                    _write_all(config, journal, archive, tasks, reporter, options)
+                else:
+                    _request_all(settings, journal, archive, open_tasks, reporter, options)
             if options.drop_failing:
                 _drop_incomplete(open_tasks, journal)
             for line in describe_empty_replies(open_tasks, settings):
@@ -146,6 +146,21 @@ def annotate(
         "output_tokens": float(sum(entry.usage.output for entry in entries)),
     }
     return PaidRun(tasks, path, total_cost(entries, settings), tokens)
+
+
+def _write_all(
+    config: Config,
+    journal: AnnotationJournal,
+    archive: Archive,
+    tasks: Sequence[Task],
+    progress: Progress,
+    options: RunOptions,
+) -> None:
+    """Have a model of the profile write what is missing, in this process."""
+    from abo_vqa.annotate.local.run import LocalRun  # and torch, which the other annotators spare
+
+    run = LocalRun(config, archive, journal, progress, drop_failing=options.drop_failing)
+    run.run(tasks)
 
 
 def _reopen(tasks: Sequence[Task], journal: AnnotationJournal) -> None:

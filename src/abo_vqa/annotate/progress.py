@@ -1,4 +1,4 @@
-"""Progress of a paid run: a bar on the terminal, and the running cost in MLflow."""
+"""Progress of a run: a bar on the terminal, and the running cost in MLflow."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ Progress = Callable[[int, float], None]
 class ProgressReporter:
     """Shows progress; its instances are `Progress` callbacks."""
 
-    def __init__(self, images: int, log_metrics: Log, other_cost: float) -> None:
+    def __init__(self, images: int, log_metrics: Log, other_cost: float | None) -> None:
         """Show an empty bar.
 
         Args:
             images: how many are open.
             log_metrics: takes the cost and the number of finished images.
-            other_cost: USD spent on other journals, e.g. of shards; added to the run's own.
+            other_cost: USD spent on other journals, e.g. of shards; added to the run's own. None:
+                nothing is paid for.
         """
         self._other_cost = other_cost
         self._images, self._log_metrics, self._logged = images, log_metrics, time.monotonic()
@@ -32,12 +33,14 @@ class ProgressReporter:
     def __call__(self, open_images: int, cost: float) -> None:
         """Update the bar and, every few seconds, MLflow."""
         finished = self._images - open_images
-        cost += self._other_cost
-        self._bar.set_postfix_str(f"{cost:.4f} USD", refresh=False)
+        metrics = {"images_done": float(finished)}
+        if self._other_cost is not None:
+            metrics["cost_usd"] = cost + self._other_cost
+            self._bar.set_postfix_str(f"{metrics['cost_usd']:.4f} USD", refresh=False)
         self._bar.update(finished - self._bar.n)
         if time.monotonic() - self._logged > _LOG_EVERY_S:
             self._logged = time.monotonic()
-            self._log_metrics({"cost_usd": cost, "images_done": finished}, finished)
+            self._log_metrics(metrics, finished)
 
     def close(self) -> None:
         """Leave the bar as it is."""

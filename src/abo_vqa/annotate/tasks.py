@@ -10,6 +10,7 @@ from abo_vqa.annotate.prompt import clean_product, user_text, yes_no_hint
 from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.replies import parse_pairs
 from abo_vqa.core.fingerprints import fingerprint
+from abo_vqa.core.local_annotator import LOCAL
 from abo_vqa.data.pairs import Pair, Product, Reject, reply_schema
 from abo_vqa.remote.contract import Reply, Request
 from abo_vqa.remote.journal import JournalEntry, group_by_image, no_pairs_reason, timestamp
@@ -33,9 +34,11 @@ class Task:
         yes_no: the answer that a yes/no question should have, "" if it doesn't matter.
         quality_filter: judges pairs, and says how many an image needs.
         attempts: replies to ask for at most.
+        repeatable: whether asking for the same again may bring another reply.
         pairs: accepted pairs of all replies so far.
         rejects: rejected pairs, and reasons for replies without pairs.
         replies: number of replies.
+        is_stuck: whether the last reply left everything as it was: the next request is the same.
         failures: how often the image was recorded as failed.
         empty_reason: why the last reply held no pair at all; "" if it did.
         empty_replies: replies in a row that were empty for this reason.
@@ -49,9 +52,11 @@ class Task:
     yes_no: str
     quality_filter: QualityFilter
     attempts: int
+    repeatable: bool = True
     pairs: list[Pair] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     replies: int = 0
+    is_stuck: bool = False
     failures: int = 0
     empty_reason: str = ""
     empty_replies: int = 0
@@ -76,6 +81,7 @@ class Task:
             self.is_complete
             or self.problem
             or self.replies >= self.attempts
+            or (self.is_stuck and not self.repeatable)
             or self.failures >= _MAX_FAILURES
             or self.empty_replies >= self._max_empty_replies
         )
@@ -103,6 +109,7 @@ class Task:
         )
         self.pairs += accepted
         self.rejects += rejects
+        self.is_stuck = not accepted
         reason = "" if entry.candidates else no_pairs_reason(entry)
         repeated = bool(reason) and reason == self.empty_reason
         self.empty_replies = self.empty_replies + 1 if repeated else int(bool(reason))
@@ -206,10 +213,11 @@ def make_tasks(
     """
     settings = config.generate
     groups: Mapping[tuple[str, str], list[JournalEntry]] = group_by_image(entries)
+    repeatable = settings.annotator != LOCAL or settings.temperature > 0
     tasks = []
     for product in products:
         hint = yes_no_hint(product["image_path"], config.seed, settings.yes_share)
-        task = Task(product, task_key(product), hint, quality_filter, settings.attempts)
+        task = Task(product, task_key(product), hint, quality_filter, settings.attempts, repeatable)
         for entry in groups.get((task.image_path, task.key), ()):
             task.update(entry)
         tasks.append(task)

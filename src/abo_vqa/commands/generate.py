@@ -8,6 +8,7 @@ from pathlib import Path
 
 from abo_vqa.annotate.estimate import estimate
 from abo_vqa.annotate.inputs import make_quality_filter, read_products, reviews_in_use
+from abo_vqa.annotate.local.dry_run import describe_remaining
 from abo_vqa.annotate.merging import merge_journals
 from abo_vqa.annotate.paid_run import RunOptions, annotate
 from abo_vqa.annotate.quality_filter import QualityFilter
@@ -15,6 +16,7 @@ from abo_vqa.annotate.review import OVERLAP, PAGE_PAIRS, ReviewPlan, write_revie
 from abo_vqa.annotate.sharding import in_shard, parse_shard
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import RetryLaterError, UserError
+from abo_vqa.core.local_annotator import LOCAL
 from abo_vqa.core.paths import BALANCED, VQA
 from abo_vqa.core.summary import no_log
 from abo_vqa.data.pairs import Product
@@ -137,15 +139,20 @@ def _run_with_options(args: argparse.Namespace) -> int:
         raise UserError(
             f"generate.annotator is {config.generate.annotator!r}: it costs nothing and needs no "
             "shards. --dry-run, --shard, --merge, --retry-days, --retry-refused and "
-            "--drop-failing are for gemini."
+            "--drop-failing are for models."
         )
+    if config.generate.annotator == LOCAL and (args.count_tokens or args.retry_days):
+        raise UserError("--count-tokens and --retry-days are for services; a local model has none.")
     products, quality_filter = read_products(), make_quality_filter(config)
     if args.merge:
         return _merge(config, products, quality_filter, args.merge)
     if args.dry_run:
         shard = parse_shard(args.shard) if args.shard else None
         selected = [product for product in products if in_shard(product["image_path"], shard)]
-        print(estimate(config, selected, quality_filter, count=args.count_tokens))
+        if config.generate.annotator == LOCAL:
+            print(describe_remaining(config, selected, quality_filter))
+        else:
+            print(estimate(config, selected, quality_filter, count=args.count_tokens))
         return 0
     return _annotate(config, products, quality_filter, args)
 
@@ -161,10 +168,8 @@ def _annotate(
     options = RunOptions(args.retry_days, args.retry_refused, args.drop_failing)
     result = annotate(config, products, quality_filter, no_log, shard, options)
     complete = sum(task.is_complete for task in result.tasks)
-    print(
-        f"{complete:,} of {len(result.tasks):,} images have all their pairs; "
-        f"{result.cost:.4f} USD spent."
-    )
+    spent = "" if config.generate.annotator == LOCAL else f"; {result.cost:.4f} USD spent"
+    print(f"{complete:,} of {len(result.tasks):,} images have all their pairs{spent}.")
     if shard:
         print(f"Next, with the journals of all shards: abo-vqa generate --merge {result.journal} …")
     else:

@@ -15,6 +15,7 @@ from abo_vqa.core.batch_sizes import distribute_batch_sizes
 from abo_vqa.core.checkpoint_settings import check_models
 from abo_vqa.core.config_base import BaseConfig, Count, Fraction
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.local_annotator import check_local_annotator
 from abo_vqa.core.profiles import misplaced
 from abo_vqa.core.service_config import GenerateConfig
 from abo_vqa.core.trainable import complete_lora
@@ -256,6 +257,7 @@ def load_config(params: str | Path = "params.yaml") -> Config:
     problems += check_models(sources)
     merged = {**fill_nulls(tuned, defaults), **sources}
     problems += complete_lora(merged)
+    problems += check_local_annotator(merged)
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:

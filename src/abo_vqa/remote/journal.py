@@ -14,7 +14,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -204,6 +204,10 @@ class AnnotationJournal:
     def append(self, entry: JournalEntry) -> None:
         """Write an entry to disk. Once this returns, no crash can lose it."""
         self._write(_to_line(entry))
+
+    def extend(self, entries: Iterable[JournalEntry]) -> None:
+        """Write entries to disk together."""
+        self._write("".join(map(_to_line, entries)))
 
     def close(self) -> None:
         """Close the file and let other processes write to it."""

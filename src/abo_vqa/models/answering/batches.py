@@ -52,7 +52,7 @@ def form_batches(keys: Sequence[str], size: int) -> list[list[int]]:
     return [batch for batch in batches if batch]
 
 
-class _RowLimit:
+class RowLimit:
     """How many rows are answered together: halved when memory runs out, doubled after a while.
 
     Memory may be short for a moment only. Each time larger parts fail again, the next attempt comes
@@ -101,7 +101,7 @@ class AdaptiveBatcher:
     def __init__(self, model: VQAModel, images: ImageLoader[Any]) -> None:
         self._model = model
         self._images = images
-        self._limit = _RowLimit()
+        self._limit = RowLimit()
         self._failures = 0  # consecutive rows that didn't fit, each alone
 
     @property

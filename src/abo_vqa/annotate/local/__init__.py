@@ -1,0 +1,1 @@
+"""Annotation by a model of the profile, in this process."""

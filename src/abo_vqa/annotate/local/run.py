@@ -1,0 +1,172 @@
+"""Annotation by a model of the profile: rounds of batches, each in the journal before the next.
+
+What an image is asked for depends on its earlier replies, so there are rounds: all images, then
+those that still lack pairs. Which images share a batch follows from the images, the batch size and
+the replies of earlier rounds, and a batch's replies reach the journal together: an interrupted run
+goes on with the batches that an uninterrupted one forms, so that rounding doesn't differ either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from abo_vqa.annotate.explain import describe_empty_streak
+from abo_vqa.annotate.progress import Progress
+from abo_vqa.annotate.prompt import instruction
+from abo_vqa.annotate.tasks import Task
+from abo_vqa.core.errors import UserError
+from abo_vqa.data.archive import Archive
+from abo_vqa.models.answering.writing import BatchWriter, WritingTask
+from abo_vqa.models.registry import checkpoint_key, checkpoint_of, load_model
+from abo_vqa.models.sources import ImageBatch, ImageFiles, prefetch
+from abo_vqa.models.writing import TextWriter, WritingOptions, WrittenText
+from abo_vqa.remote.contract import Reply, Usage
+from abo_vqa.remote.failure_streaks import FailureStreak, error_kind
+from abo_vqa.remote.history import empty_reply_kind
+from abo_vqa.remote.journal import AnnotationJournal, JournalEntry, timestamp
+
+if TYPE_CHECKING:
+    from abo_vqa.core.config import Config
+
+
+class LocalRun:
+    """Has a model in this process write the pairs that are missing.
+
+    Args:
+        config: the run's configuration.
+        archive: where the images are read from.
+        journal: takes the replies.
+        progress: see `Progress`.
+        drop_failing: whether failures count against their images however many fail alike.
+
+    Raises:
+        UserError: the model can't be loaded, or doesn't follow instructions.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        archive: Archive,
+        journal: AnnotationJournal,
+        progress: Progress,
+        *,
+        drop_failing: bool,
+    ) -> None:
+        settings, name = config.generate, config.generate.model
+        self._settings, self._seed = settings, config.seed
+        self._journal, self._progress = journal, progress
+        self._system = instruction(settings.prompt, settings.questions, settings.allow_brands)
+        self._failures, self._drop_failing = FailureStreak(), drop_failing
+        self._batch_size = checkpoint_of(name, config).batch_size
+
+        def open_image(path: str) -> Image.Image:
+            image = archive.image(path)
+            image.thumbnail((settings.image_size, settings.image_size), Image.Resampling.LANCZOS)
+            return image
+
+        options = WritingOptions(settings.max_output_tokens, settings.temperature)
+        model = _load_writer(config)
+        self._writer = BatchWriter(model, ImageFiles(open_image), options, checkpoint_key(name))
+
+    def run(self, tasks: Sequence[Task]) -> None:
+        """Write until every task is complete or dropped.
+
+        Args:
+            tasks: all tasks of the run, in a fixed order, finished ones included.
+
+        Raises:
+            UserError: image after image fails alike, or memory isn't sufficient for one.
+        """
+        open_images = sum(task.is_open for task in tasks)
+        for attempt in range(self._settings.attempts):
+            batches = _form_batches(tasks, attempt, self._batch_size)
+            for batch, loaded in prefetch(batches, self._load):
+                self._write(batch, loaded)
+                open_images -= sum(not task.is_open for task in batch)
+                self._progress(open_images, 0.0)
+
+    def _load(self, batch: Sequence[Task]) -> ImageBatch:
+        return self._writer.load([task.image_path for task in batch])
+
+    def _writing_task(self, task: Task) -> WritingTask:
+        """Return what a task asks for now; its next reply changes that."""
+        request = task.request(self._system)
+        name = f"{self._seed}:{task.image_path}:{task.replies}"
+        digest = hashlib.sha256(name.encode()).digest()
+        seed = int.from_bytes(digest[:8], "big", signed=True)
+        return WritingTask(task.image_path, f"{request.system}\n\n{request.text}", seed)
+
+    def _write(self, batch: Sequence[Task], loaded: ImageBatch | None) -> None:
+        """Write a batch's texts, into the journal all at once, and judge them."""
+        replies: list[tuple[Task, WrittenText, JournalEntry]] = []
+        asked = [self._writing_task(task) for task in batch]
+        for task, text in zip(batch, self._writer.write(asked, loaded), strict=True):
+            if isinstance(text, str):
+                task.problem = f"unreadable: {text}"
+                continue
+            replies.append((task, text, self._entry(task, text)))
+        self._journal.extend([entry for *_, entry in replies])
+        problems = [self._judge(*reply) for reply in replies]
+        if problem := next(filter(None, problems), ""):
+            raise UserError(problem)
+
+    def _judge(self, task: Task, text: WrittenText, entry: JournalEntry) -> str:
+        """Update a task; return why the run has to stop, or ""."""
+        kind, first = empty_reply_kind(entry), task.replies == 0
+        task.update(entry)
+        if not kind:
+            self._failures.record_success()
+        elif first:
+            # Prompts that are too long are so by different numbers of tokens.
+            alike = error_kind(kind) if entry.problem else kind
+            self._failures.record_failure(task.image_path, alike)
+        if not kind or self._drop_failing or not self._failures.is_systematic:
+            return ""
+        sample = "" if entry.candidates else text.text
+        return describe_empty_streak(len(self._failures.kinds), kind, self._settings, sample)
+
+    def _entry(self, task: Task, text: WrittenText) -> JournalEntry:
+        """Return a text as the journal keeps it: a reply without a price."""
+        if text.error:
+            problem = f"refused: {text.error}"
+            return JournalEntry(task.image_path, task.key, problem=problem, time=timestamp())
+        usage = Usage(text.input_tokens, text.output_tokens)
+        reply = Reply(text.text, text.finish, usage=usage, model=self._settings.model)
+        return task.entry(reply, price=0.0)
+
+
+def _form_batches(tasks: Sequence[Task], attempt: int, size: int) -> list[list[Task]]:
+    """Return the batches of a round that aren't in the journal yet.
+
+    Args:
+        tasks: all tasks.
+        attempt: how many replies a task of this round had before.
+        size: images in a batch.
+    """
+
+    def is_due(task: Task) -> bool:
+        return task.replies == attempt and task.is_open
+
+    members = [task for task in tasks if task.replies > attempt or is_due(task)]
+    batches = [members[i : i + size] for i in range(0, len(members), size)]
+    return [due for batch in batches if (due := [task for task in batch if is_due(task)])]
+
+
+def _load_writer(config: Config) -> TextWriter:
+    """Load the model.
+
+    Raises:
+        UserError: it can't be loaded, or it has no chat template.
+    """
+    name = config.generate.model
+    model = load_model(name, config)
+    if not isinstance(model, TextWriter):
+        raise UserError(
+            f"generate.model: {name} ({checkpoint_of(name, config).path}) has no chat template, so "
+            "it wasn't trained to follow instructions. Choose a model of the profile that was."
+        )
+    return model
