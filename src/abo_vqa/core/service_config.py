@@ -51,7 +51,7 @@ class ServiceConfig(BaseConfig):
 class GenerateConfig(ServiceConfig):
     """Who writes questions and answers, and the limits of a paid annotator."""
 
-    annotator: Literal["offline", "file", Protocol]
+    annotator: Literal["offline", "local", "file", Protocol]
     questions: Count
     file: Path | None
     max_output_tokens: Annotated[int, Field(ge=64)]
@@ -72,6 +72,6 @@ class GenerateConfig(ServiceConfig):
         Raises:
             ValueError: the annotator isn't behind an API.
         """
-        if self.annotator == "offline" or self.annotator == "file":
+        if self.annotator == "offline" or self.annotator == "local" or self.annotator == "file":
             raise ValueError(f"{self.annotator} isn't behind an API")
         return self.annotator

@@ -11,6 +11,7 @@ import pandas as pd
 from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 
 from abo_vqa.core.json_files import read_json
+from abo_vqa.core.local_annotator import LOCAL
 from abo_vqa.core.paths import AUDIT, FINETUNED_MODEL, FUNNEL, GENERATION, METRICS, TEST, TRAIN
 from abo_vqa.reporting.formatting import count, decimal, finetuned_base, percent
 from abo_vqa.reporting.inputs import Results
@@ -21,13 +22,13 @@ from abo_vqa.reporting.tables import audit_rows, curation_rows, labelled_leaves
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import CheckpointConfig, Config
-    from abo_vqa.core.service_config import GenerateConfig
     from abo_vqa.reporting.export_format import ExportColumn, ExportedSplit, Row
 
 _TOP_ANSWERS = 10
 _TITLE = "Single-word questions about Amazon Berkeley Objects"
 _ANNOTATORS = {
     "offline": "a program that reads catalogue attributes",
+    "local": "a vision-language model ({model})",
     "gemini": "a vision-language model ({model})",
     "gemini-legacy": "a vision-language model ({model})",
     "file": "the table {file}",
@@ -93,7 +94,7 @@ def render_export_card(
         answers=_by_frequency(Counter(row["answer"] or "(empty)" for row in rows))[:_TOP_ANSWERS],
         answer_description=answer_description(row["answer"] for row in rows),
         raw=_portable_path(config.data.raw),
-        source=_question_source(config.generate),
+        source=_question_source(config),
         blind=sorted(_blind_test_accuracy().items()),
         blind_choices=blind_choices,
         options=max((len(row["choices"]) for row in rows), default=0) if blind_choices else 0,
@@ -215,10 +216,14 @@ def answer_description(answers: Iterable[str]) -> str:
     return f"short answers, {count(longer)} of several words," if longer else "one-word answers"
 
 
-def _question_source(settings: GenerateConfig) -> str:
+def _question_source(config: Config) -> str:
     """Return what wrote the questions; for a table, without its folder on this machine."""
+    settings = config.generate
     file = settings.file and _portable_path(settings.file)
-    return _ANNOTATORS[settings.annotator].format(model=settings.model, file=file)
+    model = settings.model
+    if settings.annotator == LOCAL:
+        model = dict(config.models)[model].path
+    return _ANNOTATORS[settings.annotator].format(model=model, file=file)
 
 
 def _portable_path(path: Path) -> str:
@@ -252,7 +257,7 @@ def _data_facts(results: Results) -> dict[str, Any]:
         "kinds": _by_frequency(kinds[kinds != ""].value_counts()),
         "answers": answers,
         "top_share": sum(n for _, n in answers) / max(1, len(both)),
-        "source": _question_source(results.config.generate),
+        "source": _question_source(results.config),
     }
 
 

@@ -280,6 +280,10 @@ def test_card_of_a_table_from_elsewhere(
         assert "72 questions with short answers, 2 of several words, about 24" in text
         assert str(tmp_path) not in text
     assert "- questions and answers: the table mine.csv" in card
+    write_params(Path(), annotator="local", model="llava")
+    assert main(["export", "--out", "out"]) == 0
+    card = Path("out/README.md").read_text()
+    assert "- questions and answers: a vision-language model (models/sample/llava)" in card
 
 
 def test_card_tells_of_this_set_or_says_nothing(

@@ -19,6 +19,7 @@ from abo_vqa.commands.doctor.findings import (
 )
 from abo_vqa.commands.doctor.folders import missing_weights
 from abo_vqa.commands.doctor.machine import need
+from abo_vqa.core.local_annotator import LOCAL
 from abo_vqa.core.system_errors import nearest_existing
 from abo_vqa.core.units import GB, format_bytes
 from abo_vqa.models.embeddings.builder import device_of
@@ -121,6 +122,8 @@ def sources(config: Config) -> dict[str, CheckpointConfig | ScorerConfig]:
         config: the settings.
     """
     named = [*config.baselines.models, "blip", config.lora.model]  # `embed` always runs BLIP's
+    if config.generate.annotator == LOCAL:
+        named.append(config.generate.model)
     used = {checkpoint_key(name) for name in named}
     models = {key: checkpoint for key, checkpoint in config.models if key in used}
     return {**models, **dict(config.scorers)}
