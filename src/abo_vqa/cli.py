@@ -41,6 +41,10 @@ COMMANDS = {
     "doctor": ("abo_vqa.commands.doctor.command", "check machine, settings, weights and services"),
     "fetch": ("abo_vqa.commands.fetch", "download the real ABO archives (make abo)"),
     "audit": ("abo_vqa.commands.audit", "check any train/test pair of tables for leaks"),
+    "agreement": (
+        "abo_vqa.commands.agreement",
+        "how far reviewers agree, how many answers are wrong",
+    ),
     "ask": ("abo_vqa.commands.ask", "ask a model about one image, or a table of questions"),
     "benchmark": ("abo_vqa.commands.benchmark", "models on any table of questions and answers"),
     "export": ("abo_vqa.commands.export", "the set as Parquet, with data card and Croissant"),

@@ -53,6 +53,7 @@ def run(tmp_path, monkeypatch):
     )  # fmt: skip
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
+    Path("data/generate.json").write_text("{}")
     table.to_csv("data/vqa.csv", index=False)
     table[table["row_id"] < 30].to_csv("data/train.csv", index=False)
     table[table["row_id"] >= 30].to_csv("data/test.csv", index=False)

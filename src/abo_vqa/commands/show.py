@@ -14,6 +14,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.paths import EVALUATION, METRICS, REPORT
 from abo_vqa.core.scratch import project_root
+from abo_vqa.reporting.ceiling import ceiling_note
 from abo_vqa.reporting.formatting import name_finetuned
 from abo_vqa.reporting.results_table import results_table
 
@@ -45,10 +46,18 @@ def _screen(metrics: Mapping[str, Mapping[str, float]], evaluation: Mapping[str,
         *results_table(metrics, evaluation, markdown=False),
         f"{rows:,} test questions; gain: over the best blind baseline, in points",
         f"interval: {evaluation['signature']['intervals']}",
+        *_ceiling(evaluation.get("ceiling")),
     ]
     if REPORT.is_file():
         lines += ["", f"report: {REPORT}", f"        {REPORT.resolve().as_uri()}"]
     return [*lines, "", *(f"{'' if i else 'next:':8}{step}" for i, step in enumerate(_NEXT_STEPS))]
+
+
+def _ceiling(ceiling: Mapping[str, Any] | None) -> list[str]:
+    """Return how much can be right at most; nothing if nobody has reviewed the answers."""
+    if not ceiling:
+        return []
+    return [f"{ceiling_note(ceiling)} can be right: {ceiling['pairs']:,} pairs were reviewed"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,6 +90,23 @@ def bootstrap_means(values: Floats, clusters: Integers, resamples: int, seed: in
     return means
 
 
+def bootstrap_totals(sums: Floats, resamples: int, seed: int) -> Floats:
+    """Totals under resampling of clusters, for statistics that are no means.
+
+    Args:
+        sums: [G, K], what each cluster adds.
+        resamples: R.
+        seed: seed of the random generator.
+
+    Returns:
+        [R, K].
+    """
+    totals = np.empty((resamples, sums.shape[1]))
+    for block, weights in _cluster_weights(len(sums), resamples, seed):
+        totals[block] = weights @ sums
+    return totals
+
+
 def bootstrap_slice_means(
     values: Floats, members: NDArray[np.bool_], clusters: Integers, resamples: int, seed: int
 ) -> Floats:
@@ -154,6 +171,63 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     """
     interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def certain_interval(
+    values: Floats, clusters: Integers, confidence: float
+) -> tuple[float, float] | None:
+    """Interval of a proportion whose values are all 1, or all 0, where resampling fails.
+
+    The bootstrap would claim certainty. Wilson's interval has as many trials as there are clusters,
+    as if all rows of a cluster were one: nothing in such values tells how alike they are.
+
+    Args:
+        values: [n]; NaN isn't counted.
+        clusters: [n], the number of each row's image.
+        confidence: e.g. 0.95.
+
+    Returns:
+        The interval's bounds; None if the values differ, or are neither 0 nor 1.
+    """
+    known = ~np.isnan(values)
+    distinct = set(np.unique(values[known]).tolist())
+    if distinct not in ({0.0}, {1.0}):
+        return None
+    trials = len(np.unique(clusters[known]))
+    return wilson_interval(trials if distinct == {1.0} else 0, trials, confidence)
+
+
+def clustered_wilson_interval(
+    values: Floats, clusters: Integers, confidence: float
+) -> tuple[float, float]:
+    """Wilson's interval of a share, for rows that come in clusters (Dean & Pagano, 2015).
+
+    The number of trials is the effective one: n over the design effect (Kish, 1965), which is the
+    variance of the share between clusters over that of independent rows, and at least 1. Unlike the
+    percentile bootstrap, it holds for the small shares of a few dozen images.
+
+    Args:
+        values: [n], from 0 to 1; at least one.
+        clusters: [n], numbers from 0 to G - 1.
+        confidence: e.g. 0.95.
+
+    Returns:
+        The interval's bounds, within 0 and 1.
+    """
+    if certain := certain_interval(values, clusters, confidence):
+        return certain
+    n, share = len(values), float(values.mean())
+    sums, counts = (part[:, 0] for part in cluster_sums(values[:, None], clusters))
+    groups = len(sums)
+    if groups < 2:
+        return 0.0, 1.0  # one image tells nothing of the others
+    between = groups / (groups - 1) * float(((sums - share * counts) ** 2).sum()) / n**2
+    trials = n / max(1.0, between / (share * (1 - share) / n))
+    z = float(norm.ppf((1 + confidence) / 2))
+    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    spread = z / (1 + z**2 / trials)
+    spread *= float(np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2)))
+    return max(0.0, centre - spread), min(1.0, centre + spread)
 
 
 def learning_curve_intervals(

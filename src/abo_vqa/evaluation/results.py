@@ -15,6 +15,7 @@ import pandas as pd
 
 from abo_vqa.core.paths import FINETUNED_MODELS, FINETUNED_RANKED
 from abo_vqa.evaluation.calibration import calibrate
+from abo_vqa.evaluation.ceiling import label_noise_ceiling
 from abo_vqa.evaluation.closed_world import describe_candidates
 from abo_vqa.evaluation.clusters import image_clusters
 from abo_vqa.evaluation.comparison import compare_models
@@ -48,6 +49,7 @@ class Tables:
             isn't part of a larger one.
         unfinished_fits: blind models whose fit stopped early.
         training: the content of training.json.
+        reviews: the counts of what people decided about answers, `reviews` of data/generate.json.
     """
 
     test: pd.DataFrame
@@ -56,6 +58,7 @@ class Tables:
     vqa: pd.DataFrame | None = None
     unfinished_fits: Sequence[str] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
+    reviews: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,9 @@ def evaluate(
         "unfinished_fits": list(tables.unfinished_fits),
         **analyse(scored, config),
     }
+    ceiling = label_noise_ceiling(tables.reviews, tables.test, config.evaluate.confidence)
+    if ceiling:
+        details["ceiling"] = ceiling
     if tables.training:
         curve = learning_curve_intervals(tables.training, config.evaluate.confidence)
         details["learning_curve"] = curve

@@ -10,8 +10,8 @@ import pandas as pd
 
 from abo_vqa.evaluation.intervals import (
     bootstrap_slice_means,
+    certain_interval,
     percentile_interval,
-    wilson_interval,
 )
 
 if TYPE_CHECKING:
@@ -56,13 +56,10 @@ def slice_accuracy(
     bounds = _bootstrap_intervals(correct, list(members.values()), clusters, config)
     results: dict[str, _SliceTable] = {model: {c: [] for c in columns} for model in scored}
     for k, ((column, value), rows) in enumerate(members.items()):
-        images = len(np.unique(clusters[rows]))
         for m, model in enumerate(scored):
             accuracy = float(correct[rows, m].mean())
-            low, high = bounds[k, m]
-            if accuracy in (0.0, 1.0):
-                successes = images if accuracy else 0
-                low, high = wilson_interval(successes, images, config.evaluate.confidence)
+            certain = certain_interval(correct[rows, m], clusters[rows], config.evaluate.confidence)
+            low, high = certain or bounds[k, m]
             results[model][column].append(
                 {"value": value, "n": int(rows.sum()), "accuracy": accuracy,
                  "low": float(low), "high": float(high)}

@@ -10,7 +10,7 @@ import pandas as pd
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.paths import ADAPTER, BASELINES, BLIND, FINETUNED_MODEL, FINETUNED_RANKED
-from abo_vqa.evaluation.intervals import bootstrap_means, percentile_interval
+from abo_vqa.evaluation.intervals import bootstrap_means, certain_interval, percentile_interval
 from abo_vqa.evaluation.scoring import metric_columns
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def metric_intervals(
 ) -> dict[str, dict[str, list[float]]]:
     """Bootstrap every metric's mean over images, with the same resamples for all models.
 
+    A metric that is 1 on every row, or 0, has Wilson's interval (`intervals.certain_interval`).
+
     Args:
         scored: model → its scores; all tables have the same rows.
         clusters: [n] the number of each row's image.
@@ -92,8 +94,12 @@ def metric_intervals(
     """
     names = metric_columns(next(iter(scored.values())))
     values = np.column_stack([table[names].to_numpy(dtype=float) for table in scored.values()])
+    level = config.evaluate.confidence
     means = bootstrap_means(values, clusters, config.evaluate.resamples, config.seed)
-    bounds = percentile_interval(means, config.evaluate.confidence)
+    bounds = percentile_interval(means, level)
+    for column, interval in enumerate(bounds):
+        if interval[0] == interval[1]:  # all rows right, or all wrong
+            bounds[column] = certain_interval(values[:, column], clusters, level) or interval
     return {
         model: {
             name: interval.tolist()

@@ -11,7 +11,7 @@ import pandas as pd
 from abo_vqa.data.normalise import same_answer
 from abo_vqa.data.questions import question_type
 from abo_vqa.evaluation.clusters import image_clusters
-from abo_vqa.evaluation.intervals import bootstrap_means, percentile_interval, wilson_interval
+from abo_vqa.evaluation.intervals import bootstrap_means, certain_interval, percentile_interval
 from abo_vqa.evaluation.pair_scores import score_pairs
 from abo_vqa.evaluation.slices import slice_accuracy
 
@@ -126,6 +126,5 @@ def _reliable_interval(
     images = len(np.unique(clusters))
     if images > 1 and np.ptp(values) > 0:
         return bootstrapped
-    if images > 1 and values[0] in (0.0, 1.0):
-        return wilson_interval(images if values[0] else 0, images, confidence)
-    return None, None
+    certain = certain_interval(values, clusters, confidence) if images > 1 else None
+    return certain or (None, None)

@@ -26,9 +26,15 @@ def _table_row(cells: Sequence[object]) -> str:
     return f"| {' | '.join(texts)} |"
 
 
-def headline_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Lay out accuracy, gain over blind and their intervals (`tables.headline_rows`)."""
-    header = ("model", "accuracy", "95% interval", "gain over blind", "95% interval", "answered")
+def headline_table(rows: Sequence[Mapping[str, Any]], note: str = "") -> str:
+    """Lay out accuracy, gain over blind and their intervals.
+
+    Args:
+        rows: the models (`tables.headline_rows`).
+        note: what belongs to the name of the accuracies' column.
+    """
+    accuracy = f"accuracy ({note})" if note else "accuracy"
+    header = ("model", accuracy, "95% interval", "gain over blind", "95% interval", "answered")
     body = []
     for row in rows:
         name = f"**{row['name']}**" if row["kind"] == "finetuned" else row["name"]

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from abo_vqa.core.files import atomic_write
 from abo_vqa.core.paths import FINETUNED_MODELS
 from abo_vqa.reporting import formatting, markdown, tables
+from abo_vqa.reporting.ceiling import ceiling_note, ceiling_sentence
 from abo_vqa.reporting.figures.register import ReportFigure
 from abo_vqa.reporting.findings import conclusion, further_findings
 from abo_vqa.reporting.inputs import ExternalTable, Results
@@ -122,6 +123,7 @@ def report_context(
         "summary_figures": [f for f in figures if f["in_summary"]],
         "conclusion": conclusion(results),
         "findings": further_findings(results),
+        **_ceiling(results),
         "blind_accuracy": results.metrics[blind]["accuracy"] if blind else None,
         "test_rows": results.test_rows,
         "test_images": results.scores[results.primary_model]["image_path"].nunique(),
@@ -132,6 +134,16 @@ def report_context(
         "pipeline": _pipeline_counts(results),
         **parts,
         **provenance(results.config, None if external is None else external.hashes),
+    }
+
+
+def _ceiling(results: Results) -> dict[str, Any]:
+    """Return how much can be right at most; nothing of it for another test set than the split's."""
+    ceiling = results.evaluation.get("ceiling")
+    return {
+        "ceiling": ceiling,
+        "ceiling_note": ceiling_note(ceiling),
+        "ceiling_sentence": "" if results.external else ceiling_sentence(ceiling),
     }
 
 

@@ -11,6 +11,7 @@ from abo_vqa.core.json_files import read_json, write_results
 from abo_vqa.core.paths import (
     BLIND_FITS,
     EVALUATION,
+    GENERATION,
     METRICS,
     SCORES,
     TEST,
@@ -46,6 +47,7 @@ def _read_tables(config: Config) -> Tables:
         predictions={model: read_predictions(predictions_of(model), len(vqa)) for model in models},
         unfinished_fits=unfinished_fits(read_json(BLIND_FITS)) if with_fits else [],
         training=read_json(TRAINING),
+        reviews=read_json(GENERATION).get("reviews", {}),
     )
 
 
@@ -68,9 +70,13 @@ def run(config: Config, _log: Log = no_log) -> Summary:
         f"  {model:16} {metrics[model]['accuracy']:.3f}  {metrics[model]['gain_over_blind']:+.3f}"
         for model in sorted(metrics, key=lambda model: -metrics[model]["accuracy"])
     ]
+    numbers = {f"{m}/{name}": v for m, values in metrics.items() for name, v in values.items()}
+    if ceiling := evaluation.details.get("ceiling"):
+        lines.append(f"  {'at most about':16} {ceiling['accuracy']:.3f}  can be right")
+        numbers["ceiling/accuracy"] = ceiling["accuracy"]
     return Summary(
         "\n".join(["model             accuracy  over blind", *lines]),
-        metrics={f"{m}/{name}": v for m, values in metrics.items() for name, v in values.items()},
+        metrics=numbers,
         headline=headline_metrics(metrics),
         results=metrics_by_folder(metrics, evaluation.best_blind),
         datasets={"testing": TEST},

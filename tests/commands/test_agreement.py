@@ -1,0 +1,59 @@
+"""`abo-vqa agreement` as people use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from abo_vqa.cli import main
+from tests.support.annotation import here, make  # noqa: F401
+
+HEADER = "image_path,question,answer,decision,corrected,rater\n"
+
+
+def write(path: Path, rater: str, decisions: str) -> None:
+    """One row a letter: k, x, or c; a full stop for none."""
+    words = {"k": "keep,", "x": "reject,", "c": "correct,grey", ".": ","}
+    path.write_text(
+        HEADER
+        + "".join(
+            f"{i // 2}.jpg,Question {i}?,red,{words[letter]},{rater}\n"
+            for i, letter in enumerate(decisions)
+        )
+    )
+
+
+def test_several_raters(here: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    make(here)
+    write(here / "a.csv", "Anna", "kkkkkkkkkkkkkkxxcc..")
+    write(here / "b.csv", "", "kkkkkkkkkkkkkkxkc.kk")
+    assert main(["agreement", "a.csv", "b.csv"]) == 0
+    out = capsys.readouterr().out
+    assert "20 pairs of 10 images, 2 rater(s): Anna, b" in out
+    assert "17 pairs have several raters" in out
+    assert "Anna and b: 17 common pairs, the same decision about 94.1% [" in out
+    assert "  Anna: keep          14          0           0" in out
+    # 1 reject, 2 corrections, and one on which they are split.
+    assert "wrong answers: 17.5% [" in out
+    assert "of 20 pairs; 1 on which they are split evenly count half" in out
+    assert "  Anna: 22.2% [" in out
+
+    # One rater only, without a wrong answer: not [0, 0].
+    write(here / "c.csv", "Anna", "k" * 20)
+    assert main(["agreement", "c.csv"]) == 0
+    out = capsys.readouterr().out
+    assert "wrong answers: 0.0% [0.0%, 27.8%] of 20 pairs" in out  # Wilson, 0 of 10 images
+    assert "alpha" not in out
+
+
+def test_what_cannot_be_compared(here: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    make(here)
+    write(here / "a.csv", "Anna", "kk..")
+    write(here / "b.csv", "Bo", "..kk")
+    assert main(["agreement", "a.csv", "b.csv"]) == 2
+    assert "Anna, Bo have no pair in common" in capsys.readouterr().err
+    assert main(["agreement", "data/balanced.csv"]) == 2
+    assert "lacks the column(s) question, answer, decision" in capsys.readouterr().err
+    assert main(["agreement"]) == 2  # the reviews in use: there are none
+    assert "nobody has decided about a pair in conf/reviews" in capsys.readouterr().err
