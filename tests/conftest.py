@@ -78,6 +78,11 @@ def untracked_environment() -> Iterator[None]:
     os.environ.update(before)
 
 
+def pytest_sessionfinish() -> None:
+    """What was frozen is taken down in the usual order: some libraries complain otherwise."""
+    gc.unfreeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The whole pipeline first: it takes longest, so the other processes' tests fit beside it."""
     items.sort(key=lambda item: item.path.name != "test_pipeline.py")

@@ -116,4 +116,5 @@ ANNOTATORS: dict[str, _Annotator] = {
     "local": _annotate_by_model,
     "gemini": _annotate_by_model,
     "gemini-legacy": _annotate_by_model,
+    "openai": _annotate_by_model,
 }

@@ -73,7 +73,7 @@ def _duration(settings: GenerateConfig, requests: int, total: Usage) -> list[str
     """Return the lines about time."""
     if settings.batch:
         return ["time               up to a day per round, according to the vendor"]
-    keys = _number_of_keys()
+    keys = _number_of_keys(settings)
     minutes = max(requests / settings.requests_per_minute, total.input / settings.tokens_per_minute)
     days = -(-requests // (keys * settings.requests_per_day))
     lines = [f"time               {minutes / keys / 60:.2f} hours at the quota of {keys} key(s)"]
@@ -82,9 +82,9 @@ def _duration(settings: GenerateConfig, requests: int, total: Usage) -> list[str
     return lines
 
 
-def _number_of_keys() -> int:
+def _number_of_keys(settings: GenerateConfig) -> int:
     try:
-        return len(api_keys())
+        return len(api_keys(settings))
     except UserError:
         return 1
 

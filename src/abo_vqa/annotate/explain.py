@@ -38,7 +38,9 @@ def _remedy(kind: str, settings: GenerateConfig) -> str:
             "The service considers the replies quotations: change generate.prompt, or raise "
             f"generate.temperature ({settings.temperature:g})."
         )
-    if any(word in kind for word in ("SAFETY", "PROHIBITED", "BLOCKLIST", "SPII", "blocked")):
+    if any(
+        word in kind for word in ("SAFETY", "REFUSAL", "PROHIBITED", "BLOCKLIST", "SPII", "blocked")
+    ):
         return (
             "The service's filters block the replies: check generate.safety "
             f"({settings.safety}) and generate.prompt, or choose another generate.model."

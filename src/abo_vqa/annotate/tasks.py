@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 _MAX_FAILURES = 3  # how often an image may be recorded as failed before it is dropped
 _MAX_EMPTY_REPLIES = 3  # replies without a pair, all for the same reason, before it is dropped
 # After these the next reply will hardly be better: two are enough.
-_PERSISTENT = ("MAX_TOKENS", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "LANGUAGE")
+_PERSISTENT = (
+    "MAX_TOKENS",
+    "RECITATION",
+    "REFUSAL",
+    "PROHIBITED_CONTENT",
+    "BLOCKLIST",
+    "SPII",
+    "LANGUAGE",
+)
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from abo_vqa.core.config_base import BaseConfig, Count
 
 Protocol = Literal["gemini", "gemini-legacy", "openai"]
 """A vendor's protocol; `abo_vqa.remote.clients` has their implementations."""
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 _Price = Annotated[float, Field(ge=0)]  # USD per million tokens
 
 

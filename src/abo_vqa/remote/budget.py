@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 _TILE_TOKENS = 258  # Gemini's count for an image up to 384 pixels per side, and for each tile above
 _CHARACTERS_PER_TOKEN = 3  # about four in English: three leaves room
-# What bounds the first request's price. Current models count up to 1,120 tokens for an image (at
-# their default resolution), and the schema of the reply is charged like text.
+# What bounds the first request's price. Gemini's current models count up to 1,120 tokens for an
+# image (at their default resolution), and the schema of the reply is charged like text.
 _MAX_IMAGE_TOKENS, _MAX_SCHEMA_TOKENS = 1120, 400
+# OpenAI's models count differently; the most by far is 2,833 and 5,667 for each tile of 512 pixels
+# (GPT-4o mini). Of other servers nobody knows, and few count as many.
+_OPENAI_BASE_TOKENS, _OPENAI_TILE_TOKENS, _OPENAI_TILE, _OPENAI_MAX_TILES = 2833, 5667, 512, 8
 
 
 def price_usd(usage: Usage, settings: ServiceConfig, share: float = 1.0) -> float:
@@ -42,6 +45,14 @@ def _image_tokens(size: int) -> int:
     return _TILE_TOKENS * (1 if size <= 384 else (-(-size // 768)) ** 2)
 
 
+def _max_image_tokens(size: int, protocol: str) -> int:
+    """Return a number that no image of `size` pixels per side is counted as exceeding."""
+    if protocol == "openai":
+        tiles = 1 if size <= _OPENAI_TILE else _OPENAI_MAX_TILES
+        return _OPENAI_BASE_TOKENS + _OPENAI_TILE_TOKENS * tiles
+    return max(_MAX_IMAGE_TOKENS, _image_tokens(size))
+
+
 @dataclass
 class TokenEstimator:
     """Estimates a request's input tokens before the vendor has counted them.
@@ -50,16 +61,21 @@ class TokenEstimator:
         size: of the images sent, in pixels per side.
         ratio: factor on the estimate, raised by what was counted.
         largest: the vendor's largest count so far under these settings; 0 if there is none.
+        protocol: how the service is spoken to.
     """
 
     size: int
     ratio: float = 1.0
     largest: int = 0
+    protocol: str = "gemini"
 
     @classmethod
-    def from_entries(cls, size: int, entries: Iterable[JournalEntry]) -> TokenEstimator:
+    def from_entries(
+        cls, settings: ServiceConfig, entries: Iterable[JournalEntry]
+    ) -> TokenEstimator:
         """Return an estimator that knows the replies of a journal."""
-        return cls(size, largest=max((entry.usage.input for entry in entries), default=0))
+        largest = max((entry.usage.input for entry in entries), default=0)
+        return cls(settings.image_size, largest=largest, protocol=settings.protocol)
 
     def estimate(self, request: Request) -> int:
         """Return an estimate that no request has exceeded so far."""
@@ -77,7 +93,7 @@ class TokenEstimator:
         text = len(request.text.encode())
         if self.largest:
             return self.largest + text + _image_tokens(self.size) - _TILE_TOKENS
-        image = max(_MAX_IMAGE_TOKENS, _image_tokens(self.size))
+        image = _max_image_tokens(self.size, self.protocol)
         return len(request.system.encode()) + text + image + _MAX_SCHEMA_TOKENS
 
     def update(self, request: Request, counted: int) -> None:
@@ -118,7 +134,7 @@ class Budget:
         """
         self.limit = settings.budget_usd
         self.cost = total_cost(entries, settings)
-        self.estimator = TokenEstimator.from_entries(settings.image_size, entries)
+        self.estimator = TokenEstimator.from_entries(settings, entries)
         self._settings, self._reserved, self._share = settings, reserved, share
         self._lock = threading.Lock()
 

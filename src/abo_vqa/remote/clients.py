@@ -15,12 +15,16 @@ from abo_vqa.remote.keys import api_keys, key_id
 if TYPE_CHECKING:
     from abo_vqa.core.service_config import ServiceConfig
 
-# generate.annotator → module and class. A module, and its SDK with it, is imported when chosen.
+# Protocol → module and class. A module, and its SDK with it, is imported when chosen.
 _CLIENTS = {
     "gemini": ("abo_vqa.remote.gemini", "GeminiClient"),
     "gemini-legacy": ("abo_vqa.remote.gemini_legacy", "GeminiLegacyClient"),
+    "openai": ("abo_vqa.remote.openai_client", "OpenAIClient"),
 }
-_BATCH_CLIENTS = {"gemini": ("abo_vqa.remote.gemini_batch", "GeminiBatchClient")}
+_BATCH_CLIENTS = {
+    "gemini": ("abo_vqa.remote.gemini_batch", "GeminiBatchClient"),
+    "openai": ("abo_vqa.remote.openai_batch", "OpenAIBatchClient"),
+}
 
 
 def _load(module: str, name: str) -> Any:  # the class of a client
@@ -37,7 +41,7 @@ def open_clients(settings: ServiceConfig) -> Iterator[list[ApiKey]]:
     Raises:
         UserError: there is no key, or the protocol's package isn't installed.
     """
-    secrets = api_keys()
+    secrets = api_keys(settings)
     client_class = _load(*_CLIENTS[settings.protocol])
     with ExitStack() as stack:
         keys = []

@@ -6,29 +6,66 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from abo_vqa.core.errors import UserError
 
-KEY_VARIABLE, KEYS_VARIABLE = "GEMINI_API_KEY", "GEMINI_API_KEYS"
+if TYPE_CHECKING:
+    from abo_vqa.core.service_config import ServiceConfig
+
+# Protocol → the variables of one key and of several.
+_VARIABLES = {
+    "gemini": ("GEMINI_API_KEY", "GEMINI_API_KEYS"),
+    "gemini-legacy": ("GEMINI_API_KEY", "GEMINI_API_KEYS"),
+    "openai": ("OPENAI_API_KEY", "OPENAI_API_KEYS"),
+}
+_NO_KEY = "none-needed"  # what servers of one's own are sent: the SDK demands a key
 _REPLACEMENT = "<api key>"
-# The pattern of Google's keys, in case a message quotes one that isn't in the environment.
-_GOOGLE_KEY = re.compile(r"AIza[0-9A-Za-z_\-]{10,}")
+# The patterns of Google's and OpenAI's keys, in case a message quotes one that isn't in the
+# environment; OpenAI masks the middle of a key by asterisks.
+_KEY_PATTERN = re.compile(r"AIza[0-9A-Za-z_\-]{10,}|\bsk-[0-9A-Za-z_\-*]{8,}")
 
 
-def api_keys() -> list[str]:
-    """Return the keys in GEMINI_API_KEYS (separated by commas or spaces), else GEMINI_API_KEY's.
+def key_variables(protocol: str) -> tuple[str, str]:
+    """Return the names of the variables with one key, and with several.
+
+    Args:
+        protocol: as in `generate.annotator`.
+    """
+    return _VARIABLES[protocol]
+
+
+def keys_in_environment(protocol: str) -> list[str]:
+    """Return the keys that are set, each once; those of the variable for several take precedence.
+
+    Args:
+        protocol: as in `generate.annotator`.
+    """
+    one, several = _VARIABLES[protocol]
+    text = os.environ.get(several) or os.environ.get(one) or ""
+    return list(dict.fromkeys(key for key in re.split(r"[\s,;]+", text) if key))
+
+
+def api_keys(settings: ServiceConfig) -> list[str]:
+    """Return the keys of a service.
+
+    Args:
+        settings: the protocol and the address.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none. Only a server with an address of its own may need none.
     """
-    text = os.environ.get(KEYS_VARIABLE) or os.environ.get(KEY_VARIABLE) or ""
-    keys = list(dict.fromkeys(key for key in re.split(r"[\s,;]+", text) if key))
-    if not keys:
-        raise UserError(
-            f"no API key: set {KEY_VARIABLE}, or {KEYS_VARIABLE} with several separated by commas, "
-            "in the environment. To work without a key, set generate.annotator: offline."
-        )
-    return keys
+    keys = keys_in_environment(settings.protocol)
+    if keys:
+        return keys
+    if settings.protocol == "openai" and settings.base_url:
+        return [_NO_KEY]
+    one, several = _VARIABLES[settings.protocol]
+    hint = " For a server of your own, set its base_url." if settings.protocol == "openai" else ""
+    raise UserError(
+        f"no API key: set {one}, or {several} with several separated by commas, in the "
+        f"environment.{hint} To work without a key, set generate.annotator: offline."
+    )
 
 
 def key_id(key: str) -> str:
@@ -41,8 +78,10 @@ def redact(text: str, keys: Iterable[str]) -> str:
 
     Args:
         text: a message.
-        keys: the keys to remove, besides everything that looks like one of Google's.
+        keys: the keys to remove, besides everything that looks like a vendor's.
     """
     for key in keys:
+        if key == _NO_KEY:
+            continue
         text = text.replace(key, _REPLACEMENT)
-    return _GOOGLE_KEY.sub(_REPLACEMENT, text)
+    return _KEY_PATTERN.sub(_REPLACEMENT, text)

@@ -69,6 +69,8 @@ class GeminiServer:
         batch_polls: polls until a batch job ends.
     """
 
+    generates = "generateContent"  # in the path of requests for pairs
+
     def __init__(
         self,
         port: int = 0,
@@ -100,12 +102,16 @@ class GeminiServer:
         self.on_call: Callable[[Call], None] = lambda call: None
         server = self
 
-        class Handler(GeminiHandler):
+        class Handler(self.handler()):  # type: ignore[misc]
             owner = server
 
         self.http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_port}"
+
+    def handler(self) -> type:
+        """The class of the protocol's handlers."""
+        return GeminiHandler
 
     def plan(self, product: str, *faults: str) -> None:
         """Let the next requests about a product ("*": any product) meet these faults in turn."""
@@ -140,11 +146,11 @@ class GeminiServer:
             return len(self.recent) > self.quota
 
     def generated(self, fault: str = "") -> list[Call]:
-        """generateContent calls, all or those with a fault."""
+        """Calls that ask for pairs, all or those with a fault."""
         return [
             call
             for call in self.calls
-            if "generateContent" in call.path and (not fault or call.fault == fault)
+            if self.generates in call.path and (not fault or call.fault == fault)
         ]
 
     def start(self) -> GeminiServer:

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem, warning
-from abo_vqa.commands.doctor.masking import SECRET_SEPARATORS
 from abo_vqa.core.errors import UserError, first_line
-from abo_vqa.remote.keys import KEY_VARIABLE, KEYS_VARIABLE
+from abo_vqa.core.service_config import PROTOCOLS
+from abo_vqa.remote.keys import key_variables, keys_in_environment
 
 _T = TypeVar("_T")
 
@@ -65,22 +65,16 @@ def keys(case: Checkout) -> Iterator[Finding]:
     Args:
         case: the checkout.
     """
-    count = len(
-        [
-            k
-            for k in SECRET_SEPARATORS.split(
-                os.environ.get(KEYS_VARIABLE) or os.environ.get(KEY_VARIABLE) or ""
-            )
-            if k
-        ]
-    )
-    source = KEYS_VARIABLE if os.environ.get(KEYS_VARIABLE) else KEY_VARIABLE
-    message = (
-        f"{count} in {source}" if count else f"neither {KEY_VARIABLE} nor {KEYS_VARIABLE} is set"
-    )
-    annotator = case.config.generate.annotator if case.config else ""
-    if annotator.startswith("gemini") and not count:
-        advice = f"Set {KEY_VARIABLE}, or choose generate.annotator: offline, or file with a table."
+    settings = case.config.generate if case.config else None
+    annotator = settings.annotator if settings else ""
+    protocol = annotator if annotator in PROTOCOLS else "gemini"
+    one, several = key_variables(protocol)
+    count = len(keys_in_environment(protocol))
+    source = several if os.environ.get(several) else one
+    message = f"{count} in {source}" if count else f"neither {one} nor {several} is set"
+    own_server = annotator == "openai" and settings is not None and settings.base_url
+    if annotator in PROTOCOLS and not count and not own_server:
+        advice = f"Set {one}, or choose generate.annotator: offline, or file with a table."
         yield problem("api key", f"{message}; generate.annotator {annotator} needs one", advice)
     else:
         need = f"; generate.annotator {annotator} needs none" if annotator and not count else ""

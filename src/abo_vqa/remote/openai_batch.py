@@ -1,0 +1,136 @@
+"""OpenAI's batch jobs: one key's calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from openai.types.chat import ChatCompletion
+from pydantic import ValidationError
+
+from abo_vqa.core.files import atomic_write
+from abo_vqa.remote.contract import BatchState, Reply, Request
+from abo_vqa.remote.errors import ServiceError
+from abo_vqa.remote.openai_client import OpenAIClient
+from abo_vqa.remote.openai_errors import error_from_body
+
+_Result = TypeVar("_Result")
+
+_ENDED = {"completed": "succeeded", "expired": "expired", "cancelled": "expired"}
+# Requests that a job didn't get to before it ended.
+_UNASKED = {"batch_expired", "batch_cancelled"}
+
+
+class OpenAIBatchClient:
+    """One key's batch jobs, with typed errors; see `BatchClient`."""
+
+    def __init__(self, client: OpenAIClient) -> None:
+        """Use the connections of the key's client."""
+        self._client, self._sdk = client, client.sdk
+
+    def _call(self, function: Callable[[], _Result]) -> _Result:
+        try:
+            return function()
+        except Exception as error:
+            raise self._client.translate(error) from None
+
+    def encode(self, request: Request) -> dict[str, Any]:
+        """Return a request's body as a chat completion takes it."""
+        return self._client.body(request)
+
+    def submit(self, label: str, lines: Path) -> str:
+        """Upload a file of JSON lines and start a job on it; return the job's name."""
+        upload = lines.with_suffix(".openai.jsonl")
+        try:
+            _write_requests(lines, upload)
+            file = self._call(lambda: self._sdk.files.create(file=upload, purpose="batch"))
+        finally:
+            upload.unlink(missing_ok=True)
+        job = self._call(
+            lambda: self._sdk.batches.create(
+                input_file_id=file.id,
+                endpoint="/v1/chat/completions",
+                completion_window="24h",
+                metadata={"label": label},
+            )
+        )
+        return str(job.id)
+
+    def find(self, label: str) -> str:
+        """Return the name of the job with this label, or "" if it was never created."""
+        jobs = self._call(lambda: list(self._sdk.batches.list(limit=100)))
+        return next((job.id for job in jobs if (job.metadata or {}).get("label") == label), "")
+
+    def state(self, name: str) -> BatchState:
+        """Return the state of a job."""
+        job = self._call(lambda: self._sdk.batches.retrieve(name))
+        # Replies and failed requests are in a file each; either may be missing.
+        files = ",".join(filter(None, (job.output_file_id, job.error_file_id)))
+        problems = (job.errors and job.errors.data) or []
+        message = "; ".join(self._client.redact(problem.message or "") for problem in problems)
+        if job.status == "failed":
+            return BatchState("failed", job.status, message=message)
+        phase = _ENDED.get(job.status)
+        if phase == "succeeded" and files:
+            return BatchState("succeeded", job.status, files, message)
+        if phase == "succeeded":
+            return BatchState("failed", job.status, message=message or "it has no results")
+        return BatchState("expired" if phase else "running", job.status, files, message)
+
+    def cancel(self, name: str) -> None:
+        """Ask the vendor to end a job."""
+        self._call(lambda: self._sdk.batches.cancel(name))
+
+    def results(self, file: str) -> Iterator[tuple[str, Reply | ServiceError]]:
+        """Yield the key and the reply (or the error) of each line of the files with results."""
+        for name in file.split(","):
+            for line in self._content(name).splitlines():
+                item = json.loads(line)
+                if result := self._result(item):
+                    yield item["custom_id"], result
+
+    def _content(self, file: str) -> bytes:
+        return self._call(lambda: self._sdk.files.content(file).read())
+
+    def _result(self, item: Mapping[str, Any]) -> Reply | ServiceError | None:
+        """Return one line's reply or error; None for a request that was never answered."""
+        response, error = item.get("response") or {}, item.get("error") or {}
+        if error.get("code") in _UNASKED:
+            return None
+        body, code = response.get("body") or {}, int(response.get("status_code") or 0)
+        if code == 200:
+            try:
+                return self._client.to_reply(_to_completion(body))
+            except ServiceError as failure:
+                return failure
+        given = body.get("error") or error
+        message = self._client.redact(str(given.get("message", "")))
+        return error_from_body(code or 500, given, redacted=message)
+
+
+def _to_completion(body: Mapping[str, Any]) -> ChatCompletion | None:
+    """Return a completion as the SDK's own object, or None if it isn't one."""
+    try:
+        return ChatCompletion.model_validate(body)
+    except ValidationError:
+        return None
+
+
+def _write_requests(lines: Path, upload: Path) -> None:
+    """Write the lines of a batch file as OpenAI takes them."""
+    with (
+        atomic_write(upload) as temporary,
+        lines.open(encoding="utf-8") as source,
+        temporary.open("w", encoding="utf-8") as target,
+    ):
+        for line in source:
+            item = json.loads(line)
+            request = {
+                "custom_id": item["key"],
+                "method": "POST",
+                "url": "/v1/chat/completions",
+                "body": item["request"],
+            }
+            target.write(json.dumps(request, ensure_ascii=False) + "\n")

@@ -1,0 +1,208 @@
+"""Chat completions, by OpenAI's SDK: OpenAI itself and every server that speaks its protocol.
+
+vLLM, SGLang, Ollama, LM Studio, OpenRouter, Gemini's compatible endpoint and others differ in
+`base_url`, and in what they understand of the protocol: see `openai_dialect`.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from json import JSONDecodeError
+from typing import TYPE_CHECKING, Any
+
+import openai
+from openai.types.chat import ChatCompletion
+
+from abo_vqa.core.errors import UserError
+from abo_vqa.remote.contract import Reply, Request, Usage
+from abo_vqa.remote.errors import ServiceError
+from abo_vqa.remote.keys import redact
+from abo_vqa.remote.openai_dialect import Dialect
+from abo_vqa.remote.openai_errors import error_from_body
+
+if TYPE_CHECKING:
+    from abo_vqa.core.service_config import ServiceConfig
+
+# The protocol's finish reasons by the names that the rest of the house knows.
+_FINISH = {"stop": "STOP", "length": "MAX_TOKENS", "content_filter": "SAFETY"}
+# Open-weight models write their reasoning into the text; without an end it was cut off.
+_REASONING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
+_MAX_ADAPTATIONS = 5  # what a server can refuse: two formats, two parameters, the limit's name
+
+
+class OpenAIClient:
+    """One key's client. The SDK's own retries are off: the ledger has to know every request.
+
+    Attributes:
+        sdk: the SDK's client.
+        model: the model's name.
+    """
+
+    def __init__(self, key: str, settings: ServiceConfig, secrets: Sequence[str] = ()) -> None:
+        """Create the SDK's client; nothing is sent yet.
+
+        Args:
+            key: the API key; servers of one's own take any.
+            settings: the address, the model and how it decodes.
+            secrets: all keys, to be removed from messages.
+        """
+        self._secrets = {key, *secrets}
+        self._settings = settings
+        self.model = settings.model
+        # Servers of one's own know the old name best; OpenAI's newer models refuse it.
+        self._dialect = Dialect("max_tokens" if settings.base_url else "max_completion_tokens")
+        self.sdk = openai.OpenAI(
+            api_key=key, base_url=settings.base_url, timeout=settings.timeout_s, max_retries=0
+        )
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """Return a request's parameters, as the server takes them."""
+        settings = self._settings
+        image = base64.b64encode(request.image).decode()
+        url = {"url": f"data:{request.mime_type};base64,{image}"}
+        user = [{"type": "image_url", "image_url": url}, {"type": "text", "text": request.text}]
+        system = [{"role": "system", "content": request.system}] if request.system else []
+        optional = {"temperature": settings.temperature, "reasoning_effort": settings.thinking}
+        return {
+            "model": self.model,
+            "messages": [*system, {"role": "user", "content": user}],
+            **self._dialect.parameters(
+                settings.max_output_tokens, _json_schema(request.schema), optional
+            ),
+        }
+
+    def generate(self, request: Request) -> Reply:
+        """Send one request and wait for the reply; see `ModelClient`.
+
+        What the server refuses of the protocol is left out, which takes a request more, once.
+        """
+        for _ in range(_MAX_ADAPTATIONS):
+            body = self.body(request)
+            try:
+                completion = self.sdk.chat.completions.create(**body)
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                if not self._dialect.adapt(body, str(error.param or ""), str(error)):
+                    raise self.translate(error) from None
+            except Exception as error:
+                raise self.translate(error) from None  # the original holds the request's headers
+            else:
+                return self.to_reply(completion, request)
+        raise ServiceError("the server refuses one parameter after another")
+
+    def count_tokens(self, _request: Request) -> int:
+        """Not part of the protocol.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            "chat completions have no call that counts tokens: leave out --count-tokens. The "
+            "estimate becomes exact with the first replies."
+        )
+
+    def translate(self, error: Exception) -> ServiceError:
+        """Return the typed error for one of the SDK's.
+
+        Raises:
+            Exception: the error itself if it is of no known kind (a bug, too).
+        """
+        if isinstance(error, openai.APIStatusError):
+            message = self.redact(_message(error))
+            return error_from_body(
+                error.status_code, error.body, error.response.headers, redacted=message
+            )
+        known = (openai.APIError, JSONDecodeError, ConnectionError, TimeoutError)
+        if isinstance(error, known):
+            return ServiceError(self.redact(f"{type(error).__name__}: {error}"))
+        raise error
+
+    def redact(self, text: str) -> str:
+        """Return `text` without API keys."""
+        return redact(text, self._secrets)
+
+    def to_reply(self, completion: Any, request: Request | None = None) -> Reply:
+        """Return a completion's text, finish reason and tokens, whatever it lacks.
+
+        Args:
+            completion: the SDK's object, or whatever the server has sent instead.
+            request: to estimate the tokens of servers that don't count them.
+
+        Raises:
+            ServiceError: it isn't a completion.
+        """
+        error = getattr(completion, "error", None)
+        if isinstance(error, Mapping):  # OpenRouter reports its own providers' failures so
+            code = error.get("code")
+            message = self.redact(str(error.get("message") or ""))
+            status = code if isinstance(code, int) and code >= 400 else 502
+            raise error_from_body(status, error, redacted=message)
+        if not isinstance(completion, ChatCompletion):
+            raise ServiceError("the server's answer isn't a chat completion")
+        return _to_reply(completion, request)
+
+    def close(self) -> None:
+        """Close the SDK's connections."""
+        self.sdk.close()
+
+
+def _message(error: openai.APIStatusError) -> str:
+    """Return the server's own words where there are any, else the SDK's."""
+    body = error.body[0] if isinstance(error.body, list) and error.body else error.body
+    if isinstance(body, Mapping):
+        inner = body.get("error", body)
+        if isinstance(inner, Mapping) and inner.get("message"):
+            return str(inner["message"])
+    return error.message
+
+
+def _to_reply(completion: ChatCompletion, request: Request | None) -> Reply:
+    """Return a completion's parts."""
+    choice = completion.choices[0] if completion.choices else None
+    message = choice.message if choice else None
+    text = _REASONING.sub("", (message and message.content) or "").strip()
+    reason = str((choice and choice.finish_reason) or "")
+    finish = _FINISH.get(reason, reason.upper()) if choice else "NO_CANDIDATE"
+    if message and message.refusal:
+        text, finish = "", "REFUSAL"
+    return Reply(
+        text, finish, usage=_usage(completion, text, request), model=completion.model or ""
+    )
+
+
+def _usage(completion: ChatCompletion, text: str, request: Request | None) -> Usage:
+    """Return the tokens paid for; where the server doesn't count, what they may be about."""
+    counts = completion.usage
+    if counts is None:
+        sent = len(request.system) + len(request.text) if request else 0
+        return Usage(sent // 3, len(text) // 3)
+    given = counts.prompt_tokens or 0
+    # Some servers leave reasoning out of the completion's tokens, but not out of the total.
+    return Usage(given, max(counts.completion_tokens or 0, (counts.total_tokens or 0) - given))
+
+
+def _json_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return OpenAPI's schema as a strict JSON Schema, whose root has to be an object."""
+    if not schema:
+        return {}
+    converted = _strict(schema)
+    if converted["type"] == "object":
+        return converted
+    return _strict({"type": "OBJECT", "properties": {"items": schema}})
+
+
+def _strict(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema in which every property is required and no other is allowed."""
+    kind = str(schema["type"]).lower()
+    if kind == "array":
+        return {"type": kind, "items": _strict(schema["items"])}
+    if kind != "object":
+        return {"type": kind}
+    properties = {name: _strict(value) for name, value in schema["properties"].items()}
+    return {
+        "type": kind,
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }

@@ -1,0 +1,109 @@
+"""What a chat-completions server understands of the protocol: each leaves out something else.
+
+A server says so by refusing a request (HTTP 400 or 422). That request is sent again without what
+was refused, and so are all later ones.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from abo_vqa.core.log import get_logger
+
+logger = get_logger(__name__)
+
+# How servers word that they don't know a parameter, as opposed to its value being out of range.
+_UNSUPPORTED = re.compile(
+    r"unsupported|not (supported|permitted|allowed|available|implemented)"
+    r"|(does not|doesn't) support|unknown|unrecogni[sz]ed|unexpected|extra (inputs|fields)"
+    r"|only the default|use '?max_|instead|must be 'text'"
+    r"|(is not|isn't) compatible|invalid (parameter|schema|type)|grammar",
+    re.IGNORECASE,
+)
+_FORMAT = re.compile(r"response_format|json_schema|json_object|guided|structured output|grammar")
+_SMALLER_FORMATS = {"json_schema": "json_object", "json_object": ""}
+
+
+class Dialect:
+    """Which parameters one server takes. Thread-safe.
+
+    Attributes:
+        response_format: "json_schema", "json_object", or "" where the prompt alone asks for JSON.
+        token_limit: the name of the limit on output tokens.
+        refused: the names of optional parameters that the server has refused.
+    """
+
+    def __init__(self, token_limit: str) -> None:
+        """Start with the whole protocol.
+
+        Args:
+            token_limit: "max_completion_tokens", or "max_tokens", which older servers know.
+        """
+        self.response_format = "json_schema"
+        self.token_limit = token_limit
+        self.refused: set[str] = set()
+        self._lock = threading.Lock()
+
+    def parameters(
+        self, limit: int, schema: Mapping[str, Any], optional: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the parameters that the server takes.
+
+        Args:
+            limit: output tokens at most.
+            schema: what the reply has to look like, in JSON Schema; {} for free text.
+            optional: parameters that a server may refuse; those that are None are left out.
+        """
+        values: dict[str, Any] = {self.token_limit: limit}
+        for name, value in optional.items():
+            if value is not None and name not in self.refused:
+                values[name] = value
+        if schema and self.response_format == "json_schema":
+            named = {"name": "reply", "strict": True, "schema": schema}
+            values["response_format"] = {"type": "json_schema", "json_schema": named}
+        elif schema and self.response_format:
+            values["response_format"] = {"type": self.response_format}
+        return values
+
+    def adapt(self, sent: Mapping[str, Any], parameter: str, message: str) -> bool:
+        """Learn from a refused request; return whether sending it again makes sense.
+
+        Args:
+            sent: the parameters of the refused request.
+            parameter: the one that the server names as the cause, or "".
+            message: the server's message.
+        """
+        if not _UNSUPPORTED.search(message):
+            return False
+        with self._lock:
+            about = f"{parameter} {message}"
+            limit = next(name for name in sent if name.startswith("max_"))
+            if "response_format" in sent and _FORMAT.search(about):
+                kind = sent["response_format"]["type"]
+                if self.response_format == kind:
+                    self.response_format = _SMALLER_FORMATS[kind]
+                    now = self.response_format or "the prompt alone"
+                    logger.info(f"the server doesn't take {kind}: continuing with {now}")
+                return True
+            if parameter == limit or (not parameter and limit in message):
+                return self._rename_limit(limit)
+            for name in ("temperature", "reasoning_effort"):
+                if name in sent and name in about:
+                    if name not in self.refused:
+                        self.refused.add(name)
+                        logger.warning(f"the server doesn't take {name}: continuing without it")
+                    return True
+        return False
+
+    def _rename_limit(self, refused: str) -> bool:
+        """Use the other name of the limit, unless that was refused before."""
+        if self.token_limit == refused:
+            if "token limit" in self.refused:
+                return False
+            self.refused.add("token limit")
+            names = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+            self.token_limit = names[refused]
+        return True

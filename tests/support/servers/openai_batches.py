@@ -1,0 +1,108 @@
+"""Files and batch jobs of the OpenAI protocol."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+
+class OpenAIBatches:
+    """What a handler answers to requests about files and batches."""
+
+    owner: Any
+
+    def post_batches(self, path: str, raw: bytes) -> None:
+        owner = self.owner
+        if path == "/v1/files":
+            name = f"file-{len(owner.files)}"
+            owner.files[name] = uploaded(raw)
+            self.send(200, file_object(name, len(owner.files[name])))
+        elif path == "/v1/batches":
+            body = json.loads(raw)
+            name = f"batch_{len(owner.batches)}"
+            job = {"polls": 0, "input": body["input_file_id"], "metadata": body.get("metadata")}
+            owner.batches[name] = job | {"ended": "", "output": None, "error": None}
+            self.send(200, batch_object(name, owner.batches[name], "validating"))
+        elif path.endswith("/cancel"):
+            name = path.split("/")[-2]
+            self.end(owner.batches[name], "cancelled")
+            self.send(200, batch_object(name, owner.batches[name], "cancelling"))
+        else:
+            self.send(404, {"error": {"message": f"no {path}", "type": "invalid_request_error"}})
+
+    def get_batches(self, path: str) -> None:
+        owner, name = self.owner, path.split("/")[3] if path.count("/") > 2 else ""
+        if path == "/v1/batches":
+            jobs = [batch_object(n, job, status(job)) for n, job in owner.batches.items()]
+            self.send(200, {"object": "list", "data": jobs, "has_more": False})
+        elif path.endswith("/content") and name in owner.files:
+            self.send(200, owner.files[name])
+        elif name in owner.batches:
+            job = owner.batches[name]
+            job["polls"] += 1
+            if job["polls"] > owner.batch_polls and owner.batch_fault != "hangs":
+                self.end(job, owner.batch_fault or "completed")
+            self.send(200, batch_object(name, job, status(job)))
+        else:
+            self.send(404, {"error": {"message": f"no {path}", "type": "invalid_request_error"}})
+
+    def end(self, job: dict[str, Any], how: str) -> None:
+        """End a job: one that expires has answered the first half of its requests."""
+        from tests.support.servers.openai_chat import answer, as_gemini, http_fault, product_in
+
+        if job["ended"]:
+            return
+        job["ended"] = how
+        if how == "failed":
+            return
+        lines = [json.loads(line) for line in self.owner.files[job["input"]].splitlines()]
+        asked = lines if how == "completed" else lines[: len(lines) // 2]
+        good, bad = [], []
+        for line in asked:
+            product = product_in(as_gemini(line["body"])).get("name", "").partition(",")[0]
+            fault = self.owner.fault_for(product)
+            code, body, _ = http_fault(fault, 1.0) or (200, answer(fault, line["body"]), {})
+            result = {"custom_id": line["custom_id"], "error": None}
+            result["response"] = {"status_code": code, "body": body}
+            (good if code == 200 else bad).append(result)
+        unasked = {"code": "batch_expired", "message": "This request could not be executed."}
+        for line in lines[len(asked) :]:
+            bad.append({"custom_id": line["custom_id"], "response": None, "error": unasked})
+        for kind, results in (("output", good), ("error", bad)):
+            if results:
+                name = f"file-{len(self.owner.files)}"
+                self.owner.files[name] = "".join(json.dumps(r) + "\n" for r in results).encode()
+                job[kind] = name
+
+
+def status(job: dict[str, Any]) -> str:
+    return job["ended"] or "in_progress"
+
+
+def uploaded(raw: bytes) -> bytes:
+    """The file in a multipart form."""
+    boundary = raw.split(b"\r\n", 1)[0]
+    for part in raw.split(boundary):
+        head, _, content = part.partition(b"\r\n\r\n")
+        if b'name="file"' in head:
+            return content.removesuffix(b"\r\n")
+    raise ValueError("no file in the form")
+
+
+def file_object(name: str, size: int) -> dict[str, Any]:
+    return {
+        "id": name, "object": "file", "bytes": size, "created_at": int(time.time()),
+        "filename": "requests.jsonl", "purpose": "batch", "status": "processed",
+    }  # fmt: skip
+
+
+def batch_object(name: str, job: dict[str, Any], state: str) -> dict[str, Any]:
+    failed = {"object": "list", "data": [{"code": "invalid", "message": "invalid file"}]}
+    return {
+        "id": name, "object": "batch", "endpoint": "/v1/chat/completions",
+        "input_file_id": job["input"], "completion_window": "24h", "status": state,
+        "output_file_id": job["output"], "error_file_id": job["error"],
+        "created_at": int(time.time()), "metadata": job["metadata"],
+        "errors": failed if state == "failed" else None,
+    }  # fmt: skip
