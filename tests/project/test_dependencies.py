@@ -115,6 +115,7 @@ def test_a_journal_is_tied_to_the_code_that_dvc_watches(stage: str) -> None:
     ("stage", "section", "key"),
     [
         ("generate", "generate", "prompt"),
+        ("generate", "generate", "review"),
         ("inputs", "baselines", "answers"),
         ("evaluate", "evaluate", "aliases"),
     ],

@@ -94,6 +94,7 @@ def test_what_people_found_wrong_is_beside_every_accuracy(
     assert ceiling["accuracy"] == pytest.approx(1 - 0.2 * (1 - reviewed / len(test)), abs=1e-6)
 
     results = load_results(config)
+    assert results.metrics[results.ranking[0]]["accuracy"] > ceiling["accuracy"]
     context = report_context(results, [], {}, [])
     note = f"at most about {100 * ceiling['accuracy']:.0f}%"
     sentence = f"At most about {100 * ceiling['accuracy']:.1f}% can be right"
@@ -103,4 +104,5 @@ def test_what_people_found_wrong_is_beside_every_accuracy(
         *render_cards(results, context).values(),
     ]
     assert all(sentence in page for page in pages)
+    assert all("is above it: by chance, or because" in page for page in pages)
     assert all(note in page for page in pages[:3])

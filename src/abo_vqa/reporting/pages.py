@@ -140,10 +140,17 @@ def report_context(
 def _ceiling(results: Results) -> dict[str, Any]:
     """Return how much can be right at most; nothing of it for another test set than the split's."""
     ceiling = results.evaluation.get("ceiling")
+    sentence = ceiling_sentence(ceiling)
+    best = results.ranking[0]
+    if ceiling and results.metrics[best]["accuracy"] > ceiling["accuracy"]:
+        sentence += (
+            f" {formatting.model_label(best)} is above it: by chance, or because it agrees with "
+            "wrong answers, too."
+        )
     return {
         "ceiling": ceiling,
         "ceiling_note": ceiling_note(ceiling),
-        "ceiling_sentence": "" if results.external else ceiling_sentence(ceiling),
+        "ceiling_sentence": "" if results.external else sentence,
     }
 
 
