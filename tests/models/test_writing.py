@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
@@ -9,8 +11,9 @@ from abo_vqa.models.writing import TextWriter, WritingOptions
 from tests.support.library import LibraryModel
 from tests.support.vipllava import save_vipllava
 from tests.support.vlm_checkpoints import SavedCheckpoint, save_checkpoints
-from tests.support.vlms import VLM_SAVERS
+from tests.support.vlms import VLM_SAVERS, save_qwen2_5_vl
 from tests.support.workspaces import QUESTIONS, pictures
+from tests.support.writers import GOOD, save_writer
 
 SIZES = ((48, 36), (96, 40), (40, 96), (20, 24), (200, 160))  # width, height
 CHATS = [name for name, (family, _) in VLM_SAVERS.items() if family == "chat"]
@@ -99,3 +102,22 @@ def test_a_checkpoints_own_generation_settings_count(saved, images) -> None:
     model.model.generation_config.repetition_penalty = 5.0
     after = model.write(encoded, PROMPTS, SEEDS, GREEDY)
     assert [text.text for text in after] != [text.text for text in before]
+
+
+@pytest.mark.parametrize("starts_itself", [True, False])
+def test_reasoning_is_no_part_of_the_text(
+    saved, images, tmp_path: Path, starts_itself: bool
+) -> None:
+    """Its drafts would be taken for pairs; what is cut off within them is nothing."""
+    start = "" if starts_itself else "<think>"
+    thoughts = [f"{start}\nA draft: {GOOD[0]}</think>\n\n{GOOD[1]}", f"{start}\nA draft: {GOOD[0]}"]
+    expected = [GOOD[1], ""]
+    for number, (text, rest) in enumerate(zip(thoughts, expected, strict=True)):
+        folder = save_writer(tmp_path / str(number), [text], save_qwen2_5_vl)
+        if starts_itself:
+            template = folder / "chat_template.jinja"
+            template.write_text(f"{template.read_text()}<think>\n")
+        model = SavedCheckpoint(folder, "chat", "{question}").load()
+        (written,) = model.write(encode(model, images[:1]), ["a lamp"], [0], GREEDY)
+        assert written.text == rest
+        assert written.finish == "STOP"

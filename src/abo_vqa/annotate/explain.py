@@ -69,9 +69,9 @@ def _local_remedy(kind: str, settings: GenerateConfig) -> str:
     if "MAX_TOKENS" in kind:
         return (
             f"{model} reached generate.max_output_tokens ({settings.max_output_tokens}) before "
-            "writing a pair: raise it if the reply is on the way to one. A model that repeats "
-            "itself needs a higher generate.temperature "
-            f"({settings.temperature:g}), or is too small for the task: choose a larger one."
+            "writing a pair. If it was reasoning, or on the way to a pair, raise the limit. If it "
+            "repeated itself, raise generate.temperature "
+            f"({settings.temperature:g}), or choose a larger model."
         )
     if kind in REASONS:
         return f"In all pairs: {REASONS[kind]}. Check generate.prompt, or choose another {model}."

@@ -10,6 +10,7 @@ from abo_vqa.annotate.prompt import settings_record
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.local_annotator import LOCAL
 from abo_vqa.core.scratch import scratch
+from abo_vqa.data.pairs import REPLY_FORMAT
 from abo_vqa.models.identity import identity
 from abo_vqa.models.registry import checkpoint_of
 
@@ -42,7 +43,7 @@ def journal_settings(config: Config) -> dict[str, Any]:
         "quantize": checkpoint.quantize,
     }
     kept = {name: value for name, value in record.items() if name not in _VENDORS}
-    return {**kept, "model": model, "seed": config.seed}
+    return {**kept, "model": model, "seed": config.seed, "format": REPLY_FORMAT}
 
 
 def journal_folder(record: Mapping[str, Any]) -> Path:

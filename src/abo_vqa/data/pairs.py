@@ -40,6 +40,14 @@ class Reject:
     reason: str
 
 
+# Copied as it is, it would be rejected: an example would become everybody's question.
+REPLY_FORMAT = (
+    "Reply with a JSON list and nothing else, in this form: "
+    '[{"question": "...", "answer": "..."}, ...]'
+)
+"""What `reply_schema` says, for models that are told by the prompt alone."""
+
+
 def reply_schema() -> dict[str, Any]:
     """Return the schema of a reply, in the subset of OpenAPI that both Gemini SDKs accept.
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
 
+_REASONING = ("<think>", "</think>")  # as Qwen, GLM, InternVL and others write it
+_PROMPT_END = 8  # tokens that "<think>" and a line end may take
+
+
 @dataclass(frozen=True)
 class WritingOptions:
     """How texts are decoded.
@@ -42,7 +46,7 @@ class WrittenText:
     """What a model has written.
 
     Attributes:
-        text: the text, without special tokens.
+        text: the text, without special tokens and without the reasoning before it.
         finish: "STOP" if the model ended it, "MAX_TOKENS" if it was cut off.
         input_tokens: length of the prompt, the image's tokens included.
         output_tokens: length of the text, the end token included.
@@ -143,14 +147,31 @@ def continue_prompts(
             logits_processor=LogitsProcessorList(sampling),
         )
     prompt_lengths = inputs["attention_mask"].sum(1).tolist()
-    texts = []
-    for row, prompt_length in zip(sequences[:, length:].tolist(), prompt_lengths, strict=True):
-        ids = truncate(row, ends)
-        ended = len(ids) < len(row)
-        text = processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    tokenizer, texts = processor.tokenizer, []
+    for row, prompt_length in zip(sequences.tolist(), prompt_lengths, strict=True):
+        ids = truncate(row[length:], ends)
+        ended = len(ids) < len(row) - length
+        text = _without_reasoning(
+            tokenizer.decode(ids, skip_special_tokens=True),
+            tokenizer.decode(row[length - _PROMPT_END : length]),
+        )
         finish = "STOP" if ended else "MAX_TOKENS"
         texts.append(WrittenText(text, finish, prompt_length, len(ids) + ended))
     return texts
+
+
+def _without_reasoning(text: str, prompt_end: str) -> str:
+    """Return what a thinking model writes after its reasoning; "" if that was cut off.
+
+    Args:
+        text: the text.
+        prompt_end: the end of its prompt: some templates start the reasoning themselves.
+    """
+    start, end = _REASONING
+    if end in text:
+        return text.rpartition(end)[2].strip()
+    is_reasoning = start in text or prompt_end.rstrip().endswith(start)
+    return "" if is_reasoning else text.strip()
 
 
 def too_long(model: PreTrainedModel, length: int, options: WritingOptions) -> str:

@@ -20,6 +20,7 @@ from abo_vqa.annotate.prompt import instruction
 from abo_vqa.annotate.tasks import Task
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.archive import Archive
+from abo_vqa.data.pairs import REPLY_FORMAT
 from abo_vqa.models.answering.writing import BatchWriter, WritingTask
 from abo_vqa.models.registry import checkpoint_key, checkpoint_of, load_model
 from abo_vqa.models.sources import ImageBatch, ImageFiles, prefetch
@@ -98,7 +99,8 @@ class LocalRun:
         name = f"{self._seed}:{task.image_path}:{task.replies}"
         digest = hashlib.sha256(name.encode()).digest()
         seed = int.from_bytes(digest[:8], "big", signed=True)
-        return WritingTask(task.image_path, f"{request.system}\n\n{request.text}", seed)
+        prompt = f"{request.system}\n\n{request.text}\n\n{REPLY_FORMAT}"
+        return WritingTask(task.image_path, prompt, seed)
 
     def _write(self, batch: Sequence[Task], loaded: ImageBatch | None) -> None:
         """Write a batch's texts, into the journal all at once, and judge them."""
