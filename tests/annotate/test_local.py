@@ -256,8 +256,8 @@ def test_dry_run(here: Path, writers: Path, capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model": "blip"}, "the family blip answers questions and doesn't write them"),
-        ({"model": "blip2"}, "the family blip2 answers questions"),
+        ({"model": "blip"}, "models of the family blip only answer questions here"),
+        ({"model": "blip2"}, "models of the family blip2 only answer questions here"),
         ({"model": "gemini-3.5-flash-lite"}, "the profile has no model of this name"),
         ({"model": "chatter", "batch": True}, "annotator: local has no batch jobs"),
     ],

@@ -31,7 +31,7 @@ def check_local_annotator(settings: Mapping[str, Any]) -> list[str]:
     }
     name = generate.get("model")
     if (family := families.get(name)) not in _WRITERS:
-        reason = f"the family {family} answers questions and doesn't write them" if family else ""
+        reason = f"models of the family {family} only answer questions here" if family else ""
         allowed = ", ".join(n for n, family in families.items() if family in _WRITERS)
         problems.append(
             f"generate.model: found {name!r}; {reason or 'the profile has no model of this name'}. "
