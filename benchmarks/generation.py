@@ -1,7 +1,7 @@
-"""Generation against a server that speaks Gemini's protocol: quota kept, quota held, overhead.
+"""Generation against a server that speaks a vendor's protocol: quota kept, quota held, overhead.
 
     python benchmarks/generation.py            # all three, about 7 minutes, mostly waiting
-    python benchmarks/generation.py --only cpu
+    python benchmarks/generation.py --protocol openai --only cpu
 
 The server is a process of its own; its log of when requests arrived gives the rates. Processor time
 is that of our process alone; the SDK's share is measured by the same calls made with nothing but
@@ -32,6 +32,7 @@ from abo_vqa.core.summary import no_log
 from abo_vqa.data.archive import open_archive
 from abo_vqa.remote.contract import Request
 from abo_vqa.remote.gemini import GeminiClient, request_parts
+from abo_vqa.remote.openai_client import OpenAIClient
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -41,13 +42,15 @@ from tests.support.archives import jpeg, listing, write_shop  # noqa: E402
 
 SIDE, DISTINCT = 256, 64  # pixels of ABO's small pictures; how many different ones are made
 LATENCY = 0.8  # seconds
+CLIENTS = {"gemini": GeminiClient, "openai": OpenAIClient}
+MODELS = {"gemini": "gemini-3.5-flash-lite", "openai": "gpt-5-mini"}
 
 
 @contextmanager
-def server(latency: float, log: Path | None = None) -> Iterator[str]:
+def server(protocol: str, latency: float, log: Path | None = None) -> Iterator[str]:
     """Start the server; yield its address."""
-    module = "tests.support.servers.gemini_process"
-    command = [sys.executable, "-m", module, "--latency", str(latency)]
+    module = "tests.support.servers.process"
+    command = [sys.executable, "-m", module, protocol, "--latency", str(latency)]
     command += ["--log", str(log)] if log else []
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -79,11 +82,11 @@ def project(images: int) -> Iterator[Path]:
             os.chdir(before)
 
 
-def ask(folder: Path, **settings: Any) -> tuple[float, float]:
+def ask(folder: Path, protocol: str, **settings: Any) -> tuple[float, float]:
     """Annotate all products; return seconds and processor seconds."""
     from abo_vqa.annotate.inputs import make_quality_filter, read_products
 
-    config = configure(folder, annotator="gemini", **settings)
+    config = configure(folder, annotator=protocol, model=MODELS[protocol], **settings)
     rows, quality_filter = read_products(), make_quality_filter(config)
     wall, cpu = time.perf_counter(), time.process_time()
     work = annotate(config, rows, quality_filter, no_log)
@@ -106,7 +109,7 @@ def most_in_a_minute(times: list[float]) -> int:
     return most
 
 
-def rate(quota: int, windows: int) -> None:
+def rate(protocol: str, quota: int, windows: int) -> None:
     """How much of a quota is used, and whether it is ever exceeded.
 
     A run begins with an empty window, so the first minute's quota goes out at once. What counts is
@@ -114,8 +117,8 @@ def rate(quota: int, windows: int) -> None:
     """
     with project(quota * windows + 1) as folder:
         log = folder / "requests.jsonl"
-        with server(LATENCY, log) as url:
-            wall, cpu = ask(folder, base_url=url, requests_per_minute=quota, timeout_s=60)
+        with server(protocol, LATENCY, log) as url:
+            wall, cpu = ask(folder, protocol, base_url=url, requests_per_minute=quota, timeout_s=60)
         times = arrivals(log)
     assert len(times) == quota * windows + 1
     kept = 60 * windows / (times[-1] - times[0])
@@ -126,17 +129,21 @@ def rate(quota: int, windows: int) -> None:
     )
 
 
-def bare(folder: Path, url: str, workers: int) -> float:
+def bare(folder: Path, protocol: str, url: str, workers: int) -> float:
     """Return the processor seconds of the same calls by the SDK alone, in as many threads."""
-    config = configure(folder, annotator="gemini", base_url=url)
+    config = configure(folder, annotator=protocol, model=MODELS[protocol], base_url=url)
     settings = config.generate
     system = instruction(settings.prompt, settings.questions, settings.allow_brands)
     tasks = make_tasks(read_products(), [], make_quality_filter(config), config)
     with open_archive(config.data.raw) as archive:
         requests = [task.request(system, archive.read(task.image_path)) for task in tasks]
-    client = GeminiClient(KEY, settings)
+    client = CLIENTS[protocol](KEY, settings)
 
     def call(request: Request) -> None:
+        if isinstance(client, OpenAIClient):
+            completion = client.sdk.chat.completions.create(**client.body(request))
+            assert completion.choices[0].message.content
+            return
         response = client.sdk.models.generate_content(
             model=settings.model,
             contents=request_parts(request),
@@ -152,15 +159,16 @@ def bare(folder: Path, url: str, workers: int) -> float:
     return spent
 
 
-def overhead(images: int, repeat: int, workers: int) -> None:
+def overhead(protocol: str, images: int, repeat: int, workers: int) -> None:
     """Processor time an image beyond the SDK's own."""
     ours, theirs = [], []
-    with server(LATENCY) as url:
+    with server(protocol, LATENCY) as url:
         for _ in range(repeat + 1):  # the first round warms up: imports, connections
             with project(images) as folder:
-                theirs.append(bare(folder, url, workers))
+                theirs.append(bare(folder, protocol, url, workers))
                 plenty = {"requests_per_minute": 10**6, "tokens_per_minute": 10**9}
-                ours.append(ask(folder, base_url=url, concurrency=workers, **plenty)[1])
+                settings = {"base_url": url, "concurrency": workers, **plenty}
+                ours.append(ask(folder, protocol, **settings)[1])
     ours, theirs = [[1000 * t / images for t in part[1:]] for part in (ours, theirs)]
     extra = [a - b for a, b in zip(ours, theirs, strict=True)]
     print(
@@ -173,17 +181,18 @@ def overhead(images: int, repeat: int, workers: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=("fast", "slow", "cpu"), help="one of the three")
+    parser.add_argument("--protocol", choices=tuple(CLIENTS), default="gemini")
     parser.add_argument("--images", type=int, default=300, help="a round of cpu (%(default)s)")
     parser.add_argument("--repeat", type=int, default=5, help="rounds of cpu (%(default)s)")
     parser.add_argument("--workers", type=int, default=32, help="of cpu (%(default)s)")
     args = parser.parse_args()
-    os.environ["GEMINI_API_KEY"] = KEY
+    os.environ["GEMINI_API_KEY"] = os.environ["OPENAI_API_KEY"] = KEY
     if args.only in (None, "cpu"):
-        overhead(args.images, args.repeat, args.workers)
+        overhead(args.protocol, args.images, args.repeat, args.workers)
     if args.only in (None, "fast"):
-        rate(quota=1000, windows=2)
+        rate(args.protocol, quota=1000, windows=2)
     if args.only in (None, "slow"):
-        rate(quota=15, windows=3)
+        rate(args.protocol, quota=15, windows=3)
 
 
 if __name__ == "__main__":

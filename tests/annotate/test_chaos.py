@@ -16,6 +16,10 @@ from abo_vqa.remote.journal import group_by_image, read_journal
 from abo_vqa.stages.generate import run
 from tests.support.annotation import configure, make, vqa
 from tests.support.servers.gemini import GeminiServer
+from tests.support.servers.openai_chat import OpenAIServer
+
+SERVERS = {"gemini": GeminiServer, "openai": OpenAIServer}
+MODELS = {"gemini": "gemini-3.5-flash-lite", "openai": "gpt-5-mini"}
 
 
 def complete(journal: Path) -> set[str]:
@@ -47,17 +51,19 @@ def strike(server: GeminiServer, dice: random.Random, images: int, kills: int) -
     return running
 
 
-def chaos(here: Path, images: int, kills: int, seed: int) -> None:
+def chaos(here: Path, images: int, kills: int, seed: int, protocol: str = "gemini") -> None:
+    chosen = {"annotator": protocol, "model": MODELS[protocol]}
     rows = make(here, images)
     names = {row["name"].partition(",")[0]: row["image_path"] for row in rows}
-    with GeminiServer() as server:
-        run(configure(here, annotator="gemini", base_url=server.url, image_size=200))
+    with SERVERS[protocol]() as server:
+        run(configure(here, **chosen, base_url=server.url, image_size=200))
         clean = [row | {"annotator": ""} for row in vqa(here)]
         (here / "data/vqa.csv").unlink()
     assert len(clean) == 3 * images
     dice = random.Random(seed)
-    with GeminiServer(rate=0.2, seed=seed, delay=0.1, slow=0.1, hang=1.2, latency=0.02) as server:
-        settings = {"annotator": "gemini", "base_url": server.url, "timeout_s": 0.8}
+    faulty = {"rate": 0.2, "seed": seed, "delay": 0.1, "slow": 0.1, "hang": 1.2, "latency": 0.02}
+    with SERVERS[protocol](**faulty) as server:
+        settings = {**chosen, "base_url": server.url, "timeout_s": 0.8}
         config = configure(here, concurrency=4, **settings)
         journal = annotations_folder(config.generate) / "shard-1-of-1.jsonl"
         struck = 0
@@ -102,5 +108,6 @@ def test_signal_waits_for_replies_on_their_way(here: Path, number: int, code: in
 
 
 @pytest.mark.slow
-def test_fifty_kills_in_three_hundred_images(here: Path) -> None:
-    chaos(here, images=300, kills=50, seed=2)
+@pytest.mark.parametrize("protocol", SERVERS)
+def test_fifty_kills_in_three_hundred_images(here: Path, protocol: str) -> None:
+    chaos(here, images=300, kills=50, seed=2, protocol=protocol)

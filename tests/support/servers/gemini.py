@@ -2,7 +2,7 @@
 
 with GeminiServer() as server: ... base_url=server.url ...
 
-`gemini_process` runs it as a process of its own, for benchmarks.
+`process` runs it as a process of its own, for benchmarks.
 """
 
 from __future__ import annotations
