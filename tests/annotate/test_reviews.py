@@ -15,6 +15,7 @@ from abo_vqa.cli import main
 from abo_vqa.core.errors import UserError
 from abo_vqa.stages.generate import run
 from tests.support.annotation import configure, make, vqa
+from tests.support.servers.gemini import GeminiServer
 
 KEEP, REJECT = Judgement("keep"), Judgement("reject")
 HEADER = "image_path,question,answer,decision,corrected,rater\n"
@@ -136,3 +137,25 @@ def test_reviews_count_only_for_pairs_of_the_table(here: Path) -> None:
         "other_pairs": 1, "images": [{"pairs": 3, "wrong": 2.5, "images": 1}],
     }  # fmt: skip
     assert "1 reviewed pairs aren't in this table" in summary.message
+
+
+def test_a_paid_model_replaces_what_people_reject(here: Path) -> None:
+    """One more request, for another pair than the rejected one; the corrected one stays."""
+    make(here, 2)
+    with GeminiServer() as server:
+        config = configure(here, annotator="gemini", base_url=server.url)
+        run(config)
+        before = [(row["image_path"], row["question"], row["answer"]) for row in vqa(here)]
+        review = "".join(
+            ",".join((*before[i], decision, "")) + "\n"
+            for i, decision in ((0, "reject,"), (1, "correct,plaid"), (2, "keep,"))
+        )
+        (here / "conf/reviews/a.csv").write_text(HEADER + review)
+        for _ in range(2):  # the second time from the journal alone
+            run(config)
+            assert len(server.generated()) == 3
+            after = vqa(here)
+            assert len(after) == len(before)
+            assert before[0][:2] not in {(row["image_path"], row["question"]) for row in after}
+            states = Counter((row["reviewed"], row["answer"] == "plaid") for row in after)
+            assert states == {("corrected", True): 1, ("keep", False): 1, ("", False): 4}

@@ -147,7 +147,10 @@ class Task:
         """
         total = self.quality_filter.questions
         missing = total - len(self.pairs)
-        text = user_text(self.product, missing, self.pairs, self.yes_no, total)
+        # What people rejected would be answered alike a second time.
+        rejected = {r.question: Pair(r.question, "") for r in self.rejects if r.reason == "review"}
+        taken = [*self.pairs, *rejected.values()]
+        text = user_text(self.product, missing, taken, self.yes_no, total)
         return Request(system, text, image, reply_schema())
 
     def entry(self, reply: Reply, price: float = 1.0, job: str = "") -> JournalEntry:
