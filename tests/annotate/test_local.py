@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -59,6 +60,8 @@ def prepare(folder: Path, writers: Path, n: int = 12, size: int = 5) -> list[dic
 def local(folder: Path, model: str = "mixed", **generate: Any) -> Config:
     settings = {"prompt": "prompt.txt", "image_size": 32, "max_output_tokens": 64}
     write_params(folder, annotator="local", model=model, **(settings | generate))
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    (folder / "params.yaml").write_text(json.dumps(params | {"threads": 1}))  # it is quicker
     return load_config()
 
 
