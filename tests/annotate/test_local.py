@@ -93,7 +93,7 @@ def test_each_image_has_its_pairs(here: Path, writers: Path, model: str) -> None
         assert 0 < len(lacking) < 6
     else:
         assert not lacking
-    assert len({row["question"] for row in found}) > 6, "the images' pairs are all alike"
+    assert len({row["question"] for row in found}) > 3, "the images' pairs are all alike"
     before, asked = tables(here), len(entries)
     run(load_config())
     assert tables(here) == before

@@ -13,6 +13,7 @@ from abo_vqa.cli import main
 from abo_vqa.core.config import Config
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.data.archive import open_archive
+from abo_vqa.data.pairs import REPLY_FORMAT
 from abo_vqa.stages.generate import run
 from tests.support.annotation import configure, journal_entries, make, vqa
 from tests.support.servers.gemini import GeminiServer
@@ -75,6 +76,7 @@ def test_request_as_sent(here: Path, server: OpenAIServer) -> None:
     assert system["role"] == "system"
     image, text = user["content"]
     assert rows[0]["name"] in text["text"]
+    assert REPLY_FORMAT not in text["text"]
     with open_archive(here / "data/raw/sample") as archive:
         jpeg = archive.jpeg(rows[0]["image_path"], 256)
     head, _, data = image["image_url"]["url"].partition(",")
@@ -110,6 +112,7 @@ def test_what_a_server_does_not_know_is_left_out_once(
     assert len(vqa(here)) == 15
     last = server.generated()[-1].body
     assert last.get("response_format", {}).get("type") == format_sent
+    assert REPLY_FORMAT in last["messages"][-1]["content"][-1]["text"], "nothing says what to write"
     assert ("temperature" in last) == ("temperature" not in refuses)
     assert ("max_completion_tokens" in last) == ("max_tokens" in refuses)
     assert len(server.generated()) <= 5 + len(refuses) + 1

@@ -117,7 +117,7 @@ class Task:
         )
         self.pairs += accepted
         self.rejects += rejects
-        self.is_stuck = not accepted
+        self.is_stuck = not accepted and all(reject.reason != "review" for reject in rejects)
         reason = "" if entry.candidates else no_pairs_reason(entry)
         repeated = bool(reason) and reason == self.empty_reason
         self.empty_replies = self.empty_replies + 1 if repeated else int(bool(reason))

@@ -42,8 +42,8 @@ class Reject:
 
 # Copied as it is, it would be rejected: an example would become everybody's question.
 REPLY_FORMAT = (
-    "Reply with a JSON list and nothing else, in this form: "
-    '[{"question": "...", "answer": "..."}, ...]'
+    "Reply with JSON and nothing else, in this form: "
+    '{"items": [{"question": "...", "answer": "..."}, ...]}'
 )
 """What `reply_schema` says, for models that are told by the prompt alone."""
 

@@ -16,6 +16,7 @@ import openai
 from openai.types.chat import ChatCompletion
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.data.pairs import REPLY_FORMAT
 from abo_vqa.remote.contract import Reply, Request, Usage
 from abo_vqa.remote.errors import ServiceError
 from abo_vqa.remote.keys import redact
@@ -62,7 +63,10 @@ class OpenAIClient:
         settings = self._settings
         image = base64.b64encode(request.image).decode()
         url = {"url": f"data:{request.mime_type};base64,{image}"}
-        user = [{"type": "image_url", "image_url": url}, {"type": "text", "text": request.text}]
+        text = request.text
+        if request.schema and self._dialect.response_format != "json_schema":
+            text = f"{text}\n\n{REPLY_FORMAT}"
+        user = [{"type": "image_url", "image_url": url}, {"type": "text", "text": text}]
         system = [{"role": "system", "content": request.system}] if request.system else []
         optional = {"temperature": settings.temperature, "reasoning_effort": settings.thinking}
         return {
