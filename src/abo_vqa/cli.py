@@ -27,7 +27,8 @@ from abo_vqa.core.terminal import non_raising_streams, output_lost
 COMMANDS = {
     # the pipeline's stages, in order
     "curate": ("abo_vqa.stages.curate", "raw archives → data/balanced.csv"),
-    "generate": ("abo_vqa.stages.generate", "balanced table + images → data/vqa.csv"),
+    "generate": ("abo_vqa.stages.generate", "balanced table + images → data/generated.csv"),
+    "verify": ("abo_vqa.stages.verify", "a second opinion on the answers → data/vqa.csv"),
     "split": ("abo_vqa.stages.split", "VQA table → train and test, by groups"),
     "embed": ("abo_vqa.stages.embed", "images → a model's vision outputs, computed once"),
     "inputs": ("abo_vqa.stages.inputs", "what each baseline's answers depend on"),
@@ -66,6 +67,7 @@ WITHOUT_OPTIONS = {
     "inputs",
     "predict",
     "tracking",
+    "verify",
     "wordnet",
 }
 

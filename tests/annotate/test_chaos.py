@@ -58,7 +58,7 @@ def chaos(here: Path, images: int, kills: int, seed: int, protocol: str = "gemin
     with SERVERS[protocol]() as server:
         run(configure(here, **chosen, base_url=server.url, image_size=200))
         clean = [row | {"annotator": ""} for row in vqa(here)]
-        (here / "data/vqa.csv").unlink()
+        (here / "data/generated.csv").unlink()
     assert len(clean) == 3 * images
     dice = random.Random(seed)
     faulty = {"rate": 0.2, "seed": seed, "delay": 0.1, "slow": 0.1, "hang": 1.2, "latency": 0.02}

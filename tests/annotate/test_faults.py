@@ -43,9 +43,9 @@ def test_three_pairs_an_image(here: Path, server: GeminiServer, annotator: str) 
     assert len(server.generated()) == 4
     assert summary.metrics["cost_usd"] > 0
     # Again: everything is known, nothing is asked.
-    before = (here / "data/vqa.csv").read_bytes()
+    before = (here / "data/generated.csv").read_bytes()
     run(config)
-    assert (here / "data/vqa.csv").read_bytes() == before
+    assert (here / "data/generated.csv").read_bytes() == before
     assert len(server.generated()) == 4
 
 

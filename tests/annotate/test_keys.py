@@ -42,7 +42,7 @@ def test_daily_quota_stops_cleanly(
     with pytest.raises(RetryLaterError):  # still spent: nothing is sent
         run(config)
     assert len(server.generated()) == before
-    assert not (here / "data/vqa.csv").exists()
+    assert not (here / "data/generated.csv").exists()
 
 
 def test_configured_daily_quota(here: Path, server: GeminiServer) -> None:

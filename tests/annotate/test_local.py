@@ -66,7 +66,7 @@ def local(folder: Path, model: str = "mixed", **generate: Any) -> Config:
 
 
 def tables(folder: Path) -> list[bytes]:
-    return [(folder / f"data/{name}").read_bytes() for name in ("vqa.csv", "rejects.csv")]
+    return [(folder / f"data/{name}").read_bytes() for name in ("generated.csv", "rejects.csv")]
 
 
 def journal(config: Config, name: str = "main.jsonl") -> Path:

@@ -106,9 +106,9 @@ def test_every_answer_is_true(here: Path) -> None:
 def test_same_seed_same_bytes_and_an_image_keeps_its_draw(here: Path) -> None:
     make(here, 30)
     run(configure(here, annotator="offline"))
-    first = (here / "data/vqa.csv").read_bytes()
+    first = (here / "data/generated.csv").read_bytes()
     run(configure(here, annotator="offline"))
-    assert (here / "data/vqa.csv").read_bytes() == first
+    assert (here / "data/generated.csv").read_bytes() == first
     annotators = [OfflineAnnotator(products(30), 0.5, seed) for seed in (42, 42, 43)]
     drawn = [[p.kind for p in a.candidates(products(30)[7])] for a in annotators]
     assert drawn[0] == drawn[1] != drawn[2]

@@ -82,7 +82,7 @@ def test_shards_make_the_whole(here: Path, server: GeminiServer, capsys: Any) ->
     settings = {"annotator": "gemini", "base_url": server.url}
     config = configure(here, **settings)
     run(config)
-    whole = (here / "data/vqa.csv").read_bytes()
+    whole = (here / "data/generated.csv").read_bytes()
     folder = annotations_folder(config.generate)
     sent = here / "sent"
     sent.mkdir()
@@ -106,7 +106,7 @@ def test_shards_make_the_whole(here: Path, server: GeminiServer, capsys: Any) ->
     assert "overlap" not in said
     run(config)
     assert len(server.generated()) == 12
-    assert (here / "data/vqa.csv").read_bytes() == whole
+    assert (here / "data/generated.csv").read_bytes() == whole
 
     # The first shard again, from someone who cut the work into two.
     shutil.rmtree(folder)
@@ -114,7 +114,7 @@ def test_shards_make_the_whole(here: Path, server: GeminiServer, capsys: Any) ->
     assert main(["generate", "--merge", *three]) == 0
     assert "were paid for twice" in capsys.readouterr().out
     run(config)
-    assert (here / "data/vqa.csv").read_bytes() == whole
+    assert (here / "data/generated.csv").read_bytes() == whole
 
 
 def test_all_that_was_spent_is_counted(here: Path, server: GeminiServer, capsys: Any) -> None:

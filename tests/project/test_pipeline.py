@@ -161,11 +161,11 @@ def test_nothing_to_do_the_second_time(clone):
 
 def test_output_edited_in_place_is_noticed_and_put_back(clone):
     """Also by root, whom no permission stops: the cache has bytes of its own."""
-    table = clone / "data" / "vqa.csv"
+    table = clone / "data" / "generated.csv"
     before = table.read_bytes()
     with table.open("ab") as file:
         file.write(before.splitlines(keepends=True)[-1])
-    assert "data/vqa.csv" in run(clone, "dvc", "status", "generate")
+    assert "data/generated.csv" in run(clone, "dvc", "status", "generate")
     run(clone, "dvc", "repro", "--single-item", "generate")
     assert table.read_bytes() == before
     assert "up to date" in run(clone, "dvc", "status")

@@ -17,7 +17,7 @@ from abo_vqa.evaluation.predictions import answering_models
 from abo_vqa.reporting.cards import render_cards
 from abo_vqa.reporting.inputs import load_results
 from abo_vqa.reporting.pages import render_html, render_markdown, report_context
-from abo_vqa.stages import evaluate, generate, split
+from abo_vqa.stages import evaluate, generate, split, verify
 from tests.support.annotation import configure, here, make
 
 __all__ = ["here"]
@@ -49,6 +49,7 @@ def prepare(folder: Path) -> Config:
     plant_reviews(pairs)
     config = configure(folder, annotator="file", file="own.csv")
     changes = {
+        "verify": config.verify.model_copy(update={"models": ()}),
         "split": config.split.model_copy(update={"group": "image", "test_size": 0.5}),
         "evaluate": config.evaluate.model_copy(update={"resamples": 200}),
     }
@@ -81,6 +82,7 @@ def test_what_people_found_wrong_is_beside_every_accuracy(
     monkeypatch.setattr(scoring, "METRIC_NAMES", lexical)
     monkeypatch.setattr(scoring, "ALL_ROWS_METRICS", ("exact_match", "f1"))
     generate.run(config)
+    verify.run(config)
     split.run(config)
     answer(config)
     evaluate.run(config)

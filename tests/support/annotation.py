@@ -106,7 +106,7 @@ def configure(folder: Path, **generate: Any) -> Config:
 
 
 def vqa(folder: Path) -> list[dict[str, str]]:
-    with (folder / "data" / "vqa.csv").open(newline="") as handle:
+    with (folder / "data" / "generated.csv").open(newline="") as handle:
         return list(csv.DictReader(handle))
 
 

@@ -20,6 +20,7 @@ from abo_vqa.core.profiles import misplaced
 from abo_vqa.core.service_config import GenerateConfig
 from abo_vqa.core.trainable import complete_lora
 from abo_vqa.core.validation import describe_validation_error
+from abo_vqa.core.verify_config import VerifyConfig, check_verifiers
 from abo_vqa.core.yaml_files import fill_nulls, read_yaml
 
 _Share = Annotated[float, Field(ge=0, lt=1)]
@@ -217,6 +218,7 @@ class Config(BaseConfig):
     scorers: ScorersConfig
     curate: CurateConfig
     generate: GenerateConfig
+    verify: VerifyConfig
     split: _SplitConfig
     embed: _EmbedConfig
     baselines: _BaselinesConfig
@@ -258,6 +260,7 @@ def load_config(params: str | Path = "params.yaml") -> Config:
     merged = {**fill_nulls(tuned, defaults), **sources}
     problems += complete_lora(merged)
     problems += check_local_annotator(merged)
+    problems += check_verifiers(merged)
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:

@@ -15,9 +15,12 @@ BALANCED = DATA / "balanced.csv"
 TYPES = DATA / "types.csv"
 FUNNEL = DATA / "funnel.json"
 # generate
-VQA = DATA / "vqa.csv"
+GENERATED = DATA / "generated.csv"
 REJECTS = DATA / "rejects.csv"
 GENERATION = DATA / "generate.json"
+# verify
+VQA = DATA / "vqa.csv"
+VERIFICATION = DATA / "verification.json"
 # split
 TRAIN = DATA / "train.csv"
 TEST = DATA / "test.csv"

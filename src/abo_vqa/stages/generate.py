@@ -1,4 +1,4 @@
-"""Stage `generate`: balanced table + images → data/vqa.csv, exactly N pairs per image."""
+"""Stage `generate`: balanced table + images → data/generated.csv, exactly N pairs per image."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from abo_vqa.annotate.inputs import make_quality_filter, read_products, reviews_
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import write_results
-from abo_vqa.core.paths import GENERATION, REJECTS, VQA
+from abo_vqa.core.paths import GENERATED, GENERATION, REJECTS
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import write_table
 
 
 def run(config: Config, log: Log = no_log) -> Summary:
-    """Write data/vqa.csv, data/rejects.csv and data/generate.json.
+    """Write data/generated.csv, data/rejects.csv and data/generate.json.
 
     Args:
         config: the settings.
@@ -49,13 +49,13 @@ def run(config: Config, log: Log = no_log) -> Summary:
     columns = ["image_path", "question", "answer", "reason"]
     write_table(pd.DataFrame(annotations.rejects, columns=columns), REJECTS)
     write_results(counts, GENERATION)
-    write_table(pd.DataFrame(annotations.rows), VQA)
+    write_table(pd.DataFrame(annotations.rows), GENERATED)
     return Summary(
         message="\n".join(
             [*annotations.notes, generation_summary(counts), *counts["corpus"]["warnings"]]
         ),
         metrics={**numeric_metrics(counts), **annotations.metrics},
-        datasets={"generated": VQA},
+        datasets={"generated": GENERATED},
         artifacts=(REJECTS,),
     )
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _SECTIONS = {"baseline": "baselines", "finetune": "lora", "predict": "ranking"}
 # What invocations are compared by: everything tuned that changes a result.
 _COMPARED = (
-    "compute", "curate", "generate", "split", "embed", "baselines", "lora", "ranking", "evaluate",
+    "compute", "curate", "generate", "verify", "split", "embed", "baselines", "lora", "ranking",
+    "evaluate",
 )  # fmt: skip
 _LONG = 100  # characters: a longer text is a file of the run, not a cell of a table
 _DENSE = 1280  # points of a history that are all kept; the chart in the browser shows 320

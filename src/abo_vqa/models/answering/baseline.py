@@ -47,6 +47,7 @@ class BaselineJob:
         options: keyword arguments of `load_model`.
         candidates: what it chooses among if its decoding is `ranked`, else None.
         folder: the journal's folder.
+        use_stored: whether it answers from stored vision outputs where there are some.
     """
 
     name: str
@@ -54,6 +55,7 @@ class BaselineJob:
     options: dict[str, Any]
     candidates: CandidateAnswers | None
     folder: Path
+    use_stored: bool
 
     @classmethod
     def of(cls, name: str, config: Config, table: pd.DataFrame) -> BaselineJob:
@@ -65,15 +67,31 @@ class BaselineJob:
             table: columns image_path and question.
         """
         rows = sample_rows(table, config.seed, config.baselines.fraction)
+        return cls.about(rows, name, config, stage="baseline", use_stored=name == _EMBEDDED)
+
+    @classmethod
+    def about(
+        cls, rows: pd.DataFrame, name: str, config: Config, *, stage: str, use_stored: bool
+    ) -> BaselineJob:
+        """Read the candidates of a model that is to answer these rows.
+
+        Args:
+            rows: columns row_id, image_path, question.
+            name: the model's name.
+            config: the settings.
+            stage: whose answers they are: stages don't share journals.
+            use_stored: see the class.
+        """
         candidates = candidates_for(name, config)
         options = {} if candidates is None else {"candidates": candidates}
         ranked = ranked_candidates(name, config)
         state = images_state(
-            config, rows, checkpoint_key=checkpoint_key(name), use_stored=name == _EMBEDDED
+            config, rows, checkpoint_key=checkpoint_key(name), use_stored=use_stored
         )
         more = [options, ranked, state]
-        key = answers_key("baseline", name, config, rows, more)
-        return cls(name, rows, options, ranked, scratch(f"baseline-{name}", key))
+        key = answers_key(stage, name, config, rows, more)
+        folder = scratch(f"{stage}-{name}", key)
+        return cls(name, rows, options, ranked, folder, use_stored)
 
 
 @dataclass(frozen=True)
@@ -110,7 +128,7 @@ def _answer_share(config: Config, job: BaselineJob) -> tuple[dict[str, Any], dic
             model,
             stack,
             checkpoint_key=key,
-            use_stored=job.name == _EMBEDDED,
+            use_stored=job.use_stored,
         )
         answer_rows(model, job.rows, images, job.folder, size, key, rank, world_size)
     if model.device.type == "cuda":

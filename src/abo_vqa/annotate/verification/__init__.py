@@ -1,0 +1,1 @@
+"""A second opinion: other models answer the generated questions, and the table says who agrees."""

@@ -1,0 +1,84 @@
+"""How far verifiers agree with the generated answers, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from abo_vqa.core.verify_config import BLIND_VERIFIER
+from abo_vqa.data.normalise import normalise
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from abo_vqa.annotate.verification.opinions import Opinion
+
+AGREEMENT = "agreement"
+"""The column with the share of the verifiers that see the image and give the generated answer."""
+
+
+def answer_column(name: str) -> str:
+    """Return the name of the column with a verifier's answers.
+
+    Args:
+        name: the verifier.
+    """
+    return f"answer_{name}"
+
+
+def agreements(table: pd.DataFrame, opinions: Mapping[str, Opinion]) -> dict[str, pd.Series]:
+    """Compare each verifier's answers with the generated ones, normalised as in evaluation.
+
+    Args:
+        table: column answer.
+        opinions: verifier → its answers.
+
+    Returns:
+        Verifier → [n] 1 if it agrees, 0 if not, NaN if it couldn't answer.
+    """
+    wanted = table["answer"].map(normalise).to_numpy(dtype=object)
+    result = {}
+    for name, opinion in opinions.items():
+        given = opinion.answers["prediction"].map(normalise).to_numpy(dtype=object)
+        failed = (opinion.answers["error"] != "").to_numpy(dtype=bool)
+        same = (given == wanted) & (wanted != "")
+        result[name] = pd.Series(np.where(failed, np.nan, same.astype(float)))
+    return result
+
+
+def mean_agreement(by_verifier: Mapping[str, pd.Series]) -> NDArray[np.float64]:
+    """[n] the share of those who saw the image and answered that agree; NaN without any.
+
+    The blind verifier doesn't count: that it gives an answer says nothing for its being right, and
+    much for the question's needing no image.
+
+    Args:
+        by_verifier: see `agreements`.
+    """
+    seeing = {name: agrees for name, agrees in by_verifier.items() if name != BLIND_VERIFIER}
+    if not seeing:
+        return np.full(len(next(iter(by_verifier.values()))), np.nan)
+    frame = pd.DataFrame(seeing)
+    shares: NDArray[np.float64] = frame.mean(axis="columns", skipna=True).to_numpy(dtype=float)
+    return shares
+
+
+def with_opinions(
+    table: pd.DataFrame, opinions: Mapping[str, Opinion], shares: NDArray[np.float64]
+) -> pd.DataFrame:
+    """Return the table with each verifier's answers and the agreement.
+
+    Args:
+        table: the generated table.
+        opinions: verifier → its answers.
+        shares: see `mean_agreement`.
+    """
+    columns = {
+        answer_column(name): opinion.answers["prediction"].to_numpy(dtype=object)
+        for name, opinion in opinions.items()
+    }
+    texts = ["" if np.isnan(share) else f"{share:.4g}" for share in shares]
+    return table.assign(**columns, **{AGREEMENT: texts})

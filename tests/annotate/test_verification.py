@@ -1,0 +1,122 @@
+"""The second opinion: who agrees, what the filters keep, and what they do to the set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from abo_vqa.annotate.verification.agreement import agreements, mean_agreement, with_opinions
+from abo_vqa.annotate.verification.filters import agreeing, capped, effects, kept_rows
+from abo_vqa.annotate.verification.opinions import Opinion
+from abo_vqa.core.verify_config import VerifyConfig, check_verifiers
+
+MODELS = {
+    "blip": {"family": "blip"},
+    "clip": {"family": "clip"},
+    "vilt": {"family": "vilt"},
+    "ranked": {"family": "blip", "decoding": "ranked"},
+}
+
+
+def opinion(*predictions: str | None) -> Opinion:
+    """None stands for a failed answer."""
+    columns = {
+        "prediction": [text or "" for text in predictions],
+        "error": ["" if text is not None else "unreadable" for text in predictions],
+    }
+    return Opinion(pd.DataFrame(columns))
+
+
+def table(*answers: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "image_path": [f"{i // 2}.jpg" for i in range(len(answers))],
+            "question": [f"What is {i}?" for i in range(len(answers))],
+            "answer": answers,
+        }
+    )
+
+
+def test_agreement_is_by_normalised_answers_and_failures_are_no_disagreement() -> None:
+    rows = table("Two", "red", "red", "red", "A")
+    opinions = {
+        "blip": opinion("2", "red", "blue", None, ""),
+        "vilt": opinion("two.", "blue", "blue", None, "a"),
+        "blind": opinion("red", "red", "red", "red", "red"),
+    }
+    by_verifier = agreements(rows, opinions)
+    assert by_verifier["blip"].tolist()[:3] == [1, 1, 0]
+    shares = mean_agreement(by_verifier)
+    assert shares[[0, 1, 2, 4]].tolist() == [1, 0.5, 0, 0.5]
+    assert np.isnan(shares[3])
+    assert with_opinions(rows, opinions, shares)["agreement"].tolist() == [
+        "1",
+        "0.5",
+        "0",
+        "",
+        "0.5",
+    ]
+    assert np.isnan(mean_agreement({"blind": by_verifier["blind"]})).all()
+    assert agreeing(shares, 0.5).tolist() == [True, True, False, True, True]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+def test_the_cap_is_kept_and_does_not_depend_on_the_order(share: float) -> None:
+    rows = table(*["red"] * 200)
+    right = np.arange(200) % 3 > 0  # two thirds need no image
+    kept = capped(rows, right, share, seed=1)
+    assert kept[~right].all()
+    assert right[kept].mean() <= share
+    assert right[kept].mean() > share - 0.02
+    order = np.random.default_rng(0).permutation(200)
+    shuffled = capped(rows.iloc[order].reset_index(drop=True), right[order], share, seed=1)
+    assert shuffled.tolist() == kept[order].tolist()
+    assert (capped(rows, right, share, seed=2) != kept).any()
+    assert kept[capped(rows, right, share / 2, seed=1)].all()  # a part of it
+
+
+def test_people_outrank_models_and_both_filters_apply() -> None:
+    rows = table("a", "b", "c", "d").assign(reviewed=["", "", "keep", ""])
+    shares = np.array([1, 0, 0, 1.0])
+    by_verifier = {"blind": pd.Series([1.0, 1.0, 1.0, 0.0]), "blip": pd.Series(shares)}
+    settings = VerifyConfig(models=("blip", "blind"), min_agreement=0.5, blind_share=0.4)
+    assert kept_rows(rows, shares, by_verifier, settings, 1).tolist() == [False, False, True, True]
+    nothing = VerifyConfig(models=("blip",), min_agreement=None, blind_share=None)
+    assert kept_rows(rows, shares, by_verifier, nothing, 1).all()
+
+
+def test_effects_tell_size_balance_and_blind_accuracy() -> None:
+    rows = table("yes", "no", "red", "red").assign(question=["Is it?", "Is it so?", "What?", "Hm?"])
+    by_verifier = {"blip": pd.Series([1, 0, np.nan, 1.0]), "blind": pd.Series([1, 0, 0, 1.0])}
+    settings = VerifyConfig(models=("blip", "blind"), min_agreement=None, blind_share=None)
+    every = np.ones(4, dtype=bool)
+    found = effects(rows, mean_agreement(by_verifier), by_verifier, every, settings, 1)
+    assert found["none"] == {
+        "pairs": 4, "images": 2, "top_answer_share": 0.5, "yes_share": 0.5, "answer_bits": 1.5,
+        "blind_accuracy": 0.5,
+    }  # fmt: skip
+    assert found["blip agrees"]["pairs"] == 3  # a failure is held against no pair
+    assert found["blip agrees"]["yes_share"] == 1
+    assert found["blind is wrong"]["blind_accuracy"] == 0
+    assert found["in use"] == found["none"]
+
+
+@pytest.mark.parametrize(
+    ("verify", "problems"),
+    [
+        ({"models": ["blip", "clip-fixed", "blind"], "min_agreement": 0.5, "blind_share": 0.2}, 0),
+        ({"models": []}, 0),
+        ({"models": ["blipp"]}, 1),
+        ({"models": ["clip"]}, 1),
+        ({"models": ["clip-train"]}, 1),
+        ({"models": ["ranked"]}, 1),
+        ({"models": ["blip", "blip"]}, 1),
+        ({"models": ["blind"], "min_agreement": 0.5}, 1),
+        ({"models": ["blip"], "blind_share": 0.5}, 1),
+        ({"models": ["x", "clip-all"], "blind_share": 0.5}, 3),
+    ],
+)
+def test_settings_are_checked_at_once(verify: dict[str, object], problems: int) -> None:
+    found = check_verifiers({"verify": verify, "models": MODELS})
+    assert len(found) == problems, found

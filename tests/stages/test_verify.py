@@ -1,0 +1,97 @@
+"""The stage `verify` with a tiny model and the blind predictor, on real files."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from abo_vqa.core.config import Config, load_config
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.json_files import read_json
+from abo_vqa.core.tables import read_table
+from abo_vqa.stages import baseline, verify
+from abo_vqa.stages.verify import run
+from tests.support import workspaces
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = workspaces.workspace(tmp_path_factory.mktemp("verify"), "blip", images=10, broken=1)
+    (root / "data/vqa.csv").rename(root / "data/generated.csv")
+    return root
+
+
+@pytest.fixture
+def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(made, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+
+
+def settings(**verify: object) -> Config:
+    config = load_config()
+    return config.model_copy(update={"verify": config.verify.model_copy(update=verify)})
+
+
+def test_opinions_are_columns_and_every_row_stays(here: None) -> None:
+    before = read_table("data/generated.csv")
+    summary = run(settings())
+    table = read_table("data/vqa.csv")
+    assert table[list(before)].equals(before)
+    assert list(table)[len(before.columns) :] == ["answer_blip", "answer_blind", "agreement"]
+    # The model's answers are those that it gives as a baseline.
+    baseline.run(settings(), model="blip")
+    answers = read_table("reports/baselines/blip/predictions.csv").astype({"row_id": int})
+    expected = answers.sort_values("row_id")["prediction"].tolist()
+    assert table["answer_blip"].tolist() == expected
+    # Nobody could look at the broken image: no opinion, and nothing held against its pairs.
+    broken = table["image_path"] == "00/00000009.jpg"
+    assert set(table[broken]["agreement"]) == {""}
+    assert set(table[~broken]["agreement"]) <= {"0", "1"}
+    record = read_json("data/verification.json")
+    assert record["verifiers"]["blip"]["failed"] == broken.sum() == 3
+    assert summary.metrics["filters/none/pairs"] == len(table) == 30
+    summary.cleanup()
+    assert not list(Path(".cache/abo-vqa").glob("verify*/*/answers*"))
+
+
+def test_pairs_without_agreement_are_left_out(here: None) -> None:
+    run(settings(models=("blip",), min_agreement=1.0))
+    table = read_table("data/vqa.csv")
+    assert set(table["agreement"]) <= {"1", ""}
+    assert 3 <= len(table) < 30
+    assert read_json("data/verification.json")["kept"] == len(table)
+
+
+def test_nobody_asked_is_the_table_as_it_is(here: None) -> None:
+    run(settings(models=()))
+    assert Path("data/vqa.csv").read_bytes() == Path("data/generated.csv").read_bytes()
+    assert read_json("data/verification.json") == {"pairs": 30, "kept": 30}
+
+
+def test_an_interrupted_run_asks_for_the_rest_only(
+    here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(settings(models=("blip",)))
+    expected = Path("data/vqa.csv").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk, pytest.raises(OSError, match="No space"):
+        disk.setattr(verify, "write_table", full)  # after all answers are in the journal
+        run(settings(models=("blip",)))
+    monkeypatch.setattr("abo_vqa.models.answering.baseline.load_model", full)
+    run(settings(models=("blip",)))
+    assert Path("data/vqa.csv").read_bytes() == expected
+
+
+def test_filters_that_leave_nothing_are_one_message(here: None) -> None:
+    table = read_table("data/generated.csv")
+    table[table["image_path"] != "00/00000009.jpg"].assign(answer="zzz").to_csv(
+        "data/generated.csv", index=False
+    )
+    with pytest.raises(UserError, match="min_agreement"):
+        run(settings(models=("blip",), min_agreement=0.5))
+    assert not Path("data/vqa.csv").exists()
