@@ -73,6 +73,12 @@ TEXT = "You exceeded your current quota, please check your plan and billing deta
          quota((MINUTE, "10"), (DAY, "250"), delay="9s"), DailyQuotaError),
         (429, "", TEXT + f"* metric: {METRIC}, limit: 10, model: m",
          quota((DAY, "250"), (MINUTE, "10")), ThrottledError),
+        (429, "", TEXT + f"* metric: {METRIC}, limit: 250\n* metric: {METRIC}, limit: 10",
+         quota((DAY, "250"), (MINUTE, "10"), delay="9s"), DailyQuotaError),  # both exceeded
+        (429, "", TEXT + f"* metric: {METRIC}, limit: 20", quota((DAY, "20"), (MINUTE, "20")),
+         ThrottledError),  # either
+        (429, "", TEXT + "* metric: a.com/generate_requests_per_model_per_day, limit: 250", [],
+         DailyQuotaError),
         (429, "", TEXT + f"* metric: {METRIC}, limit: 0, model: m", [], NoQuotaError),
         (429, "", TEXT + f"* metric: {METRIC}, limit: 0", quota((DAY, None)), NoQuotaError),
         (429, "", TEXT, quota((DAY, "0"), (MINUTE, "0")), NoQuotaError),

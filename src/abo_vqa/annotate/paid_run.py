@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abo_vqa.annotate.batch_mode.collection import BatchCollector
 from abo_vqa.annotate.batch_mode.control import BatchControl
+from abo_vqa.annotate.batch_mode.pilot import pilot_tasks
 from abo_vqa.annotate.batch_mode.run import BatchRun
 from abo_vqa.annotate.batch_mode.submission import BatchSubmitter
 from abo_vqa.annotate.control import ControlRequest
@@ -40,6 +41,7 @@ from abo_vqa.remote.journal import (
     REOPENED,
     AnnotationJournal,
     JournalEntry,
+    read_journal,
     timestamp,
 )
 from abo_vqa.remote.key_pool import ApiKey, KeyPool
@@ -213,14 +215,25 @@ def _request_all(
         if options.retry_days:
             ledger.clear_daily_pauses()
         if settings.batch:
-            _batch_run(context, keys, ledger).run()
+            jobs = BatchJobFile.load(journal.path.with_suffix(".jobs"))
+            if not options.drop_failing:
+                history = load_history(journal.path.parent)
+                pilot = replace(context, tasks=pilot_tasks(tasks, jobs, history))
+                _online_run(pilot, keys, ledger, jobs).run()
+            _batch_run(context, keys, ledger, jobs).run()
         else:
             _online_run(context, keys, ledger).run()
 
 
-def _online_run(context: _RunContext, keys: Sequence[ApiKey], ledger: Ledger) -> Scheduler:
+def _online_run(
+    context: _RunContext, keys: Sequence[ApiKey], ledger: Ledger, jobs: BatchJobFile | None = None
+) -> Scheduler:
     settings, journal = context.settings, context.journal
-    budget = Budget(settings, journal.entries, lambda: ledger.reserved_cost(journal.name))
+
+    def reserved() -> float:
+        return ledger.reserved_cost(journal.name) + (jobs.max_cost if jobs else 0.0)
+
+    budget = Budget(settings, journal.entries, reserved)
     queue = TaskQueue(context.tasks)
     pool = KeyPool(keys, ledger, journal.name, settings)
     sender = RequestSender(
@@ -240,15 +253,17 @@ def _online_run(context: _RunContext, keys: Sequence[ApiKey], ledger: Ledger) ->
     )
 
 
-def _batch_run(context: _RunContext, keys: Sequence[ApiKey], ledger: Ledger) -> BatchRun:
+def _batch_run(
+    context: _RunContext, keys: Sequence[ApiKey], ledger: Ledger, jobs: BatchJobFile
+) -> BatchRun:
     settings, journal = context.settings, context.journal
     clients = batch_clients(settings, keys)
-    jobs = BatchJobFile.load(journal.path.with_suffix(".jobs"))
 
     def reserved() -> float:
         return jobs.max_cost + ledger.reserved_cost(journal.name)
 
-    budget = Budget(settings, journal.entries, reserved, settings.batch_price)
+    entries = read_journal(journal.path).entries  # the pilot's, too
+    budget = Budget(settings, entries, reserved, settings.batch_price)
     submitter = BatchSubmitter(
         clients, jobs, budget, context.system, context.archive, settings.image_size
     )

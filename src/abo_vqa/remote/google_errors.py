@@ -17,8 +17,8 @@ from abo_vqa.remote.errors import (
     UnknownModelError,
 )
 
-_PER_DAY = re.compile(r"per\s*day|daily|PerDay", re.IGNORECASE)
-_PER_MINUTE = re.compile(r"per\s*(minute|second|hour)", re.IGNORECASE)
+_PER_DAY = re.compile(r"per[\s_]*day|daily", re.IGNORECASE)
+_PER_MINUTE = re.compile(r"per[\s_]*(minute|second|hour)", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
 _DELAY_IN_WORDS = re.compile(r"retry in (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(m?s))?")
 # "* Quota exceeded for metric: generativelanguage.googleapis.com/…_requests, limit: 20, model: …"
@@ -83,11 +83,11 @@ def _retry_delay(
     return 3600 * int(hours or 0) + 60 * int(minutes or 0) + seconds
 
 
-def _violations(details: Sequence[Any], message: str) -> list[Mapping[str, Any]]:
-    """Return the quotas that a 429 is about.
+def _violations(details: Sequence[Any], message: str) -> list[list[Mapping[str, Any]]]:
+    """Return for each quota that a 429 says is exceeded the violations that it may be.
 
     Where the message names metrics with their limits, those are the ones exceeded: the details may
-    list all quotas of the model.
+    list all quotas of the model. Otherwise any of them may be.
     """
     named = [
         violation
@@ -95,25 +95,30 @@ def _violations(details: Sequence[Any], message: str) -> list[Mapping[str, Any]]
         for violation in failure.get("violations", [])
         if isinstance(violation, Mapping)
     ]
-    exceeded = set(_EXCEEDED.findall(message))
-    return [
-        v for v in named if (str(v.get("quotaMetric")), str(v.get("quotaValue"))) in exceeded
-    ] or named
+    exceeded = [
+        [v for v in named if (str(v.get("quotaMetric")), str(v.get("quotaValue"))) == quota]
+        for quota in dict.fromkeys(_EXCEEDED.findall(message))
+    ]
+    return [found for found in exceeded if found] or [named]
 
 
 def _quota_error(
     text: str, message: str, details: Sequence[Any], delay: float | None
 ) -> ServiceError:
     """Return what a 429 means: wait, come back tomorrow, or never."""
-    violations = _violations(details, message)
-    if _NO_QUOTA.search(message) or any(str(v.get("quotaValue", "")) == "0" for v in violations):
+    exceeded = _violations(details, message)
+    zero = any(str(v.get("quotaValue", "")) == "0" for found in exceeded for v in found)
+    if zero or _NO_QUOTA.search(message):
         return NoQuotaError(text)
     if _SPENT_ACCOUNT.search(message):
         return AccountError(text)
-    names = [f"{v.get('quotaId', '')} {v.get('quotaMetric', '')}" for v in violations] or [message]
-    day = any(_PER_DAY.search(name) for name in names)
-    if day and not any(_PER_MINUTE.search(name) for name in names):
-        return DailyQuotaError(text)
+    day = False
+    for found in exceeded:
+        names = [f"{v.get('quotaId', '')} {v.get('quotaMetric', '')}" for v in found] or [message]
+        if any(_PER_DAY.search(name) for name in names):
+            if not any(_PER_MINUTE.search(name) for name in names):
+                return DailyQuotaError(text)  # whatever else is exceeded, and the delay named
+            day = True
     return ThrottledError(text, delay, day)
 
 

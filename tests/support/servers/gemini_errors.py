@@ -29,8 +29,8 @@ def quota_error(which: str, delay: float | None, *, details: bool) -> dict[str, 
     return error(429, "RESOURCE_EXHAUSTED", message, *found)
 
 
-def several_quotas(delay: float) -> dict[str, Any]:
-    """A 429 that lists the quotas of a day and of a minute; the text names the one exceeded."""
+def several_quotas(delay: float, *, named: bool = True) -> dict[str, Any]:
+    """A 429 that lists the quotas of a day and of a minute; the text may name the one exceeded."""
     metric = "generativelanguage.googleapis.com/generate_content_free_tier_requests"
     quotas = [
         {"quotaMetric": metric, "quotaId": f"GenerateRequestsPer{name}-FreeTier", "quotaValue": n}
@@ -38,8 +38,9 @@ def several_quotas(delay: float) -> dict[str, Any]:
     ]
     message = (
         "You exceeded your current quota, please check your plan and billing details.\n"
-        f"* Quota exceeded for metric: {metric}, limit: 10, model: gemini-3.5-flash-lite\n"
-        f"Please retry in {delay:g}s."
+        + f"* Quota exceeded for metric: {metric}, limit: 10, model: gemini-3.5-flash-lite\n"
+        * named
+        + f"Please retry in {delay:g}s."
     )
     retry = {"@type": RPC + "RetryInfo", "retryDelay": f"{delay:g}s"}
     failure = {"@type": RPC + "QuotaFailure", "violations": quotas}
@@ -86,6 +87,7 @@ def error_response(fault: str, delay: float) -> tuple[int, Any] | None:
         "prepaid": (429, error(429, "RESOURCE_EXHAUSTED",
                                "Your prepayment credits are depleted. Please go to AI Studio.")),
         "no_quota": (429, no_quota()),
+        "either": (429, several_quotas(delay, named=False)),
         "several": (429, several_quotas(delay)),
         "tomorrow": (429, quota_error("minute", 40_000.0, details=True)),
         "not_json": (200, b"<html>proxy error</html>"),

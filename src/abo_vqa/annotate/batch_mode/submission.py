@@ -12,13 +12,16 @@ from typing import TextIO
 from abo_vqa.annotate.tasks import Task
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import atomic_write
+from abo_vqa.core.log import get_logger
 from abo_vqa.data.archive import Archive
 from abo_vqa.data.image_files import ImageError
 from abo_vqa.remote.batch_jobs import BatchJob, BatchJobFile
 from abo_vqa.remote.budget import Budget
 from abo_vqa.remote.contract import BatchClient
-from abo_vqa.remote.errors import ServiceError
+from abo_vqa.remote.errors import DailyQuotaError, InvalidKeyError, ServiceError
 from abo_vqa.remote.journal import timestamp
+
+logger = get_logger(__name__)
 
 
 class BatchSubmitter:
@@ -46,6 +49,7 @@ class BatchSubmitter:
         self._clients, self._jobs, self._budget = clients, jobs, budget
         self._system, self._archive, self._image_size = system, archive, image_size
         self._submitted = 0
+        self._keys = sorted(clients)
 
     def submit(self, tasks: Sequence[Task], lines: Path) -> bool:
         """Start one job, with as many of the tasks as the budget allows.
@@ -61,8 +65,7 @@ class BatchSubmitter:
             UserError: the budget allows none, and no other job is under way.
             ServiceError: the job can't be created now.
         """
-        names = sorted(self._clients)
-        key = names[self._submitted % len(names)]
+        key = self._keys[self._submitted % len(self._keys)]
         self._submitted += 1
         client = self._clients[key]
         job = BatchJob(f"abo-vqa-{uuid.uuid4().hex[:12]}", key, {}, 0.0, submitted=timestamp())
@@ -80,10 +83,20 @@ class BatchSubmitter:
             job.name = client.find(job.label) if error.billed else ""
             if not job.name:
                 self._jobs.jobs.remove(job)
-                raise
+                if not self._leave_out(key, error):
+                    raise
+                return True  # the service has answered; the next try takes another key
         finally:
             self._jobs.save()
             lines.unlink()
+        return True
+
+    def _leave_out(self, key: str, error: ServiceError) -> bool:
+        """Start no more jobs with a key that is refused or spent, if there is another one."""
+        if not isinstance(error, (InvalidKeyError, DailyQuotaError)) or len(self._keys) == 1:
+            return False
+        self._keys.remove(key)
+        logger.warning(f"a key starts no more jobs: {error}")
         return True
 
     def _add(self, job: BatchJob, task: Task, client: BatchClient, out: TextIO) -> None:

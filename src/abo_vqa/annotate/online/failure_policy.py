@@ -52,6 +52,7 @@ class FailurePolicy:
             failures: takes failures that may be the images' own.
         """
         self._stop_reason: Callable[[], BaseException] | None = None
+        self._accepted = False  # whether a key and the model have been
         self.health = ServiceHealth(settings.patience_s)
         self._settings, self._queue, self._keys, self._failures = settings, queue, keys, failures
 
@@ -80,12 +81,17 @@ class FailurePolicy:
         return len(self._queue) + len(self._failures.undecided)
 
     def max_pending(self, concurrency: int) -> int:
-        """Return how many requests may be on their way; see `ImageFailures.max_pending`."""
-        return self._failures.max_pending(concurrency)
+        """Return how many requests may be on their way; see `ImageFailures.max_pending`.
+
+        One until the key and the model are known to be accepted: if not, nothing else is asked.
+        """
+        return self._failures.max_pending(concurrency) if self._accepted else 1
 
     def handle(self, pending: PendingRequest, outcome: Outcome) -> None:
         """Decide whether an image is asked about again, its key used again, the run continued."""
         task, key = pending.task, pending.reservation.key
+        if not isinstance(outcome, (ImageError, InvalidKeyError, UnknownModelError)):
+            self._accepted = True
         if isinstance(outcome, ImageError):
             task.problem = f"unreadable: {outcome.reason}"
         elif isinstance(outcome, JournalEntry):

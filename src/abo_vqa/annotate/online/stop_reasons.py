@@ -40,8 +40,8 @@ def no_usable_key(error: InvalidKeyError, model: str, images: int) -> UserError:
     """
     if isinstance(error, NoQuotaError):
         advice = (
-            f"Its quota for generate.model {model!r} is 0, today and any day: choose a model of "
-            "the key's plan, or change the plan."
+            f"The key has no free quota for generate.model {model!r}: it is 0, today and any day. "
+            "Choose a model of the key's plan, or change the plan."
         )
     elif isinstance(error, AccountError):
         advice = (

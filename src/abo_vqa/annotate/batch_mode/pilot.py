@@ -1,0 +1,38 @@
+"""A few images asked about at once before a job is paid for whose replies may all be empty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from abo_vqa.annotate.tasks import Task
+from abo_vqa.remote.batch_jobs import BatchJobFile
+from abo_vqa.remote.failure_streaks import MIN_STREAK
+from abo_vqa.remote.journal import EXCUSED, JournalEntry
+
+_LARGE = 100  # images from which a run starts with a pilot in any case
+
+
+def pilot_tasks(
+    tasks: Sequence[Task], jobs: BatchJobFile, history: Sequence[JournalEntry]
+) -> list[Task]:
+    """Return the images to ask about before the next job; none where a job is safe.
+
+    A model that spends its whole output on reasoning does so for every image of a job. As many
+    images as stop a run are asked about first: of a large set if no reply has brought pairs so
+    far, and of any if the last replies were a systematic failure, since the same job would be paid
+    for again.
+
+    Args:
+        tasks: the open images.
+        jobs: the jobs under way; their images are asked about already.
+        history: the journals' entries, those of systematic failures marked as excused.
+    """
+    replies = [entry for entry in history if entry.finish or entry.usage.input]
+    last = max(replies, key=lambda entry: entry.time, default=None)
+    failed = last is not None and last.problem.startswith(EXCUSED)
+    untried = not any(entry.pairs for entry in replies)
+    busy = {image for job in jobs.under_way for image in job.images}
+    waiting = [task for task in tasks if task.image_path not in busy]
+    if failed or (untried and not busy and len(waiting) > _LARGE):
+        return waiting[:MIN_STREAK]
+    return []
