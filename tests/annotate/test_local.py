@@ -84,6 +84,8 @@ def test_each_image_has_its_pairs(here: Path, writers: Path, model: str) -> None
     assert {row["annotator"] for row in found} == {model}
     entries = read_journal(journal(load_config())).entries
     assert all(entry.price == 0 and entry.usage.input > entry.usage.output > 0 for entry in entries)
+    counts = json.loads((here / "data/generate.json").read_text())
+    assert counts["model"]["name"] == model
     assert "images left out" in summary.message
     assert "1 unreadable" in summary.message
     assert summary.metrics["cost_usd"] == 0

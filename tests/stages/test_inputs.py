@@ -12,6 +12,7 @@ import yaml
 
 from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
+from abo_vqa.models.registry import local_annotator
 from abo_vqa.stages import inputs
 from tests.support import ROOT
 
@@ -120,6 +121,18 @@ def test_a_prompt_asks_its_own_model_again(here: Path) -> None:
     assert asked_again() == {"llava"}
     edit(PROFILE, lambda p: p["models"]["clip"].update(prompt="{question} {candidate}"))
     assert asked_again() == {"llava", "clip-fixed", "clip-train", "clip-all"}
+
+
+def test_a_local_annotator_that_has_changed_is_told(here: Path) -> None:
+    """DVC doesn't watch it: a paid one would start again wherever its journal isn't."""
+    edit(Path("params.yaml"), lambda p: p["generate"].update(annotator="local", model="llava"))
+    config = load_config()
+    Path("data/generate.json").write_text(json.dumps({"model": local_annotator(config)}))
+    assert "warning" not in inputs.run(config).message
+    edit(PROFILE, lambda p: p["models"]["llava"].update(prompt="<image> {question}"))
+    assert "warning" not in inputs.run(load_config()).message
+    (Path("models/sample/llava/weights")).write_text("others\n")
+    assert "written by another generate.model than llava is now" in inputs.run(config).message
 
 
 def test_another_split_concerns_what_learns_from_it(here: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from abo_vqa.annotate import corpus
 from abo_vqa.annotate.annotations import Annotations
 from abo_vqa.core.nested import leaves
+from abo_vqa.models.registry import local_annotator
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
@@ -32,6 +33,7 @@ def generation_counts(
     """
     rows, flagged = annotations.rows, annotations.flagged
     return {
+        **({"model": model} if (model := local_annotator(config)) else {}),
         "images": annotations.images,
         "annotated_images": len({row["image_path"] for row in rows}),
         "pairs": len(rows),

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from abo_vqa.annotate.prompt import settings_record
 from abo_vqa.core.fingerprints import fingerprint
-from abo_vqa.core.local_annotator import LOCAL
 from abo_vqa.core.scratch import scratch
 from abo_vqa.data.pairs import REPLY_FORMAT
-from abo_vqa.models.identity import identity
-from abo_vqa.models.registry import checkpoint_of
+from abo_vqa.models.registry import local_annotator
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
@@ -33,15 +31,9 @@ def journal_settings(config: Config) -> dict[str, Any]:
             count, and the seed, by which its tokens are drawn.
     """
     record = settings_record(config.generate)
-    if config.generate.annotator != LOCAL:
+    model = local_annotator(config)
+    if not model:
         return record
-    checkpoint = checkpoint_of(config.generate.model, config)
-    model = {
-        "name": config.generate.model,
-        "weights": identity(checkpoint),
-        "dtype": checkpoint.dtype or config.compute.dtype,
-        "quantize": checkpoint.quantize,
-    }
     kept = {name: value for name, value in record.items() if name not in _VENDORS}
     return {**kept, "model": model, "seed": config.seed, "format": REPLY_FORMAT}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abo_vqa.core.fingerprints import file_md5
+from abo_vqa.core.fingerprints import file_md5, fingerprint
 
 if TYPE_CHECKING:
-    from abo_vqa.core.config import CheckpointConfig
+    from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 
 
 def identity(checkpoint: CheckpointConfig) -> str:
@@ -21,6 +21,20 @@ def identity(checkpoint: CheckpointConfig) -> str:
     if folder.is_dir():
         return _folder_identity(folder)
     return f"{checkpoint.path}@{checkpoint.revision or 'main'}"
+
+
+def weights_record(checkpoint: CheckpointConfig, compute: ComputeConfig) -> dict[str, str]:
+    """Return what a text depends on of a checkpoint's settings, but for its prompt and decoding.
+
+    Args:
+        checkpoint: the checkpoint's settings.
+        compute: the default number format.
+    """
+    return {
+        "weights": fingerprint(identity(checkpoint)),
+        "dtype": checkpoint.dtype or compute.dtype,
+        "quantize": checkpoint.quantize or "",
+    }
 
 
 def same_checkpoint(one: str, other: str) -> bool:

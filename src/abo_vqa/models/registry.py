@@ -9,7 +9,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.local_annotator import LOCAL
 from abo_vqa.models.candidates import CLIP, REGIMES
+from abo_vqa.models.identity import weights_record
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import CheckpointConfig, Config, Family
@@ -75,6 +77,18 @@ def checkpoint_of(name: str, config: Config) -> CheckpointConfig:
     if checkpoint is None:
         raise _unknown_model(name, config)
     return checkpoint
+
+
+def local_annotator(config: Config) -> dict[str, str]:
+    """Return what tells a local annotator from others; {} if the annotator is no local model.
+
+    Args:
+        config: the settings.
+    """
+    if config.generate.annotator != LOCAL:
+        return {}
+    name = config.generate.model
+    return {"name": name, **weights_record(checkpoint_of(name, config), config.compute)}
 
 
 def require_model(name: str, config: Config, others: Sequence[str] = ()) -> None:

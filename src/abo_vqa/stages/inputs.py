@@ -11,11 +11,12 @@ import argparse
 
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.files import atomic_folder
-from abo_vqa.core.json_files import write_json
-from abo_vqa.core.paths import INPUTS
+from abo_vqa.core.json_files import read_json, write_json
+from abo_vqa.core.paths import GENERATION, INPUTS
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.models.answering.dependencies import inputs_of
+from abo_vqa.models.registry import local_annotator
 
 
 def run(config: Config, _log: Log = no_log) -> Summary:
@@ -27,7 +28,20 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     with atomic_folder(INPUTS) as folder:
         for name in config.baselines.models:
             write_json(inputs_of(name, config), folder / f"{name}.json")
-    return Summary(f"what {len(config.baselines.models)} baselines depend on → {INPUTS}")
+    message = f"what {len(config.baselines.models)} baselines depend on → {INPUTS}"
+    return Summary("\n".join(filter(None, [message, _annotator_warning(config)])))
+
+
+def _annotator_warning(config: Config) -> str:
+    """Return that a local annotator isn't the model that wrote the questions any more, or ""."""
+    model = local_annotator(config)
+    if not model or not GENERATION.is_file() or read_json(GENERATION).get("model") == model:
+        return ""
+    return (
+        f"warning: the questions were written by another generate.model than {model['name']} is "
+        "now (weights, dtype or quantize). To have them written again: "
+        "dvc repro --single-item --force generate && dvc repro"
+    )
 
 
 def command(_args: argparse.Namespace) -> int:
