@@ -17,7 +17,7 @@ from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.data.pairs import Pair
 from abo_vqa.remote.journal import AnnotationJournal, JournalEntry
 from abo_vqa.stages.generate import run
-from tests.support.annotation import KEY, configure, journal_entries, make, vqa
+from tests.support.annotation import configure, journal_entries, make, vqa
 from tests.support.servers.gemini import GeminiServer
 
 ANNOTATORS = ("gemini", "gemini-legacy")
@@ -330,37 +330,3 @@ def test_batch_without_pairs_is_not_repeated(here: Path, server: GeminiServer) -
     server.script.clear()
     run(config)
     assert len(vqa(here)) == 36
-
-
-def test_large_batch_without_pairs_is_never_paid_for(
-    here: Path, server: GeminiServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nor is a job of which all replies were empty, on resume."""
-    make(here, 12)
-    config = configure(here, annotator="gemini", base_url=server.url, batch=True)
-    server.plan("*", *["thoughts"] * 500)
-    for batches, asked in ((1, 0), (1, 5), (1, 10)):
-        with pytest.raises(UserError, match=r"MAX_TOKENS.*generate\.thinking"):
-            run(config)
-        assert (len(server.batches), len(server.generated())) == (batches, asked)
-    monkeypatch.setattr("abo_vqa.annotate.batch_mode.pilot._LARGE", 10)
-    other = configure(
-        here, annotator="gemini", base_url=server.url, batch=True, max_output_tokens=2048
-    )
-    with pytest.raises(UserError, match=r"MAX_TOKENS.*generate\.thinking"):
-        run(other)
-    assert (len(server.batches), len(server.generated())) == (1, 15)
-    server.script.clear()
-    run(other)
-    assert len(vqa(here)) == 36
-    assert (len(server.batches), len(server.generated())) == (2, 20)
-
-
-def test_batch_goes_on_with_the_other_key(
-    here: Path, server: GeminiServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GEMINI_API_KEYS", f"{KEY},{KEY.replace('0', '1')}")
-    make(here, 6)
-    server.plan("batch", "no_quota")
-    run(configure(here, annotator="gemini", base_url=server.url, batch=True, batch_images=3))
-    assert len(vqa(here)) == 18

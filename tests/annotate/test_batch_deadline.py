@@ -1,4 +1,4 @@
-"""Batch jobs that never end, expire, vanish, or are in a state that nobody knows."""
+"""Batch jobs that never end, expire or vanish, and those that would be paid for in vain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from abo_vqa.core.config import Config
 from abo_vqa.core.errors import UserError
 from abo_vqa.remote.batch_jobs import BatchJobFile
 from abo_vqa.stages.generate import run
-from tests.support.annotation import configure, journal_entries, make, vqa
+from tests.support.annotation import KEY, configure, journal_entries, make, vqa
 from tests.support.servers.gemini import GeminiServer
 
 SOON_H = 0.2 / 3600
@@ -119,3 +119,37 @@ def test_deadline_counts_from_the_submission(here: Path, server: GeminiServer) -
     former = {name: record[name] for name in ("label", "key", "images", "cost", "name")}
     path.write_text(json.dumps([former]))
     assert BatchJobFile.load(path).jobs[0].submitted == 0
+
+
+def test_large_batch_without_pairs_is_never_paid_for(
+    here: Path, server: GeminiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is a job of which all replies were empty, on resume."""
+    make(here, 12)
+    config = configure(here, annotator="gemini", base_url=server.url, batch=True)
+    server.plan("*", *["thoughts"] * 500)
+    for batches, asked in ((1, 0), (1, 5), (1, 10)):
+        with pytest.raises(UserError, match=r"MAX_TOKENS.*generate\.thinking"):
+            run(config)
+        assert (len(server.batches), len(server.generated())) == (batches, asked)
+    monkeypatch.setattr("abo_vqa.annotate.batch_mode.pilot._LARGE", 10)
+    other = configure(
+        here, annotator="gemini", base_url=server.url, batch=True, max_output_tokens=2048
+    )
+    with pytest.raises(UserError, match=r"MAX_TOKENS.*generate\.thinking"):
+        run(other)
+    assert (len(server.batches), len(server.generated())) == (1, 15)
+    server.script.clear()
+    run(other)
+    assert len(vqa(here)) == 36
+    assert (len(server.batches), len(server.generated())) == (2, 20)
+
+
+def test_batch_goes_on_with_the_other_key(
+    here: Path, server: GeminiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEMINI_API_KEYS", f"{KEY},{KEY.replace('0', '1')}")
+    make(here, 6)
+    server.plan("batch", "no_quota")
+    run(configure(here, annotator="gemini", base_url=server.url, batch=True, batch_images=3))
+    assert len(vqa(here)) == 18

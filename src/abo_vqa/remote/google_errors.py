@@ -99,7 +99,7 @@ def _violations(details: Sequence[Any], message: str) -> list[list[Mapping[str, 
         [v for v in named if (str(v.get("quotaMetric")), str(v.get("quotaValue"))) == quota]
         for quota in dict.fromkeys(_EXCEEDED.findall(message))
     ]
-    return [found for found in exceeded if found] or [named]
+    return [quota for quota in exceeded if quota] or [named]
 
 
 def _quota_error(
@@ -107,14 +107,14 @@ def _quota_error(
 ) -> ServiceError:
     """Return what a 429 means: wait, come back tomorrow, or never."""
     exceeded = _violations(details, message)
-    zero = any(str(v.get("quotaValue", "")) == "0" for found in exceeded for v in found)
+    zero = any(str(v.get("quotaValue", "")) == "0" for quota in exceeded for v in quota)
     if zero or _NO_QUOTA.search(message):
         return NoQuotaError(text)
     if _SPENT_ACCOUNT.search(message):
         return AccountError(text)
     day = False
-    for found in exceeded:
-        names = [f"{v.get('quotaId', '')} {v.get('quotaMetric', '')}" for v in found] or [message]
+    for quota in exceeded:
+        names = [f"{v.get('quotaId', '')} {v.get('quotaMetric', '')}" for v in quota] or [message]
         if any(_PER_DAY.search(name) for name in names):
             if not any(_PER_MINUTE.search(name) for name in names):
                 return DailyQuotaError(text)  # whatever else is exceeded, and the delay named
