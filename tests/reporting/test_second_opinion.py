@@ -1,0 +1,33 @@
+"""The table of filters, and who was asked, in words."""
+
+from abo_vqa.reporting.second_opinion import HEADER, filter_rows, second_opinion
+
+EFFECT = {
+    "pairs": 1200, "images": 400, "top_answer_share": 0.2, "yes_share": None, "answer_bits": 4.25,
+    "blind_accuracy": 0.3,
+}  # fmt: skip
+VERIFICATION = {
+    "verifiers": {
+        "blip": {"agreement": 0.4, "failed": 2},
+        "blind": {"agreement": None, "failed": 9},
+    },
+    "filters": dict.fromkeys(("none", "blip agrees", "blind share 0.2", "in use"), EFFECT),
+}
+
+
+def test_every_filter_is_a_row() -> None:
+    rows = filter_rows(VERIFICATION)
+    assert [row[0] for row in rows][1:3] == [
+        "BLIP agrees",
+        "at most 20% are right without the image",
+    ]
+    assert all(len(row) == len(HEADER) for row in rows)
+    assert rows[0][1:] == ("1,200", "400", "20.0%", "–", "4.250", "30.0%")
+
+
+def test_who_was_asked() -> None:
+    text = second_opinion(VERIFICATION, {"rejected": {"duplicate": 3, "brand": 4}})
+    assert "BLIP gives the generated answer to 40.0% of the questions (2 not answered)" in text
+    assert "the blind predictor has no answer" in text
+    assert text.endswith("the quality gate had rejected 7 pairs.")
+    assert "Nobody was asked" in second_opinion({"pairs": 1, "kept": 1}, {})
