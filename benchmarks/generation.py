@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from abo_vqa.annotate.inputs import make_quality_filter, read_products
-from abo_vqa.annotate.paid_run import annotate
+from abo_vqa.annotate.model_run import annotate
 from abo_vqa.annotate.prompt import instruction
 from abo_vqa.annotate.tasks import make_tasks
 from abo_vqa.core.summary import no_log

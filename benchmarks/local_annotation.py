@@ -24,7 +24,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from abo_vqa.annotate.inputs import make_quality_filter, read_products
-from abo_vqa.annotate.paid_run import annotate
+from abo_vqa.annotate.model_run import annotate
 from abo_vqa.annotate.prompt import instruction
 from abo_vqa.annotate.tasks import make_tasks
 from abo_vqa.core.config import Config, load_config

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from abo_vqa.annotate.paid_run import annotations_folder
+from abo_vqa.annotate.model_run import annotations_folder
 from abo_vqa.annotate.prompt import settings_record
 from abo_vqa.annotate.tasks import task_key
 from abo_vqa.cli import main

@@ -10,7 +10,7 @@ import pytest
 
 from abo_vqa.annotate.batch_mode.collection import BatchCollector
 from abo_vqa.annotate.batch_mode.run import BatchRun
-from abo_vqa.annotate.paid_run import annotations_folder
+from abo_vqa.annotate.model_run import annotations_folder
 from abo_vqa.annotate.tasks import Task, task_key
 from abo_vqa.cli import main
 from abo_vqa.core.config import Config

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from abo_vqa.annotate.paid_run import annotations_folder
+from abo_vqa.annotate.model_run import annotations_folder
 from abo_vqa.cli import main
 from abo_vqa.core.config import Config
 from abo_vqa.core.errors import UserError

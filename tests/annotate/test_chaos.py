@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from abo_vqa.annotate.paid_run import annotations_folder
+from abo_vqa.annotate.model_run import annotations_folder
 from abo_vqa.remote.journal import group_by_image, read_journal
 from abo_vqa.stages.generate import run
 from tests.support.annotation import configure, make, vqa

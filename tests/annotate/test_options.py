@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from abo_vqa.annotate.paid_run import annotations_folder
+from abo_vqa.annotate.model_run import annotations_folder
 from abo_vqa.annotate.progress import ProgressReporter
 from abo_vqa.annotate.sharding import in_shard, parse_shard
 from abo_vqa.cli import main

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from abo_vqa.annotate.paid_run import annotations_folder
+from abo_vqa.annotate.model_run import annotations_folder
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.service_config import GenerateConfig
 from abo_vqa.remote.journal import JournalEntry, read_journal

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from abo_vqa.annotate.journals import replies_per_image
-from abo_vqa.annotate.paid_run import annotations_folder
+from abo_vqa.annotate.model_run import annotations_folder
 from abo_vqa.annotate.prompt import instruction
 from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.tasks import Task, make_tasks

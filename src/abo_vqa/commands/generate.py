@@ -10,7 +10,7 @@ from abo_vqa.annotate.estimate import estimate
 from abo_vqa.annotate.inputs import make_quality_filter, read_products, reviews_in_use
 from abo_vqa.annotate.local.dry_run import describe_remaining
 from abo_vqa.annotate.merging import merge_journals
-from abo_vqa.annotate.paid_run import RunOptions, annotate
+from abo_vqa.annotate.model_run import RunOptions, annotate
 from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.review import OVERLAP, PAGE_PAIRS, ReviewPlan, write_review_pages
 from abo_vqa.annotate.sharding import in_shard, parse_shard
