@@ -118,6 +118,17 @@ def test_what_a_server_does_not_know_is_left_out_once(
     assert len(server.generated()) <= 5 + len(refuses) + 1
 
 
+def test_a_schema_that_is_ignored_is_asked_for_in_words(
+    here: Path, server: OpenAIServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(here, 5)
+    server.ignores_schema = True
+    run(settings(server, concurrency=1))
+    assert len(vqa(here)) == 15
+    assert len(server.generated()) == 6
+    assert "doesn't keep to json_schema" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -165,9 +176,11 @@ def test_a_wrong_key_and_a_missing_model_are_one_message(here: Path, server: Ope
         run(settings(server))
     assert KEY not in str(found.value)
     assert "401" in str(found.value)
+    assert "Check OPENAI_API_KEY" in str(found.value)
     server.keys = None
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="does not exist") as found:
         run(settings(server, model="gpt-0"))
+    assert "gemini" not in str(found.value)
 
 
 @pytest.mark.parametrize("fault", ["400", "flagged"])

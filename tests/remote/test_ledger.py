@@ -163,6 +163,17 @@ def test_the_vendors_day(moment: str, start: str, end: str) -> None:
     assert next_day(stamp(moment)) == stamp(end)
 
 
+def test_other_vendors_days_are_those_of_utc(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    quota = Quota(100, 10**9, 1, "UTC")
+    assert isinstance(reserve(ledger, quota), int)
+    delay = reserve(ledger, quota)
+    assert isinstance(delay, QuotaDelay)
+    back = datetime.fromtimestamp(delay.until, UTC)
+    assert (back.hour, back.minute, back.second) == (0, 0, 0)
+    assert 0 < delay.until - time.time() <= 86_400
+
+
 def test_speed(tmp_path: Path) -> None:
     """Reserving takes well under a millisecond with a minute's thousand requests in the window."""
     ledger = Ledger(tmp_path / "calls.sqlite", 60)

@@ -41,9 +41,12 @@ def _remedy(kind: str, settings: GenerateConfig) -> str:
     if any(
         word in kind for word in ("SAFETY", "REFUSAL", "PROHIBITED", "BLOCKLIST", "SPII", "blocked")
     ):
+        safety = f"generate.safety ({settings.safety}) and "
+        if settings.annotator == "openai":  # the protocol has no such parameter
+            safety = ""
         return (
-            "The service's filters block the replies: check generate.safety "
-            f"({settings.safety}) and generate.prompt, or choose another generate.model."
+            f"The service's filters block the replies: check {safety}generate.prompt, or choose "
+            "another generate.model."
         )
     if kind in REASONS:
         return f"In all pairs: {REASONS[kind]}. Check generate.prompt and generate.model."

@@ -29,10 +29,11 @@ class Request:
     """One request: instructions, text, and an image.
 
     Attributes:
-        system: the system instruction.
+        system: the system instruction, or "".
         text: the user's turn.
         image: encoded bytes of the type `mime_type`.
-        schema: what the reply has to look like, in OpenAPI's terms. Clients may add to it.
+        schema: what the reply has to look like, in OpenAPI's terms; {} for free text. Clients may
+            add to it.
         mime_type: the image's type.
     """
 

@@ -49,8 +49,15 @@ class GeminiClient:
         self._config = _base_config(settings)
 
     def request_config(self, request: Request) -> types.GenerateContentConfig:
-        """Return decoding, safety, the system instruction and the schema, as the SDK takes them."""
-        changes = {"system_instruction": request.system, "response_schema": request.schema}
+        """Return decoding, safety, the system instruction and the schema, as the SDK takes them.
+
+        Without a schema the reply is free text.
+        """
+        changes = {
+            "system_instruction": request.system or None,
+            "response_schema": request.schema or None,
+            "response_mime_type": "application/json" if request.schema else None,
+        }
         return self._config.model_copy(update=changes)
 
     def generate(self, request: Request) -> Reply:
@@ -68,7 +75,7 @@ class GeminiClient:
     def count_tokens(self, request: Request) -> int:
         """Return the input tokens by the vendor's count; see `ModelClient`."""
         # The Developer API's countTokens takes no system instruction: count it as user text.
-        parts = [request.system, *request_parts(request)]
+        parts = [*filter(None, [request.system]), *request_parts(request)]
         try:
             response = self.sdk.models.count_tokens(model=self.model, contents=parts)
         except Exception as error:
@@ -129,7 +136,6 @@ def _base_config(settings: ServiceConfig) -> types.GenerateContentConfig:
     return types.GenerateContentConfig(
         temperature=settings.temperature,
         max_output_tokens=settings.max_output_tokens,
-        response_mime_type="application/json",
         safety_settings=safety,
         thinking_config=thinking,
         automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),

@@ -69,15 +69,15 @@ class GeminiLegacyClient:
         safety = None
         if settings.safety != "default":
             safety = dict.fromkeys(SAFETY_CATEGORIES, settings.safety)
+        form = {"response_mime_type": "application/json", "response_schema": request.schema}
         model = self._sdk.GenerativeModel(
             settings.model,
-            system_instruction=request.system,
+            system_instruction=request.system or None,
             safety_settings=safety,
             generation_config={
                 "temperature": settings.temperature,
                 "max_output_tokens": settings.max_output_tokens,
-                "response_mime_type": "application/json",
-                "response_schema": request.schema,
+                **(form if request.schema else {}),
             },
         )
         model._client = self._client  # else it would take the key configured last

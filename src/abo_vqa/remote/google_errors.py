@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from abo_vqa.remote.errors import (
@@ -17,8 +19,8 @@ from abo_vqa.remote.errors import (
     UnknownModelError,
 )
 
-_PER_DAY = re.compile(r"per[\s_]*day|daily", re.IGNORECASE)
-_PER_MINUTE = re.compile(r"per[\s_]*(minute|second|hour)", re.IGNORECASE)
+_PER_DAY = re.compile(r"per[\s_-]*day|daily", re.IGNORECASE)
+_PER_MINUTE = re.compile(r"per[\s_-]*(minute|second|hour)", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
 _DELAY_IN_WORDS = re.compile(r"retry in (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(m?s))?")
 # "* Quota exceeded for metric: generativelanguage.googleapis.com/…_requests, limit: 20, model: …"
@@ -72,15 +74,28 @@ def _retry_delay(
     for info in _details_of_type(details, "RetryInfo"):
         if match := _DURATION.fullmatch(str(info.get("retryDelay", ""))):
             return float(match[1])
-    after = (headers or {}).get("retry-after", "")
-    if after.isdecimal():
-        return float(after)
+    if (after := _retry_after((headers or {}).get("retry-after", ""))) is not None:
+        return after
     match = _DELAY_IN_WORDS.search(message)
     if not match or not any(match.groups()):
         return None
     hours, minutes, number, unit = match.groups()
     seconds = float(number or 0) / (1000 if unit == "ms" else 1)
     return 3600 * int(hours or 0) + 60 * int(minutes or 0) + seconds
+
+
+def _retry_after(value: str) -> float | None:
+    """Return the seconds that a Retry-After header asks to wait, or None if it can't be read.
+
+    Args:
+        value: seconds, also with a fraction, or a date.
+    """
+    if re.fullmatch(r"\d+(\.\d+)?", value):
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
 
 
 def _violations(details: Sequence[Any], message: str) -> list[list[Mapping[str, Any]]]:

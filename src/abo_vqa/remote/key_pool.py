@@ -10,12 +10,21 @@ from typing import TYPE_CHECKING
 from abo_vqa.remote.backoff import backoff_seconds
 from abo_vqa.remote.contract import ModelClient
 from abo_vqa.remote.errors import DailyQuotaError, ThrottledError
-from abo_vqa.remote.ledger import Ledger, Quota, QuotaDelay, next_day
+from abo_vqa.remote.ledger import GOOGLE_ZONE, Ledger, Quota, QuotaDelay, next_day
 
 if TYPE_CHECKING:
     from abo_vqa.core.service_config import ServiceConfig
 
 _MAX_THROTTLES = 3  # pauses after which a quota per day that was named, too, is taken for spent
+
+
+def _day_zone(settings: ServiceConfig) -> str:
+    """Return the time zone whose midnight resets a service's daily quotas.
+
+    Google's, also behind its compatible endpoint; all others count in UTC or over a rolling day.
+    """
+    google = settings.protocol != "openai" or "googleapis.com" in (settings.base_url or "")
+    return GOOGLE_ZONE if google else "UTC"
 
 
 @dataclass
@@ -80,7 +89,10 @@ class KeyPool:
         """
         settings = self._settings
         quota = Quota(
-            settings.requests_per_minute, settings.tokens_per_minute, settings.requests_per_day
+            settings.requests_per_minute,
+            settings.tokens_per_minute,
+            settings.requests_per_day,
+            _day_zone(settings),
         )
         delays = []
         for key in list(self.keys):
@@ -102,7 +114,7 @@ class KeyPool:
         """
         now = time.time()
         delay = error.delay or 0.0
-        back = next_day(now)
+        back = next_day(now, _day_zone(self._settings))
         if isinstance(error, ThrottledError):
             long = delay > self._settings.patience_s
             if not long and not (error.day and key.throttles >= _MAX_THROTTLES):

@@ -27,7 +27,7 @@ import psutil
 
 _MINUTE = 60.0
 _DAY = 86_400.0
-_VENDOR_ZONE = "America/Los_Angeles"  # daily quotas are reset at midnight Pacific time
+GOOGLE_ZONE = "America/Los_Angeles"  # where midnight resets the daily quotas of Google's API
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS calls (
@@ -50,11 +50,13 @@ class Quota:
         requests_per_minute: over any 60 seconds.
         tokens_per_minute: input tokens over any 60 seconds.
         requests_per_day: from midnight to midnight in the vendor's time zone.
+        zone: that time zone.
     """
 
     requests_per_minute: int
     tokens_per_minute: int
     requests_per_day: int
+    zone: str = GOOGLE_ZONE
 
 
 @dataclass(frozen=True)
@@ -71,23 +73,23 @@ class QuotaDelay:
 
 
 @cache
-def _vendor_zone() -> tzinfo:
-    """Return the vendor's time zone; without a time zone database its winter time."""
+def _time_zone(name: str) -> tzinfo:
+    """Return a vendor's time zone; without a time zone database its winter time."""
     try:
-        return ZoneInfo(_VENDOR_ZONE)
+        return ZoneInfo(name)
     except ZoneInfoNotFoundError:
-        return timezone(timedelta(hours=-8))
+        return timezone(timedelta(hours=-8 if name == GOOGLE_ZONE else 0))
 
 
-def day_start(now: float) -> float:
+def day_start(now: float, zone: str = GOOGLE_ZONE) -> float:
     """Return the vendor's last midnight before `now`, in Unix seconds."""
-    local = datetime.fromtimestamp(now, _vendor_zone())
+    local = datetime.fromtimestamp(now, _time_zone(zone))
     return local.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
 
 
-def next_day(now: float) -> float:
+def next_day(now: float, zone: str = GOOGLE_ZONE) -> float:
     """Return the vendor's next midnight after `now`, also on days with a clock change."""
-    local = datetime.fromtimestamp(now, _vendor_zone())
+    local = datetime.fromtimestamp(now, _time_zone(zone))
     midnight = (local + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     return midnight.timestamp()
 
@@ -173,7 +175,7 @@ class Ledger:
             self._db.execute(
                 "INSERT INTO days VALUES (?, ?, ?, 1) ON CONFLICT (key, model, day)"
                 " DO UPDATE SET requests = requests + 1",
-                (key, model, day_start(now)),
+                (key, model, day_start(now, quota.zone)),
             )
             return int(row.lastrowid or 0)
 
@@ -191,10 +193,10 @@ class Ledger:
         """Return the delay that the quotas demand, or None."""
         today = self._db.execute(
             "SELECT requests FROM days WHERE key = ? AND model = ? AND day = ?",
-            (key, model, day_start(now)),
+            (key, model, day_start(now, quota.zone)),
         ).fetchone()
         if today and today[0] >= quota.requests_per_day:
-            return QuotaDelay(next_day(now), day=True)
+            return QuotaDelay(next_day(now, quota.zone), day=True)
         # Oldest first; those still on their way last, since their minute hasn't begun.
         recent = self._db.execute(
             "SELECT done, tokens FROM calls WHERE key = ? AND model = ?"

@@ -60,8 +60,13 @@ class OpenAIBatchClient:
 
     def find(self, label: str) -> str:
         """Return the name of the job with this label, or "" if it was never created."""
-        jobs = self._call(lambda: list(self._sdk.batches.list(limit=100)))
-        return next((job.id for job in jobs if (job.metadata or {}).get("label") == label), "")
+
+        def search() -> str:
+            # Newest first, a page at a time: an account may have thousands.
+            jobs = self._sdk.batches.list(limit=100)
+            return next((job.id for job in jobs if (job.metadata or {}).get("label") == label), "")
+
+        return self._call(search)
 
     def state(self, name: str) -> BatchState:
         """Return the state of a job."""

@@ -7,8 +7,7 @@ vLLM, SGLang, Ollama, LM Studio, OpenRouter, Gemini's compatible endpoint and ot
 from __future__ import annotations
 
 import base64
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 
@@ -17,19 +16,16 @@ from openai.types.chat import ChatCompletion
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.pairs import REPLY_FORMAT
-from abo_vqa.remote.contract import Reply, Request, Usage
+from abo_vqa.remote.contract import Reply, Request
 from abo_vqa.remote.errors import ServiceError
 from abo_vqa.remote.keys import redact
 from abo_vqa.remote.openai_dialect import Dialect
 from abo_vqa.remote.openai_errors import error_from_body
+from abo_vqa.remote.openai_replies import completion_reply, first_choice
 
 if TYPE_CHECKING:
     from abo_vqa.core.service_config import ServiceConfig
 
-# The protocol's finish reasons by the names that the rest of the house knows.
-_FINISH = {"stop": "STOP", "length": "MAX_TOKENS", "content_filter": "SAFETY"}
-# Open-weight models write their reasoning into the text; without an end it was cut off.
-_REASONING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
 _MAX_ADAPTATIONS = 5  # what a server can refuse: two formats, two parameters, the limit's name
 
 
@@ -92,8 +88,18 @@ class OpenAIClient:
             except Exception as error:
                 raise self.translate(error) from None  # the original holds the request's headers
             else:
-                return self.to_reply(completion, request)
+                reply = self.to_reply(completion, request)
+                self._check_format(body, reply)
+                return reply
         raise ServiceError("the server refuses one parameter after another")
+
+    def _check_format(self, body: Mapping[str, Any], reply: Reply) -> None:
+        """Notice a server that takes a schema without keeping to it: by none of its names."""
+        schema = body.get("response_format", {}).get("json_schema", {}).get("schema", {})
+        names = [f'"{name}"' for name in _property_names(schema)]
+        complete = reply.text and reply.finish == "STOP"
+        if names and complete and not any(name in reply.text for name in names):
+            self._dialect.record_ignored("json_schema")
 
     def count_tokens(self, _request: Request) -> int:
         """Not part of the protocol.
@@ -144,7 +150,12 @@ class OpenAIClient:
             raise error_from_body(status, error, redacted=message)
         if not isinstance(completion, ChatCompletion):
             raise ServiceError("the server's answer isn't a chat completion")
-        return _to_reply(completion, request)
+        choice = first_choice(completion)
+        failure = (choice.model_extra or {}).get("error") if choice else None
+        if isinstance(failure, Mapping):  # OpenRouter, where a provider fails half way
+            message = self.redact(str(failure.get("message") or ""))
+            raise ServiceError(f"the provider failed: {message}")
+        return completion_reply(completion, choice, request)
 
     def close(self) -> None:
         """Close the SDK's connections."""
@@ -161,29 +172,13 @@ def _message(error: openai.APIStatusError) -> str:
     return error.message
 
 
-def _to_reply(completion: ChatCompletion, request: Request | None) -> Reply:
-    """Return a completion's parts."""
-    choice = completion.choices[0] if completion.choices else None
-    message = choice.message if choice else None
-    text = _REASONING.sub("", (message and message.content) or "").strip()
-    reason = str((choice and choice.finish_reason) or "")
-    finish = _FINISH.get(reason, reason.upper()) if choice else "NO_CANDIDATE"
-    if message and message.refusal:
-        text, finish = "", "REFUSAL"
-    return Reply(
-        text, finish, usage=_usage(completion, text, request), model=completion.model or ""
-    )
-
-
-def _usage(completion: ChatCompletion, text: str, request: Request | None) -> Usage:
-    """Return the tokens paid for; where the server doesn't count, what they may be about."""
-    counts = completion.usage
-    if counts is None:
-        sent = len(request.system) + len(request.text) if request else 0
-        return Usage(sent // 3, len(text) // 3)
-    given = counts.prompt_tokens or 0
-    # Some servers leave reasoning out of the completion's tokens, but not out of the total.
-    return Usage(given, max(counts.completion_tokens or 0, (counts.total_tokens or 0) - given))
+def _property_names(schema: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of a JSON Schema's properties, however deep."""
+    if "items" in schema:
+        yield from _property_names(schema["items"])
+    for name, value in schema.get("properties", {}).items():
+        yield name
+        yield from _property_names(value)
 
 
 def _json_schema(schema: Mapping[str, Any]) -> dict[str, Any]:

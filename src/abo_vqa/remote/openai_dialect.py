@@ -1,7 +1,7 @@
 """What a chat-completions server understands of the protocol: each leaves out something else.
 
 A server says so by refusing a request (HTTP 400 or 422). That request is sent again without what
-was refused, and so are all later ones.
+was refused, and so are all later ones. Some say nothing and ignore the schema: their replies tell.
 """
 
 from __future__ import annotations
@@ -82,11 +82,7 @@ class Dialect:
             about = f"{parameter} {message}"
             limit = next(name for name in sent if name.startswith("max_"))
             if "response_format" in sent and _FORMAT.search(about):
-                kind = sent["response_format"]["type"]
-                if self.response_format == kind:
-                    self.response_format = _SMALLER_FORMATS[kind]
-                    now = self.response_format or "the prompt alone"
-                    logger.info(f"the server doesn't take {kind}: continuing with {now}")
+                self._replace_format(sent["response_format"]["type"], "take")
                 return True
             if parameter == limit or (not parameter and limit in message):
                 return self._rename_limit(limit)
@@ -97,6 +93,22 @@ class Dialect:
                         logger.warning(f"the server doesn't take {name}: continuing without it")
                     return True
         return False
+
+    def record_ignored(self, kind: str) -> None:
+        """Ask for less than a format that the server takes, but doesn't keep to.
+
+        Args:
+            kind: the type of `response_format` that was sent.
+        """
+        with self._lock:
+            self._replace_format(kind, "keep to")
+
+    def _replace_format(self, kind: str, verb: str) -> None:
+        """Continue with the next smaller format, unless another request has found out before."""
+        if self.response_format == kind:
+            self.response_format = _SMALLER_FORMATS[kind]
+            now = self.response_format or "the prompt alone"
+            logger.info(f"the server doesn't {verb} {kind}: continuing with {now}")
 
     def _rename_limit(self, refused: str) -> bool:
         """Use the other name of the limit, unless that was refused before."""

@@ -11,11 +11,18 @@ import pytest
 
 from abo_vqa.commands.doctor import services
 from abo_vqa.core.errors import UserError
+from tests.support.servers.openai_chat import OpenAIServer
 
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch):
-    for name in ("GEMINI_API_KEY", "GEMINI_API_KEYS", *services.OPTIONAL):
+    for name in (
+        "GEMINI_API_KEY",
+        "GEMINI_API_KEYS",
+        "OPENAI_API_KEY",
+        "OPENAI_API_KEYS",
+        *services.OPTIONAL,
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -43,6 +50,28 @@ def test_keys_are_counted_and_not_shown(look, monkeypatch):
     assert found["environment"].found.startswith("set: HF_TOKEN (of")
     assert "first-key" not in str(found)
     assert "hub-token" not in str(found)
+
+
+def test_a_server_of_ones_own_is_asked(look, monkeypatch):
+    def ask(url):
+        return look(services.keys, generate={"annotator": "openai", "model": "m", "base_url": url})
+
+    with OpenAIServer() as server:
+        found = ask(server.url)
+        assert "needs none" in found["api key"].found
+        assert found["endpoint"].state == "ok"
+        assert [call.key for call in server.calls] == [""]
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-my-own-key-000000")
+        assert ask(server.url)["endpoint"].state == "ok"
+        assert server.calls[-1].key == "sk-my-own-key-000000"
+        server.keys = {"another"}
+        found = ask(server.url)
+        assert found["endpoint"].state == "problem"
+        assert "OPENAI_API_KEY" in found["endpoint"].advice
+        assert "my-own-key" not in str(found)
+    found = ask(server.url)["endpoint"]
+    assert found.state == "problem"
+    assert "generate.base_url" in found.advice
 
 
 # ---- DVC's remotes

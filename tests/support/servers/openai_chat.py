@@ -12,6 +12,7 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
+from abo_vqa.data.pairs import REPLY_FORMAT
 from tests.support.servers.gemini import Call, GeminiHandler, GeminiServer
 from tests.support.servers.gemini_errors import quota_error
 from tests.support.servers.gemini_responses import all_pairs, product_in, requested_pairs
@@ -23,7 +24,8 @@ IMAGE_TOKENS = 255
 TRANSIENT = (
     "minute", "minute_bare", "500", "503", "slow", "hang", "drop", "cut_body", "not_json", "torn",
     "prose", "fence", "too_few", "too_many", "multi_word", "no_choices", "empty_text", "thought",
-    "provider", "tool_calls",
+    "provider", "provider_half_way", "tool_calls", "parts", "end_of_thought", "bad_choices",
+    "bad_usage",
 )  # fmt: skip
 
 
@@ -32,6 +34,7 @@ class OpenAIServer(GeminiServer):
 
     Attributes:
         refuses: parameters, or types of `response_format`, that this server doesn't know.
+        ignores_schema: whether a schema is taken and forgotten: the model needs to be told.
         batch_fault: how batch jobs end: "", "failed", "expired".
     """
 
@@ -42,6 +45,7 @@ class OpenAIServer(GeminiServer):
         super().__init__(*args, **options)
         self.url += "/v1"
         self.refuses = refuses
+        self.ignores_schema = False
         self.batch_fault = ""
 
     def handler(self) -> type:
@@ -69,11 +73,11 @@ def as_gemini(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def completion(
-    body: dict[str, Any], text: str | None, finish: str = "stop", **message: Any
+    body: dict[str, Any], text: Any, finish: str = "stop", **message: Any
 ) -> dict[str, Any]:
     """A completion with this text."""
     sent = IMAGE_TOKENS + sum(len(str(m["content"])) for m in body["messages"]) // 400
-    written = len(text or "") // 4 + 1
+    written = len(str(text or "")) // 4 + 1
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -90,6 +94,12 @@ def completion(
             "prompt_tokens": sent, "completion_tokens": written, "total_tokens": sent + written,
         },
     }  # fmt: skip
+
+
+def half_way(made: dict[str, Any]) -> dict[str, Any]:
+    """A completion whose provider failed after it had begun, as OpenRouter says it."""
+    made["choices"][0]["error"] = {"code": 502, "message": "Upstream error"}
+    return made
 
 
 def answer(fault: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -120,6 +130,11 @@ def answer(fault: str, body: dict[str, Any]) -> dict[str, Any]:
         "tool_calls": lambda: completion(body, None, "tool_calls", tool_calls=[call]),
         "empty_text": lambda: completion(body, ""),
         "no_choices": lambda: completion(body, text) | {"choices": []},
+        "parts": lambda: completion(body, [{"type": "text", "text": text}]),
+        "end_of_thought": lambda: completion(body, f"What {{can}} [be] asked?</think>\n{text}"),
+        "bad_choices": lambda: completion(body, text) | {"choices": [text]},
+        "bad_usage": lambda: completion(body, text) | {"usage": "unknown"},
+        "provider_half_way": lambda: half_way(completion(body, "", "error")),
         "no_usage": lambda: completion(body, text) | {"usage": None},
         "provider": lambda: {"error": {"code": 502, "message": "Provider returned error"}},
     }
@@ -169,7 +184,9 @@ class OpenAIHandler(OpenAIBatches, GeminiHandler):
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
         self.owner.note(Call(time.time(), "GET", path, self.key))
-        if path == "/v1/models":
+        if self.owner.keys is not None and self.key not in self.owner.keys:
+            self.send(401, openai_error("Incorrect API key.", "invalid_request_error"))
+        elif path == "/v1/models":
             self.send(
                 200, {"object": "list", "data": [{"id": m, "object": "model"} for m in MODELS]}
             )
@@ -235,4 +252,5 @@ class OpenAIHandler(OpenAIBatches, GeminiHandler):
         elif found := http_fault(fault, owner.delay):
             self.send(*found)
         else:
-            self.send(200, answer(fault, body))
+            told = not owner.ignores_schema or REPLY_FORMAT in str(body["messages"])
+            self.send(200, answer(fault, body) if told else completion(body, '{"color": "red"}'))

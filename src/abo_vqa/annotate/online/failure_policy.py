@@ -104,7 +104,7 @@ class FailurePolicy:
             self.remove_key(key, outcome)
             self._queue.ready.appendleft(task)
         elif isinstance(outcome, UnknownModelError):
-            self.request_stop(lambda: stop_reasons.unknown_model(self._settings.model, outcome))
+            self.request_stop(lambda: stop_reasons.unknown_model(self._settings, outcome))
         elif isinstance(outcome, RequestRefusedError):
             if self._failures.add_refusal(task, outcome, pending.ended) and not self.is_stopping:
                 self.request_stop(lambda: self._all_refused(str(outcome)))
@@ -168,7 +168,7 @@ class FailurePolicy:
             return
         if not self._keys.keys:
             self.request_stop(
-                lambda: stop_reasons.no_usable_key(error, self._settings.model, self.open_images)
+                lambda: stop_reasons.no_usable_key(error, self._settings, self.open_images)
             )
         elif not self.is_stopping:
             logger.warning(f"key number {key.number} is left out: {error}")

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.remote.errors import AccountError, InvalidKeyError, NoQuotaError, ServiceError
+from abo_vqa.remote.keys import key_variables
+
+if TYPE_CHECKING:
+    from abo_vqa.core.service_config import ServiceConfig
 
 
-def unknown_model(model: str, error: ServiceError) -> UserError:
+def unknown_model(settings: ServiceConfig, error: ServiceError) -> UserError:
     """Return the error for a model that the service doesn't have."""
+    current = "one that its server lists (GET /v1/models)"
+    if settings.protocol != "openai":
+        current = "a current one, e.g. gemini-3.5-flash-lite"
     return UserError(
-        f"generate.model: {model!r} doesn't exist or is retired. Set it in params.yaml to a "
-        f"current one, e.g. gemini-3.5-flash-lite. ({error})"
+        f"generate.model: {settings.model!r} doesn't exist or is retired. Set it in "
+        f"params.yaml to {current}. ({error})"
     )
 
 
@@ -30,18 +38,18 @@ def no_answer(patience_s: float, error: ServiceError, images: int) -> RetryLater
     )
 
 
-def no_usable_key(error: InvalidKeyError, model: str, images: int) -> UserError:
+def no_usable_key(error: InvalidKeyError, settings: ServiceConfig, images: int) -> UserError:
     """Return the error for a run whose last key was rejected.
 
     Args:
         error: why it was rejected.
-        model: the model's name.
+        settings: the model and the protocol.
         images: how many are open.
     """
     if isinstance(error, NoQuotaError):
         advice = (
-            f"The key has no free quota for generate.model {model!r}: it is 0, today and any day. "
-            "Choose a model of the key's plan, or change the plan."
+            f"The key has no free quota for generate.model {settings.model!r}: it is 0, today and "
+            "any day. Choose a model of the key's plan, or change the plan."
         )
     elif isinstance(error, AccountError):
         advice = (
@@ -49,7 +57,8 @@ def no_usable_key(error: InvalidKeyError, model: str, images: int) -> UserError:
             "in the vendor's console."
         )
     else:
-        advice = "Check GEMINI_API_KEY or GEMINI_API_KEYS in the environment."
+        one, several = key_variables(settings.protocol)
+        advice = f"Check {one} or {several} in the environment."
     return UserError(
         f"no usable API key; the last one was rejected with: {error}. {advice} {images:,} images "
         "are open and everything is saved: run it again to continue."

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
+from urllib.request import Request, urlopen
 
 from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem, warning
 from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.service_config import PROTOCOLS
-from abo_vqa.remote.keys import key_variables, keys_in_environment
+from abo_vqa.remote.keys import key_variables, keys_in_environment, redact
 
 _T = TypeVar("_T")
 
@@ -79,8 +82,34 @@ def keys(case: Checkout) -> Iterator[Finding]:
     else:
         need = f"; generate.annotator {annotator} needs none" if annotator and not count else ""
         yield ok("api key", message + need)
+    if own_server:
+        yield _endpoint(str(own_server), keys_in_environment(protocol))
     present = [name for name in OPTIONAL if os.environ.get(name)]
     yield ok("environment", f"set: {', '.join(present) or 'none'} (of {', '.join(OPTIONAL)})")
+
+
+def _endpoint(base_url: str, keys: Sequence[str]) -> Finding:
+    """Check that a server of chat completions answers, and lets us in.
+
+    Args:
+        base_url: `generate.base_url`.
+        keys: the API keys, or none; the first is sent.
+    """
+    request = Request(f"{base_url.rstrip('/')}/models")
+    if keys:
+        request.add_header("Authorization", f"Bearer {keys[0]}")
+    try:
+        call_with_timeout(TIMEOUT_S, lambda: urlopen(request, timeout=TIMEOUT_S).close())
+    except HTTPError as error:
+        if error.code in (401, 403):
+            advice = "Set the key that this server takes in OPENAI_API_KEY."
+            return problem("endpoint", f"{base_url} refuses us: HTTP {error.code}", advice)
+        # Not every server lists its models.
+    except (OSError, HTTPException, _NoAnswerError) as error:
+        advice = "Start the server, or correct generate.base_url (it ends in /v1 for most servers)."
+        message = f"{base_url} doesn't answer: {redact(first_line(error), keys)}"
+        return problem("endpoint", message, advice)
+    return ok("endpoint", f"{base_url} answers")
 
 
 def remotes(case: Checkout) -> Iterator[Finding]:

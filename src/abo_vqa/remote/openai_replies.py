@@ -1,0 +1,79 @@
+"""What is in a chat completion: servers leave out, or replace, whatever they like."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from openai.types import CompletionUsage
+from openai.types.chat import ChatCompletion, ChatCompletionMessage
+from openai.types.chat.chat_completion import Choice
+
+from abo_vqa.remote.contract import Reply, Request, Usage
+from abo_vqa.remote.errors import ServiceError
+
+# The protocol's finish reasons by the names that the rest of the house knows.
+_FINISH = {"stop": "STOP", "length": "MAX_TOKENS", "content_filter": "SAFETY"}
+# Open-weight models write their reasoning into the text. Without an end it was cut off; without a
+# beginning that was part of the chat template's prompt.
+_REASONING = re.compile(
+    r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)|\A.*?</think(?:ing)?>", re.DOTALL
+)
+
+
+def first_choice(completion: ChatCompletion) -> Choice | None:
+    """Return a completion's first choice. The SDK validates nothing: anything may be in its place.
+
+    Raises:
+        ServiceError: something else is.
+    """
+    choices = completion.choices or []
+    if not isinstance(choices, list) or (choices and not isinstance(choices[0], Choice)):
+        raise ServiceError("the server's answer isn't a chat completion")
+    return choices[0] if choices else None
+
+
+def _text(content: Any) -> str:
+    """Return a message's text; some servers send a list of parts."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return "".join(str(part.get("text") or "") for part in parts if isinstance(part, Mapping))
+
+
+def completion_reply(
+    completion: ChatCompletion, choice: Choice | None, request: Request | None
+) -> Reply:
+    """Return a completion's text, finish reason and tokens, whatever it lacks.
+
+    Args:
+        completion: as the SDK gives it.
+        choice: its first one.
+        request: to estimate the tokens of servers that don't count them.
+    """
+    message = choice.message if choice else None
+    if not isinstance(message, ChatCompletionMessage):
+        message = None
+    text = _REASONING.sub("", _text(message and message.content)).strip()
+    reason = str((choice and choice.finish_reason) or "")
+    finish = _FINISH.get(reason, reason.upper()) if choice else "NO_CANDIDATE"
+    if message and message.refusal:
+        text, finish = "", "REFUSAL"
+    return Reply(
+        text, finish, usage=_usage(completion, text, request), model=completion.model or ""
+    )
+
+
+def _usage(completion: ChatCompletion, text: str, request: Request | None) -> Usage:
+    """Return the tokens paid for; where the server doesn't count, what they may be about."""
+    counts = completion.usage
+    if not isinstance(counts, CompletionUsage):
+        sent = len(request.system) + len(request.text) if request else 0
+        return Usage(sent // 3, len(text) // 3)
+    given, written, total = (
+        number if isinstance(number, int) else 0
+        for number in (counts.prompt_tokens, counts.completion_tokens, counts.total_tokens)
+    )
+    # Some servers leave reasoning out of the completion's tokens, but not out of the total.
+    return Usage(given, max(written, total - given))
