@@ -11,6 +11,8 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.stages.generate import run
 from tests.support.annotation import configure, make, vqa, write_params
 
+ANSWERED = ("What color is it?", "red")
+
 
 def write(path: Path, rows: list[tuple[str, ...]], header: str) -> None:
     with path.open("w", newline="") as out:
@@ -39,6 +41,19 @@ def test_the_studys_table_is_taken_as_it_is(here: Path) -> None:
     assert counts["rejected"] == {}
     assert counts["kept_in_spite_of"] == {"no_question_mark": 2, "no_answer": 1}
     assert counts["corpus"]["duplicate_pairs"] == 1
+
+
+def test_a_folder_of_vqav2s_two_files_is_a_table(here: Path) -> None:
+    path = make(here, 1)[0]["image_path"]
+    asked = {"question_id": 7, "image_id": 1, "image": path, "question": "What color is it?"}
+    (here / "mine").mkdir()
+    (here / "mine/q.json").write_text(json.dumps({"questions": [asked]}))
+    answered = {"question_id": 7, "multiple_choice_answer": "red"}
+    (here / "mine/a.json").write_text(json.dumps({"annotations": [answered]}))
+    configure(here, annotator="file", file="mine")
+    run(load_config())  # which knows that the setting may be a folder
+    (row,) = vqa(here)
+    assert (row["image_path"], row["question"], row["answer"]) == (path, *ANSWERED)
 
 
 def test_images_that_are_not_there(here: Path) -> None:

@@ -277,10 +277,10 @@ def load_config(params: str | Path = "params.yaml") -> Config:
 
 def _missing_files(config: Config) -> list[str]:
     """Report files that settings name and that don't exist."""
-    reviews = config.generate.review
+    reviews, table = config.generate.review, config.generate.file
     files = {
         "generate.prompt": config.generate.prompt,
-        "generate.file": config.generate.file,
+        "generate.file": table if table and not table.is_dir() else None,
         "baselines.answers": config.baselines.answers,
         "generate.review": reviews if reviews and not reviews.is_dir() else None,
         "evaluate.aliases": config.evaluate.aliases,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from abo_vqa.core.csvfile import SEPARATORS, ParsedCsv, read_csv
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.record_files import is_record_file, read_records
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,20 +108,21 @@ def read_columns(
     optional: Sequence[str] = (),
     chosen: Mapping[str, str] | None = None,
 ) -> Columns:
-    """Read a CSV and find its columns by their usual names, in any case and with stray blanks.
+    """Read a table and find its columns by their usual names, in any case and with stray blanks.
 
     Args:
-        path: the file.
+        path: the file: CSV, JSON, JSON Lines or Parquet, or a folder of VQAv2's two files.
         required: roles (keys of `COLUMN_ALIASES`) that the table must have.
         optional: roles that it may have.
         chosen: a role → the column's name in the file, or "" for a column that isn't to be used
             (`--columns`). None where the command has no such option.
 
     Raises:
-        UserError: the file isn't a proper CSV, a required column is missing, or several columns
+        UserError: the file isn't a proper table, a required column is missing, or several columns
             fit a role and differ.
     """
-    path, parsed, has_option = Path(path), read_csv(path), chosen is not None
+    path, has_option = Path(path), chosen is not None
+    parsed = read_records(path) if is_record_file(path) else read_csv(path)
     chosen = chosen or {}
     roles = [*required, *optional]
     if strange := [role for role in chosen if role not in roles]:
