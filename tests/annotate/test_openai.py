@@ -264,6 +264,17 @@ def test_batch_jobs_end_in_the_same_table(here: Path, server: OpenAIServer, how:
     assert len(paid) == len(set(paid)) == 6
 
 
+@pytest.mark.parametrize("refuses", [("temperature",), ("json_schema", "temperature")])
+def test_a_parameter_that_a_job_is_refused_for_is_no_images_fault(
+    here: Path, server: OpenAIServer, refuses: tuple[str, ...]
+) -> None:
+    make(here, 4)
+    server.refuses = refuses
+    run(settings(server, batch=True, batch_images=2, batch_poll_s=0.05))
+    assert len(vqa(here)) == 12
+    assert len(server.batches) <= 2 * (1 + len(refuses))
+
+
 def test_nothing_that_is_written_holds_the_key(here: Path, server: OpenAIServer, capsys) -> None:
     make(here, 2)
     settings(server)

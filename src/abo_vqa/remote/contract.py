@@ -126,5 +126,5 @@ class BatchClient(Protocol):
         """Yield the key and the reply (or the error) of each line of a file with results.
 
         Requests that an expired job didn't get to aren't yielded: they are asked again, and no
-        image is to blame.
+        image is to blame. The same holds for `UnknownParameterError`.
         """

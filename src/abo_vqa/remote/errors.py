@@ -46,6 +46,15 @@ class RequestRefusedError(ServiceError):
     billed = False
 
 
+class UnknownParameterError(ServiceError):
+    """The server doesn't take a parameter of a batch job's request; later ones leave it out.
+
+    The request is sent again, and no image is to blame.
+    """
+
+    billed = False
+
+
 class InvalidKeyError(ServiceError):
     """HTTP 401, 403, or 400 with API_KEY_INVALID: this key can't be used."""
 

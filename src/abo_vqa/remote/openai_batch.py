@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from abo_vqa.core.files import atomic_write
 from abo_vqa.remote.contract import BatchState, Reply, Request
-from abo_vqa.remote.errors import ServiceError
+from abo_vqa.remote.errors import ServiceError, UnknownParameterError
 from abo_vqa.remote.openai_client import OpenAIClient
+from abo_vqa.remote.openai_dialect import from_parameter_names, parameter_names
 from abo_vqa.remote.openai_errors import error_from_body
 
 _Result = TypeVar("_Result")
@@ -29,6 +30,7 @@ class OpenAIBatchClient:
     def __init__(self, client: OpenAIClient) -> None:
         """Use the connections of the key's client."""
         self._client, self._sdk = client, client.sdk
+        self._sent: dict[str, dict[str, Any]] = {}  # files with results → parameters of their job
 
     def _call(self, function: Callable[[], _Result]) -> _Result:
         try:
@@ -44,7 +46,7 @@ class OpenAIBatchClient:
         """Upload a file of JSON lines and start a job on it; return the job's name."""
         upload = lines.with_suffix(".openai.jsonl")
         try:
-            _write_requests(lines, upload)
+            names = _write_requests(lines, upload)
             file = self._call(lambda: self._sdk.files.create(file=upload, purpose="batch"))
         finally:
             upload.unlink(missing_ok=True)
@@ -53,7 +55,7 @@ class OpenAIBatchClient:
                 input_file_id=file.id,
                 endpoint="/v1/chat/completions",
                 completion_window="24h",
-                metadata={"label": label},
+                metadata={"label": label, "parameters": " ".join(names)},
             )
         )
         return str(job.id)
@@ -73,6 +75,8 @@ class OpenAIBatchClient:
         job = self._call(lambda: self._sdk.batches.retrieve(name))
         # Replies and failed requests are in a file each; either may be missing.
         files = ",".join(filter(None, (job.output_file_id, job.error_file_id)))
+        names = (job.metadata or {}).get("parameters", "").split()
+        self._sent[files] = from_parameter_names(names)
         problems = (job.errors and job.errors.data) or []
         message = "; ".join(self._client.redact(problem.message or "") for problem in problems)
         if job.status == "failed":
@@ -90,16 +94,19 @@ class OpenAIBatchClient:
 
     def results(self, file: str) -> Iterator[tuple[str, Reply | ServiceError]]:
         """Yield the key and the reply (or the error) of each line of the files with results."""
+        sent = self._sent.get(file, {})
         for name in file.split(","):
             for line in self._content(name).splitlines():
                 item = json.loads(line)
-                if result := self._result(item):
+                if result := self._result(item, sent):
                     yield item["custom_id"], result
 
     def _content(self, file: str) -> bytes:
         return self._call(lambda: self._sdk.files.content(file).read())
 
-    def _result(self, item: Mapping[str, Any]) -> Reply | ServiceError | None:
+    def _result(
+        self, item: Mapping[str, Any], sent: Mapping[str, Any]
+    ) -> Reply | ServiceError | None:
         """Return one line's reply or error; None for a request that was never answered."""
         response, error = item.get("response") or {}, item.get("error") or {}
         if error.get("code") in _UNASKED:
@@ -112,6 +119,9 @@ class OpenAIBatchClient:
                 return failure
         given = body.get("error") or error
         message = self._client.redact(str(given.get("message", "")))
+        parameter = str(given.get("param") or "")
+        if code in (400, 422) and sent and self._client.dialect.adapt(sent, parameter, message):
+            return UnknownParameterError(message)
         return error_from_body(code or 500, given, redacted=message)
 
 
@@ -123,8 +133,9 @@ def _to_completion(body: Mapping[str, Any]) -> ChatCompletion | None:
         return None
 
 
-def _write_requests(lines: Path, upload: Path) -> None:
-    """Write the lines of a batch file as OpenAI takes them."""
+def _write_requests(lines: Path, upload: Path) -> list[str]:
+    """Write the lines of a batch file as OpenAI takes them; return their parameters' names."""
+    names: list[str] = []
     with (
         atomic_write(upload) as temporary,
         lines.open(encoding="utf-8") as source,
@@ -138,4 +149,6 @@ def _write_requests(lines: Path, upload: Path) -> None:
                 "url": "/v1/chat/completions",
                 "body": item["request"],
             }
+            names = names or parameter_names(item["request"])
             target.write(json.dumps(request, ensure_ascii=False) + "\n")
+    return names

@@ -35,6 +35,7 @@ class OpenAIClient:
     Attributes:
         sdk: the SDK's client.
         model: the model's name.
+        dialect: what of the protocol the server takes.
     """
 
     def __init__(self, key: str, settings: ServiceConfig, secrets: Sequence[str] = ()) -> None:
@@ -49,7 +50,7 @@ class OpenAIClient:
         self._settings = settings
         self.model = settings.model
         # Servers of one's own know the old name best; OpenAI's newer models refuse it.
-        self._dialect = Dialect("max_tokens" if settings.base_url else "max_completion_tokens")
+        self.dialect = Dialect("max_tokens" if settings.base_url else "max_completion_tokens")
         self.sdk = openai.OpenAI(
             api_key=key, base_url=settings.base_url, timeout=settings.timeout_s, max_retries=0
         )
@@ -60,7 +61,7 @@ class OpenAIClient:
         image = base64.b64encode(request.image).decode()
         url = {"url": f"data:{request.mime_type};base64,{image}"}
         text = request.text
-        if request.schema and self._dialect.response_format != "json_schema":
+        if request.schema and self.dialect.response_format != "json_schema":
             text = f"{text}\n\n{REPLY_FORMAT}"
         user = [{"type": "image_url", "image_url": url}, {"type": "text", "text": text}]
         system = [{"role": "system", "content": request.system}] if request.system else []
@@ -68,7 +69,7 @@ class OpenAIClient:
         return {
             "model": self.model,
             "messages": [*system, {"role": "user", "content": user}],
-            **self._dialect.parameters(
+            **self.dialect.parameters(
                 settings.max_output_tokens, _json_schema(request.schema), optional
             ),
         }
@@ -83,7 +84,7 @@ class OpenAIClient:
             try:
                 completion = self.sdk.chat.completions.create(**body)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                if not self._dialect.adapt(body, str(error.param or ""), str(error)):
+                if not self.dialect.adapt(body, str(error.param or ""), str(error)):
                     raise self.translate(error) from None
             except Exception as error:
                 raise self.translate(error) from None  # the original holds the request's headers
@@ -99,7 +100,7 @@ class OpenAIClient:
         names = [f'"{name}"' for name in _property_names(schema)]
         complete = reply.text and reply.finish == "STOP"
         if names and complete and not any(name in reply.text for name in names):
-            self._dialect.record_ignored("json_schema")
+            self.dialect.record_ignored("json_schema")
 
     def count_tokens(self, _request: Request) -> int:
         """Not part of the protocol.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from abo_vqa.core.log import get_logger
@@ -25,6 +25,21 @@ _UNSUPPORTED = re.compile(
 )
 _FORMAT = re.compile(r"response_format|json_schema|json_object|guided|structured output|grammar")
 _SMALLER_FORMATS = {"json_schema": "json_object", "json_object": ""}
+
+
+def parameter_names(body: Mapping[str, Any]) -> list[str]:
+    """Return the names of a request's parameters that a server may refuse, and its format."""
+    kind = body.get("response_format", {}).get("type")
+    optional = ("temperature", "reasoning_effort", "max_tokens", "max_completion_tokens")
+    return [name for name in optional if name in body] + ([kind] if kind else [])
+
+
+def from_parameter_names(names: Sequence[str]) -> dict[str, Any]:
+    """Return for `parameter_names` a body that `Dialect.adapt` takes."""
+    body: dict[str, Any] = dict.fromkeys(name for name in names if name not in _SMALLER_FORMATS)
+    for kind in set(names) & set(_SMALLER_FORMATS):
+        body["response_format"] = {"type": kind}
+    return body
 
 
 class Dialect:

@@ -11,6 +11,7 @@ class OpenAIBatches:
     """What a handler answers to requests about files and batches."""
 
     owner: Any
+    refused: Any  # of the handler that this is a part of
 
     def post_batches(self, path: str, raw: bytes) -> None:
         owner = self.owner
@@ -62,7 +63,9 @@ class OpenAIBatches:
         for line in asked:
             product = product_in(as_gemini(line["body"])).get("name", "").partition(",")[0]
             fault = self.owner.fault_for(product)
-            code, body, _ = http_fault(fault, 1.0) or (200, answer(fault, line["body"]), {})
+            code, body = self.refused(line["body"]) or (200, {})
+            if code == 200:
+                code, body, _ = http_fault(fault, 1.0) or (200, answer(fault, line["body"]), {})
             result = {"custom_id": line["custom_id"], "error": None}
             result["response"] = {"status_code": code, "body": body}
             (good if code == 200 else bad).append(result)

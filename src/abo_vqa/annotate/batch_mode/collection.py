@@ -15,7 +15,12 @@ from abo_vqa.data.pairs import Reject
 from abo_vqa.remote.batch_jobs import BatchJob
 from abo_vqa.remote.budget import Budget
 from abo_vqa.remote.contract import Reply
-from abo_vqa.remote.errors import InvalidKeyError, RequestRefusedError, ServiceError
+from abo_vqa.remote.errors import (
+    InvalidKeyError,
+    RequestRefusedError,
+    ServiceError,
+    UnknownParameterError,
+)
 from abo_vqa.remote.failure_streaks import FailureStreak, error_kind
 from abo_vqa.remote.history import empty_reply_kind
 from abo_vqa.remote.journal import (
@@ -96,6 +101,8 @@ class BatchCollector:
             if image_path not in missing:
                 continue
             del missing[image_path]
+            if isinstance(result, UnknownParameterError):
+                continue  # the next job asks without it
             if isinstance(result, Reply):
                 answered = True
                 stop = self._add_reply(job, image_path, result) or stop
