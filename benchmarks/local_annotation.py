@@ -122,7 +122,7 @@ def ours(folder: Path, name: str, round_: int) -> float:
     """Processor seconds of a whole run, the loading of the weights included."""
     tokens = 64 + round_  # a journal of its own
     write_params(folder, annotator="local", model=name, temperature=0, max_output_tokens=tokens)
-    config = load_config()
+    config = load_config().model_copy(update={"threads": 1})
     rows, quality_filter = read_products(), make_quality_filter(config)
     begun = time.process_time()
     work = annotate(config, rows, quality_filter, no_log)
@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3, help="rounds (%(default)s)")
     args = parser.parse_args()
     before = Path.cwd()
+    torch.set_num_threads(1)  # a second one would mostly wait, and its waiting would count
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         prepare(folder, args.images)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -200,11 +201,16 @@ def without_special_tokens(text: str, processor: ProcessorMixin) -> str:
         text: the text.
         processor: whose tokens they are.
     """
+    for token in _special_tokens(processor):
+        text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
+
+
+@lru_cache(maxsize=2)
+def _special_tokens(processor: ProcessorMixin) -> list[str]:
+    """Return the special tokens, the longest first; some tokenizers list thousands to find them."""
     added = processor.tokenizer.added_tokens_decoder.values()
     special = {str(token) for token in added if token.special}
     special |= {*map(str, processor.tokenizer.all_special_tokens)}
     special |= {*map(str, processor.all_special_multimodal_tokens)}
-    for token in sorted(special, key=len, reverse=True):
-        if len(token) > 1:
-            text = text.replace(token, f"{token[0]} {token[1:]}")
-    return text
+    return sorted((token for token in special if len(token) > 1), key=len, reverse=True)
