@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Row = Mapping[str, Any]
+EXPORT_FORMATS = ("parquet", "llava", "vlmeval", "lmms-eval")
+"""What `abo-vqa export --format` takes."""
 
 
 @dataclass(frozen=True)

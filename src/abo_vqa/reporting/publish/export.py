@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,25 +18,46 @@ from abo_vqa.data.image_paths import ImageIndex
 from abo_vqa.data.normalise import normalise
 from abo_vqa.data.questions import question_type
 from abo_vqa.reporting.cards import answer_description, licence_url, render_export_card
-from abo_vqa.reporting.export_format import ExportColumn, ExportedSplit, export_columns
+from abo_vqa.reporting.export_format import ExportColumn, ExportedSplit, Row, export_columns
 from abo_vqa.reporting.publish.choices import (
     BLIND_CHOICE_LABELS,
     DistractorSampler,
     blind_choice_accuracy,
 )
 from abo_vqa.reporting.publish.croissant import INSTALL_HINT, croissant_metadata
+from abo_vqa.reporting.publish.exchange import (
+    READMES,
+    TASK,
+    write_llava_split,
+    write_lmms_eval_task,
+    write_tsv_split,
+)
 from abo_vqa.reporting.publish.parquet import write_parquet_split
 from abo_vqa.reporting.publish.synonyms import synonym_test
 
 _SPLITS = {"train": TRAIN, "test": TEST}
 _INPUTS = (FUNNEL, GENERATION, AUDIT)
-_FILES = ("README.md", "croissant.json", "data")  # what an export consists of
+_Writer = Callable[[str, Sequence[Row], Archive, Path], ExportedSplit]
+# A format → what writes a split, and the names of its files beside README.md
+_FORMATS: dict[str, tuple[_Writer, tuple[str, ...]]] = {
+    "parquet": (write_parquet_split, ("croissant.json", "data")),
+    "llava": (write_llava_split, ("train.json", "test.json", "images")),
+    "vlmeval": (write_tsv_split, (f"{TASK}_train.tsv", f"{TASK}_test.tsv")),
+    "lmms-eval": (write_parquet_split, (f"{TASK}.yaml", "utils.py", "data")),
+}
+_WITH_CHOICES = ("parquet", "vlmeval")
+# Cells that pandas, with which VLMEvalKit reads tables, takes for missing ones.
+_PANDAS_MISSING = {"", "None", "none", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "<NA>"}
 
 _Rows = dict[str, list[dict[str, Any]]]
 
 
 def export(
-    config: Config, out: Path, k: int | None, chosen: Mapping[str, str] | None = None
+    config: Config,
+    out: Path,
+    k: int | None,
+    chosen: Mapping[str, str] | None = None,
+    form: str = "parquet",
 ) -> str:
     """Write the export; an existing one is replaced at the end, in one step.
 
@@ -45,39 +66,45 @@ def export(
         out: the export's folder.
         k: choices per question, None for none.
         chosen: meaning → column, for columns without a usual name.
+        form: one of `export_format.EXPORT_FORMATS`.
 
     Returns:
         A message about what was written.
 
     Raises:
         UserError: an input is missing or empty, `out` holds other files, no image can be read, or
-            there are too few answers for `k` choices.
+            there are too few answers for `k` choices, or the format has none.
     """
+    write, files = _FORMATS[form]
+    if k is not None and form not in _WITH_CHOICES:
+        raise UserError(f"--choices needs --format {' or '.join(_WITH_CHOICES)}, not {form}.")
     rows, messages = _read_rows(chosen)
     blind = [] if k is None else _add_choices(rows, k, config)
     all_rows = [row for part in rows.values() for row in part]
     columns = export_columns(all_rows[0])
-    _refuse_foreign(out)
+    _refuse_foreign(out, files)
     with atomic_folder(out) as folder:
         with open_archive(config.data.raw) as archive:
             messages += _correct_paths(rows, archive)
-            splits = [
-                write_parquet_split(name, part, archive, folder) for name, part in rows.items()
-            ]
+            splits = [write(name, part, archive, folder) for name, part in rows.items()]
         if empty := [split.name for split in splits if not split.rows]:
             raise UserError(f"no image of the {empty[0]} split can be read from {config.data.raw}.")
-        card = render_export_card(config, all_rows, splits, columns, blind)
-        (folder / "README.md").write_text(card, encoding="utf-8")
-        described = answer_description(row["answer"] for row in all_rows)
-        has_croissant = _write_croissant(config, folder, described, columns, splits)
-    return "\n".join([*messages, *_summary(out, splits, blind, has_croissant)])
+        if form != "parquet":
+            _describe_exchange(config, folder, form, splits)
+            messages += _missing_for_pandas(all_rows) if form == "vlmeval" else []
+        else:
+            card = render_export_card(config, all_rows, splits, columns, blind)
+            (folder / "README.md").write_text(card, encoding="utf-8")
+            described = answer_description(row["answer"] for row in all_rows)
+            if not _write_croissant(config, folder, described, columns, splits):
+                messages.append(f"croissant.json left out: it needs mlcroissant ({INSTALL_HINT})")
+    return "\n".join([*messages, *_summary(out, splits, blind)])
 
 
 def _summary(
     out: Path,
     splits: Sequence[ExportedSplit],
     blind: Sequence[tuple[str, float]],
-    has_croissant: bool,
 ) -> list[str]:
     """Return what was written, one line per fact."""
     rows, images, unreadable = (
@@ -86,8 +113,6 @@ def _summary(
     lines = [f"{rows:,} questions, {images:,} images → {out}"]
     if unreadable:
         lines.append(f"{unreadable:,} questions left out: their image can't be read")
-    if not has_croissant:
-        lines.append(f"croissant.json left out: it needs mlcroissant ({INSTALL_HINT})")
     if blind:
         shares = ", ".join(f"{label} {share:.1%}" for label, share in blind)
         lines.append(f"right choices without the image: {shares}")
@@ -191,13 +216,40 @@ def _write_croissant(
     return True
 
 
-def _refuse_foreign(out: Path) -> None:
-    """Check that the export replaces nothing but an earlier export.
+def _describe_exchange(
+    config: Config, folder: Path, form: str, splits: Sequence[ExportedSplit]
+) -> None:
+    """Write README.md of a format that isn't a hub's, and lmms-eval's task."""
+    counts = "".join(f"- {s.name}: {s.rows:,} questions, {s.images:,} images\n" for s in splits)
+    text = (
+        f"# Questions about product images\n\n{READMES[form]}\n\n{counts}\n"
+        f"Licence of the data: {licence_url(config)}. {config.data.attribution}\n"
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    if form == "lmms-eval":
+        write_lmms_eval_task(folder)
+
+
+def _missing_for_pandas(rows: Sequence[Row]) -> list[str]:
+    """Warn of answers and choices that VLMEvalKit will take for missing."""
+    cells = [set(row.get("choices", (row["answer"],))) for row in rows]
+    affected = sum(bool(texts & _PANDAS_MISSING) for texts in cells)
+    if not affected:
+        return []
+    return [
+        f"warning: {affected:,} rows have an answer or a choice, such as 'None', that VLMEvalKit "
+        "reads as missing, since it reads tables with pandas"
+    ]
+
+
+def _refuse_foreign(out: Path, files: Sequence[str]) -> None:
+    """Check that the export replaces nothing but an earlier export of the same format.
 
     Raises:
         UserError: `out` holds something that isn't part of an export.
     """
-    foreign = sorted(p.name for p in out.iterdir() if p.name not in _FILES) if out.is_dir() else []
+    known = {"README.md", *files}
+    foreign = sorted(p.name for p in out.iterdir() if p.name not in known) if out.is_dir() else []
     if foreign or out.is_file():
         raise UserError(
             f"--out {out} holds {foreign[0] if foreign else 'a file'}, which isn't part of an "

@@ -16,10 +16,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from abo_vqa.core.progress import progress
 from abo_vqa.data.archive import Archive
-from abo_vqa.data.image_decoding import browser_safe_file
-from abo_vqa.data.image_files import ImageError
 from abo_vqa.reporting.export_format import (
     ExportColumn,
     ExportedSplit,
@@ -27,6 +24,7 @@ from abo_vqa.reporting.export_format import (
     Row,
     export_columns,
 )
+from abo_vqa.reporting.publish.image_rows import images_with_rows
 
 # Readers hold one row group at a time; hubs recommend files below half a gigabyte.
 GROUP_BYTES, _GROUP_ROWS = 16 << 20, 2_000
@@ -137,16 +135,8 @@ def write_parquet_split(
 
 def _row_groups(rows: Sequence[Row], archive: Archive, name: str) -> Iterator[_RowGroup]:
     """Yield row groups; all rows of an image are in the same one."""
-    by_image: dict[str, list[Row]] = {}
-    for row in rows:
-        by_image.setdefault(row["image_path"], []).append(row)
     group = _RowGroup([])
-    for path, same in progress(by_image.items(), total=len(by_image), desc=name, unit="image"):
-        try:
-            # Upright and opaque, as the models of this project see it.
-            content = browser_safe_file(archive.read(path), path, archive.image(path))
-        except ImageError:
-            continue
+    for path, content, same in images_with_rows(rows, archive, name):
         image = {"bytes": content, "path": path}
         group.rows += [{**row, "image": image} for row in same]
         group.images, group.size = group.images + 1, group.size + len(content)

@@ -1,0 +1,27 @@
+"""The functions of the lmms-eval task; exported with the source of `data.normalise` in front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from abo_vqa.data.normalise import same_answer
+
+
+def doc_to_visual(doc: Mapping[str, Any]) -> list[Any]:
+    """Return the row's image, as a model is shown it."""
+    return [doc["image"].convert("RGB")]
+
+
+def doc_to_text(
+    doc: Mapping[str, Any], lmms_eval_specific_kwargs: Mapping[str, str] | None = None
+) -> str:
+    """Return the question between the prompts of the task's settings."""
+    prompts = lmms_eval_specific_kwargs or {}
+    question: str = doc["question"]
+    return prompts.get("pre_prompt", "") + question + prompts.get("post_prompt", "")
+
+
+def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """Return whether the first reply is the answer, in their normal forms."""
+    return {"accuracy": float(same_answer(results[0], doc["answer"]))}
