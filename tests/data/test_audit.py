@@ -1,9 +1,12 @@
 """The audit finds every kind of planted leak, in our splits and in anybody's."""
 
+import io
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from abo_vqa.cli import main
 from abo_vqa.core.tables import write_table
@@ -15,6 +18,9 @@ from abo_vqa.data.audit import (
     strictest_group,
     text_overlap,
 )
+from abo_vqa.data.groups import group_rows
+from abo_vqa.data.hashes import without_content
+from abo_vqa.data.image_decoding import phash
 from tests.support import ROOT
 from tests.support.splitting import catalogue, chosen, hexed, vqa
 
@@ -175,3 +181,31 @@ def test_rows_without_a_question_overlap_with_none():
     train = pd.DataFrame({"question": ["", "a?", "b?"], "answer": ["red", "x", "y"]})
     test = pd.DataFrame({"question": ["", " ", "a?", "c?"], "answer": ["red", "red", "x", "y"]})
     assert text_overlap(train, test) == {"questions": 0.5, "pairs": 0.5}
+
+
+def plain_jpeg(color):
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), color).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def test_plain_images_are_no_near_duplicates_of_each_other():
+    """Their hashes are the same, and say nothing."""
+    hashes = [phash(plain_jpeg(color), "a.jpg") for color in ("red", "green", "blue", "white")]
+    assert without_content(pd.Series([*hashes, ""])).tolist() == [True, True, True, True, False]
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "JPEG")
+    shown = phash(buffer.getvalue(), "a.jpg")
+    assert not without_content(pd.Series([shown])).any()
+    every = [*hashes, shown, shown]
+    table = vqa([(f"{i}.jpg", f"item{i}", "", f"{i:040x}", h) for i, h in enumerate(every)])
+    groups = group_rows(table, "near-duplicate", 4)
+    assert len(set(groups)) == 5  # the two equal images with content are one
+    first, second = table[table["image_path"] < "2.jpg"], table[table["image_path"] >= "2.jpg"]
+    report = audit_split(first, second, "near-duplicate", 4)
+    assert report["shared"]["near_duplicate_groups"] == 0
+    assert report["near_duplicates"]["test_images"] == 0
+    assert report["hashes_without_content"] == 4
+    assert "the hashes of 4 images have no content" in describe_audit(report, "near-duplicate")
+    assert "have no perceptual hash" not in describe_audit(report, "near-duplicate")

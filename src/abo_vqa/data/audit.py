@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.groups import GROUP_COLUMNS, group_rows, has_columns
-from abo_vqa.data.hashes import close_pairs, hash_bits, hash_graph
+from abo_vqa.data.groups import GROUP_COLUMNS, comparable_hashes, group_rows, has_columns
+from abo_vqa.data.hashes import close_pairs, hash_bits, hash_graph, without_content
 from abo_vqa.data.image_paths import unify_image_paths
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def audit_split(
         shared: how many values are on both sides; near_duplicate_groups are the clusters of
         `groups.leader_clusters`;
         unchecked: how many images lack the value for a check;
+        hashes_without_content: how many images have a hash that says nothing (see
+        `hashes.without_content`) and count as having none; left out if there are none;
         near_duplicates: test images with a near-duplicate in train, in the same cluster or not;
         overlap: see `text_overlap`;
         types: the largest difference between the shares of a product type.
@@ -73,22 +75,21 @@ def audit_split(
     train, test = (t.assign(image_path=n) for t, n in zip((train, test), names, strict=True))
     both = pd.concat([train, test], ignore_index=True)
     common = set(train) & set(test)
+    empty = 0
+    if "phash" in common:
+        empty = both.loc[without_content(both["phash"]), "image_path"].nunique()
+        tables = (train, test, both)
+        train, test, both = (t.assign(phash=comparable_hashes(t["phash"])) for t in tables)
     graph = hash_graph(both["phash"], distance) if "phash" in common else None
     report: dict[str, Any] = {
         "rows": {"train": len(train), "test": len(test)},
         "images": {"train": train["image_path"].nunique(), "test": test["image_path"].nunique()},
         "groups": _group_sizes(both, group_rows(both, kind, distance, graph)),
-        "shared": {
-            name: len((set(train[column]) & set(test[column])) - {""})
-            for name, column in _EQUAL.items()
-            if column in common
-        },
-        "unchecked": {
-            name: len(set(both["image_path"]) - set(both["image_path"][both[column] != ""]))
-            for name, column in _UNKNOWN.items()
-            if column in common
-        },
+        "shared": _shared_values(train, test),
+        "unchecked": _unchecked_images(both[list(common)]),
     }
+    if empty:
+        report["hashes_without_content"] = int(empty)
     if graph is not None:
         groups = group_rows(both, "near-duplicate", distance, graph)
         sides = pd.Series(np.arange(len(both)) >= len(train)).groupby(groups).nunique()
@@ -100,6 +101,24 @@ def audit_split(
     if "product_type" in common:
         report["types"] = {"largest_difference": _largest_type_difference(train, test)}
     return report
+
+
+def _shared_values(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, int]:
+    """How many values of each column that both sides have are on both."""
+    return {
+        name: len((set(train[column]) & set(test[column])) - {""})
+        for name, column in _EQUAL.items()
+        if column in train and column in test
+    }
+
+
+def _unchecked_images(table: pd.DataFrame) -> dict[str, int]:
+    """How many images lack the value for each check that can be made."""
+    return {
+        name: len(set(table["image_path"]) - set(table["image_path"][table[column] != ""]))
+        for name, column in _UNKNOWN.items()
+        if column in table
+    }
 
 
 def _largest_type_difference(train: pd.DataFrame, test: pd.DataFrame) -> float:
@@ -127,8 +146,9 @@ def count_near_duplicates(train: pd.DataFrame, test: pd.DataFrame, distance: int
         test: with the columns image_path and phash.
         distance: how many of 64 bits may differ.
     """
-    images = test.loc[test["phash"] != "", ["image_path", "phash"]].drop_duplicates()
-    known = sorted(set(train["phash"]) - {""})
+    images = test.assign(phash=comparable_hashes(test["phash"]))
+    images = images.loc[images["phash"] != "", ["image_path", "phash"]].drop_duplicates()
+    known = sorted(set(comparable_hashes(train["phash"])) - {""})
     hits = [i for i, _ in close_pairs(hash_bits(list(images["phash"])), hash_bits(known), distance)]
     indices = np.unique(np.concatenate(hits)) if hits else np.empty(0, dtype=int)
     return int(images["image_path"].iloc[indices].nunique())
@@ -230,10 +250,16 @@ def _near_duplicate_lines(report: Mapping[str, Any], kind: str) -> list[str]:
         if kind == "near-duplicate" and not report["shared"][name]:
             why = "groups that touch were separated: together they are too large for the test set"
         lines.append(f"  warning: that is {counts['share']:.1%} of the test images; {why}")
-    if unknown:
+    empty = report.get("hashes_without_content", 0)
+    if empty:
         lines.append(
-            f"  warning: {unknown:,} images have no perceptual hash and count as unlike all "
-            "others; --images DIR hashes those that you have"
+            f"  warning: the hashes of {_plural(empty, 'image')} have no content (plain areas): "
+            "such images were compared by the bytes of their files alone"
+        )
+    if unknown > empty:
+        lines.append(
+            f"  warning: {unknown - empty:,} images have no perceptual hash and count as unlike "
+            "all others; --images DIR hashes those that you have"
         )
     return lines
 

@@ -20,7 +20,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.hashes import HashGraph, csr_columns, hash_graph
+from abo_vqa.data.hashes import HashGraph, csr_columns, hash_graph, without_content
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,9 +64,18 @@ def group_rows(
     equal = [name for name in GROUP_COLUMNS[kind] if name != "phash" and name in table]
     units = connected_rows([_codes(table[name]) for name in equal])
     if kind == "near-duplicate":
-        units = leader_clusters(units, table["phash"], distance, graph)[units]
+        units = leader_clusters(units, comparable_hashes(table["phash"]), distance, graph)[units]
     numbers: NDArray[np.int64] = pd.factorize(units)[0].astype(np.int64)
     return numbers
+
+
+def comparable_hashes(hashes: pd.Series) -> pd.Series:
+    """Return hashes with "" for those that have no content: they make nothing a near-duplicate.
+
+    Args:
+        hashes: [n] hex digits, "" if unknown.
+    """
+    return hashes.mask(without_content(hashes), "")
 
 
 def require_columns(table: pd.DataFrame, kind: str) -> None:

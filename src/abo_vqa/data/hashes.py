@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _HASH = re.compile("[0-9a-fA-F]{16}")
+_BRIGHTNESS = np.uint64(1 << 63)  # the bit of frequency 0
 _TILE = (64, 4096)  # hashes compared at a time: the differences stay in the processor's cache
 _MAX_PAIRS = 40_000_000  # 0.3 GB; beyond that the distance separates nothing
 
@@ -42,6 +43,26 @@ def hash_bits(values: Sequence[str]) -> NDArray[np.uint64]:
     if bad is not None:
         raise UserError(f"phash {bad!r} isn't 16 hex digits (imagehash.phash as text).")
     return np.array([int(value, 16) for value in values], dtype=np.uint64)
+
+
+def without_content(hashes: pd.Series) -> NDArray[np.bool_]:
+    """Find hashes that say nothing about their image.
+
+    A hash's bits tell which of 64 frequencies exceed their median. Those of a plain area are all
+    zero, but for the first one, its brightness. Such images would be near-duplicates of each other,
+    whatever their colours. An area that is only nearly plain has a hash made of noise, which is
+    close to no other by chance.
+
+    Args:
+        hashes: [n] hex digits, "" if unknown.
+
+    Returns:
+        [n] whether there is a hash, and it has no content.
+    """
+    known = (hashes != "").to_numpy(dtype=bool)
+    empty = np.zeros(len(hashes), dtype=np.bool_)
+    empty[known] = (hash_bits(hashes[known].tolist()) & ~_BRIGHTNESS) == 0
+    return empty
 
 
 def close_pairs(

@@ -11,7 +11,7 @@ from scipy.sparse import coo_matrix
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.assignment import Bundles, Exposure, assign_bundles
-from abo_vqa.data.groups import bundle_groups, group_rows, require_columns
+from abo_vqa.data.groups import bundle_groups, comparable_hashes, group_rows, require_columns
 from abo_vqa.data.hashes import hash_graph
 from abo_vqa.data.image_paths import unify_image_paths
 
@@ -80,7 +80,10 @@ def _grouped_split(
 ) -> _Positions:
     """Whole groups assigned to the sides (see `assignment`); rows keep their order."""
     require_columns(table, kind)
-    graph = hash_graph(table["phash"], distance) if kind == "near-duplicate" else None
+    graph = None
+    if kind == "near-duplicate":
+        table = table.assign(phash=comparable_hashes(table["phash"]))
+        graph = hash_graph(table["phash"], distance)
     groups = _renumber_by_image(group_rows(table, kind, distance, graph), table["image_path"])
     if groups.max() == 0:
         raise UserError(

@@ -64,6 +64,7 @@ _AUDIT_LABELS = {
     "shared: products": "products on both sides",
     "shared: identical pictures": "identical images on both sides",
     "shared: near duplicate groups": "groups of near-duplicates on both sides",
+    "hashes without content": "plain images, compared by their files' bytes alone",
     "unchecked: products": "images whose product isn't known",
     "unchecked: identical pictures": "images whose bytes aren't known",
     "unchecked: near duplicate groups": "images without a perceptual hash, not compared",
