@@ -68,16 +68,14 @@ def audit_split(
     Raises:
         UserError: a side has no rows, or a perceptual hash isn't 16 hex digits.
     """
-    for side, table in (("train", train), ("test", test)):
-        if table.empty:
-            raise UserError(f"the {side} table has no rows: nothing to compare.")
+    _refuse_empty(train=train, test=test)
     names = unify_image_paths(train["image_path"], test["image_path"])
     train, test = (t.assign(image_path=n) for t, n in zip((train, test), names, strict=True))
     both = pd.concat([train, test], ignore_index=True)
     common = set(train) & set(test)
     empty = 0
     if "phash" in common:
-        empty = both.loc[without_content(both["phash"]), "image_path"].nunique()
+        empty = int(both.loc[without_content(both["phash"]), "image_path"].nunique())
         tables = (train, test, both)
         train, test, both = (t.assign(phash=comparable_hashes(t["phash"])) for t in tables)
     graph = hash_graph(both["phash"], distance) if "phash" in common else None
@@ -89,11 +87,10 @@ def audit_split(
         "unchecked": _unchecked_images(both[list(common)]),
     }
     if empty:
-        report["hashes_without_content"] = int(empty)
+        report["hashes_without_content"] = empty
     if graph is not None:
         groups = group_rows(both, "near-duplicate", distance, graph)
-        sides = pd.Series(np.arange(len(both)) >= len(train)).groupby(groups).nunique()
-        report["shared"]["near_duplicate_groups"] = int((sides > 1).sum())
+        report["shared"]["near_duplicate_groups"] = _groups_on_both_sides(groups, len(train))
         count = count_near_duplicates(train, test, distance)
         share = round(count / max(1, report["images"]["test"]), 6)
         report["near_duplicates"] = {"test_images": count, "share": share}
@@ -101,6 +98,18 @@ def audit_split(
     if "product_type" in common:
         report["types"] = {"largest_difference": _largest_type_difference(train, test)}
     return report
+
+
+def _refuse_empty(**tables: pd.DataFrame) -> None:
+    """Raise UserError if a side has no rows."""
+    for side, table in tables.items():
+        if table.empty:
+            raise UserError(f"the {side} table has no rows: nothing to compare.")
+
+
+def _groups_on_both_sides(groups: NDArray[np.int64], train_rows: int) -> int:
+    """How many groups have rows among the first `train_rows` and among the others."""
+    return len(set(groups[:train_rows]) & set(groups[train_rows:]))
 
 
 def _shared_values(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, int]:
