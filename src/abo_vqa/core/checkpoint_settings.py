@@ -21,12 +21,14 @@ _TAKEN = {
     "blip2": _LANGUAGE_MODEL,
     "chat": _LANGUAGE_MODEL,
     "clip": ("prompt", "architecture"),  # always ranks, among the candidates of its regime
+    "endpoint": ("prompt",),  # and those of `EndpointConfig`
     "llava": _LANGUAGE_MODEL,
     "prefix": _LANGUAGE_MODEL,
     "vilt": ("decoding", "quantize", "device_map"),  # it chooses among a fixed list of answers
 }
 """Family → its settings besides those of every family (path, revision, dtype, batch size)."""
 _DEFAULTS = {"prompt": "{question}", "max_new_tokens": 10, "answer": "whole", "decoding": "free"}
+_ENDPOINT_PROMPT = "Answer the question about the image with one word.\n{question}"
 _SPECIFIC = sorted({setting for taken in _TAKEN.values() for setting in taken})
 # A name is a folder's and part of a DVC stage's; DVC finds its settings as `models.<name>`, where a
 # dot would be another level.
@@ -55,6 +57,7 @@ def check_models(sources: dict[str, Any]) -> list[str]:
         problems += _name_problems(str(name))
         if isinstance(entry, dict):
             problems += _family_problems(name, entry)
+            problems += _endpoint_problems(name, entry)
             problems += _setting_problems(name, entry)
             problems += _prompt_problems(name, entry)
     return problems
@@ -81,6 +84,19 @@ def _family_problems(name: str, entry: dict[str, Any]) -> Iterator[str]:
     # regimes of `clip`.
     elif name in ("blip", "clip") and entry["family"] != name:
         yield f"models.{name}.family: found {entry['family']!r}; this model's must be {name}"
+
+
+def _endpoint_problems(name: str, entry: dict[str, Any]) -> Iterator[str]:
+    """Move an endpoint's settings into a group of their own; it has no weights."""
+    if entry.get("family") != "endpoint" or "endpoint" in entry:
+        return
+    for setting in ("path", "revision", "dtype"):
+        if entry.pop(setting, None) is not None:
+            yield f"models.{name}.{setting}: an endpoint has no weights; remove it"
+    shared = ("family", "batch_size", *_SPECIFIC)
+    settings = {key: entry.pop(key) for key in list(entry) if key not in shared}
+    entry.setdefault("prompt", _ENDPOINT_PROMPT)
+    entry |= {"endpoint": settings, "path": str(settings.get("model", ""))}
 
 
 def _setting_problems(name: str, entry: dict[str, Any]) -> Iterator[str]:

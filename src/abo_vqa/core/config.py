@@ -17,7 +17,7 @@ from abo_vqa.core.config_base import BaseConfig, Count, Fraction
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.local_annotator import check_local_annotator
 from abo_vqa.core.profiles import misplaced
-from abo_vqa.core.service_config import GenerateConfig
+from abo_vqa.core.service_config import EndpointConfig, GenerateConfig
 from abo_vqa.core.trainable import complete_lora
 from abo_vqa.core.validation import describe_validation_error
 from abo_vqa.core.verify_config import VerifyConfig, check_verifiers
@@ -26,7 +26,7 @@ from abo_vqa.core.yaml_files import fill_nulls, read_yaml
 _Share = Annotated[float, Field(ge=0, lt=1)]
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
 _Dtype = Literal["float32", "float16", "bfloat16"]
-Family = Literal["blip", "blip2", "chat", "clip", "llava", "prefix", "vilt"]
+Family = Literal["blip", "blip2", "chat", "clip", "endpoint", "llava", "prefix", "vilt"]
 """A class of models; `abo_vqa.models.registry.FAMILIES` has their implementations."""
 Shortlist = Literal["first_token", "frequent"]
 """Which candidates of a closed world a question is decided among."""
@@ -69,10 +69,14 @@ class CheckpointConfig(BaseConfig):
     quantize: Literal["8bit", "4bit"] | None = None
     # For a model larger than one GPU; to choose a GPU, use compute.device.
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
+    endpoint: EndpointConfig | None = None  # instead of weights; the profile has its settings here
 
     def answer_settings(self) -> dict[str, Any]:
         """Return the settings that an answer depends on, apart from rounding."""
-        return self.model_dump(exclude={"batch_size", "device_map"})
+        if self.endpoint:
+            settings = self.endpoint.answer_settings()
+            return {"family": self.family, "prompt": self.prompt, **settings}
+        return self.model_dump(exclude={"batch_size", "device_map", "endpoint"})
 
 
 class _ModelsConfig(BaseConfig):
@@ -265,7 +269,8 @@ def load_config(params: str | Path = "params.yaml") -> Config:
         config = Config.model_validate(merged)
     except ValidationError as error:
         problems += [
-            describe_validation_error(detail, Config, profile) for detail in error.errors()
+            describe_validation_error(detail, Config, profile).replace(".endpoint.", ".", 1)
+            for detail in error.errors()
         ]
     else:
         problems += _missing_files(config)

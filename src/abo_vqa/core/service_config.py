@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from abo_vqa.core.config_base import BaseConfig, Count
 
@@ -47,6 +47,47 @@ class ServiceConfig(BaseConfig):
             NotImplementedError: a subclass doesn't say.
         """
         raise NotImplementedError
+
+
+class EndpointConfig(ServiceConfig):
+    """A model behind an API as a baseline: `models.<name>` of the family `endpoint`."""
+
+    # Named as in the profile; `protocol` is what clients ask for.
+    service: Literal["gemini", "openai"] = Field(alias="protocol")
+    base_url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    max_output_tokens: Count = 1024  # far more than a word needs, unless the model thinks
+    thinking: Literal["minimal", "low", "medium", "high"] | None = None
+    safety: Literal["BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "default"] = (
+        "BLOCK_ONLY_HIGH"
+    )
+    image_size: Annotated[int, Field(ge=32, le=4096)] = 256
+    requests_per_minute: Count = 1000
+    tokens_per_minute: Count = 1_000_000
+    requests_per_day: Count = 100_000
+    concurrency: Annotated[int, Field(ge=1, le=100)] = 16
+    attempts: Count = 5
+    timeout_s: Annotated[float, Field(gt=0)] = 60
+    patience_s: Annotated[float, Field(gt=0)] = 600
+    budget_usd: Annotated[float, Field(gt=0)] | None = None
+    price_input: _Price = 0.0
+    price_output: _Price = 0.0
+
+    @property
+    def protocol(self) -> Protocol:
+        """How the service is spoken to."""
+        return self.service
+
+    @model_validator(mode="after")
+    def _priced(self) -> EndpointConfig:
+        if self.budget_usd is not None and not (self.price_input or self.price_output):
+            raise ValueError("budget_usd needs price_input and price_output")
+        return self
+
+    def answer_settings(self) -> dict[str, Any]:
+        """Return the settings that an answer depends on, not quotas, prices and patience."""
+        names = "model base_url temperature max_output_tokens thinking safety image_size".split()
+        return {"protocol": self.protocol, **{name: getattr(self, name) for name in names}}
 
 
 class GenerateConfig(ServiceConfig):

@@ -28,6 +28,7 @@ FAMILIES: Mapping[Family, str] = MappingProxyType(
         "blip2": "abo_vqa.models.blip2:Blip2",
         "chat": "abo_vqa.models.chat:Chat",
         "clip": "abo_vqa.models.clip.model:Clip",
+        "endpoint": "abo_vqa.models.endpoint.model:Endpoint",
         "llava": "abo_vqa.models.llava:Llava",
         "prefix": "abo_vqa.models.prefix:Prefix",
         "vilt": "abo_vqa.models.vilt:Vilt",

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from abo_vqa.data.pairs import REPLY_FORMAT
 from tests.support.servers.gemini import Call, GeminiHandler, GeminiServer
 from tests.support.servers.gemini_errors import quota_error
-from tests.support.servers.gemini_responses import all_pairs, product_in, requested_pairs
+from tests.support.servers.gemini_responses import all_pairs, product_in, requested_pairs, word_for
 from tests.support.servers.openai_batches import OpenAIBatches
 
 MODELS = ("gpt-5-mini", "Qwen/Qwen2.5-VL-7B-Instruct")
@@ -108,6 +108,7 @@ def answer(fault: str, body: dict[str, Any]) -> dict[str, Any]:
     pairs = requested_pairs(request)
     kind = (body.get("response_format") or {}).get("type")
     text = json.dumps({"items": pairs} if kind == "json_schema" else pairs)
+    text = word_for(request) or text
     everything = all_pairs(product_in(request))
     call = {"id": "call_1", "type": "function", "function": {"name": "ask", "arguments": "{}"}}
     thinking = {"prompt_tokens": 300, "completion_tokens": 0, "total_tokens": 1324}

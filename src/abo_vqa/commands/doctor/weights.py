@@ -125,7 +125,11 @@ def sources(config: Config) -> dict[str, CheckpointConfig | ScorerConfig]:
     if config.generate.annotator == LOCAL:
         named.append(config.generate.model)
     used = {checkpoint_key(name) for name in named}
-    models = {key: checkpoint for key, checkpoint in config.models if key in used}
+    models = {
+        key: checkpoint
+        for key, checkpoint in config.models
+        if key in used and not checkpoint.endpoint
+    }
     return {**models, **dict(config.scorers)}
 
 

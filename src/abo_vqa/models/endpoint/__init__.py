@@ -1,0 +1,1 @@
+"""Hosted models, or models of another server, as baselines: an image and a question, one word."""

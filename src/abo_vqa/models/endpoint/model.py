@@ -1,0 +1,80 @@
+"""A model behind an API as a model of the profile."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from abo_vqa.models.answers import Answer
+from abo_vqa.models.base import VQAModel
+from abo_vqa.models.endpoint.paid_answers import PaidAnswers
+from abo_vqa.remote.contract import Request
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from abo_vqa.core.config import CheckpointConfig, ComputeConfig
+
+_QUALITY = 95  # of the JPEG that is sent
+
+
+class Endpoint(VQAModel):
+    """A model behind an API: `family: endpoint`. No weights, no likelihoods, nothing to train."""
+
+    supported_settings = ()
+
+    def __init__(self, checkpoint: CheckpointConfig) -> None:
+        """Read the replies of earlier runs; nothing is sent yet.
+
+        Args:
+            checkpoint: the settings of a model in the profile.
+        """
+        assert checkpoint.endpoint is not None, "load_config fills it in"
+        self.device = torch.device("cpu")
+        self._prompt, self._side = checkpoint.prompt, checkpoint.endpoint.image_size
+        self._record = checkpoint.answer_settings()
+        self._paid = PaidAnswers(checkpoint.endpoint, self._record)
+
+    @classmethod
+    def load(
+        cls, checkpoint: CheckpointConfig, _compute: ComputeConfig, **_options: Any
+    ) -> Endpoint:
+        """Return the model; see `load_model`.
+
+        Args:
+            checkpoint: the settings of a model in the profile.
+        """
+        return cls(checkpoint)
+
+    def preprocess(self, images: Sequence[Image]) -> list[bytes]:
+        """Return the images as they are sent: JPEGs of at most `image_size` pixels per side."""
+        return [self._jpeg(image) for image in images]
+
+    def _jpeg(self, image: Image) -> bytes:
+        small = image.copy()
+        small.thumbnail((self._side, self._side))
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=_QUALITY)
+        return buffer.getvalue()
+
+    def encode(self, pixel_values: Any) -> Any:
+        """Return the images: the service encodes them."""
+        return pixel_values
+
+    def predict_answers(
+        self, encoded: Any, image_index: Sequence[int], questions: Sequence[str]
+    ) -> list[Answer]:
+        """Ask the service, several questions at a time; see `PaidAnswers.ask`."""
+        return self._paid.ask(
+            [
+                Request("", self._prompt.replace("{question}", question), encoded[image])
+                for image, question in zip(image_index, questions, strict=True)
+            ]
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Return what the answers depend on."""
+        return self._record

@@ -1,0 +1,117 @@
+"""Answers that cost money: each is on disk before it counts, and is never asked for again."""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.fingerprints import fingerprint
+from abo_vqa.core.processes import rank_and_world_size
+from abo_vqa.core.scratch import scratch
+from abo_vqa.models.answers import Answer
+from abo_vqa.models.endpoint.asking import QuestionRun
+from abo_vqa.remote.budget import Budget
+from abo_vqa.remote.clients import open_clients
+from abo_vqa.remote.failure_streaks import FailureStreak
+from abo_vqa.remote.health import ServiceHealth
+from abo_vqa.remote.journal import AnnotationJournal, JournalEntry, journal_paths, read_journal
+from abo_vqa.remote.key_pool import KeyPool
+from abo_vqa.remote.ledger import Ledger
+
+if TYPE_CHECKING:
+    from abo_vqa.core.service_config import EndpointConfig
+    from abo_vqa.remote.contract import Request
+
+
+class PaidAnswers:
+    """A model's replies by image, question and settings, those of earlier runs included."""
+
+    def __init__(self, settings: EndpointConfig, record: Mapping[str, Any]) -> None:
+        """Read the journals.
+
+        Args:
+            settings: the service.
+            record: what replies depend on; other settings have other journals.
+        """
+        self._settings, self._record = settings, record
+        self._folder = scratch("endpoint", fingerprint(dict(record)))
+        self._replies = {
+            entry.key: entry
+            for path in journal_paths(self._folder)
+            for entry in read_journal(path).entries
+        }
+        self._resources = ExitStack()
+        self._run: QuestionRun | None = None
+        weakref.finalize(self, self._resources.close)
+
+    def ask(self, requests: Sequence[Request]) -> list[Answer]:
+        """Return the answers to some requests, asking the service for those that are unknown.
+
+        Args:
+            requests: images and questions.
+
+        Returns:
+            The answers in their order; one that failed in the end has an error.
+
+        Raises:
+            UserError: no usable key, no such model, the budget is used up, or request after request
+                fails alike.
+            RetryLaterError: the daily quotas are spent, or the service doesn't answer.
+        """
+        keys = [_key(request) for request in requests]
+        missing = {
+            key: request
+            for key, request in zip(keys, requests, strict=True)
+            if key not in self._replies
+        }
+        errors: dict[str, str] = {}
+        if missing:
+            try:
+                self._run = self._run or self._open()
+                errors = self._run.ask(missing, self._replies)
+            except BaseException:
+                self._run = None
+                self._resources.close()
+                raise
+        return [
+            Answer("", None, errors[key]) if key in errors else _to_answer(self._replies[key])
+            for key in keys
+        ]
+
+    def _open(self) -> QuestionRun:
+        """Open the journal, the ledger, and a client for each key."""
+        settings, stack = self._settings, self._resources
+        path = self._folder / f"replies-{rank_and_world_size()[0]}.jsonl"
+        try:
+            journal = stack.enter_context(AnnotationJournal(path, self._record))
+        except UserError as error:
+            raise UserError(
+                f"another process is asking {settings.model} with these settings. Wait for it."
+            ) from error
+        ledger = Ledger(scratch("generate", "quota") / "calls.sqlite")
+        stack.callback(ledger.close)
+        keys = stack.enter_context(open_clients(settings))
+        entries = list(self._replies.values())
+        return QuestionRun(
+            settings,
+            journal,
+            ledger,
+            KeyPool(keys, ledger, journal.name, settings),
+            Budget(settings, entries, lambda: ledger.reserved_cost(journal.name)),
+            ServiceHealth(settings.patience_s),
+            FailureStreak(successes=sum(bool(entry.pairs) for entry in entries)),
+        )
+
+
+def _key(request: Request) -> str:
+    return hashlib.sha256(request.text.encode() + b"\0" + request.image).hexdigest()
+
+
+def _to_answer(entry: JournalEntry) -> Answer:
+    if entry.pairs:
+        return Answer(entry.pairs[0].answer)
+    return Answer("", None, f"the model wrote no answer ({entry.problem or entry.finish})")

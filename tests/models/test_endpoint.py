@@ -1,0 +1,191 @@
+"""Models behind an API as baselines, against servers that speak the vendors' protocols."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from abo_vqa.cli import main
+from abo_vqa.core.config import load_config
+from abo_vqa.core.errors import AboVqaError, UserError
+from abo_vqa.core.tables import read_table
+from abo_vqa.models.registry import load_model
+from abo_vqa.stages.baseline import run
+from tests.support import ROOT, workspaces
+from tests.support.annotation import KEY
+from tests.support.servers.gemini import GeminiServer
+from tests.support.servers.gemini_responses import image_in, user_text
+from tests.support.servers.openai_chat import OpenAIServer, as_gemini
+
+PREDICTIONS = Path("reports/baselines/hosted/predictions.csv")
+MODEL = {"gemini": "gemini-3.5-flash-lite", "openai": "gpt-5-mini"}
+SERVERS = {"gemini": GeminiServer, "openai": OpenAIServer}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = workspaces.workspace(tmp_path / "work", images=8)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr("abo_vqa.remote.backoff.FIRST_PAUSE_S", 0.05)
+    return root
+
+
+def set_up(server: GeminiServer, protocol: str = "gemini", **settings: Any) -> None:
+    """Name the server in the profile, as the model `hosted`."""
+    profile = Path("conf/profiles/sample.yaml")
+    found = yaml.safe_load(profile.read_text())
+    base = server.url + ("/v1" if protocol == "openai" else "")
+    found["models"]["hosted"] = {
+        "family": "endpoint", "protocol": protocol, "model": MODEL.get(protocol),
+        "base_url": base, "timeout_s": 2, **settings,
+    }  # fmt: skip
+    profile.write_text(yaml.safe_dump(found))
+
+
+def answer() -> None:
+    """Run the stage, without tracking."""
+    cleanup = run(load_config(), model="hosted").cleanup
+    assert cleanup is not None
+    cleanup()
+
+
+def asked(server: GeminiServer) -> Counter[tuple[str, bytes]]:
+    """How often each question about each image was sent."""
+    bodies = [c.body for c in server.calls if "generateContent" in c.path or "chat" in c.path]
+    found = [as_gemini(body) if "messages" in body else body for body in bodies]
+    return Counter((user_text(body), image_in(body)) for body in found)
+
+
+@pytest.mark.parametrize("protocol", SERVERS)
+def test_answers_are_a_row_of_the_table(here: Path, protocol: str) -> None:
+    with SERVERS[protocol]() as server:
+        set_up(server, protocol)
+        server.plan("*", "", "500", "minute", "drop", "400")
+        answer()
+        table = read_table(PREDICTIONS)
+        assert len(table) == 24
+        # The image that doesn't decode, and the request that the service refuses.
+        assert (table["error"] != "").sum() == 3 + 1
+        assert set(table["prediction"]) <= {"red", "blue", "two", "yes", "wood", ""}
+        assert len(set(table["prediction"])) > 2
+        assert len(asked(server)) == 21
+        # Again, after the journal of answers is gone: paid replies are there.
+        sent = len(server.calls)
+        answer()
+        new = read_table(PREDICTIONS)
+        assert len(server.calls) - sent == 1  # the refused one
+        known = table["error"] == ""
+        assert new[known].equals(table[known])
+
+
+def test_ask_choose_and_what_it_cannot_do(here: Path, capsys: Any) -> None:
+    with GeminiServer() as server:
+        set_up(server)
+        image = "data/raw/sample/images/small/00/00000001.jpg"
+        ask = ["ask", "--model", "hosted", "--image", image, "--question", "what?"]
+        assert main(ask) == 0
+        assert capsys.readouterr().out.strip() in ("red", "blue", "two", "yes", "wood")
+        (sent,) = asked(server)
+        assert sent[0] == "Answer the question about the image with one word.\nwhat?"
+        assert main([*ask, "--choices", "a,b"]) == 2
+        assert "can't rank choices" in capsys.readouterr().err
+        model = load_model("hosted", load_config())
+        with pytest.raises(UserError, match="can't be stored"):
+            model.split_encoded(b"")
+
+
+def test_budget_stops_with_everything_saved(here: Path) -> None:
+    price = {"price_input": 100.0, "price_output": 0.0, "concurrency": 1}
+    with GeminiServer() as server:
+        set_up(server, budget_usd=0.4, **price)
+        with pytest.raises(UserError, match=r"budget_usd: 0.4"):
+            answer()
+        paid = sum(asked(server).values())
+        assert 0 < paid < 21
+        set_up(server, budget_usd=40, **price)
+        answer()
+        assert set(asked(server).values()) == {1}
+        assert len(asked(server)) == 21
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "said", "most"),
+    [
+        ("day", 75, "daily quota is spent", 1),
+        ("no_quota", 2, "no free quota", 1),
+        ("bad_key", 2, "no usable API key", 1),
+        ("thoughts", 2, r"max_output_tokens (1024)", 5),
+    ],
+)
+def test_what_stops_it(here: Path, fault: str, code: int, said: str, most: int) -> None:
+    with GeminiServer() as server:
+        set_up(server)
+        server.plan("*", *[fault] * 99)
+        with pytest.raises(AboVqaError) as caught:
+            answer()
+        assert caught.value.exit_code == code
+        assert said in str(caught.value)
+        assert KEY not in str(caught.value)
+        assert sum(asked(server).values()) == most
+        assert not PREDICTIONS.exists()
+
+
+def test_settings_of_an_endpoint(here: Path) -> None:
+    with GeminiServer() as server:
+        for wrong, said in (
+            ({"path": "x"}, "models.hosted.path: an endpoint has no weights"),
+            ({"quantize": "8bit"}, "models.hosted.quantize"),
+            ({"pricee_input": 1}, r"models.hosted.pricee_input: unknown setting; did you mean"),
+            ({"budget_usd": 1}, "budget_usd needs price_input"),
+            ({"protocol": "soap"}, "models.hosted.protocol: found 'soap'"),
+            ({"prompt": "Say it"}, "lacks {question}"),
+        ):
+            set_up(server, **wrong)
+            with pytest.raises(UserError, match=said):
+                load_config()
+        set_up(server)
+        before = load_config().models.hosted.answer_settings()
+        set_up(server, budget_usd=3, price_input=1, concurrency=2, requests_per_minute=7)
+        assert load_config().models.hosted.answer_settings() == before  # no reason to ask again
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", SERVERS)
+def test_killed_and_resumed_asks_nothing_twice(here: Path, protocol: str) -> None:
+    """A request that was on its way when the process died may be sent again, no other."""
+    command = [sys.executable, str(ROOT / "src/abo_vqa"), "baseline", "--model", "hosted"]
+    concurrency, kills = 2, 0
+    with SERVERS[protocol](latency=0.15) as server:
+        set_up(server, protocol, concurrency=concurrency)
+        while True:
+            sent = len(asked(server))
+            process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
+            while process.poll() is None and len(asked(server)) < sent + 5:
+                time.sleep(0.01)
+            if process.poll() is not None:
+                break
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+        assert process.returncode == 0
+        assert kills >= 3
+        counts = asked(server)
+        assert len(counts) == 21
+        assert sum(counts.values()) - 21 <= kills * concurrency
+        table = read_table(PREDICTIONS)
+    with SERVERS[protocol]() as clean:
+        set_up(clean, protocol)
+        answer()
+    assert read_table(PREDICTIONS).equals(table)
