@@ -86,19 +86,36 @@ def test_people_outrank_models_and_both_filters_apply() -> None:
     assert kept_rows(rows, shares, by_verifier, nothing, 1).all()
 
 
+def test_reviewed_pairs_count_against_the_cap() -> None:
+    rows = table(*["red"] * 100)
+    right, reviewed = np.arange(100) < 60, np.arange(100) % 10 == 0
+    kept = capped(rows, right, 0.3, 1, reviewed)
+    assert kept[reviewed].all()
+    assert (kept & right).sum() == 17  # of 57, as without a review
+    assert capped(rows, right, 0.3, 1).sum() == kept.sum()
+    tiny = capped(rows, right, 0.01, 1, reviewed)
+    assert (tiny & right).tolist() == (right & reviewed).tolist()  # they stay above it, too
+
+
 def test_effects_tell_size_balance_and_blind_accuracy() -> None:
     rows = table("yes", "no", "red", "red").assign(question=["Is it?", "Is it so?", "What?", "Hm?"])
     by_verifier = {"blip": pd.Series([1, 0, np.nan, 1.0]), "blind": pd.Series([1, 0, 0, 1.0])}
     settings = VerifyConfig(models=("blip", "blind"), min_agreement=None, blind_share=None)
     every = np.ones(4, dtype=bool)
-    found = effects(rows, mean_agreement(by_verifier), by_verifier, every, settings, 1)
+    shares, measured = mean_agreement(by_verifier), [0.5, 0.25, 0.1, 0.05]
+
+    def accuracy(left: pd.DataFrame) -> float:
+        return measured.pop(0) if len(left) else 0.0
+
+    found = effects(rows, shares, by_verifier, every, settings, 1, accuracy)
     assert found["none"] == {
         "pairs": 4, "images": 2, "top_answer_share": 0.5, "yes_share": 0.5, "answer_bits": 1.5,
         "blind_accuracy": 0.5,
     }  # fmt: skip
     assert found["blip agrees"]["pairs"] == 3  # a failure is held against no pair
     assert found["blip agrees"]["yes_share"] == 1
-    assert found["blind is wrong"]["blind_accuracy"] == 0
+    assert found["blip agrees"]["blind_accuracy"] == 0.25  # measured on what is left
+    assert found["blind is wrong"]["blind_accuracy"] == 0.1
     assert found["in use"] == found["none"]
 
 

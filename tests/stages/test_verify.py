@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from abo_vqa.annotate.verification.opinions import blind_accuracy
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
@@ -51,6 +52,13 @@ def test_opinions_are_columns_and_every_row_stays(here: None) -> None:
     assert set(table[~broken]["agreement"]) <= {"0", "1"}
     record = read_json("data/verification.json")
     assert record["verifiers"]["blip"]["failed"] == broken.sum() == 3
+    alone = settings(models=("blind",))
+    right = table["answer_blind"] == table["answer"]
+    assert record["filters"]["none"]["blind_accuracy"] == blind_accuracy(alone, before)
+    # The predictor is fitted anew on what is left: none of its first answers would be right.
+    rest = record["filters"]["blind is wrong"]
+    assert rest["pairs"] == (~right).sum()
+    assert rest["blind_accuracy"] == blind_accuracy(alone, before[~right])
     assert summary.metrics["filters/none/pairs"] == len(table) == 30
     summary.cleanup()
     assert not list(Path(".cache/abo-vqa").glob("verify*/*/answers*"))

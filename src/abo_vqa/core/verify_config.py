@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from abo_vqa.core.config_base import BaseConfig, Fraction
 
@@ -18,7 +20,7 @@ class VerifyConfig(BaseConfig):
 
     models: tuple[str, ...]
     min_agreement: Fraction | None
-    blind_share: Fraction | None
+    blind_share: Annotated[float, Field(ge=0, le=1)] | None
 
 
 def check_verifiers(settings: Mapping[str, Any]) -> list[str]:

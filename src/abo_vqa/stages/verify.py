@@ -11,7 +11,7 @@ import pandas as pd
 
 from abo_vqa.annotate.verification.agreement import agreements, mean_agreement, with_opinions
 from abo_vqa.annotate.verification.filters import effects, kept_rows
-from abo_vqa.annotate.verification.opinions import Opinion, ask_verifier
+from abo_vqa.annotate.verification.opinions import Opinion, ask_verifier, blind_accuracy
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import write_results
@@ -75,7 +75,15 @@ def _judge(
             }
             for name, agrees in by_verifier.items()
         },
-        "filters": effects(table, shares, by_verifier, mask, config.verify, config.seed),
+        "filters": effects(
+            table,
+            shares,
+            by_verifier,
+            mask,
+            config.verify,
+            config.seed,
+            partial(blind_accuracy, config),
+        ),
     }
     return int(mask.sum()), with_opinions(table, opinions, shares)[mask], record
 

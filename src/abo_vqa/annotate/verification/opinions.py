@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from abo_vqa.core.errors import UserError
 from abo_vqa.core.verify_config import BLIND_VERIFIER
 from abo_vqa.data.groups import group_rows, has_columns
+from abo_vqa.data.normalise import same_answer
 from abo_vqa.models.answering.blind import cross_fit_blind
 
 if TYPE_CHECKING:
@@ -59,6 +61,27 @@ def ask_verifier(name: str, config: Config, table: pd.DataFrame) -> Opinion:
     job = BaselineJob.about(asked, name, config, stage="verify", use_stored=False)
     predictions = answer_all(config, job).predictions
     return Opinion(_in_order(predictions), job.folder)
+
+
+def blind_accuracy(config: Config, table: pd.DataFrame) -> float | None:
+    """Measure how many of some rows' answers the blind predictor gives, fitted on these rows alone.
+
+    Args:
+        config: the seed, and how far look-alikes may differ.
+        table: the rows.
+
+    Returns:
+        The share, None for rows that are too few to be divided.
+    """
+    if table.empty:
+        return None
+    rows = table.reset_index(drop=True)
+    try:
+        opinion = ask_verifier(BLIND_VERIFIER, config, rows)
+    except UserError:  # all rows belong together
+        return None
+    answers = zip(opinion.answers["prediction"], rows["answer"], strict=True)
+    return round(sum(same_answer(*pair) for pair in answers) / len(rows), 4)
 
 
 def _ask_blind(config: Config, table: pd.DataFrame, rows: pd.DataFrame) -> Opinion:
