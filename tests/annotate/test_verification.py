@@ -127,7 +127,7 @@ def test_effects_tell_size_balance_and_blind_accuracy() -> None:
         ({"models": ["blipp"]}, 1),
         ({"models": ["clip"]}, 1),
         ({"models": ["clip-train"]}, 1),
-        ({"models": ["ranked"]}, 1),
+        ({"models": ["ranked"]}, 0),
         ({"models": ["blip", "blip"]}, 1),
         ({"models": ["blind"], "min_agreement": 0.5}, 1),
         ({"models": ["blip"], "blind_share": 0.5}, 1),

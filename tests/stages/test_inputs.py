@@ -117,7 +117,7 @@ def test_batch_sizes_and_the_device_ask_nobody_again(here: Path) -> None:
 def test_a_prompt_asks_its_own_model_again(here: Path) -> None:
     """All variants of it, which share their weights."""
     edit(PROFILE, lambda p: p["models"]["llava"].update(prompt="<image> {question}"))
-    assert stale() == {"inputs", "report"}
+    assert stale() == {"inputs", "report", "verify"}
     assert asked_again() == {"llava"}
     edit(PROFILE, lambda p: p["models"]["clip"].update(prompt="{question} {candidate}"))
     assert asked_again() == {"llava", "clip-fixed", "clip-train", "clip-all"}

@@ -16,7 +16,7 @@ from abo_vqa.annotate.quality_filter import ARTICLES, MAX_ANSWER_LENGTH, UNKNOWN
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import atomic_write
 from abo_vqa.core.fingerprints import fingerprint
-from abo_vqa.core.paths import VQA
+from abo_vqa.core.paths import GENERATED, VQA
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import Archive, open_archive
 from abo_vqa.data.columns import read_columns
@@ -84,7 +84,7 @@ def write_review_pages(
 
 def _read_pairs(table: Path, archive: Archive) -> list[tuple[str, str, str]]:
     """Return the rows of a table; those of another one than the set's with the archive's names."""
-    if table == VQA:
+    if table in (VQA, GENERATED):
         frame = read_table(table, _COLUMNS)
         paths: Sequence[str | None] = frame["image_path"].tolist()
     else:

@@ -17,7 +17,7 @@ from abo_vqa.annotate.sharding import in_shard, parse_shard
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.core.local_annotator import LOCAL
-from abo_vqa.core.paths import BALANCED, VQA
+from abo_vqa.core.paths import BALANCED, GENERATED, VQA
 from abo_vqa.core.summary import no_log
 from abo_vqa.data.pairs import Product
 
@@ -123,7 +123,9 @@ def _review(config: Config, args: argparse.Namespace) -> int:
         OVERLAP if args.overlap is None else args.overlap,
     )
     reviewed = {image for image, _, _ in reviews_in_use(config).judgements}
-    pages = write_review_pages(args.vqa or VQA, config, plan, args.review, reviewed)
+    # Without the stage `verify` there is what it starts from.
+    table = args.vqa or (VQA if VQA.is_file() else GENERATED)
+    pages = write_review_pages(table, config, plan, args.review, reviewed)
     if reviewed:
         print(f"{len(reviewed):,} images that people have reviewed are left out.")
     for page, pairs in pages.items():

@@ -38,17 +38,11 @@ def check_verifiers(settings: Mapping[str, Any]) -> list[str]:
     names = verify.get("models")
     if not isinstance(names, list):
         return []
-    ranked = [
-        name
-        for name, entry in models.items()
-        if isinstance(entry, dict) and entry.get("decoding") == "ranked"
-    ]
     others = ["clip-fixed"] if "clip" in models else []
-    allowed = [name for name in models if name != "clip" and name not in ranked]
-    allowed += [*others, BLIND_VERIFIER]
+    allowed = [*(name for name in models if name != "clip"), *others, BLIND_VERIFIER]
     problems = []
     for name in names:
-        if name in _REFUSED or name in ranked:
+        if name in _REFUSED:
             reason = "; it chooses among the answers that are to be verified"
             problems.append(_unknown(name, reason, allowed))
         elif name not in allowed:

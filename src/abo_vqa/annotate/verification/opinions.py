@@ -58,7 +58,8 @@ def ask_verifier(name: str, config: Config, table: pd.DataFrame) -> Opinion:
 
     asked = rows[["row_id", "image_path", "question"]]
     # Stored vision outputs are made from the verified table, so those there are may be old.
-    job = BaselineJob.about(asked, name, config, stage="verify", use_stored=False)
+    # And what a ranking model chooses among are the very answers to be verified: it writes its own.
+    job = BaselineJob.about(asked, name, config, stage="verify", use_stored=False, ranked=False)
     predictions = answer_all(config, job).predictions
     return Opinion(_in_order(predictions), job.folder)
 

@@ -71,7 +71,14 @@ class BaselineJob:
 
     @classmethod
     def about(
-        cls, rows: pd.DataFrame, name: str, config: Config, *, stage: str, use_stored: bool
+        cls,
+        rows: pd.DataFrame,
+        name: str,
+        config: Config,
+        *,
+        stage: str,
+        use_stored: bool,
+        ranked: bool = True,
     ) -> BaselineJob:
         """Read the candidates of a model that is to answer these rows.
 
@@ -81,17 +88,18 @@ class BaselineJob:
             config: the settings.
             stage: whose answers they are: stages don't share journals.
             use_stored: see the class.
+            ranked: False for free text, whatever the model's decoding is.
         """
         candidates = candidates_for(name, config)
         options = {} if candidates is None else {"candidates": candidates}
-        ranked = ranked_candidates(name, config)
+        known = ranked_candidates(name, config) if ranked else None
         state = images_state(
             config, rows, checkpoint_key=checkpoint_key(name), use_stored=use_stored
         )
-        more = [options, ranked, state]
+        more = [options, known, state]
         key = answers_key(stage, name, config, rows, more)
         folder = scratch(f"{stage}-{name}", key)
-        return cls(name, rows, options, ranked, folder, use_stored)
+        return cls(name, rows, options, known, folder, use_stored)
 
 
 @dataclass(frozen=True)
