@@ -77,7 +77,7 @@ def test_a_table_in_any_spelling_gives_the_same_set(
         config = configure(curated, annotator="file", file="mine.csv")
         data = config.data.model_copy(update={"raw": real})
         generate.run(config.model_copy(update={"data": data}))
-        sets.append(read_table(curated / "data" / "vqa.csv"))
+        sets.append(read_table(curated / "data" / "generated.csv"))
     pd.testing.assert_frame_equal(*sets)
     assert len(sets[0]) == len(table)
     assert (sets[0]["phash"] != "").all()
