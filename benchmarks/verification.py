@@ -29,6 +29,7 @@ from abo_vqa.core.paths import ADAPTER, GENERATED, TRAIN
 from abo_vqa.core.tables import read_table, write_table
 from abo_vqa.data.archive import open_archive
 from abo_vqa.data.normalise import normalise
+from abo_vqa.evaluation.aliases import alias_matcher
 from abo_vqa.models.registry import load_model
 from abo_vqa.stages import finetune
 
@@ -140,9 +141,12 @@ def main() -> None:
     table, wrong = plant(read_table(GENERATED), args.seed)
     print(f"{wrong.sum()} of {len(table):,} answers are wrong")
     print(f"{'precision at recall':34}   50 %     80 %     90 %   recall at precision 50 %")
+    matches = alias_matcher(config.evaluate.aliases)
     with workspace(table):
         opinions = {name: ask_verifier(name, config, table) for name in VERIFIERS}
-        votes = {k: 1 - v.fillna(1).to_numpy() for k, v in agreements(table, opinions).items()}
+        votes = {
+            k: 1 - v.fillna(1).to_numpy() for k, v in agreements(table, opinions, matches).items()
+        }
         for name, disagrees in votes.items():
             report(name, disagrees, wrong)
         seeing = np.mean([votes[name] for name in VERIFIERS if name != "blind"], axis=0)

@@ -28,6 +28,7 @@ COMMANDS = {
     # the pipeline's stages, in order
     "curate": ("abo_vqa.stages.curate", "raw archives → data/balanced.csv"),
     "generate": ("abo_vqa.stages.generate", "balanced table + images → data/generated.csv"),
+    "verifiers": ("abo_vqa.stages.verifiers", "what each verifier's answers depend on"),
     "verify": ("abo_vqa.stages.verify", "a second opinion on the answers → data/vqa.csv"),
     "split": ("abo_vqa.stages.split", "VQA table → train and test, by groups"),
     "embed": ("abo_vqa.stages.embed", "images → a model's vision outputs, computed once"),
@@ -67,6 +68,7 @@ WITHOUT_OPTIONS = {
     "inputs",
     "predict",
     "tracking",
+    "verifiers",
     "verify",
     "wordnet",
 }

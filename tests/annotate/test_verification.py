@@ -6,10 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from abo_vqa.annotate.verification.agreement import agreements, mean_agreement, with_opinions
-from abo_vqa.annotate.verification.filters import agreeing, capped, effects, kept_rows
+from abo_vqa.annotate.verification.agreement import (
+    agreements,
+    mean_agreement,
+    refuse_own_columns,
+    with_opinions,
+)
+from abo_vqa.annotate.verification.effects import earlier_sets, effects, filtered_sets
+from abo_vqa.annotate.verification.filters import agreeing, capped, kept_rows
 from abo_vqa.annotate.verification.opinions import Opinion
+from abo_vqa.core.errors import UserError
 from abo_vqa.core.verify_config import VerifyConfig, check_verifiers
+from abo_vqa.evaluation.aliases import alias_match
 
 MODELS = {
     "blip": {"family": "blip"},
@@ -26,6 +34,10 @@ def opinion(*predictions: str | None) -> Opinion:
         "error": ["" if text is not None else "unreadable" for text in predictions],
     }
     return Opinion(pd.DataFrame(columns))
+
+
+def matches(prediction: str, reference: str) -> float:
+    return alias_match(prediction, reference, {"gray": frozenset({"grey"})})
 
 
 def table(*answers: str) -> pd.DataFrame:
@@ -45,7 +57,7 @@ def test_agreement_is_by_normalised_answers_and_failures_are_no_disagreement() -
         "vilt": opinion("two.", "blue", "blue", None, "a"),
         "blind": opinion("red", "red", "red", "red", "red"),
     }
-    by_verifier = agreements(rows, opinions)
+    by_verifier = agreements(rows, opinions, matches)
     assert by_verifier["blip"].tolist()[:3] == [1, 1, 0]
     shares = mean_agreement(by_verifier)
     assert shares[[0, 1, 2, 4]].tolist() == [1, 0.5, 0, 0.5]
@@ -107,7 +119,7 @@ def test_effects_tell_size_balance_and_blind_accuracy() -> None:
     def accuracy(left: pd.DataFrame) -> float:
         return measured.pop(0) if len(left) else 0.0
 
-    found = effects(rows, shares, by_verifier, every, settings, 1, accuracy)
+    found = effects(filtered_sets(rows, shares, by_verifier, every, settings, 1), accuracy)
     assert found["none"] == {
         "pairs": 4, "images": 2, "top_answer_share": 0.5, "yes_share": 0.5, "answer_bits": 1.5,
         "blind_accuracy": 0.5,
@@ -117,6 +129,62 @@ def test_effects_tell_size_balance_and_blind_accuracy() -> None:
     assert found["blip agrees"]["blind_accuracy"] == 0.25  # measured on what is left
     assert found["blind is wrong"]["blind_accuracy"] == 0.1
     assert found["in use"] == found["none"]
+
+
+def test_aliases_and_base_forms_are_agreement() -> None:
+    rows = table("gray", "dog", "cat", "gray")
+    by_verifier = agreements(rows, {"blip": opinion("grey", "dogs", "dog", "")}, matches)
+    assert by_verifier["blip"].tolist() == [1, 1, 0, 0]
+
+
+def test_columns_that_are_in_the_way() -> None:
+    rows = table("red").assign(answer_blip="mine")
+    refuse_own_columns(rows, ("vilt",))
+    with pytest.raises(UserError, match=r"answer_blip, where.*generate\.file"):
+        refuse_own_columns(rows, ("vilt", "blip"))
+    with pytest.raises(UserError, match="agreement"):
+        refuse_own_columns(table("red").assign(agreement="1"), ("blip",))
+    refuse_own_columns(rows.assign(agreement="1"), ())
+
+
+def test_the_set_before_the_gate_and_before_people() -> None:
+    rows = table("red", "grey", "blue", "two").assign(
+        reviewed=["", "corrected", "keep", "corrected"], phash=["a", "a", "b", "b"]
+    )
+    rejects = pd.DataFrame(
+        [
+            ("0.jpg", "What is 1?", "black", "corrected"),
+            ("1.jpg", "What is here?", "wood", "review"),
+            ("1.jpg", "What brand is it?", "ikea", "brand_or_text"),
+            ("9.jpg", "Why?", "because", "length"),
+            ("1.jpg", "What is 9?", "red", "surplus"),
+            ("1.jpg", "", "", "too_few"),
+        ],
+        columns=["image_path", "question", "answer", "reason"],
+    )
+    sets = earlier_sets(rows, rejects)
+    assert list(sets) == ["before quality gate", "before reviews"]
+    # The answer as it was written; that of "two" was corrected before, in the user's own table.
+    expected = ["black", "blue", "red", "two", "wood"]
+    assert sorted(sets["before reviews"]["answer"]) == expected
+    gate = sets["before quality gate"]
+    assert sorted(gate["answer"]) == ["because", *expected[:2], "ikea", *expected[2:]]
+    hashes = dict(zip(gate["answer"], gate["phash"], strict=True))
+    assert (hashes["ikea"], hashes["black"], hashes["because"]) == ("b", "a", "")
+
+
+def test_equal_sets_are_measured_once() -> None:
+    rejects = pd.DataFrame(columns=["image_path", "question", "answer", "reason"])
+    nothing = earlier_sets(table("red"), rejects)
+    measured: list[int] = []
+
+    def accuracy(left: pd.DataFrame) -> float:
+        measured.append(len(left))
+        return 0.5
+
+    assert effects(nothing, accuracy)["before reviews"]["blind_accuracy"] == 0.5
+    assert effects(nothing, None)["before reviews"]["blind_accuracy"] is None
+    assert measured == [1]
 
 
 @pytest.mark.parametrize(

@@ -118,5 +118,5 @@ def test_cross_fitting_with_answers_about_few_images() -> None:
         fitted = cross_fit_blind(rows, np.arange(8), seed)["majority"].predictions["prediction"]
         assert fitted[0] == "blue"
         assert fitted[6] == "red"
-    with pytest.raises(UserError, match="--train FILE"):
+    with pytest.raises(UserError, match="fewer than two images"):
         cross_fit_blind(rows, np.array([0, 1, 2, 3, 4, 5, 0, 6]), 1)

@@ -122,6 +122,8 @@ def test_a_journal_is_tied_to_the_code_that_dvc_watches(stage: str) -> None:
         ("generate", "generate", "review"),
         ("inputs", "baselines", "answers"),
         ("evaluate", "evaluate", "aliases"),
+        ("verifiers", "baselines", "answers"),
+        ("verify", "evaluate", "aliases"),
     ],
 )
 def test_a_stage_depends_on_the_file_that_a_setting_names(

@@ -11,13 +11,17 @@ VERIFICATION = {
         "blip": {"agreement": 0.4, "failed": 2},
         "blind": {"agreement": None, "failed": 9},
     },
-    "filters": dict.fromkeys(("none", "blip agrees", "blind share 0.2", "in use"), EFFECT),
+    "filters": dict.fromkeys(
+        ("before reviews", "none", "blip agrees", "blind share 0.2", "in use"), EFFECT
+    ),
 }
 
 
 def test_every_filter_is_a_row() -> None:
     rows = filter_rows(VERIFICATION)
-    assert [row[0] for row in rows][1:3] == [
+    assert [row[0] for row in rows][:4] == [
+        "the quality gate accepts them",
+        "people's reviews accept them, too",
         "BLIP agrees",
         "at most 20% are right without the image",
     ]
@@ -26,8 +30,14 @@ def test_every_filter_is_a_row() -> None:
 
 
 def test_who_was_asked() -> None:
-    text = second_opinion(VERIFICATION, {"rejected": {"duplicate": 3, "brand": 4}})
+    text = second_opinion(
+        VERIFICATION, {"rejected": {"duplicate": 3, "brand_or_text": 4, "surplus": 8, "too_few": 9}}
+    )
     assert "BLIP gives the generated answer to 40.0% of the questions (2 not answered)" in text
     assert "the blind predictor has no answer" in text
     assert text.endswith("the quality gate had rejected 7 pairs.")
+    reviews = {"pairs": 1200, "kept": 9, "rejected": 5, "corrected": 2}
+    text = second_opinion(VERIFICATION, {"rejected": {"review": 5}, "reviews": reviews})
+    assert text.endswith("Of 1,200 pairs that people reviewed, they rejected 5 and corrected 2.")
+    assert "quality gate" not in text
     assert "Nobody was asked" in second_opinion({"pairs": 1, "kept": 1}, {})

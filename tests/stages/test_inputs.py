@@ -13,7 +13,7 @@ import yaml
 from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.models.registry import local_annotator
-from abo_vqa.stages import inputs
+from abo_vqa.stages import inputs, verifiers
 from tests.support import ROOT
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -74,6 +74,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tables: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         inputs.run(load_config())
+        verifiers.run(load_config())
         subprocess.run(["git", "init", "--quiet"], check=True)
         dvc("init", "--quiet")
         dvc("commit", "--quiet", "--force")
@@ -117,10 +118,27 @@ def test_batch_sizes_and_the_device_ask_nobody_again(here: Path) -> None:
 def test_a_prompt_asks_its_own_model_again(here: Path) -> None:
     """All variants of it, which share their weights."""
     edit(PROFILE, lambda p: p["models"]["llava"].update(prompt="<image> {question}"))
-    assert stale() == {"inputs", "report", "verify"}
+    assert stale() == {"inputs", "report", "verifiers"}
     assert asked_again() == {"llava"}
     edit(PROFILE, lambda p: p["models"]["clip"].update(prompt="{question} {candidate}"))
     assert asked_again() == {"llava", "clip-fixed", "clip-train", "clip-all"}
+
+
+def verified_again() -> bool:
+    """Whether the second opinion is stale once what it depends on is written anew."""
+    dvc("repro", "--quiet", "--single-item", "verifiers")
+    return "verify" in stale()
+
+
+def test_what_is_no_verifiers_asks_no_verifier_again(here: Path) -> None:
+    """Neither another model's prompt nor its weights; the verifier's own weights do."""
+    assert load_config().verify.models == ("blip", "blind")
+    edit(PROFILE, lambda p: p["models"]["llava"].update(prompt="<image> {question}"))
+    Path("models/sample/vilt/weights").write_text("others\n")
+    assert "verifiers" in stale()
+    assert not verified_again()
+    Path("models/sample/blip/weights").write_text("others\n")
+    assert verified_again()
 
 
 def test_a_local_annotator_that_has_changed_is_told(here: Path) -> None:

@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import shutil
+import weakref
 from pathlib import Path
 
 import pytest
+import torch
 
 from abo_vqa.annotate.verification.opinions import blind_accuracy
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.tables import read_table
+from abo_vqa.evaluation.aliases import alias_match
+from abo_vqa.models.answering import baseline as baselines
 from abo_vqa.stages import baseline, verify
 from abo_vqa.stages.verify import run
 from tests.support import workspaces
 
+REJECTS = """image_path,question,answer,reason
+00/00000000.jpg,what is it?,zebra,review
+00/00000000.jpg,what is it?,two words,multi_word
+00/00000001.jpg,what else is it?,red,surplus
+00/00000001.jpg,,,blocked
+"""
+
+
+def matches(prediction: str, reference: str) -> float:
+    return alias_match(prediction, reference, {})
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = workspaces.workspace(tmp_path_factory.mktemp("verify"), "blip", images=10, broken=1)
+    root = workspaces.workspace(
+        tmp_path_factory.mktemp("verify"), "blip", "vilt", images=10, broken=1
+    )
     (root / "data/vqa.csv").rename(root / "data/generated.csv")
+    (root / "data/rejects.csv").write_text(REJECTS)
     return root
 
 
@@ -54,11 +72,17 @@ def test_opinions_are_columns_and_every_row_stays(here: None) -> None:
     assert record["verifiers"]["blip"]["failed"] == broken.sum() == 3
     alone = settings(models=("blind",))
     right = table["answer_blind"] == table["answer"]
-    assert record["filters"]["none"]["blind_accuracy"] == blind_accuracy(alone, before)
+    assert record["filters"]["none"]["blind_accuracy"] == blind_accuracy(alone, matches, before)
     # The predictor is fitted anew on what is left: none of its first answers would be right.
     rest = record["filters"]["blind is wrong"]
     assert rest["pairs"] == (~right).sum()
-    assert rest["blind_accuracy"] == blind_accuracy(alone, before[~right])
+    assert rest["blind_accuracy"] == blind_accuracy(alone, matches, before[~right])
+    # Before: with what people rejected, then with what the quality gate did.
+    earlier = [
+        record["filters"][name]["pairs"] for name in ("before reviews", "before quality gate")
+    ]
+    assert earlier == [31, 32]
+    assert summary.metrics["filters/before_quality_gate/pairs"] == 32
     assert summary.metrics["filters/none/pairs"] == len(table) == 30
     summary.cleanup()
     assert not list(Path(".cache/abo-vqa").glob("verify*/*/answers*"))
@@ -103,3 +127,65 @@ def test_filters_that_leave_nothing_are_one_message(here: None) -> None:
     with pytest.raises(UserError, match="min_agreement"):
         run(settings(models=("blip",), min_agreement=0.5))
     assert not Path("data/vqa.csv").exists()
+
+
+def test_answers_that_mean_the_same_agree(here: None) -> None:
+    """By the aliases and base forms of the evaluation."""
+    run(settings(models=("blip",)))
+    answers = read_table("data/vqa.csv")["answer_blip"]
+    row = answers[answers != ""].index[0]
+    table = read_table("data/generated.csv")
+    table.loc[row, "answer"] = "soccerball"
+    table.to_csv("data/generated.csv", index=False)
+    config = settings(models=("blip",))
+    run(config)
+    assert read_table("data/vqa.csv")["agreement"][row] == "0"
+    Path("mine.csv").write_text(f"answer,alias\nsoccerball,{answers[row]}\n")
+    aliases = config.evaluate.model_copy(update={"aliases": Path("mine.csv")})
+    run(config.model_copy(update={"evaluate": aliases}))
+    assert read_table("data/vqa.csv")["agreement"][row] == "1"
+
+
+@pytest.mark.parametrize("column", ["answer_blip", "answer_blind", "agreement"])
+def test_own_columns_are_not_overwritten(
+    here: None, monkeypatch: pytest.MonkeyPatch, column: str
+) -> None:
+    table = read_table("data/generated.csv").assign(**{column: "mine"})
+    table.to_csv("data/generated.csv", index=False)
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=rf"{column}.*Rename"):
+        patch.setattr(baselines, "load_model", None)  # nobody is asked
+        run(settings())
+    run(settings(models=()))
+    assert read_table("data/vqa.csv")[column].tolist() == ["mine"] * 30
+
+
+def test_one_image_cannot_be_cross_fitted(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_table("data/generated.csv").head(3).to_csv("data/generated.csv", index=False)
+    monkeypatch.setattr(baselines, "load_model", None)  # nobody is asked before
+    with pytest.raises(UserError, match=r"fewer than two images.* Take blind out") as caught:
+        run(settings())
+    assert "--train" not in str(caught.value)
+
+
+def test_a_model_is_gone_before_the_next_is_loaded(
+    here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what the last one held, nothing is left when the next one needs the memory."""
+    loaded: list[weakref.ref[object]] = []
+    released: list[int] = []
+    load = baselines.load_model
+
+    def watched(*args: object, **options: object) -> object:
+        assert [ref() for ref in loaded] == [None] * len(loaded)
+        assert len(released) == len(loaded)
+        model = load(*args, **options)
+        loaded.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(baselines, "load_model", watched)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: released.append(1))
+    config = settings(models=("blip", "vilt"))
+    cpu = config.compute.model_copy(update={"device": "cpu"})
+    run(config.model_copy(update={"compute": cpu}))
+    assert len(loaded) == 2

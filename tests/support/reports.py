@@ -207,7 +207,9 @@ def counts(folder: Path, images: int, rows: int, train: pd.DataFrame, test: pd.D
     write(folder / "data" / "audit.json", audit)
     effect = {"pairs": rows, "images": images, "top_answer_share": 0.2, "yes_share": 0.5,
               "answer_bits": 4.2, "blind_accuracy": 0.3}  # fmt: skip
-    filters = dict.fromkeys(("none", "blip agrees", "blind share 0.2", "in use"), effect)
+    names = ("before quality gate", "before reviews", "none", "blip agrees", "blind share 0.2",
+             "in use")  # fmt: skip
+    filters = dict.fromkeys(names, effect)
     verifiers = {"blip": {"agreement": 0.4, "failed": 2}, "blind": {"agreement": 0.3, "failed": 0}}
     verification = {"pairs": rows, "kept": rows, "verifiers": verifiers, "filters": filters}
     write(folder / "data" / "verification.json", verification)

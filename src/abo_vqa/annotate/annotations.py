@@ -18,6 +18,7 @@ class Annotations:
         images: how many images it was given.
         rows: rows of the VQA table.
         rejects: rows of the table of rejects.
+        replaced: such rows of pairs that are in the table with the answer that people gave.
         dropped: a reason for each image that was left out.
         flagged: reasons why the quality filter would reject rows that a user's own table keeps.
         notes: lines for the terminal.
@@ -27,6 +28,7 @@ class Annotations:
     images: int
     rows: list[dict[str, str]] = field(default_factory=list)
     rejects: list[dict[str, str]] = field(default_factory=list)
+    replaced: list[dict[str, str]] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     flagged: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -14,7 +14,7 @@ from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.summary import Log
 from abo_vqa.data.archive import open_archive
-from abo_vqa.data.pairs import Pair, Product, Reject
+from abo_vqa.data.pairs import REVIEW, Pair, Product, Reject
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
@@ -84,7 +84,7 @@ def _take_own_table(
         image = row["image_path"]
         pair = Pair(row["question"], row["answer"])
         reason = quality_filter.reject_reason(pair, known.get(image, {"image_path": image}))
-        if reason == "review":
+        if reason == REVIEW:
             annotations.add_rejects(image, [Reject(pair.question, pair.answer, reason)])
             continue
         if reason:

@@ -7,10 +7,11 @@ from typing import Any
 
 from abo_vqa.annotate.annotations import Annotations
 from abo_vqa.annotate.reviews import CORRECT, KEEP, REJECT, PairKey, Reviews, Verdict
+from abo_vqa.data.pairs import CORRECTED, REVIEW
 
 REVIEWED_COLUMN = "reviewed"
 """keep or corrected for a pair that people decided about, else ""; without reviews no column."""
-_STATES = {KEEP: "keep", CORRECT: "corrected"}
+_STATES = {KEEP: "keep", CORRECT: CORRECTED}
 
 
 def apply_reviews(annotations: Annotations, reviews: Reviews) -> dict[str, Any]:
@@ -19,7 +20,8 @@ def apply_reviews(annotations: Annotations, reviews: Reviews) -> dict[str, Any]:
     Rejected pairs have left the table before: the quality filter knows them.
 
     Args:
-        annotations: its rows change, and it gets notes about pairs that don't count.
+        annotations: its rows change; it gets the answers that are replaced, and notes about pairs
+            that don't count.
         reviews: what people decided.
 
     Returns:
@@ -28,7 +30,7 @@ def apply_reviews(annotations: Annotations, reviews: Reviews) -> dict[str, Any]:
     verdicts = reviews.verdicts()
     if not verdicts:
         return {}
-    rejected = {_key(row) for row in annotations.rejects if row["reason"] == "review"}
+    rejected = {_key(row) for row in annotations.rejects if row["reason"] == REVIEW}
     # An image that has lost its pairs with a reject: what people kept of it was in the table, too.
     images = {image for image, _, _ in rejected}
     present = {_key(row) for row in annotations.rows} | {p for p in verdicts if p[0] in images}
@@ -37,6 +39,8 @@ def apply_reviews(annotations: Annotations, reviews: Reviews) -> dict[str, Any]:
         state = _STATES[verdict.decision] if verdict else row.get(REVIEWED_COLUMN, "")
         row[REVIEWED_COLUMN] = state
         if verdict and verdict.decision == CORRECT:
+            given = {name: row[name] for name in ("image_path", "question", "answer")}
+            annotations.replaced.append({**given, "reason": CORRECTED})
             row["answer"] = verdict.corrected
     current = {pair: verdict for pair, verdict in verdicts.items() if pair in present}
     counts = _counts(reviews, current)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from abo_vqa.annotate import corpus
 from abo_vqa.annotate.annotations import Annotations
-from abo_vqa.core.nested import leaves
 from abo_vqa.models.registry import local_annotator
 
 if TYPE_CHECKING:
@@ -54,21 +53,3 @@ def generation_summary(counts: dict[str, Any]) -> str:
     if dropped:
         text += f"; images left out: {dropped}"
     return text + (f"; {max(blind):.1%} can be predicted without the image" if blind else "")
-
-
-def numeric_metrics(counts: dict[str, Any]) -> dict[str, float]:
-    """Return the numbers among nested counts by slashed names, for MLflow.
-
-    Args:
-        counts: the content of data/generate.json.
-    """
-    return {
-        "/".join(map(_metric_name, path)): float(value)
-        for path, value in leaves(counts)
-        if isinstance(value, int | float)
-    }
-
-
-def _metric_name(name: str) -> str:
-    """Return a name that opens no group of its own in MLflow: yes_no for yes/no."""
-    return name.replace("/", "_").replace("(", "").replace(")", "")

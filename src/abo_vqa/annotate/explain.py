@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from abo_vqa.annotate.quality_filter import REASONS
 from abo_vqa.core.local_annotator import LOCAL
+from abo_vqa.data.pairs import REASONS
 
 if TYPE_CHECKING:
     from abo_vqa.annotate.tasks import Task

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from abo_vqa.data.normalise import normalise
-from abo_vqa.data.pairs import Pair, Product, Reject
+from abo_vqa.data.pairs import REVIEW, SURPLUS, Pair, Product, Reject
 from abo_vqa.data.questions import question_subtype, question_type
 
 _MAX_QUESTION_LENGTH, MAX_ANSWER_LENGTH = 120, 24  # characters
@@ -28,20 +28,6 @@ _ENGLISH = re.compile(
     r"|where|when|how|why)\b",
     re.IGNORECASE,
 )
-REASONS = {
-    "no_question": "there is no question",
-    "no_answer": "there is no answer",
-    "language": "not in English, or not in ASCII",
-    "no_question_mark": "the question doesn't end in a question mark",
-    "length": "the question or the answer is too short or too long",
-    "multi_word": "the answer isn't exactly one word",
-    "unknown": "the answer says that it isn't known",
-    "in_question": "the question contains its answer",
-    "brand_or_text": "asks for a brand or a text, or reveals one",
-    "duplicate": "the image has this question already",
-    "review": "rejected by a person",
-    "surplus": "more pairs than asked for",
-}
 
 
 def answer_problem(text: str) -> str:
@@ -79,7 +65,7 @@ class QualityFilter:
         words = question.split()
         # First: a user's own table keeps pairs with other faults, but not what people rejected.
         if (product.get("image_path", ""), question, pair.answer) in self.rejected:
-            return "review"
+            return REVIEW
         if not question.strip():
             return "no_question"
         if not pair.answer.strip():
@@ -131,7 +117,7 @@ class QualityFilter:
             if not reason and normalise(pair.question) in previous:
                 reason = "duplicate"
             if not reason and len(existing) + len(accepted) >= self.questions:
-                reason = "surplus"
+                reason = SURPLUS
             if reason:
                 rejects.append(Reject(pair.question, pair.answer, reason))
                 continue

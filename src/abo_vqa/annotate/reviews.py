@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from abo_vqa.annotate.quality_filter import REASONS, answer_problem
+from abo_vqa.annotate.quality_filter import answer_problem
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.normalise import normalise
+from abo_vqa.data.pairs import REASONS
 
 KEEP, REJECT, CORRECT = "keep", "reject", "correct"
 

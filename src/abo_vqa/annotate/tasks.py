@@ -11,7 +11,7 @@ from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.replies import parse_pairs
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.local_annotator import LOCAL
-from abo_vqa.data.pairs import Pair, Product, Reject, reply_schema
+from abo_vqa.data.pairs import REVIEW, Pair, Product, Reject, reply_schema
 from abo_vqa.remote.contract import Reply, Request
 from abo_vqa.remote.journal import JournalEntry, group_by_image, no_pairs_reason, timestamp
 
@@ -117,7 +117,7 @@ class Task:
         )
         self.pairs += accepted
         self.rejects += rejects
-        self.is_stuck = not accepted and all(reject.reason != "review" for reject in rejects)
+        self.is_stuck = not accepted and all(reject.reason != REVIEW for reject in rejects)
         reason = "" if entry.candidates else no_pairs_reason(entry)
         repeated = bool(reason) and reason == self.empty_reason
         self.empty_replies = self.empty_replies + 1 if repeated else int(bool(reason))
@@ -148,7 +148,7 @@ class Task:
         total = self.quality_filter.questions
         missing = total - len(self.pairs)
         # What people rejected would be answered alike a second time.
-        rejected = {r.question: Pair(r.question, "") for r in self.rejects if r.reason == "review"}
+        rejected = {r.question: Pair(r.question, "") for r in self.rejects if r.reason == REVIEW}
         taken = [*self.pairs, *rejected.values()]
         text = user_text(self.product, missing, taken, self.yes_no, total)
         return Request(system, text, image, reply_schema())

@@ -30,3 +30,21 @@ def flatten(value: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
         separator: what stands between the keys of two levels.
     """
     return {separator.join(path): leaf for path, leaf in leaves(value)}
+
+
+def numeric_metrics(counts: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers among nested counts by slashed names, for MLflow.
+
+    Args:
+        counts: the counts; other leaves than numbers are left out.
+    """
+    return {
+        "/".join(map(_metric_name, path)): float(value)
+        for path, value in leaves(counts)
+        if isinstance(value, int | float)
+    }
+
+
+def _metric_name(name: str) -> str:
+    """Return a name that opens no group of its own in MLflow: yes_no for yes/no."""
+    return name.replace("/", "_").replace("(", "").replace(")", "").replace(" ", "_")

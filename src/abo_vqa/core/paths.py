@@ -20,6 +20,7 @@ REJECTS = DATA / "rejects.csv"
 GENERATION = DATA / "generate.json"
 # verify
 VQA = DATA / "vqa.csv"
+VERIFIERS = DATA / "verifiers.json"
 VERIFICATION = DATA / "verification.json"
 # split
 TRAIN = DATA / "train.csv"

@@ -4,10 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 Product = Mapping[str, str]
 """A row of the balanced table."""
+REVIEW, CORRECTED, SURPLUS = "review", "corrected", "surplus"
+REASONS = MappingProxyType(
+    {
+        "no_question": "there is no question",
+        "no_answer": "there is no answer",
+        "language": "not in English, or not in ASCII",
+        "no_question_mark": "the question doesn't end in a question mark",
+        "length": "the question or the answer is too short or too long",
+        "multi_word": "the answer isn't exactly one word",
+        "unknown": "the answer says that it isn't known",
+        "in_question": "the question contains its answer",
+        "brand_or_text": "asks for a brand or a text, or reveals one",
+        "duplicate": "the image has this question already",
+        REVIEW: "rejected by a person",
+        CORRECTED: "a person corrected the answer, so the pair is in the set with another one",
+        SURPLUS: "more pairs than asked for",
+    }
+)
+"""Why a pair isn't in the table as it was written → in words."""
+GATE_REASONS = frozenset(REASONS) - {REVIEW, CORRECTED, SURPLUS}
+"""Those of the quality gate: neither people's, nor that there were enough pairs."""
 
 
 @dataclass(frozen=True)

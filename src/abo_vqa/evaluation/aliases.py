@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from abo_vqa.core.tables import read_table
@@ -33,6 +34,15 @@ def read_aliases(path: Path) -> _Aliases:
         aliases.setdefault(normalise(answer), set()).add(normalise(alias))
         aliases.setdefault(normalise(alias), set()).add(normalise(answer))
     return {answer: frozenset(others) for answer, others in aliases.items()}
+
+
+def alias_matcher(path: Path) -> Callable[[str, str], float]:
+    """Return `alias_match` with the aliases of a table.
+
+    Args:
+        path: see `read_aliases`.
+    """
+    return partial(alias_match, aliases=read_aliases(path))
 
 
 def alias_match(prediction: str, reference: str, aliases: _Aliases) -> float:

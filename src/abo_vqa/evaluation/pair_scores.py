@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.metadata import version
 from inspect import getdoc
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.evaluation import lexical, wordnet_metrics
-from abo_vqa.evaluation.aliases import alias_match, read_aliases
+from abo_vqa.evaluation.aliases import alias_matcher
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,7 +105,7 @@ def score_pairs(
     scores = PairScores({pair: i for i, pair in enumerate(distinct)})
     functions = dict(TEXT_METRICS)
     if alias_table is not None:
-        functions["alias_accuracy"] = partial(alias_match, aliases=read_aliases(alias_table))
+        functions["alias_accuracy"] = alias_matcher(alias_table)
     for name in metrics:
         if name in functions:
             values = [functions[name](*pair) for pair in distinct]

@@ -118,7 +118,8 @@ def ensure_wordnet() -> PathPointer:
             if pointer := source():
                 return pointer
     raise UserError(
-        "METEOR and WUP need WordNet 3.0, which isn't installed: it isn't in NLTK's data folders "
+        "METEOR, WUP and the base forms of answers need WordNet 3.0, which isn't installed: it "
+        "isn't in NLTK's data folders "
         f"({data_folder()} is one), and neither NLTK's download nor Debian's package {_PACKAGE} "
         "worked. On a machine with network run `python -m nltk.downloader wordnet`, and copy its "
         f"nltk_data/corpora/wordnet.zip to {data_folder() / 'corpora'} here."

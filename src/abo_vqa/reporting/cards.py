@@ -12,12 +12,22 @@ from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.local_annotator import LOCAL
-from abo_vqa.core.paths import AUDIT, FINETUNED_MODEL, FUNNEL, GENERATION, METRICS, TEST, TRAIN
+from abo_vqa.core.paths import (
+    AUDIT,
+    FINETUNED_MODEL,
+    FUNNEL,
+    GENERATION,
+    METRICS,
+    TEST,
+    TRAIN,
+    VERIFICATION,
+)
 from abo_vqa.reporting.formatting import count, decimal, finetuned_base, percent
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.markdown import markdown_table
 from abo_vqa.reporting.pages import template_environment
 from abo_vqa.reporting.provenance import matching_lock_entry
+from abo_vqa.reporting.second_opinion import filter_table, second_opinion
 from abo_vqa.reporting.tables import audit_rows, curation_rows, labelled_leaves
 
 if TYPE_CHECKING:
@@ -72,7 +82,9 @@ def render_export_card(
         columns: of the files.
         blind_choices: accuracies on the choices without the image, labelled; none without choices.
     """
-    funnel, generated, audit = (read_json(path) for path in (FUNNEL, GENERATION, AUDIT))
+    funnel, generated, audit, verification = (
+        read_json(path) for path in (FUNNEL, GENERATION, AUDIT, VERIFICATION)
+    )
     return _export_front_matter(config, splits, columns) + _render(
         "export_card.md.j2",
         config=config,
@@ -88,6 +100,8 @@ def render_export_card(
         kinds=_by_frequency(generated["kinds"]),
         corpus=generated["corpus"],
         reviews=generated.get("reviews"),
+        opinion=second_opinion(verification, generated),
+        filters=filter_table(verification),
         audit=audit,
         audit_table=audit_rows(audit),
         split=_split_settings(config),

@@ -18,7 +18,7 @@ from abo_vqa.reporting.figures.register import ReportFigure
 from abo_vqa.reporting.findings import conclusion, further_findings
 from abo_vqa.reporting.inputs import ExternalTable, Results
 from abo_vqa.reporting.provenance import provenance
-from abo_vqa.reporting.second_opinion import HEADER, filter_rows, second_opinion
+from abo_vqa.reporting.second_opinion import filter_table, second_opinion
 from abo_vqa.reporting.style import Drawing, svg
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -183,7 +183,7 @@ def _context_tables(results: Results) -> dict[str, Any]:
         "curation": tables.curation_rows(results.funnel),
         "generation": tables.labelled_leaves(results.generate),
         "opinion": second_opinion(results.verification, results.generate),
-        "filters": {"header": HEADER, "rows": filter_rows(results.verification)},
+        "filters": filter_table(results.verification),
         "audit": tables.audit_rows(results.audit),
         "metrics": tables.metric_table(results),
         "paired": tables.primary_model_pairs(results),

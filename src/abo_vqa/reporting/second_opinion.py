@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from abo_vqa.data.pairs import GATE_REASONS
 from abo_vqa.reporting.formatting import count, decimal, model_label, percent
 
 HEADER = (
@@ -12,7 +13,9 @@ HEADER = (
     "bits an answer", "right without the image",
 )  # fmt: skip
 _FIXED = {
-    "none": "nothing is asked for",
+    "before quality gate": "nothing is asked for: all that was written",
+    "before reviews": "the quality gate accepts them",
+    "none": "people's reviews accept them, too",
     "blind is wrong": "the blind predictor is wrong",
     "at least half agree": "at least half of the models agree",
     "all agree": "all models agree",
@@ -40,6 +43,15 @@ def filter_rows(verification: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
+def filter_table(verification: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the header and rows of the table of filters, as the templates take them.
+
+    Args:
+        verification: the content of data/verification.json.
+    """
+    return {"header": HEADER, "rows": filter_rows(verification)}
+
+
 def second_opinion(verification: Mapping[str, Any], generation: Mapping[str, Any]) -> str:
     """Return in words who was asked and what was left out before.
 
@@ -57,9 +69,21 @@ def second_opinion(verification: Mapping[str, Any], generation: Mapping[str, Any
         )  # fmt: skip
         failed = f" ({count(numbers['failed'])} not answered)" if numbers["failed"] else ""
         opinions.append(f"{_verifier_label(name)} {text}{failed}")
-    rejected = sum(generation.get("rejected", {}).values())
-    before = f" Before, the quality gate had rejected {count(rejected)} pairs." if rejected else ""
-    return f"{'; '.join(opinions)}.{before}"
+    return f"{'; '.join(opinions)}.{_earlier(generation)}"
+
+
+def _earlier(generation: Mapping[str, Any]) -> str:
+    """Return what the quality gate and people left out before, as sentences."""
+    reasons = generation.get("rejected", {})
+    by_gate = sum(n for reason, n in reasons.items() if reason in GATE_REASONS)
+    reviews = generation.get("reviews", {})
+    texts = [f" Before, the quality gate had rejected {count(by_gate)} pairs."] if by_gate else []
+    if reviews:
+        texts.append(
+            f" Of {count(reviews['pairs'])} pairs that people reviewed, they rejected "
+            f"{count(reviews['rejected'])} and corrected {count(reviews['corrected'])}."
+        )
+    return "".join(texts)
 
 
 def _verifier_label(name: str) -> str:

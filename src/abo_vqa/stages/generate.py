@@ -12,12 +12,12 @@ from abo_vqa.annotate.counts import (
     count_reasons,
     generation_counts,
     generation_summary,
-    numeric_metrics,
 )
 from abo_vqa.annotate.inputs import make_quality_filter, read_products, reviews_in_use
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import write_results
+from abo_vqa.core.nested import numeric_metrics
 from abo_vqa.core.paths import GENERATED, GENERATION, REJECTS
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
@@ -47,7 +47,8 @@ def run(config: Config, log: Log = no_log) -> Summary:
     review_counts = apply_reviews(annotations, reviews)
     counts = generation_counts(config, annotations, review_counts)
     columns = ["image_path", "question", "answer", "reason"]
-    write_table(pd.DataFrame(annotations.rejects, columns=columns), REJECTS)
+    rejects = pd.DataFrame([*annotations.rejects, *annotations.replaced], columns=columns)
+    write_table(rejects, REJECTS)
     write_results(counts, GENERATION)
     write_table(pd.DataFrame(annotations.rows), GENERATED)
     return Summary(

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from abo_vqa.annotate.verification.agreement import agreements, mean_agreement, with_opinions
-from abo_vqa.annotate.verification.filters import effects, kept_rows
-from abo_vqa.annotate.verification.opinions import Opinion, ask_verifier, blind_accuracy
+from abo_vqa.annotate.verification.agreement import (
+    agreements,
+    mean_agreement,
+    refuse_own_columns,
+    with_opinions,
+)
+from abo_vqa.annotate.verification.counts import verification_summary, verifier_counts
+from abo_vqa.annotate.verification.effects import earlier_sets, effects, filtered_sets
+from abo_vqa.annotate.verification.filters import kept_rows
+from abo_vqa.annotate.verification.opinions import Opinion, ask_verifiers, blind_accuracy
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import write_results
 from abo_vqa.core.locks import discard
-from abo_vqa.core.nested import leaves
-from abo_vqa.core.paths import GENERATED, VERIFICATION, VQA
+from abo_vqa.core.nested import numeric_metrics
+from abo_vqa.core.paths import GENERATED, REJECTS, VERIFICATION, VQA
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table, write_table
+from abo_vqa.core.verify_config import BLIND_VERIFIER
+from abo_vqa.evaluation.aliases import alias_matcher
+from abo_vqa.evaluation.wordnet import ensure_wordnet
 
 
 def run(config: Config, _log: Log = no_log) -> Summary:
@@ -30,82 +40,65 @@ def run(config: Config, _log: Log = no_log) -> Summary:
         config: the settings.
 
     Raises:
-        UserError: A verifier can't answer, or the filters leave no pair.
+        UserError: A verifier can't answer, a column is in the way, or the filters leave no pair.
+        RetryLaterError: A service can't answer now; the other verifiers' answers are kept.
     """
     table = read_table(GENERATED, ["image_path", "question", "answer"])
-    opinions = {name: ask_verifier(name, config, table) for name in config.verify.models}
-    kept, verified, record = _judge(config, table, opinions)
-    if not len(verified):
+    if not config.verify.models:
+        return _write(table, {"pairs": len(table), "kept": len(table)}, {})
+    ensure_wordnet()  # before any long work, as are the other checks
+    rejects = read_table(REJECTS, ["image_path", "question", "answer", "reason"])
+    refuse_own_columns(table, config.verify.models)
+    opinions = ask_verifiers(config.verify.models, config, table)
+    verified, record = _judge(config, table, rejects, opinions)
+    if verified.empty:
         raise UserError(
             f"verify: none of the {len(table):,} pairs is left. Lower verify.min_agreement "
             f"({config.verify.min_agreement}) or raise verify.blind_share "
             f"({config.verify.blind_share})."
         )
+    return _write(verified, record, opinions)
+
+
+def _judge(
+    config: Config, table: pd.DataFrame, rejects: pd.DataFrame, opinions: Mapping[str, Opinion]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the pairs that are kept, with opinions, and data/verification.json."""
+    matches = alias_matcher(config.evaluate.aliases)
+    by_verifier = agreements(table, opinions, matches)
+    shares = mean_agreement(by_verifier)
+    kept = kept_rows(table, shares, by_verifier, config.verify, config.seed)
+    sets = earlier_sets(table, rejects) | filtered_sets(
+        table, shares, by_verifier, kept, config.verify, config.seed
+    )
+    measure = partial(blind_accuracy, config, matches) if BLIND_VERIFIER in opinions else None
+    record = {
+        "pairs": len(table),
+        "kept": int(kept.sum()),
+        "verifiers": verifier_counts(by_verifier),
+        "filters": effects(sets, measure),
+    }
+    return with_opinions(table, opinions, shares)[kept], record
+
+
+def _write(
+    verified: pd.DataFrame, record: dict[str, Any], opinions: Mapping[str, Opinion]
+) -> Summary:
     write_results(record, VERIFICATION)
     write_table(verified, VQA)
     return Summary(
-        message=_message(record, len(table), kept),
-        metrics={
-            "/".join(path).replace(" ", "_"): float(value)
-            for path, value in leaves(record)
-            if isinstance(value, int | float)
-        },
+        message=verification_summary(record),
+        metrics=numeric_metrics(record),
         datasets={"verified": VQA},
         artifacts=(VERIFICATION,),
         cleanup=partial(_discard_all, opinions),
     )
 
 
-def _judge(
-    config: Config, table: pd.DataFrame, opinions: dict[str, Opinion]
-) -> tuple[int, pd.DataFrame, dict[str, Any]]:
-    """Return how many pairs are kept, the table with opinions, and data/verification.json."""
-    if not opinions:
-        return len(table), table, {"pairs": len(table), "kept": len(table)}
-    by_verifier = agreements(table, opinions)
-    shares = mean_agreement(by_verifier)
-    mask = kept_rows(table, shares, by_verifier, config.verify, config.seed)
-    record = {
-        "pairs": len(table),
-        "kept": int(mask.sum()),
-        "verifiers": {
-            name: {
-                "agreement": round(float(agrees.mean()), 4) if agrees.notna().any() else None,
-                "failed": int(agrees.isna().sum()),
-            }
-            for name, agrees in by_verifier.items()
-        },
-        "filters": effects(
-            table,
-            shares,
-            by_verifier,
-            mask,
-            config.verify,
-            config.seed,
-            partial(blind_accuracy, config),
-        ),
-    }
-    return int(mask.sum()), with_opinions(table, opinions, shares)[mask], record
-
-
-def _message(record: dict[str, Any], pairs: int, kept: int) -> str:
-    """Return the summary's text."""
-    parts = []
-    for name, numbers in record.get("verifiers", {}).items():
-        agreement = numbers["agreement"]
-        text = "no answers" if agreement is None else f"agrees with {agreement:.1%}"
-        failed = f" ({numbers['failed']:,} not answered)" if numbers["failed"] else ""
-        parts.append(f"{name} {text}{failed}")
-    who = "; ".join(parts) or "nobody was asked for a second opinion"
-    return f"{kept:,} of {pairs:,} pairs → {VQA}: {who}"
-
-
-def _discard_all(opinions: dict[str, Opinion]) -> None:
-    discards: list[Callable[[], None]] = [
-        partial(discard, opinion.folder) for opinion in opinions.values() if opinion.folder
-    ]
-    for remove in discards:
-        remove()
+def _discard_all(opinions: Mapping[str, Opinion]) -> None:
+    for opinion in opinions.values():
+        if opinion.folder:
+            discard(opinion.folder)
 
 
 def command(_args: argparse.Namespace) -> int:

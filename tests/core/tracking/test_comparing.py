@@ -275,7 +275,7 @@ def test_records_that_an_earlier_version_left_are_read():
 
 
 def test_metric_names_open_no_groups_of_their_own():
-    from abo_vqa.annotate.counts import numeric_metrics
+    from abo_vqa.core.nested import numeric_metrics
 
     assert numeric_metrics({"kinds": {"yes/no": 3}, "corpus": {"yes_no": {"no": 1}}}) == {
         "kinds/yes_no": 3.0,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from abo_vqa.core.errors import UserError
 from abo_vqa.core.verify_config import BLIND_VERIFIER
-from abo_vqa.data.normalise import normalise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 AGREEMENT = "agreement"
 """The column with the share of the verifiers that see the image and give the generated answer."""
+AnswerMatcher = Callable[[str, str], float]
+"""Takes a verifier's and the generated answer; returns 1 if they mean the same, else 0."""
 
 
 def answer_column(name: str) -> str:
@@ -29,23 +31,44 @@ def answer_column(name: str) -> str:
     return f"answer_{name}"
 
 
-def agreements(table: pd.DataFrame, opinions: Mapping[str, Opinion]) -> dict[str, pd.Series]:
-    """Compare each verifier's answers with the generated ones, normalised as in evaluation.
+def refuse_own_columns(table: pd.DataFrame, names: Collection[str]) -> None:
+    """Refuse a table that has columns of the names that the second opinion's get.
+
+    Args:
+        table: the generated table.
+        names: the verifiers.
+
+    Raises:
+        UserError: it has; nobody has been asked yet.
+    """
+    added = [*map(answer_column, names), *([AGREEMENT] if names else [])]
+    if own := [column for column in added if column in table]:
+        raise UserError(
+            f"the table has its own column(s) {', '.join(own)}, where the second opinion would be "
+            "written. Rename or remove them in the table that generate.file names, or take the "
+            "verifiers out of verify.models."
+        )
+
+
+def agreements(
+    table: pd.DataFrame, opinions: Mapping[str, Opinion], matches: AnswerMatcher
+) -> dict[str, pd.Series]:
+    """Compare each verifier's answers with the generated ones.
 
     Args:
         table: column answer.
         opinions: verifier → its answers.
+        matches: when two answers mean the same.
 
     Returns:
         Verifier → [n] 1 if it agrees, 0 if not, NaN if it couldn't answer.
     """
-    wanted = table["answer"].map(normalise).to_numpy(dtype=object)
     result = {}
     for name, opinion in opinions.items():
-        given = opinion.answers["prediction"].map(normalise).to_numpy(dtype=object)
+        pairs = zip(opinion.answers["prediction"], table["answer"], strict=True)
+        same = np.array([matches(*pair) for pair in pairs], dtype=float)
         failed = (opinion.answers["error"] != "").to_numpy(dtype=bool)
-        same = (given == wanted) & (wanted != "")
-        result[name] = pd.Series(np.where(failed, np.nan, same.astype(float)))
+        result[name] = pd.Series(np.where(failed, np.nan, same))
     return result
 
 

@@ -1,25 +1,20 @@
-"""Which pairs are kept, and what each filter does to the set."""
+"""Which pairs are kept."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from abo_vqa.core.verify_config import BLIND_VERIFIER
-from abo_vqa.data.normalise import normalise
-from abo_vqa.data.questions import question_type
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from abo_vqa.core.verify_config import VerifyConfig
-
-_SHOWN_BLIND_SHARE = 0.2  # the cap that the table of effects shows where none is set
 
 
 def agreeing(shares: NDArray[np.float64], minimum: float) -> NDArray[np.bool_]:
@@ -96,76 +91,3 @@ def kept_rows(
         kept = np.zeros(len(table), dtype=np.bool_)
         kept[positions[inner]] = True
     return kept
-
-
-def effects(
-    table: pd.DataFrame,
-    shares: NDArray[np.float64],
-    by_verifier: Mapping[str, pd.Series],
-    kept: NDArray[np.bool_],
-    settings: VerifyConfig,
-    seed: int,
-    blind_accuracy: Callable[[pd.DataFrame], float | None],
-) -> dict[str, dict[str, Any]]:
-    """Describe the set as it would be after each filter alone, and as it is after those in use.
-
-    Args:
-        table: the generated table.
-        shares: [n] the agreement.
-        by_verifier: verifier → [n] 1, 0, or NaN.
-        kept: [n] see `kept_rows`.
-        settings: the filters.
-        seed: of the cap's draw.
-        blind_accuracy: measures it on the rows that are left. Whoever is trained on a filtered set
-            learns its priors: a fit on the whole set would find too little in what agrees with a
-            model, and nothing at all where it has just been filtered out.
-
-    Returns:
-        Filter → pairs, images, top_answer_share, yes_share, answer_bits, blind_accuracy.
-    """
-    blind = by_verifier.get(BLIND_VERIFIER)
-    right = None if blind is None else (blind == 1).to_numpy()
-    masks = {"none": np.ones(len(table), dtype=np.bool_)}
-    seeing = [name for name in by_verifier if name != BLIND_VERIFIER]
-    for name in seeing:
-        masks[f"{name} agrees"] = (by_verifier[name] != 0).to_numpy()
-    if len(seeing) > 1:
-        masks["at least half agree"] = agreeing(shares, 0.5)
-        masks["all agree"] = agreeing(shares, 1.0)
-    if right is not None:
-        share = _SHOWN_BLIND_SHARE if settings.blind_share is None else settings.blind_share
-        masks["blind is wrong"] = ~right
-        masks[f"blind share {share:g}"] = capped(table, right, share, seed)
-    masks["in use"] = kept
-    answers = table["answer"].map(normalise)
-    closed = (table["question"].map(question_type) == "yes/no").to_numpy()
-    measured: dict[bytes, float | None] = {}  # a filter that keeps all rows isn't measured twice
-    for mask in masks.values():
-        if right is not None and mask.tobytes() not in measured:
-            measured[mask.tobytes()] = blind_accuracy(table[mask])
-    return {
-        name: _describe(table, answers, closed, mask)
-        | {"blind_accuracy": measured.get(mask.tobytes())}
-        for name, mask in masks.items()
-    }
-
-
-def _describe(
-    table: pd.DataFrame,
-    answers: pd.Series,
-    closed: NDArray[np.bool_],
-    mask: NDArray[np.bool_],
-) -> dict[str, Any]:
-    """Return size and balance of some rows."""
-    counts = Counter(answers[mask])
-    total = int(mask.sum())
-    polar = Counter(answers[mask & closed])
-    polar_total = polar["yes"] + polar["no"]
-    probabilities = np.array(list(counts.values()), dtype=float) / max(1, total)
-    return {
-        "pairs": total,
-        "images": int(table.loc[mask, "image_path"].nunique()),
-        "top_answer_share": round(max(counts.values(), default=0) / max(1, total), 4),
-        "yes_share": round(polar["yes"] / polar_total, 4) if polar_total else None,
-        "answer_bits": round(float(-(probabilities * np.log2(probabilities)).sum()), 3) + 0.0,
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,15 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from abo_vqa.core.errors import UserError
+from abo_vqa.core.errors import RetryLaterError, UserError
+from abo_vqa.core.memory import release_memory
 from abo_vqa.core.verify_config import BLIND_VERIFIER
 from abo_vqa.data.groups import group_rows, has_columns
-from abo_vqa.data.normalise import same_answer
-from abo_vqa.models.answering.blind import cross_fit_blind
+from abo_vqa.models.answering.blind import TooFewGroupsError, cross_fit_blind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from abo_vqa.annotate.verification.agreement import AnswerMatcher
     from abo_vqa.core.config import Config
 
 _BLIND_VARIANT = "ngram"  # the strongest of the blind baselines
@@ -38,6 +40,37 @@ class Opinion:
     folder: Path | None = None
 
 
+def ask_verifiers(names: Sequence[str], config: Config, table: pd.DataFrame) -> dict[str, Opinion]:
+    """Have each verifier answer all questions, the blind one first, which takes least.
+
+    One whose service can't answer now doesn't keep the others from answering.
+
+    Args:
+        names: those in `verify.models`.
+        config: the settings.
+        table: the generated table.
+
+    Returns:
+        Verifier → its answers, in the order of the names.
+
+    Raises:
+        UserError: see `ask_verifier`.
+        RetryLaterError: a service can't answer now; every answer so far is kept.
+    """
+    opinions, later = {}, {}
+    for name in sorted(names, key=lambda name: name != BLIND_VERIFIER):
+        try:
+            opinions[name] = ask_verifier(name, config, table)
+        except RetryLaterError as error:
+            later[name] = f"{name}: {error}"
+    if later:
+        raise RetryLaterError(
+            f"{' '.join(later.values())} The other verifiers' answers are saved, too. To go on "
+            f"without {' and '.join(later)}, take it out of verify.models."
+        )
+    return {name: opinions[name] for name in names}
+
+
 def ask_verifier(name: str, config: Config, table: pd.DataFrame) -> Opinion:
     """Have one verifier answer all questions; an interrupted run continues where it was.
 
@@ -47,28 +80,39 @@ def ask_verifier(name: str, config: Config, table: pd.DataFrame) -> Opinion:
         table: the generated table.
 
     Raises:
-        UserError: the model can't be loaded, or memory isn't sufficient.
+        UserError: the model can't be loaded or paid for, or memory isn't sufficient; or the blind
+            predictor can't be fitted.
+        RetryLaterError: a service can't answer now.
     """
-    rows = table[["image_path", "question", "answer"]].copy()
-    rows.insert(0, "row_id", np.arange(len(rows)))
     if name == BLIND_VERIFIER:
-        return _ask_blind(config, table, rows)
+        try:
+            return _ask_blind(config, table)
+        except TooFewGroupsError as error:
+            raise UserError(f"{error} Take {name} out of verify.models.") from error
     # Only here: it loads torch, which the blind predictor doesn't need.
     from abo_vqa.models.answering.baseline import BaselineJob, answer_all
 
-    asked = rows[["row_id", "image_path", "question"]]
+    asked = _numbered(table)[["row_id", "image_path", "question"]]
     # Stored vision outputs are made from the verified table, so those there are may be old.
     # And what a ranking model chooses among are the very answers to be verified: it writes its own.
     job = BaselineJob.about(asked, name, config, stage="verify", use_stored=False, ranked=False)
-    predictions = answer_all(config, job).predictions
+    try:
+        predictions = answer_all(config, job).predictions
+    except UserError as error:
+        raise UserError(
+            f"verifier {name}: {error} What was answered is saved. To go on without it, take "
+            f"{name} out of verify.models."
+        ) from error
+    release_memory()  # for the next model
     return Opinion(_in_order(predictions), job.folder)
 
 
-def blind_accuracy(config: Config, table: pd.DataFrame) -> float | None:
+def blind_accuracy(config: Config, matches: AnswerMatcher, table: pd.DataFrame) -> float | None:
     """Measure how many of some rows' answers the blind predictor gives, fitted on these rows alone.
 
     Args:
         config: the seed, and how far look-alikes may differ.
+        matches: when two answers mean the same.
         table: the rows.
 
     Returns:
@@ -78,18 +122,25 @@ def blind_accuracy(config: Config, table: pd.DataFrame) -> float | None:
         return None
     rows = table.reset_index(drop=True)
     try:
-        opinion = ask_verifier(BLIND_VERIFIER, config, rows)
-    except UserError:  # all rows belong together
+        opinion = _ask_blind(config, rows)
+    except TooFewGroupsError:  # all rows belong together
         return None
     answers = zip(opinion.answers["prediction"], rows["answer"], strict=True)
-    return round(sum(same_answer(*pair) for pair in answers) / len(rows), 4)
+    return round(sum(matches(*pair) for pair in answers) / len(rows), 4)
 
 
-def _ask_blind(config: Config, table: pd.DataFrame, rows: pd.DataFrame) -> Opinion:
+def _ask_blind(config: Config, table: pd.DataFrame) -> Opinion:
     """Answer each fifth of the table by predictors fitted on the other fifths."""
     groups = verification_groups(config, table)
-    fitted = cross_fit_blind(rows, groups, config.seed)
+    fitted = cross_fit_blind(_numbered(table), groups, config.seed)
     return Opinion(_in_order(fitted[_BLIND_VARIANT].predictions))
+
+
+def _numbered(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the questions and answers with their positions as row_id."""
+    rows = table[["image_path", "question", "answer"]].copy()
+    rows.insert(0, "row_id", np.arange(len(rows)))
+    return rows
 
 
 def verification_groups(config: Config, table: pd.DataFrame) -> NDArray[np.int64]:

@@ -103,7 +103,7 @@ def pinned(root: Path, path: Path, within: bool = False) -> Any:
 
 
 def wordnet(_case: Checkout) -> Iterator[Finding]:
-    """Check that WordNet is here, which METEOR and WUP need."""
+    """Check that WordNet is here, which METEOR, WUP and the comparison of answers need."""
     from abo_vqa.evaluation.wordnet import find_wordnet
 
     place = find_wordnet()

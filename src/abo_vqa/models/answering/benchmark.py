@@ -12,7 +12,11 @@ import pandas as pd
 from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.memory import out_of_memory, release_memory
 from abo_vqa.models.answering.adhoc import answer_table
-from abo_vqa.models.answering.blind import answer_blind_rows, cross_fit_blind
+from abo_vqa.models.answering.blind import (
+    TooFewGroupsError,
+    answer_blind_rows,
+    cross_fit_blind,
+)
 from abo_vqa.models.answering.journal import COLUMNS
 
 if TYPE_CHECKING:
@@ -92,7 +96,10 @@ def answer_with_blind(
     """
     rows = questions.test_rows()
     if train is None:
-        fitted = cross_fit_blind(rows, images, seed)
+        try:
+            fitted = cross_fit_blind(rows, images, seed)
+        except TooFewGroupsError as error:
+            raise UserError(f"{error} Name a table to fit them on with --train FILE.") from error
     else:
         fitted = answer_blind_rows(rows, train)
     answers = BenchmarkAnswers()

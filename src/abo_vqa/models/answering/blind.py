@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _FOLDS = 5  # of cross-fitting
 
 
+class TooFewGroupsError(UserError):
+    """A table can't be divided for a cross-fit; callers add what can be done about it."""
+
+
 @dataclass(frozen=True)
 class BlindAnswers:
     """One blind baseline's answers.
@@ -97,14 +101,13 @@ def cross_fit_blind(
         Variant → its answers, in the order of the rows.
 
     Raises:
-        UserError: there are fewer than two groups with an answer.
+        TooFewGroupsError: there are fewer than two groups with an answer.
     """
     known = np.array([bool(normalise(answer)) for answer in rows["answer"]], dtype=np.bool_)
     if len(np.unique(groups[known])) < 2:
-        raise UserError(
+        raise TooFewGroupsError(
             "the blind baselines can't be fitted on this table: its answers are about fewer than "
-            "two images, and no row may be answered by a fit that saw its image. Name a table to "
-            "fit them on with --train FILE."
+            "two images that differ, and no row may be answered by a fit that saw its image."
         )
     folds = min(_FOLDS, len(np.unique(groups[known])))
     fold = _assign_folds(groups, known, folds, seed)

@@ -1,4 +1,4 @@
-"""What a baseline's answers depend on; loads neither torch nor transformers."""
+"""What the answers of baselines and verifiers depend on; loads neither torch nor transformers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5, fingerprint
 from abo_vqa.core.paths import TRAIN, embeddings_of
+from abo_vqa.core.verify_config import BLIND_VERIFIER
 from abo_vqa.models.answering.ranked import ranked_candidates
 from abo_vqa.models.candidates import candidates_for
 from abo_vqa.models.embeddings.files import META_FILE, PATHS_FILE
@@ -33,19 +34,39 @@ def inputs_of(name: str, config: Config) -> dict[str, Any]:
         require_model(name, config, [BLIND_MODEL])
     except UserError as error:
         raise UserError(f"baselines.models: {error}") from error
+    inputs = _inputs_of_model(name, config)
+    if (ranked := ranked_candidates(name, config)) is not None:
+        inputs["candidates"] = fingerprint(ranked)
+    if name == "blip":
+        # The first holds a digest of the vectors, which are too large to be hashed here.
+        files = [embeddings_of(name) / file for file in (META_FILE, PATHS_FILE)]
+        inputs["vision"] = [file_md5(file) for file in files if file.is_file()]
+    return inputs
+
+
+def verifier_inputs(name: str, config: Config) -> dict[str, Any]:
+    """Return what a verifier's answers depend on, apart from the rows.
+
+    Nothing is asked of tables: the set is verified before it is divided.
+
+    Args:
+        name: one of `verify.models`.
+        config: the settings.
+
+    Returns:
+        {} for the blind one, which is fitted on the rows alone.
+    """
+    return {} if name == BLIND_VERIFIER else _inputs_of_model(name, config)
+
+
+def _inputs_of_model(name: str, config: Config) -> dict[str, Any]:
+    """Return settings, weights, and the candidates of a regime of CLIP."""
     checkpoint = checkpoint_of(name, config)
     inputs: dict[str, Any] = {
         "settings": checkpoint.answer_settings(),
         "weights": fingerprint(identity(checkpoint)),
         "dtype": config.compute.dtype,
     }
-    candidates = candidates_for(name, config)
-    if (ranked := ranked_candidates(name, config)) is not None:
-        inputs["candidates"] = fingerprint(ranked)
-    if candidates is not None:
+    if (candidates := candidates_for(name, config)) is not None:
         inputs["candidates"] = fingerprint(candidates)
-    if name == "blip":
-        # The first holds a digest of the vectors, which are too large to be hashed here.
-        files = [embeddings_of(name) / file for file in (META_FILE, PATHS_FILE)]
-        inputs["vision"] = [file_md5(file) for file in files if file.is_file()]
     return inputs
