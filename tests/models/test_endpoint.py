@@ -7,12 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from abo_vqa.cli import main
 from abo_vqa.core.config import load_config
@@ -22,13 +20,10 @@ from abo_vqa.models.registry import load_model
 from abo_vqa.stages.baseline import run
 from tests.support import ROOT, workspaces
 from tests.support.annotation import KEY
+from tests.support.endpoints import SERVERS, asked, name_endpoint
 from tests.support.servers.gemini import GeminiServer
-from tests.support.servers.gemini_responses import image_in, user_text
-from tests.support.servers.openai_chat import OpenAIServer, as_gemini
 
 PREDICTIONS = Path("reports/baselines/hosted/predictions.csv")
-MODEL = {"gemini": "gemini-3.5-flash-lite", "openai": "gpt-5-mini"}
-SERVERS = {"gemini": GeminiServer, "openai": OpenAIServer}
 
 
 @pytest.fixture
@@ -42,18 +37,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def set_up(server: GeminiServer, protocol: str = "gemini", **settings: Any) -> None:
-    """Name the server in the profile, as the model `hosted`."""
-    profile = Path("conf/profiles/sample.yaml")
-    found = yaml.safe_load(profile.read_text())
-    base = server.url + ("/v1" if protocol == "openai" else "")
-    found["models"]["hosted"] = {
-        "family": "endpoint", "protocol": protocol, "model": MODEL.get(protocol),
-        "base_url": base, "timeout_s": 2, **settings,
-    }  # fmt: skip
-    profile.write_text(yaml.safe_dump(found))
-
-
 def answer() -> None:
     """Run the stage, without tracking."""
     cleanup = run(load_config(), model="hosted").cleanup
@@ -61,17 +44,10 @@ def answer() -> None:
     cleanup()
 
 
-def asked(server: GeminiServer) -> Counter[tuple[str, bytes]]:
-    """How often each question about each image was sent."""
-    bodies = [c.body for c in server.calls if "generateContent" in c.path or "chat" in c.path]
-    found = [as_gemini(body) if "messages" in body else body for body in bodies]
-    return Counter((user_text(body), image_in(body)) for body in found)
-
-
 @pytest.mark.parametrize("protocol", SERVERS)
 def test_answers_are_a_row_of_the_table(here: Path, protocol: str) -> None:
     with SERVERS[protocol]() as server:
-        set_up(server, protocol)
+        name_endpoint(server, protocol)
         server.plan("*", "", "500", "minute", "drop", "400")
         answer()
         table = read_table(PREDICTIONS)
@@ -92,7 +68,7 @@ def test_answers_are_a_row_of_the_table(here: Path, protocol: str) -> None:
 
 def test_ask_choose_and_what_it_cannot_do(here: Path, capsys: Any) -> None:
     with GeminiServer() as server:
-        set_up(server)
+        name_endpoint(server)
         image = "data/raw/sample/images/small/00/00000001.jpg"
         ask = ["ask", "--model", "hosted", "--image", image, "--question", "what?"]
         assert main(ask) == 0
@@ -109,12 +85,12 @@ def test_ask_choose_and_what_it_cannot_do(here: Path, capsys: Any) -> None:
 def test_budget_stops_with_everything_saved(here: Path) -> None:
     price = {"price_input": 100.0, "price_output": 0.0, "concurrency": 1}
     with GeminiServer() as server:
-        set_up(server, budget_usd=0.4, **price)
+        name_endpoint(server, budget_usd=0.4, **price)
         with pytest.raises(UserError, match=r"budget_usd: 0.4"):
             answer()
         paid = sum(asked(server).values())
         assert 0 < paid < 21
-        set_up(server, budget_usd=40, **price)
+        name_endpoint(server, budget_usd=40, **price)
         answer()
         assert set(asked(server).values()) == {1}
         assert len(asked(server)) == 21
@@ -131,7 +107,7 @@ def test_budget_stops_with_everything_saved(here: Path) -> None:
 )
 def test_what_stops_it(here: Path, fault: str, code: int, said: str, most: int) -> None:
     with GeminiServer() as server:
-        set_up(server)
+        name_endpoint(server)
         server.plan("*", *[fault] * 99)
         with pytest.raises(AboVqaError) as caught:
             answer()
@@ -152,12 +128,12 @@ def test_settings_of_an_endpoint(here: Path) -> None:
             ({"protocol": "soap"}, "models.hosted.protocol: found 'soap'"),
             ({"prompt": "Say it"}, "lacks {question}"),
         ):
-            set_up(server, **wrong)
+            name_endpoint(server, **wrong)
             with pytest.raises(UserError, match=said):
                 load_config()
-        set_up(server)
+        name_endpoint(server)
         before = load_config().models.hosted.answer_settings()
-        set_up(server, budget_usd=3, price_input=1, concurrency=2, requests_per_minute=7)
+        name_endpoint(server, budget_usd=3, price_input=1, concurrency=2, requests_per_minute=7)
         assert load_config().models.hosted.answer_settings() == before  # no reason to ask again
 
 
@@ -168,7 +144,7 @@ def test_killed_and_resumed_asks_nothing_twice(here: Path, protocol: str) -> Non
     command = [sys.executable, str(ROOT / "src/abo_vqa"), "baseline", "--model", "hosted"]
     concurrency, kills = 2, 0
     with SERVERS[protocol](latency=0.15) as server:
-        set_up(server, protocol, concurrency=concurrency)
+        name_endpoint(server, protocol, concurrency=concurrency)
         while True:
             sent = len(asked(server))
             process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
@@ -186,6 +162,6 @@ def test_killed_and_resumed_asks_nothing_twice(here: Path, protocol: str) -> Non
         assert sum(counts.values()) - 21 <= kills * concurrency
         table = read_table(PREDICTIONS)
     with SERVERS[protocol]() as clean:
-        set_up(clean, protocol)
+        name_endpoint(clean, protocol)
         answer()
     assert read_table(PREDICTIONS).equals(table)

@@ -82,9 +82,8 @@ def render_export_card(
         columns: of the files.
         blind_choices: accuracies on the choices without the image, labelled; none without choices.
     """
-    funnel, generated, audit, verification = (
-        read_json(path) for path in (FUNNEL, GENERATION, AUDIT, VERIFICATION)
-    )
+    funnel, generated, audit = (read_json(path) for path in (FUNNEL, GENERATION, AUDIT))
+    verification = read_json(VERIFICATION) if VERIFICATION.is_file() else {}
     return _export_front_matter(config, splits, columns) + _render(
         "export_card.md.j2",
         config=config,
@@ -100,7 +99,7 @@ def render_export_card(
         kinds=_by_frequency(generated["kinds"]),
         corpus=generated["corpus"],
         reviews=generated.get("reviews"),
-        opinion=second_opinion(verification, generated),
+        opinion=second_opinion(verification, generated) if verification else "",
         filters=filter_table(verification),
         audit=audit,
         audit_table=audit_rows(audit),

@@ -45,7 +45,7 @@ def fill(folder: Path) -> None:
     table[~test].sample(frac=1, random_state=0).to_csv(folder / "data/train.csv", index=False)
     table[test].to_csv(folder / "data/test.csv", index=False)
     repository = ROOT
-    for name in ("funnel", "generate", "audit"):
+    for name in ("funnel", "generate", "verification", "audit"):
         shutil.copy(repository / "tests" / "support" / "tables" / f"{name}.json", folder / "data")
 
 
@@ -137,6 +137,9 @@ def test_card_tells_the_runs_numbers(exported: Path) -> None:
     assert "86.2% of the test rows ask a question that occurs in train" in text
     assert "most frequent answer to the same question |" in text
     assert "Drawn by this project" in text
+    opinions = text[text.index("## Second opinion") : text.index("## Split")]
+    assert "BLIP gives the generated answer to 30.8% of the questions" in opinions
+    assert "| the settings ask for it (this set) | 2,001 | 667 |" in opinions
 
 
 def test_again_gives_the_same_bytes(exported: Path, here: Path) -> None:

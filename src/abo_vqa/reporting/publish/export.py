@@ -11,7 +11,7 @@ from abo_vqa.core.config import Config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import atomic_folder
 from abo_vqa.core.json_files import write_json
-from abo_vqa.core.paths import AUDIT, FUNNEL, GENERATION, TEST, TRAIN, VERIFICATION
+from abo_vqa.core.paths import AUDIT, FUNNEL, GENERATION, TEST, TRAIN
 from abo_vqa.data.archive import Archive, open_archive
 from abo_vqa.data.columns import read_columns
 from abo_vqa.data.image_paths import ImageIndex
@@ -36,7 +36,7 @@ from abo_vqa.reporting.publish.parquet import write_parquet_split
 from abo_vqa.reporting.publish.synonyms import synonym_test
 
 _SPLITS = {"train": TRAIN, "test": TEST}
-_INPUTS = (FUNNEL, GENERATION, VERIFICATION, AUDIT)
+_INPUTS = (FUNNEL, GENERATION, AUDIT)
 _Writer = Callable[[str, Sequence[Row], Archive, Path], ExportedSplit]
 # A format → what writes a split, and the names of its files beside README.md
 _FORMATS: dict[str, tuple[_Writer, tuple[str, ...]]] = {

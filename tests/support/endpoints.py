@@ -1,0 +1,34 @@
+"""A model behind an API in a workspace's profile, and what its server was asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.servers.gemini import GeminiServer
+from tests.support.servers.gemini_responses import image_in, user_text
+from tests.support.servers.openai_chat import OpenAIServer, as_gemini
+
+MODEL = {"gemini": "gemini-3.5-flash-lite", "openai": "gpt-5-mini"}
+SERVERS = {"gemini": GeminiServer, "openai": OpenAIServer}
+
+
+def name_endpoint(server: GeminiServer, protocol: str = "gemini", **settings: Any) -> None:
+    """Name the server in the profile of the workspace here, as the model `hosted`."""
+    profile = Path("conf/profiles/sample.yaml")
+    found = yaml.safe_load(profile.read_text())
+    found["models"]["hosted"] = {
+        "family": "endpoint", "protocol": protocol, "model": MODEL.get(protocol),
+        "base_url": server.url, "timeout_s": 2, **settings,
+    }  # fmt: skip
+    profile.write_text(yaml.safe_dump(found))
+
+
+def asked(server: GeminiServer) -> Counter[tuple[str, bytes]]:
+    """How often each question about each image was sent."""
+    bodies = [c.body for c in server.calls if "generateContent" in c.path or "chat" in c.path]
+    found = [as_gemini(body) if "messages" in body else body for body in bodies]
+    return Counter((user_text(body), image_in(body)) for body in found)
