@@ -3,10 +3,11 @@
     make repro && python benchmarks/verification.py       # about 5 minutes on 2 cores
 
 Every planted answer is another row's answer to a question of the same kind, so that none is absurd.
-Verifiers answer as in the stage `verify`. Beside them stands what costs a training each: LoRA of
-`lora.model` on four fifths of the images (look-alikes together), planted errors included, which
-judges the last fifth (Northcutt et al., "Confident Learning", JAIR 70, 2021, arXiv:1911.00068).
-Its margin is the log-likelihood of its own answer minus that of the generated one.
+Verifiers answer as in the stage `verify`. Beside them stands what costs a training each, the
+ranking of `abo-vqa suspects`: LoRA of `lora.model` on four fifths of the images (look-alikes
+together), planted errors included, which judges the last fifth (Northcutt et al., "Confident
+Learning", JAIR 70, 2021, arXiv:1911.00068). Its margin is the log-likelihood of its own answer
+minus that of the generated one.
 """
 
 from __future__ import annotations
@@ -23,15 +24,13 @@ import numpy as np
 import pandas as pd
 
 from abo_vqa.annotate.verification.agreement import agreements
-from abo_vqa.annotate.verification.opinions import ask_verifier, verification_groups
-from abo_vqa.core.config import Config, load_config
-from abo_vqa.core.paths import ADAPTER, GENERATED, TRAIN
+from abo_vqa.annotate.verification.opinions import ask_verifier
+from abo_vqa.core.config import load_config
+from abo_vqa.core.paths import GENERATED
 from abo_vqa.core.tables import read_table, write_table
-from abo_vqa.data.archive import open_archive
 from abo_vqa.data.normalise import normalise
 from abo_vqa.evaluation.aliases import alias_matcher
-from abo_vqa.models.registry import load_model
-from abo_vqa.stages import finetune
+from abo_vqa.training.suspicion import cross_fitted_margins
 
 SHARE, FOLDS = 0.1, 5
 VERIFIERS = ("blip", "blip2", "llava", "vilt", "clip-fixed", "blind")
@@ -77,60 +76,14 @@ def workspace(table: pd.DataFrame) -> Iterator[None]:
             (folder / part).symlink_to(root / part)
         (folder / "data").mkdir()
         (folder / "models").mkdir()
-        for part in ("data/raw", "data/embeddings", "data/train.csv", "models/sample"):
-            if part != "data/train.csv":
-                (folder / part).symlink_to(root / part)
+        for part in ("data/raw", "data/embeddings", "models/sample"):
+            (folder / part).symlink_to(root / part)
         os.chdir(folder)
         try:
             write_table(table, GENERATED)
             yield
         finally:
             os.chdir(root)
-
-
-def folds(config: Config, table: pd.DataFrame) -> np.ndarray:
-    """[n] the fold of each row; look-alikes, products and images are in one."""
-    groups = verification_groups(config, table)
-    numbers = np.random.default_rng(config.seed).permutation(groups.max() + 1) % FOLDS
-    return numbers[groups]
-
-
-def judged(config: Config, rows: pd.DataFrame) -> tuple[list[str], np.ndarray]:
-    """The adapter's own answers, and how much likelier they are than the generated ones."""
-    model = load_model(config.lora.model, config, adapter=ADAPTER)
-    own: dict[int, str] = {}
-    margin = pd.Series(0.0, index=rows.index)
-    with open_archive(config.data.raw) as archive:
-        images = list(dict.fromkeys(rows["image_path"]))
-        for start in range(0, len(images), 64):
-            batch = images[start : start + 64]
-            part = rows[rows["image_path"].isin(batch)]
-            encoded = model.encode_images([archive.image(path) for path in batch])
-            index = [batch.index(path) for path in part["image_path"]]
-            questions = part["question"].tolist()
-            answers = [a.text for a in model.predict_answers(encoded, index, questions)]
-            choices = [[a or "?", g] for a, g in zip(answers, part["answer"], strict=True)]
-            scores = model.score_choices(encoded, index, questions, choices)
-            own.update(zip(part.index, answers, strict=True))
-            margin[part.index] = [mine - given for mine, given in scores]
-    return [own[i] for i in rows.index], margin.to_numpy()
-
-
-def cross_fitted(config: Config, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """[n] whether the model that never saw the image disagrees, and its margin."""
-    fold = folds(config, table)
-    numbered = table.assign(row_id=range(len(table)))
-    disagrees, margins = np.zeros(len(table)), np.zeros(len(table))
-    for k in range(FOLDS):
-        write_table(numbered[fold != k], TRAIN)
-        finetune.run(config).cleanup()
-        mine = fold == k
-        answers, margins[mine] = judged(config, table[mine])
-        given = table["answer"][mine]
-        disagrees[mine] = [
-            normalise(a) != normalise(g) for a, g in zip(answers, given, strict=True)
-        ]
-    return disagrees, margins
 
 
 def main() -> None:
@@ -151,7 +104,10 @@ def main() -> None:
             report(name, disagrees, wrong)
         seeing = np.mean([votes[name] for name in VERIFIERS if name != "blind"], axis=0)
         report("share of the five that disagree", seeing, wrong)
-        disagrees, margin = cross_fitted(config, table)
+        with cross_fitted_margins(config, table, FOLDS) as judged:
+            margin = judged["margin"].to_numpy()
+            pairs = zip(judged["own_answer"], table["answer"], strict=True)
+            disagrees = np.array([1 - matches(*pair) for pair in pairs])
     report("cross-fitted LoRA disagrees", disagrees, wrong)
     report("cross-fitted LoRA, by its margin", margin, wrong)
     rank = pd.Series(margin).rank(pct=True).to_numpy()

@@ -47,6 +47,7 @@ COMMANDS = {
         "abo_vqa.commands.agreement",
         "how far reviewers agree, how many answers are wrong",
     ),
+    "suspects": ("abo_vqa.commands.suspects", "which answers of the set are probably wrong"),
     "ask": ("abo_vqa.commands.ask", "ask a model about one image, or a table of questions"),
     "benchmark": ("abo_vqa.commands.benchmark", "models on any table of questions and answers"),
     "export": ("abo_vqa.commands.export", "the set as Parquet, with data card and Croissant"),

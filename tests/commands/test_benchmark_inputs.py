@@ -140,6 +140,7 @@ def test_one_image_is_too_little_for_a_fit_on_the_table(
     assert main([*command, "--models", "vilt", "--cross-fit"]) == 2
     said = capsys.readouterr()
     assert "the blind baselines can't be fitted on this table" in said.err
+    assert "Name a table to fit them on with --train FILE." in said.err
     assert "vilt" not in said.out
     assert main([*command[:-1], "one", "--models", "vilt"]) == 0
 

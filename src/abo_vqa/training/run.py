@@ -73,12 +73,13 @@ class TrainingResult:
     save: Callable[[Path], None] | None = None
 
 
-def training_key(config: Config, store: EmbeddingStore) -> str:
+def training_key(config: Config, store: EmbeddingStore, rows: Path = TRAIN) -> str:
     """Return a fingerprint of all that the result depends on.
 
     Args:
         config: the settings.
         store: the vision outputs, whose metadata has a digest of them, hence of the images.
+        rows: the training table.
     """
     # Checkpoints, of the training and of gradients, change nothing of the result.
     unrelated = {"checkpoint_minutes", "keep_checkpoints", "gradient_checkpointing"}
@@ -93,7 +94,7 @@ def training_key(config: Config, store: EmbeddingStore) -> str:
             config.split.model_dump(),
             checkpoint.answer_settings(),
             identity(checkpoint),
-            file_md5(TRAIN),
+            file_md5(rows),
             dict(store.meta),
             stage_code("finetune"),
         ]
@@ -116,19 +117,28 @@ def _open_store(config: Config) -> EmbeddingStore:
     return EmbeddingStore.open(embeddings_of(config.lora.model))
 
 
-def checkpoint_folder(config: Config) -> Path:
-    """Return the folder of the checkpoints and of the adapter until it is complete."""
-    return scratch("finetune", training_key(config, _open_store(config)))
+def checkpoint_folder(config: Config, rows: Path = TRAIN) -> Path:
+    """Return the folder of the checkpoints and of the adapter until it is complete.
+
+    Args:
+        config: the settings.
+        rows: the training table.
+    """
+    return scratch("finetune", training_key(config, _open_store(config), rows))
 
 
 @contextmanager
-def locked_checkpoints(config: Config) -> Iterator[Path]:
+def locked_checkpoints(config: Config, rows: Path = TRAIN) -> Iterator[Path]:
     """Lock the folder of the checkpoints; of several processes the main one does it for all.
+
+    Args:
+        config: the settings.
+        rows: the training table.
 
     Yields:
         The folder.
     """
-    folder = checkpoint_folder(config)
+    folder = checkpoint_folder(config, rows)
     if rank_and_world_size()[0] > 0:
         yield folder
     else:
@@ -157,19 +167,20 @@ def _make_accelerator(config: Config) -> Accelerator | None:
     return accelerator
 
 
-def readable_rows(store: EmbeddingStore) -> pd.DataFrame:
+def readable_rows(store: EmbeddingStore, rows: Path = TRAIN) -> pd.DataFrame:
     """Return the training table without rows about images that can't be read.
 
     Args:
         store: the vision outputs, which name those images.
+        rows: the training table.
 
     Raises:
         UserError: no row is left.
     """
-    table = read_table(TRAIN, ["image_path", "question", "answer"])
+    table = read_table(rows, ["image_path", "question", "answer"])
     readable = table[~table["image_path"].isin(list(store.errors))]
     if readable.empty:
-        raise UserError(f"{TRAIN} has no question about an image that can be read.")
+        raise UserError(f"{rows} has no question about an image that can be read.")
     return readable.reset_index(drop=True)
 
 
@@ -182,7 +193,7 @@ def _trainable_rows(vqa: PretrainedVQAModel, table: pd.DataFrame, rows: Sequence
     if len(left) < len(rows) and rank_and_world_size()[0] == 0:
         reason = next(error for error in errors if error)
         logger.warning(
-            f"{len(rows) - len(left):,} of {len(rows):,} rows of {TRAIN} are left out: {reason}"
+            f"{len(rows) - len(left):,} of {len(rows):,} training rows are left out: {reason}"
         )
     return left
 
@@ -233,19 +244,22 @@ def load_for_training(config: Config) -> TrainableFamily:
     return loaded
 
 
-def train(config: Config, folder: Path, track: Log = no_log) -> TrainingResult:
-    """Train on data/train.csv, or resume a training.
+def train(
+    config: Config, folder: Path, track: Log = no_log, training_rows: Path = TRAIN
+) -> TrainingResult:
+    """Train, or resume a training.
 
     Args:
         config: the settings.
         folder: for checkpoints, from `locked_checkpoints`.
         track: receives the metrics of steps and epochs.
+        training_rows: the table.
     """
     torch.set_num_threads(config.lora.threads or config.threads)
     accelerator = _make_accelerator(config)
     is_main = rank_and_world_size()[0] == 0
     store = _open_store(config)
-    table = readable_rows(store)
+    table = readable_rows(store, training_rows)
     rows, held_out = hold_out(table, config)
     seed = training_seed(config)
     torch.manual_seed(seed)
@@ -253,7 +267,7 @@ def train(config: Config, folder: Path, track: Log = no_log) -> TrainingResult:
     vqa = family.vqa
     rows, held_out = (_trainable_rows(vqa, table, part) for part in (rows, held_out))
     if not rows:
-        raise UserError(f"{TRAIN} has no row left to train on.")
+        raise UserError(f"{training_rows} has no row left to train on.")
     dtype = pick_dtype(vqa.checkpoint, config.compute, vqa.device)
     model, layers = add_lora(family, config.lora)
     trainable, _ = model.get_nb_trainable_parameters()

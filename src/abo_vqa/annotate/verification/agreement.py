@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,12 +14,10 @@ from abo_vqa.core.verify_config import BLIND_VERIFIER
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from abo_vqa.annotate.verification.opinions import Opinion
+    from abo_vqa.annotate.verification.opinions import AnswerMatcher, Opinion
 
 AGREEMENT = "agreement"
 """The column with the share of the verifiers that see the image and give the generated answer."""
-AnswerMatcher = Callable[[str, str], float]
-"""Takes a verifier's and the generated answer; returns 1 if they mean the same, else 0."""
 
 
 def answer_column(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +19,10 @@ from abo_vqa.models.answering.blind import TooFewGroupsError, cross_fit_blind
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from abo_vqa.annotate.verification.agreement import AnswerMatcher
     from abo_vqa.core.config import Config
 
+AnswerMatcher = Callable[[str, str], float]
+"""Takes a verifier's and the generated answer; returns 1 if they mean the same, else 0."""
 _BLIND_VARIANT = "ngram"  # the strongest of the blind baselines
 # From the most to the least that is kept together; a user's own table may lack the columns.
 _GROUPS = ("near-duplicate", "product", "image")

@@ -54,7 +54,7 @@ class FinetunedJob:
         """
         candidates = ranked_candidates(name, config)
         weights = [file_md5(file) for file in sorted(ADAPTER.glob("adapter_*"))]
-        model, use_stored = config.lora.model, _uses_stored(config)
+        model, use_stored = config.lora.model, uses_stored(config)
         images = images_state(config, test, checkpoint_key=model, use_stored=use_stored)
         key = answers_key("predict", model, config, test, [weights, candidates, images])
         return cls(name, candidates, scratch(name, key))
@@ -79,7 +79,7 @@ def predict_finetuned(
             stack.enter_context(locked(job.folder))
         model = load_model(name, config, adapter=ADAPTER)
         images = image_source(
-            config, test, model, stack, checkpoint_key=name, use_stored=_uses_stored(config)
+            config, test, model, stack, checkpoint_key=name, use_stored=uses_stored(config)
         )
         size = checkpoint_of(name, config).batch_size
         return [
@@ -88,10 +88,15 @@ def predict_finetuned(
         ]
 
 
-def _uses_stored(config: Config) -> bool:
-    """Return whether the stored vision outputs are also those of the model with the adapter."""
+def uses_stored(config: Config, adapter: Path = ADAPTER) -> bool:
+    """Return whether the stored vision outputs are also those of `lora.model` with an adapter.
+
+    Args:
+        config: the settings.
+        adapter: the PEFT folder.
+    """
     vision_modules = family_class(checkpoint_of(config.lora.model, config)).vision_modules
-    return not Adapter.read(ADAPTER).changes_vision(vision_modules)
+    return not Adapter.read(adapter).changes_vision(vision_modules)
 
 
 def stage_of(name: str) -> str:
