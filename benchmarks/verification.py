@@ -96,7 +96,7 @@ def main() -> None:
     print(f"{'precision at recall':34}   50 %     80 %     90 %   recall at precision 50 %")
     matches = alias_matcher(config.evaluate.aliases)
     with workspace(table):
-        opinions = {name: ask_verifier(name, config, table) for name in VERIFIERS}
+        opinions = {name: ask_verifier(name, config, table).answers for name in VERIFIERS}
         votes = {
             k: 1 - v.fillna(1).to_numpy() for k, v in agreements(table, opinions, matches).items()
         }

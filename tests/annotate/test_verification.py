@@ -14,7 +14,6 @@ from abo_vqa.annotate.verification.agreement import (
 )
 from abo_vqa.annotate.verification.effects import earlier_sets, effects, filtered_sets
 from abo_vqa.annotate.verification.filters import agreeing, capped, kept_rows
-from abo_vqa.annotate.verification.opinions import Opinion
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.verify_config import VerifyConfig, check_verifiers
 from abo_vqa.evaluation.aliases import alias_match
@@ -27,13 +26,13 @@ MODELS = {
 }
 
 
-def opinion(*predictions: str | None) -> Opinion:
+def opinion(*predictions: str | None) -> pd.DataFrame:
     """None stands for a failed answer."""
     columns = {
         "prediction": [text or "" for text in predictions],
         "error": ["" if text is not None else "unreadable" for text in predictions],
     }
-    return Opinion(pd.DataFrame(columns))
+    return pd.DataFrame(columns)
 
 
 def matches(prediction: str, reference: str) -> float:

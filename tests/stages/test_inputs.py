@@ -125,9 +125,9 @@ def test_a_prompt_asks_its_own_model_again(here: Path) -> None:
 
 
 def verified_again() -> bool:
-    """Whether the second opinion is stale once what it depends on is written anew."""
+    """Whether the verifiers' answers are stale once what they depend on is written anew."""
     dvc("repro", "--quiet", "--single-item", "verifiers")
-    return "verify" in stale()
+    return "opinions" in stale()
 
 
 def test_what_is_no_verifiers_asks_no_verifier_again(here: Path) -> None:
@@ -137,6 +137,9 @@ def test_what_is_no_verifiers_asks_no_verifier_again(here: Path) -> None:
     Path("models/sample/vilt/weights").write_text("others\n")
     assert "verifiers" in stale()
     assert not verified_again()
+    edit(Path("params.yaml"), lambda p: p["verify"].update(min_agreement=0.5))
+    assert "verify" in stale()
+    assert "opinions" not in stale()
     Path("models/sample/blip/weights").write_text("others\n")
     assert verified_again()
 

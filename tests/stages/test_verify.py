@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from abo_vqa.annotate.verification.opinions import blind_accuracy
+from abo_vqa.annotate.verification.blind import blind_accuracy
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
+from abo_vqa.core.summary import Summary
 from abo_vqa.core.tables import read_table
 from abo_vqa.evaluation.aliases import alias_match
 from abo_vqa.models.answering import baseline as baselines
-from abo_vqa.stages import baseline, verify
-from abo_vqa.stages.verify import run
+from abo_vqa.stages import baseline, opinions, verify
 from tests.support import workspaces
 
 REJECTS = """image_path,question,answer,reason
@@ -46,6 +46,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(made, tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
+
+
+def run(config: Config) -> Summary:
+    """Both stages."""
+    asked = opinions.run(config)
+    summary = verify.run(config)
+    asked.cleanup()
+    return summary
 
 
 def settings(**verify: object) -> Config:
@@ -84,8 +92,7 @@ def test_opinions_are_columns_and_every_row_stays(here: None) -> None:
     assert earlier == [31, 32]
     assert summary.metrics["filters/before_quality_gate/pairs"] == 32
     assert summary.metrics["filters/none/pairs"] == len(table) == 30
-    summary.cleanup()
-    assert not list(Path(".cache/abo-vqa").glob("verify*/*/answers*"))
+    assert not list(Path(".cache/abo-vqa").glob("opinions*/*/answers*"))
 
 
 def test_pairs_without_agreement_are_left_out(here: None) -> None:
@@ -112,7 +119,7 @@ def test_an_interrupted_run_asks_for_the_rest_only(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as disk, pytest.raises(OSError, match="No space"):
-        disk.setattr(verify, "write_table", full)  # after all answers are in the journal
+        disk.setattr(opinions, "write_table", full)  # after all answers are in the journal
         run(settings(models=("blip",)))
     monkeypatch.setattr("abo_vqa.models.answering.baseline.load_model", full)
     run(settings(models=("blip",)))

@@ -18,7 +18,7 @@ from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.tables import read_table
 from abo_vqa.models.answering.journal import Journal
-from abo_vqa.stages import verify
+from abo_vqa.stages import opinions, verify
 from tests.support import ROOT, workspaces
 from tests.support.annotation import KEY
 from tests.support.endpoints import asked, name_endpoint
@@ -52,9 +52,14 @@ def here(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return root
 
 
+def verified() -> None:
+    for stage in (opinions, verify):
+        run_stage(stage, load_config())
+
+
 def journal(name: str) -> int:
     """How many rows a verifier has answered into its journal."""
-    [folder] = Path(f".cache/abo-vqa/verify-{name}").glob("*") or [Path("missing")]
+    [folder] = Path(f".cache/abo-vqa/opinions-{name}").glob("*") or [Path("missing")]
     return len(Journal(folder).read())
 
 
@@ -62,7 +67,7 @@ def test_a_service_gives_its_opinion(here: Path) -> None:
     with OpenAIServer() as server:
         name_endpoint(server, "openai")
         server.plan("*", "", "500", "minute", "drop", "400")
-        run_stage(verify, load_config())
+        verified()
         table = read_table("data/vqa.csv")
         assert set(table["answer_hosted"]) <= {"red", "blue", "two", "yes", "wood", ""}
         # The image that doesn't decode, and the request that the service refuses.
@@ -70,9 +75,9 @@ def test_a_service_gives_its_opinion(here: Path) -> None:
         assert record["hosted"]["failed"] == 3 + 1
         assert list(record) == ["hosted", "vilt", "blind"]
         assert len(asked(server)) == QUESTIONS
-        # Another filter asks nobody for what was paid, but for what failed.
+        # Again: nobody is asked for what was paid, but for what failed.
         sent = len(server.calls)
-        run_stage(verify, load_config())
+        verified()
         assert len(server.calls) - sent == 1
 
 
@@ -81,15 +86,15 @@ def test_a_spent_quota_lets_the_others_answer(here: Path) -> None:
         name_endpoint(server, "openai", concurrency=1)
         server.plan("*", "", "", *["day"] * 99)
         with pytest.raises(RetryLaterError, match=r"hosted: the daily quota is spent") as caught:
-            verify.run(load_config())
+            opinions.run(load_config())
         assert "take it out of verify.models" in str(caught.value)
         assert KEY not in str(caught.value)
         assert journal("vilt") == 24
         assert len(asked(server)) == 3
-        assert not Path("data/vqa.csv").exists()
+        assert not Path("data/opinions.csv").exists()
         shutil.rmtree(".cache/abo-vqa/generate/quota")  # the next day
         server.plan("*")
-        run_stage(verify, load_config())
+        verified()
         again = [question for question, n in asked(server).items() if n > 1]
         assert len(again) == 1  # the one that met the end of the quota
         assert len(asked(server)) == QUESTIONS
@@ -101,11 +106,11 @@ def test_a_budget_stops_with_everything_saved(here: Path) -> None:
     with GeminiServer() as server:
         name_endpoint(server, budget_usd=0.4, **price)
         with pytest.raises(UserError, match=r"verifier hosted: .*budget_usd: 0\.4") as caught:
-            verify.run(load_config())
+            opinions.run(load_config())
         assert "take hosted out of verify.models" in str(caught.value)
         assert 0 < sum(asked(server).values()) < QUESTIONS
         name_endpoint(server, budget_usd=40, **price)
-        run_stage(verify, load_config())
+        verified()
         assert set(asked(server).values()) == {1}
         assert len(asked(server)) == QUESTIONS
 
@@ -113,9 +118,9 @@ def test_a_budget_stops_with_everything_saved(here: Path) -> None:
 @pytest.mark.slow
 def test_killed_and_resumed_it_writes_the_same_bytes(here: Path) -> None:
     """A request that was on its way when the process died may be sent again, no other."""
-    command = [sys.executable, str(ROOT / "src/abo_vqa"), "verify"]
+    command = [sys.executable, str(ROOT / "src/abo_vqa"), "opinions"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    outputs = [Path("data/vqa.csv"), Path("data/verification.json")]
+    output = Path("data/opinions.csv")
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["verify"]["models"] = ["vilt", "hosted", "blind"]
     Path("params.yaml").write_text(yaml.safe_dump(params))
@@ -127,7 +132,7 @@ def test_killed_and_resumed_it_writes_the_same_bytes(here: Path) -> None:
             process = subprocess.Popen(command, env=environment)
             while process.poll() is None:
                 # First while the local model answers, then while the service does.
-                files = set(Path(".cache/abo-vqa").glob("verify-vilt/*/answers-0.jsonl"))
+                files = set(Path(".cache/abo-vqa").glob("opinions-vilt/*/answers-0.jsonl"))
                 if (not kills and files) or len(asked(server)) >= sent + 7:
                     break
                 time.sleep(0.01)
@@ -135,16 +140,16 @@ def test_killed_and_resumed_it_writes_the_same_bytes(here: Path) -> None:
                 break
             process.send_signal(signal.SIGKILL)
             process.wait()
-            assert not any(path.exists() for path in outputs)
+            assert not output.exists()
             kills += 1
         assert process.returncode == 0
         assert kills >= 3
         counts = asked(server)
         assert len(counts) == QUESTIONS
         assert sum(counts.values()) - QUESTIONS <= kills * concurrency
-    resumed = [path.read_bytes() for path in outputs]
+    resumed = output.read_bytes()
     shutil.rmtree(".cache")
     with OpenAIServer() as clean:
         name_endpoint(clean, "openai")
-        run_stage(verify, load_config())
-    assert [path.read_bytes() for path in outputs] == resumed
+        verified()
+    assert output.read_bytes() == resumed

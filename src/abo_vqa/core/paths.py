@@ -21,6 +21,7 @@ GENERATION = DATA / "generate.json"
 # verify
 VQA = DATA / "vqa.csv"
 VERIFIERS = DATA / "verifiers.json"
+OPINIONS = DATA / "opinions.csv"
 VERIFICATION = DATA / "verification.json"
 # split
 TRAIN = DATA / "train.csv"

@@ -93,7 +93,7 @@ def require_columns(table: pd.DataFrame, kind: str) -> None:
         remedy += " or, if you have the images, --images DIR"
     raise UserError(
         f"groups by {kind} need the column(s) {', '.join(missing)}; the table has "
-        f"{', '.join(table.columns)}. {remedy}; or use --group image."
+        f"{', '.join(table.columns)}. {remedy}; or use --group image (the stage: split.group)."
     )
 
 

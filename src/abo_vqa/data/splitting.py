@@ -88,7 +88,7 @@ def _grouped_split(
     if groups.max() == 0:
         raise UserError(
             f"all rows are one group by {kind}: there is nothing to put into the test set. Use "
-            "another --group, or more data."
+            "another --group (the stage: split.group), or more data."
         )
     exposure = None
     if graph is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from abo_vqa.annotate.verification.opinions import verification_groups
+from abo_vqa.annotate.verification.blind import verification_groups
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import atomic_folder
 from abo_vqa.core.fingerprints import fingerprint

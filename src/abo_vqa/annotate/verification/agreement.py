@@ -14,7 +14,7 @@ from abo_vqa.core.verify_config import BLIND_VERIFIER
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from abo_vqa.annotate.verification.opinions import AnswerMatcher, Opinion
+    from abo_vqa.annotate.verification.blind import AnswerMatcher
 
 AGREEMENT = "agreement"
 """The column with the share of the verifiers that see the image and give the generated answer."""
@@ -49,23 +49,23 @@ def refuse_own_columns(table: pd.DataFrame, names: Collection[str]) -> None:
 
 
 def agreements(
-    table: pd.DataFrame, opinions: Mapping[str, Opinion], matches: AnswerMatcher
+    table: pd.DataFrame, answers: Mapping[str, pd.DataFrame], matches: AnswerMatcher
 ) -> dict[str, pd.Series]:
     """Compare each verifier's answers with the generated ones.
 
     Args:
         table: column answer.
-        opinions: verifier → its answers.
+        answers: verifier → columns prediction and error, in the order of the table's rows.
         matches: when two answers mean the same.
 
     Returns:
         Verifier → [n] 1 if it agrees, 0 if not, NaN if it couldn't answer.
     """
     result = {}
-    for name, opinion in opinions.items():
-        pairs = zip(opinion.answers["prediction"], table["answer"], strict=True)
+    for name, own in answers.items():
+        pairs = zip(own["prediction"], table["answer"], strict=True)
         same = np.array([matches(*pair) for pair in pairs], dtype=float)
-        failed = (opinion.answers["error"] != "").to_numpy(dtype=bool)
+        failed = (own["error"] != "").to_numpy(dtype=bool)
         result[name] = pd.Series(np.where(failed, np.nan, same))
     return result
 
@@ -88,18 +88,18 @@ def mean_agreement(by_verifier: Mapping[str, pd.Series]) -> NDArray[np.float64]:
 
 
 def with_opinions(
-    table: pd.DataFrame, opinions: Mapping[str, Opinion], shares: NDArray[np.float64]
+    table: pd.DataFrame, answers: Mapping[str, pd.DataFrame], shares: NDArray[np.float64]
 ) -> pd.DataFrame:
     """Return the table with each verifier's answers and the agreement.
 
     Args:
         table: the generated table.
-        opinions: verifier → its answers.
+        answers: verifier → its answers, column prediction.
         shares: see `mean_agreement`.
     """
     columns = {
-        answer_column(name): opinion.answers["prediction"].to_numpy(dtype=object)
-        for name, opinion in opinions.items()
+        answer_column(name): own["prediction"].to_numpy(dtype=object)
+        for name, own in answers.items()
     }
     texts = ["" if np.isnan(share) else f"{share:.4g}" for share in shares]
     return table.assign(**columns, **{AGREEMENT: texts})

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
+from abo_vqa.annotate.verification.blind import answer_blindly, in_order, number_rows
 from abo_vqa.core.errors import RetryLaterError, UserError
+from abo_vqa.core.locks import discard
 from abo_vqa.core.memory import release_memory
 from abo_vqa.core.verify_config import BLIND_VERIFIER
-from abo_vqa.data.groups import group_rows, has_columns
-from abo_vqa.models.answering.blind import TooFewGroupsError, cross_fit_blind
+from abo_vqa.models.answering.blind import TooFewGroupsError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from abo_vqa.core.config import Config
-
-AnswerMatcher = Callable[[str, str], float]
-"""Takes a verifier's and the generated answer; returns 1 if they mean the same, else 0."""
-_BLIND_VARIANT = "ngram"  # the strongest of the blind baselines
-# From the most to the least that is kept together; a user's own table may lack the columns.
-_GROUPS = ("near-duplicate", "product", "image")
 
 
 @dataclass(frozen=True)
@@ -87,16 +79,16 @@ def ask_verifier(name: str, config: Config, table: pd.DataFrame) -> Opinion:
     """
     if name == BLIND_VERIFIER:
         try:
-            return _ask_blind(config, table)
+            return Opinion(answer_blindly(config, table))
         except TooFewGroupsError as error:
             raise UserError(f"{error} Take {name} out of verify.models.") from error
     # Only here: it loads torch, which the blind predictor doesn't need.
     from abo_vqa.models.answering.baseline import BaselineJob, answer_all
 
-    asked = _numbered(table)[["row_id", "image_path", "question"]]
+    asked = number_rows(table)[["row_id", "image_path", "question"]]
     # Stored vision outputs are made from the verified table, so those there are may be old.
     # And what a ranking model chooses among are the very answers to be verified: it writes its own.
-    job = BaselineJob.about(asked, name, config, stage="verify", use_stored=False, ranked=False)
+    job = BaselineJob.about(asked, name, config, stage="opinions", use_stored=False, ranked=False)
     try:
         predictions = answer_all(config, job).predictions
     except UserError as error:
@@ -105,57 +97,15 @@ def ask_verifier(name: str, config: Config, table: pd.DataFrame) -> Opinion:
             f"{name} out of verify.models."
         ) from error
     release_memory()  # for the next model
-    return Opinion(_in_order(predictions), job.folder)
+    return Opinion(in_order(predictions), job.folder)
 
 
-def blind_accuracy(config: Config, matches: AnswerMatcher, table: pd.DataFrame) -> float | None:
-    """Measure how many of some rows' answers the blind predictor gives, fitted on these rows alone.
-
-    Args:
-        config: the seed, and how far look-alikes may differ.
-        matches: when two answers mean the same.
-        table: the rows.
-
-    Returns:
-        The share, None for rows that are too few to be divided.
-    """
-    if table.empty:
-        return None
-    rows = table.reset_index(drop=True)
-    try:
-        opinion = _ask_blind(config, rows)
-    except TooFewGroupsError:  # all rows belong together
-        return None
-    answers = zip(opinion.answers["prediction"], rows["answer"], strict=True)
-    return round(sum(matches(*pair) for pair in answers) / len(rows), 4)
-
-
-def _ask_blind(config: Config, table: pd.DataFrame) -> Opinion:
-    """Answer each fifth of the table by predictors fitted on the other fifths."""
-    groups = verification_groups(config, table)
-    fitted = cross_fit_blind(_numbered(table), groups, config.seed)
-    return Opinion(_in_order(fitted[_BLIND_VARIANT].predictions))
-
-
-def _numbered(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the questions and answers with their positions as row_id."""
-    rows = table[["image_path", "question", "answer"]].copy()
-    rows.insert(0, "row_id", np.arange(len(rows)))
-    return rows
-
-
-def verification_groups(config: Config, table: pd.DataFrame) -> NDArray[np.int64]:
-    """[n] what must not be on both sides of a fit: look-alikes, products or images.
+def discard_journals(opinions: Mapping[str, Opinion]) -> None:
+    """Remove the journals of answers that are written.
 
     Args:
-        config: how far look-alikes may differ.
-        table: the generated table.
+        opinions: verifier → its answers.
     """
-    kind = next(kind for kind in _GROUPS if has_columns(kind, table.columns))
-    return group_rows(table, kind, config.split.phash_distance)
-
-
-def _in_order(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return prediction and error in the order of the table's rows."""
-    ordered = predictions.astype({"row_id": int}).sort_values("row_id")
-    return ordered[["prediction", "error"]].reset_index(drop=True)
+    for opinion in opinions.values():
+        if opinion.folder:
+            discard(opinion.folder)

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from abo_vqa.core.config import Config
 
 # Sections of the configuration that concern a stage; every other stage logs its namesake.
-_SECTIONS = {"baseline": "baselines", "finetune": "lora", "predict": "ranking"}
+_SECTIONS = {
+    "baseline": "baselines",
+    "finetune": "lora",
+    "opinions": "verify",
+    "predict": "ranking",
+    "verifiers": "verify",
+}
 # What invocations are compared by: everything tuned that changes a result.
 _COMPARED = (
     "compute", "curate", "generate", "verify", "split", "embed", "baselines", "lora", "ranking",

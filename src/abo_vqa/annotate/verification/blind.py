@@ -1,0 +1,95 @@
+"""The blind verifier: it sees the question alone, and is fitted on the other images' answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from abo_vqa.data.groups import group_rows, has_columns
+from abo_vqa.models.answering.blind import TooFewGroupsError, cross_fit_blind
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from abo_vqa.core.config import Config
+
+AnswerMatcher = Callable[[str, str], float]
+"""Takes a verifier's and the generated answer; returns 1 if they mean the same, else 0."""
+_BLIND_VARIANT = "ngram"  # the strongest of the blind baselines
+# From the most to the least that is kept together; a user's own table may lack the columns.
+_GROUPS = ("near-duplicate", "product", "image")
+
+
+def blind_accuracy(config: Config, matches: AnswerMatcher, table: pd.DataFrame) -> float | None:
+    """Measure how many of some rows' answers the blind predictor gives, fitted on these rows alone.
+
+    Args:
+        config: the seed, and how far look-alikes may differ.
+        matches: when two answers mean the same.
+        table: the rows.
+
+    Returns:
+        The share, None for rows that are too few to be divided.
+    """
+    if table.empty:
+        return None
+    rows = table.reset_index(drop=True)
+    try:
+        blind = answer_blindly(config, rows)
+    except TooFewGroupsError:  # all rows belong together
+        return None
+    answers = zip(blind["prediction"], rows["answer"], strict=True)
+    return round(sum(matches(*pair) for pair in answers) / len(rows), 4)
+
+
+def answer_blindly(config: Config, table: pd.DataFrame) -> pd.DataFrame:
+    """Answer each fifth of the table by predictors fitted on the other fifths.
+
+    Args:
+        config: the seed, and how far look-alikes may differ.
+        table: the generated table.
+
+    Returns:
+        Columns prediction and error, in the order of the table's rows.
+
+    Raises:
+        TooFewGroupsError: all rows belong together.
+    """
+    groups = verification_groups(config, table)
+    fitted = cross_fit_blind(number_rows(table), groups, config.seed)
+    return in_order(fitted[_BLIND_VARIANT].predictions)
+
+
+def verification_groups(config: Config, table: pd.DataFrame) -> NDArray[np.int64]:
+    """[n] what must not be on both sides of a fit: look-alikes, products or images.
+
+    Args:
+        config: how far look-alikes may differ.
+        table: the generated table.
+    """
+    kind = next(kind for kind in _GROUPS if has_columns(kind, table.columns))
+    return group_rows(table, kind, config.split.phash_distance)
+
+
+def number_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the questions and answers with their positions as row_id.
+
+    Args:
+        table: columns image_path, question, answer.
+    """
+    rows = table[["image_path", "question", "answer"]].copy()
+    rows.insert(0, "row_id", np.arange(len(rows)))
+    return rows
+
+
+def in_order(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return prediction and error in the order of the rows.
+
+    Args:
+        predictions: columns row_id, prediction, error.
+    """
+    ordered = predictions.astype({"row_id": int}).sort_values("row_id")
+    return ordered[["prediction", "error"]].reset_index(drop=True)

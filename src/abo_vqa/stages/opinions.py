@@ -1,0 +1,53 @@
+"""Stage `opinions`: the verifiers' answers to the generated questions → data/opinions.csv.
+
+They take hours where large models give them; the filters of the stage `verify` take seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+from abo_vqa.annotate.verification.agreement import refuse_own_columns
+from abo_vqa.annotate.verification.opinion_table import opinion_table
+from abo_vqa.annotate.verification.opinions import ask_verifiers, discard_journals
+from abo_vqa.core.config import Config, load_config
+from abo_vqa.core.paths import GENERATED, OPINIONS
+from abo_vqa.core.stage import execute
+from abo_vqa.core.summary import Log, Summary, no_log
+from abo_vqa.core.tables import read_table, write_table
+
+
+def run(config: Config, _log: Log = no_log) -> Summary:
+    """Write data/opinions.csv.
+
+    Args:
+        config: the settings.
+
+    Raises:
+        UserError: A verifier can't answer, or a column of the table is in the way.
+        RetryLaterError: A service can't answer now; the other verifiers' answers are kept.
+    """
+    table = read_table(GENERATED, ["image_path", "question", "answer"])
+    names = config.verify.models
+    refuse_own_columns(table, names)
+    opinions = ask_verifiers(names, config, table)
+    answers = {name: opinion.answers for name, opinion in opinions.items()}
+    write_table(opinion_table(answers), OPINIONS)
+    failed = {f"{name}/failed": int((own["error"] != "").sum()) for name, own in answers.items()}
+    return Summary(
+        f"answers of {', '.join(names) or 'nobody'} to {len(table):,} questions → {OPINIONS}",
+        metrics=failed,
+        datasets={"generated": GENERATED},
+        cleanup=partial(discard_journals, opinions),
+    )
+
+
+def command(_args: argparse.Namespace) -> int:
+    """Run the stage.
+
+    Returns:
+        The exit code.
+    """
+    print(execute("opinions", run, load_config()))
+    return 0
