@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from abo_vqa.core.local_annotator import LOCAL
 from abo_vqa.data.pairs import REASONS
+from abo_vqa.remote.dispatch.stop_reasons import output_limit_advice
 
 if TYPE_CHECKING:
     from abo_vqa.annotate.tasks import Task
@@ -21,18 +22,14 @@ def _remedy(kind: str, settings: GenerateConfig) -> str:
     if settings.annotator == LOCAL:
         return _local_remedy(kind, settings)
     if "MAX_TOKENS" in kind:
-        cause = "The model reached its output limit before writing a pair"
+        cause = "The model reached its output limit before writing a pair."
         if settings.annotator == "gemini-legacy":
             return (
-                f"{cause}: raise generate.max_output_tokens ({settings.max_output_tokens}). A "
+                f"{cause} Raise generate.max_output_tokens ({settings.max_output_tokens}). A "
                 "thinking model spends it on its reasoning; only generate.annotator: gemini can "
                 "limit that (generate.thinking)."
             )
-        return (
-            f"{cause}; a thinking model spends it on its reasoning. Raise "
-            f"generate.max_output_tokens ({settings.max_output_tokens}), or set generate.thinking "
-            f"({settings.thinking or 'null'}) to minimal or low where the model knows it."
-        )
+        return f"{cause} {output_limit_advice(settings, 'generate.')}"
     if "RECITATION" in kind:
         return (
             "The service considers the replies quotations: change generate.prompt, or raise "

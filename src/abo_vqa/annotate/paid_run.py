@@ -16,8 +16,7 @@ from abo_vqa.annotate.control import ControlRequest
 from abo_vqa.annotate.online.failure_policy import FailurePolicy
 from abo_vqa.annotate.online.image_failures import ImageFailures
 from abo_vqa.annotate.online.scheduler import Scheduler
-from abo_vqa.annotate.online.sender import RequestSender
-from abo_vqa.annotate.online.task_queue import TaskQueue
+from abo_vqa.annotate.online.sender import TaskSender
 from abo_vqa.annotate.progress import Progress
 from abo_vqa.annotate.prompt import instruction
 from abo_vqa.annotate.tasks import Task
@@ -26,6 +25,7 @@ from abo_vqa.data.archive import Archive
 from abo_vqa.remote.batch_jobs import BatchJobFile
 from abo_vqa.remote.budget import Budget
 from abo_vqa.remote.clients import batch_clients, open_clients
+from abo_vqa.remote.dispatch.queue import RequestQueue
 from abo_vqa.remote.history import load_history
 from abo_vqa.remote.journal import (
     AnnotationJournal,
@@ -102,9 +102,9 @@ def _online_run(
         return ledger.reserved_cost(journal.name) + (jobs.max_cost if jobs else 0.0)
 
     budget = Budget(settings, journal.entries, reserved)
-    queue = TaskQueue(context.tasks)
+    queue = RequestQueue(context.tasks)
     pool = KeyPool(keys, ledger, journal.name, settings)
-    sender = RequestSender(
+    sender = TaskSender(
         context.system, context.archive, settings.image_size, journal, ledger, budget
     )
     failures = ImageFailures(journal, drop_failing=context.drop_failing)

@@ -69,6 +69,18 @@ class FailureStreak:
         """Whether it isn't the images: enough failed alike, or twice as many in any way."""
         return self._alike >= self._threshold or len(self.kinds) >= 2 * self._threshold
 
+    def max_pending(self, concurrency: int) -> int:
+        """Return how many requests may be on their way.
+
+        Few until one of them was a success, so that not many are paid for in vain.
+
+        Args:
+            concurrency: how many may be afterwards.
+        """
+        if self.successes:
+            return concurrency
+        return min(concurrency, max(1, MIN_STREAK - len(self.kinds)))
+
 
 def error_kind(message: str) -> str:
     """Return a message without what differs between requests: numbers, names, paths."""

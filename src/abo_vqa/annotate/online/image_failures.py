@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from abo_vqa.annotate.tasks import Task
 from abo_vqa.remote.errors import RequestRefusedError, ServiceError
-from abo_vqa.remote.failure_streaks import MIN_STREAK, FailureStreak, error_kind
+from abo_vqa.remote.failure_streaks import FailureStreak, error_kind
 from abo_vqa.remote.history import empty_reply_kind
 from abo_vqa.remote.journal import DROPPED, AnnotationJournal, JournalEntry, timestamp
 
@@ -103,10 +103,5 @@ class ImageFailures:
         return kind if self.empty_replies.is_systematic and not self.drop_failing else ""
 
     def max_pending(self, concurrency: int) -> int:
-        """Return how many requests may be on their way.
-
-        Few until a reply has brought pairs, so that not many are paid for in vain.
-        """
-        if self.empty_replies.successes or self.drop_failing:
-            return concurrency
-        return min(concurrency, max(1, MIN_STREAK - len(self.empty_replies.kinds)))
+        """Return how many requests may be on their way; see `FailureStreak.max_pending`."""
+        return concurrency if self.drop_failing else self.empty_replies.max_pending(concurrency)

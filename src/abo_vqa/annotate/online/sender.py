@@ -1,47 +1,21 @@
-"""Sending: a request, its reply, and their traces in the journal, the budget and the ledger."""
+"""Requests about images, and the journal's entries of their replies."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from abo_vqa.annotate.tasks import Task
 from abo_vqa.data.archive import Archive
-from abo_vqa.data.image_files import ImageError
 from abo_vqa.remote.budget import Budget
-from abo_vqa.remote.contract import Request
-from abo_vqa.remote.errors import ServiceError
+from abo_vqa.remote.contract import Reply, Request
+from abo_vqa.remote.dispatch.queue import PendingRequest
+from abo_vqa.remote.dispatch.sender import RequestSender
 from abo_vqa.remote.journal import AnnotationJournal, JournalEntry
-from abo_vqa.remote.key_pool import Reservation
 from abo_vqa.remote.ledger import Ledger
 
-Outcome = JournalEntry | ServiceError | ImageError
-"""What a request ended with: its entry in the journal, or why there is none."""
 
-
-@dataclass
-class PendingRequest:
-    """A request on its way.
-
-    Attributes:
-        task: the image that it is about.
-        reservation: the key that it is sent with, and its place in the quota.
-        request: the request without the image.
-        sent: Unix seconds; 0 before.
-        ended: Unix seconds; 0 before.
-        reply_text: the reply's text.
-    """
-
-    task: Task
-    reservation: Reservation
-    request: Request
-    sent: float = 0.0
-    ended: float = 0.0
-    reply_text: str = ""
-
-
-class RequestSender:
-    """Sends requests. `send` runs in worker threads."""
+class TaskSender(RequestSender[Task]):
+    """Sends requests for the pairs that images lack."""
 
     def __init__(
         self,
@@ -62,37 +36,22 @@ class RequestSender:
             ledger: takes the end of each request.
             budget: takes what replies cost.
         """
+        super().__init__(journal, ledger, budget)
         self._system, self._archive, self._image_size = system, archive, image_size
-        self._journal, self._ledger, self._budget = journal, ledger, budget
 
-    def draft(self, task: Task) -> Request:
+    def draft(self, item: Task) -> Request:
         """Return a task's request without the image, to estimate what it costs."""
-        return task.request(self._system)
+        return item.request(self._system)
 
-    def send(self, pending: PendingRequest) -> Outcome:
-        """Send one request; its reply is on disk when this returns."""
-        try:
-            return self._send(pending)
-        finally:
-            pending.ended = time.time()
+    def complete(self, pending: PendingRequest[Task]) -> Request:
+        """Return the request with the image.
 
-    def _send(self, pending: PendingRequest) -> Outcome:
-        task, call = pending.task, pending.reservation.call
-        try:
-            image = self._archive.jpeg(task.image_path, self._image_size)
-        except ImageError as error:
-            self._ledger.finish(call)
-            return error
-        draft = pending.request
-        pending.sent = time.time()
-        try:
-            reply = pending.reservation.key.client.generate(replace(draft, image=image))
-        except ServiceError as error:
-            self._ledger.finish(call, cost_known=not error.billed)
-            return error
-        pending.reply_text = reply.text
-        entry = task.entry(reply)
-        self._journal.append(entry)
-        self._budget.record(entry)  # before the reservation ends: see `Budget.committed`
-        self._ledger.finish(call, reply.usage.input or None)
-        return entry
+        Raises:
+            ImageError: it can't be read.
+        """
+        image = self._archive.jpeg(pending.item.image_path, self._image_size)
+        return replace(pending.request, image=image)
+
+    def entry(self, item: Task, reply: Reply) -> JournalEntry:
+        """Return a reply as the journal keeps it: with its pairs judged."""
+        return item.entry(reply)

@@ -16,8 +16,6 @@ from abo_vqa.models.answers import Answer
 from abo_vqa.models.endpoint.asking import QuestionRun
 from abo_vqa.remote.budget import Budget
 from abo_vqa.remote.clients import open_clients
-from abo_vqa.remote.failure_streaks import FailureStreak
-from abo_vqa.remote.health import ServiceHealth
 from abo_vqa.remote.journal import AnnotationJournal, JournalEntry, journal_paths, read_journal
 from abo_vqa.remote.key_pool import KeyPool
 from abo_vqa.remote.ledger import Ledger
@@ -72,7 +70,7 @@ class PaidAnswers:
         if missing:
             try:
                 self._run = self._run or self._open()
-                errors = self._run.ask(missing, self._replies)
+                errors = self._run.ask(missing)
             except BaseException:
                 self._run = None
                 self._resources.close()
@@ -102,8 +100,7 @@ class PaidAnswers:
             ledger,
             KeyPool(keys, ledger, journal.name, settings),
             Budget(settings, entries, lambda: ledger.reserved_cost(journal.name)),
-            ServiceHealth(settings.patience_s),
-            FailureStreak(successes=sum(bool(entry.pairs) for entry in entries)),
+            self._replies,
         )
 
 

@@ -1,0 +1,129 @@
+"""Why a run stops, and what the user can do about it. Everything answered so far is saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from abo_vqa.core.errors import RetryLaterError, UserError
+from abo_vqa.remote.errors import AccountError, InvalidKeyError, NoQuotaError, ServiceError
+from abo_vqa.remote.keys import key_variables
+
+if TYPE_CHECKING:
+    from abo_vqa.core.service_config import ServiceConfig
+
+
+@dataclass(frozen=True)
+class StopReasons:
+    """The errors that end a run, in terms of the settings that the user can change.
+
+    Attributes:
+        settings: the service.
+        prefix: what the names of its settings begin with: "generate.", or "".
+        place: where they are: "in params.yaml".
+        label: what messages begin with, where several services may be asked; or "".
+    """
+
+    settings: ServiceConfig
+    prefix: str
+    place: str
+    label: str = ""
+
+    def unknown_model(self, error: ServiceError) -> UserError:
+        """Return the error for a model that the service doesn't have."""
+        current = "one that its server lists (GET /v1/models)"
+        if self.settings.protocol != "openai":
+            current = "a current one, e.g. gemini-3.5-flash-lite"
+        return UserError(
+            f"{self.prefix}model: {self.settings.model!r} doesn't exist or is retired. Set it "
+            f"{self.place} to {current}. ({error})"
+        )
+
+    def no_answer(self, error: ServiceError, progress: str) -> RetryLaterError:
+        """Return the error for an outage.
+
+        Args:
+            error: the last one.
+            progress: how far the run is, as a clause.
+        """
+        return RetryLaterError(
+            f"{self.label}no answer for {self.settings.patience_s:g} s; last error: {error}. "
+            f"{_sentence(progress)}: run it again later."
+        )
+
+    def no_usable_key(self, error: InvalidKeyError, progress: str) -> UserError:
+        """Return the error for a run whose last key was rejected.
+
+        Args:
+            error: why it was rejected.
+            progress: how far the run is, as a clause.
+        """
+        if isinstance(error, NoQuotaError):
+            advice = (
+                f"The key has no free quota for {self.prefix}model {self.settings.model!r}: it is "
+                "0, today and any day. Choose a model of the key's plan, or change the plan."
+            )
+        elif isinstance(error, AccountError):
+            advice = (
+                "It is the account that is refused, whatever is asked: check its billing, region "
+                "and state in the vendor's console."
+            )
+        else:
+            one, several = key_variables(self.settings.protocol)
+            advice = f"Check {one} or {several} in the environment."
+        return UserError(
+            f"{self.label}no usable API key; the last one was rejected with: {error}. {advice} "
+            f"{_sentence(progress)}: run it again to continue."
+        )
+
+    def daily_quota_spent(
+        self, until: float, keys: int, message: str, progress: str
+    ) -> RetryLaterError:
+        """Return the error for spent daily quotas.
+
+        Args:
+            until: when the first key has quota again, in Unix seconds.
+            keys: how many keys there are.
+            message: the vendor's, or "".
+            progress: how far the run is, as a clause.
+        """
+        back = datetime.fromtimestamp(until).astimezone()
+        quotas = "the key's daily quota is" if keys == 1 else "all keys' daily quotas are"
+        return RetryLaterError(
+            f"{self.label}{quotas} spent; {progress}. "
+            f"Run it again after {back:%Y-%m-%d %H:%M %Z}."
+            + (f" The service says: {message}" if message else "")
+        )
+
+    def budget_exhausted(self, limit: float, committed: float, progress: str) -> UserError:
+        """Return the error for a budget that the next request might exceed.
+
+        Args:
+            limit: `budget_usd`.
+            committed: USD spent or reserved.
+            progress: how far the run is, as a clause.
+        """
+        return UserError(
+            f"{self.label}{self.prefix}budget_usd: {limit:g} USD might be exceeded by the next "
+            f"request; about {committed:.4f} are spent. {_sentence(progress)}: raise the budget "
+            "and run again."
+        )
+
+
+def output_limit_advice(settings: ServiceConfig, prefix: str) -> str:
+    """Return what to do about a model that writes nothing before its limit on output.
+
+    Args:
+        settings: the service.
+        prefix: what the names of its settings begin with.
+    """
+    return (
+        "A thinking model spends its output limit on its reasoning. Raise "
+        f"{prefix}max_output_tokens ({settings.max_output_tokens}), or set {prefix}thinking "
+        f"({settings.thinking or 'null'}) to minimal or low where the model knows it."
+    )
+
+
+def _sentence(clause: str) -> str:
+    return clause[:1].upper() + clause[1:]
