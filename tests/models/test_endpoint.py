@@ -14,13 +14,13 @@ import pytest
 
 from abo_vqa.cli import main
 from abo_vqa.core.config import load_config
-from abo_vqa.core.errors import AboVqaError, UserError
+from abo_vqa.core.errors import AboVqaError, TerminatedError, UserError
 from abo_vqa.core.tables import read_table
 from abo_vqa.models.registry import load_model
 from abo_vqa.stages.baseline import run
 from tests.support import ROOT, workspaces
 from tests.support.annotation import KEY
-from tests.support.endpoints import SERVERS, asked, name_endpoint
+from tests.support.endpoints import ENDPOINT_SERVER, add_endpoint, asked
 from tests.support.servers.gemini import GeminiServer
 
 PREDICTIONS = Path("reports/baselines/hosted/predictions.csv")
@@ -37,6 +37,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+def set_up(server: GeminiServer, protocol: str = "gemini", **settings: Any) -> None:
+    """Name the server in the profile, as the model `hosted`."""
+    add_endpoint(server.url, protocol, **settings)
+
+
 def answer() -> None:
     """Run the stage, without tracking."""
     cleanup = run(load_config(), model="hosted").cleanup
@@ -44,10 +49,10 @@ def answer() -> None:
     cleanup()
 
 
-@pytest.mark.parametrize("protocol", SERVERS)
+@pytest.mark.parametrize("protocol", ENDPOINT_SERVER)
 def test_answers_are_a_row_of_the_table(here: Path, protocol: str) -> None:
-    with SERVERS[protocol]() as server:
-        name_endpoint(server, protocol)
+    with ENDPOINT_SERVER[protocol]() as server:
+        set_up(server, protocol)
         server.plan("*", "", "500", "minute", "drop", "400")
         answer()
         table = read_table(PREDICTIONS)
@@ -68,7 +73,7 @@ def test_answers_are_a_row_of_the_table(here: Path, protocol: str) -> None:
 
 def test_ask_choose_and_what_it_cannot_do(here: Path, capsys: Any) -> None:
     with GeminiServer() as server:
-        name_endpoint(server)
+        set_up(server)
         image = "data/raw/sample/images/small/00/00000001.jpg"
         ask = ["ask", "--model", "hosted", "--image", image, "--question", "what?"]
         assert main(ask) == 0
@@ -85,12 +90,12 @@ def test_ask_choose_and_what_it_cannot_do(here: Path, capsys: Any) -> None:
 def test_budget_stops_with_everything_saved(here: Path) -> None:
     price = {"price_input": 100.0, "price_output": 0.0, "concurrency": 1}
     with GeminiServer() as server:
-        name_endpoint(server, budget_usd=0.4, **price)
+        set_up(server, budget_usd=0.4, **price)
         with pytest.raises(UserError, match=r"budget_usd: 0.4"):
             answer()
         paid = sum(asked(server).values())
         assert 0 < paid < 21
-        name_endpoint(server, budget_usd=40, **price)
+        set_up(server, budget_usd=40, **price)
         answer()
         assert set(asked(server).values()) == {1}
         assert len(asked(server)) == 21
@@ -107,7 +112,7 @@ def test_budget_stops_with_everything_saved(here: Path) -> None:
 )
 def test_what_stops_it(here: Path, fault: str, code: int, said: str, most: int) -> None:
     with GeminiServer() as server:
-        name_endpoint(server)
+        set_up(server)
         server.plan("*", *[fault] * 99)
         with pytest.raises(AboVqaError) as caught:
             answer()
@@ -116,6 +121,31 @@ def test_what_stops_it(here: Path, fault: str, code: int, said: str, most: int) 
         assert KEY not in str(caught.value)
         assert sum(asked(server).values()) == most
         assert not PREDICTIONS.exists()
+
+
+def test_sigterm_waits_for_the_replies_on_their_way(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unhandled(*_: object) -> None:
+        raise AssertionError("nobody handles SIGTERM")
+
+    before = signal.signal(signal.SIGTERM, unhandled)
+    try:
+        with GeminiServer(latency=0.3) as server:
+            set_up(server, concurrency=4)
+            monkeypatch.setattr(
+                server,
+                "on_call",
+                lambda _: os.kill(os.getpid(), signal.SIGTERM) if len(server.calls) == 8 else None,
+            )
+            with pytest.raises(TerminatedError):
+                answer()
+            assert 8 <= sum(asked(server).values()) < 21
+            answer()
+            assert len(asked(server)) == 21
+            assert set(asked(server).values()) == {1}
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_settings_of_an_endpoint(here: Path) -> None:
@@ -128,23 +158,23 @@ def test_settings_of_an_endpoint(here: Path) -> None:
             ({"protocol": "soap"}, "models.hosted.protocol: found 'soap'"),
             ({"prompt": "Say it"}, "lacks {question}"),
         ):
-            name_endpoint(server, **wrong)
+            set_up(server, **wrong)
             with pytest.raises(UserError, match=said):
                 load_config()
-        name_endpoint(server)
+        set_up(server)
         before = load_config().models.hosted.answer_settings()
-        name_endpoint(server, budget_usd=3, price_input=1, concurrency=2, requests_per_minute=7)
+        set_up(server, budget_usd=3, price_input=1, concurrency=2, requests_per_minute=7)
         assert load_config().models.hosted.answer_settings() == before  # no reason to ask again
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("protocol", SERVERS)
+@pytest.mark.parametrize("protocol", ENDPOINT_SERVER)
 def test_killed_and_resumed_asks_nothing_twice(here: Path, protocol: str) -> None:
     """A request that was on its way when the process died may be sent again, no other."""
     command = [sys.executable, str(ROOT / "src/abo_vqa"), "baseline", "--model", "hosted"]
     concurrency, kills = 2, 0
-    with SERVERS[protocol](latency=0.15) as server:
-        name_endpoint(server, protocol, concurrency=concurrency)
+    with ENDPOINT_SERVER[protocol](latency=0.15) as server:
+        set_up(server, protocol, concurrency=concurrency)
         while True:
             sent = len(asked(server))
             process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
@@ -161,7 +191,7 @@ def test_killed_and_resumed_asks_nothing_twice(here: Path, protocol: str) -> Non
         assert len(counts) == 21
         assert sum(counts.values()) - 21 <= kills * concurrency
         table = read_table(PREDICTIONS)
-    with SERVERS[protocol]() as clean:
-        name_endpoint(clean, protocol)
+    with ENDPOINT_SERVER[protocol]() as clean:
+        set_up(clean, protocol)
         answer()
     assert read_table(PREDICTIONS).equals(table)

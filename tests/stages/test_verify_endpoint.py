@@ -21,7 +21,7 @@ from abo_vqa.models.answering.journal import Journal
 from abo_vqa.stages import opinions, verify
 from tests.support import ROOT, workspaces
 from tests.support.annotation import KEY
-from tests.support.endpoints import asked, name_endpoint
+from tests.support.endpoints import add_endpoint, asked
 from tests.support.servers.gemini import GeminiServer
 from tests.support.servers.openai_chat import OpenAIServer
 from tests.support.stages import run_stage
@@ -65,7 +65,7 @@ def journal(name: str) -> int:
 
 def test_a_service_gives_its_opinion(here: Path) -> None:
     with OpenAIServer() as server:
-        name_endpoint(server, "openai")
+        add_endpoint(server.url, "openai")
         server.plan("*", "", "500", "minute", "drop", "400")
         verified()
         table = read_table("data/vqa.csv")
@@ -83,7 +83,7 @@ def test_a_service_gives_its_opinion(here: Path) -> None:
 
 def test_a_spent_quota_lets_the_others_answer(here: Path) -> None:
     with OpenAIServer() as server:
-        name_endpoint(server, "openai", concurrency=1)
+        add_endpoint(server.url, "openai", concurrency=1)
         server.plan("*", "", "", *["day"] * 99)
         with pytest.raises(RetryLaterError, match=r"hosted: the daily quota is spent") as caught:
             opinions.run(load_config())
@@ -104,12 +104,12 @@ def test_a_spent_quota_lets_the_others_answer(here: Path) -> None:
 def test_a_budget_stops_with_everything_saved(here: Path) -> None:
     price = {"price_input": 100.0, "price_output": 0.0, "concurrency": 1}
     with GeminiServer() as server:
-        name_endpoint(server, budget_usd=0.4, **price)
+        add_endpoint(server.url, budget_usd=0.4, **price)
         with pytest.raises(UserError, match=r"verifier hosted: .*budget_usd: 0\.4") as caught:
             opinions.run(load_config())
         assert "take hosted out of verify.models" in str(caught.value)
         assert 0 < sum(asked(server).values()) < QUESTIONS
-        name_endpoint(server, budget_usd=40, **price)
+        add_endpoint(server.url, budget_usd=40, **price)
         verified()
         assert set(asked(server).values()) == {1}
         assert len(asked(server)) == QUESTIONS
@@ -126,7 +126,7 @@ def test_killed_and_resumed_it_writes_the_same_bytes(here: Path) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(params))
     concurrency, kills, files = 2, 0, set()
     with OpenAIServer(latency=0.15) as server:
-        name_endpoint(server, "openai", concurrency=concurrency)
+        add_endpoint(server.url, "openai", concurrency=concurrency)
         while True:
             sent = len(asked(server))
             process = subprocess.Popen(command, env=environment)

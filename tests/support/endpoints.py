@@ -12,18 +12,19 @@ from tests.support.servers.gemini import GeminiServer
 from tests.support.servers.gemini_responses import image_in, user_text
 from tests.support.servers.openai_chat import OpenAIServer, as_gemini
 
-MODEL = {"gemini": "gemini-3.5-flash-lite", "openai": "gpt-5-mini"}
-SERVERS = {"gemini": GeminiServer, "openai": OpenAIServer}
+ENDPOINT_MODEL = {"gemini": "gemini-3.5-flash-lite", "openai": "gpt-5-mini"}
+ENDPOINT_SERVER = {"gemini": GeminiServer, "openai": OpenAIServer}
 
 
-def name_endpoint(server: GeminiServer, protocol: str = "gemini", **settings: Any) -> None:
-    """Name the server in the profile of the workspace here, as the model `hosted`."""
+def add_endpoint(url: str, protocol: str = "gemini", name: str = "hosted", **settings: Any) -> None:
+    """Name a server in the profile of the current folder, as a model."""
     profile = Path("conf/profiles/sample.yaml")
     found = yaml.safe_load(profile.read_text())
-    found["models"]["hosted"] = {
-        "family": "endpoint", "protocol": protocol, "model": MODEL.get(protocol),
-        "base_url": server.url, "timeout_s": 2, **settings,
+    found["models"][name] = {
+        "family": "endpoint", "protocol": protocol, "model": ENDPOINT_MODEL.get(protocol),
+        "base_url": url, "timeout_s": 2, **settings,
     }  # fmt: skip
+    profile.unlink()  # it may be a link to the repository's
     profile.write_text(yaml.safe_dump(found))
 
 

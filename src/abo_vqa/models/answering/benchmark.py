@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from abo_vqa.core.errors import UserError, first_line
+from abo_vqa.core.errors import AboVqaError, RetryLaterError, UserError, first_line
 from abo_vqa.core.memory import out_of_memory, release_memory
 from abo_vqa.models.answering.adhoc import answer_table
 from abo_vqa.models.answering.blind import (
@@ -67,10 +67,11 @@ def answer_with_models(
             table, journal = answer_table(
                 name, config, adapter, questions.rows, questions.images, command="benchmark"
             )
-        except (UserError, MemoryError, RuntimeError) as error:
-            if not isinstance(error, UserError) and not out_of_memory(error):
+        except (UserError, RetryLaterError, MemoryError, RuntimeError) as error:
+            expected = isinstance(error, AboVqaError)
+            if not expected and not out_of_memory(error):
                 raise
-            reason = str(error) if isinstance(error, UserError) else first_line(error)
+            reason = str(error) if expected else first_line(error)
             answers.failures[name] = reason
         else:
             answers.predictions[name] = add_unasked(table, questions)
