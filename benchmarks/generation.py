@@ -14,15 +14,17 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from helpers.services import CLIENTS, MODELS, PLENTY, call_sdk, server
 
 from abo_vqa.annotate.inputs import make_quality_filter, read_products
 from abo_vqa.annotate.model_run import annotate
@@ -30,9 +32,6 @@ from abo_vqa.annotate.prompt import instruction
 from abo_vqa.annotate.tasks import make_tasks
 from abo_vqa.core.summary import no_log
 from abo_vqa.data.archive import open_archive
-from abo_vqa.remote.contract import Request
-from abo_vqa.remote.gemini import GeminiClient, request_parts
-from abo_vqa.remote.openai_client import OpenAIClient
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -42,23 +41,6 @@ from tests.support.archives import jpeg, listing, write_shop  # noqa: E402
 
 SIDE, DISTINCT = 256, 64  # pixels of ABO's small pictures; how many different ones are made
 LATENCY = 0.8  # seconds
-CLIENTS = {"gemini": GeminiClient, "openai": OpenAIClient}
-MODELS = {"gemini": "gemini-3.5-flash-lite", "openai": "gpt-5-mini"}
-
-
-@contextmanager
-def server(protocol: str, latency: float, log: Path | None = None) -> Iterator[str]:
-    """Start the server; yield its address."""
-    module = "tests.support.servers.process"
-    command = [sys.executable, "-m", module, protocol, "--latency", str(latency)]
-    command += ["--log", str(log)] if log else []
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @contextmanager
@@ -139,21 +121,9 @@ def bare(folder: Path, protocol: str, url: str, workers: int) -> float:
         requests = [task.request(system, archive.read(task.image_path)) for task in tasks]
     client = CLIENTS[protocol](KEY, settings)
 
-    def call(request: Request) -> None:
-        if isinstance(client, OpenAIClient):
-            completion = client.sdk.chat.completions.create(**client.body(request))
-            assert completion.choices[0].message.content
-            return
-        response = client.sdk.models.generate_content(
-            model=settings.model,
-            contents=request_parts(request),
-            config=client.request_config(request),
-        )
-        assert response.text
-
     begun = time.process_time()
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(call, requests))
+        list(pool.map(partial(call_sdk, client), requests))
     spent = time.process_time() - begun
     client.close()
     return spent
@@ -166,8 +136,7 @@ def overhead(protocol: str, images: int, repeat: int, workers: int) -> None:
         for _ in range(repeat + 1):  # the first round warms up: imports, connections
             with project(images) as folder:
                 theirs.append(bare(folder, protocol, url, workers))
-                plenty = {"requests_per_minute": 10**6, "tokens_per_minute": 10**9}
-                settings = {"base_url": url, "concurrency": workers, **plenty}
+                settings = {"base_url": url, "concurrency": workers, **PLENTY}
                 ours.append(ask(folder, protocol, **settings)[1])
     ours, theirs = [[1000 * t / images for t in part[1:]] for part in (ours, theirs)]
     extra = [a - b for a, b in zip(ours, theirs, strict=True)]
