@@ -65,9 +65,28 @@ def test_what_an_expired_job_has_answered_is_paid_for_once(
 def test_job_that_the_vendor_has_forgotten(here: Path, server: GeminiServer) -> None:
     make(here, 3)
     server.plan("batch", "job_vanishes")
-    run(batch(here, server))
+    config = batch(here, server, price_input=1.0)
+    for _ in range(2):
+        run(config)
+        assert len(server.batches) == 2
+        assert len(vqa(here)) == 9
+        path = annotations_folder(config.generate) / "main.jobs"
+        assert [job.cost > 0 for job in BatchJobFile.load(path).jobs] == [
+            True
+        ]  # it may be paid for
+
+
+def test_job_whose_results_are_deleted_is_asked_again(here: Path, server: GeminiServer) -> None:
+    make(here, 3)
+    server.on_call = lambda call: (
+        server.files.pop("files/out-job0", None) if call.path.endswith(":download") else None
+    )
+    config = batch(here, server)
+    run(config)
     assert len(server.batches) == 2
     assert len(vqa(here)) == 9
+    path = annotations_folder(config.generate) / "main.jobs"
+    assert [job.given_up for job in BatchJobFile.load(path).jobs] == [True]
 
 
 def test_job_that_cannot_be_cancelled_is_given_up(

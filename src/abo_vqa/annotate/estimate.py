@@ -94,7 +94,7 @@ def _tokens_per_request(
 ) -> tuple[Usage, str]:
     """Return the tokens of a typical request, and where the number is from."""
     settings = config.generate
-    paid = [entry.usage for entry in entries if entry.usage.input]
+    paid = [entry.usage for entry in entries if entry.usage.input and entry.usage.counted]
     output = _OUTPUT_TOKENS * settings.questions
     if paid:
         output = round(sum(usage.output for usage in paid) / len(paid))

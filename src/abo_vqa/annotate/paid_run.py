@@ -140,6 +140,7 @@ def _batch_run(
     )
     collector = BatchCollector(
         settings,
+        context.system,
         context.tasks,
         journal,
         budget,

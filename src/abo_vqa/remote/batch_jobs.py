@@ -21,8 +21,8 @@ class BatchJob:
         name: the vendor's name, once known.
         submitted: Unix seconds; 0 in files of former versions.
         cancelled: Unix seconds when its end was asked for, or 0.
-        given_up: whether it wouldn't end: its images are asked about again, and what it may still
-            cost stays reserved.
+        given_up: whether it wouldn't end, or its results can't be had: its images are asked about
+            again, and what it may cost stays reserved.
     """
 
     label: str
@@ -81,6 +81,11 @@ class BatchJobFile:
     def remove(self, job: BatchJob) -> None:
         """Forget a job."""
         self.jobs.remove(job)
+        self.save()
+
+    def give_up(self, job: BatchJob) -> None:
+        """Wait for a job's results no longer, and keep what it may cost reserved."""
+        job.given_up = True
         self.save()
 
     def save(self) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from abo_vqa.remote.contract import Request, Usage
+from abo_vqa.core.log import get_logger
+from abo_vqa.remote.contract import Reply, Request, Usage
 
 if TYPE_CHECKING:
     from abo_vqa.core.service_config import ServiceConfig
     from abo_vqa.remote.journal import JournalEntry
+
+logger = get_logger(__name__)
 
 _TILE_TOKENS = 258  # Gemini's count for an image up to 384 pixels per side, and for each tile above
 _CHARACTERS_PER_TOKEN = 3  # about four in English: three leaves room
@@ -74,7 +77,8 @@ class TokenEstimator:
         cls, settings: ServiceConfig, entries: Iterable[JournalEntry]
     ) -> TokenEstimator:
         """Return an estimator that knows the replies of a journal."""
-        largest = max((entry.usage.input for entry in entries), default=0)
+        counts = (entry.usage.input for entry in entries if entry.usage.counted)
+        largest = max(counts, default=0)
         return cls(settings.image_size, largest=largest, protocol=settings.protocol)
 
     def estimate(self, request: Request) -> int:
@@ -96,16 +100,18 @@ class TokenEstimator:
         image = _max_image_tokens(self.size, self.protocol)
         return len(request.system.encode()) + text + image + _MAX_SCHEMA_TOKENS
 
-    def update(self, request: Request, counted: int) -> None:
+    def update(self, request: Request, usage: Usage) -> None:
         """Raise the ratio if a request turned out larger than estimated.
 
         Args:
             request: the request.
-            counted: its input tokens by the vendor's count.
+            usage: its tokens; those that the vendor hasn't counted say nothing.
         """
+        if not usage.counted:
+            return
         estimate = self.estimate(request) / self.ratio
-        self.ratio = max(self.ratio, counted / estimate)
-        self.largest = max(self.largest, counted)
+        self.ratio = max(self.ratio, usage.input / estimate)
+        self.largest = max(self.largest, usage.input)
 
 
 class Budget:
@@ -137,6 +143,7 @@ class Budget:
         self.estimator = TokenEstimator.from_entries(settings, entries)
         self._settings, self._reserved, self._share = settings, reserved, share
         self._lock = threading.Lock()
+        self._warned = False  # that the server doesn't count tokens
 
     @property
     def committed(self) -> float:
@@ -152,9 +159,34 @@ class Budget:
             request: the request.
             share: share of the list price, if it isn't the run's.
         """
-        tokens = self.estimator.upper_bound(request)
-        usage = Usage(tokens, self._settings.max_output_tokens)
+        usage = self._max_usage(request)
         return price_usd(usage, self._settings, self._share if share is None else share)
+
+    def _max_usage(self, request: Request) -> Usage:
+        tokens = self.estimator.upper_bound(request)
+        return Usage(tokens, self._settings.max_output_tokens, counted=False)
+
+    def bound_usage(self, reply: Reply, request: Request) -> Reply:
+        """Return a reply with tokens; where the server hasn't counted them, the most possible.
+
+        So a budget holds whatever the server charges. It is said once.
+
+        Args:
+            reply: the reply.
+            request: what it answers; the image isn't needed.
+        """
+        if reply.usage.counted:
+            return reply
+        usage = self._max_usage(request)
+        with self._lock:
+            if not self._warned:
+                logger.warning(
+                    "the server doesn't report how many tokens a request takes (usage): tokens "
+                    f"and cost are upper limits, here {usage.input:,} in and {usage.output:,} out "
+                    "per request"
+                )
+            self._warned = True
+        return replace(reply, usage=usage)
 
     def allows(self, cost: float) -> bool:
         """Return whether `cost` more USD stay within the limit."""

@@ -11,6 +11,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.remote.contract import BatchClient
 from abo_vqa.remote.key_pool import ApiKey
 from abo_vqa.remote.keys import api_keys, key_id
+from abo_vqa.remote.openai_dialect import Dialect
 
 if TYPE_CHECKING:
     from abo_vqa.core.service_config import ServiceConfig
@@ -43,10 +44,13 @@ def open_clients(settings: ServiceConfig) -> Iterator[list[ApiKey]]:
     """
     secrets = api_keys(settings)
     client_class = _load(*_CLIENTS[settings.protocol])
+    options: dict[str, Any] = {}
+    if settings.protocol == "openai":  # what a server refuses of one key it refuses of all
+        options["dialect"] = Dialect.of_server(settings.base_url)
     with ExitStack() as stack:
         keys = []
         for number, secret in enumerate(secrets, 1):
-            client = client_class(secret, settings, secrets)
+            client = client_class(secret, settings, secrets, **options)
             stack.callback(client.close)
             keys.append(ApiKey(number, key_id(secret), client))
         yield keys

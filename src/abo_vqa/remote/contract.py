@@ -18,10 +18,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one request as the vendor counts them; reasoning is charged as output."""
+    """Tokens of one request as the vendor counts them; reasoning is charged as output.
+
+    Attributes:
+        input: of the prompt and the image.
+        output: of the reply and the reasoning.
+        counted: False where the server doesn't tell: `Budget.bound_usage` then has the most that
+            they can be.
+    """
 
     input: int = 0
     output: int = 0
+    counted: bool = True
 
 
 @dataclass(frozen=True)
@@ -127,4 +135,7 @@ class BatchClient(Protocol):
 
         Requests that an expired job didn't get to aren't yielded: they are asked again, and no
         image is to blame. The same holds for `UnknownParameterError`.
+
+        Raises:
+            ResultsGoneError: the vendor has deleted the file.
         """

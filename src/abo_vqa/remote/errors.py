@@ -47,12 +47,16 @@ class RequestRefusedError(ServiceError):
 
 
 class UnknownParameterError(ServiceError):
-    """The server doesn't take a parameter of a batch job's request; later ones leave it out.
+    """The server doesn't take a parameter of the request; later ones leave it out.
 
     The request is sent again, and no image is to blame.
     """
 
     billed = False
+
+
+class ResultsGoneError(ServiceError):
+    """The vendor has deleted the results of a batch job, as it does some weeks after its end."""
 
 
 class InvalidKeyError(ServiceError):

@@ -149,15 +149,18 @@ def to_reply(response: types.GenerateContentResponse) -> Reply:
     candidate = response.candidates[0] if response.candidates else None
     parts = (candidate.content.parts if candidate and candidate.content else None) or []
     finish = candidate.finish_reason if candidate else None
-    counts = response.usage_metadata
     return Reply(
         text="".join(part.text or "" for part in parts if not part.thought),
         finish=finish.value if finish else ("" if candidate else "NO_CANDIDATE"),
         blocked=blocked.value if blocked else "",
-        usage=Usage(
-            input=(counts and counts.prompt_token_count) or 0,
-            output=((counts and counts.candidates_token_count) or 0)
-            + ((counts and counts.thoughts_token_count) or 0),
-        ),
+        usage=_usage(response.usage_metadata),
         model=response.model_version or "",
     )
+
+
+def _usage(counts: types.GenerateContentResponseUsageMetadata | None) -> Usage:
+    """Return the tokens paid for."""
+    if not counts or not counts.prompt_token_count:
+        return Usage(counted=False)
+    written, thought = counts.candidates_token_count, counts.thoughts_token_count
+    return Usage(counts.prompt_token_count, (written or 0) + (thought or 0))

@@ -10,7 +10,12 @@ from typing import Any, TypeVar
 from google.genai import types
 
 from abo_vqa.remote.contract import BatchState, Reply, Request
-from abo_vqa.remote.errors import ServiceError
+from abo_vqa.remote.errors import (
+    InvalidKeyError,
+    ResultsGoneError,
+    ServiceError,
+    UnknownModelError,
+)
 from abo_vqa.remote.gemini import GeminiClient, request_parts, to_reply
 from abo_vqa.remote.google_errors import to_service_error
 
@@ -87,7 +92,13 @@ class GeminiBatchClient:
 
     def results(self, file: str) -> Iterator[tuple[str, Reply | ServiceError]]:
         """Yield the key and the reply (or the error) of each line of a file with results."""
-        data = self._call(lambda: self._sdk.files.download(file=file))
+        try:
+            data = self._call(lambda: self._sdk.files.download(file=file))
+        except (UnknownModelError, InvalidKeyError) as error:
+            # "You do not have permission to access the File … or it may not exist."
+            if isinstance(error, InvalidKeyError) and "may not exist" not in str(error):
+                raise
+            raise ResultsGoneError(str(error)) from None
         for line in data.splitlines():
             item = json.loads(line)
             if response := item.get("response"):

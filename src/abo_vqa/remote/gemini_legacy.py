@@ -147,7 +147,11 @@ def _to_reply(response: Any) -> Reply:
         text="".join(part.text for part in parts),
         finish=_enum_name(candidate.finish_reason) if candidate else "NO_CANDIDATE",
         blocked=_enum_name(reason) if reason else "",
-        usage=Usage(counts.prompt_token_count, counts.candidates_token_count),
+        usage=Usage(
+            counts.prompt_token_count,
+            counts.candidates_token_count,
+            counted=counts.prompt_token_count > 0,
+        ),
     )
 
 

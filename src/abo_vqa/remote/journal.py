@@ -86,6 +86,8 @@ def no_pairs_reason(entry: JournalEntry) -> str:
 
 def _to_line(entry: JournalEntry) -> str:
     fields = asdict(entry)
+    if entry.usage.counted:  # the rule, which former versions don't know by name
+        del fields["usage"]["counted"]
     record = {"image": fields.pop("image_path"), **fields}
     return json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n"
 

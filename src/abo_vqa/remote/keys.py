@@ -19,6 +19,7 @@ _VARIABLES = {
     "gemini-legacy": ("GEMINI_API_KEY", "GEMINI_API_KEYS"),
     "openai": ("OPENAI_API_KEY", "OPENAI_API_KEYS"),
 }
+KEY_SEPARATORS = re.compile(r"[\s,;]+")  # several keys in one variable
 _NO_KEY = "none-needed"  # what servers of one's own are sent: the SDK demands a key
 _REPLACEMENT = "<api key>"
 # The patterns of Google's and OpenAI's keys, in case a message quotes one that isn't in the
@@ -43,7 +44,7 @@ def keys_in_environment(protocol: str) -> list[str]:
     """
     one, several = _VARIABLES[protocol]
     text = os.environ.get(several) or os.environ.get(one) or ""
-    return list(dict.fromkeys(key for key in re.split(r"[\s,;]+", text) if key))
+    return list(dict.fromkeys(key for key in KEY_SEPARATORS.split(text) if key))
 
 
 def api_keys(settings: ServiceConfig) -> list[str]:

@@ -12,7 +12,12 @@ from pydantic import ValidationError
 
 from abo_vqa.core.files import atomic_write
 from abo_vqa.remote.contract import BatchState, Reply, Request
-from abo_vqa.remote.errors import ServiceError, UnknownParameterError
+from abo_vqa.remote.errors import (
+    ResultsGoneError,
+    ServiceError,
+    UnknownModelError,
+    UnknownParameterError,
+)
 from abo_vqa.remote.openai_client import OpenAIClient
 from abo_vqa.remote.openai_dialect import from_parameter_names, parameter_names
 from abo_vqa.remote.openai_errors import error_from_body
@@ -102,7 +107,10 @@ class OpenAIBatchClient:
                     yield item["custom_id"], result
 
     def _content(self, file: str) -> bytes:
-        return self._call(lambda: self._sdk.files.content(file).read())
+        try:
+            return self._call(lambda: self._sdk.files.content(file).read())
+        except UnknownModelError as error:  # HTTP 404, here of a file
+            raise ResultsGoneError(str(error)) from None
 
     def _result(
         self, item: Mapping[str, Any], sent: Mapping[str, Any]

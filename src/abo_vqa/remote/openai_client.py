@@ -17,16 +17,14 @@ from openai.types.chat import ChatCompletion
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.pairs import REPLY_FORMAT
 from abo_vqa.remote.contract import Reply, Request
-from abo_vqa.remote.errors import ServiceError
+from abo_vqa.remote.errors import ServiceError, UnknownParameterError
 from abo_vqa.remote.keys import redact
 from abo_vqa.remote.openai_dialect import Dialect
-from abo_vqa.remote.openai_errors import error_from_body
+from abo_vqa.remote.openai_errors import error_from_body, error_message
 from abo_vqa.remote.openai_replies import completion_reply, first_choice
 
 if TYPE_CHECKING:
     from abo_vqa.core.service_config import ServiceConfig
-
-_MAX_ADAPTATIONS = 5  # what a server can refuse: two formats, two parameters, the limit's name
 
 
 class OpenAIClient:
@@ -38,19 +36,26 @@ class OpenAIClient:
         dialect: what of the protocol the server takes.
     """
 
-    def __init__(self, key: str, settings: ServiceConfig, secrets: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        key: str,
+        settings: ServiceConfig,
+        secrets: Sequence[str] = (),
+        dialect: Dialect | None = None,
+    ) -> None:
         """Create the SDK's client; nothing is sent yet.
 
         Args:
             key: the API key; servers of one's own take any.
             settings: the address, the model and how it decodes.
             secrets: all keys, to be removed from messages.
+            dialect: what other keys' clients know about the server, and learn from this one; None
+                starts with the whole protocol.
         """
         self._secrets = {key, *secrets}
         self._settings = settings
         self.model = settings.model
-        # Servers of one's own know the old name best; OpenAI's newer models refuse it.
-        self.dialect = Dialect("max_tokens" if settings.base_url else "max_completion_tokens")
+        self.dialect = dialect or Dialect.of_server(settings.base_url)
         self.sdk = openai.OpenAI(
             api_key=key, base_url=settings.base_url, timeout=settings.timeout_s, max_retries=0
         )
@@ -77,22 +82,23 @@ class OpenAIClient:
     def generate(self, request: Request) -> Reply:
         """Send one request and wait for the reply; see `ModelClient`.
 
-        What the server refuses of the protocol is left out, which takes a request more, once.
+        Raises:
+            UnknownParameterError: the server doesn't take a parameter, which later requests leave
+                out. It isn't sent again here: vendors charge nothing for a refused request, but it
+                counts against their quotas, so the ledger has to know the next one.
         """
-        for _ in range(_MAX_ADAPTATIONS):
-            body = self.body(request)
-            try:
-                completion = self.sdk.chat.completions.create(**body)
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                if not self.dialect.adapt(body, str(error.param or ""), str(error)):
-                    raise self.translate(error) from None
-            except Exception as error:
-                raise self.translate(error) from None  # the original holds the request's headers
-            else:
-                reply = self.to_reply(completion, request)
-                self._check_format(body, reply)
-                return reply
-        raise ServiceError("the server refuses one parameter after another")
+        body = self.body(request)
+        try:
+            completion = self.sdk.chat.completions.create(**body)
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            if self.dialect.adapt(body, str(error.param or ""), str(error)):
+                raise UnknownParameterError(str(self.translate(error))) from None
+            raise self.translate(error) from None
+        except Exception as error:
+            raise self.translate(error) from None  # the original holds the request's headers
+        reply = self.to_reply(completion)
+        self._check_format(body, reply)
+        return reply
 
     def _check_format(self, body: Mapping[str, Any], reply: Reply) -> None:
         """Notice a server that takes a schema without keeping to it: by none of its names."""
@@ -120,7 +126,7 @@ class OpenAIClient:
             Exception: the error itself if it is of no known kind (a bug, too).
         """
         if isinstance(error, openai.APIStatusError):
-            message = self.redact(_message(error))
+            message = self.redact(error_message(error.body) or error.message)
             return error_from_body(
                 error.status_code, error.body, error.response.headers, redacted=message
             )
@@ -133,12 +139,11 @@ class OpenAIClient:
         """Return `text` without API keys."""
         return redact(text, self._secrets)
 
-    def to_reply(self, completion: Any, request: Request | None = None) -> Reply:
+    def to_reply(self, completion: Any) -> Reply:
         """Return a completion's text, finish reason and tokens, whatever it lacks.
 
         Args:
             completion: the SDK's object, or whatever the server has sent instead.
-            request: to estimate the tokens of servers that don't count them.
 
         Raises:
             ServiceError: it isn't a completion.
@@ -156,21 +161,11 @@ class OpenAIClient:
         if isinstance(failure, Mapping):  # OpenRouter, where a provider fails half way
             message = self.redact(str(failure.get("message") or ""))
             raise ServiceError(f"the provider failed: {message}")
-        return completion_reply(completion, choice, request)
+        return completion_reply(completion, choice)
 
     def close(self) -> None:
         """Close the SDK's connections."""
         self.sdk.close()
-
-
-def _message(error: openai.APIStatusError) -> str:
-    """Return the server's own words where there are any, else the SDK's."""
-    body = error.body[0] if isinstance(error.body, list) and error.body else error.body
-    if isinstance(body, Mapping):
-        inner = body.get("error", body)
-        if isinstance(inner, Mapping) and inner.get("message"):
-            return str(inner["message"])
-    return error.message
 
 
 def _property_names(schema: Mapping[str, Any]) -> Iterator[str]:

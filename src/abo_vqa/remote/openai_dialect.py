@@ -1,7 +1,8 @@
 """What a chat-completions server understands of the protocol: each leaves out something else.
 
 A server says so by refusing a request (HTTP 400 or 422). That request is sent again without what
-was refused, and so are all later ones. Some say nothing and ignore the schema: their replies tell.
+was refused, and so are all later ones, with whichever key. Some say nothing and ignore the schema:
+their replies tell.
 """
 
 from __future__ import annotations
@@ -61,6 +62,16 @@ class Dialect:
         self.token_limit = token_limit
         self.refused: set[str] = set()
         self._lock = threading.Lock()
+
+    @classmethod
+    def of_server(cls, base_url: str | None) -> Dialect:
+        """Return the dialect that a server is first spoken to in.
+
+        Args:
+            base_url: its address; None is OpenAI's own.
+        """
+        # Servers of one's own know the old name best; OpenAI's newer models refuse it.
+        return cls("max_tokens" if base_url else "max_completion_tokens")
 
     def parameters(
         self, limit: int, schema: Mapping[str, Any], optional: Mapping[str, Any]

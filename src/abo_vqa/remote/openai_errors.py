@@ -37,7 +37,7 @@ def error_from_body(
         redacted: the message without keys, where it isn't the body's own.
     """
     fields = _error_fields(body)
-    message = redacted if redacted is not None else str(fields.get("message") or "")
+    message = redacted if redacted is not None else error_message(body)
     kinds = {str(fields.get(name) or "") for name in ("code", "type")}
     status = next((kind for kind in sorted(kinds) if kind and not kind.isdecimal()), "")
     text = " ".join(f"HTTP {code} {status}: {message}".split()).rstrip(".:")
@@ -53,6 +53,11 @@ def error_from_body(
         return ThrottledError(text, delay)  # a rolling day: the server says when it has room
     error.delay = delay
     return error
+
+
+def error_message(body: Any) -> str:
+    """Return the server's own words in the body of an error, or ""."""
+    return str(_error_fields(body).get("message") or "")
 
 
 def _error_fields(body: Any) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion, ChatCompletionMessage
 from openai.types.chat.chat_completion import Choice
 
-from abo_vqa.remote.contract import Reply, Request, Usage
+from abo_vqa.remote.contract import Reply, Usage
 from abo_vqa.remote.errors import ServiceError
 
 # The protocol's finish reasons by the names that the rest of the house knows.
@@ -42,15 +42,12 @@ def _text(content: Any) -> str:
     return "".join(str(part.get("text") or "") for part in parts if isinstance(part, Mapping))
 
 
-def completion_reply(
-    completion: ChatCompletion, choice: Choice | None, request: Request | None
-) -> Reply:
+def completion_reply(completion: ChatCompletion, choice: Choice | None) -> Reply:
     """Return a completion's text, finish reason and tokens, whatever it lacks.
 
     Args:
         completion: as the SDK gives it.
         choice: its first one.
-        request: to estimate the tokens of servers that don't count them.
     """
     message = choice.message if choice else None
     if not isinstance(message, ChatCompletionMessage):
@@ -60,20 +57,16 @@ def completion_reply(
     finish = _FINISH.get(reason, reason.upper()) if choice else "NO_CANDIDATE"
     if message and message.refusal:
         text, finish = "", "REFUSAL"
-    return Reply(
-        text, finish, usage=_usage(completion, text, request), model=completion.model or ""
-    )
+    return Reply(text, finish, usage=_usage(completion.usage), model=completion.model or "")
 
 
-def _usage(completion: ChatCompletion, text: str, request: Request | None) -> Usage:
-    """Return the tokens paid for; where the server doesn't count, what they may be about."""
-    counts = completion.usage
+def _usage(counts: Any) -> Usage:
+    """Return the tokens paid for. Some servers count none, or only those of the prompt."""
     if not isinstance(counts, CompletionUsage):
-        sent = len(request.system) + len(request.text) if request else 0
-        return Usage(sent // 3, len(text) // 3)
-    given, written, total = (
-        number if isinstance(number, int) else 0
-        for number in (counts.prompt_tokens, counts.completion_tokens, counts.total_tokens)
-    )
+        return Usage(counted=False)
+    numbers = (counts.prompt_tokens, counts.completion_tokens, counts.total_tokens)
+    given, written, total = (number if isinstance(number, int) else 0 for number in numbers)
+    if not given or not any(isinstance(number, int) for number in numbers[1:]):
+        return Usage(counted=False)
     # Some servers leave reasoning out of the completion's tokens, but not out of the total.
     return Usage(given, max(written, total - given))

@@ -190,6 +190,26 @@ class GeminiHandler(BatchHandler):
         self.end_headers()
         self.wfile.write(data)
 
+    def connection_fault(self, fault: str, good: Callable[[], Any]) -> bool:
+        """Meet a fault of the connection, whatever the protocol; return whether it was one."""
+        if fault == "drop":
+            self.close_connection = True
+            self.connection.close()
+        elif fault == "cut_body":
+            data = json.dumps(good()).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2])
+            self.close_connection = True
+        elif fault in ("slow", "hang"):
+            time.sleep(self.owner.slow if fault == "slow" else self.owner.hang)
+            self.send(200, good())
+        else:
+            return False
+        return True
+
     def body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
@@ -210,8 +230,11 @@ class GeminiHandler(BatchHandler):
         elif self.owner.batches.get(name, {}).get("fault", "job_vanishes") != "job_vanishes":
             self.owner.batches[name]["polls"] += 1
             self.send(200, self.operation(name))
-        elif name.endswith(":download"):
+        elif name.removesuffix(":download") in self.owner.files:
             self.send(200, self.owner.files[name.removesuffix(":download")])
+        elif name.startswith("files/"):
+            text = f"You do not have permission to access the File {name} or it may not exist."
+            self.send(403, error(403, "PERMISSION_DENIED", text))
         else:
             self.send(404, error(404, "NOT_FOUND", f"{name} is not found"))
 
@@ -265,19 +288,8 @@ class GeminiHandler(BatchHandler):
         if owner.over_quota():
             call.fault = "over_quota"
             self.send(429, quota_error("minute", 1.0, details=True))
-        elif fault == "drop":
-            self.close_connection = True
-            self.connection.close()
-        elif fault == "cut_body":
-            data = json.dumps(response(requested_pairs(body), body)).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data[: len(data) // 2])
-            self.close_connection = True
-        elif fault in ("slow", "hang"):
-            time.sleep(owner.slow if fault == "slow" else owner.hang)
-            self.send(200, response(requested_pairs(body), body))
+        elif self.connection_fault(fault, lambda: response(requested_pairs(body), body)):
+            pass
         elif fault == "bad_key":
             reason = {"@type": RPC + "ErrorInfo", "reason": "API_KEY_INVALID"}
             text = f"API key not valid: {call.key}. Please pass a valid API key."

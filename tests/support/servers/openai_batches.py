@@ -43,7 +43,10 @@ class OpenAIBatches:
             job = owner.batches[name]
             job["polls"] += 1
             if job["polls"] > owner.batch_polls and owner.batch_fault != "hangs":
-                self.end(job, owner.batch_fault or "completed")
+                gone = owner.batch_fault == "gone"
+                self.end(job, "completed" if gone else owner.batch_fault or "completed")
+                if gone:
+                    owner.files.pop(job["output"], None)
             self.send(200, batch_object(name, job, status(job)))
         else:
             self.send(404, {"error": {"message": f"no {path}", "type": "invalid_request_error"}})
@@ -65,7 +68,8 @@ class OpenAIBatches:
             fault = self.owner.fault_for(product)
             code, body = self.refused(line["body"]) or (200, {})
             if code == 200:
-                code, body, _ = http_fault(fault, 1.0) or (200, answer(fault, line["body"]), {})
+                made = self.owner.without_usage(answer(fault, line["body"]))
+                code, body, _ = http_fault(fault, 1.0) or (200, made, {})
             result = {"custom_id": line["custom_id"], "error": None}
             result["response"] = {"status_code": code, "body": body}
             (good if code == 200 else bad).append(result)

@@ -35,7 +35,9 @@ class OpenAIServer(GeminiServer):
     Attributes:
         refuses: parameters, or types of `response_format`, that this server doesn't know.
         ignores_schema: whether a schema is taken and forgotten: the model needs to be told.
-        batch_fault: how batch jobs end: "", "failed", "expired".
+        counts_nothing: whether answers lack `usage`.
+        batch_fault: how batch jobs end: "", "failed", "expired", "hangs", or "gone": completed, and
+            the results have been deleted since.
     """
 
     generates = "chat/completions"
@@ -45,11 +47,15 @@ class OpenAIServer(GeminiServer):
         super().__init__(*args, **options)
         self.url += "/v1"
         self.refuses = refuses
-        self.ignores_schema = False
+        self.ignores_schema = self.counts_nothing = False
         self.batch_fault = ""
 
     def handler(self) -> type:
         return OpenAIHandler
+
+    def without_usage(self, made: dict[str, Any]) -> dict[str, Any]:
+        """A completion as a server sends it that may not count tokens."""
+        return made | {"usage": None} if self.counts_nothing and "usage" in made else made
 
 
 def openai_error(message: str, kind: str, code: str | None = None, param: str | None = None) -> Any:
@@ -236,22 +242,11 @@ class OpenAIHandler(OpenAIBatches, GeminiHandler):
             call.fault = "over_quota"
             text = "Rate limit reached on requests per min (RPM). Please try again in 1s."
             self.send(429, openai_error(text, "requests", "rate_limit_exceeded"))
-        elif fault == "drop":
-            self.close_connection = True
-            self.connection.close()
-        elif fault == "cut_body":
-            data = json.dumps(answer("", body)).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data[: len(data) // 2])
-            self.close_connection = True
-        elif fault in ("slow", "hang"):
-            time.sleep(owner.slow if fault == "slow" else owner.hang)
-            self.send(200, answer("", body))
+        elif self.connection_fault(fault, lambda: answer("", body)):
+            pass
         elif found := http_fault(fault, owner.delay):
             self.send(*found)
         else:
             told = not owner.ignores_schema or REPLY_FORMAT in str(body["messages"])
-            self.send(200, answer(fault, body) if told else completion(body, '{"color": "red"}'))
+            made = answer(fault, body) if told else completion(body, '{"color": "red"}')
+            self.send(200, owner.without_usage(made))

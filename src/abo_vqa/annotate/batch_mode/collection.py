@@ -14,7 +14,7 @@ from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.data.pairs import Reject
 from abo_vqa.remote.batch_jobs import BatchJob
 from abo_vqa.remote.budget import Budget
-from abo_vqa.remote.contract import Reply
+from abo_vqa.remote.contract import Reply, Request
 from abo_vqa.remote.errors import (
     InvalidKeyError,
     RequestRefusedError,
@@ -47,6 +47,7 @@ class BatchCollector:
     def __init__(
         self,
         settings: GenerateConfig,
+        system: str,
         tasks: Iterable[Task],
         journal: AnnotationJournal,
         budget: Budget,
@@ -59,6 +60,7 @@ class BatchCollector:
 
         Args:
             settings: the price of the batch mode, and what messages name.
+            system: the instruction, the same for all images.
             tasks: the images.
             journal: takes replies, and failures that are the images' own.
             budget: takes what replies cost.
@@ -67,6 +69,7 @@ class BatchCollector:
             drop_failing: whether failures count against their images however many fail alike.
         """
         self._settings, self._journal, self._budget = settings, journal, budget
+        self._system = system
         self._tasks = {task.image_path: task for task in tasks}
         self._control, self._progress, self._drop_failing = control, progress, drop_failing
         self._failures, self._empty_replies = FailureStreak(), FailureStreak()
@@ -122,11 +125,12 @@ class BatchCollector:
     def _add_reply(self, job: BatchJob, image_path: str, reply: Reply) -> Exception | None:
         """Record a reply; return why to stop if too many in a row had no pairs."""
         task = self._task(job, image_path)
+        request = task.request(self._system) if task else Request(self._system, "", b"")
+        reply = self._budget.bound_usage(reply, request)
         entry = self._entry(job, image_path, task, reply)
         self._journal.append(entry)
         self._budget.record(entry)
-        estimator = self._budget.estimator
-        estimator.largest = max(estimator.largest, entry.usage.input)
+        self._budget.estimator.update(request, entry.usage)
         first = bool(task and task.replies == 0)
         self._update_task(task, entry)
         self._progress(self._open_images, self._budget.cost)

@@ -10,7 +10,7 @@ from abo_vqa.annotate.control import ControlRequest
 from abo_vqa.core.errors import UserError
 from abo_vqa.remote.batch_jobs import BatchJob
 from abo_vqa.remote.budget import Budget
-from abo_vqa.remote.errors import DailyQuotaError, ServiceError
+from abo_vqa.remote.errors import DailyQuotaError, ServiceError, UnknownParameterError
 from abo_vqa.remote.key_pool import ApiKey, KeyPool, Reservation
 from abo_vqa.remote.ledger import Ledger
 
@@ -66,6 +66,12 @@ class BatchControl:
                 "results are kept: raise it and run again."
             )
         tokens = self._budget.estimator.estimate(draft)
+        while isinstance(error := self._send(job, tokens, cost), UnknownParameterError):
+            pass  # the next request leaves it out
+        return error
+
+    def _send(self, job: BatchJob, tokens: int, cost: float) -> ServiceError | None:
+        """Send the request once there is quota for it."""
         while not isinstance(result := self._pools[job.key].reserve(tokens, cost), Reservation):
             if result.day:
                 return DailyQuotaError("the key's daily quota is spent")

@@ -47,8 +47,7 @@ class JobDeadline:
         if not job.cancelled:
             self._cancel(job, client, state)
         elif now - job.cancelled > CANCEL_GRACE_S:
-            job.given_up = True
-            self._jobs.save()
+            self._jobs.give_up(job)
             logger.warning(
                 f"batch job {job.name} is still {state.name} although it was cancelled: it is "
                 "given up, and its images are asked about again. It may still cost "

@@ -16,12 +16,14 @@ from abo_vqa.annotate.batch_mode.deadline import JobDeadline
 from abo_vqa.annotate.batch_mode.submission import BatchSubmitter
 from abo_vqa.annotate.tasks import Task
 from abo_vqa.core.errors import RetryLaterError, UserError
+from abo_vqa.core.log import get_logger
 from abo_vqa.remote.batch_jobs import BatchJob, BatchJobFile
 from abo_vqa.remote.contract import BatchClient, BatchState
 from abo_vqa.remote.errors import (
     DailyQuotaError,
     InvalidKeyError,
     RequestRefusedError,
+    ResultsGoneError,
     ServiceError,
     UnknownModelError,
 )
@@ -30,7 +32,10 @@ from abo_vqa.remote.health import ServiceHealth
 if TYPE_CHECKING:
     from abo_vqa.core.service_config import GenerateConfig
 
+logger = get_logger(__name__)
+
 _P = ParamSpec("_P")
+_FORGOTTEN = "NOT_FOUND"  # state of a job that the vendor doesn't know any more
 _MAX_FAILED_JOBS = 3  # one after the other
 
 
@@ -159,13 +164,43 @@ class BatchRun:
             self._deadline.enforce(job, client, state)
             return True
         stop: Exception | None = None
-        if state.results:
-            complete = state.phase == "succeeded"
-            stop = self._collector.collect(job, client.results(state.results), complete=complete)
-        self._jobs.remove(job)
-        self._failed_jobs = 0 if state.results else self._failed_jobs + 1
+        try:
+            if state.name == _FORGOTTEN:
+                raise ResultsGoneError("the vendor doesn't know it any more")
+            if state.results:
+                complete = state.phase == "succeeded"
+                results = client.results(state.results)
+                stop = self._collector.collect(job, results, complete=complete)
+        except ResultsGoneError as error:
+            if job.given_up:  # in an earlier run
+                return True
+            self._give_up(job, error)
+        else:
+            self._jobs.remove(job)
+        self._failed_jobs = 0 if state.results and not job.given_up else self._failed_jobs + 1
         if stop:
             raise stop
+        self._stop_after_failed_jobs(state)
+        return True
+
+    def _give_up(self, job: BatchJob, error: ResultsGoneError) -> None:
+        """Ask again about the images of a job whose results the vendor has deleted."""
+        self._jobs.give_up(job)
+        logger.warning(
+            f"the results of batch job {job.name} are gone ({error}): vendors keep them for some "
+            "weeks. What isn't in the journal is asked about again. The job may have cost "
+            f"{job.cost:.4f} USD, which stay reserved in the budget."
+        )
+
+    def _stop_after_failed_jobs(self, state: BatchState) -> None:
+        """Stop if one job after the other brought nothing.
+
+        Args:
+            state: the last one's.
+
+        Raises:
+            UserError: several jobs in a row have.
+        """
         if self._failed_jobs >= _MAX_FAILED_JOBS:
             raise UserError(
                 f"{self._failed_jobs} batch jobs in a row ended as {state.name}"
@@ -173,7 +208,6 @@ class BatchRun:
                 + ". See the vendor's console, try smaller jobs (generate.batch_images), or set "
                 "generate.batch: false. What was collected is saved."
             )
-        return True
 
     def _state(self, job: BatchJob, client: BatchClient) -> BatchState:
         """Return a job's state; one that the vendor has forgotten has expired."""
@@ -182,4 +216,4 @@ class BatchRun:
         except UnknownModelError:
             if client.find(job.label):  # it exists, whatever wasn't found
                 raise
-            return BatchState("expired", "NOT_FOUND")
+            return BatchState("expired", _FORGOTTEN)

@@ -12,6 +12,7 @@ from abo_vqa.annotate.tasks import Task
 from abo_vqa.remote.budget import Budget
 from abo_vqa.remote.dispatch.dispatcher import POLL_S, Dispatcher
 from abo_vqa.remote.dispatch.queue import Outcome, PendingRequest, RequestQueue
+from abo_vqa.remote.errors import UnknownParameterError
 from abo_vqa.remote.key_pool import KeyPool, Reservation
 
 
@@ -60,6 +61,8 @@ class Scheduler(Dispatcher[Task]):
             reservation = self._reserve(request)
             if isinstance(reservation, Reservation):
                 error = self._control.send(reservation)
+                if isinstance(error, UnknownParameterError):
+                    continue  # the next request leaves it out
                 if error:
                     self._failures.control_failed(reservation.key, error)
                 return error is None

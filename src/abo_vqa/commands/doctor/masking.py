@@ -7,13 +7,12 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import unquote
 
-from abo_vqa.remote.keys import redact
+from abo_vqa.remote.keys import KEY_SEPARATORS, redact
 
 _MASK = "***"
 _WORDS = "TOKENS?|KEYS?|SECRETS?|PASS|PASSWORD|PASSWD|PWD|CREDENTIALS?|AUTH|SIG|SIGNATURE"
 # Variables whose values are secrets, by their names.
 _NAMES = re.compile(rf"(?:^|[_-])(?:API)?(?:{_WORDS})(?:$|[_-])", re.IGNORECASE)
-SECRET_SEPARATORS = re.compile(r"[\s,;]+")  # several keys in one variable
 _SHORTEST = 6  # characters: "1" and "true" are no secrets, and would be hidden everywhere
 # user:password@ of an address, up to the last "@" of the word: not everybody escapes passwords.
 _LOGIN = re.compile(r"([a-z][a-z0-9+.\-]*://)([^\s\"'<>]*)@", re.IGNORECASE)
@@ -45,7 +44,7 @@ def _secrets(environment: Mapping[str, str]) -> set[str]:
     secrets: set[str] = set()
     for name, value in environment.items():
         if _NAMES.search(name):
-            secrets.update({value, *SECRET_SEPARATORS.split(value)})
+            secrets.update({value, *KEY_SEPARATORS.split(value)})
         for secret in _passwords(value):
             secrets.update({secret, unquote(secret)})
     return {value for value in secrets if len(value) >= _SHORTEST and not os.path.exists(value)}  # noqa: PTH110

@@ -78,7 +78,7 @@ class Dispatcher(Generic[ItemT]):
         """Take a request's outcome into account."""
         self._policy.handle(pending, outcome)
         if isinstance(outcome, JournalEntry):
-            self._budget.estimator.update(pending.request, outcome.usage.input)
+            self._budget.estimator.update(pending.request, outcome.usage)
 
     def _finish(self) -> None:
         """Do what is left once every item has its outcome: nothing."""

@@ -18,6 +18,7 @@ from abo_vqa.remote.errors import (
     ServiceError,
     ThrottledError,
     UnknownModelError,
+    UnknownParameterError,
 )
 from abo_vqa.remote.health import ServiceHealth
 from abo_vqa.remote.journal import JournalEntry
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from abo_vqa.core.service_config import ServiceConfig
 
 logger = get_logger(__name__)
+
+# Outcomes after which it isn't known whether the service takes the key and the model.
+_PROVES_NOTHING = (ImageError, InvalidKeyError, UnknownModelError, UnknownParameterError)
 
 
 class OutcomePolicy(ABC, Generic[ItemT]):
@@ -111,7 +115,7 @@ class OutcomePolicy(ABC, Generic[ItemT]):
     def handle(self, pending: PendingRequest[ItemT], outcome: Outcome) -> None:
         """Decide whether an item is asked about again, its key used again, the run continued."""
         item, key = pending.item, pending.reservation.key
-        if not isinstance(outcome, (ImageError, InvalidKeyError, UnknownModelError)):
+        if not isinstance(outcome, _PROVES_NOTHING):
             self._accepted = True
         if isinstance(outcome, ImageError):
             self._handle_unreadable(item, outcome)
@@ -123,6 +127,8 @@ class OutcomePolicy(ABC, Generic[ItemT]):
             self._queue.ready.appendleft(item)
             if self._keys.pause(key, outcome):
                 self._check_patience(outcome)
+        elif isinstance(outcome, UnknownParameterError):
+            self._queue.ready.appendleft(item)  # the next request leaves it out
         elif isinstance(outcome, InvalidKeyError):
             self.remove_key(key, outcome)
             self._queue.ready.appendleft(item)

@@ -65,8 +65,9 @@ class RequestSender(ABC, Generic[ItemT]):
             self._ledger.finish(call, cost_known=not error.billed)
             return error
         pending.reply_text = reply.text
+        reply = self._budget.bound_usage(reply, pending.request)
         entry = self.entry(pending.item, reply)
         self._journal.append(entry)
         self._budget.record(entry)  # before the reservation ends: see `Budget.committed`
-        self._ledger.finish(call, reply.usage.input or None)
+        self._ledger.finish(call, (reply.usage.counted and reply.usage.input) or None)
         return entry

@@ -1,0 +1,66 @@
+"""Budgets and tokens through chat completions: servers may count none."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from abo_vqa.core.errors import UserError
+from abo_vqa.stages.generate import run
+from tests.support.annotation import journal_entries, make, vqa
+from tests.support.openai_annotation import MODEL, openai_settings
+from tests.support.servers.openai_chat import OpenAIServer
+
+pytestmark = pytest.mark.usefixtures("quick_retries", "openai_key")
+
+
+@pytest.fixture
+def server(openai_server: OpenAIServer) -> OpenAIServer:
+    return openai_server
+
+
+def test_a_budget_is_kept_from_the_first_request_on(here: Path, server: OpenAIServer) -> None:
+    make(here, 20)
+    with pytest.raises(UserError, match="budget_usd"):
+        run(openai_settings(server, budget_usd=0.035, price_input=1.0, price_output=20.0))
+    spent = sum(
+        entry.usage.input * 1.0 + entry.usage.output * 20.0
+        for entry in journal_entries(here, annotator="openai", model=MODEL)
+    )
+    assert 0 < spent / 1e6 <= 0.035
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_budget_is_kept_where_the_server_counts_no_tokens(
+    here: Path, server: OpenAIServer, capsys: pytest.CaptureFixture[str], batch: bool
+) -> None:
+    """A request may have cost the most that it can: 8,500 tokens and all of its output."""
+    make(here, 12)
+    server.counts_nothing = True
+    most = (8500 * 1.0 + 1024 * 20.0) / 1e6
+    paid = {"price_input": 1.0, "price_output": 20.0, "max_output_tokens": 1024}
+    changes = {"batch": batch, "batch_price": 1.0, "batch_images": 2, "concurrency": 2}
+    with pytest.raises(UserError, match="budget_usd"):
+        run(openai_settings(server, budget_usd=4.9 * most, **paid, **changes))
+    entries = journal_entries(here, annotator="openai", model=MODEL)
+    assert 2 <= len(entries) <= 4
+    assert not any(entry.usage.counted for entry in entries)
+    assert capsys.readouterr().err.count("doesn't report how many tokens") == 1
+    # What is known of counted replies isn't taken from these.
+    with pytest.raises(UserError, match="budget_usd"):
+        run(openai_settings(server, budget_usd=5.9 * most, **paid, **changes))
+    entries = journal_entries(here, annotator="openai", model=MODEL)
+    spent = sum(e.usage.input * 1.0 + e.usage.output * 20.0 for e in entries) / 1e6
+    assert len(entries) * most <= spent <= 5.9 * most
+
+
+def test_servers_that_count_no_tokens_are_asked_as_fast(here: Path, server: OpenAIServer) -> None:
+    """The most that a request may cost isn't what it is expected to take of the quota."""
+    make(here, 6)
+    server.counts_nothing = True
+    begun = time.monotonic()
+    run(openai_settings(server, tokens_per_minute=12_000))
+    assert len(vqa(here)) == 18
+    assert time.monotonic() - begun < 30
