@@ -76,7 +76,9 @@ def test_job_that_the_vendor_has_forgotten(here: Path, server: GeminiServer) -> 
         ]  # it may be paid for
 
 
-def test_job_whose_results_are_deleted_is_asked_again(here: Path, server: GeminiServer) -> None:
+def test_job_whose_results_are_deleted_is_asked_again(
+    here: Path, server: GeminiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make(here, 3)
     server.on_call = lambda call: (
         server.files.pop("files/out-job0", None) if call.path.endswith(":download") else None
@@ -85,8 +87,11 @@ def test_job_whose_results_are_deleted_is_asked_again(here: Path, server: Gemini
     run(config)
     assert len(server.batches) == 2
     assert len(vqa(here)) == 9
+    make(here, 4)
     path = annotations_folder(config.generate) / "main.jobs"
     assert [job.given_up for job in BatchJobFile.load(path).jobs] == [True]
+    monkeypatch.setenv("GEMINI_API_KEY", KEY.replace("0", "1"))  # that job's isn't needed any more
+    run(config)
 
 
 def test_job_that_cannot_be_cancelled_is_given_up(

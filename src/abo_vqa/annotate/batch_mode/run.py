@@ -76,15 +76,16 @@ class BatchRun:
         """
         self._require_keys()
         for job in list(self._jobs.jobs):  # those given up, too: they may have ended since
-            self._tolerate_outage(self._poll, job)
+            if job.key in self._clients:
+                self._tolerate_outage(self._poll, job)
         while self._submit_all() or self._jobs.under_way:
             time.sleep(self._settings.batch_poll_s)
             for job in self._jobs.under_way:
                 self._tolerate_outage(self._poll, job)
 
     def _require_keys(self) -> None:
-        """Check that the keys of all recorded jobs are there."""
-        for job in self._jobs.jobs:
+        """Check that the keys of the jobs that are waited for are there."""
+        for job in self._jobs.under_way:
             if job.key not in self._clients:
                 raise UserError(
                     f"the batch job {job.name or job.label} belongs to a key that isn't in the "
