@@ -150,6 +150,6 @@ def test_killed_and_resumed_it_writes_the_same_bytes(here: Path) -> None:
     resumed = output.read_bytes()
     shutil.rmtree(".cache")
     with OpenAIServer() as clean:
-        name_endpoint(clean, "openai")
+        add_endpoint(clean.url, "openai")
         verified()
     assert output.read_bytes() == resumed
