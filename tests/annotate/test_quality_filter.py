@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from abo_vqa.annotate.quality_filter import REASONS, QualityFilter
-from abo_vqa.data.pairs import Pair
+from abo_vqa.data.pairs import Pair, pair_key
 
 MUG = {
     "image_path": "00/0000.jpg",
@@ -94,7 +94,7 @@ def test_pairs_the_image_has_already_count() -> None:
 
 def test_what_people_reject() -> None:
     quality_filter = QualityFilter(
-        1, rejected=frozenset({("00/0000.jpg", "Is the mug red?", "yes")})
+        1, rejected=frozenset({pair_key("00/0000.jpg", "Is the mug red?", "yes")})
     )
     offered = [Pair("Is the mug red?", "yes"), Pair("Is the mug blue?", "no")]
     accepted, rejects = quality_filter.filter_pairs(offered, MUG)

@@ -50,8 +50,8 @@ def test_former_reviews_and_unnamed_raters(tmp_path: Path) -> None:
     reviews = read_reviews([old, new])
     assert reviews.raters == ["Bo", "anna", "b"]
     assert reviews.judgements == {
-        ("a.jpg", "What?", "x"): {"anna": KEEP, "b": red("y")},
-        ("a.jpg", "Why?", "Grey."): {"Bo": KEEP},  # only written in another way
+        ("a.jpg", "what?", "x"): {"anna": KEEP, "b": red("y")},
+        ("a.jpg", "why?", "grey"): {"Bo": KEEP},  # only written in another way
     }
 
 

@@ -37,7 +37,7 @@ def test_written_file_has_ordinary_permissions(tmp_path):
     [
         (None, "no table at"),
         (b"", "isn't a UTF-8 CSV"),
-        (b"\xff\xfe\x00bad", "isn't a UTF-8 CSV"),
+        (b"\xff\xfd\x00bad", "isn't a UTF-8 CSV"),
         (b"image_path,answer\nx,y\n", r"lacks the column\(s\) question"),
     ],
 )

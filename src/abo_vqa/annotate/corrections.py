@@ -6,8 +6,8 @@ from collections import Counter
 from typing import Any
 
 from abo_vqa.annotate.annotations import Annotations
-from abo_vqa.annotate.reviews import CORRECT, KEEP, REJECT, PairKey, Reviews, Verdict
-from abo_vqa.data.pairs import CORRECTED, REVIEW
+from abo_vqa.annotate.reviews import CORRECT, KEEP, REJECT, Reviews, Verdict
+from abo_vqa.data.pairs import CORRECTED, REVIEW, PairKey, pair_key
 
 REVIEWED_COLUMN = "reviewed"
 """keep or corrected for a pair that people decided about, else ""; without reviews no column."""
@@ -44,12 +44,12 @@ def apply_reviews(annotations: Annotations, reviews: Reviews) -> dict[str, Any]:
             row["answer"] = verdict.corrected
     current = {pair: verdict for pair, verdict in verdicts.items() if pair in present}
     counts = _counts(reviews, current)
-    annotations.notes += _notes(counts)
+    annotations.notes += [*_notes(counts), *reviews.notes]
     return counts
 
 
 def _key(row: dict[str, str]) -> PairKey:
-    return row["image_path"], row["question"], row["answer"]
+    return pair_key(row["image_path"], row["question"], row["answer"])
 
 
 def _counts(reviews: Reviews, current: dict[PairKey, Verdict]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from abo_vqa.data.normalise import normalise
-from abo_vqa.data.pairs import REVIEW, SURPLUS, Pair, Product, Reject
+from abo_vqa.data.pairs import REVIEW, SURPLUS, Pair, PairKey, Product, Reject, pair_key
 from abo_vqa.data.questions import question_subtype, question_type
 
 _MAX_QUESTION_LENGTH, MAX_ANSWER_LENGTH = 120, 24  # characters
@@ -52,19 +52,20 @@ class QualityFilter:
     Attributes:
         questions: pairs per image.
         allow_brands: whether questions may ask for brands and texts.
-        rejected: (image path, question, answer) that people rejected.
+        rejected: the pairs that people rejected.
     """
 
     questions: int
     allow_brands: bool = False
-    rejected: frozenset[tuple[str, str, str]] = field(default_factory=frozenset)
+    rejected: frozenset[PairKey] = field(default_factory=frozenset)
 
     def reject_reason(self, pair: Pair, product: Product) -> str:
         """Return why a pair can't be in the table whatever else is in it, or ""."""
         question, answer = pair.question, normalise(pair.answer)
         words = question.split()
         # First: a user's own table keeps pairs with other faults, but not what people rejected.
-        if (product.get("image_path", ""), question, pair.answer) in self.rejected:
+        key = pair_key(product.get("image_path", ""), question, pair.answer)
+        if key in self.rejected:
             return REVIEW
         if not question.strip():
             return "no_question"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
@@ -13,14 +14,12 @@ from abo_vqa.annotate.quality_filter import answer_problem
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.normalise import normalise
-from abo_vqa.data.pairs import REASONS
+from abo_vqa.data.pairs import REASONS, PairKey, pair_key
 
 KEEP, REJECT, CORRECT = "keep", "reject", "correct"
 
-PairKey = tuple[str, str, str]
-"""A pair as it was shown: image path, question, answer."""
-
 _COLUMNS = ("image_path", "question", "answer", "decision")
+_MIN_ALIKE = 10  # pairs about which two people hardly decide alike to the letter
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,12 @@ class Reviews:
     Attributes:
         judgements: pair → rater → judgement; a pair has at least one.
         files: how many files they come from.
+        notes: what a person should know about the files.
     """
 
     judgements: Mapping[PairKey, Mapping[str, Judgement]] = field(default_factory=dict)
     files: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def raters(self) -> list[str]:
@@ -76,6 +77,19 @@ class Reviews:
     def verdicts(self) -> dict[PairKey, Verdict]:
         """Return what each pair's judgements come to."""
         return {pair: decide(votes.values()) for pair, votes in self.judgements.items()}
+
+    def alike(self) -> list[str]:
+        """Return warnings about raters that may be one person under two names."""
+        by_rater: dict[str, dict[PairKey, Judgement]] = defaultdict(dict)
+        for pair, votes in self.judgements.items():
+            for rater, judgement in votes.items():
+                by_rater[rater][pair] = judgement
+        return [
+            f"warning: {one} and {other} decided alike about the same {len(by_rater[one]):,} pairs. "
+            "If that is one person under two names, write the same name into the column rater."
+            for one, other in combinations(sorted(by_rater), 2)
+            if len(by_rater[one]) >= _MIN_ALIKE and by_rater[one] == by_rater[other]
+        ]
 
 
 def decide(judgements: Iterable[Judgement]) -> Verdict:
@@ -116,7 +130,8 @@ def read_reviews(paths: Iterable[Path]) -> Reviews:
 
     A file has the columns image_path, question, answer and decision; `corrected` and `rater` may be
     missing. A row without a decision doesn't count. Without a name, a file's rater is called as
-    the file.
+    the file; names that differ in case and blanks alone are one person's. Of files with the same
+    content, one counts.
 
     Args:
         paths: the files.
@@ -126,22 +141,49 @@ def read_reviews(paths: Iterable[Path]) -> Reviews:
     """
     judgements: dict[PairKey, dict[str, Judgement]] = {}
     sources: dict[tuple[PairKey, str], Path] = {}
-    paths = list(paths)
-    for path in paths:
-        for pair, rater, judgement in _read_file(path):
-            votes = judgements.setdefault(pair, {})
-            if votes.setdefault(rater, judgement) != judgement:
+    names: dict[str, str] = {}
+    originals, notes = _without_copies(paths)
+    for path in originals:
+        for row in _read_file(path):
+            rater = names.setdefault(row.rater.casefold(), row.rater)
+            votes = judgements.setdefault(row.pair, {})
+            if votes.setdefault(rater, row.judgement) != row.judgement:
                 raise UserError(
-                    f"{path}: {rater} decided {judgement.decision} about {pair[1]!r} "
-                    f"({pair[0]}), but {votes[rater].decision} in {sources[pair, rater]}. "
-                    "Keep one of the two decisions."
+                    f"{path}: {rater} decided {row.judgement.decision} about {row.place}, but "
+                    f"{votes[rater].decision} in {sources[row.pair, rater]}. Keep one of the two "
+                    f"decisions; if {rater} saved twice, remove the older file."
                 )
-            sources[pair, rater] = path
-    return Reviews(judgements, len(paths))
+            sources[row.pair, rater] = path
+    return Reviews(judgements, len(originals), tuple(notes))
 
 
-def _read_file(path: Path) -> list[tuple[PairKey, str, Judgement]]:
-    """Return the pairs of a file that have a decision, with their raters.
+def _without_copies(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
+    """Return the files without those whose content another one has, and a note on each of these."""
+    originals: dict[bytes, Path] = {}
+    notes = []
+    for path in paths:
+        content = path.read_bytes() if path.is_file() else bytes(path)  # missing: reading says so
+        original = originals.setdefault(content, path)
+        if original.absolute() != path.absolute():
+            notes.append(
+                f"note: {path} has the same content as {original} and counts once. If two people "
+                "decided alike, write their names into the column rater."
+            )
+    return list(originals.values()), notes
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of a file that has a decision; `place` is for messages."""
+
+    pair: PairKey
+    rater: str
+    judgement: Judgement
+    place: str
+
+
+def _read_file(path: Path) -> list[_Row]:
+    """Return the rows of a file that have a decision.
 
     Raises:
         UserError: it isn't a review, or a decision or correction can't be used.
@@ -149,26 +191,35 @@ def _read_file(path: Path) -> list[tuple[PairKey, str, Judgement]]:
     table = read_table(path, _COLUMNS)
     rows = []
     for number, row in enumerate(_strings(table), start=1):
-        decision, corrected = row["decision"].strip(), row.get("corrected", "").strip()
-        if not decision:
+        if not row["decision"].strip():
             continue
-        place = f"{path}, row {number} ({row['question']!r})"
-        if decision not in (KEEP, REJECT, CORRECT):
-            raise UserError(
-                f"{place}: the decision must be keep, reject or correct, found {decision!r}."
-            )
-        if decision == CORRECT:
-            if problem := answer_problem(corrected):
-                raise UserError(
-                    f"{place}: the corrected answer {corrected!r} can't be used: "
-                    f"{REASONS[problem]}."
-                )
-            if normalise(corrected) == normalise(row["answer"]):
-                decision = KEEP  # only written in another way
-        rater = row.get("rater", "").strip() or path.stem
-        judgement = Judgement(decision, corrected if decision == CORRECT else "")
-        rows.append(((row["image_path"], row["question"], row["answer"]), rater, judgement))
+        rater = " ".join(row.get("rater", "").split()) or path.stem
+        key = pair_key(row["image_path"], row["question"], row["answer"])
+        judgement = _judgement(row, f"{path}, row {number} ({row['question']!r})")
+        rows.append(_Row(key, rater, judgement, f"{row['question']!r} ({row['image_path']})"))
     return rows
+
+
+def _judgement(row: Mapping[str, str], place: str) -> Judgement:
+    """Return a row's decision, whatever its case.
+
+    Raises:
+        UserError: it isn't one, or its correction can't be used.
+    """
+    decision, corrected = row["decision"].strip().lower(), row.get("corrected", "").strip()
+    if decision not in (KEEP, REJECT, CORRECT):
+        raise UserError(
+            f"{place}: the decision must be keep, reject or correct, found {row['decision']!r}."
+        )
+    if decision != CORRECT:
+        return Judgement(decision)
+    if problem := answer_problem(corrected):
+        raise UserError(
+            f"{place}: the corrected answer {corrected!r} can't be used: {REASONS[problem]}."
+        )
+    if normalise(corrected) == normalise(row["answer"]):
+        return Judgement(KEEP)  # only written in another way
+    return Judgement(CORRECT, corrected)
 
 
 def _strings(table: pd.DataFrame) -> list[dict[str, str]]:

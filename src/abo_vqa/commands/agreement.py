@@ -12,13 +12,13 @@ from abo_vqa.annotate.reviews import (
     CORRECT,
     KEEP,
     REJECT,
-    PairKey,
     Reviews,
     read_reviews,
     review_files,
 )
 from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
+from abo_vqa.data.pairs import PairKey
 from abo_vqa.evaluation.agreement import (
     AgreementEstimate,
     Labels,
@@ -72,7 +72,7 @@ def command(args: argparse.Namespace) -> int:
         )
     settings = config.evaluate
     resampling = Resampling(settings.resamples, settings.confidence, config.seed)
-    print("\n".join(_summary(reviews, resampling)))
+    print("\n".join([*_summary(reviews, resampling), *reviews.notes, *reviews.alike()]))
     return 0
 
 

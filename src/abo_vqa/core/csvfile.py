@@ -23,11 +23,13 @@ import numpy as np
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.files import decode_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+_WORKBOOK_MAGIC = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # xlsx and ods; xls
 _EXCEL = re.compile(r'"?sep=."?\s*$', re.IGNORECASE)  # a first line that Excel writes and hides
 _MAX_FIELD_SIZE = 1 << 24  # characters; csv's own limit of 131,072 cuts images in base64
 _SHOWN = 3  # places named in a message
@@ -88,19 +90,29 @@ def _read_text(path: Path) -> str:
     """Read a text file without its byte order mark.
 
     Raises:
-        UserError: It is missing, a folder, damaged, or not UTF-8.
+        UserError: It is missing, a folder, damaged, a spreadsheet's own file, or neither UTF-8 nor
+            UTF-16.
     """
     if not path.is_file():
         raise UserError(f"no table at {path}. Check the path, or run the stage that makes it.")
     try:
-        text = _decompressed(path.read_bytes(), path).decode("utf-8-sig")
+        data = _decompressed(path.read_bytes(), path)
+        if data.startswith(_WORKBOOK_MAGIC):
+            raise UserError(
+                f"{path} is a workbook of a spreadsheet program, or another packed file. Save the "
+                "table as a CSV in UTF-8 (Excel: CSV UTF-8; VLMEvalKit: PRED_FORMAT=tsv)."
+            )
+        text = decode_text(data)
     except (UnicodeDecodeError, OSError) as error:
         raise UserError(
             f"{path} isn't a UTF-8 CSV with a header line: {error}. "
-            "Save the table as a CSV in UTF-8."
+            "Save the table as a CSV in UTF-8 (Excel: CSV UTF-8)."
         ) from error
     if "\0" in text:
-        raise UserError(f"{path} isn't a UTF-8 CSV with a header line: it holds zero bytes.")
+        raise UserError(
+            f"{path} isn't a UTF-8 CSV with a header line: it holds zero bytes. "
+            "Save the table as a CSV in UTF-8 (Excel: CSV UTF-8)."
+        )
     return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import shutil
 import tempfile
@@ -11,6 +12,19 @@ from pathlib import Path
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.system_errors import full_disk, nearest_existing
+
+
+def decode_text(data: bytes) -> str:
+    """Decode UTF-8, with or without its byte order mark, or UTF-16 with one, as Excel writes it.
+
+    Args:
+        data: a text file's bytes.
+
+    Raises:
+        UnicodeDecodeError: They are in another encoding.
+    """
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if is_utf16 else "utf-8-sig")
 
 
 def read_utf8(path: Path) -> str:
@@ -83,21 +97,34 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         An empty folder beside `path`, which takes its place if the block succeeds.
     """
     path = Path(path)
-    staged, old = (path.with_name(f".{path.name}.{word}") for word in ("partial", "old"))
-    for leftover in (staged, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    staged = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     try:
         yield staged
-        for file in staged.rglob("*"):
-            if file.is_file():
-                _flush(file)
+        replace_folder(staged, path)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def replace_folder(staged: Path, path: Path) -> None:
+    """Put a finished folder in the place of an earlier one, if there is one.
+
+    Args:
+        staged: the finished folder, beside `path`.
+        path: its place.
+    """
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    for file in staged.rglob("*"):
+        if file.is_file():
+            _flush(file)
+    try:
         if path.exists():
             path.rename(old)
         staged.rename(path)
     finally:
-        for leftover in (staged, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:

@@ -18,7 +18,7 @@ from pyarrow import ArrowException, parquet, types
 
 from abo_vqa.core.csvfile import ParsedCsv
 from abo_vqa.core.errors import UserError, first_line
-from abo_vqa.core.files import read_utf8
+from abo_vqa.core.files import decode_text
 
 JSON_SUFFIXES = (".json", ".jsonl")
 PARQUET_SUFFIX = ".parquet"
@@ -78,22 +78,33 @@ def _load_json(path: Path) -> Any:
     """Parse a JSON file, or each line of a JSON Lines file.
 
     Raises:
-        UserError: It is too large, nested too deeply, or isn't JSON in UTF-8.
+        UserError: It is too large, nested too deeply, or isn't JSON in UTF-8 or UTF-16.
     """
     if (size := path.stat().st_size) > _MAX_BYTES:
         raise UserError(
             f"{path} has {size >> 20:,} MiB; JSON is read up to {_MAX_BYTES >> 20:,} MiB. "
             "Save the table as CSV or Parquet, without the images themselves."
         )
-    text = read_utf8(path).removeprefix("\ufeff")
+    try:
+        text = decode_text(path.read_bytes())
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} isn't UTF-8 text ({error.reason} at byte {error.start}). Save it in UTF-8."
+        ) from error
     try:
         if path.suffix.lower() == ".jsonl":
-            return [json.loads(line) for line in text.split("\n") if line.strip()]
-        return json.loads(text)
+            return [_parse(line) for line in text.split("\n") if line.strip()]
+        return _parse(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"{path} isn't valid JSON: {error}.") from error
+        lines = " If each line is a record, name it .jsonl." if error.msg == "Extra data" else ""
+        raise UserError(f"{path} isn't valid JSON: {error}.{lines}") from error
     except (RecursionError, ValueError) as error:
         raise UserError(f"{path} can't be read as JSON: {first_line(error)}.") from error
+
+
+def _parse(text: str) -> Any:
+    """Parse JSON; NaN, which pandas writes for an empty cell, is null."""
+    return json.loads(text, parse_constant=lambda _: None)
 
 
 def _llava_rows(path: Path, records: Sequence[_Record]) -> Iterator[dict[str, Any]]:
@@ -107,6 +118,8 @@ def _llava_rows(path: Path, records: Sequence[_Record]) -> Iterator[dict[str, An
         image = record.get("image", record.get("images"))
         if isinstance(image, list) and len(image) == 1:
             image = image[0]
+        if isinstance(image, dict):  # ms-swift's and datasets' form
+            image = image.get("path")
         if not isinstance(image, str):
             raise UserError(
                 f"{path}, record {place}: a conversation needs the path of one image as `image`, "
@@ -134,6 +147,9 @@ def _turn(turn: Any) -> tuple[str, str]:
     if not isinstance(turn, dict):
         return "", ""
     who, text = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
+    if isinstance(text, list):  # the parts of a message to a chat service
+        parts = [part for part in text if isinstance(part, dict) and part.get("type") == "text"]
+        text = parts[0].get("text") if len(parts) == 1 else None
     return (who, text) if isinstance(who, str) and isinstance(text, str) else ("", "")
 
 

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from abo_vqa.data.normalise import normalise
+
+PairKey = tuple[str, str, str]
+"""What identifies a pair: image path, question and answer, in the forms of `pair_key`."""
 Product = Mapping[str, str]
 """A row of the balanced table."""
 REVIEW, CORRECTED, SURPLUS = "review", "corrected", "surplus"
@@ -45,6 +49,19 @@ class Pair:
     question: str
     answer: str
     kind: str = ""
+
+
+def pair_key(image_path: str, question: str, answer: str) -> PairKey:
+    """Return what identifies a pair, whatever a spreadsheet has made of it.
+
+    Spreadsheets write "true" as "TRUE", "2.0" as "2", and other line ends into a cell.
+
+    Args:
+        image_path: the image.
+        question: the question.
+        answer: the answer.
+    """
+    return image_path.strip(), " ".join(question.split()).casefold(), normalise(answer)
 
 
 @dataclass(frozen=True)

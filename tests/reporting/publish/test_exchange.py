@@ -20,33 +20,15 @@ from PIL import Image
 from abo_vqa.cli import main
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.columns import read_columns
-from tests.support import ROOT
-from tests.support.annotation import make
+from tests.support.exports import make_split_project
 
-IMAGES = 8
-QUESTIONS = ("What color is it?", 'Is it "new",\tor\nused?', "Is it striped?")
-ANSWERS = (
-    ("red", "blue", "None", "green"),
-    ("wood", "metal", "glass", '"old" pine'),
-    ("yes", "no"),
-)
 ROLES = ["image_path", "question", "answer"]
 Row = tuple[str, ...]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    made = tmp_path_factory.mktemp("project")
-    rows = [
-        {"image_path": row["image_path"], "question": question, "row_id": 3 * at + q,
-         "answer": ANSWERS[q][at % len(ANSWERS[q])]}
-        for at, row in enumerate(make(made, IMAGES)) for q, question in enumerate(QUESTIONS)
-    ]  # fmt: skip
-    table = pd.DataFrame(rows)
-    table[table["row_id"] < 12].to_csv(made / "data/train.csv", index=False)
-    table[table["row_id"] >= 12].to_csv(made / "data/test.csv", index=False)
-    for name in ("funnel", "generate", "audit"):
-        shutil.copy(ROOT / "tests" / "support" / "tables" / f"{name}.json", made / "data")
+    made = make_split_project(tmp_path_factory.mktemp("project"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(made)
         yield made
@@ -125,7 +107,7 @@ def test_lmms_evals_task_loads_asks_and_scores(
 
     out = export("lmms-eval")
     task = yaml.load((out / "abo_vqa.yaml").read_text(), _TaskLoader)
-    spec = importlib.util.spec_from_file_location("utils", out / "utils.py")
+    spec = importlib.util.spec_from_file_location("utils", (out / "utils.py").resolve())
     assert spec is not None and spec.loader is not None  # noqa: PT018
     utils = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(utils)
@@ -135,11 +117,15 @@ def test_lmms_evals_task_loads_asks_and_scores(
         for key, value in task.items() if str(value).startswith("utils.")
     }  # fmt: skip
     assert set(functions) == {"doc_to_visual", "doc_to_text", "process_results"}
-    monkeypatch.chdir(out)
-    loaded = datasets.load_dataset(
-        task["dataset_path"], cache_dir=str(tmp_path), **task["dataset_kwargs"]
-    )
     (metric,) = task["metric_list"]
+    mean = getattr(utils, metric["aggregation"].removeprefix("utils."))
+    monkeypatch.chdir(tmp_path)  # the harness may be started anywhere
+    loaded = datasets.load_dataset(
+        task["dataset_path"],
+        cache_dir=str(tmp_path),
+        data_files=getattr(utils, task["dataset_kwargs"]["data_files"].removeprefix("utils.")),
+    )
+    assert len(loaded["train"]) == 12
     for doc in loaded[task["test_split"]]:
         (image,) = functions["doc_to_visual"](doc)
         assert image.mode == "RGB"
@@ -150,8 +136,10 @@ def test_lmms_evals_task_loads_asks_and_scores(
             functions["process_results"](doc, [reply])
             for reply in (f" The {doc[task['doc_to_target']].upper()}", "orange")
         )
-        assert right == {metric["metric"]: 1.0}
-        assert wrong == {metric["metric"]: 0.0}
+        scores = [reply[metric["metric"]] for reply in (right, wrong, wrong, wrong)]
+        assert [score[task["score_key"]] for score in scores] == [1.0, 0.0, 0.0, 0.0]
+        assert {score[task["cluster_key"]] for score in scores} == {doc["image_path"]}
+        assert mean(scores) == 0.25
 
 
 def test_parquet_reads_back(folder: Path) -> None:

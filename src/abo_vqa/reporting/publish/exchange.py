@@ -1,6 +1,7 @@
 """The set in the formats of other projects: LLaVA's conversations, VLMEvalKit's TSV, lmms-eval.
 
-Each writer takes a split's rows and an empty folder, and holds one image at a time.
+Each writer takes a split's rows and a folder, holds one image at a time, and records in a journal
+what is whole, so that an interrupted export goes on there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from abo_vqa.data.archive import Archive
 from abo_vqa.reporting.export_format import ExportedSplit, Row
 from abo_vqa.reporting.publish import lmms_eval_task
 from abo_vqa.reporting.publish.image_rows import images_with_rows
+from abo_vqa.reporting.publish.resuming import SAVE_EVERY, ExportJournal, length, open_at
 
 IMAGE_TOKEN = "<image>"
 """What stands for the image in LLaVA's conversations."""
@@ -30,9 +32,7 @@ _TASK_YAML = f"""\
 task: {TASK}
 dataset_path: parquet
 dataset_kwargs:
-  data_files:
-    train: data/train-*.parquet
-    test: data/test-*.parquet
+  data_files: !function utils.DATA_FILES
 test_split: test
 output_type: generate_until
 doc_to_visual: !function utils.doc_to_visual
@@ -43,19 +43,21 @@ generation_kwargs:
 process_results: !function utils.process_results
 metric_list:
   - metric: accuracy
-    aggregation: mean
+    aggregation: !function utils.mean_score
     higher_is_better: true
+cluster_key: image_path
+score_key: score
 lmms_eval_specific_kwargs:
   default:
     pre_prompt: ""
     post_prompt: "\\nAnswer the question using a single word."
 metadata:
-  - version: 1.0
+  version: 1.1
 """
 
 
 def write_llava_split(
-    name: str, rows: Sequence[Row], archive: Archive, folder: Path
+    name: str, rows: Sequence[Row], archive: Archive, folder: Path, journal: ExportJournal
 ) -> ExportedSplit:
     """Write <name>.json, one conversation per image, and the images below images/.
 
@@ -64,6 +66,7 @@ def write_llava_split(
         rows: with image_path, question, answer.
         archive: where the images are read from.
         folder: the export's.
+        journal: what is whole of it.
 
     Raises:
         UserError: a question holds the token that stands for the image, or an image's path leads
@@ -74,19 +77,22 @@ def write_llava_split(
             f"{len(taken):,} question(s) or answer(s) hold {IMAGE_TOKEN}, which LLaVA takes for an "
             f"image (e.g. {taken[0]['question']!r}). Remove it from the table."
         )
-    images = written = 0
-    with (folder / f"{name}.json").open("w", encoding="utf-8") as out:
-        for path, content, same in images_with_rows(rows, archive, name):
+    at = journal.position(name)
+    with open_at(folder / f"{name}.json", at.size) as out:
+        for number, path, content, same in images_with_rows(rows, archive, name, at.done):
             target = folder / "images" / path
             if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
                 raise UserError(f"the image's path {path!r} leads out of the export.")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
             record = {"id": path, "image": path, "conversations": _conversation(same)}
-            out.write(("[" if not images else ",") + "\n" + json.dumps(record, ensure_ascii=False))
-            images, written = images + 1, written + len(same)
-        out.write("\n]\n" if images else "[]\n")
-    return ExportedSplit(name, written, images, 0, len(rows) - written, ())
+            out.write(("," if at.images else "[") + "\n" + json.dumps(record, ensure_ascii=False))
+            at.done, at.images, at.rows = number, at.images + 1, at.rows + len(same)
+            if at.images % SAVE_EVERY == 0:
+                at.size = length(out)
+                journal.save(name, at)
+        out.write("\n]\n" if at.images else "[]\n")
+    return ExportedSplit(name, at.rows, at.images, 0, len(rows) - at.rows, ())
 
 
 def _conversation(rows: Sequence[Row]) -> list[dict[str, str]]:
@@ -100,7 +106,7 @@ def _conversation(rows: Sequence[Row]) -> list[dict[str, str]]:
 
 
 def write_tsv_split(
-    name: str, rows: Sequence[Row], archive: Archive, folder: Path
+    name: str, rows: Sequence[Row], archive: Archive, folder: Path, journal: ExportJournal
 ) -> ExportedSplit:
     """Write abo_vqa_<name>.tsv for VLMEvalKit, multiple choice if the rows have choices.
 
@@ -112,19 +118,24 @@ def write_tsv_split(
         rows: with row_id, image_path, question, answer, question_type; choices and answer_index.
         archive: where the images are read from.
         folder: the export's.
+        journal: what is whole of it.
     """
     letters = list(ascii_uppercase[: max(len(row.get("choices", ())) for row in rows)])
     header = ["index", "img_path", "image", "question", *letters, "answer", "category", "split"]
-    images = written = 0
-    with (folder / f"{TASK}_{name}.tsv").open("w", encoding="utf-8", newline="") as out:
+    at = journal.position(name)
+    with open_at(folder / f"{TASK}_{name}.tsv", at.size) as out:
         writer = csv.DictWriter(out, header, delimiter="\t", lineterminator="\n")
-        writer.writeheader()
-        for path, content, same in images_with_rows(rows, archive, name):
+        if not at.size:
+            writer.writeheader()
+        for number, path, content, same in images_with_rows(rows, archive, name, at.done):
             shared = {"img_path": path, "split": name}
             for row, image in zip(same, _image_cells(content, same), strict=True):
                 writer.writerow(shared | {"image": image} | _cells(row))
-            images, written = images + 1, written + len(same)
-    return ExportedSplit(name, written, images, 0, len(rows) - written, ())
+            at.done, at.images, at.rows = number, at.images + 1, at.rows + len(same)
+            if at.images % SAVE_EVERY == 0:
+                at.size = length(out)
+                journal.save(name, at)
+    return ExportedSplit(name, at.rows, at.images, 0, len(rows) - at.rows, ())
 
 
 def _image_cells(content: bytes, rows: Sequence[Row]) -> Iterator[str]:
@@ -162,10 +173,13 @@ def write_lmms_eval_task(folder: Path) -> None:
 READMES: Mapping[str, str] = {
     "llava": "One conversation per image, for LLaVA and what reads its format (LLaMA-Factory, "
     "ms-swift): `--data_path train.json --image_folder images`.",
-    "vlmeval": f"Copy `{TASK}_test.tsv` to `$LMUData`, and run VLMEvalKit with "
-    f"`--data {TASK}_test`. Multiple choice is scored there; free answers are only written down, "
-    "for `abo-vqa score`.",
-    "lmms-eval": "In this folder: `python -m lmms_eval --include_path . "
-    f"--tasks {TASK} --model …`. Answers are compared by the rules of abo-vqa's report.",
+    "vlmeval": f"Copy `{TASK}_test.tsv` to `$LMUData`, and run VLMEvalKit with `PRED_FORMAT=tsv` "
+    f"and `--data {TASK}_test`. Multiple choice is scored there (`--judge exact_matching`); free "
+    "answers are only written down: start with `--mode infer`, then `abo-vqa score` reads the "
+    f"file. Before a changed set, remove `$LMUData/images/{TASK}_test` and "
+    f"`$LMUData/{TASK}_test_local.tsv`: VLMEvalKit keeps images by the number of their row.",
+    "lmms-eval": "With lmms-eval 0.6 or later: `python -m lmms_eval --include_path FOLDER "
+    f"--tasks {TASK} --model …`, where FOLDER is this one. Answers are compared by the rules of "
+    "abo-vqa's report; `Stderr_Clustered` counts the questions about an image as dependent.",
 }
 """A format → how it is used, for the folder's README.md."""

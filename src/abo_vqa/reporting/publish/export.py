@@ -9,7 +9,7 @@ from typing import Any
 
 from abo_vqa.core.config import Config
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.files import atomic_folder
+from abo_vqa.core.fingerprints import file_md5, fingerprint
 from abo_vqa.core.json_files import write_json
 from abo_vqa.core.paths import AUDIT, FUNNEL, GENERATION, TEST, TRAIN
 from abo_vqa.data.archive import Archive, open_archive
@@ -33,11 +33,12 @@ from abo_vqa.reporting.publish.exchange import (
     write_tsv_split,
 )
 from abo_vqa.reporting.publish.parquet import write_parquet_split
+from abo_vqa.reporting.publish.resuming import ExportJournal, resumable_folder
 from abo_vqa.reporting.publish.synonyms import synonym_test
 
 _SPLITS = {"train": TRAIN, "test": TEST}
 _INPUTS = (FUNNEL, GENERATION, AUDIT)
-_Writer = Callable[[str, Sequence[Row], Archive, Path], ExportedSplit]
+_Writer = Callable[[str, Sequence[Row], Archive, Path, ExportJournal], ExportedSplit]
 # A format → what writes a split, and the names of its files beside README.md
 _FORMATS: dict[str, tuple[_Writer, tuple[str, ...]]] = {
     "parquet": (write_parquet_split, ("croissant.json", "data")),
@@ -61,6 +62,8 @@ def export(
 ) -> str:
     """Write the export; an existing one is replaced at the end, in one step.
 
+    An interrupted one goes on where it was, if nothing that it depends on has changed.
+
     Args:
         config: the settings.
         out: the export's folder.
@@ -83,10 +86,15 @@ def export(
     all_rows = [row for part in rows.values() for row in part]
     columns = export_columns(all_rows[0])
     _refuse_foreign(out, files)
-    with atomic_folder(out) as folder:
-        with open_archive(config.data.raw) as archive:
-            messages += _correct_paths(rows, archive)
-            splits = [write(name, part, archive, folder) for name, part in rows.items()]
+    with (
+        open_archive(config.data.raw) as archive,
+        resumable_folder(out, _key(rows, archive, form)) as (folder, journal),
+    ):
+        messages += _correct_paths(rows, archive)
+        if journal.images:
+            messages.append(f"{journal.images:,} images are left from an interrupted export")
+        splits = [_finished_split(name, part, archive, folder, journal, write)
+                  for name, part in rows.items()]  # fmt: skip
         if empty := [split.name for split in splits if not split.rows]:
             raise UserError(f"no image of the {empty[0]} split can be read from {config.data.raw}.")
         if form != "parquet":
@@ -99,6 +107,29 @@ def export(
             if not _write_croissant(config, folder, described, columns, splits):
                 messages.append(f"croissant.json left out: it needs mlcroissant ({INSTALL_HINT})")
     return "\n".join([*messages, *_summary(out, splits, blind)])
+
+
+def _key(rows: _Rows, archive: Archive, form: str) -> str:
+    """Return a fingerprint of everything that the files depend on."""
+    files = [path for path in sorted(archive.raw.glob("*")) if path.is_file()]
+    dates = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    code = [file_md5(path) for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return fingerprint([form, rows, str(archive.raw.resolve()), dates, code])
+
+
+def _finished_split(
+    name: str,
+    rows: Sequence[Row],
+    archive: Archive,
+    folder: Path,
+    journal: ExportJournal,
+    write: _Writer,
+) -> ExportedSplit:
+    """Return a split that an earlier attempt has finished, or write what is missing of it."""
+    if (split := journal.finished(name)) is None:
+        split = write(name, rows, archive, folder, journal)
+        journal.finish(split)
+    return split
 
 
 def _summary(

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from abo_vqa.data.normalise import same_answer
+
+DATA_FILES = {
+    split: str(Path(__file__).parent / "data" / f"{split}-*.parquet") for split in ("train", "test")
+}
+"""A split → its files beside this one: the harness may be started anywhere."""
 
 
 def doc_to_visual(doc: Mapping[str, Any]) -> list[Any]:
@@ -22,6 +28,15 @@ def doc_to_text(
     return prompts.get("pre_prompt", "") + question + prompts.get("post_prompt", "")
 
 
-def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """Return whether the first reply is the answer, in their normal forms."""
-    return {"accuracy": float(same_answer(results[0], doc["answer"]))}
+def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return whether the first reply is the answer, in their normal forms, and of which image.
+
+    From the image's path the harness knows which rows aren't independent of each other.
+    """
+    score = float(same_answer(results[0], doc["answer"]))
+    return {"accuracy": {"score": score, "image_path": doc["image_path"]}}
+
+
+def mean_score(results: Sequence[Mapping[str, Any]]) -> float:
+    """Return the share of right replies."""
+    return sum(result["score"] for result in results) / max(1, len(results))

@@ -25,6 +25,7 @@ from abo_vqa.reporting.export_format import (
     export_columns,
 )
 from abo_vqa.reporting.publish.image_rows import images_with_rows
+from abo_vqa.reporting.publish.resuming import ExportJournal, Position
 
 # Readers hold one row group at a time; hubs recommend files below half a gigabyte.
 GROUP_BYTES, _GROUP_ROWS = 16 << 20, 2_000
@@ -53,26 +54,34 @@ class _RowGroup:
         rows: with their image.
         images: how many different ones.
         size: the images' bytes.
+        last: number of the last image among the split's.
     """
 
     rows: list[dict[str, Any]]
     images: int = 0
     size: int = 0
+    last: int = 0
 
 
 class _ShardWriter:
-    """Writes row groups to files of limited size."""
+    """Writes row groups to files of limited size, and records each finished one."""
 
     def __init__(
-        self, folder: Path, name: str, columns: Sequence[ExportColumn], shard_bytes: int
+        self,
+        folder: Path,
+        name: str,
+        columns: Sequence[ExportColumn],
+        shard_bytes: int,
+        journal: ExportJournal,
     ) -> None:
         self._folder, self._name, self._columns = folder, name, columns
-        self._shard_bytes = shard_bytes
+        self._shard_bytes, self._journal = shard_bytes, journal
         self._schema = _arrow_schema(columns)
         self._writer: parquet.ParquetWriter | None = None
-        self._size = 0  # of the images in the open file
-        self._files: list[tuple[Path, int]] = []  # with their rows
-        self.memory_bytes = 0
+        self._size = self._rows = 0  # of the images, and the rows, in the open file
+        self.at = journal.position(name)
+        if not all((folder / shard).is_file() for shard, _ in self.at.shards):
+            self.at = Position()  # interrupted while the files got their final names
 
     def write(self, group: _RowGroup) -> None:
         """Append a row group, to a new file if the open one would become too large."""
@@ -80,34 +89,50 @@ class _ShardWriter:
             self._open_next()
         table = _arrow_table(group.rows, self._schema)
         self._writer.write_table(table)  # type: ignore[union-attr]
-        path, rows = self._files[-1]
-        self._files[-1] = (path, rows + len(group.rows))
-        self._size += group.size
-        self.memory_bytes += table.nbytes
+        self._size, self._rows = self._size + group.size, self._rows + len(group.rows)
+        self.at.done = group.last
+        self.at.images, self.at.rows = self.at.images + group.images, self.at.rows + len(group.rows)
+        self.at.memory_bytes += table.nbytes
 
     def _open_next(self) -> None:
-        self.close()
-        path = self._folder / f"{self._name}-{len(self._files):05}.parquet"
+        self.finish()
+        path = self._folder / self._next_name()
         self._writer = parquet.ParquetWriter(path, self._schema, **_encoding(self._columns))
-        self._files.append((path, 0))
-        self._size = 0
+
+    def _next_name(self) -> str:
+        return f"{self._name}-{len(self.at.shards):05}.parquet"
+
+    def finish(self) -> None:
+        """Finish the open file, and record it."""
+        if self._writer is None:
+            return
+        self._writer.close()
+        self._writer = None
+        self.at.shards.append((self._next_name(), self._rows))
+        self._size = self._rows = 0
+        self._journal.save(self._name, self.at)
 
     def close(self) -> None:
-        """Finish the open file."""
+        """Close the open file, whole or not."""
         if self._writer is not None:
             self._writer.close()
 
     def shards(self) -> tuple[ExportFile, ...]:
         """Give the files their final names, now that their number is known."""
-        total = len(self._files)
+        total = len(self.at.shards)
         return tuple(
-            _shard(path, f"{self._name}-{number:05}-of-{total:05}.parquet", rows)
-            for number, (path, rows) in enumerate(self._files)
+            _shard(self._folder / name, f"{self._name}-{number:05}-of-{total:05}.parquet", rows)
+            for number, (name, rows) in enumerate(self.at.shards)
         )
 
 
 def write_parquet_split(
-    name: str, rows: Sequence[Row], archive: Archive, folder: Path, shard_bytes: int = _SHARD_BYTES
+    name: str,
+    rows: Sequence[Row],
+    archive: Archive,
+    folder: Path,
+    journal: ExportJournal,
+    shard_bytes: int | None = None,
 ) -> ExportedSplit:
     """Write data/<name>-00000-of-….parquet into a folder.
 
@@ -116,30 +141,32 @@ def write_parquet_split(
         rows: with row_id, image_path, question, answer, and further columns where known.
         archive: where the images are read from.
         folder: the export's.
-        shard_bytes: of images per file, about.
+        journal: what is whole of it: finished files.
+        shard_bytes: of images per file, about; None for the usual size.
     """
     columns = export_columns(rows[0])
     target = folder / "data"
     target.mkdir(parents=True, exist_ok=True)
-    writer = _ShardWriter(target, name, columns, shard_bytes)
-    images = written = 0
+    writer = _ShardWriter(target, name, columns, shard_bytes or _SHARD_BYTES, journal)
     try:
-        for group in _row_groups(rows, archive, name):
+        for group in _row_groups(rows, archive, name, writer.at.done):
             writer.write(group)
-            images, written = images + group.images, written + len(group.rows)
+        writer.finish()
     finally:
         writer.close()
-    unreadable = len(rows) - written
-    return ExportedSplit(name, written, images, writer.memory_bytes, unreadable, writer.shards())
+    at, shards = writer.at, writer.shards()
+    return ExportedSplit(name, at.rows, at.images, at.memory_bytes, len(rows) - at.rows, shards)
 
 
-def _row_groups(rows: Sequence[Row], archive: Archive, name: str) -> Iterator[_RowGroup]:
+def _row_groups(
+    rows: Sequence[Row], archive: Archive, name: str, done: int
+) -> Iterator[_RowGroup]:
     """Yield row groups; all rows of an image are in the same one."""
     group = _RowGroup([])
-    for path, content, same in images_with_rows(rows, archive, name):
+    for number, path, content, same in images_with_rows(rows, archive, name, done):
         image = {"bytes": content, "path": path}
         group.rows += [{**row, "image": image} for row in same]
-        group.images, group.size = group.images + 1, group.size + len(content)
+        group.images, group.size, group.last = group.images + 1, group.size + len(content), number
         if group.size >= GROUP_BYTES or len(group.rows) >= _GROUP_ROWS:
             yield group
             group = _RowGroup([])
