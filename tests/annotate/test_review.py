@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -132,6 +133,8 @@ def test_what_people_reject_leaves_the_set(
     # Another rater in the same browser starts afresh, and finds own decisions again.
     write(browser, "#rater", "Bo")
     assert decisions(browser) == [""] * 9
+    complaint = "document.querySelector('header .problem').textContent"
+    assert browser.run(complaint) == "Anna B.: 7 decisions stay under that name."
     click(browser, "#pair-0 button[value=reject]")
     write(browser, "#rater", "Anna B.")
     assert decisions(browser) == expected
@@ -179,3 +182,39 @@ def test_images_are_upright_and_one_that_cannot_be_read_says_so(tmp_path: Path) 
     image = Image.open(io.BytesIO(base64.b64decode(shown)))
     assert (image.size, image.getexif().get(0x0112)) == ((30, 20), None)
     assert "00/b.jpg can&#39;t be read" in text or "00/b.jpg can't be read" in text
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium installed (nor BROWSER_PATH set)")
+def test_three_raters_disagree(
+    browser: Page, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pages for three, half of them common: what they save comes to a verdict and to agreement."""
+    rows = make(here, 12)
+    with (here / "own.csv").open("w", newline="", encoding="utf-8") as out:
+        writer = csv.writer(out)
+        writer.writerow(["image_path", "question", "answer"])
+        writer.writerows([row["image_path"], "What color is it?", "red"] for row in rows)
+    run(configure(here, annotator="file", file="own.csv"))
+    options = ["--raters", "3", "--overlap", "0.5", "--sample", "6"]
+    assert main(["generate", "--review", "page.html", *options]) == 0
+    # The first three pairs are on all pages; the last one is skipped by everybody.
+    raters = {"Ann": "kkxkk", "Bo": "kxxkx", "Cy": "kcxxk"}
+    for number, (rater, keys) in enumerate(raters.items(), start=1):
+        browser.open((here / f"page-{number}.html").as_uri())
+        write(browser, "#rater", rater)
+        click(browser, "#pair-0 button[value=keep]")
+        browser.press("ArrowDown")
+        for key in keys[1:]:
+            for stroke in (key, *(("p", "i", "n", "k", "Enter") if key == "c" else ())):
+                browser.press(stroke)
+        saved(browser, here / "conf/reviews", rater.lower())
+    assert browser.problems == []
+    assert main(["agreement"]) == 0
+    out_text = capsys.readouterr().out
+    assert "9 pairs of 9 images, 3 rater(s): Ann, Bo, Cy" in out_text
+    assert "3 pairs have several raters" in out_text
+    run(configure(here, annotator="file", file="own.csv"))
+    counts = json.loads((here / "data/generate.json").read_text())["reviews"]
+    # Of the common ones: kept by all, of three minds (rejected), rejected by all.
+    assert (counts["pairs"], counts["raters"], counts["corrected"]) == (9, 3, 0)
+    assert counts["rejected"] == 4

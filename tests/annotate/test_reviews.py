@@ -159,3 +159,81 @@ def test_a_paid_model_replaces_what_people_reject(here: Path) -> None:
             assert before[0][:2] not in {(row["image_path"], row["question"]) for row in after}
             states = Counter((row["reviewed"], row["answer"] == "plaid") for row in after)
             assert states == {("corrected", True): 1, ("keep", False): 1, ("", False): 4}
+
+
+def spreadsheet(path: Path, encoding: str = "utf-8-sig") -> bytes:
+    """What a spreadsheet program with semicolons makes of a review: its own truths and numbers."""
+    with path.open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.reader(handle))
+    own = {"true": "TRUE", "2.0": "2", "keep": "Keep"}
+    lines = [";".join(f'"{own.get(cell, cell)}"' for cell in row) for row in rows]
+    return "\r\n".join([*lines, ";" * (len(rows[0]) - 1), ""]).encode(encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_spreadsheet_changes_nothing(tmp_path: Path, encoding: str) -> None:
+    rows = "a.jpg,Is it new?,true,keep,,A\na.jpg,How\nmany?,2.0,reject,,A\nb.jpg,What?,x,,,A\n"
+    path = tmp_path / "a.csv"
+    path.write_text(HEADER + rows.replace("How\nmany?", '"How\nmany?"'), newline="")
+    before = read_reviews([path])
+    path.write_bytes(spreadsheet(path, encoding))
+    assert read_reviews([path]) == before
+    assert list(before.judgements.values()) == [{"A": KEEP}, {"A": REJECT}]
+
+
+def test_what_a_spreadsheet_has_saved_counts_for_the_table(here: Path) -> None:
+    """Answers "true" and "2.0" are "TRUE" and "2" in the review."""
+    image = make(here, 1)[0]["image_path"]
+    pairs = [("Is the thing striped?", "true"), ("How many are there?", "2.0")]
+    with (here / "own.csv").open("w", newline="") as out:
+        csv.writer(out).writerows(
+            [("image_path", "question", "answer"), *((image, *pair) for pair in pairs)]
+        )
+    review = here / "conf/reviews/a.csv"
+    review.write_text(
+        f"{HEADER}{image},{pairs[0][0]},true,reject,,A\n{image},{pairs[1][0]},2.0,correct,3,A\n"
+    )
+    review.write_bytes(spreadsheet(review))
+    run(configure(here, annotator="file", file="own.csv"))
+    assert [(row["answer"], row["reviewed"]) for row in vqa(here)] == [("3", "corrected")]
+
+
+def test_a_file_twice_and_a_name_in_two_ways(tmp_path: Path) -> None:
+    rows = "".join(f"{i}.jpg,What?,x,{'keep' if i % 3 else 'reject'},,\n" for i in range(12))
+    for name in ("a", "a (1)"):
+        (tmp_path / f"{name}.csv").write_text(HEADER + rows)
+    files = sorted(tmp_path.glob("*.csv"))
+    reviews = read_reviews([*files, files[0]])
+    assert (reviews.raters, reviews.files) == (["a (1)"], 1)  # no second person who agrees
+    (note,) = reviews.notes
+    assert "a.csv has the same content as" in note
+    named = rows.replace(",\n", ",Ann\n")
+    (tmp_path / "a.csv").write_text(HEADER + named)
+    (tmp_path / "b.csv").write_text(HEADER + named.replace("Ann\n", " ann\n"))
+    reviews = read_reviews([tmp_path / "a.csv", tmp_path / "b.csv"])
+    assert (reviews.raters, reviews.notes, reviews.alike()) == (["Ann"], (), [])
+    (tmp_path / "b.csv").write_text(HEADER + named.replace("Ann\n", "Anne B.\n"))
+    (warning,) = read_reviews([tmp_path / "a.csv", tmp_path / "b.csv"]).alike()
+    assert "Ann and Anne B. decided alike about the same 12 pairs" in warning
+
+
+def test_saved_twice_with_another_decision(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(HEADER + "a.jpg,What?,x,keep,,Ann\n")
+    (tmp_path / "a (1).csv").write_text(HEADER + "a.jpg,What?,x,reject,,Ann\n")
+    with pytest.raises(UserError, match="if Ann saved twice, remove the older file"):
+        read_reviews(sorted(tmp_path.glob("*.csv")))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it is empty"),
+        (b"PK\x03\x04\x14", "is a workbook of a spreadsheet program"),
+        ("a\u00e9".encode("latin-1"), "CSV in UTF-8 (Excel: CSV UTF-8)"),
+        ("image_path".encode("utf-16-le"), "holds zero bytes. Save the table as a CSV"),
+    ],
+)
+def test_what_is_no_table_is_told(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(message)):
+        read_reviews([tmp_path / "a.csv"])

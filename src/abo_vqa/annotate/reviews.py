@@ -85,8 +85,8 @@ class Reviews:
             for rater, judgement in votes.items():
                 by_rater[rater][pair] = judgement
         return [
-            f"warning: {one} and {other} decided alike about the same {len(by_rater[one]):,} pairs. "
-            "If that is one person under two names, write the same name into the column rater."
+            f"warning: {one} and {other} decided alike about the same {len(by_rater[one]):,} "
+            "pairs. If they are one person, write one name into the column rater of both."
             for one, other in combinations(sorted(by_rater), 2)
             if len(by_rater[one]) >= _MIN_ALIKE and by_rater[one] == by_rater[other]
         ]

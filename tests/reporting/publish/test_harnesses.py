@@ -45,7 +45,8 @@ class Model:
     def use_custom_prompt(self, dataset): return False
     def generate(self, message, dataset):
         shown, asked = message
-        assert Image.open(shown["value"]).size == (64, 48), shown
+        assert shown["type"] == "image" and asked["type"] == "text"
+        Image.open(shown["value"]).load()
         return self.replies.pop(0)
 
 name, work = sys.argv[1:]

@@ -74,12 +74,14 @@ function move(number) {
 }
 function rename() {
   const unnamed = rater ? {} : judgements;  // made before there was a name
+  const former = rater, kept = former ? pairs.filter((_, number) => decision(number)).length : 0;
   if (!rater) store(key(), {});
   rater = nameField.value.trim().replace(/\s+/g, " ");
   store("abo-vqa rater", rater);
   judgements = {...load(key()), ...unnamed};
   store(key(), judgements);
-  complain(nameField, "");
+  const left = kept && former !== rater;
+  complain(nameField, left ? `${former}: ${kept} decisions stay under that name.` : "");
   rows.forEach((_, number) => show(number));
   count();
 }

@@ -158,9 +158,7 @@ def write_parquet_split(
     return ExportedSplit(name, at.rows, at.images, at.memory_bytes, len(rows) - at.rows, shards)
 
 
-def _row_groups(
-    rows: Sequence[Row], archive: Archive, name: str, done: int
-) -> Iterator[_RowGroup]:
+def _row_groups(rows: Sequence[Row], archive: Archive, name: str, done: int) -> Iterator[_RowGroup]:
     """Yield row groups; all rows of an image are in the same one."""
     group = _RowGroup([])
     for number, path, content, same in images_with_rows(rows, archive, name, done):

@@ -123,7 +123,9 @@ def resumable_folder(path: Path, key: str) -> Iterator[tuple[Path, ExportJournal
                 _empty(staged)
             yield staged, ExportJournal(staged, key)
     except Timeout as error:
-        raise UserError(f"another process is exporting to {path}. Wait until it is done.") from error
+        raise UserError(
+            f"another process is exporting to {path}. Wait until it is done."
+        ) from error
     except UserError:  # what is wrong with the input won't be right the next time
         shutil.rmtree(staged, ignore_errors=True)
         raise
