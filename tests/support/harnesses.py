@@ -1,4 +1,4 @@
-"""Other projects' evaluation harnesses, run as they are: each in an environment of its own."""
+"""Other projects' harnesses and trainers, run as they are, each in an environment of its own."""
 
 from __future__ import annotations
 
@@ -48,3 +48,5 @@ class Harness:
 
 LMMS_EVAL = Harness("lmms_eval", "lmms-eval")
 VLMEVALKIT = Harness("vlmeval", "ms-vlmeval")
+LLAMAFACTORY = Harness("llamafactory", "llamafactory")
+MS_SWIFT = Harness("swift", "ms-swift")

@@ -12,7 +12,7 @@ import pytest
 
 from abo_vqa.cli import main
 from tests.support.exports import make_split_project
-from tests.support.harnesses import LMMS_EVAL, VLMEVALKIT
+from tests.support.harnesses import LLAMAFACTORY, LMMS_EVAL, MS_SWIFT, VLMEVALKIT
 
 pytestmark = pytest.mark.slow
 
@@ -59,6 +59,29 @@ if data.TYPE == "MCQ":
     accuracy = float(table["Overall"][0])
 print(json.dumps([type(data).__name__, len(data), accuracy]))
 """
+# The rows as LLaMA-Factory aligns them, with the images' paths looked up.
+_LLAMAFACTORY = """
+import json, sys
+from datasets import load_dataset
+from llamafactory.data.converter import get_dataset_converter
+from llamafactory.data.parser import get_dataset_list
+from llamafactory.hparams.data_args import DataArguments
+
+out = sys.argv[1]
+arguments = DataArguments(dataset_dir=out, media_dir=f"{out}/images")
+(attribute,) = get_dataset_list(["abo_vqa_train"], out)
+convert = get_dataset_converter(attribute.formatting, attribute, arguments)
+rows = load_dataset("json", data_files=f"{out}/{attribute.dataset_name}", split="train")
+print(json.dumps([convert(row) for row in rows]))
+"""
+# The rows as ms-swift's own preprocessor turns them over.
+_MS_SWIFT = """
+import json, sys
+from datasets import load_dataset
+from swift.dataset.preprocessor.core import AutoPreprocessor
+rows = load_dataset("json", data_files=f"{sys.argv[1]}/train.json", split="train")
+print(json.dumps(list(AutoPreprocessor()(rows, num_proc=1, strict=True, enable_auto_mapping=True))))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +125,43 @@ def test_vlmevalkit_asks_and_scores(
         assert (name, accuracy) == ("CustomMCQDataset", 0.5)
         return
     assert name == "CustomVQADataset"
-    scores = tmp_path / "scores.csv"
+    scores = tmp_path / "scores"
     file = str(tmp_path / "half_abo_vqa_test.tsv")
     assert main(["score", file, "--metrics", "exact_match", "--out", str(scores)]) == 0
     assert "resampled: 4 images" in capsys.readouterr().out
-    assert pd.read_csv(scores)["exact_match"].mean() == 0.5
+    assert pd.read_csv(scores / "scores.csv")["exact_match"].mean() == 0.5
+
+
+def check_turns(turns: list[dict[str, str]]) -> None:
+    """Question and answer by turns, and one token for the one image."""
+    assert [turn["role"] for turn in turns] == ["user", "assistant"] * 3
+    assert [turn["content"].count("<image>") for turn in turns] == [1, 0, 0, 0, 0, 0]
+
+
+@LLAMAFACTORY.needed
+def test_llamafactory_reads_conversations(folder: Path, tmp_path: Path) -> None:
+    assert main(["export", "--format", "llava"]) == 0
+    out = folder / "data/export-llava"
+    rows = json.loads(
+        LLAMAFACTORY.run(
+            "-c", _LLAMAFACTORY, str(out), cwd=tmp_path, DISABLE_VERSION_CHECK="1"
+        ).splitlines()[-1]
+    )
+    assert len(rows) == 4
+    for row in rows:
+        check_turns(row["_prompt"] + row["_response"])
+        (image,) = row["_images"]
+        assert (out / "images") in Path(image).parents
+        assert Path(image).is_file()
+
+
+@MS_SWIFT.needed
+def test_ms_swift_reads_conversations(folder: Path, tmp_path: Path) -> None:
+    assert main(["export", "--format", "llava"]) == 0
+    out = folder / "data/export-llava"
+    rows = json.loads(MS_SWIFT.run("-c", _MS_SWIFT, str(out), cwd=tmp_path).splitlines()[-1])
+    assert len(rows) == 4
+    for row in rows:
+        check_turns(row["messages"])
+        (image,) = row["images"]
+        assert (out / "images" / image["path"]).is_file()

@@ -15,6 +15,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.json_files import write_json
 from abo_vqa.data import normalise
 from abo_vqa.data.archive import Archive
 from abo_vqa.reporting.export_format import ExportedSplit, Row
@@ -26,6 +27,8 @@ IMAGE_TOKEN = "<image>"
 """What stands for the image in LLaVA's conversations."""
 TASK = "abo_vqa"
 """The name by which the harnesses know the set."""
+DATASET_INFO = "dataset_info.json"
+"""The file in which LLaMA-Factory looks up data sets."""
 _NORMALISE_IMPORT = "from abo_vqa.data.normalise import same_answer\n"
 _FUTURE_IMPORT = "from __future__ import annotations\n"
 _TASK_YAML = f"""\
@@ -93,6 +96,25 @@ def write_llava_split(
                 journal.save(name, at)
         out.write("\n]\n" if at.images else "[]\n")
     return ExportedSplit(name, at.rows, at.images, 0, len(rows) - at.rows, ())
+
+
+def write_llamafactory_info(folder: Path, splits: Sequence[str]) -> None:
+    """Write LLaMA-Factory's description of the files.
+
+    Args:
+        folder: the export's.
+        splits: their names.
+    """
+    columns = {"messages": "conversations", "images": "image"}
+    info = {
+        f"{TASK}_{name}": {
+            "file_name": f"{name}.json",
+            "formatting": "sharegpt",
+            "columns": columns,
+        }
+        for name in splits
+    }
+    write_json(info, folder / DATASET_INFO)
 
 
 def _conversation(rows: Sequence[Row]) -> list[dict[str, str]]:
@@ -171,8 +193,9 @@ def write_lmms_eval_task(folder: Path) -> None:
 
 
 READMES: Mapping[str, str] = {
-    "llava": "One conversation per image, for LLaVA and what reads its format (LLaMA-Factory, "
-    "ms-swift): `--data_path train.json --image_folder images`.",
+    "llava": "One conversation per image. LLaVA: `--data_path train.json --image_folder images`. "
+    f"LLaMA-Factory: `dataset: {TASK}_train`, with `dataset_dir` this folder and `media_dir` its "
+    "images. ms-swift: `--dataset train.json`, with the variable `ROOT_IMAGE_DIR` naming images.",
     "vlmeval": f"Copy `{TASK}_test.tsv` to `$LMUData`, and run VLMEvalKit with `PRED_FORMAT=tsv` "
     f"and `--data {TASK}_test`. Multiple choice is scored there (`--judge exact_matching`); free "
     "answers are only written down: start with `--mode infer`, then `abo-vqa score` reads the "

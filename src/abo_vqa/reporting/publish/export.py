@@ -26,8 +26,10 @@ from abo_vqa.reporting.publish.choices import (
 )
 from abo_vqa.reporting.publish.croissant import INSTALL_HINT, croissant_metadata
 from abo_vqa.reporting.publish.exchange import (
+    DATASET_INFO,
     READMES,
     TASK,
+    write_llamafactory_info,
     write_llava_split,
     write_lmms_eval_task,
     write_tsv_split,
@@ -42,7 +44,7 @@ _Writer = Callable[[str, Sequence[Row], Archive, Path, ExportJournal], ExportedS
 # A format → what writes a split, and the names of its files beside README.md
 _FORMATS: dict[str, tuple[_Writer, tuple[str, ...]]] = {
     "parquet": (write_parquet_split, ("croissant.json", "data")),
-    "llava": (write_llava_split, ("train.json", "test.json", "images")),
+    "llava": (write_llava_split, ("train.json", "test.json", "images", DATASET_INFO)),
     "vlmeval": (write_tsv_split, (f"{TASK}_train.tsv", f"{TASK}_test.tsv")),
     "lmms-eval": (write_parquet_split, (f"{TASK}.yaml", "utils.py", "data")),
 }
@@ -259,6 +261,8 @@ def _describe_exchange(
     (folder / "README.md").write_text(text, encoding="utf-8")
     if form == "lmms-eval":
         write_lmms_eval_task(folder)
+    if form == "llava":
+        write_llamafactory_info(folder, [split.name for split in splits])
 
 
 def _missing_for_pandas(rows: Sequence[Row]) -> list[str]:
