@@ -56,6 +56,30 @@ def test_llavas_conversations_are_rows(tmp_path: Path, token: str) -> None:
     assert rows(write(tmp_path / "b.jsonl", json.dumps(shared) + "\n\n")) == BOTH
 
 
+def test_images_and_contents_as_trainers_write_them(tmp_path: Path) -> None:
+    """ms-swift's images, the parts of a message to a chat service, Excel's encoding, no answer."""
+    parts = [{"type": "image"}, {"type": "text", "text": "<image>What color\tis it?"}]
+    messages = [
+        {"role": "user", "content": parts},
+        {"role": "assistant", "content": [{"type": "text", "text": "None"}]},
+    ]
+    records = [{"messages": messages, "images": [{"bytes": None, "path": "fa/a.jpg"}]}]
+    assert rows(write(tmp_path / "a.json", records)) == [RED]
+    (tmp_path / "u.json").write_bytes(json.dumps(records).encode("utf-16"))
+    assert rows(tmp_path / "u.json") == [RED]
+    missing = '[{"image": "a", "question": "q", "answer": NaN}]'
+    assert rows(write(tmp_path / "n.json", missing)) == [("a", "q", "")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_tables_of_spreadsheets(tmp_path: Path, encoding: str, separator: str) -> None:
+    lines = [("ID", "Filename", "QUESTION", "Answer"), ("7", "a.jpg", "Is it?", "yes"), ("3",) * 4]
+    text = "".join(separator.join(line) + "\r\n" for line in lines)
+    (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+    assert rows(tmp_path / "t.csv") == [("a.jpg", "Is it?", "yes"), ("3", "3", "3")]
+
+
 def test_vqav2_in_a_folder_and_in_one_file(tmp_path: Path) -> None:
     folder = tmp_path / "vqav2"
     folder.mkdir()
@@ -93,6 +117,7 @@ def test_flat_records_and_parquet(tmp_path: Path) -> None:
         ("[" * 100_000, "can't be read as JSON|isn't valid JSON"),
         ('[{"a": 1', "isn't valid JSON"),
         ("[]", "holds no records"),
+        ('{"image": "a"}\n{"image": "b"}\n', "If each line is a record, name it .jsonl"),
         ('{"a": 1}', "isn't a list of records. Known are"),
         ("[1, 2]", "isn't a list of records. Known are"),
         ('[{"image": "a", "conversations": 3}]', "record 1: the turns"),
