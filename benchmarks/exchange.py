@@ -130,7 +130,7 @@ def journaled(folder: Path) -> int:
 
 def read_back(folder: Path, form: str, rows: int) -> float:
     """Processor seconds for reading the export's tables; checks that nothing is lost."""
-    patterns = {"llava": "*.json", "vlmeval": "*.tsv"}
+    patterns = {"llava": "t*.json", "vlmeval": "*.tsv"}
     files = sorted((folder / "out").rglob(patterns.get(form, "*.parquet")))
     began = time.process_time()
     count = sum(

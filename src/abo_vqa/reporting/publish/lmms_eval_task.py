@@ -39,4 +39,4 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
 
 def mean_score(results: Sequence[Mapping[str, Any]]) -> float:
     """Return the share of right replies."""
-    return sum(result["score"] for result in results) / max(1, len(results))
+    return float(sum(result["score"] for result in results) / max(1, len(results)))

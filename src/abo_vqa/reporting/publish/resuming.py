@@ -7,6 +7,7 @@ A folder is finished in one step at the end. Until then it lies hidden beside it
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -167,4 +168,4 @@ def open_at(path: Path, size: int) -> io.TextIOWrapper:
 def length(out: io.TextIOWrapper) -> int:
     """Return how many bytes have been written to a file, once they are there."""
     out.flush()
-    return out.buffer.tell()
+    return os.fstat(out.fileno()).st_size
