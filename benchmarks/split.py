@@ -23,6 +23,7 @@ from scipy.sparse.csgraph import connected_components
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.audit import audit_split
 from abo_vqa.data.hashes import hash_graph
+from abo_vqa.data.similarity_rule import SimilarityRule
 from abo_vqa.data.splitting import split_rows
 
 
@@ -50,7 +51,7 @@ def sample(known: list[int], n: int, seed: int) -> pd.DataFrame:
 
 def largest_component(table: pd.DataFrame, distance: int) -> np.ndarray:
     graph = hash_graph(table["phash"], distance)
-    component = connected_components(graph.close, directed=False)[1][graph.numbers(table["phash"])]
+    component = connected_components(graph.adjacency, directed=False)[1][graph.nodes]
     return component == np.bincount(component).argmax()
 
 
@@ -83,11 +84,13 @@ def measured(table: pd.DataFrame, distance: int) -> list[float]:
     found, spent = [], []
     for which in (table, typed):
         start = time.process_time()
-        sides = split_rows(which, "near-duplicate", 0.2, 42, distance=distance, stratify=True)
+        sides = split_rows(
+            which, "near-duplicate", 0.2, 42, rule=SimilarityRule(distance), stratify=True
+        )
         spent.append(time.process_time() - start)
         start = time.process_time()
         train, test = (which.iloc[rows] for rows in sides)
-        found.append(audit_split(train, test, "near-duplicate", distance))
+        found.append(audit_split(train, test, "near-duplicate", SimilarityRule(distance)))
         spent.append(time.process_time() - start)
     plain, cut = found
     share = plain["rows"]["test"] / len(table)

@@ -28,6 +28,7 @@ COMMANDS = {
     # the pipeline's stages, in order
     "curate": ("abo_vqa.stages.curate", "raw archives → data/balanced.csv"),
     "generate": ("abo_vqa.stages.generate", "balanced table + images → data/generated.csv"),
+    "vectors": ("abo_vqa.stages.vectors", "images → one vector each, to tell which look alike"),
     "verifiers": ("abo_vqa.stages.verifiers", "what each verifier's answers depend on"),
     "opinions": ("abo_vqa.stages.opinions", "the verifiers' answers → data/opinions.csv"),
     "verify": ("abo_vqa.stages.verify", "what the opinions say of the answers → data/vqa.csv"),

@@ -13,14 +13,14 @@ from abo_vqa.core.tables import write_table
 from abo_vqa.data import audit as audit_module
 from abo_vqa.data.audit import (
     audit_split,
-    describe_audit,
     find_leaks,
-    strictest_group,
     text_overlap,
 )
-from abo_vqa.data.groups import group_rows
+from abo_vqa.data.audit_text import describe_audit
+from abo_vqa.data.groups import group_rows, strictest_group
 from abo_vqa.data.hashes import without_content
 from abo_vqa.data.image_decoding import phash
+from abo_vqa.data.similarity_rule import SimilarityRule
 from tests.support import ROOT
 from tests.support.splitting import catalogue, chosen, hexed, vqa
 
@@ -36,7 +36,7 @@ def sides():
 
 
 def found(train, test, kind="near-duplicate"):
-    return audit_split(train, test, kind, 4)
+    return audit_split(train, test, kind, SimilarityRule(4))
 
 
 def plant(train, test, **changes):
@@ -200,10 +200,10 @@ def test_plain_images_are_no_near_duplicates_of_each_other():
     assert not without_content(pd.Series([shown])).any()
     every = [*hashes, shown, shown]
     table = vqa([(f"{i}.jpg", f"item{i}", "", f"{i:040x}", h) for i, h in enumerate(every)])
-    groups = group_rows(table, "near-duplicate", 4)
+    groups = group_rows(table, "near-duplicate", SimilarityRule(4))
     assert len(set(groups)) == 5  # the two equal images with content are one
     first, second = table[table["image_path"] < "2.jpg"], table[table["image_path"] >= "2.jpg"]
-    report = audit_split(first, second, "near-duplicate", 4)
+    report = audit_split(first, second, "near-duplicate", SimilarityRule(4))
     assert report["shared"]["near_duplicate_groups"] == 0
     assert report["near_duplicates"]["test_images"] == 0
     assert report["hashes_without_content"] == 4

@@ -10,8 +10,10 @@ from PIL import Image
 from abo_vqa.cli import main
 from abo_vqa.core.tables import read_table, write_table
 from abo_vqa.data.archive import IMAGES_TAR
-from abo_vqa.data.audit import audit_split, describe_audit
+from abo_vqa.data.audit import audit_split
+from abo_vqa.data.audit_text import describe_audit
 from abo_vqa.data.image_decoding import phash, sha1
+from abo_vqa.data.similarity_rule import SimilarityRule
 from abo_vqa.data.splitting import split_rows
 from tests.support.archives import jpeg, write_tar
 
@@ -207,9 +209,9 @@ def test_pictures_spelled_in_two_ways_and_hashed_in_some_rows_only():
     chosen = []
     for seed in range(4):
         mixed = table.sample(frac=1, random_state=seed)
-        rows = split_rows(mixed, "near-duplicate", 0.3, 1, distance=4, stratify=True)
+        rows = split_rows(mixed, "near-duplicate", 0.3, 1, rule=SimilarityRule(4), stratify=True)
         train, test = (mixed.iloc[r] for r in rows)
-        found = audit_split(train, test, "near-duplicate", 4)
+        found = audit_split(train, test, "near-duplicate", SimilarityRule(4))
         assert set(found["shared"].values()) == {0}
         assert found["unchecked"] == {"near_duplicate_groups": 0}
         assert found["images"]["train"] + found["images"]["test"] == 12
@@ -226,11 +228,11 @@ def test_a_share_is_missed_by_less_than_a_picture_without_a_word(tmp_path, capsy
 
 def test_why_look_alikes_are_left_depends_on_the_kind_of_group():
     table = plain(NAMES[:4], 1).assign(item_id="", image_sha1="", phash="ff" + "0" * 14)
-    found = audit_split(table[:2], table[2:], "product", 4)
+    found = audit_split(table[:2], table[2:], "product", SimilarityRule(4))
     assert "groups by near-duplicate keep nearly all" in describe_audit(found, "product")
     chain = table.assign(phash=[f"{0xFF << 56 | k:x}" for k in (0, 0x7, 0x3F, 0x1FF)])
     found = audit_split(
-        chain[:3], chain[3:], "near-duplicate", 4
+        chain[:3], chain[3:], "near-duplicate", SimilarityRule(4)
     )  # the middle of three is the centre
     assert found["shared"]["near_duplicate_groups"] == 0
     said = describe_audit(found, "near-duplicate")

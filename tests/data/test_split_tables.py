@@ -6,7 +6,9 @@ import pandas as pd
 import pytest
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.audit import audit_split, describe_audit, find_leaks, share_warnings
+from abo_vqa.data.audit import audit_split, find_leaks
+from abo_vqa.data.audit_text import describe_audit, share_warnings
+from abo_vqa.data.similarity_rule import SimilarityRule
 from abo_vqa.data.splitting import split_rows
 
 COLUMNS = [
@@ -32,12 +34,14 @@ def messy(rng):
 def side_of_test(table, kind, size, distance, seed):
     """The rows of test, sorted, or the message; raises whatever else goes wrong."""
     try:
-        sides = split_rows(table, kind, size, seed, distance=distance, stratify=seed % 3 > 0)
+        sides = split_rows(
+            table, kind, size, seed, rule=SimilarityRule(distance), stratify=seed % 3 > 0
+        )
     except UserError as error:
         return str(error)
     assert sorted([*sides[0], *sides[1]]) == list(range(len(table)))
     train, test = (table.iloc[rows] for rows in sides)
-    found = audit_split(train, test, kind, distance)
+    found = audit_split(train, test, kind, SimilarityRule(distance))
     assert find_leaks(found, kind) == {}
     assert describe_audit(found, kind)
     share_warnings(found, kind, size)

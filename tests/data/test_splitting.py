@@ -15,6 +15,8 @@ from abo_vqa.core.tables import read_table, write_table
 from abo_vqa.data import splitting
 from abo_vqa.data.audit import audit_split, count_near_duplicates, find_leaks
 from abo_vqa.data.groups import bundle_groups, connected_rows, group_rows, leader_clusters
+from abo_vqa.data.hashes import hash_graph
+from abo_vqa.data.similarity_rule import SimilarityRule
 from tests.support.splitting import catalogue, chosen, hexed, vqa
 
 FAR = [0x0000000000000000, 0xFFFFFFFF00000000, 0x0F0F0F0F0F0F0F0F, 0xAAAAAAAAAAAAAAAA]
@@ -64,7 +66,7 @@ def test_no_group_straddles_and_no_row_is_lost(kind, stratify, test_size):
     train, test = chosen(table, kind, test_size, stratify=stratify)
     assert sorted([*train, *test]) == list(range(len(table)))
     assert abs(len(test) / len(table) - test_size) < 0.02
-    groups = group_rows(table, kind, 4)
+    groups = group_rows(table, kind, SimilarityRule(4))
     assert not set(groups[train]) & set(groups[test])
     shared = ["image_path"] if kind == "image" else ["image_path", "item_id"]
     shared += ["image_sha1"] if kind == "near-duplicate" else []
@@ -101,7 +103,7 @@ def test_near_duplicates_do_not_chain():
     # Each picture differs from the next by 3 bits: single linkage would make one group of 20.
     chain = [(1 << (3 * i)) - 1 for i in range(20)]
     table = vqa([(f"{i:02d}.jpg", f"B{i}", "A", f"s{i}", hexed(b)) for i, b in enumerate(chain)], 1)
-    table["cluster"] = group_rows(table, "near-duplicate", 4)
+    table["cluster"] = group_rows(table, "near-duplicate", SimilarityRule(4))
     sizes = table["cluster"].value_counts()
     assert sizes.max() == 3  # a centre and one neighbour on each side
     for _, rows in table.groupby("cluster"):
@@ -118,9 +120,9 @@ def test_a_short_chain_stays_on_one_side_and_a_long_one_is_cut_seldom():
     table = vqa([(f"{i:04d}.jpg", f"B{i}", "A", f"s{i}", hexed(b)) for i, b in enumerate(bits)], 1)
     for seed in range(5):
         train, test = chosen(table, "near-duplicate", seed=seed)
-        assert count_near_duplicates(table.iloc[train], table.iloc[test], 4) == 0
-    groups = group_rows(table, "near-duplicate", 4)
-    small = bundle_groups(groups, table["phash"], 4, limit=6)
+        assert count_near_duplicates(table.iloc[train], table.iloc[test], SimilarityRule(4)) == 0
+    groups = group_rows(table, "near-duplicate", SimilarityRule(4))
+    small = bundle_groups(groups, SimilarityRule(4).graph(table), limit=6)
     assert np.bincount(small).max() <= 6
     assert pd.Series(small).groupby(groups).nunique().max() == 1  # bundles are whole groups
     assert len(set(small[table["image_path"] < "0012"])) <= 4
@@ -137,12 +139,20 @@ def test_identical_pictures_and_products_go_together_at_any_distance():
         ("g.jpg", "", "A", "", ""),
     ]
     table = vqa(pictures, 2)
-    groups = dict(zip(table["image_path"], group_rows(table, "near-duplicate", 4), strict=True))
+    groups = dict(
+        zip(
+            table["image_path"], group_rows(table, "near-duplicate", SimilarityRule(4)), strict=True
+        )
+    )
     names = {frozenset(p for p in groups if groups[p] == g) for g in groups.values()}
     assert names == {frozenset(s) for s in (("a.jpg", "b.jpg", "c.jpg", "d.jpg"),)} | {
         frozenset([p]) for p in ("e.jpg", "f.jpg", "g.jpg")
     }
-    alone = dict(zip(table["image_path"], group_rows(table, "near-duplicate", 0), strict=True))
+    alone = dict(
+        zip(
+            table["image_path"], group_rows(table, "near-duplicate", SimilarityRule(0)), strict=True
+        )
+    )
     assert alone["d.jpg"] != alone["b.jpg"]
     assert alone["a.jpg"] == alone["b.jpg"] == alone["c.jpg"]
 
@@ -156,8 +166,8 @@ def test_identical_pictures_and_products_go_together_at_any_distance():
 def test_clusters_by_definition(bits, owners, distance):
     """Each unit is close to its cluster's centre, and centres are far from each other."""
     units = pd.factorize(np.array(owners[: len(bits)]))[0]
-    hashes = pd.Series([hexed(b) for b in bits], dtype=object)
-    cluster = leader_clusters(units, hashes, distance)
+    hashes = pd.Series([hexed(0xFF00 | b) for b in bits], dtype=object)  # none without content
+    cluster = leader_clusters(units, hash_graph(hashes, distance))
 
     def close(u, v):
         return any(
@@ -187,7 +197,7 @@ def test_ten_thousand_pictures_that_look_the_same_are_one_group():
             "phash": [hexed(0xFF00 ^ (1 << (i % 3))) for i in range(n)],
         }
     )
-    assert set(group_rows(table, "near-duplicate", 4)) == {0}
+    assert set(group_rows(table, "near-duplicate", SimilarityRule(4))) == {0}
 
 
 # --- look-alikes: order of rows, what is left over -----------------------------------------------
@@ -209,7 +219,7 @@ def test_the_order_of_rows_changes_no_group_and_no_side(bits, rng):
     rng.shuffle(order)
     other = table.iloc[order].reset_index(drop=True)
     names, others = table["image_path"].to_numpy(), other["image_path"].to_numpy()
-    groups, again = (group_rows(t, "near-duplicate", 1) for t in (table, other))
+    groups, again = (group_rows(t, "near-duplicate", SimilarityRule(1)) for t in (table, other))
     assert partition(groups, names) == partition(again, others)
     if len(set(groups.tolist())) > 1:
         first, second = (chosen(t, "near-duplicate", distance=1)[1] for t in (table, other))
@@ -221,10 +231,13 @@ def test_the_order_of_rows_changes_no_group_and_no_side(bits, rng):
 def test_the_audit_never_refuses_a_split_by_near_duplicates(bits, seed):
     pictures = [(f"{i:02d}.jpg", "", "A", "", hexed(b)) for i, b in enumerate(bits)]
     table = vqa(pictures, 1, seed)
-    if len(set(group_rows(table, "near-duplicate", 2).tolist())) == 1:
+    if len(set(group_rows(table, "near-duplicate", SimilarityRule(2)).tolist())) == 1:
         return
     train, test = (table.iloc[rows] for rows in chosen(table, "near-duplicate", distance=2))
-    assert find_leaks(audit_split(train, test, "near-duplicate", 2), "near-duplicate") == {}
+    assert (
+        find_leaks(audit_split(train, test, "near-duplicate", SimilarityRule(2)), "near-duplicate")
+        == {}
+    )
 
 
 def cloud(n, seed):
@@ -243,13 +256,13 @@ def test_few_pictures_of_test_look_like_one_of_train_and_types_keep_their_shares
     rows = zip(bits, types, strict=True)
     table = vqa([(f"{i:04d}.jpg", "", t, "", hexed(b)) for i, (b, t) in enumerate(rows)], 1)
     train, test = (table.iloc[rows] for rows in chosen(table, "near-duplicate", seed=seed))
-    found = audit_split(train, test, "near-duplicate", 4)
+    found = audit_split(train, test, "near-duplicate", SimilarityRule(4))
     assert abs(len(test) / len(table) - 0.2) < 0.01
     assert found["types"]["largest_difference"] < 0.02
     assert found["near_duplicates"]["share"] < 0.04  # 0.12 to 0.16 if pieces are dealt at random
     _, test = chosen(table, "near-duplicate", stratify=False)  # nothing asks for a cut
     train = np.setdiff1d(np.arange(len(table)), test)
-    assert count_near_duplicates(table.iloc[train], table.iloc[test], 4) == 0
+    assert count_near_duplicates(table.iloc[train], table.iloc[test], SimilarityRule(4)) == 0
 
 
 def test_a_group_of_most_rows_leaves_the_asked_share_where_the_others_suffice():
@@ -265,7 +278,7 @@ def test_a_group_of_most_rows_leaves_the_asked_share_where_the_others_suffice():
 def test_a_hash_is_16_hex_digits_and_nothing_that_python_reads_as_one(value):
     table = vqa([("a.jpg", "", "A", "", value), ("b.jpg", "", "A", "", "")], 1)
     with pytest.raises(UserError, match="isn't 16 hex digits"):
-        group_rows(table, "near-duplicate", 4)
+        group_rows(table, "near-duplicate", SimilarityRule(4))
 
 
 @pytest.fixture(scope="module")
@@ -280,7 +293,7 @@ def test_a_default_split_of_real_pictures_succeeds_and_keeps_look_alikes_togethe
 ):
     table = real_hashes.sample(n, random_state=seed).reset_index(drop=True)
     train, test = (table.iloc[rows] for rows in chosen(table, "near-duplicate"))
-    found = audit_split(train, test, "near-duplicate", 4)
+    found = audit_split(train, test, "near-duplicate", SimilarityRule(4))
     assert find_leaks(found, "near-duplicate") == {}
     assert abs(len(test) / n - 0.2) < 0.01
     assert found["near_duplicates"]["share"] <= 0.01
@@ -293,7 +306,7 @@ def test_real_product_types_keep_their_shares_without_parting_look_alikes(real, 
     files = ["--vqa", str(real / "vqa.csv"), "--balanced", str(balanced), "--images", str(real)]
     assert main(["split", *files, "--out", str(tmp_path), "--seed", str(seed)]) == 0
     train, test = (read_table(tmp_path / f"{side}.csv") for side in ("train", "test"))
-    found = audit_split(train, test, "near-duplicate", 4)
+    found = audit_split(train, test, "near-duplicate", SimilarityRule(4))
     assert abs(len(test) / 20_000 - 0.2) < 0.01
     assert found["unchecked"]["near_duplicate_groups"] == 0
     assert found["types"]["largest_difference"] < 0.02

@@ -293,7 +293,7 @@ def test_the_digest_is_the_vectors(here: Path) -> None:
 
 
 def test_a_model_that_can_only_be_asked_is_refused(here: Path, monkeypatch) -> None:
-    monkeypatch.setattr(build, "load_model", lambda name, config: Constant())
+    monkeypatch.setattr(build, "load_checkpoint", lambda checkpoint, config: Constant())
     with pytest.raises(UserError, match=r"^models\.blip \(.*\) can be asked but not fine-tuned: "):
         run_stage(embed, load_config())
 

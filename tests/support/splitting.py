@@ -4,6 +4,7 @@ import random
 
 import pandas as pd
 
+from abo_vqa.data.similarity_rule import SimilarityRule
 from abo_vqa.data.splitting import split_rows
 
 
@@ -44,4 +45,5 @@ def catalogue(n=200, seed=0):
 
 
 def chosen(table, kind, test_size=0.2, seed=42, distance=4, stratify=True):
-    return split_rows(table, kind, test_size, seed, distance=distance, stratify=stratify)
+    rule = SimilarityRule(distance)
+    return split_rows(table, kind, test_size, seed, rule=rule, stratify=stratify)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from abo_vqa.core.errors import UserError
-from abo_vqa.data.audit import (
-    PHASH_DISTANCE,
-    VQA_COLUMNS,
-    audit_split,
-    describe_audit,
-    refuse_leaks,
-    strictest_group,
-)
+from abo_vqa.data.audit import VQA_COLUMNS, audit_split, refuse_leaks
+from abo_vqa.data.audit_text import describe_audit
 from abo_vqa.data.columns import add_columns_option, read_columns
-from abo_vqa.data.groups import GROUP_COLUMNS
+from abo_vqa.data.groups import GROUP_COLUMNS, strictest_group
 from abo_vqa.data.provenance import add_provenance_options, complete_table
+from abo_vqa.data.similarity_options import (
+    add_similarity_options,
+    comparable_table,
+    similarity_rule,
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,12 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         choices=list(GROUP_COLUMNS),
         help="what mustn't occur in both tables (default: the strictest that the columns allow)",
     )
-    parser.add_argument(
-        "--distance",
-        type=int,
-        default=PHASH_DISTANCE,
-        help="bits of 64 within which images are near-duplicates (%(default)s)",
-    )
+    add_similarity_options(parser)
     add_provenance_options(parser)
     add_columns_option(parser)
 
@@ -51,15 +44,17 @@ def command(args: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
-    if not 0 <= args.distance <= 32:
-        raise UserError(f"--distance must be from 0 to 32 (of 64 bits), found {args.distance}.")
+    rule = similarity_rule(args)
     read = [read_columns(p, VQA_COLUMNS, chosen=args.columns) for p in (args.train, args.test)]
+    named = args.group == "variant"
     (train, train_notes), (test, test_notes) = (
-        complete_table(c, args.balanced, args.images) for c in read
+        complete_table(c, args.balanced, args.images, names=named) for c in read
     )
-    print("\n".join([*train_notes, *test_notes]))
+    train, train_coverage = comparable_table(train, rule)
+    test, test_coverage = comparable_table(test, rule)
+    print("\n".join([*train_notes, *train_coverage, *test_notes, *test_coverage]))
     kind = args.group or strictest_group(train.columns.intersection(test.columns))
-    report = audit_split(train, test, kind, args.distance)
+    report = audit_split(train, test, kind, rule)
     print(describe_audit(report, kind))
-    refuse_leaks(report, kind, args.distance)
+    refuse_leaks(report, kind, rule.options())
     return 0

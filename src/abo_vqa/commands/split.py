@@ -9,9 +9,15 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import refuse_overwriting
 from abo_vqa.core.tables import write_table
 from abo_vqa.data import audit
+from abo_vqa.data.audit_text import describe_audit, share_warnings
 from abo_vqa.data.columns import add_columns_option, read_columns
 from abo_vqa.data.groups import GROUP_COLUMNS
 from abo_vqa.data.provenance import add_provenance_options, complete_table
+from abo_vqa.data.similarity_options import (
+    add_similarity_options,
+    comparable_table,
+    similarity_rule,
+)
 from abo_vqa.data.splitting import split_rows, take_sides
 from abo_vqa.data.study import STUDY_SEED, STUDY_TEST_SIZE
 
@@ -34,9 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_provenance_options(parser)
     parser.add_argument("--test-size", type=float, default=STUDY_TEST_SIZE, help="(%(default)s)")
     parser.add_argument("--seed", type=int, default=STUDY_SEED, help="(%(default)s)")
-    parser.add_argument(
-        "--distance", type=int, default=audit.PHASH_DISTANCE, help="bits of 64 (%(default)s)"
-    )
+    add_similarity_options(parser)
     parser.add_argument("--no-stratify", action="store_true", help="ignore product types")
     add_columns_option(parser)
 
@@ -57,28 +61,28 @@ def command(args: argparse.Namespace) -> int:
         )
     if not 0 < args.test_size < 1:
         raise UserError(f"--test-size must be between 0 and 1, found {args.test_size}.")
-    if not 0 <= args.distance <= 32:
-        raise UserError(f"--distance must be from 0 to 32 (of 64 bits), found {args.distance}.")
     if not 0 <= args.seed < 2**32:
         raise UserError(f"--seed must be from 0 to {2**32 - 1:,}, found {args.seed}.")
+    rule = similarity_rule(args)
     outputs = (args.out / "train.csv", args.out / "test.csv")
     refuse_overwriting(filter(None, (args.vqa, args.balanced)), outputs)
     read = read_columns(args.vqa, audit.VQA_COLUMNS, chosen=args.columns)
-    table, notes = complete_table(read, args.balanced, args.images)
-    print("\n".join(notes))
+    table, notes = complete_table(read, args.balanced, args.images, names=args.group == "variant")
+    table, coverage = comparable_table(table, rule)
+    print("\n".join([*notes, *coverage]))
     sides = split_rows(
         table,
         args.group,
         args.test_size,
         args.seed,
-        distance=args.distance,
+        rule=rule,
         stratify=not args.no_stratify,
     )
     train, test = take_sides(table, sides)
-    report = audit.audit_split(train, test, args.group, args.distance)
-    missed = audit.share_warnings(report, args.group, args.test_size)
-    print("\n".join([audit.describe_audit(report, args.group), *missed]))
-    audit.refuse_leaks(report, args.group, args.distance)
+    report = audit.audit_split(train, test, args.group, rule)
+    missed = share_warnings(report, args.group, args.test_size)
+    print("\n".join([describe_audit(report, args.group), *missed]))
+    audit.refuse_leaks(report, args.group, rule.options())
     for side, path in zip((train, test), outputs, strict=True):
         write_table(side, path)
     return 0

@@ -18,6 +18,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.local_annotator import check_local_annotator
 from abo_vqa.core.profiles import misplaced
 from abo_vqa.core.service_config import EndpointConfig, GenerateConfig
+from abo_vqa.core.split_config import SplitConfig, check_vector_models
 from abo_vqa.core.trainable import complete_lora
 from abo_vqa.core.validation import describe_validation_error
 from abo_vqa.core.verify_config import VerifyConfig, check_verifiers
@@ -119,15 +120,6 @@ class CurateConfig(BaseConfig):
     temperature: Annotated[float, Field(gt=0, le=1)]
 
 
-class _SplitConfig(BaseConfig):
-    """How rows are divided into train and test."""
-
-    test_size: Annotated[float, Field(gt=0, lt=1)]
-    group: Literal["image", "product", "near-duplicate"]
-    phash_distance: Annotated[int, Field(ge=0, le=32)]
-    stratify: bool
-
-
 class _EmbedConfig(BaseConfig):
     """How vision outputs are computed and stored."""
 
@@ -223,7 +215,7 @@ class Config(BaseConfig):
     curate: CurateConfig
     generate: GenerateConfig
     verify: VerifyConfig
-    split: _SplitConfig
+    split: SplitConfig
     embed: _EmbedConfig
     baselines: _BaselinesConfig
     lora: FinetuneConfig
@@ -265,6 +257,7 @@ def load_config(params: str | Path = "params.yaml") -> Config:
     problems += complete_lora(merged)
     problems += check_local_annotator(merged)
     problems += check_verifiers(merged)
+    problems += check_vector_models(merged)
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:

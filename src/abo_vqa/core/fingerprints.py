@@ -38,7 +38,8 @@ def stage_code(stage: str) -> dict[str, str]:
     dvc.yaml lists them, so whatever makes DVC run a stage again also starts its journal anew.
 
     Args:
-        stage: its name in dvc.yaml; of a matrix, without the part after the @.
+        stage: its name in dvc.yaml; of a matrix, or of a foreach,
+            without the part after the @.
 
     Returns:
         MD5 by path below src. Without a dvc.yaml beside the sources (the package was installed from
@@ -48,7 +49,8 @@ def stage_code(stage: str) -> dict[str, str]:
     listed = source.parent / "dvc.yaml"
     parts = ["src/abo_vqa"]
     if listed.is_file():
-        deps = yaml.safe_load(listed.read_text(encoding="utf-8"))["stages"][stage]["deps"]
+        entry = yaml.safe_load(listed.read_text(encoding="utf-8"))["stages"][stage]
+        deps = entry.get("do", entry)["deps"]
         parts = [dep for dep in deps if dep.startswith("src/")]
     places = [source / part.removeprefix("src/") for part in parts]
     files = [f for place in places for f in (sorted(place.rglob("*.py")) or [place])]

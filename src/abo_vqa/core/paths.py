@@ -18,6 +18,8 @@ FUNNEL = DATA / "funnel.json"
 GENERATED = DATA / "generated.csv"
 REJECTS = DATA / "rejects.csv"
 GENERATION = DATA / "generate.json"
+# vectors
+VECTORS = DATA / "vectors"  # a folder for each model
 # verify
 VQA = DATA / "vqa.csv"
 VERIFIERS = DATA / "verifiers.json"
@@ -64,6 +66,11 @@ SWEEP = REPORTS / "sweep"
 def embeddings_of(model: str) -> Path:
     """The folder of a model's vision outputs."""
     return EMBEDDINGS / model
+
+
+def vectors_of(model: str) -> Path:
+    """The folder of a model's vectors, one per image."""
+    return VECTORS / model
 
 
 def predictions_of(model: str) -> Path:

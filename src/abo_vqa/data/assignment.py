@@ -15,10 +15,9 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from scipy.sparse import csr_matrix
 
-from abo_vqa.data.hashes import HashGraph, csr_columns
+from abo_vqa.data.similarity import SimilarityGraph, csr_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,24 +47,23 @@ class Exposure:
 
     Args:
         bundles: [p] the bundle of each image.
-        hashes: [p] its perceptual hash.
-        graph: of these hashes.
+        graph: of the images.
     """
 
-    def __init__(self, bundles: NDArray[np.int64], hashes: pd.Series, graph: HashGraph) -> None:
-        indices = graph.indices(hashes)
+    def __init__(self, bundles: NDArray[np.int64], graph: SimilarityGraph) -> None:
+        indices, count = graph.nodes, graph.adjacency.shape[0]
         known = indices >= 0
-        shape = (int(bundles.max(initial=-1)) + 1, len(graph.bits))
+        shape = (int(bundles.max(initial=-1)) + 1, count)
         ones = np.ones(int(known.sum()), dtype=np.int64)
-        # [b, h] images of a bundle with a hash; [h, b] and [b, h] bundles near a hash
+        # [b, k] images of a bundle at a node; [k, b] and [b, k] bundles near a node
         self._own = csr_matrix((ones, (bundles[known], indices[known])), shape=shape)
         self._own.sum_duplicates()
-        self._near = (graph.adjacency @ graph.incidence(bundles, hashes).T).tocsr()
+        self._near = (graph.adjacency @ graph.incidence(bundles).T).tocsr()
         self._around = self._near.T.tocsr()
         self._around.sort_indices()
-        # [h] bundles near a hash that aren't taken; images taken
+        # [k] bundles near a node that aren't taken; images taken
         self._others = np.diff(self._near.indptr).astype(np.int64)
-        self._inside = np.zeros(len(graph.bits), dtype=np.int64)
+        self._inside = np.zeros(count, dtype=np.int64)
         self.taken = np.zeros(shape[0], dtype=bool)
 
     def clean(self) -> NDArray[np.bool_]:
@@ -208,7 +206,7 @@ def assign_bundles(
 
     Args:
         bundles: at least two, in an order that doesn't depend on the table's.
-        exposure: of the images; None where there are no hashes (all bundles are clean).
+        exposure: of the images; None where nothing is compared (all bundles are clean).
         share: of the rows that the test set should have.
         seed: random state.
 

@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.groups import GROUP_COLUMNS, comparable_hashes, group_rows, has_columns
-from abo_vqa.data.hashes import close_pairs, hash_bits, hash_graph, without_content
+from abo_vqa.data.groups import BY_SIMILARITY, group_rows
+from abo_vqa.data.hashes import without_content
 from abo_vqa.data.image_paths import unify_image_paths
+from abo_vqa.data.similarity import SimilarityGraph
+from abo_vqa.data.similarity_rule import SimilarityRule
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,23 +27,22 @@ if TYPE_CHECKING:
 VQA_COLUMNS = ("image_path", "question", "answer")
 """The columns that every VQA table has."""
 
-PHASH_DISTANCE = 4
-"""The default maximum number of different bits, of 64, between near-duplicates."""
+CHECKS = ("images", "products", "identical_pictures", "near_duplicate_groups")
+"""What every audit counts on both sides, as far as the columns are there."""
 
 _EQUAL = {"images": "image_path", "products": "item_id", "identical_pictures": "image_sha1"}
-# An image whose value is empty can't be compared; it isn't known to be unlike the others.
-_UNKNOWN = {name: column for name, column in _EQUAL.items() if name != "images"}
-_UNKNOWN["near_duplicate_groups"] = "phash"
 # What a split by this kind of group must not share.
 _FORBIDDEN = {
     "image": ("images",),
     "product": ("images", "products"),
-    "near-duplicate": ("images", "products", "identical_pictures", "near_duplicate_groups"),
+    "near-duplicate": CHECKS,
+    # Its clusters have other centres than those of near-duplicates alone, which may touch them.
+    "variant": ("images", "products", "identical_pictures", "variant_groups"),
 }
 
 
 def audit_split(
-    train: pd.DataFrame, test: pd.DataFrame, kind: str, distance: int
+    train: pd.DataFrame, test: pd.DataFrame, kind: str, rule: SimilarityRule
 ) -> dict[str, Any]:
     """Measure what the two sides of a split share.
 
@@ -51,16 +52,17 @@ def audit_split(
         train: a VQA table.
         test: another.
         kind: the kind of group that the split is made by (see `groups.group_rows`).
-        distance: how many of 64 bits near-duplicates may differ in.
+        rule: which images are near-duplicates.
 
     Returns:
         rows, images: their numbers on each side;
         groups: how many there are, and the images and rows of the largest;
         shared: how many values are on both sides; near_duplicate_groups are the clusters of
-        `groups.leader_clusters`;
+        `groups.leader_clusters`, variant_groups those of the kind "variant" if that is the kind;
         unchecked: how many images lack the value for a check;
         hashes_without_content: how many images have a hash that says nothing (see
-        `hashes.without_content`) and count as having none; left out if there are none;
+        `hashes.without_content`), have no vector either, and count as having none; left out if
+        there are none;
         near_duplicates: test images with a near-duplicate in train, in the same cluster or not;
         overlap: see `text_overlap`;
         types: the largest difference between the shares of a product type.
@@ -71,32 +73,45 @@ def audit_split(
     _refuse_empty(train=train, test=test)
     names = unify_image_paths(train["image_path"], test["image_path"])
     train, test = (t.assign(image_path=n) for t, n in zip((train, test), names, strict=True))
-    both = pd.concat([train, test], ignore_index=True)
-    common = set(train) & set(test)
-    empty = 0
-    if "phash" in common:
-        empty = int(both.loc[without_content(both["phash"]), "image_path"].nunique())
-        tables = (train, test, both)
-        train, test, both = (t.assign(phash=comparable_hashes(t["phash"])) for t in tables)
-    graph = hash_graph(both["phash"], distance) if "phash" in common else None
+    common = [name for name in train if name in test]
+    both = pd.concat([train[common], test[common]], ignore_index=True)
+    graph = rule.graph(both) if "phash" in common else None
+    own = group_rows(both, kind, rule, graph)
     report: dict[str, Any] = {
         "rows": {"train": len(train), "test": len(test)},
         "images": {"train": train["image_path"].nunique(), "test": test["image_path"].nunique()},
-        "groups": _group_sizes(both, group_rows(both, kind, distance, graph)),
+        "groups": _group_sizes(both, own),
         "shared": _shared_values(train, test),
-        "unchecked": _unchecked_images(both[list(common)]),
+        "unchecked": _unchecked_images(both, graph),
     }
-    if empty:
-        report["hashes_without_content"] = empty
     if graph is not None:
-        groups = group_rows(both, "near-duplicate", distance, graph)
-        report["shared"]["near_duplicate_groups"] = _groups_on_both_sides(groups, len(train))
-        count = count_near_duplicates(train, test, distance)
-        share = round(count / max(1, report["images"]["test"]), 6)
-        report["near_duplicates"] = {"test_images": count, "share": share}
+        report |= _compare_images(both, len(train), rule, graph, report["shared"])
+    if kind == "variant":
+        report["shared"]["variant_groups"] = _groups_on_both_sides(own, len(train))
     report["overlap"] = text_overlap(train, test)
     if "product_type" in common:
         report["types"] = {"largest_difference": _largest_type_difference(train, test)}
+    return report
+
+
+def _compare_images(
+    both: pd.DataFrame,
+    train_rows: int,
+    rule: SimilarityRule,
+    graph: SimilarityGraph,
+    shared: dict[str, int],
+) -> dict[str, Any]:
+    """What depends on which images are alike; the number of shared groups goes into `shared`."""
+    groups = group_rows(both, "near-duplicate", rule, graph)
+    shared["near_duplicate_groups"] = _groups_on_both_sides(groups, train_rows)
+    count = _exposed_images(both["image_path"], train_rows, graph)
+    images = both["image_path"].iloc[train_rows:].nunique()
+    report: dict[str, Any] = {
+        "near_duplicates": {"test_images": count, "share": round(count / max(1, images), 6)}
+    }
+    plain = without_content(both["phash"]) & (graph.nodes < 0)
+    if empty := int(both.loc[plain, "image_path"].nunique()):
+        report["hashes_without_content"] = empty
     return report
 
 
@@ -121,13 +136,20 @@ def _shared_values(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, int]:
     }
 
 
-def _unchecked_images(table: pd.DataFrame) -> dict[str, int]:
-    """How many images lack the value for each check that can be made."""
-    return {
-        name: len(set(table["image_path"]) - set(table["image_path"][table[column] != ""]))
-        for name, column in _UNKNOWN.items()
-        if column in table
+def _unchecked_images(table: pd.DataFrame, graph: SimilarityGraph | None) -> dict[str, int]:
+    """How many images lack the value for each check that can be made.
+
+    An image whose value is empty can't be compared; it isn't known to be unlike the others.
+    """
+    known = {
+        name: table[column] != ""
+        for name, column in _EQUAL.items()
+        if name != "images" and column in table
     }
+    if graph is not None:
+        known["near_duplicate_groups"] = pd.Series(graph.nodes >= 0, index=table.index)
+    paths = table["image_path"]
+    return {name: len(set(paths) - set(paths[has])) for name, has in known.items()}
 
 
 def _largest_type_difference(train: pd.DataFrame, test: pd.DataFrame) -> float:
@@ -147,20 +169,22 @@ def _group_sizes(table: pd.DataFrame, groups: NDArray[np.int64]) -> dict[str, in
     }
 
 
-def count_near_duplicates(train: pd.DataFrame, test: pd.DataFrame, distance: int) -> int:
+def count_near_duplicates(train: pd.DataFrame, test: pd.DataFrame, rule: SimilarityRule) -> int:
     """Count the test images that have a near-duplicate in train.
 
     Args:
-        train: with the column phash.
-        test: with the columns image_path and phash.
-        distance: how many of 64 bits may differ.
+        train: with the columns image_path and phash.
+        test: the same.
+        rule: which images are near-duplicates.
     """
-    images = test.assign(phash=comparable_hashes(test["phash"]))
-    images = images.loc[images["phash"] != "", ["image_path", "phash"]].drop_duplicates()
-    known = sorted(set(comparable_hashes(train["phash"])) - {""})
-    hits = [i for i, _ in close_pairs(hash_bits(list(images["phash"])), hash_bits(known), distance)]
-    indices = np.unique(np.concatenate(hits)) if hits else np.empty(0, dtype=int)
-    return int(images["image_path"].iloc[indices].nunique())
+    both = pd.concat([train, test], ignore_index=True)
+    return _exposed_images(both["image_path"], len(train), rule.graph(both))
+
+
+def _exposed_images(paths: pd.Series, train_rows: int, graph: SimilarityGraph) -> int:
+    """How many images of the rows after the first `train_rows` are like one of these."""
+    in_test = np.arange(len(paths)) >= train_rows
+    return int(paths[in_test & graph.resembles(~in_test)].nunique())
 
 
 def text_overlap(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
@@ -196,124 +220,29 @@ def find_leaks(report: Mapping[str, Any], kind: str) -> dict[str, int]:
     return {name: shared[name] for name in _FORBIDDEN[kind] if shared.get(name)}
 
 
-def strictest_group(columns: pd.Index) -> str:
-    """Return the strictest kind of group that a table's columns allow.
-
-    Args:
-        columns: the table's.
-    """
-    return [kind for kind in GROUP_COLUMNS if has_columns(kind, columns)][-1]
-
-
-def describe_audit(report: Mapping[str, Any], kind: str) -> str:
-    """Format an audit for the terminal.
-
-    Args:
-        report: of `audit_split`.
-        kind: the kind of group that the split is made by.
-    """
-    rows, images, groups = report["rows"], report["images"], report["groups"]
-    lines = [
-        f"train {rows['train']:,} rows of {images['train']:,} images, "
-        f"test {rows['test']:,} rows of {images['test']:,} images; {groups['count']:,} groups by "
-        f"{kind}, the largest with {_plural(groups['largest_images'], 'image')}"
-    ]
-    for name in _FORBIDDEN["near-duplicate"]:
-        count = report["shared"].get(name)
-        text = "not checked: the column isn't there" if count is None else f"{count:,}"
-        lines.append(f"  shared {_label(name):24}{text}{_unchecked_note(report, name)}")
-    if "near_duplicates" in report:
-        lines += _near_duplicate_lines(report, kind)
-    overlap = report["overlap"]
-    lines.append(
-        f"  {overlap['questions']:.1%} of the test rows ask a question that train asks too; "
-        f"for {overlap['pairs']:.1%} the answer is the same as well"
-    )
-    return "\n".join(lines)
-
-
-def _label(name: str) -> str:
-    """The name of a check in words: "identical images" for the key identical_pictures."""
-    return name.replace("_", " ").replace("picture", "image")
-
-
-def _plural(n: int, noun: str) -> str:
-    """A count with its noun: "1 image", "1,200 images"."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
-def _unchecked_note(report: Mapping[str, Any], name: str) -> str:
-    """For how many images a check could not be made; "" if it was made for all."""
-    unknown = report["unchecked"].get(name, 0)
-    return f" (not checked for {_plural(unknown, 'image')})" if unknown else ""
-
-
-def _near_duplicate_lines(report: Mapping[str, Any], kind: str) -> list[str]:
-    """Lines about test images that have near-duplicates in train, and about unknown ones."""
-    counts, name = report["near_duplicates"], "near_duplicate_groups"
-    unknown = report["unchecked"].get(name, 0)
-    count = f"{counts['test_images']:,}{_unchecked_note(report, name)}"
-    lines = [f"  test images that look like one in train: {count}"]
-    if counts["test_images"]:
-        why = "groups by near-duplicate keep nearly all such images on one side"
-        if kind == "near-duplicate" and not report["shared"][name]:
-            why = "groups that touch were separated: together they are too large for the test set"
-        lines.append(f"  warning: that is {counts['share']:.1%} of the test images; {why}")
-    empty = report.get("hashes_without_content", 0)
-    if empty:
-        lines.append(
-            f"  warning: the hashes of {_plural(empty, 'image')} have no content (plain areas): "
-            "such images were compared by the bytes of their files alone"
-        )
-    if unknown > empty:
-        lines.append(
-            f"  warning: {unknown - empty:,} images have no perceptual hash and count as unlike "
-            "all others; --images DIR hashes those that you have"
-        )
-    return lines
-
-
-def share_warnings(report: Mapping[str, Any], kind: str, test_size: float) -> list[str]:
-    """Warn where the test set's share isn't what was asked for.
-
-    A percentage point, or a single image, is tolerated.
-
-    Args:
-        report: of `audit_split`.
-        kind: the kind of group that the split is made by.
-        test_size: the share that was asked for.
-
-    Returns:
-        one line, or none.
-    """
-    unit = "images" if kind == "image" else "rows"
-    sizes = report[unit]
-    total = sizes["train"] + sizes["test"]
-    actual = sizes["test"] / total
-    if abs(actual - test_size) <= max(0.01, 1 / sum(report["images"].values())):
-        return []
-    largest = report["groups"][f"largest_{unit}"] / total
-    return [
-        f"  warning: {test_size:.1%} of the {unit} were asked for test, {actual:.1%} given: groups "
-        f"by {kind} stay whole, and the largest holds {largest:.1%}"
-    ]
-
-
-def refuse_leaks(report: Mapping[str, Any], kind: str, distance: int = PHASH_DISTANCE) -> None:
+def refuse_leaks(report: Mapping[str, Any], kind: str, options: str = "") -> None:
     """Raise UserError if the sides share a group.
 
     Args:
         report: of `audit_split`.
         kind: the kind of group that the split is made by.
-        distance: how many of 64 bits near-duplicates may differ in.
+        options: of `split` and `audit` that aren't the usual ones, and count for this kind.
     """
     leaks = find_leaks(report, kind)
     if leaks:
-        what = ", ".join(f"{count:,} {_label(name)}" for name, count in leaks.items())
-        usual = kind != "near-duplicate" or distance == PHASH_DISTANCE
-        options = f"--group {kind}" + ("" if usual else f" --distance {distance}")
+        what = ", ".join(f"{count:,} {check_label(name)}" for name, count in leaks.items())
+        more = f" {options}" if options and kind in BY_SIMILARITY else ""
         raise UserError(
             f"train and test share {what}: scores on this test set would flatter any model that "
             f"remembers. Split again with groups by {kind} "
-            f"(`abo-vqa split --vqa FILE --out DIR {options}`)."
+            f"(`abo-vqa split --vqa FILE --out DIR --group {kind}{more}`)."
         )
+
+
+def check_label(name: str) -> str:
+    """Return the name of a check in words: "identical images" for the key identical_pictures.
+
+    Args:
+        name: a key of the report's `shared`.
+    """
+    return name.replace("_", " ").replace("picture", "image")

@@ -1,9 +1,9 @@
 """Which rows of a VQA table belong together, so that a split can't put them on both sides.
 
 Rows are grouped by equal values (the image, the bytes of its file, the product), and images by
-near-duplicate perceptual hashes. Near-duplicates aren't linked transitively: on white backgrounds,
-"A is like B, B is like C, …" leads from a lamp to a chair. Instead a cluster is a centre and what
-lies within the distance of it (Butina, J. Chem. Inf. Comput. Sci. 39, 1999, 747-750).
+their likeness (see `similarity_rule`). Near-duplicates aren't linked transitively: on white
+backgrounds, "A is like B, B is like C, …" leads from a lamp to a chair. Instead a cluster is a
+centre and what is like it (Butina, J. Chem. Inf. Comput. Sci. 39, 1999, 747-750).
 
 Groups depend on the rows alone and not on their order, so that the audit of a split finds the same
 groups as the split.
@@ -20,7 +20,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.hashes import HashGraph, csr_columns, hash_graph, without_content
+from abo_vqa.data.similarity import SimilarityGraph, csr_columns
+from abo_vqa.data.similarity_rule import SimilarityRule
+from abo_vqa.data.variants import variant_codes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +32,7 @@ GROUP_COLUMNS = {
     "image": ("image_path",),
     "product": ("image_path", "item_id"),
     "near-duplicate": ("image_path", "item_id", "image_sha1", "phash"),
+    "variant": ("image_path", "item_id", "image_sha1", "phash", "name", "color"),
 }
 """A kind of group → the columns it is made from; an empty value groups a row with no other."""
 
@@ -37,22 +40,30 @@ REQUIRED_COLUMNS = {
     "image": ("image_path",),
     "product": ("image_path", "item_id"),
     "near-duplicate": ("image_path", "phash"),
+    "variant": ("image_path", "phash", "name"),
 }
 """The columns without which it would be another kind; the audit reports other missing ones."""
 
 
+BY_SIMILARITY = ("near-duplicate", "variant")
+"""The kinds of groups that depend on which images are alike."""
+
+# Columns whose equal values make a group by themselves.
+_EQUAL = ("image_path", "item_id", "image_sha1")
+
+
 def group_rows(
-    table: pd.DataFrame, kind: str, distance: int, graph: HashGraph | None = None
+    table: pd.DataFrame, kind: str, rule: SimilarityRule, graph: SimilarityGraph | None = None
 ) -> NDArray[np.int64]:
     """Number the groups of a VQA table.
 
     Args:
         table: with the columns REQUIRED_COLUMNS[kind]; others of GROUP_COLUMNS[kind] are used.
         kind: "image" groups the rows of one image; "product" also those of one product;
-            "near-duplicate" also those of identical images, and of images whose perceptual hashes
-            are close to that at a cluster's centre.
-        distance: how many of 64 bits may differ.
-        graph: of the table's hashes at this distance, if it exists already.
+            "near-duplicate" also those of identical images, and of images like that at a cluster's
+            centre; "variant" also those of products of one name (see `variants`).
+        rule: which images are alike.
+        graph: of the table by this rule, if it exists already.
 
     Returns:
         [n] the group of each row, numbered by first appearance.
@@ -61,21 +72,15 @@ def group_rows(
         UserError: a column is missing, or a perceptual hash isn't 16 hex digits.
     """
     require_columns(table, kind)
-    equal = [name for name in GROUP_COLUMNS[kind] if name != "phash" and name in table]
-    units = connected_rows([_codes(table[name]) for name in equal])
-    if kind == "near-duplicate":
-        units = leader_clusters(units, comparable_hashes(table["phash"]), distance, graph)[units]
+    equal = [name for name in GROUP_COLUMNS[kind] if name in _EQUAL and name in table]
+    columns = [_codes(table[name]) for name in equal]
+    if kind == "variant":
+        columns.append(variant_codes(table, rule))
+    units = connected_rows(columns)
+    if kind in BY_SIMILARITY:
+        units = leader_clusters(units, graph or rule.graph(table))[units]
     numbers: NDArray[np.int64] = pd.factorize(units)[0].astype(np.int64)
     return numbers
-
-
-def comparable_hashes(hashes: pd.Series) -> pd.Series:
-    """Return hashes with "" for those that have no content: they make nothing a near-duplicate.
-
-    Args:
-        hashes: [n] hex digits, "" if unknown.
-    """
-    return hashes.mask(without_content(hashes), "")
 
 
 def require_columns(table: pd.DataFrame, kind: str) -> None:
@@ -107,6 +112,20 @@ def has_columns(kind: str, columns: Iterable[str]) -> bool:
     return set(REQUIRED_COLUMNS[kind]) <= set(columns)
 
 
+def strictest_group(columns: Iterable[str], limit: str = "near-duplicate") -> str:
+    """Return the strictest kind of group that a table's columns allow.
+
+    Args:
+        columns: the table's.
+        limit: the strictest kind that is wanted; groups by variant are asked of no split that
+            wasn't made by them.
+    """
+    kinds = list(GROUP_COLUMNS)
+    wanted = kinds[: kinds.index(limit) + 1]
+    present = list(columns)
+    return [kind for kind in wanted if has_columns(kind, present)][-1]
+
+
 def _codes(values: pd.Series) -> NDArray[np.int64]:
     """[n] a number for each distinct value; -1 for the empty one."""
     numbers = pd.factorize(values)[0].astype(np.int64)
@@ -136,27 +155,22 @@ def connected_rows(columns: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     return pd.factorize(labels)[0].astype(np.int64)
 
 
-def leader_clusters(
-    units: NDArray[np.int64], hashes: pd.Series, distance: int, graph: HashGraph | None = None
-) -> NDArray[np.int64]:
+def leader_clusters(units: NDArray[np.int64], graph: SimilarityGraph) -> NDArray[np.int64]:
     """Cluster units (sets of rows that belong together anyway) around centres (Butina, 1999).
 
-    Units are visited by decreasing density, the number of images within the distance of theirs;
-    ties are broken by their hashes. Each unit that is still free becomes a centre and takes every
-    free unit that has an image within the distance of one of its own. Units with the same hashes
-    are neighbours of each other and of the same others, so their order doesn't matter.
+    Units are visited by decreasing density, the number of images that are like theirs; ties are
+    broken by their hashes, or names. Each unit that is still free becomes a centre and takes every
+    free unit that has an image like one of its own. Units with the same hashes are neighbours of
+    each other and of the same others, so their order doesn't matter.
 
     Args:
         units: [n] the unit of each row, 0..u-1.
-        hashes: [n] perceptual hashes, "" if unknown.
-        distance: how many of 64 bits may differ.
-        graph: of these hashes at this distance, if it exists already.
+        graph: of the rows.
 
     Returns:
         [u] the cluster of each unit: the number of its centre.
     """
-    graph = graph or hash_graph(hashes, distance)
-    has = graph.incidence(units, hashes)
+    has = graph.incidence(units)
     owners = has.T.tocsr()
     density = has @ (graph.adjacency @ np.asarray(has.sum(axis=0)).ravel())
     cluster = np.arange(has.shape[0])
@@ -173,7 +187,7 @@ def leader_clusters(
 
 
 def _by_density(density: NDArray[np.int64], has: csr_matrix) -> list[int]:
-    """Units from the densest to the sparsest, ties broken by their hashes."""
+    """Units from the densest to the sparsest, ties broken by their nodes."""
     own = [
         tuple(sorted(has.indices[start:end]))
         for start, end in zip(has.indptr[:-1], has.indptr[1:], strict=True)
@@ -181,20 +195,15 @@ def _by_density(density: NDArray[np.int64], has: csr_matrix) -> list[int]:
     return sorted(range(len(own)), key=lambda unit: (-density[unit], own[unit]))
 
 
-def _shared_pairs(groups: NDArray[np.int64], hashes: pd.Series, graph: HashGraph) -> csr_matrix:
-    """[g, g] how many pairs of near-duplicate hashes two groups share."""
-    has = graph.incidence(groups, hashes)
+def _shared_pairs(groups: NDArray[np.int64], graph: SimilarityGraph) -> csr_matrix:
+    """[g, g] how many pairs of near-duplicates two groups share."""
+    has = graph.incidence(groups)
     shared: csr_matrix = (has @ graph.adjacency @ has.T).tocsr()
     return shared
 
 
 def bundle_groups(
-    groups: NDArray[np.int64],
-    hashes: pd.Series,
-    distance: int,
-    limit: int,
-    whole: int = 0,
-    graph: HashGraph | None = None,
+    groups: NDArray[np.int64], graph: SimilarityGraph, limit: int, whole: int = 0
 ) -> NDArray[np.int64]:
     """Merge groups that contain near-duplicates of each other, so that a split separates few.
 
@@ -206,16 +215,14 @@ def bundle_groups(
 
     Args:
         groups: [n] the group of each row, 0..g-1.
-        hashes: [n] perceptual hashes, "" if unknown.
-        distance: how many of 64 bits may differ.
+        graph: of the rows.
         limit: maximum rows of a bundle in a component that is cut; a larger group stays alone.
         whole: rows up to which a component isn't cut.
-        graph: of these hashes at this distance, if it exists already.
 
     Returns:
         [n] the bundle of each row.
     """
-    shared = _shared_pairs(groups, hashes, graph or hash_graph(hashes, distance))
+    shared = _shared_pairs(groups, graph)
     rows = np.bincount(groups)
     component = connected_components(shared, directed=False)[1]
     weight = np.bincount(component, weights=rows)[component]

@@ -7,7 +7,7 @@ They come from a balanced table (`--balanced FILE`), hashes also from the images
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from abo_vqa.data.image_files import ImageError
 from abo_vqa.data.image_hashes import HASH_COLUMNS, ImageHashes, fill_hashes, hash_images
 from abo_vqa.data.image_paths import MAX_EXAMPLES, ImageIndex, path_parts
 from abo_vqa.data.members import FolderMembers, TarMembers
+from abo_vqa.data.variants import NAME_COLUMNS
 
 _FROM_BALANCED = ("image_id", "item_id", "product_type", *HASH_COLUMNS)
 # Values that group images: two unknown ones aren't the same.
@@ -44,7 +45,7 @@ def add_provenance_options(parser: argparse.ArgumentParser) -> None:
 
 
 def complete_table(
-    columns: Columns, balanced: Path | None, images: Path | None
+    columns: Columns, balanced: Path | None, images: Path | None, *, names: bool = False
 ) -> tuple[pd.DataFrame, list[str]]:
     """Add to a user's table what can be found out about its images.
 
@@ -52,6 +53,7 @@ def complete_table(
         columns: the table, with image_path.
         balanced: the value of `--balanced`.
         images: the value of `--images`.
+        names: take products' names and colours from the balanced table as well.
 
     Returns:
         the table, and lines for the terminal.
@@ -64,7 +66,8 @@ def complete_table(
     notes = [columns.describe(), *columns.blank_warnings()]
     if balanced:
         known = read_columns(balanced, ("image_path",)).frame
-        table, note = _fill_from_balanced(table, _with_blank_unknowns(known))
+        wanted = (*_FROM_BALANCED, *NAME_COLUMNS) if names else _FROM_BALANCED
+        table, note = _fill_from_balanced(table, _with_blank_unknowns(known), wanted)
         notes.append(note)
     if images:
         table, note = _fill_from_images(table, images)
@@ -96,12 +99,15 @@ def _with_blank_unknowns(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**cleaned)
 
 
-def _fill_from_balanced(table: pd.DataFrame, balanced: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def _fill_from_balanced(
+    table: pd.DataFrame, balanced: pd.DataFrame, wanted: Sequence[str]
+) -> tuple[pd.DataFrame, str]:
     """Add the balanced table's columns; values that the table itself has stay.
 
     Args:
         table: the user's table.
         balanced: with image_path.
+        wanted: the columns to add.
 
     Returns:
         the table, with "" where nothing is known, and how many of its images were found.
@@ -109,10 +115,10 @@ def _fill_from_balanced(table: pd.DataFrame, balanced: pd.DataFrame) -> tuple[pd
     Raises:
         UserError: the balanced table has none of the images, or none of the columns.
     """
-    added = [name for name in _FROM_BALANCED if name in balanced]
+    added = [name for name in wanted if name in balanced]
     if not added:
         raise UserError(
-            f"the balanced table has none of the columns {', '.join(_FROM_BALANCED)}: it adds "
+            f"the balanced table has none of the columns {', '.join(wanted)}: it adds "
             f"nothing. It has {', '.join(map(str, balanced.columns))}."
         )
     known = balanced.drop_duplicates("image_path").set_index("image_path")

@@ -11,9 +11,10 @@ from scipy.sparse import coo_matrix
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.assignment import Bundles, Exposure, assign_bundles
-from abo_vqa.data.groups import bundle_groups, comparable_hashes, group_rows, require_columns
-from abo_vqa.data.hashes import hash_graph
+from abo_vqa.data.groups import BY_SIMILARITY, bundle_groups, group_rows, require_columns
 from abo_vqa.data.image_paths import unify_image_paths
+from abo_vqa.data.similarity import SimilarityGraph
+from abo_vqa.data.similarity_rule import SimilarityRule
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +27,13 @@ _Positions = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
 
 
 def split_rows(
-    table: pd.DataFrame, kind: str, test_size: float, seed: int, *, distance: int, stratify: bool
+    table: pd.DataFrame,
+    kind: str,
+    test_size: float,
+    seed: int,
+    *,
+    rule: SimilarityRule,
+    stratify: bool,
 ) -> _Positions:
     """Choose the rows of train and test.
 
@@ -35,7 +42,7 @@ def split_rows(
         kind: which rows stay together, see `groups.group_rows`.
         test_size: share of the images (kind "image") or of the rows (else) that goes to test.
         seed: random state.
-        distance: how many of 64 bits near-duplicates may differ in.
+        rule: which images are near-duplicates.
         stratify: keep the shares of product types; has no effect for kind "image".
 
     Returns:
@@ -50,7 +57,7 @@ def split_rows(
     if kind == "image":
         sides = _study_split(table, test_size, seed)
     else:
-        sides = _grouped_split(table, kind, test_size, seed, distance=distance, stratify=stratify)
+        sides = _grouped_split(table, kind, test_size, seed, rule=rule, stratify=stratify)
     if not all(map(len, sides)):
         raise UserError(
             f"the table's groups by {kind} are too few or too large for a test set of "
@@ -76,15 +83,18 @@ def _study_split(table: pd.DataFrame, test_size: float, seed: int) -> _Positions
 
 
 def _grouped_split(
-    table: pd.DataFrame, kind: str, test_size: float, seed: int, *, distance: int, stratify: bool
+    table: pd.DataFrame,
+    kind: str,
+    test_size: float,
+    seed: int,
+    *,
+    rule: SimilarityRule,
+    stratify: bool,
 ) -> _Positions:
     """Whole groups assigned to the sides (see `assignment`); rows keep their order."""
     require_columns(table, kind)
-    graph = None
-    if kind == "near-duplicate":
-        table = table.assign(phash=comparable_hashes(table["phash"]))
-        graph = hash_graph(table["phash"], distance)
-    groups = _renumber_by_image(group_rows(table, kind, distance, graph), table["image_path"])
+    graph = rule.graph(table) if kind in BY_SIMILARITY else None
+    groups = _renumber_by_image(group_rows(table, kind, rule, graph), table["image_path"])
     if groups.max() == 0:
         raise UserError(
             f"all rows are one group by {kind}: there is nothing to put into the test set. Use "
@@ -94,18 +104,24 @@ def _grouped_split(
     if graph is not None:
         whole = _WHOLE_SHARE * min(test_size, 1 - test_size) * len(table)
         limit = max(1, round(_BUNDLE_SHARE * len(table)))
-        groups = bundle_groups(groups, table["phash"], distance, limit, int(whole), graph)
+        groups = bundle_groups(groups, graph, limit, int(whole))
         groups = np.unique(groups, return_inverse=True)[1]
-        # Only some of an image's rows may have its hash; "" comes last in this order.
-        images = table.assign(bundle=groups).sort_values("phash", ascending=False, kind="stable")
-        images = images.drop_duplicates("image_path")
-        exposure = Exposure(images["bundle"].to_numpy(), images["phash"], graph)
+        exposure = _exposure(table["image_path"], groups, graph)
     rows = np.bincount(groups)
     clean = np.ones(len(rows), dtype=bool) if exposure is None else exposure.clean()
     types = table["product_type"] if stratify and "product_type" in table else None
     bundles = Bundles(rows, _rows_by_type(groups, types), clean)
     test = assign_bundles(bundles, exposure, test_size, seed)[groups]
     return np.flatnonzero(~test), np.flatnonzero(test)
+
+
+def _exposure(paths: pd.Series, bundles: NDArray[np.int64], graph: SimilarityGraph) -> Exposure:
+    """What the images' likeness costs a split, each image counted once."""
+    # Only some of an image's rows may have its hash; -1, for none, comes last in this order.
+    rows = pd.DataFrame({"path": paths.to_numpy(), "bundle": bundles, "node": graph.nodes})
+    images = rows.sort_values("node", ascending=False, kind="stable").drop_duplicates("path")
+    once = SimilarityGraph(images["node"].to_numpy(), graph.adjacency)
+    return Exposure(images["bundle"].to_numpy(), once)
 
 
 def _renumber_by_image(groups: NDArray[np.int64], images: pd.Series) -> NDArray[np.int64]:

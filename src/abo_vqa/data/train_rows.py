@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.audit import PHASH_DISTANCE, audit_split, strictest_group
+from abo_vqa.data.audit import audit_split
 from abo_vqa.data.columns import read_columns
+from abo_vqa.data.groups import strictest_group
 from abo_vqa.data.image_hashes import HASH_COLUMNS, fill_hashes, hash_images
 from abo_vqa.data.image_paths import unify_image_paths
 from abo_vqa.data.normalise import normalise
 from abo_vqa.data.provenance import complete_table
+from abo_vqa.data.similarity_rule import PHASH_DISTANCE, SimilarityRule
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,7 +148,7 @@ def compare_with_train(questions: QuestionTable, train: pd.DataFrame) -> TrainOv
         names = sorted(set(questions.rows["image_path"]))
         test = fill_hashes(test, hash_images(names, questions.images.read, by_name=False))
     kind = strictest_group(train.columns.intersection(test.columns))
-    audit = audit_split(train, test, kind, PHASH_DISTANCE)
+    audit = audit_split(train, test, kind, SimilarityRule(PHASH_DISTANCE))
     of_train, of_test = unify_image_paths(train["image_path"], test["image_path"])
     in_train, in_test = np.isin(of_train, _known(of_test)), np.isin(of_test, _known(of_train))
     if "image_sha1" in hashed:

@@ -145,12 +145,28 @@ def load_model(name: str, config: Config, **options: Any) -> VQAModel:
     Raises:
         UserError: no model is called so, or its checkpoint can't be loaded.
     """
-    import torch
-
     require_model(name, config)
-    checkpoint = checkpoint_of(name, config)
-    torch.set_num_threads(config.threads)
     if "adapter" in options:
         options["checkpoint_key"] = checkpoint_key(name)
+    return load_checkpoint(checkpoint_of(name, config), config, **options)
+
+
+def load_checkpoint(checkpoint: CheckpointConfig, config: Config, **options: Any) -> VQAModel:
+    """Load a model with given weights.
+
+    Args:
+        checkpoint: the weights; an entry under `models` in the profile.
+        config: the settings.
+        options: see `load_model`.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        UserError: the checkpoint can't be loaded.
+    """
+    import torch
+
+    torch.set_num_threads(config.threads)
     model: VQAModel = family_class(checkpoint).load(checkpoint, config.compute, **options)
     return model

@@ -26,6 +26,7 @@ from abo_vqa.core.scratch import scratch
 from abo_vqa.core.summary import Log, no_log
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import open_archive
+from abo_vqa.data.similarity_rule import vector_digests
 from abo_vqa.models.embeddings.store import EmbeddingStore
 from abo_vqa.models.identity import identity
 from abo_vqa.models.registry import family_class
@@ -92,6 +93,7 @@ def training_key(config: Config, store: EmbeddingStore, rows: Path = TRAIN) -> s
             config.threads,
             config.compute.model_dump(),
             config.split.model_dump(),
+            vector_digests(config.split.cosine),
             checkpoint.answer_settings(),
             identity(checkpoint),
             file_md5(rows),

@@ -12,8 +12,9 @@ from sklearn.model_selection import GroupShuffleSplit
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.memory import out_of_memory, release_memory
-from abo_vqa.data.groups import group_rows, has_columns
+from abo_vqa.data.groups import group_rows, strictest_group
 from abo_vqa.data.normalise import same_answer
+from abo_vqa.data.similarity_rule import configured_rule
 from abo_vqa.training.sampler import split_batch
 from abo_vqa.training.step import autocast_context
 
@@ -29,7 +30,7 @@ logger = get_logger(__name__)
 def hold_out(table: pd.DataFrame, config: Config) -> tuple[list[int], list[int]]:
     """Return the positions to train on and to validate on.
 
-    They share no group of the split's kind.
+    They share no group of the split's kind, or of the strictest that the columns allow.
 
     Args:
         table: the training rows.
@@ -44,8 +45,8 @@ def hold_out(table: pd.DataFrame, config: Config) -> tuple[list[int], list[int]]
     share = config.lora.validation
     if share == 0:
         return list(range(len(table))), []
-    kind = config.split.group if has_columns(config.split.group, table.columns) else "image"
-    groups = group_rows(table, kind, config.split.phash_distance)
+    kind = strictest_group(table.columns, config.split.group)
+    groups = group_rows(table, kind, configured_rule(config))
     count = len(set(groups))
     if math.ceil(share * count) >= count:
         raise UserError(

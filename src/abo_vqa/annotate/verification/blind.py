@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from abo_vqa.data.groups import group_rows, has_columns
+from abo_vqa.data.groups import group_rows, strictest_group
+from abo_vqa.data.similarity_rule import configured_rule
 from abo_vqa.models.answering.blind import TooFewGroupsError, cross_fit_blind
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 AnswerMatcher = Callable[[str, str], float]
 """Takes a verifier's and the generated answer; returns 1 if they mean the same, else 0."""
 _BLIND_VARIANT = "ngram"  # the strongest of the blind baselines
-# From the most to the least that is kept together; a user's own table may lack the columns.
-_GROUPS = ("near-duplicate", "product", "image")
 
 
 def blind_accuracy(config: Config, matches: AnswerMatcher, table: pd.DataFrame) -> float | None:
@@ -70,8 +69,8 @@ def verification_groups(config: Config, table: pd.DataFrame) -> NDArray[np.int64
         config: how far look-alikes may differ.
         table: the generated table.
     """
-    kind = next(kind for kind in _GROUPS if has_columns(kind, table.columns))
-    return group_rows(table, kind, config.split.phash_distance)
+    kind = strictest_group(table.columns)  # a user's own table may lack columns
+    return group_rows(table, kind, configured_rule(config))
 
 
 def number_rows(table: pd.DataFrame) -> pd.DataFrame:

@@ -118,6 +118,10 @@ class Clip(VQAModel):
             features: Tensor = self.model.encode_image(pixel_values.to(self.device))
             return normalize(features)
 
+    def image_vector(self, encoded: Tensor) -> Tensor:
+        """Return an image's unit features [W]."""
+        return encoded
+
     def text_lengths(
         self, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
     ) -> tuple[list[int], int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from abo_vqa.models.embeddings.builder import EmbeddingBuilder
 from abo_vqa.models.embeddings.files import VECTORS_FILE
 from abo_vqa.models.embeddings.ragged import RaggedEmbeddingBuilder
 from abo_vqa.models.embeddings.store import expected_meta, write_description
-from abo_vqa.models.registry import checkpoint_of, load_model
+from abo_vqa.models.registry import checkpoint_of, load_checkpoint
 from abo_vqa.models.sources import ImageEncoder, ImageFiles, prefetch
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class BuildResult:
 
 
 def build_embeddings(
-    config: Config, model_name: str, paths: Sequence[str], out: Path
+    config: Config, model_name: str, paths: Sequence[str], out: Path, *, pooled: bool = False
 ) -> BuildResult:
     """Write the vision outputs of all images, continuing where an earlier run stopped.
 
@@ -78,24 +78,30 @@ def build_embeddings(
         model_name: the model's name.
         paths: the images.
         out: the folder of the store.
+        pooled: one vector per image instead, in float32 and of unit length.
 
     Raises:
         UserError: memory isn't sufficient for a single image; the outputs can't be stored.
         OSError: the disk has no space for the file, or for the copy of it on another disk.
     """
     checkpoint = checkpoint_of(model_name, config)
+    stage = "vectors" if pooled else "embed"
     meta = {
         **expected_meta(config, model_name),
         "arithmetic": _compute_dtype(config, checkpoint),
     }
-    with locked(scratch("embed", embedding_key(config, paths, meta))) as folder:
-        model = load_model(model_name, config)
-        if type(model).split_encoded is VQAModel.split_encoded:
+    if pooled:
+        meta |= {"dtype": "float32", "pooling": "mean"}
+    with locked(scratch(stage, embedding_key(config, paths, meta, stage))) as folder:
+        model = load_checkpoint(checkpoint, config)
+        stored = pooled_vector if pooled else type(model).split_encoded
+        if stored is VQAModel.split_encoded:
             raise UserError(
                 f"models.{model_name} ({checkpoint.path}) can be asked but not fine-tuned: its "
                 "vision outputs can't be stored. Set lora.model to another model."
             )
-        builder, encoded = _encode_images(config, model_name, model, paths, folder, out)
+        builder = _make_builder(config, model, paths, folder, out, meta["dtype"], pooled)
+        encoded = _encode_images(config, model_name, model, paths, builder, stored)
         builder.finish()
         _link_or_copy(builder.file, out / VECTORS_FILE)
     meta |= {**builder.sizes, "digest": builder.digest}
@@ -104,19 +110,53 @@ def build_embeddings(
     return BuildResult(builder.errors, encoded, size, peak_memory(model.device), folder)
 
 
-def _encode_images(
-    config: Config, name: str, model: VQAModel, paths: Sequence[str], folder: Path, out: Path
-) -> tuple[EmbeddingBuilder | RaggedEmbeddingBuilder, int]:
-    """Encode the images that are still missing; return the builder and their number."""
+def pooled_vector(model: VQAModel, encoded: Any) -> tuple[torch.Tensor, str]:
+    """Return an image's vector of unit length as a matrix of one row, and no text.
+
+    Args:
+        model: the model that has encoded it.
+        encoded: one entry of the result of `VQAModel.encode`.
+    """
+    vector = model.image_vector(encoded).float()
+    return torch.nn.functional.normalize(vector, dim=0)[None], ""
+
+
+_Builder = EmbeddingBuilder | RaggedEmbeddingBuilder
+
+
+def _make_builder(
+    config: Config,
+    model: VQAModel,
+    paths: Sequence[str],
+    folder: Path,
+    out: Path,
+    dtype: str,
+    pooled: bool,
+) -> _Builder:
+    """The file to write; a ragged one for vectors, since not every model knows their width."""
+    if pooled or model.encoded_shape is None:
+        return RaggedEmbeddingBuilder(folder, len(paths), dtype, out)
+    shape = (len(paths), *model.encoded_shape)
+    return EmbeddingBuilder(folder, shape, dtype, len(_blocks(config, paths)), out)
+
+
+def _blocks(config: Config, paths: Sequence[str]) -> list[list[int]]:
+    """The positions of the images that are encoded together."""
     size = config.embed.batch_size
-    blocks = [list(range(i, min(i + size, len(paths)))) for i in range(0, len(paths), size)]
-    dtype = config.embed.dtype
-    builder: EmbeddingBuilder | RaggedEmbeddingBuilder
-    if model.encoded_shape is None:
-        builder = RaggedEmbeddingBuilder(folder, len(paths), dtype, out)
-    else:
-        shape = (len(paths), *model.encoded_shape)
-        builder = EmbeddingBuilder(folder, shape, dtype, len(blocks), out)
+    return [list(range(i, min(i + size, len(paths)))) for i in range(0, len(paths), size)]
+
+
+def _encode_images(
+    config: Config,
+    name: str,
+    model: VQAModel,
+    paths: Sequence[str],
+    builder: _Builder,
+    stored: Callable[[VQAModel, Any], tuple[torch.Tensor, str]],
+) -> int:
+    """Encode the images that are still missing; return their number."""
+    dtype = builder.dtype
+    blocks = _blocks(config, paths)
     remaining = blocks[builder.done :]
     row = {path: i for i, path in enumerate(paths)}
     with open_archive(config.data.raw) as archive, torch.inference_mode():
@@ -130,24 +170,27 @@ def _encode_images(
             for encoded in encoder.encode([paths[i] for i in block], images):
                 errors |= encoded.errors
                 for path, i in encoded.index.items():
-                    matrix, texts[row[path]] = model.split_encoded(encoded.values[i])
+                    matrix, texts[row[path]] = stored(model, encoded.values[i])
                     vectors[row[path]] = to_array(matrix, dtype)
             builder.add(vectors, errors, texts)
-    return builder, sum(map(len, remaining))
+    return sum(map(len, remaining))
 
 
-def embedding_key(config: Config, paths: Sequence[str], meta: Mapping[str, Any]) -> str:
+def embedding_key(
+    config: Config, paths: Sequence[str], meta: Mapping[str, Any], stage: str = "embed"
+) -> str:
     """Compute a fingerprint of all that vision outputs depend on: weights, settings, images, code.
 
     Args:
         config: the settings.
         paths: the images.
         meta: what the outputs' meta.json will say; see `expected_meta`.
+        stage: the stage that computes them.
     """
     with open_archive(config.data.raw) as archive:
         sizes = archive.sizes(paths)
     images = list(zip(paths, sizes, strict=True))
-    return fingerprint([dict(meta), config.embed.model_dump(), stage_code("embed"), images])
+    return fingerprint([dict(meta), config.embed.model_dump(), stage_code(stage), images])
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -40,6 +40,7 @@ class EmbeddingBuilder:
             space there as well.
 
     Attributes:
+        dtype: see above.
         file: the file of vectors.
         done: the number of blocks it holds.
         sizes: images, tokens and width of the vectors.
@@ -51,7 +52,7 @@ class EmbeddingBuilder:
     def __init__(
         self, folder: Path, shape: tuple[int, ...], dtype: str, blocks: int, out: Path
     ) -> None:
-        self._folder, self._out = folder, out
+        self._folder, self._out, self.dtype = folder, out, dtype
         self.file = folder / VECTORS_FILE
         self._state = folder / "state.json"
         self.done, self.errors, self.digest = self._load_state(shape)

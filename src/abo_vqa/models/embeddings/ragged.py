@@ -71,11 +71,12 @@ class RaggedEmbeddingBuilder:
         out: the folder that the finished file goes to.
 
     Attributes:
+        dtype: see above.
         file: the file of vectors.
     """
 
     def __init__(self, folder: Path, count: int, dtype: str, out: Path) -> None:
-        self._count, self._out = count, out
+        self._count, self._out, self.dtype = count, out, dtype
         self._dtype = np.dtype(STORED_DTYPES[dtype])
         self.file = folder / VECTORS_FILE
         self._journal = folder / "blocks.jsonl"

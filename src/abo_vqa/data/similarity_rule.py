@@ -1,0 +1,82 @@
+"""Which images count as near-duplicates: by perceptual hashes, and by models' vectors if wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from abo_vqa.core.json_files import read_json
+from abo_vqa.core.paths import vectors_of
+from abo_vqa.data.hashes import hash_graph
+from abo_vqa.data.image_vectors import ImageVectors, read_image_vectors, vector_graph
+from abo_vqa.data.similarity import SimilarityGraph, unite_graphs
+
+if TYPE_CHECKING:
+    from abo_vqa.core.config import Config
+
+PHASH_DISTANCE = 4
+"""The default maximum number of different bits, of 64, between near-duplicates."""
+
+
+@dataclass(frozen=True)
+class SimilarityRule:
+    """How much two images may differ and still be near-duplicates, by any of several measures.
+
+    Attributes:
+        distance: how many of a perceptual hash's 64 bits may differ.
+        vectors: vectors, each with the smallest cosine of images that are alike.
+    """
+
+    distance: int
+    vectors: tuple[tuple[ImageVectors, float], ...] = ()
+
+    def graph(self, table: pd.DataFrame) -> SimilarityGraph:
+        """Compare a table's images.
+
+        Args:
+            table: with the columns image_path and phash.
+
+        Raises:
+            UserError: a perceptual hash isn't 16 hex digits, a vector has no direction, or nearly
+                all images are alike.
+        """
+        graphs = [hash_graph(table["phash"], self.distance)]
+        graphs += [vector_graph(table["image_path"], *each) for each in self.vectors]
+        return unite_graphs(graphs)
+
+    def options(self) -> str:
+        """Return the options by which `split` and `audit` follow this rule; "" for the default."""
+        parts = [] if self.distance == PHASH_DISTANCE else [f"--distance {self.distance}"]
+        parts += [f"--vectors {known.source} {cosine:g}" for known, cosine in self.vectors]
+        return " ".join(parts)
+
+    def loosened(self) -> SimilarityRule:
+        """Return the rule for images that differ up to twice as much, in bits and in angles."""
+        doubled = tuple((known, 2 * cosine**2 - 1) for known, cosine in self.vectors)
+        return SimilarityRule(2 * self.distance, doubled)
+
+
+def configured_rule(config: Config) -> SimilarityRule:
+    """Return the rule of the settings `split.phash_distance` and `split.cosine`.
+
+    Args:
+        config: the settings.
+
+    Raises:
+        UserError: vectors are missing or damaged.
+    """
+    cosines = config.split.cosine
+    vectors = tuple((read_image_vectors(vectors_of(name)), cosines[name]) for name in cosines)
+    return SimilarityRule(config.split.phash_distance, vectors)
+
+
+def vector_digests(names: Iterable[str]) -> dict[str, str]:
+    """Return the digests of models' vectors, for fingerprints of what depends on groups.
+
+    Args:
+        names: of the models.
+    """
+    return {name: str(read_json(vectors_of(name) / "meta.json").get("digest")) for name in names}
