@@ -84,7 +84,8 @@ def closure(stage: str) -> set[Path]:
 
 def code_of(stage: str) -> set[str]:
     """What dvc.yaml lists for a stage, of src/abo_vqa."""
-    deps = [dep for dep in STAGES[stage]["deps"] if dep.startswith("src/abo_vqa/")]
+    entry = STAGES[stage].get("do", STAGES[stage])  # of a foreach
+    deps = [dep for dep in entry["deps"] if dep.startswith("src/abo_vqa/")]
     return {dep.removeprefix("src/abo_vqa/") for dep in deps}
 
 

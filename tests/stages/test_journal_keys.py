@@ -59,6 +59,7 @@ def job(name: str) -> FinetunedJob:
 
 KEYS = {
     "embed": ("embed", lambda _: build.embedding_key(load_config(), [], {})),
+    "vectors": ("vectors", lambda _: build.embedding_key(load_config(), [], {}, "vectors")),
     "finetune": ("finetune", lambda _: run.training_key(load_config(), SimpleNamespace(meta={}))),
     "baseline": ("baseline", lambda _: BaselineJob.of("blip", load_config(), table()).folder),
     "predict": ("predict", lambda _: job("finetuned").folder),

@@ -2,9 +2,9 @@
 
 Neither names nor images tell by themselves: "phone case" is the name of thousands of products, and
 two white mugs look the same. So images belong together if the product's type and name are the same,
-the colour left out, and the images differ at most twice as much as near-duplicates may. In another
-colour an image differs by 2 of a perceptual hash's 64 bits in the median, in 95 of 100 cases by at
-most 8, whereas another product's differs by 18 at least in as many (docs/benchmarks.md).
+the colour left out, and the images differ at most twice as much as near-duplicates may. Of the
+sample's drawings 9 in 10 differ from the same in another colour by at most 8 of a perceptual hash's
+64 bits, and hardly one in 100 from another product of its type (docs/benchmarks.md).
 """
 
 from __future__ import annotations

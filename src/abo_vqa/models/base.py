@@ -98,17 +98,7 @@ class VQAModel(ABC):
         raise UserError(f"the vision outputs of {type(self).__name__} can't be stored.")
 
     def image_vector(self, encoded: Any) -> torch.Tensor:
-        """Return one vector of an image, by which it is compared with others.
-
-        Args:
-            encoded: one entry of the result of `encode`.
-
-        Returns:
-            [V] in float32, by default the mean of the rows of `split_encoded`.
-
-        Raises:
-            UserError: the family has no vectors of images.
-        """
+        """Return one vector [V] of an encoded image, by default the mean of its matrix's rows."""
         return self.split_encoded(encoded)[0].float().mean(0)
 
     def encode_images(self, images: Sequence[Image]) -> Any:

@@ -1,0 +1,187 @@
+"""How well near-duplicates are told from other images, by hashes and by models' vectors.
+
+    dvc repro generate
+    abo-vqa vectors --model blip && abo-vqa vectors --model clip
+    PYTHONPATH=tools python benchmarks/lookalikes.py      # the sample, whose truth is known
+    python benchmarks/lookalikes.py --same item_id        # any catalogue
+    python benchmarks/lookalikes.py --cost 20000          # processor seconds of all pairs
+
+Pairs of images are known to be the same by the sample's generator: those of one drawing (compressed
+again, moved, or the same file), and those of one product (other poses and light as well). Without
+it, by a column of the balanced table. A pair counts as found if its images are alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_matrix, csr_matrix, eye_array
+
+from abo_vqa.core.config import load_config
+from abo_vqa.core.paths import BALANCED, VECTORS
+from abo_vqa.core.stage import pin_threads
+from abo_vqa.core.tables import read_table
+from abo_vqa.data.hashes import close_pairs, hash_bits, hash_graph
+from abo_vqa.data.image_decoding import phash
+from abo_vqa.data.image_vectors import ImageVectors, read_image_vectors, vector_graph
+from abo_vqa.data.similarity import SimilarityGraph, unite_graphs
+
+DISTANCES = (0, 2, 4, 6, 8)
+COSINES = (0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99)
+SEED = 7  # of the sample
+
+
+def sample_truth(paths: pd.Series) -> dict[str, np.ndarray]:
+    """Which drawing, and which product, each of the sample's images shows."""
+    from sample.dirt import draw_catalogue
+
+    looks = {picture.path: picture.look for picture in draw_catalogue(SEED).pictures}
+    return {
+        "the same drawing": pd.factorize(paths.map(looks))[0],
+        "the same product": pd.factorize(paths.map(lambda p: replace(looks[p], view_seed=0)))[0],
+    }
+
+
+def pair_counts(graph: SimilarityGraph, same: np.ndarray) -> tuple[int, int, int]:
+    """How many pairs are alike, how many of these are the same, and how many pairs are the same."""
+    known = np.flatnonzero(graph.nodes >= 0)
+    shape = (int(same.max()) + 1, graph.adjacency.shape[0])
+    entries = (np.ones(len(known), dtype=np.int64), (same[known], graph.nodes[known]))
+    owners = csr_matrix(coo_matrix(entries, shape=shape))
+    near = owners @ graph.adjacency.astype(np.int64)
+    alike = int(
+        (np.asarray(owners.sum(axis=0)).ravel() * np.asarray(near.sum(axis=0)).ravel()).sum()
+    )
+    right = int(owners.multiply(near).sum())
+    sizes = np.bincount(same)
+    itself = len(known)
+    return (alike - itself) // 2, (right - itself) // 2, int((sizes * (sizes - 1)).sum()) // 2
+
+
+def equal_values(values: pd.Series) -> SimilarityGraph:
+    """Images are alike if a column has the same value, which isn't empty."""
+    codes, names = pd.factorize(values)
+    codes = np.where((values == "").to_numpy(), -1, codes)
+    return SimilarityGraph(codes, csr_matrix(eye_array(len(names), dtype=np.int32)))
+
+
+def measures(
+    table: pd.DataFrame, vectors: dict[str, ImageVectors]
+) -> Iterator[tuple[str, SimilarityGraph]]:
+    """Every way of comparing, with its name."""
+    hashes = {bits: hash_graph(table["phash"], bits) for bits in DISTANCES}
+    for bits, graph in hashes.items():
+        yield f"hash, {bits} bits", graph
+    item = equal_values(table["item_id"])
+    for name, known in vectors.items():
+        for cosine in COSINES:
+            yield f"{name}, cosine {cosine:g}", vector_graph(table["image_path"], known, cosine)
+        best = vector_graph(table["image_path"], known, 0.95)
+        for bits in (0, 4):
+            either = [hashes[bits], best]
+            yield f"hash, {bits} bits, or {name}, 0.95", unite_graphs(either)
+            yield f"that, or item id ({name}, {bits} bits)", unite_graphs([*either, item])
+    yield "item id", item
+
+
+def print_accuracy(table: pd.DataFrame, truths: dict[str, np.ndarray]) -> None:
+    folders = sorted(path for path in VECTORS.glob("*") if path.is_dir())
+    vectors = {folder.name: read_image_vectors(folder) for folder in folders}
+    print(f"{len(table):,} images\n\n| alike | pairs | " + " | ".join(
+        f"{name}: precision | recall" for name in truths) + " |")  # fmt: skip
+    print("|---|---|" + "---|---|" * len(truths))
+    for name, graph in measures(table, vectors):
+        cells = []
+        for same in truths.values():
+            alike, right, every = pair_counts(graph, same)
+            cells += [f"{right / max(1, alike):.1%}", f"{right / max(1, every):.1%}"]
+        print(f"| {name} | {alike:,} | " + " | ".join(cells) + " |")
+
+
+def draw_variants(count: int) -> tuple[list[bytes], np.ndarray, np.ndarray, list[str]]:
+    """Products in two colours and two poses: images, product numbers, which version, types."""
+    from sample.archives import jpeg
+    from sample.catalogue import Draw, Picture
+    from sample.studio import SAMPLE_PALETTE
+    from sample.words import KINDS
+
+    draw, rng = Draw(SEED), random.Random(SEED)
+    images, types = [], []
+    for i in range(count):
+        look = draw.look(list(KINDS)[i % len(KINDS)])
+        other = rng.choice([color for color in SAMPLE_PALETTE if color != look.color])
+        for version in (look, replace(look, color=other), draw.another_view(look)):
+            images.append(jpeg(Picture("", "", version)))
+            types.append(look.kind)
+    return images, np.arange(3 * count) // 3, np.arange(3 * count) % 3, types
+
+
+def print_variants(count: int) -> None:
+    """How far apart images of colour variants, other poses and other products are, in bits."""
+    images, products, versions, types = draw_variants(count)
+    hashes = hash_bits([phash(image, "a.jpg") for image in images])
+    bits = np.bitwise_count(hashes[:, None] ^ hashes[None, :])
+    first = (versions == 0)[:, None]
+    same, kinds = products[:, None] == products, np.array(types)[:, None] == np.array(types)
+    print("\n| an image and | pairs | 5% | median | 95% | at most 8 |\n|---|---|---|---|---|---|")
+    for name, pairs in {
+        "the same in another colour": first & same & (versions == 1),
+        "the product in another pose": first & same & (versions == 2),
+        "another product of its type": np.triu(kinds & ~same),
+        "a product of another type": np.triu(~kinds),
+    }.items():
+        low, median, high = np.quantile(bits[pairs], (0.05, 0.5, 0.95))
+        print(
+            f"| {name} | {pairs.sum():,} | {low:.0f} | {median:.0f} | {high:.0f} "
+            f"| {(bits[pairs] <= 8).mean():.1%} |"
+        )
+
+
+def print_cost(count: int, width: int) -> None:
+    """Processor seconds of comparing random images, by vectors and by hashes."""
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((count, width), dtype=np.float32)
+    paths = [f"{i:06d}.jpg" for i in range(count)]
+    known = ImageVectors.of(paths, vectors)
+    start = time.process_time()
+    graph = vector_graph(pd.Series(paths, dtype=object), known, 0.95)
+    by_vectors = time.process_time() - start
+    assert graph.adjacency.nnz == count  # random vectors are alike to themselves alone
+    hashes = rng.integers(0, 2**64, count, dtype=np.uint64)
+    start = time.process_time()
+    sum(len(i) for i, _ in close_pairs(hashes, hashes, 4))
+    by_hashes = time.process_time() - start
+    print(f"{count:,} images: {by_vectors:.1f} s by vectors of width {width}, {by_hashes:.1f} s by "
+          f"hashes, {by_vectors / by_hashes:.1f} times as much")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--balanced", type=Path, default=BALANCED)
+    parser.add_argument("--same", help="the column that tells which images are the same")
+    parser.add_argument("--variants", type=int, default=100, help="products to draw")
+    parser.add_argument("--cost", type=int, help="measure this with so many random images instead")
+    parser.add_argument("--width", type=int, default=768)
+    args = parser.parse_args()
+    pin_threads(load_config().threads)
+    if args.cost:
+        print_cost(args.cost, args.width)
+        return
+    table = read_table(args.balanced, ("image_path", "item_id", "phash"))
+    if args.same:
+        same = pd.factorize(table[args.same].where(table[args.same] != "", table["image_path"]))[0]
+        print_accuracy(table, {f"the same {args.same}": same})
+        return
+    print_accuracy(table, sample_truth(table["image_path"]))
+    print_variants(args.variants)
+
+
+if __name__ == "__main__":
+    main()
