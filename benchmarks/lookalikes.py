@@ -89,6 +89,7 @@ def measures(
             yield f"hash, {bits} bits, or {name}, 0.95", unite_graphs(either)
             yield f"that, or item id ({name}, {bits} bits)", unite_graphs([*either, item])
     yield "item id", item
+    yield "hash, 4 bits, or item id", unite_graphs([hashes[4], item])
 
 
 def print_accuracy(table: pd.DataFrame, truths: dict[str, np.ndarray]) -> None:

@@ -148,8 +148,10 @@ def test_plain_images_are_told_apart_and_joined_by_their_vectors():
 
 def pairs_by_vector(n=150, seed=0):
     """A catalogue whose images are alike in pairs by their vectors, and by nothing else."""
-    pictures = [(f"{i:03d}.jpg", f"B{i}", "AB"[i % 2], f"s{i}", hexed(random.Random(i).getrandbits(64)))
-                for i in range(n)]  # fmt: skip
+    bits = [random.Random(i).getrandbits(64) for i in range(n)]
+    pictures = [
+        (f"{i:03d}.jpg", f"B{i}", "AB"[i % 2], f"s{i}", hexed(b)) for i, b in enumerate(bits)
+    ]
     rng = np.random.default_rng(seed)
     directions = rng.standard_normal((n // 2, 16))
     vectors = np.repeat(directions, 2, axis=0) + rng.normal(0, 0.01, (n, 16))

@@ -21,11 +21,18 @@ PRODUCTS = [
     ("a.jpg", "B1", "LAMP", "Rivet Desk Lamp, Brass", "Brass", LAMP),
     ("b.jpg", "B2", "LAMP", "Rivet Desk Lamp - Matte Black", "Matte Black", LAMP ^ 0x3F),  # 6 bits
     ("c.jpg", "B3", "LAMP", "rivet desk lamp", "", LAMP ^ 0xFF00),  # another marketplace: 8 bits
-    ("d.jpg", "B4", "LAMP", "Rivet Desk Lamp, Red", "Red", LAMP ^ 0x1FF),  # 9 bits: another lamp
-    ("e.jpg", "B5", "CHAIR", "Rivet Desk Lamp", "", LAMP ^ 0x3F),  # of another type
-    ("f.jpg", "B6", "LAMP", "Stone Floor Lamp", "", LAMP ^ 0x3F0000),  # of another name
-    ("g.jpg", "B7", "LAMP", "", "", LAMP ^ 0x3F000000),  # of no name
-    ("h.jpg", "B8", "LAMP", "", "", LAMP ^ 0x3F00000000),
+    (
+        "d.jpg",
+        "B4",
+        "LAMP",
+        "Rivet Desk Lamp, Red",
+        "Red",
+        LAMP ^ 0x1FF << 48,
+    ),  # 9 bits: another lamp
+    ("e.jpg", "B5", "CHAIR", "Rivet Desk Lamp", "", LAMP ^ 0x3F << 16),  # of another type
+    ("f.jpg", "B6", "LAMP", "Stone Floor Lamp", "", LAMP ^ 0x3F << 22),  # of another name
+    ("g.jpg", "B7", "LAMP", "", "", LAMP ^ 0x3F << 28),  # of no name
+    ("h.jpg", "B8", "LAMP", "", "", LAMP ^ 0x3F << 34),
 ]
 
 
@@ -58,7 +65,7 @@ def test_a_name_without_its_color(name, color, expected):
 def test_name_and_image_together_make_a_variant():
     table = questions()
     groups = group_rows(table, "variant", RULE)
-    # b is like neither of the others by 4 bits; c and b are 14 bits apart, and both like a.
+    # No two are within 4 bits. b and c, 14 bits apart, are both within 8 of a.
     assert partition(table, groups) == {"abc", "d", "e", "f", "g", "h"}
     by_likeness = group_rows(table, "near-duplicate", RULE)
     assert partition(table, by_likeness) == set("abcdefgh")
@@ -92,7 +99,7 @@ def test_the_audit_counts_shared_variants_only_if_asked():
 
 
 def many(count=60):
-    """Products in three colours each, 6 bits apart, and nothing else that is alike."""
+    """Products in three colours each, 6 bits from the first, and nothing else that is alike."""
     rng = np.random.RandomState(0)
     rows = []
     for i in range(count):
@@ -104,7 +111,7 @@ def many(count=60):
                 "LAMP",
                 f"Lamp no{i}, {c}",
                 c,
-                bits ^ (0x3F << 9 * k),
+                bits ^ (0, 0x3F, 0x3F << 9)[k],
             )
             for k, c in enumerate(("Red", "Blue", "Green"))
         ]
@@ -114,7 +121,7 @@ def many(count=60):
 def test_split_by_variant_reads_names_from_the_balanced_table(tmp_path, capsys):
     table = many()
     write_table(table.drop(columns=["name", "color"]), tmp_path / "vqa.csv")
-    balanced = table[["image_path", "name", "color"]].drop_duplicates()
+    balanced = table[["image_path", "item_id", "name", "color"]].drop_duplicates()
     write_table(balanced, tmp_path / "balanced.csv")
     command = ["split", "--vqa", str(tmp_path / "vqa.csv"), "--out", str(tmp_path)]
     assert main([*command, "--group", "variant"]) == 2
