@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from abo_vqa.cli import main
+from abo_vqa.core.errors import UserError
 from abo_vqa.core.tables import write_table
 from abo_vqa.data import audit as audit_module
 from abo_vqa.data.audit import (
@@ -175,6 +176,13 @@ def test_pictures_that_could_not_be_checked_are_counted(sides):
     assert report["unchecked"]["near_duplicate_groups"] == pictures
     assert report["unchecked"]["products"] == 0
     assert f"(not checked for {pictures:,} images)" in describe_audit(report, "near-duplicate")
+
+
+def test_a_column_of_one_side_alone_compares_nothing(sides):
+    train, test = (table.drop(columns="item_id") for table in sides)
+    with pytest.raises(UserError, match=r"need the column\(s\) phash"):
+        found(train, test.drop(columns="phash"))
+    assert "near_duplicates" not in found(train, test.drop(columns="phash"), "image")
 
 
 def test_rows_without_a_question_overlap_with_none():

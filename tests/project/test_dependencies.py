@@ -138,3 +138,28 @@ def test_a_stage_depends_on_the_file_that_a_setting_names(
     with Repo.init(str(tmp_path), no_scm=True) as repo:
         resolved = repo.stage.load_one(str(tmp_path / "dvc.yaml"), stage)
         assert str(tmp_path / "mine.txt") in {dep.fs_path for dep in resolved.deps}
+
+
+@pytest.mark.parametrize("cosine", [{}, {"blip": 0.95}, {"blip": 0.95, "clip": 0.9}])
+def test_only_vectors_that_a_setting_names_are_computed_and_before_they_are_compared(
+    tmp_path: Path, cosine: dict[str, float]
+) -> None:
+    """DVC's own graph of the stages."""
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    assert params["split"]["cosine"] == {}
+    params["split"]["cosine"] = cosine
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    with Repo.init(str(tmp_path), no_scm=True) as repo:
+        graph = repo.index.graph
+        names = {stage.addressing: stage for stage in graph}
+        stages = {f"vectors@{model}" for model in cosine}
+        assert {name for name in names if name.startswith("vectors")} == stages
+        for name in ("verify", "split", "finetune"):
+            before = {stage.addressing for stage in graph.successors(names[name])}
+            assert {stage for stage in before if stage.startswith("vectors")} == stages
+
+
+def test_the_folder_of_vectors_is_there_without_any() -> None:
+    """Stages depend on it; DVC adds nothing to this file, and git nothing else."""
+    assert (ROOT / "data/vectors/.gitignore").read_text() == "*\n!.gitignore\n"
