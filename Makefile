@@ -106,6 +106,6 @@ lock: $(BIN)/uv  ## refresh requirements.lock from pyproject.toml
 		--no-emit-index-url --no-header pyproject.toml --output-file requirements.lock
 
 clean:  ## remove the pipeline's outputs; keeps downloads, journals, MLflow runs and .venv
-	rm -rf data/*.csv data/embeddings data/inputs models/adapter reports/baselines reports/finetuned \
-		reports/scores reports/figures reports/cards reports/thumbnails reports/*.html \
+	rm -rf data/*.csv data/embeddings data/vectors/*/ data/inputs models/adapter reports/baselines \
+		reports/finetuned reports/scores reports/figures reports/cards reports/thumbnails reports/*.html \
 		reports/report.pdf reports/evaluation.json

@@ -99,8 +99,9 @@ def every_model() -> tuple[str, ...]:
 def stage_names(models: tuple[str, ...]) -> list[str]:
     """The pipeline's stages in the order of dvc.yaml, those of a matrix once for each model."""
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    # `embed` of BLIP alone, which the committed settings train.
-    expanded = {"embed": ["embed@blip"], "baseline": [f"baseline@{model}" for model in models]}
+    # No vectors, and `embed` of BLIP alone, which the committed settings train.
+    expanded = {"vectors": [], "embed": ["embed@blip"]}
+    expanded["baseline"] = [f"baseline@{model}" for model in models]
     return [name for stage in stages for name in expanded.get(stage, [stage])]
 
 

@@ -152,11 +152,11 @@ def test_only_vectors_that_a_setting_names_are_computed_and_before_they_are_comp
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     with Repo.init(str(tmp_path), no_scm=True) as repo:
         graph = repo.index.graph
-        names = {stage.addressing: stage for stage in graph}
+        names = {stage.name: stage for stage in graph}
         stages = {f"vectors@{model}" for model in cosine}
         assert {name for name in names if name.startswith("vectors")} == stages
         for name in ("verify", "split", "finetune"):
-            before = {stage.addressing for stage in graph.successors(names[name])}
+            before = {stage.name for stage in graph.successors(names[name])}
             assert {stage for stage in before if stage.startswith("vectors")} == stages
 
 

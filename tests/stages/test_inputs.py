@@ -67,6 +67,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tables: Path) -> Path:
     for file in files:
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         (root / file).write_text(f"{file}\n")
+    (root / "data/vectors").mkdir()
+    shutil.copy(ROOT / "data/vectors/.gitignore", root / "data/vectors")
     (root / "models/sample/clip").mkdir(exist_ok=True)
     (root / "models/sample/clip/weights").write_text("clip\n")
     for name in ("vqa", "train", "test"):

@@ -155,6 +155,14 @@ def test_split_validation_and_verification_keep_them_together(here: Path) -> Non
     assert apart[1] == [0, 0, 0]
 
 
+def test_images_of_a_product_are_held_out_together_without_hashes(here: Path) -> None:
+    items = [f"B{i // 2}" for i in range(40)]
+    table = pd.DataFrame({"image_path": [f"{i}.jpg" for i in range(40)], "item_id": items})
+    rows, held_out = ({items[i] for i in part} for part in hold_out(table, load_config()))
+    assert held_out
+    assert not rows & held_out
+
+
 def test_a_split_by_variant_keeps_names_for_validation(here: Path) -> None:
     """Two colours of each product: 6 bits apart."""
     table = pairs_in_a_folder()

@@ -40,6 +40,8 @@ def workspace(root: Path, *names: str, images: int = 12, broken: int = 1) -> Pat
         settings["models"].setdefault(name, {})["path"] = f"models/{name}"
         settings.setdefault("batch_sizes", {})[name] = 8
     profile.write_text(yaml.safe_dump(settings))
+    (root / "data/vectors").mkdir(parents=True)
+    shutil.copy(ROOT / "data/vectors/.gitignore", root / "data/vectors")
     raw = root / "data/raw/sample"
     for part in ("listings/metadata", "images/metadata", "images/small/00"):
         (raw / part).mkdir(parents=True)

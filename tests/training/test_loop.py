@@ -225,16 +225,6 @@ def test_near_duplicates_are_held_out_together_without_product_ids(workspace):
     assert not rows & held_out
 
 
-def test_images_of_a_product_are_held_out_together_without_hashes(workspace):
-    from abo_vqa.training.validation import hold_out
-
-    items = [f"B{i // 2}" for i in range(40)]
-    table = pd.DataFrame({"image_path": [f"{i}.jpg" for i in range(40)], "item_id": items})
-    rows, held_out = ({items[i] for i in part} for part in hold_out(table, project.load_config()))
-    assert held_out
-    assert not rows & held_out
-
-
 @pytest.mark.parametrize(("share", "images"), [(0.1, 1), (0.9, 2)])
 def test_too_few_groups_to_hold_some_out(workspace, share, images):
     table = read_table("data/train.csv")
