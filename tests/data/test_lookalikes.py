@@ -254,7 +254,7 @@ NAMES = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
         (NAMES, np.zeros((4, 2), np.uint16), {}, "holds uint16 of shape"),
         (NAMES[:3], VECTORS, {}, "has 4 vectors and 3 images"),
         ([*NAMES[:3], "a.jpg"], VECTORS, {}, "a.jpg is there twice"),
-        (NAMES, VECTORS, {"tokens": [5, 5, 5, 5]}, "several vectors per image"),
+        (NAMES, VECTORS, {"tokens": [5, 5, 5, 5]}, "doesn't have one vector per image"),
     ],
 )
 def test_a_folder_that_holds_something_else_is_refused(tmp_path, names, vectors, columns, message):

@@ -150,10 +150,10 @@ def read_image_vectors(folder: Path) -> ImageVectors:
 def _paths_with_vectors(table: pd.DataFrame, folder: Path) -> list[str]:
     """The images that have a vector, in its order; the stage lists unreadable ones as well."""
     if "tokens" in table:
-        if (table["tokens"].astype(int) > 1).any():
+        if not table["tokens"].isin(("0", "1")).all():
             raise UserError(
-                f"{folder} has several vectors per image: they are those of the stage `embed`. "
-                "Name a folder that `abo-vqa vectors` has written."
+                f"{folder} doesn't have one vector per image (column tokens): the stage `embed` "
+                "writes several. Name a folder that `abo-vqa vectors` has written."
             )
         table = table[table["tokens"] == "1"]
     if (repeated := table["image_path"].duplicated()).any():
