@@ -98,13 +98,25 @@ class OpenAIBatchClient:
         self._call(lambda: self._sdk.batches.cancel(name))
 
     def results(self, file: str) -> Iterator[tuple[str, Reply | ServiceError]]:
-        """Yield the key and the reply (or the error) of each line of the files with results."""
+        """Yield the key and the reply (or the error) of each line of the files with results.
+
+        All files are downloaded first. One that the vendor has deleted doesn't hold up the others'
+        replies, which are paid for.
+        """
         sent = self._sent.get(file, {})
+        contents: list[bytes] = []
+        gone: ResultsGoneError | None = None
         for name in file.split(","):
-            for line in self._content(name).splitlines():
-                item = json.loads(line)
-                if result := self._result(item, sent):
-                    yield item["custom_id"], result
+            try:
+                contents.append(self._content(name))
+            except ResultsGoneError as error:
+                gone = error
+        for line in b"".join(contents).splitlines():
+            item = json.loads(line)
+            if result := self._result(item, sent):
+                yield item["custom_id"], result
+        if gone:
+            raise gone
 
     def _content(self, file: str) -> bytes:
         try:

@@ -37,6 +37,9 @@ class OpenAIBatches:
         if path == "/v1/batches":
             jobs = [batch_object(n, job, status(job)) for n, job in owner.batches.items()]
             self.send(200, {"object": "list", "data": jobs, "has_more": False})
+        elif path.endswith("/content") and owner.failing_downloads and self.has_errors(name):
+            owner.failing_downloads -= 1
+            self.send(503, {"error": {"message": "overloaded", "type": "server_error"}})
         elif path.endswith("/content") and name in owner.files:
             self.send(200, owner.files[name])
         elif name in owner.batches:
@@ -50,6 +53,10 @@ class OpenAIBatches:
             self.send(200, batch_object(name, job, status(job)))
         else:
             self.send(404, {"error": {"message": f"no {path}", "type": "invalid_request_error"}})
+
+    def has_errors(self, name: str) -> bool:
+        """Whether a file holds the requests of a job that failed."""
+        return name in {job["error"] for job in self.owner.batches.values()}
 
     def end(self, job: dict[str, Any], how: str) -> None:
         """End a job: one that expires has answered the first half of its requests."""

@@ -36,6 +36,7 @@ class OpenAIServer(GeminiServer):
         refuses: parameters, or types of `response_format`, that this server doesn't know.
         ignores_schema: whether a schema is taken and forgotten: the model needs to be told.
         counts_nothing: whether answers lack `usage`.
+        failing_downloads: how often a file with a job's failed requests can't be downloaded.
         batch_fault: how batch jobs end: "", "failed", "expired", "hangs", or "gone": completed, and
             the results have been deleted since.
     """
@@ -49,6 +50,7 @@ class OpenAIServer(GeminiServer):
         self.refuses = refuses
         self.ignores_schema = self.counts_nothing = False
         self.batch_fault = ""
+        self.failing_downloads = 0
 
     def handler(self) -> type:
         return OpenAIHandler

@@ -74,6 +74,11 @@ class BatchCollector:
         self._control, self._progress, self._drop_failing = control, progress, drop_failing
         self._failures, self._empty_replies = FailureStreak(), FailureStreak()
         self._open_images = 0
+        # Label of a job → its images that have an entry, by earlier runs and by this one.
+        self._recorded: dict[str, set[str]] = {}
+        for entry in journal.entries:
+            if entry.job:
+                self._recorded.setdefault(entry.job, set()).add(entry.image_path)
 
     def collect(
         self,
@@ -82,7 +87,9 @@ class BatchCollector:
         *,
         complete: bool = True,
     ) -> Exception | None:
-        """Record a job's results; those that a killed run has recorded already are skipped.
+        """Record a job's results; those that are recorded already are skipped.
+
+        An earlier collection may have been interrupted: killed, or while downloading.
 
         Args:
             job: the job.
@@ -95,7 +102,7 @@ class BatchCollector:
             recorded. The job is finished nevertheless.
         """
         self._open_images = sum(task.is_open for task in self._tasks.values())
-        known = {entry.image_path for entry in self._journal.entries if entry.job == job.label}
+        known = self._recorded.setdefault(job.label, set())
         missing = dict.fromkeys(image_path for image_path in job.images if image_path not in known)
         answered = bool(known)
         failed: list[_Failure] = []
@@ -128,7 +135,7 @@ class BatchCollector:
         request = task.request(self._system) if task else Request(self._system, "", b"")
         reply = self._budget.bound_usage(reply, request)
         entry = self._entry(job, image_path, task, reply)
-        self._journal.append(entry)
+        self._append(entry)
         self._budget.record(entry)
         self._budget.estimator.update(request, entry.usage)
         first = bool(task and task.replies == 0)
@@ -144,6 +151,11 @@ class BatchCollector:
                 images = len(self._empty_replies.kinds)
                 return UserError(describe_empty_streak(images, kind, self._settings))
         return None
+
+    def _append(self, entry: JournalEntry) -> None:
+        """Write an entry about a job's image; collecting the job again won't write another."""
+        self._journal.append(entry)
+        self._recorded[entry.job].add(entry.image_path)
 
     def _update_task(self, task: Task | None, entry: JournalEntry) -> None:
         """Take an entry into account; counting all open images each time would be quadratic."""
@@ -215,5 +227,5 @@ class BatchCollector:
                 time=timestamp(),
                 job=job.label,
             )
-            self._journal.append(entry)
+            self._append(entry)
             self._update_task(self._task(job, image_path), entry)
