@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from google.genai import types
+from pydantic import BaseModel
 
+from abo_vqa.remote.batch_lines import parse_lines
 from abo_vqa.remote.contract import BatchState, Reply, Request
 from abo_vqa.remote.errors import (
     InvalidKeyError,
@@ -24,6 +25,23 @@ _Result = TypeVar("_Result")
 _SUCCEEDED = {"JOB_STATE_SUCCEEDED", "JOB_STATE_PARTIALLY_SUCCEEDED"}
 _EXPIRED = {"JOB_STATE_EXPIRED", "JOB_STATE_CANCELLED"}
 _FAILED = {"JOB_STATE_FAILED"}
+
+
+class _Status(BaseModel):
+    """Why there is no response: google.rpc.Status."""
+
+    code: int = 0
+    message: str = ""
+    status: str = ""
+    details: list[Any] = []
+
+
+class _Line(BaseModel):
+    """One request's result."""
+
+    key: str
+    response: types.GenerateContentResponse | None = None
+    error: _Status | None = None
 
 
 class GeminiBatchClient:
@@ -99,19 +117,15 @@ class GeminiBatchClient:
             if isinstance(error, InvalidKeyError) and "may not exist" not in str(error):
                 raise
             raise ResultsGoneError(str(error)) from None
-        for line in data.splitlines():
-            item = json.loads(line)
-            if response := item.get("response"):
-                parsed = types.GenerateContentResponse.model_validate(response)
-                yield item["key"], to_reply(parsed)
+        for line in parse_lines(data, _Line):
+            if line.response:
+                yield line.key, to_reply(line.response)
             else:
-                yield item["key"], self._line_error(item.get("error") or {})
+                yield line.key, self._line_error(line.error or _Status())
 
-    def _line_error(self, error: Mapping[str, Any]) -> ServiceError:
-        """Return the typed error of one line (a google.rpc.Status)."""
-        message = self._client.redact(str(error.get("message", "")))
-        status, details = str(error.get("status", "")), error.get("details") or []
-        return to_service_error(int(error.get("code") or 0), status, message, details)
+    def _line_error(self, error: _Status) -> ServiceError:
+        message = self._client.redact(error.message)
+        return to_service_error(error.code, error.status, message, error.details)
 
 
 def _to_json(value: Any) -> dict[str, Any]:  # one of the SDK's Pydantic models

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from openai.types.chat import ChatCompletion
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from abo_vqa.core.files import atomic_write
+from abo_vqa.remote.batch_lines import parse_lines
 from abo_vqa.remote.contract import BatchState, Reply, Request
 from abo_vqa.remote.errors import (
     ResultsGoneError,
@@ -20,13 +21,26 @@ from abo_vqa.remote.errors import (
 )
 from abo_vqa.remote.openai_client import OpenAIClient
 from abo_vqa.remote.openai_dialect import from_parameter_names, parameter_names
-from abo_vqa.remote.openai_errors import error_from_body
+from abo_vqa.remote.openai_errors import error_from_body, error_message, error_parameter
 
 _Result = TypeVar("_Result")
 
 _ENDED = {"completed": "succeeded", "expired": "expired", "cancelled": "expired"}
 # Requests that a job didn't get to before it ended.
 _UNASKED = {"batch_expired", "batch_cancelled"}
+
+
+class _Response(BaseModel):
+    status_code: int = 0
+    body: dict[str, Any] | None = None
+
+
+class _Line(BaseModel):
+    """One request's result: a response, with whatever status, or why there is none."""
+
+    custom_id: str
+    response: _Response | None = None
+    error: dict[str, Any] | None = None
 
 
 class OpenAIBatchClient:
@@ -111,10 +125,9 @@ class OpenAIBatchClient:
                 contents.append(self._content(name))
             except ResultsGoneError as error:
                 gone = error
-        for line in b"".join(contents).splitlines():
-            item = json.loads(line)
-            if result := self._result(item, sent):
-                yield item["custom_id"], result
+        for line in parse_lines(b"\n".join(contents), _Line):
+            if result := self._result(line, sent):
+                yield line.custom_id, result
         if gone:
             raise gone
 
@@ -124,22 +137,20 @@ class OpenAIBatchClient:
         except UnknownModelError as error:  # HTTP 404, here of a file
             raise ResultsGoneError(str(error)) from None
 
-    def _result(
-        self, item: Mapping[str, Any], sent: Mapping[str, Any]
-    ) -> Reply | ServiceError | None:
+    def _result(self, line: _Line, sent: Mapping[str, Any]) -> Reply | ServiceError | None:
         """Return one line's reply or error; None for a request that was never answered."""
-        response, error = item.get("response") or {}, item.get("error") or {}
+        error, response = line.error or {}, line.response or _Response()
         if error.get("code") in _UNASKED:
             return None
-        body, code = response.get("body") or {}, int(response.get("status_code") or 0)
+        body, code = response.body or {}, response.status_code
         if code == 200:
             try:
                 return self._client.to_reply(_to_completion(body))
             except ServiceError as failure:
                 return failure
-        given = body.get("error") or error
-        message = self._client.redact(str(given.get("message", "")))
-        parameter = str(given.get("param") or "")
+        given = body or error
+        message = self._client.redact(error_message(given))
+        parameter = error_parameter(given)
         if code in (400, 422) and sent and self._client.dialect.adapt(sent, parameter, message):
             return UnknownParameterError(message)
         return error_from_body(code or 500, given, redacted=message)

@@ -60,6 +60,11 @@ def error_message(body: Any) -> str:
     return str(_error_fields(body).get("message") or "")
 
 
+def error_parameter(body: Any) -> str:
+    """Return the name of the parameter that the body of an error gives as the cause, or ""."""
+    return str(_error_fields(body).get("param") or "")
+
+
 def _error_fields(body: Any) -> Mapping[str, Any]:
     """Return the error object in a body, whatever it is wrapped in."""
     if isinstance(body, Sequence) and not isinstance(body, str) and body:

@@ -99,6 +99,7 @@ class GeminiServer:
         self.lock = threading.Lock()
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
+        self.damaged: list[str] = []  # lines in place of the first results of the next job
         self.on_call: Callable[[Call], None] = lambda call: None
         server = self
 
@@ -123,6 +124,13 @@ class GeminiServer:
                 if self.script.get(name):
                     return self.script[name].popleft()
             return self.dice.choice(self.kinds) if self.dice.random() < self.rate else ""
+
+    def damage(self, results: list[Any]) -> bytes:
+        """A job's results as a file, some of them damaged."""
+        lines = [json.dumps(result) for result in results]
+        lines[: len(self.damaged)] = self.damaged
+        self.damaged = []
+        return "".join(line + "\n" for line in lines).encode()
 
     def note(self, call: Call) -> None:
         with self.lock:

@@ -103,5 +103,5 @@ class BatchHandler(BaseHTTPRequestHandler):
                 else:
                     found = faulty_response(fault, item["request"])
                     lines.append({"key": item["key"], "response": found})
-            owner.files[out] = "".join(json.dumps(line) + "\n" for line in lines).encode()
+            owner.files[out] = owner.damage(lines)
         return out

@@ -86,7 +86,7 @@ class OpenAIBatches:
         for kind, results in (("output", good), ("error", bad)):
             if results:
                 name = f"file-{len(self.owner.files)}"
-                self.owner.files[name] = "".join(json.dumps(r) + "\n" for r in results).encode()
+                self.owner.files[name] = self.owner.damage(results)
                 job[kind] = name
 
 
