@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from abo_vqa.core.errors import AboVqaError
+
+_ErrorT = TypeVar("_ErrorT", bound="ServiceError")
 
 
 class ServiceError(AboVqaError):
@@ -18,6 +23,15 @@ class ServiceError(AboVqaError):
     def __init__(self, message: str, delay: float | None = None) -> None:
         super().__init__(message)
         self.delay = delay
+
+    def redacted(self: _ErrorT, redact: Callable[[str], str]) -> _ErrorT:
+        """Return the error, without keys in its message: what it means was read from the original.
+
+        Args:
+            redact: removes them.
+        """
+        self.args = (redact(str(self)),)
+        return self
 
 
 class ThrottledError(ServiceError):

@@ -91,10 +91,11 @@ class GeminiClient:
         if isinstance(error, APIError):
             body = error.details.get("error", {}) if isinstance(error.details, dict) else {}
             headers = getattr(error.response, "headers", None)
-            message = self.redact(str(error.message or ""))
-            return to_service_error(
-                error.code, error.status or "", message, body.get("details") or [], headers
+            details = body.get("details") or []
+            typed = to_service_error(
+                error.code, error.status or "", str(error.message or ""), details, headers
             )
+            return typed.redacted(self.redact)
         if _is_connection_error(error):
             return ServiceError(self.redact(f"{type(error).__name__}: {error}"))
         raise error

@@ -124,8 +124,8 @@ class GeminiBatchClient:
                 yield line.key, self._line_error(line.error or _Status())
 
     def _line_error(self, error: _Status) -> ServiceError:
-        message = self._client.redact(error.message)
-        return to_service_error(error.code, error.status, message, error.details)
+        typed = to_service_error(error.code, error.status, error.message, error.details)
+        return typed.redacted(self._client.redact)
 
 
 def _to_json(value: Any) -> dict[str, Any]:  # one of the SDK's Pydantic models

@@ -112,8 +112,9 @@ class GeminiLegacyClient:
         if isinstance(error, GoogleAPICallError):
             headers = getattr(error.response, "headers", None)
             status = _status(error)
-            message = re.sub(r"^[A-Z]+ \S+: ", "", redact(str(error.message), self._secrets))
-            return to_service_error(int(error.code or 0), status, message, error.details, headers)
+            message = re.sub(r"^[A-Z]+ \S+: ", "", str(error.message))
+            typed = to_service_error(int(error.code or 0), status, message, error.details, headers)
+            return typed.redacted(lambda text: redact(text, self._secrets))
         if isinstance(error, (RequestException, RetryError, ConnectionError, TimeoutError)):
             return ServiceError(f"{type(error).__name__}: {text}")
         if type(error).__name__ == "ParseError":  # protobuf's: the body was cut off

@@ -22,6 +22,7 @@ _VARIABLES = {
 KEY_SEPARATORS = re.compile(r"[\s,;]+")  # several keys in one variable
 _NO_KEY = "none-needed"  # what servers of one's own are sent: the SDK demands a key
 _REPLACEMENT = "<api key>"
+_SHORTEST = 8  # characters of a key that is worth hiding
 # The patterns of Google's and OpenAI's keys, in case a message quotes one that isn't in the
 # environment; OpenAI masks the middle of a key by asterisks.
 _KEY_PATTERN = re.compile(r"AIza[0-9A-Za-z_\-]{10,}|\bsk-[0-9A-Za-z_\-*]{8,}")
@@ -79,10 +80,11 @@ def redact(text: str, keys: Iterable[str]) -> str:
 
     Args:
         text: a message.
-        keys: the keys to remove, besides everything that looks like a vendor's.
+        keys: the keys to remove, besides everything that looks like a vendor's. Short ones stay:
+            "x" and "EMPTY" are what servers of one's own are given, no secrets, and parts of words.
     """
-    for key in keys:
-        if key == _NO_KEY:
-            continue
-        text = text.replace(key, _REPLACEMENT)
+    # The longest first: one key may begin as another does.
+    for key in sorted(keys, key=len, reverse=True):
+        if key != _NO_KEY and len(key) >= _SHORTEST:
+            text = text.replace(key, _REPLACEMENT)
     return _KEY_PATTERN.sub(_REPLACEMENT, text)

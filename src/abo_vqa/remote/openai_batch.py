@@ -149,11 +149,10 @@ class OpenAIBatchClient:
             except ServiceError as failure:
                 return failure
         given = body or error
-        message = self._client.redact(error_message(given))
-        parameter = error_parameter(given)
+        message, parameter = error_message(given), error_parameter(given)
         if code in (400, 422) and sent and self._client.dialect.adapt(sent, parameter, message):
-            return UnknownParameterError(message)
-        return error_from_body(code or 500, given, redacted=message)
+            return UnknownParameterError(message).redacted(self._client.redact)
+        return error_from_body(code or 500, given).redacted(self._client.redact)
 
 
 def _to_completion(body: Mapping[str, Any]) -> ChatCompletion | None:

@@ -20,7 +20,7 @@ from abo_vqa.remote.contract import Reply, Request
 from abo_vqa.remote.errors import ServiceError, UnknownParameterError
 from abo_vqa.remote.keys import redact
 from abo_vqa.remote.openai_dialect import Dialect
-from abo_vqa.remote.openai_errors import error_from_body, error_message
+from abo_vqa.remote.openai_errors import error_from_body
 from abo_vqa.remote.openai_replies import completion_reply, first_choice
 
 if TYPE_CHECKING:
@@ -126,10 +126,9 @@ class OpenAIClient:
             Exception: the error itself if it is of no known kind (a bug, too).
         """
         if isinstance(error, openai.APIStatusError):
-            message = self.redact(error_message(error.body) or error.message)
-            return error_from_body(
-                error.status_code, error.body, error.response.headers, redacted=message
-            )
+            headers = error.response.headers
+            typed = error_from_body(error.status_code, error.body, headers, error.message)
+            return typed.redacted(self.redact)
         known = (openai.APIError, JSONDecodeError, ConnectionError, TimeoutError)
         if isinstance(error, known):
             return ServiceError(self.redact(f"{type(error).__name__}: {error}"))
@@ -151,9 +150,8 @@ class OpenAIClient:
         error = getattr(completion, "error", None)
         if isinstance(error, Mapping):  # OpenRouter reports its own providers' failures so
             code = error.get("code")
-            message = self.redact(str(error.get("message") or ""))
             status = code if isinstance(code, int) and code >= 400 else 502
-            raise error_from_body(status, error, redacted=message)
+            raise error_from_body(status, error).redacted(self.redact)
         if not isinstance(completion, ChatCompletion):
             raise ServiceError("the server's answer isn't a chat completion")
         choice = first_choice(completion)

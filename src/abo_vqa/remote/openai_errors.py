@@ -25,7 +25,7 @@ _RESETS = ("x-ratelimit-reset-requests", "x-ratelimit-reset-tokens")
 
 
 def error_from_body(
-    code: int, body: Any, headers: Mapping[str, str] | None = None, redacted: str | None = None
+    code: int, body: Any, headers: Mapping[str, str] | None = None, default: str = ""
 ) -> ServiceError:
     """Return the typed error for an HTTP error of a chat-completions server.
 
@@ -34,10 +34,10 @@ def error_from_body(
         body: the response's JSON, or what of it is under "error". Google's compatible endpoint
             sends a list of one such object, with google.rpc's details.
         headers: the response's headers.
-        redacted: the message without keys, where it isn't the body's own.
+        default: the message where the body has none.
     """
     fields = _error_fields(body)
-    message = redacted if redacted is not None else error_message(body)
+    message = error_message(body) or default
     kinds = {str(fields.get(name) or "") for name in ("code", "type")}
     status = next((kind for kind in sorted(kinds) if kind and not kind.isdecimal()), "")
     text = " ".join(f"HTTP {code} {status}: {message}".split()).rstrip(".:")
