@@ -208,18 +208,39 @@ def test_a_server_of_ones_own_needs_no_key(
 ) -> None:
     make(here, 1)
     monkeypatch.delenv("OPENAI_API_KEY")
-    run(openai_settings(server))
+    run(openai_settings(server, key_variable=None))
     assert len(vqa(here)) == 3
-    openai_settings(server, base_url=None, model="gpt-5")
+    openai_settings(server, base_url=None, key_variable=None, model="gpt-5")
     assert main(["generate"]) == 2
-    assert "OPENAI_API_KEY" in capsys.readouterr().err
+    assert "OPENAI_API_KEY, or OPENAI_API_KEYS" in capsys.readouterr().err
+
+
+def test_a_key_goes_where_the_settings_send_it(
+    here: Path, server: OpenAIServer, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """OpenAI's key is OpenAI's: another server gets the one whose variable is named, or none."""
+    make(here, 1)
+    server.keys = {"its-own-key-1", "its-own-key-2"}
+    openai_settings(server, key_variable=None)
+    assert main(["generate"]) == 2
+    printed = capsys.readouterr().err
+    assert "was sent no key" in printed
+    assert "set generate.key_variable to the variable's name" in printed
+    assert OPENAI_KEY not in {call.key for call in server.calls}
+    openai_settings(server, key_variable="MY_SERVER")
+    assert main(["generate"]) == 2
+    assert "key_variable names MY_SERVER, which isn't set" in capsys.readouterr().err
+    monkeypatch.setenv("MY_SERVER", "its-own-key-2")
+    server.calls.clear()
+    run(openai_settings(server, key_variable="MY_SERVER"))
+    assert {call.key for call in server.calls} == {"its-own-key-2"}
 
 
 def test_keys_learn_from_each_other_what_the_server_refuses(
     here: Path, server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = [f"{OPENAI_KEY}{i}" for i in range(4)]
-    monkeypatch.setenv("OPENAI_API_KEYS", ",".join(keys))
+    monkeypatch.setenv("OPENAI_API_KEY", ",".join(keys))
     make(here, 8)
     server.refuses = ("json_schema", "temperature")
     run(openai_settings(server, concurrency=1, temperature=0.5))

@@ -30,5 +30,8 @@ def openai_server() -> Iterator[OpenAIServer]:
 
 def openai_settings(server: OpenAIServer, **changes: object) -> Config:
     """The configuration of an annotator that asks the server."""
-    base = {"annotator": "openai", "model": MODEL, "base_url": server.url}
+    base = {
+        "annotator": "openai", "model": MODEL, "base_url": server.url,
+        "key_variable": "OPENAI_API_KEY",
+    }  # fmt: skip
     return configure(Path.cwd(), **base | changes)

@@ -12,6 +12,8 @@ from abo_vqa.core.config_base import BaseConfig, Count
 Protocol = Literal["gemini", "gemini-legacy", "openai"]
 """A vendor's protocol; `abo_vqa.remote.clients` has their implementations."""
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+# With a dash it would more probably be a key than the name of its variable.
+_VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 _Price = Annotated[float, Field(ge=0)]  # USD per million tokens
 
 
@@ -23,6 +25,7 @@ class ServiceConfig(BaseConfig):
 
     model: str
     base_url: Annotated[str, Field(pattern=r"^https?://")] | None
+    key_variable: _VariableName | None = None
     temperature: Annotated[float, Field(ge=0, le=2)]
     max_output_tokens: Annotated[int, Field(ge=1)]
     thinking: Literal["minimal", "low", "medium", "high"] | None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from abo_vqa.core.errors import UserError
 
@@ -28,8 +29,8 @@ _SHORTEST = 8  # characters of a key that is worth hiding
 _KEY_PATTERN = re.compile(r"AIza[0-9A-Za-z_\-]{10,}|\bsk-[0-9A-Za-z_\-*]{8,}")
 
 
-def key_variables(protocol: str) -> tuple[str, str]:
-    """Return the names of the variables with one key, and with several.
+def vendor_variables(protocol: str) -> tuple[str, str]:
+    """Return the names of the variables with a vendor's one key, and with several.
 
     Args:
         protocol: as in `generate.annotator`.
@@ -37,14 +38,41 @@ def key_variables(protocol: str) -> tuple[str, str]:
     return _VARIABLES[protocol]
 
 
-def keys_in_environment(protocol: str) -> list[str]:
-    """Return the keys that are set, each once; those of the variable for several take precedence.
+def key_variables(settings: ServiceConfig) -> tuple[str, ...]:
+    """Return the names of the variables that may hold a service's keys; () if it is sent none.
+
+    A vendor's key is for the vendor. Any other server of chat completions is sent the key whose
+    variable its settings name, and nothing without.
 
     Args:
-        protocol: as in `generate.annotator`.
+        settings: the protocol, the address, and the variable.
     """
-    one, several = _VARIABLES[protocol]
-    text = os.environ.get(several) or os.environ.get(one) or ""
+    if settings.key_variable:
+        return (settings.key_variable,)
+    return () if is_foreign(settings) else vendor_variables(settings.protocol)
+
+
+def is_foreign(settings: ServiceConfig) -> bool:
+    """Return whether a server speaks OpenAI's protocol without being OpenAI's.
+
+    Args:
+        settings: the protocol and the address.
+    """
+    if settings.protocol != "openai" or not settings.base_url:
+        return False
+    parts = urlsplit(settings.base_url)
+    own = f".{parts.hostname}".endswith(".api.openai.com")  # also eu.api.openai.com
+    return not (own and parts.scheme == "https")
+
+
+def keys_in_environment(variables: Sequence[str]) -> list[str]:
+    """Return the keys that are set, each once; a later variable takes precedence.
+
+    Args:
+        variables: their names; each may hold several keys, separated by commas.
+    """
+    values = (os.environ.get(name) for name in reversed(variables))
+    text = next(filter(None, values), "")
     return list(dict.fromkeys(key for key in KEY_SEPARATORS.split(text) if key))
 
 
@@ -52,21 +80,42 @@ def api_keys(settings: ServiceConfig) -> list[str]:
     """Return the keys of a service.
 
     Args:
-        settings: the protocol and the address.
+        settings: the protocol, the address, and the keys' variable.
 
     Raises:
         UserError: there is none. Only a server with an address of its own may need none.
     """
-    keys = keys_in_environment(settings.protocol)
-    if keys:
-        return keys
-    if settings.protocol == "openai" and settings.base_url:
+    variables = key_variables(settings)
+    if not variables:
         return [_NO_KEY]
-    one, several = _VARIABLES[settings.protocol]
+    if keys := keys_in_environment(variables):
+        return keys
+    if settings.key_variable:
+        raise UserError(
+            f"no API key: key_variable names {redact(settings.key_variable, ())}, which isn't set "
+            "in the environment. Set it (several keys are separated by commas), or name another."
+        )
+    one, several = variables
     hint = " For a server of your own, set its base_url." if settings.protocol == "openai" else ""
     raise UserError(
         f"no API key: set {one}, or {several} with several separated by commas, in the "
         f"environment.{hint} To work without a key, set generate.annotator: offline."
+    )
+
+
+def rejected_key_advice(settings: ServiceConfig, prefix: str = "") -> str:
+    """Return what to do about a rejected key.
+
+    Args:
+        settings: the service.
+        prefix: what the names of its settings begin with: "generate.", or "".
+    """
+    if variables := key_variables(settings):
+        return f"Check {' or '.join(variables)} in the environment."
+    return (
+        f"This server was sent no key: keys of {' or '.join(vendor_variables('openai'))} are for "
+        f"OpenAI. Put its key into a variable of the environment, and set {prefix}key_variable to "
+        "the variable's name."
     )
 
 

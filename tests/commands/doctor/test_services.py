@@ -53,21 +53,29 @@ def test_keys_are_counted_and_not_shown(look, monkeypatch):
 
 
 def test_a_server_of_ones_own_is_asked(look, monkeypatch):
-    def ask(url):
-        return look(services.keys, generate={"annotator": "openai", "model": "m", "base_url": url})
+    def ask(url, **settings):
+        base = {"annotator": "openai", "model": "m", "base_url": url, "key_variable": None}
+        return look(services.keys, generate=base | settings)
 
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-for-openai-alone-0000")
     with OpenAIServer() as server:
         found = ask(server.url)
-        assert "needs none" in found["api key"].found
+        assert "none is sent" in found["api key"].found
         assert found["endpoint"].state == "ok"
         assert [call.key for call in server.calls] == [""]
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-my-own-key-000000")
-        assert ask(server.url)["endpoint"].state == "ok"
+        found = ask(server.url, key_variable="MY_SERVER")
+        assert found["api key"].state == "problem"
+        assert "MY_SERVER isn't set" in found["api key"].found
+        monkeypatch.setenv("MY_SERVER", "sk-my-own-key-000000")
+        found = ask(server.url, key_variable="MY_SERVER")
+        assert found["api key"].found == "1 in MY_SERVER"
+        assert found["endpoint"].state == "ok"
         assert server.calls[-1].key == "sk-my-own-key-000000"
         server.keys = {"another"}
-        found = ask(server.url)
+        assert "generate.key_variable" in ask(server.url)["endpoint"].advice
+        found = ask(server.url, key_variable="MY_SERVER")
         assert found["endpoint"].state == "problem"
-        assert "OPENAI_API_KEY" in found["endpoint"].advice
+        assert "Check MY_SERVER" in found["endpoint"].advice
         assert "my-own-key" not in str(found)
     found = ask(server.url)["endpoint"]
     assert found.state == "problem"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
@@ -17,7 +17,17 @@ from urllib.request import Request, urlopen
 from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem, warning
 from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.service_config import PROTOCOLS
-from abo_vqa.remote.keys import key_variables, keys_in_environment, redact
+from abo_vqa.remote.keys import (
+    is_foreign,
+    key_variables,
+    keys_in_environment,
+    redact,
+    rejected_key_advice,
+    vendor_variables,
+)
+
+if TYPE_CHECKING:
+    from abo_vqa.core.service_config import GenerateConfig
 
 _T = TypeVar("_T")
 
@@ -69,32 +79,44 @@ def keys(case: Checkout) -> Iterator[Finding]:
         case: the checkout.
     """
     settings = case.config.generate if case.config else None
-    annotator = settings.annotator if settings else ""
-    protocol = annotator if annotator in PROTOCOLS else "gemini"
-    one, several = key_variables(protocol)
-    count = len(keys_in_environment(protocol))
-    source = several if os.environ.get(several) else one
-    message = f"{count} in {source}" if count else f"neither {one} nor {several} is set"
-    own_server = annotator == "openai" and settings is not None and settings.base_url
-    if annotator in PROTOCOLS and not count and not own_server:
-        advice = f"Set {one}, or choose generate.annotator: offline, or file with a table."
-        yield problem("api key", f"{message}; generate.annotator {annotator} needs one", advice)
-    else:
-        need = f"; generate.annotator {annotator} needs none" if annotator and not count else ""
-        yield ok("api key", message + need)
-    if own_server:
-        yield _endpoint(str(own_server), keys_in_environment(protocol))
+    service = settings if settings and settings.annotator in PROTOCOLS else None
+    yield _key_finding(service, settings.annotator if settings else "")
+    if service and is_foreign(service):
+        yield _endpoint(service)
     present = [name for name in OPTIONAL if os.environ.get(name)]
     yield ok("environment", f"set: {', '.join(present) or 'none'} (of {', '.join(OPTIONAL)})")
 
 
-def _endpoint(base_url: str, keys: Sequence[str]) -> Finding:
+def _key_finding(service: GenerateConfig | None, annotator: str) -> Finding:
+    """Report how many keys the annotator has.
+
+    Args:
+        service: its settings, or None if it isn't behind an API.
+        annotator: its name, or "".
+    """
+    variables = key_variables(service) if service else vendor_variables("gemini")
+    if not variables:
+        return ok("api key", "none is sent to generate.base_url: generate.key_variable is null")
+    count = len(keys_in_environment(variables))
+    if count:
+        source = next(name for name in reversed(variables) if os.environ.get(name))
+        return ok("api key", f"{count} in {source}")
+    *first, last = variables
+    message = f"neither {first[0]} nor {last} is set" if first else f"{last} isn't set"
+    if not service:
+        need = f"; generate.annotator {annotator} needs none" if annotator else ""
+        return ok("api key", message + need)
+    advice = f"Set {variables[0]}, or choose generate.annotator: offline, or file with a table."
+    return problem("api key", f"{message}; generate.annotator {annotator} needs one", advice)
+
+
+def _endpoint(service: GenerateConfig) -> Finding:
     """Check that a server of chat completions answers, and lets us in.
 
     Args:
-        base_url: `generate.base_url`.
-        keys: the API keys, or none; the first is sent.
+        service: its address, and where its key is; the first one is sent.
     """
+    base_url, keys = str(service.base_url), keys_in_environment(key_variables(service))
     request = Request(f"{base_url.rstrip('/')}/models")
     if keys:
         request.add_header("Authorization", f"Bearer {keys[0]}")
@@ -102,7 +124,7 @@ def _endpoint(base_url: str, keys: Sequence[str]) -> Finding:
         call_with_timeout(TIMEOUT_S, lambda: urlopen(request, timeout=TIMEOUT_S).close())
     except HTTPError as error:
         if error.code in (401, 403):
-            advice = "Set the key that this server takes in OPENAI_API_KEY."
+            advice = rejected_key_advice(service, "generate.")
             return problem("endpoint", f"{base_url} refuses us: HTTP {error.code}", advice)
         # Not every server lists its models.
     except (OSError, HTTPException, _NoAnswerError) as error:

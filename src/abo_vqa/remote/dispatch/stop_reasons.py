@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.remote.errors import AccountError, InvalidKeyError, NoQuotaError, ServiceError
-from abo_vqa.remote.keys import key_variables
+from abo_vqa.remote.keys import rejected_key_advice
 
 if TYPE_CHECKING:
     from abo_vqa.core.service_config import ServiceConfig
@@ -70,8 +70,7 @@ class StopReasons:
                 "and state in the vendor's console."
             )
         else:
-            one, several = key_variables(self.settings.protocol)
-            advice = f"Check {one} or {several} in the environment."
+            advice = rejected_key_advice(self.settings, self.prefix)
         return UserError(
             f"{self.label}no usable API key; the last one was rejected with: {error}. {advice} "
             f"{_sentence(progress)}: run it again to continue."

@@ -1,0 +1,61 @@
+"""Which keys a service is sent."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from abo_vqa.core.errors import UserError
+from abo_vqa.remote.keys import api_keys
+
+OPENAI_KEY, GEMINI_KEY = "sk-openai-00000000", "gemini-00000000"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEYS", "GEMINI_API_KEYS", "MINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", OPENAI_KEY)
+    monkeypatch.setenv("GEMINI_API_KEY", GEMINI_KEY)
+
+
+def service(protocol: str, base_url: str | None, key_variable: str | None = None) -> list[str]:
+    settings = SimpleNamespace(protocol=protocol, base_url=base_url, key_variable=key_variable)
+    return api_keys(settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "base_url", [None, "https://api.openai.com/v1", "https://eu.api.openai.com/v1"]
+)
+def test_openai_gets_its_key(base_url: str | None) -> None:
+    assert service("openai", base_url) == [OPENAI_KEY]
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "http://localhost:8000/v1",
+        "https://openrouter.ai/api/v1",
+        "https://api.openai.com.example.org/v1",
+        "https://notapi.openai.com/v1",
+        "https://example.org/api.openai.com",
+        "http://api.openai.com/v1",  # for all on the way to read
+    ],
+)
+def test_no_other_server_gets_it_unasked(base_url: str) -> None:
+    assert OPENAI_KEY not in service("openai", base_url)
+    assert service("openai", base_url, "OPENAI_API_KEY") == [OPENAI_KEY]
+    assert service("openai", base_url, "GEMINI_API_KEY") == [GEMINI_KEY]
+
+
+def test_a_gateway_to_gemini_gets_geminis_key() -> None:
+    assert service("gemini", "https://gateway.example.org") == [GEMINI_KEY]
+
+
+def test_a_named_variable_may_hold_several_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINE", "first-key, second-key,first-key")
+    assert service("gemini", None, "MINE") == ["first-key", "second-key"]
+    monkeypatch.setenv("MINE", " ")
+    with pytest.raises(UserError, match="key_variable names MINE, which isn't set"):
+        service("openai", None, "MINE")
