@@ -131,7 +131,7 @@ def lost_job(here: Path, config: Config, rows: list[dict[str, str]]) -> None:
     """Record a job as a kill leaves it that came before the service had named the job."""
     path = annotations_folder(config.generate) / "main.jobs"
     images = {row["image_path"]: task_key(row) for row in rows}
-    BatchJobFile(path).add(BatchJob("abo-vqa-lost", key_id(KEY), images, 0.1))
+    BatchJobFile(path).add(BatchJob("abo-vqa-lost", key_id(KEY, config.generate), images, 0.1))
 
 
 def test_damaged_record_of_jobs(here: Path, server: GeminiServer) -> None:

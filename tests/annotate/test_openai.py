@@ -215,6 +215,16 @@ def test_a_server_of_ones_own_needs_no_key(
     assert "OPENAI_API_KEY, or OPENAI_API_KEYS" in capsys.readouterr().err
 
 
+def test_servers_without_keys_have_quotas_of_their_own(here: Path, server: OpenAIServer) -> None:
+    make(here, 2)
+    run(openai_settings(server, key_variable=None, requests_per_day=2))
+    with OpenAIServer() as other:
+        run(openai_settings(other, key_variable=None, requests_per_day=2, temperature=0.9))
+        assert len(other.generated()) == 2
+    with pytest.raises(RetryLaterError, match="daily quota"):
+        run(openai_settings(server, key_variable=None, requests_per_day=2, temperature=0.8))
+
+
 def test_a_key_goes_where_the_settings_send_it(
     here: Path, server: OpenAIServer, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.remote.keys import api_keys
+from abo_vqa.remote.keys import api_keys, key_id
 
 OPENAI_KEY, GEMINI_KEY = "sk-openai-00000000", "gemini-00000000"
 
@@ -59,3 +59,17 @@ def test_a_named_variable_may_hold_several_keys(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("MINE", " ")
     with pytest.raises(UserError, match="key_variable names MINE, which isn't set"):
         service("openai", None, "MINE")
+
+
+def test_where_quotas_and_batch_jobs_of_a_key_are_kept() -> None:
+    """Gemini's are as in version 0.2.0: jobs under way then are found."""
+
+    def of(protocol: str, base_url: str | None) -> str:
+        settings = SimpleNamespace(protocol=protocol, base_url=base_url, key_variable=None)
+        return key_id("key", settings)  # type: ignore[arg-type]
+
+    assert of("gemini", None) == of("gemini", "https://gateway.example.org") == "ad9352c06348"
+    assert of("openai", None) == "ad9352c06348"
+    first = of("openai", "http://localhost:8000/v1")
+    assert first == of("openai", "http://localhost:8000/v1/")
+    assert len({first, of("openai", "http://localhost:8001/v1"), "ad9352c06348"}) == 3

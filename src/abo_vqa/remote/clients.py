@@ -52,7 +52,7 @@ def open_clients(settings: ServiceConfig) -> Iterator[list[ApiKey]]:
         for number, secret in enumerate(secrets, 1):
             client = client_class(secret, settings, secrets, **options)
             stack.callback(client.close)
-            keys.append(ApiKey(number, key_id(secret), client))
+            keys.append(ApiKey(number, key_id(secret, settings), client))
         yield keys
 
 

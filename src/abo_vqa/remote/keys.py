@@ -119,9 +119,16 @@ def rejected_key_advice(settings: ServiceConfig, prefix: str = "") -> str:
     )
 
 
-def key_id(key: str) -> str:
-    """Return an identifier that doesn't reveal the key; the ledger keeps its quota under it."""
-    return hashlib.sha256(b"abo-vqa quota " + key.encode()).hexdigest()[:12]
+def key_id(key: str, settings: ServiceConfig) -> str:
+    """Return an identifier that doesn't reveal the key; the ledger keeps its quota under it.
+
+    Args:
+        key: the key.
+        settings: the service. Servers of one's own are sent no key, or all the same: to tell them
+            apart, their address is part of it.
+    """
+    address = str(settings.base_url).rstrip("/") if is_foreign(settings) else ""
+    return hashlib.sha256(f"abo-vqa quota {key}{address}".encode()).hexdigest()[:12]
 
 
 def redact(text: str, keys: Iterable[str]) -> str:
