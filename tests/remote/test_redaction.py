@@ -12,16 +12,8 @@ from abo_vqa.remote.errors import DailyQuotaError, ServiceError
 from abo_vqa.remote.gemini import GeminiClient
 from abo_vqa.remote.keys import redact
 from abo_vqa.remote.openai_client import OpenAIClient
+from tests.support.services import service_settings
 
-SETTINGS: Any = SimpleNamespace(
-    model="some-model",
-    base_url="http://127.0.0.1:9/v1",
-    timeout_s=1,
-    temperature=0.0,
-    thinking=None,
-    safety="default",
-    max_output_tokens=10,
-)
 KEY = "free-models-per-day"  # what a message needs to be understood
 MESSAGE = f"Rate limit exceeded: {KEY}."
 
@@ -39,12 +31,12 @@ def test_short_keys_are_no_secrets(key: str) -> None:
 def openai_error() -> ServiceError:
     completion = SimpleNamespace(error={"code": 429, "message": MESSAGE})
     with pytest.raises(ServiceError) as caught:
-        OpenAIClient(KEY, SETTINGS).to_reply(completion)
+        OpenAIClient(KEY, service_settings()).to_reply(completion)
     return caught.value
 
 
 def gemini_error() -> ServiceError:
-    return GeminiClient(KEY, SETTINGS).translate(ClientError(429, {"message": MESSAGE}))
+    return GeminiClient(KEY, service_settings()).translate(ClientError(429, {"message": MESSAGE}))
 
 
 @pytest.mark.parametrize("error", [openai_error, gemini_error])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.remote.keys import api_keys, key_id
+from tests.support.services import service_settings
 
 OPENAI_KEY, GEMINI_KEY = "sk-openai-00000000", "gemini-00000000"
 
@@ -21,8 +20,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def service(protocol: str, base_url: str | None, key_variable: str | None = None) -> list[str]:
-    settings = SimpleNamespace(protocol=protocol, base_url=base_url, key_variable=key_variable)
-    return api_keys(settings)  # type: ignore[arg-type]
+    return api_keys(
+        service_settings(protocol=protocol, base_url=base_url, key_variable=key_variable)
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,7 @@ def test_where_quotas_and_batch_jobs_of_a_key_are_kept() -> None:
     """Gemini's are as in version 0.2.0: jobs under way then are found."""
 
     def of(protocol: str, base_url: str | None) -> str:
-        settings = SimpleNamespace(protocol=protocol, base_url=base_url, key_variable=None)
-        return key_id("key", settings)  # type: ignore[arg-type]
+        return key_id("key", service_settings(protocol=protocol, base_url=base_url))
 
     assert of("gemini", None) == of("gemini", "https://gateway.example.org") == "ad9352c06348"
     assert of("openai", None) == "ad9352c06348"

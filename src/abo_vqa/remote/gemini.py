@@ -19,6 +19,8 @@ from abo_vqa.remote.keys import redact
 if TYPE_CHECKING:
     from abo_vqa.core.service_config import ServiceConfig
 
+_ADDRESS = "https://generativelanguage.googleapis.com"
+
 
 class GeminiClient:
     """One key's client. The SDK's own retries are off: the ledger has to know every request.
@@ -41,7 +43,8 @@ class GeminiClient:
         self._secrets = {key, *secrets}
         self.model = settings.model
         options = types.HttpOptions(
-            base_url=settings.base_url,
+            # Named, or the SDK would take it from the environment (GOOGLE_GEMINI_BASE_URL).
+            base_url=settings.base_url or _ADDRESS,
             api_version="v1beta",  # the only one with batch jobs
             timeout=int(settings.timeout_s * 1000),
         )

@@ -18,13 +18,15 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.data.pairs import REPLY_FORMAT
 from abo_vqa.remote.contract import Reply, Request
 from abo_vqa.remote.errors import ServiceError, UnknownParameterError
-from abo_vqa.remote.keys import redact
+from abo_vqa.remote.keys import is_foreign, redact
 from abo_vqa.remote.openai_dialect import Dialect
 from abo_vqa.remote.openai_errors import error_from_body
 from abo_vqa.remote.openai_replies import completion_reply, first_choice
 
 if TYPE_CHECKING:
     from abo_vqa.core.service_config import ServiceConfig
+
+_ADDRESS = "https://api.openai.com/v1"
 
 
 class OpenAIClient:
@@ -56,9 +58,14 @@ class OpenAIClient:
         self._settings = settings
         self.model = settings.model
         self.dialect = dialect or Dialect.of_server(settings.base_url)
+        # Named, or the SDK would take the address from the environment (OPENAI_BASE_URL): what is
+        # asked of whom, and who gets the key, is in the settings.
+        address = settings.base_url or _ADDRESS
         self.sdk = openai.OpenAI(
-            api_key=key, base_url=settings.base_url, timeout=settings.timeout_s, max_retries=0
+            api_key=key, base_url=address, timeout=settings.timeout_s, max_retries=0
         )
+        if is_foreign(settings):  # an account at OpenAI is nobody else's business
+            self.sdk.organization = self.sdk.project = None
 
     def body(self, request: Request) -> dict[str, Any]:
         """Return a request's parameters, as the server takes them."""
