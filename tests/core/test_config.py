@@ -202,3 +202,29 @@ def test_a_device_map_is_a_way_of_spreading(workspace, wrong):
     path.write_text(yaml.safe_dump(settings))
     with pytest.raises(UserError, match=rf"device_map: found '{wrong}'; input should be 'auto'"):
         load_config()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "allowed"),
+    [
+        ("base_url", "http://user:hunter22@host/v1", "the address has a login"),
+        ("base_url", "https://hunter22@host:80", "the address has a login"),
+        ("base_url", "ftp://user:hunter22@host", "the address has a login"),
+        ("base_url", "user:hunter22@host/v1", "the address has a login"),
+        ("key_variable", "sk-hunter22", "the name of a variable of the environment"),
+        ("key_variable", "first,hunter22", "the name of a variable of the environment"),
+    ],
+)
+def test_secrets_in_settings_are_refused_and_not_repeated(workspace, setting, value, allowed):
+    edit(workspace, {f"generate.{setting}": value})
+    with pytest.raises(UserError, match=rf"generate\.{setting}: .*{allowed}") as caught:
+        load_config()
+    assert "hunter22" not in str(caught.value)
+    assert "1 problem(s)" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["localhost:8000/v1", "ftp://host", "http://", "http:///v1"])
+def test_an_address_that_isnt_one(workspace, value):
+    edit(workspace, {"generate.base_url": value})
+    with pytest.raises(UserError, match=r"generate\.base_url: found '.*; it should be an address"):
+        load_config()

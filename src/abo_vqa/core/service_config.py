@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from abo_vqa.core.config_base import BaseConfig, Count
+from abo_vqa.core.config_base import BaseConfig, Count, secret_in_setting
 
 Protocol = Literal["gemini", "gemini-legacy", "openai"]
 """A vendor's protocol; `abo_vqa.remote.clients` has their implementations."""
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
-# With a dash it would more probably be a key than the name of its variable.
-_VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+def _check_address(value: str) -> str:
+    """Check that an address is one of HTTP, without a login: settings are written down."""
+    parts = urlsplit(value)
+    if "@" in parts.netloc or "@" in value.partition("://")[0]:
+        raise secret_in_setting(
+            "the address has a login (user:password@), which would be written into journals and "
+            "records of runs: leave it out. For a key, key_variable names a variable of the "
+            "environment"
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("it should be an address such as http://localhost:8000/v1")
+    return value
+
+
+def _check_variable(value: str) -> str:
+    """Check that it is a variable's name; with a dash, say, it is more probably the key itself."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+        raise secret_in_setting(
+            "it should be the name of a variable of the environment (letters, digits and _), "
+            "not the key itself"
+        )
+    return value
+
+
+_Address = Annotated[str, AfterValidator(_check_address)]
+_VariableName = Annotated[str, AfterValidator(_check_variable)]
 _Price = Annotated[float, Field(ge=0)]  # USD per million tokens
 
 
@@ -24,7 +52,7 @@ class ServiceConfig(BaseConfig):
     """
 
     model: str
-    base_url: Annotated[str, Field(pattern=r"^https?://")] | None
+    base_url: _Address | None
     key_variable: _VariableName | None = None
     temperature: Annotated[float, Field(ge=0, le=2)]
     max_output_tokens: Annotated[int, Field(ge=1)]
@@ -57,7 +85,7 @@ class EndpointConfig(ServiceConfig):
 
     # Named as in the profile; `protocol` is what clients ask for.
     service: Literal["gemini", "openai"] = Field(alias="protocol")
-    base_url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    base_url: _Address | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     max_output_tokens: Count = 1024  # far more than a word needs, unless the model thinks
     thinking: Literal["minimal", "low", "medium", "high"] | None = None

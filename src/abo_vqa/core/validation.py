@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from pydantic import BaseModel
 
+from abo_vqa.core.config_base import SECRET
 from abo_vqa.core.profiles import PROFILE_ONLY
 
 if TYPE_CHECKING:
@@ -33,11 +34,14 @@ def describe_validation_error(detail: ErrorDetails, schema: type[BaseModel], pro
         if detail["loc"] and detail["loc"][0] in PROFILE_ONLY:
             return f"{where}: no value; set it in {profile}"
         return f"{where}: no value; set it in params.yaml, or under defaults in {profile}"
+    message = detail["msg"].removeprefix("Value error, ")
     if not where:
-        return detail["msg"].removeprefix("Value error, ")
+        return message
+    if detail["type"] == SECRET or (detail["type"] == "value_error" and isinstance(value, dict)):
+        return f"{where}: {message}"  # of a whole group only some settings matter
     if detail["type"] == "model_type":
         return f"{where}: found {value!r}; input should be a group of settings, as name: value"
-    return f"{where}: found {value!r}; {detail['msg'][0].lower()}{detail['msg'][1:]}"
+    return f"{where}: found {value!r}; {message[0].lower()}{message[1:]}"
 
 
 def _known_keys(location: tuple[int | str, ...], schema: type[BaseModel]) -> list[str]:
