@@ -228,3 +228,29 @@ def test_an_address_that_isnt_one(workspace, value):
     edit(workspace, {"generate.base_url": value})
     with pytest.raises(UserError, match=r"generate\.base_url: found '.*; it should be an address"):
         load_config()
+
+
+def test_a_budget_that_can_stop_nothing_is_refused(workspace):
+    free = {"generate.budget_usd": 1, "generate.price_input": 0, "generate.price_output": 0}
+    edit(workspace, {**free, "generate.annotator": "openai"})
+    with pytest.raises(UserError, match="generate: budget_usd needs price_input and price_output"):
+        load_config()
+    edit(workspace, {"generate.annotator": "offline"})  # spends nothing in any case
+    assert load_config().generate.budget_usd == 1
+    edit(workspace, {"generate.annotator": "openai", "generate.price_output": 0.4})
+    assert load_config().generate.budget_usd == 1
+
+
+def test_an_endpoints_settings_have_the_bounds_of_every_services(workspace):
+    path = workspace / "conf/profiles/sample.yaml"
+    profile = yaml.safe_load(path.read_text())
+    hosted = {"family": "endpoint", "protocol": "openai", "model": "m"}
+    profile["models"]["hosted"] = hosted
+    path.write_text(yaml.safe_dump(profile))
+    assert load_config().models.hosted.endpoint.temperature == 0
+    profile["models"]["hosted"] = hosted | {"concurrency": 101, "base_url": "localhost"}
+    path.write_text(yaml.safe_dump(profile))
+    with pytest.raises(UserError, match=r"2 problem\(s\)") as caught:
+        load_config()
+    assert "models.hosted.concurrency: found 101" in str(caught.value)
+    assert "models.hosted.base_url: found 'localhost'" in str(caught.value)

@@ -79,41 +79,60 @@ class ServiceConfig(BaseConfig):
         """
         raise NotImplementedError
 
+    @property
+    def _is_behind_api(self) -> bool:
+        return True
+
+    @model_validator(mode="after")
+    def _priced(self) -> ServiceConfig:
+        priced = self.price_input or self.price_output
+        if self.budget_usd is not None and not priced and self._is_behind_api:
+            raise ValueError(
+                "budget_usd needs price_input and price_output (USD per million tokens): with "
+                "prices of 0 it would stop nothing"
+            )
+        return self
+
+
+_ENDPOINT_DEFAULTS: dict[str, Any] = {
+    "base_url": None,
+    "temperature": 0.0,
+    "max_output_tokens": 1024,  # far more than a word needs, unless the model thinks
+    "thinking": None,
+    "safety": "BLOCK_ONLY_HIGH",
+    "image_size": 256,
+    "requests_per_minute": 1000,
+    "tokens_per_minute": 1_000_000,
+    "requests_per_day": 100_000,
+    "concurrency": 16,
+    "attempts": 5,
+    "timeout_s": 60,
+    "patience_s": 600,
+    "budget_usd": None,
+    "price_input": 0.0,
+    "price_output": 0.0,
+}
+
 
 class EndpointConfig(ServiceConfig):
-    """A model behind an API as a baseline: `models.<name>` of the family `endpoint`."""
+    """A model behind an API as a baseline: `models.<name>` of the family `endpoint`.
+
+    All but the protocol and the model have defaults, which are no defaults of `generate`: its
+    settings are all in `params.yaml`.
+    """
 
     # Named as in the profile; `protocol` is what clients ask for.
     service: Literal["gemini", "openai"] = Field(alias="protocol")
-    base_url: _Address | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
-    max_output_tokens: Count = 1024  # far more than a word needs, unless the model thinks
-    thinking: Literal["minimal", "low", "medium", "high"] | None = None
-    safety: Literal["BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "default"] = (
-        "BLOCK_ONLY_HIGH"
-    )
-    image_size: Annotated[int, Field(ge=32, le=4096)] = 256
-    requests_per_minute: Count = 1000
-    tokens_per_minute: Count = 1_000_000
-    requests_per_day: Count = 100_000
-    concurrency: Annotated[int, Field(ge=1, le=100)] = 16
-    attempts: Count = 5
-    timeout_s: Annotated[float, Field(gt=0)] = 60
-    patience_s: Annotated[float, Field(gt=0)] = 600
-    budget_usd: Annotated[float, Field(gt=0)] | None = None
-    price_input: _Price = 0.0
-    price_output: _Price = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults(cls, data: Any) -> Any:
+        return {**_ENDPOINT_DEFAULTS, **data} if isinstance(data, dict) else data
 
     @property
     def protocol(self) -> Protocol:
         """How the service is spoken to."""
         return self.service
-
-    @model_validator(mode="after")
-    def _priced(self) -> EndpointConfig:
-        if self.budget_usd is not None and not (self.price_input or self.price_output):
-            raise ValueError("budget_usd needs price_input and price_output")
-        return self
 
     def answer_settings(self) -> dict[str, Any]:
         """Return the settings that an answer depends on, not quotas, prices and patience."""
@@ -148,3 +167,7 @@ class GenerateConfig(ServiceConfig):
         if self.annotator == "offline" or self.annotator == "local" or self.annotator == "file":
             raise ValueError(f"{self.annotator} isn't behind an API")
         return self.annotator
+
+    @property
+    def _is_behind_api(self) -> bool:
+        return self.annotator in PROTOCOLS
