@@ -184,3 +184,78 @@ def test_speed(tmp_path: Path) -> None:
         ledger.finish(call)
     assert time.process_time() - begun < 5
     assert os.path.getsize(tmp_path / "calls.sqlite") < 2**22  # noqa: PTH202
+
+
+def fill(ledger: Ledger, done: list[float | None], cost: float | None = None) -> None:
+    """Requests of 300 tokens, by when they ended."""
+    rows = [(time.time(), moment, cost) for moment in done]
+    ledger._db.executemany(
+        "INSERT INTO calls (key, model, journal, pid, started, sent, done, tokens, cost)"
+        " VALUES ('k', 'm', 'j', 1, 1, ?, ?, 300, ?)",
+        rows,
+    )
+
+
+def test_speed_with_twenty_thousand_requests_a_minute(tmp_path: Path) -> None:
+    """Several times faster than reading them, which is what it would take to add them up here."""
+    ledger = Ledger(tmp_path / "calls.sqlite", 60)
+    now = time.time()
+    fill(ledger, [now - i / 1000 for i in range(20_000)])
+    quota = Quota(100_000, 10**9, 10**9)
+    begun = time.process_time()
+    for _ in range(20):
+        ledger._db.execute(
+            "SELECT done, tokens FROM calls WHERE key = 'k' AND model = 'm'"
+            " AND (done IS NULL OR done > 0) ORDER BY done IS NULL, done"
+        ).fetchall()
+    reading = time.process_time() - begun
+    begun = time.process_time()
+    for _ in range(20):
+        assert isinstance(reserve(ledger, quota), int)
+    assert time.process_time() - begun < reading / 2
+
+
+@pytest.mark.parametrize(
+    ("requests", "tokens", "expected"),
+    [
+        (3, 10**9, 0.05),  # one of those on their way has to end, and nobody knows when
+        (4, 10**9, 0.05),
+        (5, 10**9, 40.0),  # the two that have ended
+        (6, 10**9, 10.0),  # the older of them
+        (7, 10**9, None),
+        (100, 1300, 0.05),
+        (100, 1600, 40.0),
+        (100, 1900, 10.0),
+        (100, 2100, None),
+    ],
+)
+def test_how_long_to_wait(
+    tmp_path: Path, requests: int, tokens: int, expected: float | None
+) -> None:
+    ledger = Ledger(tmp_path / "calls.sqlite", 60)
+    now = time.time()
+    fill(ledger, [now - 20, None, None, now - 50, None, None, now - 70])
+    result = reserve(ledger, Quota(requests, tokens, 10**9), tokens=300)
+    if expected is None:
+        assert isinstance(result, int)
+    else:
+        assert isinstance(result, QuotaDelay)
+        assert result.until - now == pytest.approx(expected, abs=2 if expected > 1 else 0.04)
+
+
+def test_a_request_larger_than_the_quota_waits_for_all_others(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "calls.sqlite", 60)
+    fill(ledger, [time.time() - 20])
+    delay = reserve(ledger, Quota(10, 100, 10**9), tokens=500)
+    assert isinstance(delay, QuotaDelay)
+    assert 38 < delay.until - time.time() <= 40
+
+
+def test_old_requests_are_forgotten_unless_they_may_have_cost_something(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "calls.sqlite", 60)
+    old = time.time() - 4 * 86_400
+    for cost in (None, 0.0, 0.25):  # answered, failed at a free server, failed at another
+        fill(ledger, [old], cost)
+    ledger.close()
+    ledger = Ledger(tmp_path / "calls.sqlite", 60)
+    assert ledger._db.execute("SELECT cost FROM calls").fetchall() == [(0.25,)]

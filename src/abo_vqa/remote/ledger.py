@@ -33,7 +33,8 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS calls (
     id INTEGER PRIMARY KEY, key TEXT, model TEXT, journal TEXT, pid INTEGER, started REAL,
     sent REAL, done REAL, tokens INTEGER, cost REAL);
-CREATE INDEX IF NOT EXISTS calls_recent ON calls (key, model, done);
+DROP INDEX IF EXISTS calls_recent;
+CREATE INDEX IF NOT EXISTS calls_window ON calls (key, model, done, tokens);
 CREATE INDEX IF NOT EXISTS calls_unknown ON calls (journal) WHERE cost IS NOT NULL;
 CREATE TABLE IF NOT EXISTS days (key TEXT, model TEXT, day REAL, requests INTEGER,
     PRIMARY KEY (key, model, day));
@@ -130,7 +131,10 @@ class Ledger:
         now = time.time()
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("DELETE FROM calls WHERE done < ? AND cost IS NULL", (now - 3 * _DAY,))
+            # Rows with a cost stay reserved; those that can have cost nothing aren't needed.
+            self._db.execute(
+                "DELETE FROM calls WHERE done < ? AND (cost IS NULL OR cost = 0)", (now - 3 * _DAY,)
+            )
             self._db.execute("DELETE FROM days WHERE day < ?", (now - 3 * _DAY,))
             self._db.execute("DELETE FROM pauses WHERE until < ?", (now,))
             processes = self._db.execute(
@@ -197,23 +201,47 @@ class Ledger:
         ).fetchone()
         if today and today[0] >= quota.requests_per_day:
             return QuotaDelay(next_day(now, quota.zone), day=True)
-        # Oldest first; those still on their way last, since their minute hasn't begun.
-        recent = self._db.execute(
-            "SELECT done, tokens FROM calls WHERE key = ? AND model = ?"
-            " AND (done IS NULL OR done > ?) ORDER BY done IS NULL, done",
+        # Counted by the index alone: there may be tens of thousands.
+        (pending, pending_tokens), (ended, ended_tokens) = self._db.execute(
+            "SELECT COUNT(*), COALESCE(SUM(tokens), 0) FROM calls"
+            " WHERE key = ?1 AND model = ?2 AND done IS NULL UNION ALL"
+            " SELECT COUNT(*), COALESCE(SUM(tokens), 0) FROM calls"
+            " WHERE key = ?1 AND model = ?2 AND done > ?3",
             (key, model, now - self._window),
         ).fetchall()
-        excess_requests = len(recent) + 1 - quota.requests_per_minute
-        excess_tokens = sum(row[1] for row in recent) + tokens - quota.tokens_per_minute
-        if excess_requests <= 0 and (excess_tokens <= 0 or not recent):
+        excess_requests = pending + ended + 1 - quota.requests_per_minute
+        excess_tokens = pending_tokens + ended_tokens + tokens - quota.tokens_per_minute
+        if excess_requests <= 0 and (excess_tokens <= 0 or not pending + ended):
             return None
+        until, enough = self._until_free(key, model, now, excess_requests, excess_tokens)
+        # The minute of those still on their way hasn't begun.
+        return QuotaDelay(until if enough or not pending else now + 0.05)
+
+    def _until_free(
+        self, key: str, model: str, now: float, excess_requests: int, excess_tokens: int
+    ) -> tuple[float, bool]:
+        """Return when the excess has left the window, and whether all of it ever does.
+
+        Only requests that have ended leave it.
+
+        Args:
+            key: the key's id.
+            model: the model's name.
+            now: Unix seconds.
+            excess_requests: how many have to leave it.
+            excess_tokens: input tokens that have to.
+        """
         until = now
-        for done, call_tokens in recent:
+        oldest_first = self._db.execute(
+            "SELECT done, tokens FROM calls WHERE key = ? AND model = ? AND done > ? ORDER BY done",
+            (key, model, now - self._window),
+        )
+        for done, call_tokens in oldest_first:
             if excess_requests <= 0 and excess_tokens <= 0:
                 break
             excess_requests, excess_tokens = excess_requests - 1, excess_tokens - call_tokens
-            until = now + 0.05 if done is None else done + self._window
-        return QuotaDelay(until)
+            until = done + self._window
+        return until, excess_requests <= 0 and excess_tokens <= 0
 
     def finish(self, call: int, tokens: int | None = None, *, cost_known: bool = True) -> None:
         """Record that the reply came, or won't: the request's minute begins.
