@@ -280,3 +280,11 @@ def test_nothing_that_is_written_holds_the_key(here: Path, server: OpenAIServer,
     assert OPENAI_KEY not in said
     assert not any(OPENAI_KEY.encode() in data for data in written)
     assert json.dumps(said)
+
+
+def test_safety_isnt_sent_and_asks_nothing_anew(here: Path, server: OpenAIServer) -> None:
+    make(here, 2)
+    run(openai_settings(server))
+    server.calls.clear()
+    run(openai_settings(server, safety="BLOCK_NONE"))
+    assert not server.generated()

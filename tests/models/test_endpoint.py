@@ -195,3 +195,36 @@ def test_killed_and_resumed_asks_nothing_twice(here: Path, protocol: str) -> Non
         set_up(clean, protocol)
         answer()
     assert read_table(PREDICTIONS).equals(table)
+
+
+@pytest.mark.parametrize("protocol", ENDPOINT_SERVER)
+def test_what_is_paid_for_holds_at_another_address_and_with_another_pillow(
+    here: Path, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ENDPOINT_SERVER[protocol]() as server:
+        set_up(server, protocol)
+        answer()
+        table = read_table(PREDICTIONS)
+    monkeypatch.setattr("abo_vqa.models.endpoint.model._QUALITY", 60)  # other bytes are sent
+    with ENDPOINT_SERVER[protocol]() as other:
+        set_up(other, protocol)
+        answer()
+        assert not asked(other)
+        assert read_table(PREDICTIONS).equals(table)
+        set_up(other, protocol, image_size=32)  # another image
+        answer()
+        assert sum(asked(other).values()) == 21
+        other.calls.clear()
+        set_up(other, protocol, image_size=32, safety="BLOCK_NONE")
+        answer()
+        # Chat completions have no such parameter.
+        assert sum(asked(other).values()) == (0 if protocol == "openai" else 21)
+
+
+def test_two_addresses_of_one_model_need_two_names(here: Path) -> None:
+    add_endpoint("http://localhost:1/v1", "openai", "one")
+    add_endpoint("http://localhost:2/v1", "openai", "two")
+    with pytest.raises(UserError, match=r"models\.one and models\.two differ only in base_url"):
+        load_config()
+    add_endpoint("http://localhost:2/v1", "openai", "two", model="quantised")
+    assert load_config().models.two.endpoint.model == "quantised"

@@ -103,7 +103,7 @@ def yes_no_hint(image_path: str, seed: int, yes_share: float | None) -> str:
 
 def settings_record(settings: GenerateConfig) -> dict[str, Any]:
     """Return the settings that change replies, and no others: they identify the journal."""
-    return {
+    record = {
         "annotator": settings.annotator,
         "model": settings.model,
         "temperature": settings.temperature,
@@ -116,3 +116,6 @@ def settings_record(settings: GenerateConfig) -> dict[str, Any]:
         "safety": settings.safety,
         "yes_share": settings.yes_share,
     }
+    if settings.annotator == "openai":
+        del record["safety"]  # isn't sent
+    return record

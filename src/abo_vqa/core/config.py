@@ -15,6 +15,7 @@ from abo_vqa.core.batch_sizes import distribute_batch_sizes
 from abo_vqa.core.checkpoint_settings import check_models
 from abo_vqa.core.config_base import BaseConfig, Count, Fraction
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.local_annotator import check_local_annotator
 from abo_vqa.core.profiles import misplaced
 from abo_vqa.core.service_config import EndpointConfig, GenerateConfig
@@ -228,6 +229,24 @@ class Config(BaseConfig):
     def _consistent(self) -> Config:
         if self.generate.annotator == "file" and self.generate.file is None:
             raise ValueError("generate.annotator is 'file' but generate.file names no table")
+        return self
+
+    @model_validator(mode="after")
+    def _endpoints_apart(self) -> Config:
+        """Refuse two endpoints that only their addresses tell apart: replies would be shared."""
+        names: dict[str, tuple[str, EndpointConfig]] = {}
+        for name, checkpoint in (self.models.model_extra or {}).items():
+            if not checkpoint.endpoint:
+                continue
+            settings = fingerprint(checkpoint.answer_settings())
+            other, endpoint = names.setdefault(settings, (name, checkpoint.endpoint))
+            if endpoint.base_url != checkpoint.endpoint.base_url:
+                raise ValueError(
+                    f"models.{other} and models.{name} differ only in base_url, and the address "
+                    "isn't part of what tells paid replies apart: they would share them. Give the "
+                    f"model {endpoint.model!r} another name at one of the servers (vLLM: "
+                    "--served-model-name), or remove one of the two"
+                )
         return self
 
 

@@ -135,8 +135,13 @@ class EndpointConfig(ServiceConfig):
         return self.service
 
     def answer_settings(self) -> dict[str, Any]:
-        """Return the settings that an answer depends on, not quotas, prices and patience."""
-        names = "model base_url temperature max_output_tokens thinking safety image_size".split()
+        """Return the settings that an answer depends on, not quotas, prices and patience.
+
+        Nor the address: the same model behind another one goes on where it was, as in `generate`.
+        """
+        names = ["model", "temperature", "max_output_tokens", "thinking", "image_size"]
+        if self.protocol != "openai":  # which has no such parameter
+            names.append("safety")
         return {"protocol": self.protocol, **{name: getattr(self, name) for name in names}}
 
 

@@ -36,6 +36,7 @@ _PROFILED = {"GRAY": "L", "CMYK": "CMYK"}  # colour space of a profile: mode of 
 _DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError)
 _WHITE = (255, 255, 255)
 _ORIENTATION = 0x0112  # the EXIF tag
+SOURCE = "source_sha1"  # key in a decoded image's `info`: the hash of its file
 TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -87,7 +88,9 @@ def decode(
         raise UnreadableImageError("cut off or damaged") from error
     turn = TRANSPOSES.get(_orientation(image))
     upright = rgb if turn is None else rgb.transpose(turn)
-    upright.info = {}  # a reader that found the tags would turn the image again
+    # Without its tags, or a reader that found them would turn the image again. The hash says which
+    # image it is, whatever decodes and encodes it.
+    upright.info = {SOURCE: sha1(data)}
     return upright
 
 

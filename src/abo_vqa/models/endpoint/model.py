@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from abo_vqa.data.image_decoding import SOURCE
 from abo_vqa.models.answers import Answer
 from abo_vqa.models.base import VQAModel
 from abo_vqa.models.endpoint.paid_answers import PaidAnswers
@@ -19,6 +22,19 @@ if TYPE_CHECKING:
     from abo_vqa.core.config import CheckpointConfig, ComputeConfig
 
 _QUALITY = 95  # of the JPEG that is sent
+
+
+@dataclass(frozen=True)
+class SentImage:
+    """An image as it is sent.
+
+    Attributes:
+        source: the hash of the file that it was made of, which doesn't depend on Pillow's version.
+        jpeg: the bytes.
+    """
+
+    source: str
+    jpeg: bytes
 
 
 class Endpoint(VQAModel):
@@ -49,9 +65,9 @@ class Endpoint(VQAModel):
         """
         return cls(checkpoint)
 
-    def preprocess(self, images: Sequence[Image]) -> list[bytes]:
+    def preprocess(self, images: Sequence[Image]) -> list[SentImage]:
         """Return the images as they are sent: JPEGs of at most `image_size` pixels per side."""
-        return [self._jpeg(image) for image in images]
+        return [SentImage(_source(image), self._jpeg(image)) for image in images]
 
     def _jpeg(self, image: Image) -> bytes:
         small = image.copy()
@@ -68,13 +84,19 @@ class Endpoint(VQAModel):
         self, encoded: Any, image_index: Sequence[int], questions: Sequence[str]
     ) -> list[Answer]:
         """Ask the service, several questions at a time; see `PaidAnswers.ask`."""
-        return self._paid.ask(
-            [
-                Request("", self._prompt.replace("{question}", question), encoded[image])
-                for image, question in zip(image_index, questions, strict=True)
-            ]
-        )
+        images: list[SentImage] = [encoded[image] for image in image_index]
+        requests = [
+            Request("", self._prompt.replace("{question}", question), image.jpeg)
+            for image, question in zip(images, questions, strict=True)
+        ]
+        return self._paid.ask(requests, [image.source for image in images])
 
     def record(self) -> dict[str, Any]:
         """Return what the answers depend on."""
         return self._record
+
+
+def _source(image: Image) -> str:
+    """Return the hash of an image's file, or of its pixels where it was never in one."""
+    known = image.info.get(SOURCE)
+    return str(known) if known else hashlib.sha1(image.tobytes()).hexdigest()

@@ -46,11 +46,12 @@ class PaidAnswers:
         self._run: QuestionRun | None = None
         weakref.finalize(self, self._resources.close)
 
-    def ask(self, requests: Sequence[Request]) -> list[Answer]:
+    def ask(self, requests: Sequence[Request], sources: Sequence[str]) -> list[Answer]:
         """Return the answers to some requests, asking the service for those that are unknown.
 
         Args:
             requests: images and questions.
+            sources: the hash of each image's file.
 
         Returns:
             The answers in their order; one that failed in the end has an error.
@@ -60,7 +61,9 @@ class PaidAnswers:
                 fails alike.
             RetryLaterError: the daily quotas are spent, or the service doesn't answer.
         """
-        keys = [_key(request) for request in requests]
+        keys = [
+            _key(request.text, source) for request, source in zip(requests, sources, strict=True)
+        ]
         missing = {
             key: request
             for key, request in zip(keys, requests, strict=True)
@@ -104,8 +107,9 @@ class PaidAnswers:
         )
 
 
-def _key(request: Request) -> str:
-    return hashlib.sha256(request.text.encode() + b"\0" + request.image).hexdigest()
+def _key(text: str, source: str) -> str:
+    """Return what identifies a question: not the JPEG, which another Pillow encodes otherwise."""
+    return hashlib.sha256(f"{text}\0{source}".encode()).hexdigest()
 
 
 def _to_answer(entry: JournalEntry) -> Answer:
