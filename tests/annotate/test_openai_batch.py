@@ -86,3 +86,31 @@ def test_a_parameter_that_a_job_is_refused_for_is_no_images_fault(
     run(openai_settings(server, batch=True, batch_images=2, batch_poll_s=0.05))
     assert len(vqa(here)) == 12
     assert len(server.batches) <= 2 * (1 + len(refuses))
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [("/v1/files", 404), ("/v1/files", 405), ("/v1/batches", 404), ("/v1/batches", 501)],
+)
+def test_a_server_without_batch_jobs(
+    here: Path, server: OpenAIServer, path: str, code: int
+) -> None:
+    make(here, 2)
+    server.unknown_path, server.unknown_code = path, code
+    config = openai_settings(server, batch=True, patience_s=0.5)
+    with pytest.raises(UserError, match="this server has no batch jobs") as caught:
+        run(config)
+    assert "set generate.batch: false" in str(caught.value)
+    assert f"generate.base_url, too: it is {server.url}" in str(caught.value)
+    assert not BatchJobFile.load(annotations_folder(config.generate) / "main.jobs").jobs
+    run(openai_settings(server))
+    assert len(vqa(here)) == 6
+
+
+def test_an_address_without_v1(here: Path, server: OpenAIServer) -> None:
+    make(here, 2)
+    for batch in (False, True):
+        address = server.url.removesuffix("/v1")
+        with pytest.raises(UserError, match="for most servers it ends in /v1") as caught:
+            run(openai_settings(server, base_url=address, batch=batch))
+        assert f"generate.base_url, too: it is {address};" in str(caught.value)

@@ -69,6 +69,12 @@ class UnknownParameterError(ServiceError):
     billed = False
 
 
+class NoBatchJobsError(ServiceError):
+    """The server has no batch jobs at all (HTTP 404, 405 or 501 where they would be created)."""
+
+    billed = False
+
+
 class ResultsGoneError(ServiceError):
     """The vendor has deleted the results of a batch job, as it does some weeks after its end."""
 

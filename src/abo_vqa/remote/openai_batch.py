@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import openai
 from openai.types.chat import ChatCompletion
 from pydantic import BaseModel, ValidationError
 
@@ -14,6 +15,7 @@ from abo_vqa.core.files import atomic_write
 from abo_vqa.remote.batch_lines import parse_lines
 from abo_vqa.remote.contract import BatchState, Reply, Request
 from abo_vqa.remote.errors import (
+    NoBatchJobsError,
     ResultsGoneError,
     ServiceError,
     UnknownModelError,
@@ -27,6 +29,7 @@ _Result = TypeVar("_Result")
 
 _ENDED = {"completed": "succeeded", "expired": "expired", "cancelled": "expired"}
 # Requests that a job didn't get to before it ended.
+_NO_SUCH_PATH = (404, 405, 501)
 _UNASKED = {"batch_expired", "batch_cancelled"}
 
 
@@ -57,6 +60,20 @@ class OpenAIBatchClient:
         except Exception as error:
             raise self._client.translate(error) from None
 
+    def _create(self, function: Callable[[], _Result]) -> _Result:
+        """Call a function of the SDK that creates a file or a job.
+
+        Raises:
+            NoBatchJobsError: the server doesn't know the path.
+        """
+        try:
+            return function()
+        except Exception as error:
+            typed = self._client.translate(error)
+            if isinstance(error, openai.APIStatusError) and error.status_code in _NO_SUCH_PATH:
+                raise NoBatchJobsError(str(typed)) from None
+            raise typed from None
+
     def encode(self, request: Request) -> dict[str, Any]:
         """Return a request's body as a chat completion takes it."""
         return self._client.body(request)
@@ -66,10 +83,10 @@ class OpenAIBatchClient:
         upload = lines.with_suffix(".openai.jsonl")
         try:
             names = _write_requests(lines, upload)
-            file = self._call(lambda: self._sdk.files.create(file=upload, purpose="batch"))
+            file = self._create(lambda: self._sdk.files.create(file=upload, purpose="batch"))
         finally:
             upload.unlink(missing_ok=True)
-        job = self._call(
+        job = self._create(
             lambda: self._sdk.batches.create(
                 input_file_id=file.id,
                 endpoint="/v1/chat/completions",

@@ -15,7 +15,9 @@ class OpenAIBatches:
 
     def post_batches(self, path: str, raw: bytes) -> None:
         owner = self.owner
-        if path == "/v1/files":
+        if path == owner.unknown_path:
+            self.send(owner.unknown_code, {"detail": "Not Found"})
+        elif path == "/v1/files":
             name = f"file-{len(owner.files)}"
             owner.files[name] = uploaded(raw)
             self.send(200, file_object(name, len(owner.files[name])))

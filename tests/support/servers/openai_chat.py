@@ -36,6 +36,7 @@ class OpenAIServer(GeminiServer):
         refuses: parameters, or types of `response_format`, that this server doesn't know.
         ignores_schema: whether a schema is taken and forgotten: the model needs to be told.
         counts_nothing: whether answers lack `usage`.
+        unknown_path: what this server hasn't, and `unknown_code` how it says so.
         failing_downloads: how often a file with a job's failed requests can't be downloaded.
         batch_fault: how batch jobs end: "", "failed", "expired", "hangs", or "gone": completed, and
             the results have been deleted since.
@@ -51,6 +52,7 @@ class OpenAIServer(GeminiServer):
         self.ignores_schema = self.counts_nothing = False
         self.batch_fault = ""
         self.failing_downloads = 0
+        self.unknown_path, self.unknown_code = "", 404
 
     def handler(self) -> type:
         return OpenAIHandler
@@ -205,7 +207,7 @@ class OpenAIHandler(OpenAIBatches, GeminiHandler):
     def do_POST(self) -> None:
         path, raw = urlsplit(self.path).path, self.body()
         call = Call(time.time(), "POST", path, self.key)
-        if not path.endswith("/chat/completions"):
+        if path != "/v1/chat/completions":
             self.owner.note(call)
             self.post_batches(path, raw)
             return

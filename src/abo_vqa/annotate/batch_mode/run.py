@@ -19,9 +19,11 @@ from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.core.log import get_logger
 from abo_vqa.remote.batch_jobs import BatchJob, BatchJobFile
 from abo_vqa.remote.contract import BatchClient, BatchState
+from abo_vqa.remote.dispatch.stop_reasons import address_advice
 from abo_vqa.remote.errors import (
     DailyQuotaError,
     InvalidKeyError,
+    NoBatchJobsError,
     RequestRefusedError,
     ResultsGoneError,
     ServiceError,
@@ -110,10 +112,16 @@ class BatchRun:
         try:
             if function(*args, **kwargs):
                 self._health.record_answer()
+        except NoBatchJobsError as error:
+            raise UserError(
+                f"this server has no batch jobs ({error}): set generate.batch: false."
+                f"{address_advice(self._settings, 'generate.')} What was collected is saved."
+            ) from None
         except (InvalidKeyError, UnknownModelError, RequestRefusedError) as error:
             raise UserError(
-                f"{error}. Check the API key, its account, and generate.model. What was collected "
-                "is saved: run it again to continue."
+                f"{error}. Check the API key, its account, and generate.model."
+                f"{address_advice(self._settings, 'generate.')} What was collected is saved: run "
+                "it again to continue."
             ) from None
         except DailyQuotaError as error:
             raise RetryLaterError(

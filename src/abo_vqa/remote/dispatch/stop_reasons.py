@@ -37,7 +37,7 @@ class StopReasons:
             current = "a current one, e.g. gemini-3.5-flash-lite"
         return UserError(
             f"{self.prefix}model: {self.settings.model!r} doesn't exist or is retired. Set it "
-            f"{self.place} to {current}. ({error})"
+            f"{self.place} to {current}.{address_advice(self.settings, self.prefix)} ({error})"
         )
 
     def no_answer(self, error: ServiceError, progress: str) -> RetryLaterError:
@@ -122,6 +122,19 @@ def output_limit_advice(settings: ServiceConfig, prefix: str) -> str:
         f"{prefix}max_output_tokens ({settings.max_output_tokens}), or set {prefix}thinking "
         f"({settings.thinking or 'null'}) to minimal or low where the model knows it."
     )
+
+
+def address_advice(settings: ServiceConfig, prefix: str) -> str:
+    """Return a sentence about an address that may be the reason why something isn't found, or "".
+
+    Args:
+        settings: the service.
+        prefix: what the names of its settings begin with.
+    """
+    if not settings.base_url:
+        return ""
+    end = "; for most servers it ends in /v1" if settings.protocol == "openai" else ""
+    return f" Check {prefix}base_url, too: it is {settings.base_url}{end}."
 
 
 def _sentence(clause: str) -> str:
