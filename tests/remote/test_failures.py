@@ -15,7 +15,7 @@ from abo_vqa.remote.errors import (
     UnknownModelError,
 )
 from abo_vqa.remote.failure_streaks import FailureStreak, error_kind
-from abo_vqa.remote.google_errors import to_service_error
+from abo_vqa.remote.http_errors import to_service_error
 
 RPC = "type.googleapis.com/google.rpc."
 METRIC = "generativelanguage.googleapis.com/generate_content_free_tier_requests"

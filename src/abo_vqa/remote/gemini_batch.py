@@ -18,7 +18,7 @@ from abo_vqa.remote.errors import (
     UnknownModelError,
 )
 from abo_vqa.remote.gemini import GeminiClient, request_parts, to_reply
-from abo_vqa.remote.google_errors import to_service_error
+from abo_vqa.remote.http_errors import to_service_error
 
 _Result = TypeVar("_Result")
 

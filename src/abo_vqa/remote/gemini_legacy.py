@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from abo_vqa.core.errors import UserError
 from abo_vqa.remote.contract import Reply, Request, Usage
 from abo_vqa.remote.errors import ServiceError
-from abo_vqa.remote.google_errors import SAFETY_CATEGORIES, to_service_error
+from abo_vqa.remote.google_errors import SAFETY_CATEGORIES
+from abo_vqa.remote.http_errors import to_service_error
 from abo_vqa.remote.keys import redact
 
 if TYPE_CHECKING:

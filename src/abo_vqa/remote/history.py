@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from abo_vqa.remote.failure_streaks import FailureStreak, error_kind
-from abo_vqa.remote.google_errors import is_account_message
+from abo_vqa.remote.http_errors import is_account_message
 from abo_vqa.remote.journal import (
     DROPPED,
     EXCUSED,

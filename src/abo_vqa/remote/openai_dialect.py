@@ -50,6 +50,7 @@ class Dialect:
         response_format: "json_schema", "json_object", or "" where the prompt alone asks for JSON.
         token_limit: the name of the limit on output tokens.
         refused: the names of optional parameters that the server has refused.
+        limit_renamed: whether the first name of the limit was refused.
     """
 
     def __init__(self, token_limit: str) -> None:
@@ -61,6 +62,7 @@ class Dialect:
         self.response_format = "json_schema"
         self.token_limit = token_limit
         self.refused: set[str] = set()
+        self.limit_renamed = False
         self._lock = threading.Lock()
 
     @classmethod
@@ -139,9 +141,9 @@ class Dialect:
     def _rename_limit(self, refused: str) -> bool:
         """Use the other name of the limit, unless that was refused before."""
         if self.token_limit == refused:
-            if "token limit" in self.refused:
+            if self.limit_renamed:
                 return False
-            self.refused.add("token limit")
+            self.limit_renamed = True
             names = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
             self.token_limit = names[refused]
         return True

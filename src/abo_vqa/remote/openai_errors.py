@@ -13,7 +13,7 @@ from abo_vqa.remote.errors import (
     ServiceError,
     ThrottledError,
 )
-from abo_vqa.remote.google_errors import to_service_error
+from abo_vqa.remote.http_errors import to_service_error
 
 # "Please try again in 6m0s.", "… in 350ms.": Go's notation, as in the x-ratelimit-reset headers.
 _AGAIN = re.compile(r"try again in ((?:[\d.]+(?:ms|h|m|s))+)", re.IGNORECASE)
