@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from abo_vqa.data.pairs import REPLY_FORMAT
 from abo_vqa.stages.generate import run
 from tests.support.annotation import configure, journal_entries, make, vqa
 from tests.support.openai_annotation import MODEL, OPENAI_KEY, openai_settings
-from tests.support.servers.gemini import GeminiServer
+from tests.support.servers.gemini import Call, GeminiServer
 from tests.support.servers.openai_chat import TRANSIENT, OpenAIServer
 
 pytestmark = pytest.mark.usefixtures("quick_retries", "openai_key")
@@ -270,16 +271,37 @@ def test_a_request_that_is_refused_for_a_parameter_counts_in_the_ledger(
     assert len(server.generated()) == 4
 
 
-def test_nothing_that_is_written_holds_the_key(here: Path, server: OpenAIServer, capsys) -> None:
-    make(here, 2)
-    openai_settings(server)
-    server.keys = {"another"}
-    assert main(["generate"]) == 2
-    said = "".join(capsys.readouterr())
-    written = [path.read_bytes() for path in here.rglob("*") if path.is_file()]
-    assert OPENAI_KEY not in said
-    assert not any(OPENAI_KEY.encode() in data for data in written)
-    assert json.dumps(said)
+def interrupt_when_polled(call: Call) -> None:
+    if call.method == "GET" and call.path.startswith("/v1/batches/"):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_nothing_that_is_written_holds_a_key(
+    here: Path, server: OpenAIServer, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """A working run, one of whose keys is rejected and quoted; and a batch job under way."""
+    rejected = "sk-rejected-key-that-must-never-be-written-0"
+    monkeypatch.setenv("OPENAI_API_KEY", f"{rejected},{OPENAI_KEY}")
+    make(here, 4)
+    server.keys = {OPENAI_KEY}
+    openai_settings(server, concurrency=1)
+    assert main(["generate"]) == 0
+    assert any(call.key == rejected for call in server.calls)
+    monkeypatch.setenv("OPENAI_API_KEY", OPENAI_KEY)
+    server.batch_fault = "hangs"
+    openai_settings(server, batch=True, temperature=0.9, batch_poll_s=0.05)
+    server.on_call = interrupt_when_polled
+    assert main(["generate"]) != 0
+    printed = "".join(capsys.readouterr())
+    assert "<api key>" in printed  # the quoted one
+    written = {path.relative_to(here): path.read_bytes() for path in here.rglob("*")
+               if path.is_file()}  # fmt: skip
+    # All that a run leaves is there: replies, the ledger, a job under way, the table, MLflow's.
+    names = {path.name for path in written if written[path]}
+    assert {"main.jsonl", "calls.sqlite", "main.jobs", "generated.csv", "mlflow.db"} <= names
+    for secret in (OPENAI_KEY, rejected):
+        assert secret not in printed
+        assert [path for path, data in written.items() if secret.encode() in data] == []
 
 
 def test_safety_isnt_sent_and_asks_nothing_anew(here: Path, server: OpenAIServer) -> None:
@@ -288,3 +310,13 @@ def test_safety_isnt_sent_and_asks_nothing_anew(here: Path, server: OpenAIServer
     server.calls.clear()
     run(openai_settings(server, safety="BLOCK_NONE"))
     assert not server.generated()
+
+
+def test_all_that_a_server_can_refuse(here: Path, server: OpenAIServer) -> None:
+    make(here, 1)
+    server.refuses = (
+        "json_schema", "json_object", "temperature", "reasoning_effort", "max_tokens",
+    )  # fmt: skip
+    run(openai_settings(server, concurrency=1, temperature=0.5, thinking="low"))
+    assert len(vqa(here)) == 3
+    assert len(server.generated()) == len(server.refuses) + 1
