@@ -14,7 +14,7 @@ logger = get_logger(__name__)
 _LineT = TypeVar("_LineT", bound=BaseModel)
 
 
-def parse_lines(data: bytes, kind: type[_LineT]) -> Iterator[_LineT]:
+def parse_results(data: bytes, kind: type[_LineT]) -> Iterator[_LineT]:
     """Yield the lines of a file of JSON lines; those that aren't of a kind are skipped.
 
     A damaged line can't be repaired by downloading it again. So it is no reason to give up the

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from google.genai import types
 from pydantic import BaseModel
 
-from abo_vqa.remote.batch_lines import parse_lines
+from abo_vqa.remote.batch_lines import parse_results
 from abo_vqa.remote.contract import BatchState, Reply, Request
 from abo_vqa.remote.errors import (
     InvalidKeyError,
@@ -117,7 +117,7 @@ class GeminiBatchClient:
             if isinstance(error, InvalidKeyError) and "may not exist" not in str(error):
                 raise
             raise ResultsGoneError(str(error)) from None
-        for line in parse_lines(data, _Line):
+        for line in parse_results(data, _Line):
             if line.response:
                 yield line.key, to_reply(line.response)
             else:

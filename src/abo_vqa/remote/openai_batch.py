@@ -12,7 +12,7 @@ from openai.types.chat import ChatCompletion
 from pydantic import BaseModel, ValidationError
 
 from abo_vqa.core.files import atomic_write
-from abo_vqa.remote.batch_lines import parse_lines
+from abo_vqa.remote.batch_lines import parse_results
 from abo_vqa.remote.contract import BatchState, Reply, Request
 from abo_vqa.remote.errors import (
     NoBatchJobsError,
@@ -142,7 +142,7 @@ class OpenAIBatchClient:
                 contents.append(self._content(name))
             except ResultsGoneError as error:
                 gone = error
-        for line in parse_lines(b"\n".join(contents), _Line):
+        for line in parse_results(b"\n".join(contents), _Line):
             if result := self._result(line, sent):
                 yield line.custom_id, result
         if gone:
