@@ -21,6 +21,7 @@ from abo_vqa.models.answering.multiple_choice import MultipleChoiceModel
 from abo_vqa.models.answers import Answer, likeliest
 from abo_vqa.models.base import VQAModel
 from abo_vqa.reporting.publish.parquet import write_parquet_split
+from abo_vqa.reporting.publish.resuming import ExportJournal
 from tests.support import workspaces
 
 CHOICES = (["red", "blue", "green", "white"], ["yes", "no"], ["wood", "metal", "glass", "cotton"])
@@ -56,9 +57,11 @@ def rows() -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = workspaces.workspace(tmp_path_factory.mktemp("choose"), "blip")
-    write_parquet_split("test", rows(), Pictures(), root / "data/export")  # type: ignore[arg-type]
+    write_parquet_split(
+        "test", rows(), Pictures(), root / "data/export", ExportJournal(root, "key")
+    )  # type: ignore[arg-type]
     bare = [{k: v for k, v in row.items() if "choice" not in k} for row in rows()]
-    write_parquet_split("train", bare, Pictures(), root / "data/export")  # type: ignore[arg-type]
+    write_parquet_split("train", bare, Pictures(), root / "data/export", ExportJournal(root, "key"))  # type: ignore[arg-type]
     return root
 
 

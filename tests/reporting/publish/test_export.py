@@ -21,6 +21,7 @@ from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import open_archive
 from abo_vqa.data.normalise import normalise
 from abo_vqa.reporting.publish import parquet as writing
+from abo_vqa.reporting.publish.resuming import ExportJournal
 from tests.support import ROOT
 from tests.support.annotation import make, write_params
 
@@ -152,7 +153,10 @@ def test_again_gives_the_same_bytes(exported: Path, here: Path) -> None:
 
 
 def test_a_failure_leaves_the_old_export(
-    exported: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Path,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()}
 
@@ -162,6 +166,13 @@ def test_a_failure_leaves_the_old_export(
     monkeypatch.setattr("abo_vqa.reporting.publish.export.croissant_metadata", broken)
     with pytest.raises(OSError, match="disk full"):
         main(["export"])
+    assert {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()} == before
+    # What was whole is kept for the next call, which leaves nothing beside the export.
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    capsys.readouterr()
+    assert main(["export"]) == 0
+    assert "25 images are left from an interrupted export" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()} == before
     assert [path.name for path in (here / "data").glob(".export*")] == []
 
@@ -186,7 +197,9 @@ class Noise:
 
 
 def test_a_picture_is_stored_once(tmp_path: Path) -> None:
-    split = writing.write_parquet_split("train", rows_of(40), Noise(), tmp_path, 1_000_000)  # type: ignore[arg-type]
+    split = writing.write_parquet_split(
+        "train", rows_of(40), Noise(), tmp_path, ExportJournal(tmp_path, "key"), 1_000_000
+    )  # type: ignore[arg-type]
     assert split.shards[0].path == "data/train-00000-of-00001.parquet"
     assert 40 * 100_000 < split.file_bytes < 40 * 100_000 * 1.1  # not three times as much
     assert split.memory_bytes > 3 * 40 * 100_000
@@ -194,7 +207,9 @@ def test_a_picture_is_stored_once(tmp_path: Path) -> None:
 
 def test_row_groups_bound_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "GROUP_BYTES", 1_000_000)
-    split = writing.write_parquet_split("test", rows_of(40), Noise(), tmp_path, 1_500_000)  # type: ignore[arg-type]
+    split = writing.write_parquet_split(
+        "test", rows_of(40), Noise(), tmp_path, ExportJournal(tmp_path, "key"), 1_500_000
+    )  # type: ignore[arg-type]
     files = [parquet.ParquetFile(tmp_path / shard.path) for shard in split.shards]
     assert len(files) == 4
     assert [file.num_row_groups for file in files] == [1] * 4
@@ -218,7 +233,9 @@ def test_whoever_opens_a_picture_sees_it_upright(tmp_path: Path) -> None:
     named = ["0.jpg", "1.png", "2.jpg"]
     rows = [row | {"image_path": named[row["row_id"] // 3]} for row in rows_of(3)]
     with open_archive(tmp_path) as archive:
-        split = writing.write_parquet_split("test", rows, archive, tmp_path, 1_000_000)
+        split = writing.write_parquet_split(
+            "test", rows, archive, tmp_path, ExportJournal(tmp_path, "key"), 1_000_000
+        )
         images = parquet.read_table(tmp_path / split.shards[0].path)["image"].to_pylist()
         one, two, three = (Image.open(io.BytesIO(images[at]["bytes"])) for at in (0, 3, 6))
         assert (one.format, one.size) == ("JPEG", (30, 20))
