@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from abo_vqa.annotate.verification import blind_accuracy as measuring
 from abo_vqa.annotate.verification.agreement import (
     agreements,
     mean_agreement,
@@ -17,6 +18,8 @@ from abo_vqa.annotate.verification.filters import agreeing, capped, kept_rows
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.verify_config import VerifyConfig, check_verifiers
 from abo_vqa.evaluation.aliases import alias_match
+from abo_vqa.models.answering.blind import answer_blind_rows
+from tests.support.annotation import defaults
 
 MODELS = {
     "blip": {"family": "blip"},
@@ -113,16 +116,19 @@ def test_effects_tell_size_balance_and_blind_accuracy() -> None:
     by_verifier = {"blip": pd.Series([1, 0, np.nan, 1.0]), "blind": pd.Series([1, 0, 0, 1.0])}
     settings = VerifyConfig(models=("blip", "blind"), min_agreement=None, blind_share=None)
     every = np.ones(4, dtype=bool)
-    shares, measured = mean_agreement(by_verifier), [0.5, 0.25, 0.1, 0.05]
+    shares, measured = mean_agreement(by_verifier), [0.25, 0.2, 0.1, 0.05]
 
     def accuracy(left: pd.DataFrame) -> float:
         return measured.pop(0) if len(left) else 0.0
 
-    found = effects(filtered_sets(rows, shares, by_verifier, every, settings, 1), accuracy)
+    found = effects(
+        filtered_sets(rows, shares, by_verifier, every, settings, 1), accuracy, {"none": 0.5}
+    )
     assert found["none"] == {
         "pairs": 4, "images": 2, "top_answer_share": 0.5, "yes_share": 0.5, "answer_bits": 1.5,
         "blind_accuracy": 0.5,
     }  # fmt: skip
+    assert found["answered"]["pairs"] == 3
     assert found["blip agrees"]["pairs"] == 3  # a failure is held against no pair
     assert found["blip agrees"]["yes_share"] == 1
     assert found["blip agrees"]["blind_accuracy"] == 0.25  # measured on what is left
@@ -184,6 +190,41 @@ def test_equal_sets_are_measured_once() -> None:
     assert effects(nothing, accuracy)["before reviews"]["blind_accuracy"] == 0.5
     assert effects(nothing, None)["before reviews"]["blind_accuracy"] is None
     assert measured == [1]
+
+
+def test_large_sets_are_measured_on_the_same_images_by_one_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = pd.DataFrame(
+        [
+            (f"{i}.jpg", f"Is the {part} red?", "no" if part == "leg" else "yes", f"{i % 97}")
+            for i in range(200)
+            for part in ("leg", "seat", "back")
+        ],
+        columns=["image_path", "question", "answer", "item_id"],
+    )
+    left = rows[rows["question"] != "Is the seat red?"].reset_index(drop=True)
+    config, parts = defaults(), []
+
+    def watched(asked: pd.DataFrame, train: pd.DataFrame, *variants: object) -> object:
+        table = rows if len(asked) + len(train) == len(rows) else left
+        images = [set(table["image_path"][part["row_id"]]) for part in (asked, train)]
+        products = [set(table["item_id"][part["row_id"]]) for part in (asked, train)]
+        assert not images[0] & images[1]
+        assert not products[0] & products[1]
+        parts.append((images[0], variants))
+        return answer_blind_rows(asked, train, *variants)
+
+    monkeypatch.setattr(measuring, "answer_blind_rows", watched)
+    assert measuring.blind_accuracy(config, matches, rows) == 1  # five fits, of all rows
+    assert not parts
+    monkeypatch.setattr(measuring, "ALL_ROWS", 100)
+    assert measuring.blind_accuracy(config, matches, rows) == 1
+    assert measuring.blind_accuracy(config, matches, left) == 1
+    assert parts[0] == parts[1]
+    assert 20 < len(parts[0][0]) < 60
+    assert parts[0][1] == (("ngram",),)
+    assert measuring.blind_accuracy(config, matches, rows.assign(item_id="1")) is None
 
 
 @pytest.mark.parametrize(

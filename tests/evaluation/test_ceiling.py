@@ -14,7 +14,8 @@ from abo_vqa.reporting.ceiling import NOT_MEASURED, ceiling_note, ceiling_senten
 def reviews(*images: tuple[int, float, int]) -> dict[str, object]:
     """Reviewed images: pairs of each, wrong ones among them, how many such images."""
     kinds = [{"pairs": p, "wrong": w, "images": n} for p, w, n in images]
-    return {"pairs": sum(p * n for p, _, n in images), "raters": 2, "images": kinds}
+    pairs = sum(p * n for p, _, n in images)
+    return {"pairs": pairs, "left_out": 0, "raters": 2, "images": kinds}
 
 
 def test_a_share_of_wrong_answers_lowers_what_can_be_right() -> None:

@@ -1,6 +1,6 @@
 """The table of filters, and who was asked, in words."""
 
-from abo_vqa.reporting.second_opinion import HEADER, filter_rows, second_opinion
+from abo_vqa.reporting.second_opinion import HEADER, filter_rows, filter_table, second_opinion
 
 EFFECT = {
     "pairs": 1200, "images": 400, "top_answer_share": 0.2, "yes_share": None, "answer_bits": 4.25,
@@ -25,6 +25,10 @@ def test_every_filter_is_a_row() -> None:
         "BLIP agrees",
         "at most 20% are right without the image",
     ]
+    assert filter_rows({"filters": {"answered": EFFECT}})[0][0] == "at least one model has answered"
+    assert "fixed" not in filter_table(VERIFICATION)["note"]
+    sampled = filter_table({**VERIFICATION, "blind_sample": 0.2})["note"]
+    assert sampled.endswith("those about a fixed 20% of the images.")
     assert all(len(row) == len(HEADER) for row in rows)
     assert rows[0][1:] == ("1,200", "400", "20.0%", "–", "4.250", "30.0%")
 
@@ -40,4 +44,7 @@ def test_who_was_asked() -> None:
     text = second_opinion(VERIFICATION, {"rejected": {"review": 5}, "reviews": reviews})
     assert text.endswith("Of 1,200 pairs that people reviewed, they rejected 5 and corrected 2.")
     assert "quality gate" not in text
+    text = second_opinion({**VERIFICATION, "kept": 1200, "unanswered": 7}, {})
+    assert "7 of the 1,200 pairs in the set were answered by no model" in text
+    assert "no model" not in second_opinion({**VERIFICATION, "kept": 1200, "unanswered": 0}, {})
     assert "Nobody was asked" in second_opinion({"pairs": 1, "kept": 1}, {})

@@ -54,6 +54,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
     Path("data/generate.json").write_text("{}")
+    Path("data/verification.json").write_text("{}")
     table.to_csv("data/vqa.csv", index=False)
     table[table["row_id"] < 30].to_csv("data/train.csv", index=False)
     table[table["row_id"] >= 30].to_csv("data/test.csv", index=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from abo_vqa.annotate.verification.blind import blind_accuracy
+from abo_vqa.annotate.verification.blind_accuracy import blind_accuracy
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
@@ -38,6 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("verify"), "blip", "vilt", images=10, broken=1
     )
     (root / "data/vqa.csv").rename(root / "data/generated.csv")
+    (root / "data/reviewed.csv").write_text("image_path,question,answer,wrong\n")
     (root / "data/rejects.csv").write_text(REJECTS)
     return root
 
@@ -101,6 +102,45 @@ def test_pairs_without_agreement_are_left_out(here: None) -> None:
     assert set(table["agreement"]) <= {"1", ""}
     assert 3 <= len(table) < 30
     assert read_json("data/verification.json")["kept"] == len(table)
+
+
+def test_people_and_the_gate(here: None) -> None:
+    """What people rejected is answered, too, but isn't in the output; it counts if it passes."""
+    run(settings(models=("blip",)))
+    answers = read_table("data/vqa.csv")
+    agreed, other = answers[answers["answer_blip"] != ""].iloc[[0, 1]].to_dict("records")
+    reviewed = [
+        (agreed["image_path"], agreed["question"], agreed["answer_blip"], "0"),  # passes
+        (other["image_path"], other["question"], "zzz", "1"),  # corrected since
+        ("00/00000000.jpg", "what is it?", "zebra", "1"),  # rejected: no question of the table
+        ("00/00000009.jpg", "what was it?", "lamp", "0.5"),  # nobody can look at the image
+    ]
+    lines = ["image_path,question,answer,wrong", *map(",".join, reviewed)]
+    Path("data/reviewed.csv").write_text("\n".join(lines) + "\n")
+    run(settings(models=("blip",)))
+    record = read_json("data/verification.json")["reviews"]
+    assert (record["pairs"], record["left_out"]) == (4, 0)  # no gate
+    assert read_table("data/vqa.csv").equals(answers)
+    summary = run(settings(models=("blip", "blind"), min_agreement=1.0))
+    table = read_table("data/vqa.csv")
+    assert not set(table["question"]) & {"what is it?", "what was it?"}
+    assert "3 of the" in summary.message
+    assert "kept pairs were answered by no model" in summary.message
+    record = read_json("data/verification.json")
+    assert record["filters"]["answered"]["pairs"] == 27
+    assert record["reviews"] == {
+        "pairs": 2,
+        "left_out": 2,
+        "images": [
+            {"pairs": 1, "wrong": 0.0, "images": 1},
+            {"pairs": 1, "wrong": 0.5, "images": 1},
+        ],
+    }
+    # The blind predictor has learned nothing from what people rejected.
+    before = table["answer_blind"].tolist()
+    Path("data/reviewed.csv").write_text(lines[0] + "\n")
+    run(settings(models=("blip", "blind"), min_agreement=1.0))
+    assert read_table("data/vqa.csv")["answer_blind"].tolist() == before
 
 
 def test_nobody_asked_is_the_table_as_it_is(here: None) -> None:

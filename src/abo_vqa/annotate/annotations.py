@@ -18,7 +18,11 @@ class Annotations:
         images: how many images it was given.
         rows: rows of the VQA table.
         rejects: rows of the table of rejects.
-        replaced: such rows of pairs that are in the table with the answer that people gave.
+        incomplete: image path, question and answer of accepted pairs that were left out with their
+            image, because it has too few.
+        replaced: like rejects, of pairs that are in the table with the answer that people gave.
+        reviewed: image path, question and answer of pairs that people decided about, as they were
+            written, and `wrong` (see `reviews.Verdict`).
         dropped: a reason for each image that was left out.
         flagged: reasons why the quality filter would reject rows that a user's own table keeps.
         notes: lines for the terminal.
@@ -28,7 +32,9 @@ class Annotations:
     images: int
     rows: list[dict[str, str]] = field(default_factory=list)
     rejects: list[dict[str, str]] = field(default_factory=list)
+    incomplete: list[dict[str, str]] = field(default_factory=list)
     replaced: list[dict[str, str]] = field(default_factory=list)
+    reviewed: list[dict[str, str]] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     flagged: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -52,6 +58,20 @@ class Annotations:
                 "question_kind": pair.kind,
                 "annotator": annotator,
             }
+            for pair in pairs
+        ]
+
+    def leave_out(self, image_path: str, reason: str, pairs: Iterable[Pair] = ()) -> None:
+        """Leave an image out.
+
+        Args:
+            image_path: the image.
+            reason: why.
+            pairs: those that were accepted, but are too few.
+        """
+        self.dropped.append(reason)
+        self.incomplete += [
+            {"image_path": image_path, "question": pair.question, "answer": pair.answer}
             for pair in pairs
         ]
 

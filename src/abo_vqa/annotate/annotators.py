@@ -45,7 +45,7 @@ def _annotate_offline(
     annotations = Annotations(len(products))
     for product in products:
         if product["image_path"] in unreadable:
-            annotations.dropped.append("unreadable")
+            annotations.leave_out(product["image_path"], "unreadable")
             continue
         pairs: list[Pair] = []
         for candidate in annotator.candidates(product):
@@ -58,7 +58,7 @@ def _annotate_offline(
                 product["image_path"], (r for r in rejects if r.reason != "duplicate")
             )
         if len(pairs) < quality_filter.questions:
-            annotations.dropped.append("too_few_good_pairs")
+            annotations.leave_out(product["image_path"], "too_few_good_pairs", pairs)
             continue
         annotations.add_pairs(product, pairs, "offline")
     return annotations
@@ -102,7 +102,7 @@ def _annotate_by_model(
     for task in result.tasks:
         annotations.add_rejects(task.image_path, task.rejects)
         if task.drop_reason:
-            annotations.dropped.append(task.drop_reason)
+            annotations.leave_out(task.image_path, task.drop_reason, task.pairs)
             continue
         pairs = sorted(task.pairs, key=lambda pair: (pair.question, pair.answer))
         annotations.add_pairs(task.product, pairs, config.generate.model)

@@ -20,8 +20,8 @@ def apply_reviews(annotations: Annotations, reviews: Reviews) -> dict[str, Any]:
     Rejected pairs have left the table before: the quality filter knows them.
 
     Args:
-        annotations: its rows change; it gets the answers that are replaced, and notes about pairs
-            that don't count.
+        annotations: its rows change; it gets the answers that are replaced, the pairs that people
+            decided about as they were written, and notes about pairs that don't count.
         reviews: what people decided.
 
     Returns:
@@ -30,19 +30,21 @@ def apply_reviews(annotations: Annotations, reviews: Reviews) -> dict[str, Any]:
     verdicts = reviews.verdicts()
     if not verdicts:
         return {}
-    rejected = {_key(row) for row in annotations.rejects if row["reason"] == REVIEW}
-    # An image that has lost its pairs with a reject: what people kept of it was in the table, too.
-    images = {image for image, _, _ in rejected}
-    present = {_key(row) for row in annotations.rows} | {p for p in verdicts if p[0] in images}
+    rejected = [row for row in annotations.rejects if row["reason"] == REVIEW]
+    # What people kept of an image that has lost too many pairs was reviewed like the rest.
+    written = [*annotations.rows, *rejected, *annotations.incomplete]
+    present = {key: _texts(row) for row in written if (key := _key(row)) in verdicts}
     for row in annotations.rows:
         verdict = verdicts.get(_key(row))
         state = _STATES[verdict.decision] if verdict else row.get(REVIEWED_COLUMN, "")
         row[REVIEWED_COLUMN] = state
         if verdict and verdict.decision == CORRECT:
-            given = {name: row[name] for name in ("image_path", "question", "answer")}
-            annotations.replaced.append({**given, "reason": CORRECTED})
+            annotations.replaced.append({**_texts(row), "reason": CORRECTED})
             row["answer"] = verdict.corrected
-    current = {pair: verdict for pair, verdict in verdicts.items() if pair in present}
+    current = {pair: verdicts[pair] for pair in present}
+    annotations.reviewed = [
+        {**texts, "wrong": f"{verdicts[pair].wrong:g}"} for pair, texts in sorted(present.items())
+    ]
     counts = _counts(reviews, current)
     annotations.notes += [*_notes(counts), *reviews.notes]
     return counts
@@ -52,14 +54,15 @@ def _key(row: dict[str, str]) -> PairKey:
     return pair_key(row["image_path"], row["question"], row["answer"])
 
 
+def _texts(row: dict[str, str]) -> dict[str, str]:
+    return {name: row[name] for name in ("image_path", "question", "answer")}
+
+
 def _counts(reviews: Reviews, current: dict[PairKey, Verdict]) -> dict[str, Any]:
-    """Count the verdicts about pairs of the present table; `images` is for intervals."""
+    """Count the verdicts about pairs as this table's annotator wrote them."""
     decisions = Counter(verdict.decision for verdict in current.values())
     raters = {rater for pair in current for rater in reviews.judgements[pair]}
-    by_image: dict[str, list[float]] = {}
-    for (image, _, _), verdict in current.items():
-        by_image.setdefault(image, []).append(verdict.wrong)
-    images = Counter((len(wrong), sum(wrong)) for wrong in by_image.values())
+    known = current.keys() | reviews.corrected_pairs(current)
     return {
         "raters": len(raters),
         "pairs": len(current),
@@ -67,11 +70,7 @@ def _counts(reviews: Reviews, current: dict[PairKey, Verdict]) -> dict[str, Any]
         "corrected": decisions[CORRECT],
         "rejected": decisions[REJECT],
         "undecided": sum(verdict.wrong == 0.5 for verdict in current.values()),
-        "other_pairs": len(reviews.judgements) - len(current),
-        "images": [
-            {"pairs": pairs, "wrong": wrong, "images": n}
-            for (pairs, wrong), n in sorted(images.items())
-        ],
+        "other_pairs": len(reviews.judgements.keys() - known),
     }
 
 

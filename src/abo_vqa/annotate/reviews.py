@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 
@@ -75,7 +76,26 @@ class Reviews:
         return sorted({rater for votes in self.judgements.values() for rater in votes})
 
     def verdicts(self) -> dict[PairKey, Verdict]:
-        """Return what each pair's judgements come to."""
+        """Return what each pair's judgements come to.
+
+        If the pair with its corrected answer was reviewed, too, what was decided then counts: a
+        corrected answer may be rejected or corrected once more.
+        """
+        own = self._own_verdicts
+        return {pair: _follow(pair, own)[-1][1] for pair in own}
+
+    def corrected_pairs(self, pairs: Iterable[PairKey]) -> set[PairKey]:
+        """Return the reviewed pairs that others become by being corrected.
+
+        Args:
+            pairs: the others, all of them reviewed.
+        """
+        steps = [_follow(pair, self._own_verdicts) for pair in pairs]
+        return {reached for path in steps for reached, _ in path[1:]}
+
+    @cached_property
+    def _own_verdicts(self) -> dict[PairKey, Verdict]:
+        """What was decided about each pair itself."""
         return {pair: decide(votes.values()) for pair, votes in self.judgements.items()}
 
     def alike(self) -> list[str]:
@@ -90,6 +110,29 @@ class Reviews:
             for one, other in combinations(sorted(by_rater), 2)
             if len(by_rater[one]) >= _MIN_ALIKE and by_rater[one] == by_rater[other]
         ]
+
+
+def _follow(pair: PairKey, own: Mapping[PairKey, Verdict]) -> list[tuple[PairKey, Verdict]]:
+    """Return the pairs that one becomes by being corrected, each with the verdict on the first.
+
+    Args:
+        pair: the first.
+        own: what was decided about each pair itself.
+    """
+    wrong = own[pair].wrong
+    path = [(pair, own[pair])]
+    verdict = own[pair]
+    while verdict.decision == CORRECT:
+        step = pair_key(*pair[:2], verdict.corrected)
+        if step not in own:
+            break
+        if own[step].decision == KEEP:
+            path.append((step, verdict))
+            break
+        in_circle = step in dict(path)
+        verdict = Verdict(REJECT, "", wrong) if in_circle else replace(own[step], wrong=wrong)
+        path.append((step, verdict))
+    return path
 
 
 def decide(judgements: Iterable[Judgement]) -> Verdict:

@@ -17,6 +17,7 @@ FUNNEL = DATA / "funnel.json"
 # generate
 GENERATED = DATA / "generated.csv"
 REJECTS = DATA / "rejects.csv"
+REVIEWED = DATA / "reviewed.csv"
 GENERATION = DATA / "generate.json"
 # vectors
 VECTORS = DATA / "vectors"  # a folder for each model

@@ -18,16 +18,17 @@ def label_noise_ceiling(
 
     If a share w of the answers is wrong, it can't agree with these: its accuracy is 1 - w. Rows
     that people kept or corrected are right; w is the share of wrong answers among the reviewed
-    pairs, which have to be drawn at random. See docs/metrics.md for what this takes for granted.
+    pairs that the filters of the stage `verify` keep as they were written. Those that were reviewed
+    have to be drawn at random. See docs/metrics.md for what this takes for granted.
 
     Args:
-        reviews: `reviews` of data/generate.json.
+        reviews: `reviews` of data/verification.json, and the number of raters.
         test: the test rows; a column `reviewed` says which of them people decided about.
         confidence: of the intervals.
 
     Returns:
         The ceiling with its interval, what it was computed from, and the share of wrong answers
-        with its interval; {} if no pair of the table was reviewed.
+        with its interval; {} if no pair that the filters keep was reviewed.
     """
     if not reviews.get("pairs"):
         return {}
@@ -44,7 +45,9 @@ def label_noise_ceiling(
         "pairs": reviews["pairs"],
         "images": int(clusters.max()) + 1,
         "raters": reviews["raters"],
+        "left_out": reviews["left_out"],
         "reviewed_test_rows": reviewed,
+        "confidence": confidence,
     }
 
 

@@ -49,7 +49,8 @@ class Tables:
             isn't part of a larger one.
         unfinished_fits: blind models whose fit stopped early.
         training: the content of training.json.
-        reviews: the counts of what people decided about answers, `reviews` of data/generate.json.
+        reviews: what people found wrong of what the filters leave: `reviews` of
+            data/verification.json, with the number of raters.
     """
 
     test: pd.DataFrame

@@ -19,8 +19,16 @@ _FIXED = {
     "blind is wrong": "the blind predictor is wrong",
     "at least half agree": "at least half of the models agree",
     "all agree": "all models agree",
+    "answered": "at least one model has answered",
     "in use": "the settings ask for it (this set)",
 }
+
+
+_NOTE = (
+    "Each line is a filter alone, applied to all generated pairs; a model that couldn't answer "
+    "counts against no pair. The blind predictor has seen neither the image nor its look-alikes, "
+    "and not their questions."
+)
 
 
 def filter_rows(verification: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -44,12 +52,18 @@ def filter_rows(verification: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def filter_table(verification: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the header and rows of the table of filters, as the templates take them.
+    """Return the header and rows of the table of filters and a note on it, for the templates.
 
     Args:
         verification: the content of data/verification.json.
     """
-    return {"header": HEADER, "rows": filter_rows(verification)}
+    note = _NOTE
+    if share := verification.get("blind_sample"):
+        note += (
+            f" Of sets of many pairs, it has answered those about a fixed {percent(share, 0)} of "
+            "the images."
+        )
+    return {"header": HEADER, "rows": filter_rows(verification), "note": note}
 
 
 def second_opinion(verification: Mapping[str, Any], generation: Mapping[str, Any]) -> str:
@@ -69,7 +83,12 @@ def second_opinion(verification: Mapping[str, Any], generation: Mapping[str, Any
         )  # fmt: skip
         failed = f" ({count(numbers['failed'])} not answered)" if numbers["failed"] else ""
         opinions.append(f"{_verifier_label(name)} {text}{failed}")
-    return f"{'; '.join(opinions)}.{_earlier(generation)}"
+    unanswered = verification.get("unanswered")
+    nobody = (
+        f" {count(unanswered)} of the {count(verification['kept'])} pairs in the set were answered "
+        "by no model, so no filter holds anything against them."
+    ) if unanswered else ""  # fmt: skip
+    return f"{'; '.join(opinions)}.{nobody}{_earlier(generation)}"
 
 
 def _earlier(generation: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.devices import pick_device
@@ -17,6 +18,7 @@ from abo_vqa.core.paths import (
     TEST,
     TRAIN,
     TRAINING,
+    VERIFICATION,
     VQA,
     predictions_of,
     scores_of,
@@ -47,8 +49,14 @@ def _read_tables(config: Config) -> Tables:
         predictions={model: read_predictions(predictions_of(model), len(vqa)) for model in models},
         unfinished_fits=unfinished_fits(read_json(BLIND_FITS)) if with_fits else [],
         training=read_json(TRAINING),
-        reviews=read_json(GENERATION).get("reviews", {}),
+        reviews=_reviews(),
     )
+
+
+def _reviews() -> dict[str, Any]:
+    """Return how many reviewed, and what they found wrong of what the filters leave."""
+    reviews = read_json(VERIFICATION).get("reviews")
+    return {**reviews, "raters": read_json(GENERATION)["reviews"]["raters"]} if reviews else {}
 
 
 def run(config: Config, _log: Log = no_log) -> Summary:

@@ -18,14 +18,14 @@ from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import write_results
 from abo_vqa.core.nested import numeric_metrics
-from abo_vqa.core.paths import GENERATED, GENERATION, REJECTS
+from abo_vqa.core.paths import GENERATED, GENERATION, REJECTS, REVIEWED
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import write_table
 
 
 def run(config: Config, log: Log = no_log) -> Summary:
-    """Write data/generated.csv, data/rejects.csv and data/generate.json.
+    """Write data/generated.csv, data/rejects.csv, data/reviewed.csv and data/generate.json.
 
     Args:
         config: the settings.
@@ -49,6 +49,8 @@ def run(config: Config, log: Log = no_log) -> Summary:
     columns = ["image_path", "question", "answer", "reason"]
     rejects = pd.DataFrame([*annotations.rejects, *annotations.replaced], columns=columns)
     write_table(rejects, REJECTS)
+    reviewed = pd.DataFrame(annotations.reviewed, columns=[*columns[:-1], "wrong"])
+    write_table(reviewed, REVIEWED)
     write_results(counts, GENERATION)
     write_table(pd.DataFrame(annotations.rows), GENERATED)
     return Summary(

@@ -9,10 +9,11 @@ import argparse
 from functools import partial
 
 from abo_vqa.annotate.verification.agreement import refuse_own_columns
+from abo_vqa.annotate.verification.asked import asked_rows
 from abo_vqa.annotate.verification.opinion_table import opinion_table
 from abo_vqa.annotate.verification.opinions import ask_verifiers, discard_journals
 from abo_vqa.core.config import Config, load_config
-from abo_vqa.core.paths import GENERATED, OPINIONS
+from abo_vqa.core.paths import GENERATED, OPINIONS, REVIEWED
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table, write_table
@@ -29,9 +30,10 @@ def run(config: Config, _log: Log = no_log) -> Summary:
         RetryLaterError: A service can't answer now; the other verifiers' answers are kept.
     """
     table = read_table(GENERATED, ["image_path", "question", "answer"])
+    reviewed = read_table(REVIEWED, ["image_path", "question"])
     names = config.verify.models
     refuse_own_columns(table, names)
-    opinions = ask_verifiers(names, config, table)
+    opinions = ask_verifiers(names, config, asked_rows(table, reviewed))
     answers = {name: opinion.answers for name, opinion in opinions.items()}
     write_table(opinion_table(answers), OPINIONS)
     failed = {f"{name}/failed": int((own["error"] != "").sum()) for name, own in answers.items()}

@@ -10,7 +10,7 @@ import pandas as pd
 
 from abo_vqa.data.groups import group_rows, strictest_group
 from abo_vqa.data.similarity_rule import configured_rule
-from abo_vqa.models.answering.blind import TooFewGroupsError, cross_fit_blind
+from abo_vqa.models.answering.blind import cross_fit_blind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,29 +19,8 @@ if TYPE_CHECKING:
 
 AnswerMatcher = Callable[[str, str], float]
 """Takes a verifier's and the generated answer; returns 1 if they mean the same, else 0."""
-_BLIND_VARIANT = "ngram"  # the strongest of the blind baselines
-
-
-def blind_accuracy(config: Config, matches: AnswerMatcher, table: pd.DataFrame) -> float | None:
-    """Measure how many of some rows' answers the blind predictor gives, fitted on these rows alone.
-
-    Args:
-        config: the seed, and how far look-alikes may differ.
-        matches: when two answers mean the same.
-        table: the rows.
-
-    Returns:
-        The share, None for rows that are too few to be divided.
-    """
-    if table.empty:
-        return None
-    rows = table.reset_index(drop=True)
-    try:
-        blind = answer_blindly(config, rows)
-    except TooFewGroupsError:  # all rows belong together
-        return None
-    answers = zip(blind["prediction"], rows["answer"], strict=True)
-    return round(sum(matches(*pair) for pair in answers) / len(rows), 4)
+BLIND_VARIANT = "ngram"
+"""The blind baseline that verifies: the strongest one."""
 
 
 def answer_blindly(config: Config, table: pd.DataFrame) -> pd.DataFrame:
@@ -58,8 +37,8 @@ def answer_blindly(config: Config, table: pd.DataFrame) -> pd.DataFrame:
         TooFewGroupsError: all rows belong together.
     """
     groups = verification_groups(config, table)
-    fitted = cross_fit_blind(number_rows(table), groups, config.seed)
-    return in_order(fitted[_BLIND_VARIANT].predictions)
+    fitted = cross_fit_blind(number_rows(table), groups, config.seed, (BLIND_VARIANT,))
+    return in_order(fitted[BLIND_VARIANT].predictions)
 
 
 def verification_groups(config: Config, table: pd.DataFrame) -> NDArray[np.int64]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from abo_vqa.core.paths import VQA
+from abo_vqa.core.verify_config import BLIND_VERIFIER
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
 
 def verifier_counts(by_verifier: Mapping[str, pd.Series]) -> dict[str, dict[str, Any]]:
@@ -29,8 +33,25 @@ def verifier_counts(by_verifier: Mapping[str, pd.Series]) -> dict[str, dict[str,
     }
 
 
+def unanswered_count(
+    shares: NDArray[np.float64], by_verifier: Mapping[str, pd.Series]
+) -> dict[str, int]:
+    """Count the kept pairs that no model could answer, which no filter holds against them.
+
+    Args:
+        shares: [n] the agreement of the kept pairs; NaN where nobody answered.
+        by_verifier: see `agreement.agreements`.
+
+    Returns:
+        `unanswered`; {} if no model that sees the image was asked.
+    """
+    if set(by_verifier) <= {BLIND_VERIFIER}:
+        return {}
+    return {"unanswered": int(np.isnan(shares).sum())}
+
+
 def verification_summary(record: Mapping[str, Any]) -> str:
-    """Return the counts in one line, for the terminal.
+    """Return the counts, and what is to be known about them, for the terminal.
 
     Args:
         record: the content of data/verification.json.
@@ -42,4 +63,10 @@ def verification_summary(record: Mapping[str, Any]) -> str:
         failed = f" ({numbers['failed']:,} not answered)" if numbers["failed"] else ""
         parts.append(f"{name} {text}{failed}")
     opinions = "; ".join(parts) or "nobody was asked for a second opinion"
-    return f"{record['kept']:,} of {record['pairs']:,} pairs → {VQA}: {opinions}"
+    lines = [f"{record['kept']:,} of {record['pairs']:,} pairs → {VQA}: {opinions}"]
+    if unanswered := record.get("unanswered"):
+        lines.append(
+            f"warning: {unanswered:,} of the {record['kept']:,} kept pairs were answered by no "
+            "model, so they are as nobody has checked them"
+        )
+    return "\n".join(lines)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from abo_vqa.annotate.verification.filters import agreeing, capped
+from abo_vqa.core.progress import progress
 from abo_vqa.core.verify_config import BLIND_VERIFIER
 from abo_vqa.data.normalise import normalise
 from abo_vqa.data.pairs import CORRECTED, GATE_REASONS, REVIEW
@@ -86,6 +88,8 @@ def filtered_sets(
     if len(seeing) > 1:
         masks["at least half agree"] = agreeing(shares, 0.5)
         masks["all agree"] = agreeing(shares, 1.0)
+    if seeing and np.isnan(shares).any():
+        masks["answered"] = ~np.isnan(shares)
     if BLIND_VERIFIER in by_verifier:
         right = (by_verifier[BLIND_VERIFIER] == 1).to_numpy()
         share = _SHOWN_BLIND_SHARE if settings.blind_share is None else settings.blind_share
@@ -98,6 +102,7 @@ def filtered_sets(
 def effects(
     sets: Mapping[str, pd.DataFrame],
     blind_accuracy: Callable[[pd.DataFrame], float | None] | None,
+    known: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, dict[str, Any]]:
     """Describe some sets.
 
@@ -107,18 +112,24 @@ def effects(
             is trained on a filtered set learns its priors: a fit on the whole set would find too
             little in what agrees with a model, and nothing at all where it has just been filtered
             out.
+        known: filter → its blind accuracy, where that has been measured already.
 
     Returns:
         Filter → pairs, images, top_answer_share, yes_share, answer_bits, blind_accuracy.
     """
-    measured: dict[bytes, float | None] = {}  # equal sets are measured once
+    # Equal sets are measured once.
+    measured: dict[bytes, float | None] = {_content(sets[name]): known[name] for name in known}
     result = {}
-    for name, rows in sets.items():
-        key = pd.util.hash_pandas_object(rows[_PAIR], index=False).to_numpy().tobytes()
+    for name, rows in progress(sets.items(), desc="what filters do", unit="filter"):
+        key = _content(rows)
         if blind_accuracy is not None and key not in measured:
             measured[key] = blind_accuracy(rows)
         result[name] = _describe(rows) | {"blind_accuracy": measured.get(key)}
     return result
+
+
+def _content(rows: pd.DataFrame) -> bytes:
+    return pd.util.hash_pandas_object(rows[_PAIR], index=False).to_numpy().tobytes()
 
 
 def _describe(rows: pd.DataFrame) -> dict[str, Any]:

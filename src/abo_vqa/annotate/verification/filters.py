@@ -50,15 +50,36 @@ def capped(
     always = np.zeros(len(table), dtype=np.bool_) if reviewed is None else reviewed
     others = int((~blind_right).sum())
     limit = int(blind_right.sum()) if share >= 1 else int(share / (1 - share) * others + 1e-9)
-    draws = [
-        hashlib.sha256(f"{seed}\0{image}\0{question}".encode()).hexdigest()
-        for image, question in zip(table["image_path"], table["question"], strict=True)
-    ]
+    draws = drawn_numbers(table, seed)
     room = max(0, limit - int((blind_right & always).sum()))
     chosen = sorted(np.flatnonzero(blind_right & ~always), key=lambda i: draws[i])[:room]
     kept = ~blind_right | always
     kept[chosen] = True
     return kept
+
+
+def drawn_numbers(table: pd.DataFrame, seed: int) -> list[str]:
+    """[n] a random number of each row, as a text that sorts like it; the smallest stay.
+
+    Args:
+        table: columns image_path and question.
+        seed: of the draw.
+    """
+    return [
+        hashlib.sha256(f"{seed}\0{image}\0{question}".encode()).hexdigest()
+        for image, question in zip(table["image_path"], table["question"], strict=True)
+    ]
+
+
+def reviewed_rows(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """[n] the rows that people have kept or corrected.
+
+    Args:
+        table: the generated table; without a column `reviewed` there are none.
+    """
+    if "reviewed" not in table:
+        return np.zeros(len(table), dtype=np.bool_)
+    return (table["reviewed"] != "").to_numpy(dtype=np.bool_)
 
 
 def kept_rows(
@@ -78,9 +99,7 @@ def kept_rows(
         seed: of the cap's draw.
     """
     # What people have kept or corrected outranks any model.
-    reviewed = np.zeros(len(table), dtype=np.bool_)
-    if "reviewed" in table:
-        reviewed = (table["reviewed"] != "").to_numpy(dtype=bool)
+    reviewed = reviewed_rows(table)
     kept = np.ones(len(table), dtype=np.bool_)
     if settings.min_agreement is not None:
         kept = reviewed | agreeing(shares, settings.min_agreement)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,20 +62,23 @@ def answer_blind(
     return answer_blind_rows(rows, train)
 
 
-def answer_blind_rows(rows: pd.DataFrame, train: pd.DataFrame) -> dict[str, BlindAnswers]:
-    """Fit each blind baseline on some rows and answer others.
+def answer_blind_rows(
+    rows: pd.DataFrame, train: pd.DataFrame, variants: Collection[str] = tuple(VARIANTS)
+) -> dict[str, BlindAnswers]:
+    """Fit blind baselines on some rows and answer others.
 
     Args:
         rows: columns row_id and question.
         train: columns question and answer; at least one answer isn't blank.
+        variants: which of them.
 
     Returns:
         Variant → its answers.
     """
     questions, answers = unify_spelling(train["question"].tolist(), train["answer"].tolist())
     results = {}
-    for variant, fit in VARIANTS.items():
-        predictor = fit(questions, answers)
+    for variant in variants:
+        predictor = VARIANTS[variant](questions, answers)
         ended = converged(predictor)
         predictions, confidences = predictor(rows["question"].tolist())
         columns = {
@@ -88,7 +92,10 @@ def answer_blind_rows(rows: pd.DataFrame, train: pd.DataFrame) -> dict[str, Blin
 
 
 def cross_fit_blind(
-    rows: pd.DataFrame, groups: NDArray[np.int64], seed: int
+    rows: pd.DataFrame,
+    groups: NDArray[np.int64],
+    seed: int,
+    variants: Collection[str] = tuple(VARIANTS),
 ) -> dict[str, BlindAnswers]:
     """Answer each part of a table with blind baselines fitted on its other parts.
 
@@ -96,6 +103,7 @@ def cross_fit_blind(
         rows: columns row_id, question and answer.
         groups: [n] numbers from 0 of what must not be on both sides, e.g. each row's image.
         seed: of the random division of the groups into at most `_FOLDS` parts.
+        variants: which of the blind baselines.
 
     Returns:
         Variant → its answers, in the order of the rows.
@@ -111,10 +119,10 @@ def cross_fit_blind(
         )
     folds = min(_FOLDS, len(np.unique(groups[known])))
     fold = _assign_folds(groups, known, folds, seed)
-    parts = [answer_blind_rows(rows[fold == k], rows[fold != k]) for k in range(folds)]
+    parts = [answer_blind_rows(rows[fold == k], rows[fold != k], variants) for k in range(folds)]
     order = pd.Series(range(len(rows)), index=rows["row_id"].tolist())
     results = {}
-    for variant in VARIANTS:
+    for variant in variants:
         answers = pd.concat([part[variant].predictions for part in parts])
         answers = answers.sort_values("row_id", key=lambda ids: ids.map(order))
         ended = all(part[variant].converged for part in parts)

@@ -1,0 +1,129 @@
+"""Which of the pairs that people reviewed the filters would have kept, and how many are wrong.
+
+What people kept or corrected stays in the set whatever the verifiers answer, and what they rejected
+has left it before. But the rows that nobody reviewed have passed the filters: how many of these are
+wrong is told by the reviewed pairs that would have passed, as they were written.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from abo_vqa.annotate.verification.agreement import agreements, mean_agreement
+from abo_vqa.annotate.verification.asked import QUESTION
+from abo_vqa.annotate.verification.filters import agreeing, drawn_numbers, reviewed_rows
+from abo_vqa.core.verify_config import BLIND_VERIFIER
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from abo_vqa.annotate.verification.blind import AnswerMatcher
+    from abo_vqa.core.verify_config import VerifyConfig
+
+
+@dataclass(frozen=True)
+class FilteredTable:
+    """The generated table, and what the filters make of its n rows.
+
+    Attributes:
+        table: its rows.
+        by_verifier: verifier → [n] 1, 0, or NaN.
+        shares: [n] the agreement.
+        kept: [n] the rows that stay.
+    """
+
+    table: pd.DataFrame
+    by_verifier: Mapping[str, pd.Series]
+    shares: NDArray[np.float64]
+    kept: NDArray[np.bool_]
+
+
+def passing_reviewed(
+    reviewed: pd.DataFrame,
+    asked: pd.DataFrame,
+    answers: Mapping[str, pd.DataFrame],
+    matches: AnswerMatcher,
+    filtered: FilteredTable,
+    settings: VerifyConfig,
+    seed: int,
+) -> NDArray[np.bool_]:
+    """[n] whether the filters would keep a reviewed pair as it was written, had nobody reviewed it.
+
+    Args:
+        reviewed: [n] columns image_path, question and answer.
+        asked: see `asked_rows`.
+        answers: verifier → columns prediction and error, of these rows.
+        matches: when two answers mean the same.
+        filtered: what the filters do to the table.
+        settings: the filters.
+        seed: of the cap's draw.
+    """
+    passes = np.ones(len(reviewed), np.bool_)
+    if reviewed.empty or not _has_filter(settings):
+        return passes
+    first = asked[QUESTION].reset_index(names="row").drop_duplicates(QUESTION)
+    rows = reviewed[QUESTION].merge(first, on=QUESTION, how="left", validate="m:1")["row"]
+    own = {name: given.iloc[rows].reset_index(drop=True) for name, given in answers.items()}
+    by_verifier = agreements(reviewed, own, matches)
+    if settings.min_agreement is not None:
+        passes = agreeing(mean_agreement(by_verifier), settings.min_agreement)
+    if settings.blind_share is not None:
+        right = (by_verifier[BLIND_VERIFIER] == 1).to_numpy(dtype=np.bool_)
+        passes = passes & (~right | _within_cap(reviewed, filtered, settings, seed))
+    return passes
+
+
+def _within_cap(
+    reviewed: pd.DataFrame, filtered: FilteredTable, settings: VerifyConfig, seed: int
+) -> NDArray[np.bool_]:
+    """[n] whether a pair's random number is small enough for the cap on rows that nobody reviewed.
+
+    See `passing_reviewed` for the arguments.
+    """
+    right = (filtered.by_verifier[BLIND_VERIFIER] == 1).to_numpy(dtype=np.bool_)
+    capped = right & ~reviewed_rows(filtered.table)
+    if settings.min_agreement is not None:
+        capped = capped & agreeing(filtered.shares, settings.min_agreement)
+    if filtered.kept[capped].all():
+        return np.ones(len(reviewed), dtype=np.bool_)
+    numbers = np.array(drawn_numbers(filtered.table, seed))
+    limit = max(numbers[capped & filtered.kept], default="")
+    return np.array([number <= limit for number in drawn_numbers(reviewed, seed)], dtype=np.bool_)
+
+
+def review_counts(reviewed: pd.DataFrame, passes: NDArray[np.bool_]) -> dict[str, Any]:
+    """Count the wrong answers among the reviewed pairs that the filters keep.
+
+    Args:
+        reviewed: [n] columns image_path and wrong.
+        passes: [n] whether the filters keep the pair as it was written.
+
+    Returns:
+        For data/verification.json: `pairs`, `left_out`, and `images`: how many images have so many
+        such pairs with so many wrong answers; all under `reviews`. {} without reviews.
+    """
+    if reviewed.empty:
+        return {}
+    by_image: dict[str, list[float]] = {}
+    for image, wrong in zip(reviewed["image_path"][passes], reviewed["wrong"][passes], strict=True):
+        by_image.setdefault(image, []).append(float(wrong))
+    images = Counter((len(wrong), sum(wrong)) for wrong in by_image.values())
+    counts = {
+        "pairs": int(passes.sum()),
+        "left_out": int((~passes).sum()),
+        "images": [
+            {"pairs": pairs, "wrong": wrong, "images": n}
+            for (pairs, wrong), n in sorted(images.items())
+        ],
+    }
+    return {"reviews": counts}
+
+
+def _has_filter(settings: VerifyConfig) -> bool:
+    return settings.min_agreement is not None or settings.blind_share is not None
