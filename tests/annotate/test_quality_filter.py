@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from abo_vqa.annotate.quality_filter import REASONS, QualityFilter
-from abo_vqa.data.pairs import Pair, pair_key
+from abo_vqa.annotate.quality_filter import QualityFilter
+from abo_vqa.data.pairs import REASONS, Pair, pair_key
 
 MUG = {
     "image_path": "00/0000.jpg",

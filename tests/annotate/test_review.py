@@ -110,6 +110,11 @@ def test_what_people_reject_leaves_the_set(
     assert browser.run("document.querySelector('#pair-6 .problem').textContent") == (
         "The answer must be one word."
     )
+    for text, problem in (("Unknown.", "Reject a question"), ("none!", "the answer already")):
+        browser.press("Control+A")
+        browser.tab.keyboard.insert_text(text)
+        browser.press("Enter")
+        assert problem in browser.run("document.querySelector('#pair-6 .problem').textContent")
     for key in ("Control+A", *"grey", "Enter", "k"):
         browser.press(key)
     expected = ["reject", "keep", "", "keep", "reject", "reject", "correct", "keep", ""]

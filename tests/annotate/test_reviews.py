@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from abo_vqa.annotate.replies import parse_pairs
 from abo_vqa.annotate.reviews import Judgement, Verdict, decide, read_reviews
 from abo_vqa.cli import main
 from abo_vqa.core.errors import UserError
+from abo_vqa.data.normalise import clean_answer
 from abo_vqa.stages.generate import run
 from tests.support.annotation import configure, make, vqa
 from tests.support.servers.gemini import GeminiServer
@@ -33,7 +35,7 @@ def red(word: str = "red") -> Judgement:
         ([KEEP, red()], Verdict("reject", "", 0.5)),  # of two minds: not a clear question
         ([KEEP, REJECT, red()], Verdict("reject", "", 1)),
         ([REJECT, red()], Verdict("reject", "", 1)),
-        ([red(), red("Red")], Verdict("correct", "Red", 1)),  # one answer, spelled in two ways
+        ([red("2"), red("two")], Verdict("correct", "2", 1)),  # one answer, spelled in two ways
         ([red(), red("pink")], Verdict("reject", "", 1)),
         ([KEEP, REJECT, red(), red()], Verdict("correct", "red", 1)),
     ],
@@ -52,6 +54,38 @@ def test_former_reviews_and_unnamed_raters(tmp_path: Path) -> None:
     assert reviews.judgements == {
         ("a.jpg", "what?", "x"): {"anna": KEEP, "b": red("y")},
         ("a.jpg", "why?", "grey"): {"Bo": KEEP},  # only written in another way
+    }
+
+
+def test_corrected_answers_are_spelled_like_generated_ones(tmp_path: Path) -> None:
+    rows = "a.jpg,What?,x,correct, Purple. ,A\na.jpg,What?,x,correct,PURPLE!,B\n"
+    (tmp_path / "a.csv").write_text(HEADER + rows)
+    (verdict,) = read_reviews([tmp_path / "a.csv"]).verdicts().values()
+    assert verdict == Verdict("correct", "purple", 1)
+    (pair,) = parse_pairs('{"question": "What?", "answer": " Purple. "}')
+    assert pair.answer == "purple"
+    assert clean_answer("Dark  Red!?") == "dark red"
+    assert clean_answer("…") == "…"  # the quality filter says what is wrong with it
+
+
+def test_files_of_the_same_name_are_not_one_persons(tmp_path: Path) -> None:
+    """Former pages have no column for the rater's name."""
+    paths = [
+        tmp_path / name
+        for name in ("anna/review.csv", "ben/review.csv", "c/ben/REVIEW.csv", "other.csv")
+    ]
+    for path, decision in zip(paths, ("keep", "reject", "correct", "keep"), strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        corrected = "red" if decision == "correct" else ""
+        row = f"a.jpg,What?,x,{decision},{corrected}\na.jpg,{path},x,keep,\n"
+        path.write_text(f"image_path,question,answer,decision,corrected\n{row}")
+    reviews = read_reviews(paths)
+    folder = tmp_path.name
+    assert reviews.judgements["a.jpg", "what?", "x"] == {
+        "anna/review": KEEP,
+        f"{folder}/ben/review": REJECT,
+        "c/ben/REVIEW": red(),
+        "other": KEEP,
     }
 
 

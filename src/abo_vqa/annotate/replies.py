@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
+from abo_vqa.data.normalise import clean_answer
 from abo_vqa.data.pairs import Pair
 
 _DECODER = json.JSONDecoder(strict=False)  # line ends within strings are harmless
@@ -67,8 +68,7 @@ def _to_pair(item: Mapping[str, Any]) -> Pair | None:
         answer = _plain_digits(answer)
     if not isinstance(question, str) or not isinstance(answer, str):
         return None
-    answer = " ".join(answer.split()).rstrip(".!").lower()
-    return Pair(" ".join(question.split()), answer)
+    return Pair(" ".join(question.split()), clean_answer(answer))
 
 
 def _plain_digits(number: float) -> str | None:

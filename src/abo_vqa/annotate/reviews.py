@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
@@ -14,7 +14,7 @@ import pandas as pd
 from abo_vqa.annotate.quality_filter import answer_problem
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.tables import read_table
-from abo_vqa.data.normalise import normalise
+from abo_vqa.data.normalise import clean_answer, normalise
 from abo_vqa.data.pairs import REASONS, PairKey, pair_key
 
 KEEP, REJECT, CORRECT = "keep", "reject", "correct"
@@ -173,8 +173,8 @@ def read_reviews(paths: Iterable[Path]) -> Reviews:
 
     A file has the columns image_path, question, answer and decision; `corrected` and `rater` may be
     missing. A row without a decision doesn't count. Without a name, a file's rater is called as
-    the file; names that differ in case and blanks alone are one person's. Of files with the same
-    content, one counts.
+    the file, with as many of its folders as tell it from the others; names in the files that differ
+    in case and blanks alone are one person's. Of files with the same content, one counts.
 
     Args:
         paths: the files.
@@ -186,8 +186,9 @@ def read_reviews(paths: Iterable[Path]) -> Reviews:
     sources: dict[tuple[PairKey, str], Path] = {}
     names: dict[str, str] = {}
     originals, notes = _without_copies(paths)
+    unnamed = _file_names(originals)
     for path in originals:
-        for row in _read_file(path):
+        for row in _read_file(path, unnamed[path]):
             rater = names.setdefault(row.rater.casefold(), row.rater)
             votes = judgements.setdefault(row.pair, {})
             if votes.setdefault(rater, row.judgement) != row.judgement:
@@ -215,6 +216,20 @@ def _without_copies(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
     return list(originals.values()), notes
 
 
+def _file_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return what the raters without a name are called: no two files alike, whatever the case."""
+    names = {path: path.stem for path in paths}
+    folders = {path: list(path.absolute().parent.parts) for path in paths}
+    while True:
+        counts = Counter(name.casefold() for name in names.values())
+        alike = [path for path, name in names.items() if counts[name.casefold()] > 1]
+        longer = [path for path in alike if folders[path]]
+        if not longer:
+            return names
+        for path in longer:
+            names[path] = f"{folders[path].pop()}/{names[path]}"
+
+
 @dataclass(frozen=True)
 class _Row:
     """A row of a file that has a decision; `place` is for messages."""
@@ -225,8 +240,12 @@ class _Row:
     place: str
 
 
-def _read_file(path: Path) -> list[_Row]:
+def _read_file(path: Path, unnamed: str) -> list[_Row]:
     """Return the rows of a file that have a decision.
+
+    Args:
+        path: the file.
+        unnamed: what a rater without a name is called.
 
     Raises:
         UserError: it isn't a review, or a decision or correction can't be used.
@@ -236,7 +255,7 @@ def _read_file(path: Path) -> list[_Row]:
     for number, row in enumerate(_strings(table), start=1):
         if not row["decision"].strip():
             continue
-        rater = " ".join(row.get("rater", "").split()) or path.stem
+        rater = " ".join(row.get("rater", "").split()) or unnamed
         key = pair_key(row["image_path"], row["question"], row["answer"])
         judgement = _judgement(row, f"{path}, row {number} ({row['question']!r})")
         rows.append(_Row(key, rater, judgement, f"{row['question']!r} ({row['image_path']})"))
@@ -249,7 +268,8 @@ def _judgement(row: Mapping[str, str], place: str) -> Judgement:
     Raises:
         UserError: it isn't one, or its correction can't be used.
     """
-    decision, corrected = row["decision"].strip().lower(), row.get("corrected", "").strip()
+    decision = row["decision"].strip().lower()
+    corrected = clean_answer(row.get("corrected", ""))
     if decision not in (KEEP, REJECT, CORRECT):
         raise UserError(
             f"{place}: the decision must be keep, reject or correct, found {row['decision']!r}."

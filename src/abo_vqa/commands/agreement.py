@@ -60,7 +60,7 @@ def command(args: argparse.Namespace) -> int:
         The exit code.
 
     Raises:
-        UserError: there is nothing to read, or several people share no pair.
+        UserError: there is nothing to read.
     """
     config = load_config()
     paths = args.files or [path for path in (config.generate.review,) if path]
@@ -77,11 +77,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def _summary(reviews: Reviews, resampling: Resampling) -> list[str]:
-    """Return the lines to print.
-
-    Raises:
-        UserError: several people share no pair.
-    """
+    """Return the lines to print."""
     votes = reviews.judgements
     images = len({image for image, _, _ in votes})
     shared = sum(len(judgements) > 1 for judgements in votes.values())
@@ -89,13 +85,13 @@ def _summary(reviews: Reviews, resampling: Resampling) -> list[str]:
     lines = [
         f"{len(votes):,} pairs of {images:,} images, {len(raters)} rater(s): {', '.join(raters)}"
     ]
-    if len(raters) > 1:
-        if not shared:
-            raise UserError(
-                f"{', '.join(raters)} have no pair in common, so there is no agreement to measure. "
-                "`abo-vqa generate --review PAGE --raters N --overlap SHARE` writes pages that "
-                "share pairs."
-            )
+    if len(raters) > 1 and not shared:
+        lines.append(
+            "note: they have no pair in common, so there is no agreement to measure. "
+            "`abo-vqa generate --review PAGE --raters N --overlap SHARE` writes pages that share "
+            "pairs."
+        )
+    elif len(raters) > 1:
         lines += [f"{shared:,} pairs have several raters", "", *_agreement(reviews, resampling)]
     return [*lines, "", *_wrong_share(reviews, resampling.confidence)]
 

@@ -24,6 +24,7 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 # A point between digits stays: "12.25" isn't "1225".
 _PUNCTUATION = re.compile(r"[^\w\s.]|(?<!\d)\.|\.(?!\d)")
 _NOT_ASCII_DIGIT = re.compile(r"(?![0-9])\d")
+_ANSWER_ENDS = ".,;:!?… "
 _CACHE_SIZE = 1 << 16  # answers repeat: a study has a few thousand distinct ones
 
 
@@ -89,6 +90,19 @@ def normalise(text: str) -> str:
 def normalised_words(text: str) -> tuple[str, ...]:
     """Split a normalised answer into words; one that `normalise_lossy` empties is one word."""
     return tuple(normalise_lossy(text).split()) or ((normalise(text),) if normalise(text) else ())
+
+
+def clean_answer(text: str) -> str:
+    """Return an answer as the table has it: lower case, single spaces, no punctuation at its end.
+
+    It is written by models and people, and models learn to write it: "Purple." would be another
+    answer to learn than "purple". Punctuation alone stays.
+
+    Args:
+        text: the answer as it was written.
+    """
+    words = " ".join(text.split()).lower()
+    return words.rstrip(_ANSWER_ENDS) or words
 
 
 def same_answer(prediction: str, reference: str) -> bool:

@@ -47,16 +47,19 @@ function openCorrection(number) {
   rows[number].querySelector(".correction").hidden = false;
   rows[number].querySelector("input").focus();
 }
+function cleanAnswer(text) {  // as the table has it: see clean_answer in data/normalise.py
+  const words = text.trim().toLowerCase().replace(/\s+/g, " ");
+  return words.replace(/[.,;:!?… ]+$/, "") || words;
+}
 function answerProblem(text, answer) {
   if (!text) return "Write the right answer.";
   if (/\s/.test(text)) return "The answer must be one word.";
   if (!/[\p{L}\p{N}]/u.test(text)) return "The answer needs a letter or a digit.";
   if (text.length > limits.length) return `At most ${limits.length} characters.`;
-  const plain = text.toLowerCase();
-  if (limits.articles.includes(plain)) return "An article isn't an answer.";
-  if (limits.unknown.includes(plain) || plain === "n/a")
-    return "Reject a question that can't be answered.";
-  if (plain === answer.trim().toLowerCase()) return "That is the answer already: keep it.";
+  const letters = text.toLowerCase().replace(/[^\p{L}\p{N}]/gu, "");
+  if (limits.articles.includes(letters)) return "An article isn't an answer.";
+  if (limits.unknown.includes(letters)) return "Reject a question that can't be answered.";
+  if (cleanAnswer(text) === cleanAnswer(answer)) return "That is the answer already: keep it.";
   return "";
 }
 function correct(number) {
