@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from abo_vqa.cli import main
+from abo_vqa.commands import known_ceiling
 from abo_vqa.commands.score import _METRICS
 from abo_vqa.evaluation.clusters import image_clusters
 from abo_vqa.evaluation.metric_choice import METRIC_CHOICES
@@ -52,6 +53,24 @@ def test_the_summary_counts_failures_as_wrong_and_leaves_them_out_of_means(score
     assert summary["resampled"] == "images"
     assert set(summary["signature"]) == set(LEXICAL.split(","))
     assert (out / "question-types.png").is_file()
+
+
+def test_the_ceiling_of_the_test_rows_is_told(score, tmp_path, monkeypatch):
+    ceiling = {
+        "accuracy": 0.912, "low": 0.88, "high": 0.94, "pairs": 120, "images": 40, "raters": 1,
+        "wrong": {"share": 0.1, "low": 0.06, "high": 0.14}, "left_out": 0, "confidence": 0.9,
+    }  # fmt: skip
+    (tmp_path / "evaluation.json").write_text(json.dumps({"ceiling": ceiling}))
+    test = TABLE.replace("ground_truth", "answer")
+    (tmp_path / "test.csv").write_text(test)
+    monkeypatch.setattr(known_ceiling, "EVALUATION", tmp_path / "evaluation.json")
+    monkeypatch.setattr(known_ceiling, "TEST", tmp_path / "test.csv")
+    sentence = "At most about 91.2% can be right (90% interval 88.0 to 94.0): of 120 pairs"
+    _, out, _ = score(TABLE, "--metrics", "exact_match")
+    assert sentence in score.said.out
+    assert any(sentence in note for note in json.loads((out / "summary.json").read_text())["notes"])
+    score(TABLE.replace("How many?", "How much?"), "--metrics", "exact_match")  # other questions
+    assert "At most about" not in score.said.out
 
 
 def test_without_pictures_and_questions_rows_are_resampled(score):

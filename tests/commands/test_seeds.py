@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from abo_vqa.cli import main
+from abo_vqa.core.config import load_config
 from abo_vqa.core.experiments.collect import collect_experiments, open_repository
 from tests.support import ROOT, experiments
 from tests.support.tracking import stages
@@ -54,6 +55,12 @@ def test_seeds_are_summarised_and_never_run_twice(workspace, capsys):
     assert (workspace / "reports/seeds/seeds.png").is_file()
     assert "lora.seed" not in (workspace / "dvc.lock").read_text()  # the workspace is as it was
     assert experiments.run(workspace, "git", "status", "--porcelain") == ""
+
+    experiments.write_ceiling(workspace, str(load_config().split.test_size))
+    assert main(["seeds", "--n", "3", "-S", "lora.r=8"]) == 0  # from what is there
+    assert "At most about 91% of all test rows can be right." in capsys.readouterr().out
+    marked = json.loads((workspace / "reports/seeds/seeds.json").read_text())
+    assert marked == {**third, "ceiling": {"accuracy": 0.912}}
 
     _, runs = stages()
     newest = next(run for run in runs if run.data.tags["mlflow.runName"] == "seeds")

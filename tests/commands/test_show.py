@@ -58,6 +58,20 @@ def test_models_by_accuracy_with_interval_gain_and_the_reports_address(results, 
     assert len(lines) <= 24
 
 
+def test_how_much_can_be_right_is_told(results, capsys):
+    path = results / "reports" / "evaluation.json"
+    wrong = {"share": 0.1, "low": 0.06, "high": 0.14}
+    ceiling = {"accuracy": 0.912, "low": 0.88, "high": 0.94, "wrong": wrong, "pairs": 120,
+               "raters": 2, "left_out": 3, "confidence": 0.9}  # fmt: skip
+    path.write_text(json.dumps({**json.loads(path.read_text()), "ceiling": ceiling}))
+    assert main(["show"]) == 0
+    out = capsys.readouterr().out
+    assert "At most about 91.2% can be right (90% interval 88.0 to 94.0)" in out
+    assert max(len(line) for line in out.splitlines() if "file://" not in line) <= 100
+    assert main(["show", "--markdown"]) == 0
+    assert "At most about 91% of all test rows can be right." in capsys.readouterr().out
+
+
 def test_of_the_blind_baselines_only_the_best_is_shown(results, capsys):
     metrics = json.loads((results / "reports" / "metrics.json").read_text())
     metrics["blind-majority"] = metric(0.1, -0.14)

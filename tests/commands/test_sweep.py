@@ -77,6 +77,23 @@ def test_without_several_seeds_the_noise_isnt_known(workspace, tmp_path, capsys)
     assert "the noise of seeds isn't known" in said
 
 
+def test_the_ceiling_of_the_same_test_rows_is_told(workspace, tmp_path, capsys):
+    assert "at most" not in text_beside(workspace, tmp_path, capsys, "0.2")
+    text = text_beside(workspace, tmp_path, capsys, str(load_config().split.test_size))
+    assert "At most about 91% of all test rows can be right." in text
+    assert "At most about 91% of all" in (tmp_path / "sweep.md").read_text()
+
+
+def text_beside(workspace, out, capsys, answer) -> str:
+    """What is printed beside an evaluation of such test rows."""
+    experiments.write_ceiling(workspace, answer)
+    try:
+        sweep(out, "--name", "rank-[48]")
+    finally:
+        experiments.remove_ceiling(workspace)
+    return capsys.readouterr().out
+
+
 def test_names_that_match_nothing_and_commits_without_experiments(workspace, tmp_path, capsys):
     assert main(["sweep", "--name", "rang-*"]) == 2
     assert "no experiment is called rang-*; there are " in capsys.readouterr().err

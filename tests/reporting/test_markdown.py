@@ -13,7 +13,8 @@ def test_headline_marks_the_best_blind_baseline_and_the_fine_tuned_model():
            "gain": 0.2412, "gain_interval": (0.23, 0.25), "is_blind_best": False,
            "coverage": 1.0}  # fmt: skip
     baseline = {**row, "name": "Blind", "kind": "blind", "is_blind_best": True}
-    lines = headline_table([row, baseline]).splitlines()
+    lines = headline_table([row, baseline], "90%").splitlines()
+    assert lines[0].count("90% interval") == 2
     assert lines[2] == (
         "| **BLIP + LoRA** | 67.1% | 66.0 to 68.0 | +24.1 | +23.0 to +25.0 | 100.0% |"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -98,3 +99,17 @@ def run(root: Path, *command: str) -> str:
     process = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert process.returncode == 0, f"{command}\n{process.stdout}{process.stderr}"
     return process.stdout
+
+
+def write_ceiling(root: Path, answer: str) -> None:
+    """An evaluation with a ceiling, of the test rows whose answer is this one."""
+    rows = [f"{i // 3}.jpg,what?,{answer}" for i in range(300)]
+    (root / "data").mkdir(exist_ok=True)
+    (root / "data/test.csv").write_text("\n".join(["image_path,question,answer", *rows, ""]))
+    (root / "reports/evaluation.json").write_text(json.dumps({"ceiling": {"accuracy": 0.912}}))
+
+
+def remove_ceiling(root: Path) -> None:
+    """Remove what `write_ceiling` wrote."""
+    (root / "data/test.csv").unlink()
+    (root / "reports/evaluation.json").unlink()

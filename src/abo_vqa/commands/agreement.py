@@ -18,6 +18,7 @@ from abo_vqa.annotate.reviews import (
 )
 from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.units import format_level
 from abo_vqa.data.pairs import PairKey
 from abo_vqa.evaluation.agreement import (
     AgreementEstimate,
@@ -108,7 +109,7 @@ def _agreement(reviews: Reviews, resampling: Resampling) -> list[str]:
     }
     alpha = krippendorff_alpha(verdicts, (_RIGHT, _WRONG), resampling)
     finer = krippendorff_alpha(decisions, _DECISIONS, resampling)
-    level = f"{resampling.confidence:.0%} intervals over images"
+    level = f"{format_level(resampling.confidence)} intervals over images"
     lines = [
         f"Krippendorff's alpha ({level})",
         f"  right or wrong           {_format(alpha)}",

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from abo_vqa.commands.known_ceiling import known_ceiling
 from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import write_results
@@ -29,6 +30,7 @@ from abo_vqa.evaluation.metric_choice import (
 from abo_vqa.evaluation.pair_scores import RESULT_DIGITS, WORDNET_METRICS
 from abo_vqa.evaluation.table_scores import summarise_table
 from abo_vqa.evaluation.wordnet import ensure_wordnet
+from abo_vqa.reporting.ceiling import ceiling_sentence
 from abo_vqa.reporting.score_figures import SCORE_FIGURES, draw_score_figures
 
 
@@ -56,6 +58,9 @@ def score(args: argparse.Namespace) -> int:
     notes = [*answers.notes, clusters, *missing]
     if not required and toy_metrics(config):
         notes.append(TOYS_LEFT_OUT)
+    ceiling = known_ceiling(rows)
+    if ceiling:
+        notes.append(ceiling_sentence(ceiling))
     names = [str(name) for name in scored]
     summary = {
         **summarise_table(rows, scored, config),
@@ -72,7 +77,7 @@ def score(args: argparse.Namespace) -> int:
     write_table(table, args.out / "scores.csv")
     write_results(summary, args.out / "summary.json", RESULT_DIGITS)
     types = summary.get("question_types", [])
-    draw_score_figures(rows, scored, types, config, args.file.name, args.out)
+    draw_score_figures(rows, scored, types, config, args.file.name, args.out, ceiling)
     _print_summary(summary, notes, rows, args.out)
     return 0
 

@@ -14,6 +14,7 @@ from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import apply_overrides
 
 from abo_vqa.commands.experiment_results import read_runs
+from abo_vqa.commands.known_ceiling import known_ceiling
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import RetryLaterError, UserError, first_line
 from abo_vqa.core.experiments.collect import Experiment, collect_experiments, open_repository
@@ -205,6 +206,8 @@ def report_seeds(plan: SeedPlan, out: Path) -> str:
         seconds, _ = experiment_seconds(plan.config.tracking.experiment, baselines)
         runs = sorted(read_runs(repo, experiments, seconds), key=_seed)
     summary = summarise_seeds(runs, plan.config.evaluate.confidence)
+    if ceiling := known_ceiling(next(run.scores for run in runs if run.scores is not None)):
+        summary["ceiling"] = ceiling
     write_results({"key": plan.key, "changes": list(plan.changes), **summary}, out / "seeds.json")
     figure = draw_seeds(summary, out)
     record_command(

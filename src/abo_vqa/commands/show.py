@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import textwrap
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,10 +15,11 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.paths import EVALUATION, METRICS, REPORT
 from abo_vqa.core.scratch import project_root
-from abo_vqa.reporting.ceiling import ceiling_note
+from abo_vqa.reporting.ceiling import ceiling_caption, ceiling_sentence
 from abo_vqa.reporting.formatting import name_finetuned
 from abo_vqa.reporting.results_table import results_table
 
+_WIDTH = 100  # columns
 _NEXT_STEPS = (
     "make ui                     browse the runs in MLflow",
     "dvc exp run -S lora.r=8     change a setting; `dvc exp show` compares",
@@ -55,9 +57,7 @@ def _screen(metrics: Mapping[str, Mapping[str, float]], evaluation: Mapping[str,
 
 def _ceiling(ceiling: Mapping[str, Any] | None) -> list[str]:
     """Return how much can be right at most; nothing if nobody has reviewed the answers."""
-    if not ceiling:
-        return []
-    return [f"{ceiling_note(ceiling)} can be right: {ceiling['pairs']:,} pairs were reviewed"]
+    return textwrap.wrap(ceiling_sentence(ceiling), _WIDTH) if ceiling else []
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +85,11 @@ def command(args: argparse.Namespace) -> int:
         name_finetuned(load_config().lora.model)
     metrics, evaluation = _read(METRICS), _read(EVALUATION)
     if args.markdown:
-        lines = results_table(metrics, evaluation, markdown=True)
+        caption = ceiling_caption(evaluation.get("ceiling"))
+        lines = [
+            *results_table(metrics, evaluation, markdown=True),
+            *(["", caption] if caption else []),
+        ]
     else:
         lines = _screen(metrics, evaluation)
     print("\n".join(lines))

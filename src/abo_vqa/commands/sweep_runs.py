@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from abo_vqa.commands.experiment_results import read_runs
+from abo_vqa.commands.known_ceiling import known_ceiling
 from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.experiments.collect import (
@@ -55,10 +56,13 @@ def show_sweep(revs: list[str] | None, name: str | None, out: Path, *, trials: b
         except UserError as error:
             notes.append(f"Trials are missing: {first_line(error)}.")
     sweep = compare_experiments(runs, confidence)
-    write_sweep(sweep, confidence, out)
-    draw_sweep(sweep, confidence, out)
+    tested = (row.runs[0].scores for row in sweep.rows if row.group == 0)
+    scores = next(tested, None)
+    ceiling = None if scores is None else known_ceiling(scores)
+    write_sweep(sweep, confidence, out, ceiling)
+    draw_sweep(sweep, confidence, out, ceiling)
     notes += [f"{e.name} can't be read: {e.problem}" for e in experiments if e.problem]
-    return "\n".join([sweep_text(sweep, confidence), *notes, f"→ {out}"])
+    return "\n".join([sweep_text(sweep, confidence, ceiling), *notes, f"→ {out}"])
 
 
 def _trials(experiment: str, experiments: Sequence[Experiment]) -> list[SweepRun]:

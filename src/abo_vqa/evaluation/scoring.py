@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.units import format_level
 from abo_vqa.evaluation.metric_choice import group_by_scorer
 from abo_vqa.evaluation.pair_scores import METRIC_NAMES, PairScores, score_pairs
 from abo_vqa.evaluation.study_fractions import study_fractions
@@ -72,7 +73,7 @@ def score_test_rows(
         "accuracy": "exact match after normalisation; a failed row counts as wrong",
         **scores.signature,
         "intervals": f"percentile bootstrap over images, {config.evaluate.resamples} resamples, "
-        f"{config.evaluate.confidence:.0%}, seed {config.seed}",
+        f"{format_level(config.evaluate.confidence)}, seed {config.seed}",
     }
     return {model: _add_scores(t, scores) for model, t in tables.items()}, signature, notes
 

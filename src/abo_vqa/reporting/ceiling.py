@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from abo_vqa.core.units import format_level
 from abo_vqa.reporting.formatting import count, interval_text, percent
 
 NOT_MEASURED = (
@@ -14,23 +15,52 @@ NOT_MEASURED = (
 
 
 def ceiling_note(ceiling: Mapping[str, Any] | None) -> str:
-    """Return what belongs to the name of a column of accuracies: "at most about 91%", or ""."""
-    return f"at most about {percent(ceiling['accuracy'], 0)}" if ceiling else ""
-
-
-def ceiling_sentence(ceiling: Mapping[str, Any] | None) -> str:
-    """Return the ceiling with its interval and what it rests on, or why there is none.
+    """Return what belongs to the name of a column of accuracies: "at most about 91%", or "".
 
     Args:
         ceiling: `ceiling` of evaluation.json, None if there is none.
     """
+    return f"at most about {percent(ceiling['accuracy'], 0)}" if ceiling else ""
+
+
+def ceiling_caption(ceiling: Mapping[str, Any] | None) -> str:
+    """Return a sentence for any table of accuracies, or "".
+
+    Args:
+        ceiling: `ceiling` of evaluation.json, None if there is none.
+    """
+    note = ceiling_note(ceiling)
+    return f"{note[0].upper()}{note[1:]} of all test rows can be right." if note else ""
+
+
+def ceiling_sentence(
+    ceiling: Mapping[str, Any] | None, reviews: Mapping[str, Any] | None = None
+) -> str:
+    """Return the ceiling with its interval and what it rests on, or why there is none.
+
+    Args:
+        ceiling: `ceiling` of evaluation.json, None if there is none.
+        reviews: `reviews` of data/verification.json, None if nobody has reviewed the answers.
+    """
     if not ceiling:
-        return NOT_MEASURED
+        return _not_measured(reviews)
     wrong, raters = ceiling["wrong"], ceiling["raters"]
+    level = format_level(ceiling["confidence"])
     people = "person" if raters == 1 else "people"
+    kept = " and the filters keep" if ceiling["left_out"] else ""
     return (
-        f"At most about {percent(ceiling['accuracy'])} can be right (95% interval "
+        f"At most about {percent(ceiling['accuracy'])} can be right ({level} interval "
         f"{interval_text((ceiling['low'], ceiling['high']))}): of {count(ceiling['pairs'])} pairs "
-        f"that {raters} {people} reviewed, {percent(wrong['share'])} were wrong (95% interval "
-        f"{interval_text((wrong['low'], wrong['high']))})."
+        f"that {raters} {people} reviewed{kept}, {percent(wrong['share'])} were wrong ({level} "
+        f"interval {interval_text((wrong['low'], wrong['high']))})."
+    )
+
+
+def _not_measured(reviews: Mapping[str, Any] | None) -> str:
+    if not reviews:
+        return NOT_MEASURED
+    return (
+        "How much can be right at most isn't measured: the filters keep none of the "
+        f"{count(reviews['left_out'])} pairs that people reviewed "
+        "(abo-vqa generate --review page.html writes a page of others)."
     )

@@ -25,7 +25,7 @@ def conclusion(results: Results) -> str:
     n = count(results.metrics[model].get("n", 0))
     accuracy = percent(results.metrics[model]["accuracy"])
     bounds = results.interval(model)
-    interval = f" (95% interval {interval_text(bounds)})" if bounds else ""
+    interval = f" ({results.level} interval {interval_text(bounds)})" if bounds else ""
     tuned = f"{finetuned_base()} fine-tuned with LoRA"
     subject = tuned if model == FINETUNED_MODEL else model_label(model)
     questions = "held-out questions" if results.external is None else "questions"
@@ -141,7 +141,7 @@ def _own_base(results: Results) -> list[str]:
     verdict = "" if pair["significant"] else ", which isn't significant"
     return [
         f"Fine-tuning changes the accuracy of {model_label(base)} by "
-        f"{points(pair['difference'])} points (95% interval {interval}){verdict}."
+        f"{points(pair['difference'])} points ({results.level} interval {interval}){verdict}."
     ]
 
 
@@ -158,7 +158,7 @@ def _closed_world(results: Results) -> list[str]:
     if pair["difference"] or pair["low"] or pair["high"]:
         interval = interval_text((pair["low"], pair["high"]), signed=True)
         verdict = "" if pair["significant"] else ", which isn't significant"
-        change = f"{points(pair['difference'])} points (95% interval {interval})"
+        change = f"{points(pair['difference'])} points ({results.level} interval {interval})"
         effect = f"changes {subject} by {change}{verdict}"
     limit = "" if world["covered"] == 1 else "; the others can't be answered right this way"
     return [

@@ -29,6 +29,7 @@ from abo_vqa.core.paths import (
     scores_of,
 )
 from abo_vqa.core.tables import STUDY_COLUMNS, read_table
+from abo_vqa.core.units import format_level
 from abo_vqa.data.parquet_files import reading_parquet
 from abo_vqa.reporting.formatting import model_kind, name_finetuned
 
@@ -100,6 +101,16 @@ class Results:
         if self.external is None:
             return self.config.report.title
         return f"Visual question answering on {self.external.name}"
+
+    @property
+    def level(self) -> str:
+        """The intervals' confidence in words."""
+        return format_level(self.config.evaluate.confidence)
+
+    @property
+    def ceiling(self) -> Mapping[str, Any] | None:
+        """How much can be right at most (`evaluation.ceiling`); None where that isn't known."""
+        return self.evaluation.get("ceiling") or None
 
     @cached_property
     def ranking(self) -> list[str]:

@@ -26,15 +26,17 @@ def _table_row(cells: Sequence[object]) -> str:
     return f"| {' | '.join(texts)} |"
 
 
-def headline_table(rows: Sequence[Mapping[str, Any]], note: str = "") -> str:
+def headline_table(rows: Sequence[Mapping[str, Any]], level: str, note: str = "") -> str:
     """Lay out accuracy, gain over blind and their intervals.
 
     Args:
         rows: the models (`tables.headline_rows`).
+        level: the intervals' confidence in words.
         note: what belongs to the name of the accuracies' column.
     """
     accuracy = f"accuracy ({note})" if note else "accuracy"
-    header = ("model", accuracy, "95% interval", "gain over blind", "95% interval", "answered")
+    interval = f"{level} interval"
+    header = ("model", accuracy, interval, "gain over blind", interval, "answered")
     body = []
     for row in rows:
         name = f"**{row['name']}**" if row["kind"] == "finetuned" else row["name"]

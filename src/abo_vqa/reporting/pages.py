@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from abo_vqa.core.files import atomic_write
 from abo_vqa.core.paths import FINETUNED_MODELS
 from abo_vqa.reporting import formatting, markdown, tables
-from abo_vqa.reporting.ceiling import ceiling_note, ceiling_sentence
+from abo_vqa.reporting.ceiling import ceiling_caption, ceiling_note, ceiling_sentence
 from abo_vqa.reporting.figures.register import ReportFigure
 from abo_vqa.reporting.findings import conclusion, further_findings
 from abo_vqa.reporting.inputs import ExternalTable, Results
@@ -118,6 +118,7 @@ def report_context(
     return {
         "title": results.title,
         "config": results.config,
+        "level": results.level,
         "external": external,
         "sections": _filled_sections(by_section, {**parts, "errors": errors}, external),
         "figures": by_section,
@@ -140,8 +141,8 @@ def report_context(
 
 def _ceiling(results: Results) -> dict[str, Any]:
     """Return how much can be right at most; nothing of it for another test set than the split's."""
-    ceiling = results.evaluation.get("ceiling")
-    sentence = ceiling_sentence(ceiling)
+    ceiling = results.ceiling
+    sentence = ceiling_sentence(ceiling, results.verification.get("reviews"))
     best = results.ranking[0]
     if ceiling and results.metrics[best]["accuracy"] > ceiling["accuracy"]:
         sentence += (
@@ -151,6 +152,7 @@ def _ceiling(results: Results) -> dict[str, Any]:
     return {
         "ceiling": ceiling,
         "ceiling_note": ceiling_note(ceiling),
+        "ceiling_caption": ceiling_caption(ceiling),
         "ceiling_sentence": "" if results.external else sentence,
     }
 

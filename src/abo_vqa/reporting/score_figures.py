@@ -24,6 +24,7 @@ def draw_score_figures(
     config: Config,
     name: str,
     folder: Path,
+    ceiling: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Draw those of the report's figures that need a single table only.
 
@@ -34,6 +35,7 @@ def draw_score_figures(
         config: the settings.
         name: what the figures call the table.
         folder: where the images and their data are written.
+        ceiling: how much can be right at most; None if nobody knows.
 
     Returns:
         The paths of the images; none if every row has an error.
@@ -46,9 +48,10 @@ def draw_score_figures(
     means = {
         str(metric): float(table[metric].mean()) for metric in dict.fromkeys(("accuracy", *scored))
     }
+    evaluation = {"slices": slices, "ceiling": ceiling}
     nothing = pd.DataFrame()
     results = Results(
-        config, {short: means}, {"slices": slices}, {short: table}, {}, {}, {}, {}, {},
+        config, {short: means}, evaluation, {short: table}, {}, {}, {}, {}, {},
         nothing, nothing, nothing, nothing,
     )  # fmt: skip
     return [

@@ -8,6 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from abo_vqa.core.units import format_level
+from abo_vqa.reporting.ceiling import ceiling_caption
+from abo_vqa.reporting.figures.common import mark_ceiling
 from abo_vqa.reporting.figures.register import write_figure
 from abo_vqa.reporting.formatting import count, interval_text, percent
 from abo_vqa.reporting.style import (
@@ -46,7 +49,7 @@ def seeds_text(summary: Mapping[str, Any]) -> str:
     ]
     rows.append(("mean", percent(validation["mean"]), percent(test["mean"]), _interval(test), ""))
     rows.append(("sd", _points(validation["sd"]), _points(test["sd"]), "", ""))
-    level = f"{summary['confidence']:.0%}"
+    level = format_level(summary["confidence"])
     return "\n".join(
         [
             *align_columns(_HEADER, rows, left=(3,)),
@@ -56,6 +59,7 @@ def seeds_text(summary: Mapping[str, Any]) -> str:
             f"sd between seeds {_points(test['sd'])} points; {len(runs)} seeds, "
             f"{count(summary['test_rows'])} questions about {count(summary['test_images'])} "
             "images. A seed's own interval is for images.",
+            *([caption] if (caption := ceiling_caption(summary.get("ceiling"))) else []),
         ]
     )
 
@@ -99,7 +103,9 @@ def draw_seeds(summary: Mapping[str, Any], folder: Path) -> Path:
         ax.grid(axis="x")
         ax.set_xlabel("accuracy on the test rows")
         hide_spines(ax)
-        note = f"n = {count(summary['test_rows'])}, {summary['confidence']:.0%} intervals"
+        limit = mark_ceiling([ax], summary.get("ceiling"))
+        level = format_level(summary["confidence"])
+        note = f"n = {count(summary['test_rows'])}, {level} intervals{limit}"
         drawing = Drawing(note, "", table, figure)
         add_title(figure, f"{len(runs)} seeds of the same settings", note)
         return write_figure("seeds", drawing, folder)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from abo_vqa.core.files import atomic_write
 from abo_vqa.core.tables import write_table
+from abo_vqa.core.units import format_level
 from abo_vqa.evaluation.settings_comparison import SettingsComparison, SettingsPair
 from abo_vqa.evaluation.sweep import Sweep, SweepRow, seed_noise
+from abo_vqa.reporting.ceiling import ceiling_caption
 from abo_vqa.reporting.formatting import (
     count,
     enumeration,
@@ -26,12 +29,13 @@ _DASH = "–"
 _LISTED = 10  # differences in the terminal; differences.csv has all
 
 
-def sweep_text(sweep: Sweep, confidence: float) -> str:
+def sweep_text(sweep: Sweep, confidence: float, ceiling: Mapping[str, Any] | None = None) -> str:
     """Lay out the table, what it means, and the differences that exceed the noise.
 
     Args:
         sweep: the experiments.
         confidence: of the intervals, e.g. 0.95.
+        ceiling: how much of the test rows can be right at most; None if nobody knows.
     """
     header, rows = _cells(sweep)
     lines = align_columns(header, rows, left=(header.index("interval"), len(header) - 1))
@@ -39,18 +43,21 @@ def sweep_text(sweep: Sweep, confidence: float) -> str:
     listed = [f"  {_pair_text(pair)}" for pair in certain[:_LISTED]]
     if len(certain) > _LISTED:
         listed.append(f"  … and {len(certain) - _LISTED} more, in differences.csv")
-    return "\n".join([*lines, "", *sweep_findings(sweep, confidence), *listed])
+    return "\n".join([*lines, "", *sweep_findings(sweep, confidence, ceiling), *listed])
 
 
-def sweep_markdown(sweep: Sweep, confidence: float) -> str:
+def sweep_markdown(
+    sweep: Sweep, confidence: float, ceiling: Mapping[str, Any] | None = None
+) -> str:
     """Lay out the same as Markdown, with all differences.
 
     Args:
         sweep: the experiments.
         confidence: of the intervals, e.g. 0.95.
+        ceiling: how much of the test rows can be right at most; None if nobody knows.
     """
     header, rows = _cells(sweep)
-    findings = "\n".join(f"- {line}" for line in sweep_findings(sweep, confidence))
+    findings = "\n".join(f"- {line}" for line in sweep_findings(sweep, confidence, ceiling))
     pairs = [
         (
             f"{pair.a} − {pair.b}",
@@ -66,12 +73,15 @@ def sweep_markdown(sweep: Sweep, confidence: float) -> str:
     return "\n\n".join([*parts, markdown_table(columns, pairs)] if pairs else parts) + "\n"
 
 
-def sweep_findings(sweep: Sweep, confidence: float) -> list[str]:
+def sweep_findings(
+    sweep: Sweep, confidence: float, ceiling: Mapping[str, Any] | None = None
+) -> list[str]:
     """Say which ranks and differences are certain, and against which noise, in a line each.
 
     Args:
         sweep: the experiments.
         confidence: of the intervals, e.g. 0.95.
+        ceiling: how much of the test rows can be right at most; None if nobody knows.
     """
     if not sweep.comparisons:
         return ["No finished experiment has test scores: nothing to compare."]
@@ -83,11 +93,13 @@ def sweep_findings(sweep: Sweep, confidence: float) -> list[str]:
         source = "images and seeds" if noise else "images"
         lines.append(
             f"{certain} of {len(pairs)} differences exceed the noise of {source} "
-            f"({confidence:.0%}, by Holm's adjustment)."
+            f"({format_level(confidence)}, by Holm's adjustment)."
         )
     lines.append(_noise_in_words(noise))
     rows, images = sweep.test_rows[0]
     lines.append(f"Test: {count(rows)} questions about {count(images)} images.")
+    if ceiling:
+        lines.append(ceiling_caption(ceiling))
     others = sum(len(comparison.scores) for comparison in sweep.comparisons[1:])
     if others:
         lines.append(
@@ -214,20 +226,23 @@ def _differences(pairs: Sequence[SettingsPair]) -> pd.DataFrame:
     )
 
 
-def write_sweep(sweep: Sweep, confidence: float, folder: Path) -> list[Path]:
+def write_sweep(
+    sweep: Sweep, confidence: float, folder: Path, ceiling: Mapping[str, Any] | None = None
+) -> list[Path]:
     """Write sweep.md, sweep.csv and, with two settings or more, differences.csv.
 
     Args:
         sweep: the experiments.
         confidence: of the intervals, e.g. 0.95.
         folder: where to.
+        ceiling: how much of the test rows can be right at most; None if nobody knows.
 
     Returns:
         The files.
     """
     page = folder / "sweep.md"
     with atomic_write(page) as temporary:
-        temporary.write_text(sweep_markdown(sweep, confidence), encoding="utf-8")
+        temporary.write_text(sweep_markdown(sweep, confidence, ceiling), encoding="utf-8")
     files = [page, write_table(sweep_frame(sweep).round(6), folder / "sweep.csv")]
     if pairs := _pairs(sweep):
         files.append(write_table(_differences(pairs).round(6), folder / "differences.csv"))

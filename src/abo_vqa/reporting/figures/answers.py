@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from abo_vqa.data.normalise import normalise
-from abo_vqa.reporting.figures.common import forest_plot, present_kinds
+from abo_vqa.reporting.figures.common import forest_plot, mark_ceiling, present_kinds
 from abo_vqa.reporting.formatting import count, model_label
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.style import (
@@ -51,12 +51,13 @@ def plot_question_types(results: Results) -> Drawing | None:
         ax.set_xlim(-0.04, 1.04)
         ax.set_xticks([0, 0.5, 1])
         percent_axis(ax.xaxis)
+    limit = mark_ceiling(axes[0], results.ceiling)
     caption = "n: test questions of the type; bootstrap intervals over images."
     if len(models) > 1:  # a single table of scores isn't compared with a kind of model
         kind_legend(figure, present_kinds(models), loc="outside lower center", ncols=3)
         caption += " Only a model's gain over the blind baselines (grey) comes from the image."
     return Drawing(
-        "95% intervals",
+        f"{results.level} intervals{limit}",
         caption,
         table[["model", "value", "n", "accuracy", "low", "high"]],
         figure,
@@ -90,7 +91,7 @@ def plot_answer_length(results: Results) -> Drawing | None:
     hide_spines(ax, "bottom")
     figure.legend(loc="outside lower center", ncols=len(models))
     return Drawing(
-        "95% intervals",
+        f"{results.level} intervals",
         "Mean F1 with bootstrap intervals over images. Answers are single words, so their length "
         "is given in characters: the shortest are numbers, yes and no.",
         data,
@@ -175,7 +176,7 @@ def plot_counting(results: Results) -> Drawing | None:
     axes[0][0].set_ylabel("share of counting questions")
     axes[0][len(models) // 2].set_xlabel("predicted minus expected")
     return Drawing(
-        "counting questions of the test rows, 95% intervals",
+        f"counting questions of the test rows, {results.level} intervals",
         "Blue: correct; vermilion: off by this much; grey: the answer isn't a number. Lines: "
         "Wilson intervals.",
         data,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 
+from abo_vqa.reporting.ceiling import ceiling_note
 from abo_vqa.reporting.formatting import model_kind, model_label
-from abo_vqa.reporting.style import KIND_COLORS, hide_spines, horizontal_axis_labels
+from abo_vqa.reporting.style import KIND_COLORS, MUTED, hide_spines, horizontal_axis_labels
 
 NO_INTERVAL = (float("nan"), float("nan"))
 
@@ -27,6 +29,27 @@ def forest_plot(ax: Axes, table: pd.DataFrame, *, size: float = 5.5) -> None:
     horizontal_axis_labels(ax, [model_label(model) for model in table["model"]])
     ax.grid(axis="x")
     hide_spines(ax)
+
+
+def mark_ceiling(
+    axes: Iterable[Axes], ceiling: Mapping[str, Any] | None, *, across: bool = False
+) -> str:
+    """Draw how much can be right at most as a dotted line.
+
+    Args:
+        axes: those with an axis of accuracies.
+        ceiling: `ceiling` of evaluation.json, None if there is none.
+        across: whether the accuracies are on the vertical axis.
+
+    Returns:
+        What the figure's note says of the line; "" without one.
+    """
+    if not ceiling:
+        return ""
+    for ax in axes:
+        draw = ax.axhline if across else ax.axvline
+        draw(ceiling["accuracy"], color=MUTED, lw=1.2, linestyle=":", zorder=1)
+    return f", dotted line: {ceiling_note(ceiling)} of all can be right"
 
 
 def kind_colors(models: Iterable[str]) -> list[str]:

@@ -62,7 +62,7 @@ def plot_calibration(results: Results) -> Drawing | None:
     figure.supxlabel("confidence", size=9, color=MUTED)
     figure.supylabel("accuracy", size=9, color=MUTED)
     return Drawing(
-        f"n = {_sample_size(results, models)}, 95% intervals",
+        f"n = {_sample_size(results, models)}, {results.level} intervals",
         "Ten bins of confidence; a dot's area is its share of the rows, lines are Wilson "
         "intervals. Below the diagonal: overconfident.",
         data,
@@ -107,7 +107,8 @@ def plot_risk_coverage(results: Results) -> Drawing | None:
     hide_spines(ax, "bottom")
     figure.legend(loc="outside lower center", ncols=len(models))
     return Drawing(
-        f"n = {_sample_size(results, models)}, 95% interval of {model_label(models[0])}",
+        f"n = {_sample_size(results, models)}, {results.level} interval of "
+        f"{model_label(models[0])}",
         "Share of wrong answers if a model answers only its most confident questions, from 5% "
         "coverage on; the band is the Wilson interval. With a useful confidence, the curve falls "
         "steeply to the left.",

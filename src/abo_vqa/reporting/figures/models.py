@@ -8,6 +8,7 @@ from abo_vqa.reporting.figures.common import (
     NO_INTERVAL,
     forest_plot,
     kind_colors,
+    mark_ceiling,
     present_kinds,
 )
 from abo_vqa.reporting.formatting import count, metric_label, model_label, points
@@ -52,11 +53,12 @@ def plot_models(results: Results) -> Drawing:
         if metric in ("accuracy", "f1"):
             percent_axis(ax.xaxis)
     horizontal_axis_labels(axes[0][0], [model_label(m) for m in models])
+    limit = mark_ceiling([axes[0][metrics.index("accuracy")]], results.ceiling)
     kind_legend(figure, present_kinds(models), loc="outside lower center", ncols=3)
     compared = "are shown for comparison with the study; they give"
     verb = compared if results.external is None else "give"
     return Drawing(
-        f"n = {count(results.test_rows)}, 95% intervals",
+        f"n = {count(results.test_rows)}, {results.level} intervals{limit}",
         f"Lines: bootstrap intervals over images. WUP and BERTScore {verb} credit for near misses "
         "and for common words.",
         pd.concat(tables, ignore_index=True),
@@ -94,7 +96,7 @@ def plot_gain_over_blind(results: Results) -> Drawing | None:
     ax.set_xlabel(f"accuracy minus {model_label(blind)}, points")
     kind_legend(figure, present_kinds(table["model"]), loc="outside lower center", ncols=3)
     return Drawing(
-        f"n = {count(results.test_rows)}, 95% intervals",
+        f"n = {count(results.test_rows)}, {results.level} intervals",
         "Paired difference to the best baseline that never sees the image "
         f"({model_label(blind)}), with bootstrap intervals over images. Left of the line: worse "
         "than without the image.",

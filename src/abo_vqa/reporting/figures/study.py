@@ -7,7 +7,7 @@ from matplotlib.patches import Patch
 
 from abo_vqa.core.paths import FINETUNED_MODEL
 from abo_vqa.reporting import study
-from abo_vqa.reporting.figures.common import NO_INTERVAL
+from abo_vqa.reporting.figures.common import NO_INTERVAL, mark_ceiling
 from abo_vqa.reporting.formatting import count, metric_label, model_label
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.style import (
@@ -48,6 +48,7 @@ def plot_study(results: Results) -> Drawing | None:
         hide_spines(ax)
     percent_axis(axes[0][0].xaxis)
     axes[0][0].set_title("Accuracy")
+    limit = mark_ceiling([axes[0][0]], results.ceiling)
     axes[0][1].set_title("Fine-tuned BLIP, other metrics")
     handles = [Patch(color=ORANGE, label="study"), Patch(color=BLUE, label="this run")]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
@@ -55,7 +56,7 @@ def plot_study(results: Results) -> Drawing | None:
         [table.assign(metric="accuracy"), scores.assign(model=FINETUNED_MODEL)], ignore_index=True
     )
     return Drawing(
-        f"this run: n = {count(results.test_rows)}, 95% intervals",
+        f"this run: n = {count(results.test_rows)}, {results.level} intervals{limit}",
         "Orange: as printed in the study, each model at its largest sample. Blue: this run, every "
         "model on the same test rows. Absolute values are comparable only if both used the same "
         "data.",
@@ -92,10 +93,11 @@ def plot_clip_regimes(results: Results) -> Drawing | None:
     ax.grid(axis="y")
     percent_axis(ax.yaxis)
     ax.set_ylabel("accuracy")
+    limit = mark_ceiling([ax], results.ceiling, across=True)
     ax.legend(loc="best")
     hide_spines(ax, "bottom")
     return Drawing(
-        "95% intervals",
+        f"{results.level} intervals{limit}",
         "Fixed: a list of common words. Train: the answers that occur in train. All: every answer "
         "of the data set, including those of the test rows, as in the study.",
         data[["model", "value", "n", "accuracy", "low", "high"]],

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from abo_vqa.core.units import format_level
 from abo_vqa.evaluation.settings_comparison import SettingsComparison
 from abo_vqa.evaluation.sweep import Sweep
+from abo_vqa.reporting.figures.common import mark_ceiling
 from abo_vqa.reporting.figures.register import write_figure
 from abo_vqa.reporting.formatting import count
 from abo_vqa.reporting.style import (
@@ -30,7 +34,9 @@ _LEGEND = (
 _LONGEST = 60  # characters of a label
 
 
-def draw_sweep(sweep: Sweep, confidence: float, folder: Path) -> Path | None:
+def draw_sweep(
+    sweep: Sweep, confidence: float, folder: Path, ceiling: Mapping[str, Any] | None = None
+) -> Path | None:
     """Draw the settings that were tested on the same rows, with intervals for images and seeds.
 
     Those that can't be told from the best are in its colour; small dots are the seeds' accuracies,
@@ -40,6 +46,7 @@ def draw_sweep(sweep: Sweep, confidence: float, folder: Path) -> Path | None:
         sweep: the experiments.
         confidence: of the intervals, e.g. 0.95.
         folder: where sweep.png and data/sweep.csv are written.
+        ceiling: how much of the test rows can be right at most; None if nobody knows.
 
     Returns:
         The image's path; None if no experiment has test scores.
@@ -66,7 +73,8 @@ def draw_sweep(sweep: Sweep, confidence: float, folder: Path) -> Path | None:
         ax.grid(axis="x")
         ax.set_xlabel(_LEGEND)
         hide_spines(ax)
-        note = f"n = {count(sweep.test_rows[0][0])}, {confidence:.0%} intervals"
+        limit = mark_ceiling([ax], ceiling)
+        note = f"n = {count(sweep.test_rows[0][0])}, {format_level(confidence)} intervals{limit}"
         add_title(figure, "Settings by test accuracy", note)
         return write_figure("sweep", Drawing(note, "", table, figure), folder)
 

@@ -69,7 +69,7 @@ def plot_learning_curve(results: Results) -> Drawing | None:
     ax.grid(axis="y")
     hide_spines(ax, "bottom")
     if held_out:
-        note = f"n = {count(held_out)} held-out train rows, 95% intervals"
+        note = f"n = {count(held_out)} held-out train rows, {results.level} intervals"
         rows = "rows held out of train, grouped like the split"
     else:
         note, rows = "", "the training rows (lora.validation: 0)"
