@@ -42,7 +42,7 @@ def results(plain: Results) -> Results:
 
 def test_figures_of_accuracies_have_the_line(results: Results, plain: Results) -> None:
     notes = {figure.name: drawing.note for figure, drawing in draw_figures(results)}
-    marked = {name for name, note in notes.items() if "dotted line: at most about 91%" in note}
+    marked = {name for name, note in notes.items() if "dotted: at most about 91%" in note}
     assert marked == ACCURACIES
     assert not [note for note in notes.values() if "95%" in note or "98%" in note]
     assert sum("97.5% interval" in note for note in notes.values()) >= 8

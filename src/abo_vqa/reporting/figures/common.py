@@ -49,7 +49,7 @@ def mark_ceiling(
     for ax in axes:
         draw = ax.axhline if across else ax.axvline
         draw(ceiling["accuracy"], color=MUTED, lw=1.2, linestyle=":", zorder=1)
-    return f", dotted line: {ceiling_note(ceiling)} of all can be right"
+    return f", dotted: {ceiling_note(ceiling)}"
 
 
 def kind_colors(models: Iterable[str]) -> list[str]:
