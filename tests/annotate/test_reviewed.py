@@ -14,12 +14,9 @@ from abo_vqa.annotate.corrections import apply_reviews
 from abo_vqa.annotate.reviews import Judgement, Reviews
 from abo_vqa.annotate.verification.agreement import agreements, mean_agreement
 from abo_vqa.annotate.verification.asked import asked_rows
+from abo_vqa.annotate.verification.filtered import FilteredTable
 from abo_vqa.annotate.verification.filters import kept_rows
-from abo_vqa.annotate.verification.reviewed import (
-    FilteredTable,
-    passing_reviewed,
-    review_counts,
-)
+from abo_vqa.annotate.verification.reviewed import passing_reviewed, review_counts
 from abo_vqa.core.verify_config import VerifyConfig
 from abo_vqa.data.normalise import same_answer
 from abo_vqa.data.pairs import REVIEW, PairKey, pair_key

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,24 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from abo_vqa.annotate.verification.blind import AnswerMatcher
+    from abo_vqa.annotate.verification.filtered import FilteredTable
     from abo_vqa.core.verify_config import VerifyConfig
-
-
-@dataclass(frozen=True)
-class FilteredTable:
-    """The generated table, and what the filters make of its n rows.
-
-    Attributes:
-        table: its rows.
-        by_verifier: verifier → [n] 1, 0, or NaN.
-        shares: [n] the agreement.
-        kept: [n] the rows that stay.
-    """
-
-    table: pd.DataFrame
-    by_verifier: Mapping[str, pd.Series]
-    shares: NDArray[np.float64]
-    kept: NDArray[np.bool_]
 
 
 def passing_reviewed(
