@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from abo_vqa.annotate.verification.opinions import verification_groups
+from abo_vqa.annotate.verification.blind import verification_groups
 from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.paths import vectors_of
