@@ -223,7 +223,9 @@ def test_secrets_in_settings_are_refused_and_not_repeated(workspace, setting, va
     assert "1 problem(s)" in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["localhost:8000/v1", "ftp://host", "http://", "http:///v1"])
+@pytest.mark.parametrize(
+    "value", ["localhost:8000/v1", "ftp://host", "http://", "http:///v1", "http://local host:80/v1"]
+)
 def test_an_address_that_isnt_one(workspace, value):
     edit(workspace, {"generate.base_url": value})
     with pytest.raises(UserError, match=r"generate\.base_url: found '.*; it should be an address"):
@@ -254,3 +256,40 @@ def test_an_endpoints_settings_have_the_bounds_of_every_services(workspace):
         load_config()
     assert "models.hosted.concurrency: found 101" in str(caught.value)
     assert "models.hosted.base_url: found 'localhost'" in str(caught.value)
+
+
+def hosted_model(workspace, **settings):
+    """A model behind an API in the profile."""
+    path = workspace / "conf/profiles/sample.yaml"
+    profile = yaml.safe_load(path.read_text())
+    hosted = {"family": "endpoint", "protocol": "openai", "model": "m"}
+    profile["models"]["hosted"] = hosted | settings
+    path.write_text(yaml.safe_dump(profile))
+
+
+def test_a_model_behind_an_api_is_refused_for_its_own_reason(workspace):
+    hosted_model(workspace)
+    edit(workspace, {"lora.model": "hosted"})
+    with pytest.raises(UserError, match="'hosted'; it is behind an API, so that its weights"):
+        load_config()
+    generate = {"generate.annotator": "local", "generate.model": "hosted"}
+    edit(workspace, {"lora.model": "blip", **generate})
+    with pytest.raises(UserError, match="'hosted'; it is behind an API: set annotator to its"):
+        load_config()
+
+
+def test_the_known_settings_are_those_that_users_write(workspace):
+    hosted_model(workspace, zzz=1)
+    with pytest.raises(UserError, match=r"models\.hosted\.zzz: unknown setting; known: ") as caught:
+        load_config()
+    known = str(caught.value).partition("known: ")[2].split(", ")
+    assert "protocol" in known
+    assert "service" not in known
+
+
+def test_batch_jobs_where_there_are_none(workspace):
+    edit(workspace, {"generate.annotator": "gemini-legacy", "generate.batch": True})
+    with pytest.raises(UserError, match="annotator: gemini-legacy has no batch jobs; set it to f"):
+        load_config()
+    edit(workspace, {"generate.annotator": "gemini"})
+    assert load_config().generate.batch

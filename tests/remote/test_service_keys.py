@@ -72,3 +72,20 @@ def test_where_quotas_and_batch_jobs_of_a_key_are_kept() -> None:
     first = of("openai", "http://localhost:8000/v1")
     assert first == of("openai", "http://localhost:8000/v1/")
     assert len({first, of("openai", "http://localhost:8001/v1"), "ad9352c06348"}) == 3
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("sk-schlüssel-000", r"key number 1 in MINE: .*character 8 is 'ü'.*DIAERESIS.*Copy"),
+        ("good-000,sk\u2011two", r"number 2 in MINE: .*character 3 .*NON-BREAKING HYPHEN"),
+        ("sk-\x7f", r"character 4 is '\\x7f' \(a control character\)"),
+    ],
+)
+def test_a_key_that_cannot_be_sent_is_one_message(
+    monkeypatch: pytest.MonkeyPatch, keys: str, message: str
+) -> None:
+    monkeypatch.setenv("MINE", keys)
+    with pytest.raises(UserError, match=message) as caught:
+        service("openai", "http://localhost:8000/v1", "MINE")
+    assert keys not in str(caught.value)

@@ -16,7 +16,7 @@ from abo_vqa.core.checkpoint_settings import check_models
 from abo_vqa.core.config_base import BaseConfig, Count, Fraction
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import fingerprint
-from abo_vqa.core.local_annotator import check_local_annotator
+from abo_vqa.core.local_annotator import check_annotator
 from abo_vqa.core.profiles import misplaced
 from abo_vqa.core.service_config import EndpointConfig, GenerateConfig
 from abo_vqa.core.split_config import SplitConfig, check_vector_models
@@ -274,7 +274,7 @@ def load_config(params: str | Path = "params.yaml") -> Config:
     problems += check_models(sources)
     merged = {**fill_nulls(tuned, defaults), **sources}
     problems += complete_lora(merged)
-    problems += check_local_annotator(merged)
+    problems += check_annotator(merged)
     problems += check_verifiers(merged)
     problems += check_vector_models(merged)
     try:

@@ -1,4 +1,4 @@
-"""Which models of the profile can be `generate.model` with `generate.annotator: local`."""
+"""What `generate.annotator` asks of other settings: of the model, and of batch jobs."""
 
 from __future__ import annotations
 
@@ -9,37 +9,50 @@ LOCAL = "local"
 """The annotator that is a model of the profile, in this process."""
 # The others pick from given answers, or were trained for short answers to short prompts.
 _WRITERS = ("chat", "llava")
+_WITHOUT_BATCH_JOBS = {
+    LOCAL: "set it to false",
+    "gemini-legacy": "set it to false, or annotator to gemini",
+}
 
 
-def check_local_annotator(settings: Mapping[str, Any]) -> list[str]:
-    """Check that a local annotator is a model that follows instructions.
+def check_annotator(settings: Mapping[str, Any]) -> list[str]:
+    """Check that the annotator can do what other settings ask for.
 
     Args:
         settings: all settings as read.
 
     Returns:
-        What is wrong: there is no such model, its family can't write, or batch jobs are asked for.
+        What is wrong: a local annotator that isn't a model of the profile, or whose family can't
+        write; batch jobs where there are none.
     """
     generate, models = settings.get("generate"), settings.get("models")
     if not (isinstance(generate, dict) and isinstance(models, dict)):
         return []  # reported as missing, or of a wrong type
-    if generate.get("annotator") != LOCAL:
-        return []
-    problems = []
+    annotator = generate.get("annotator")
+    problems = _local_model_problems(generate.get("model"), models) if annotator == LOCAL else []
+    if generate.get("batch") and annotator in _WITHOUT_BATCH_JOBS:
+        problems.append(
+            f"generate.batch: found true, and annotator: {annotator} has no batch jobs; "
+            f"{_WITHOUT_BATCH_JOBS[annotator]}"
+        )
+    return problems
+
+
+def _local_model_problems(name: Any, models: Mapping[str, Any]) -> list[str]:
     families = {
         name: entry.get("family") for name, entry in models.items() if isinstance(entry, dict)
     }
-    name = generate.get("model")
-    if (family := families.get(name)) not in _WRITERS:
-        reason = f"models of the family {family} only answer questions here" if family else ""
-        allowed = ", ".join(n for n, family in families.items() if family in _WRITERS)
-        problems.append(
-            f"generate.model: found {name!r}; {reason or 'the profile has no model of this name'}. "
-            f"With annotator: {LOCAL}, one that follows instructions (family: "
-            f"{' or '.join(_WRITERS)}): {allowed or 'there is none, add one under models'}"
-        )
-    if generate.get("batch"):
-        problems.append(
-            f"generate.batch: found true, and annotator: {LOCAL} has no batch jobs; set it to false"
-        )
-    return problems
+    family = families.get(name)
+    if family in _WRITERS:
+        return []
+    reason = "the profile has no model of this name"
+    if family == "endpoint":
+        reason = "it is behind an API: set annotator to its protocol, and model to its name there"
+    elif family:
+        reason = f"models of the family {family} only answer questions here"
+    allowed = ", ".join(n for n, family in families.items() if family in _WRITERS)
+    return [
+        f"generate.model: found {name!r}; {reason}. With annotator: {LOCAL}, one that follows "
+        f"instructions (family: {' or '.join(_WRITERS)}): "
+        f"{allowed or 'there is none, add one under models'}"
+    ]

@@ -25,7 +25,8 @@ def _check_address(value: str) -> str:
             "records of runs: leave it out. For a key, key_variable names a variable of the "
             "environment"
         )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    strange = re.search(r"\s", value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or strange:
         raise ValueError("it should be an address such as http://localhost:8000/v1")
     return value
 

@@ -16,7 +16,8 @@ LORA_TARGETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "prefix": _DECODER_ONLY,
     }
 )
-"""Family → what `lora.targets: null` means. The other families don't generate their answers."""
+"""Family → what `lora.targets: null` means. The other families can't be trained."""
+_ENDPOINT = "it is behind an API, so that its weights aren't here to be trained; "
 
 
 def complete_lora(settings: Mapping[str, Any]) -> list[str]:
@@ -26,7 +27,7 @@ def complete_lora(settings: Mapping[str, Any]) -> list[str]:
         settings: all settings as read, of which `lora` is changed in place.
 
     Returns:
-        What is wrong: there is no such model, or it doesn't generate its answers.
+        What is wrong: there is no such model, or it can't be trained.
     """
     lora, models = settings.get("lora"), settings.get("models")
     if not (isinstance(lora, dict) and isinstance(models, dict)) or "model" not in lora:
@@ -41,7 +42,9 @@ def complete_lora(settings: Mapping[str, Any]) -> list[str]:
     if family in LORA_TARGETS:
         return []
     reason = ""
-    if family is not None:
+    if family == "endpoint":
+        reason = _ENDPOINT
+    elif family is not None:
         reason = f"{family} picks from given answers and doesn't generate them; "
     allowed = ", ".join(name for name, family in families.items() if family in LORA_TARGETS)
     return [f"lora.model: found {name!r}; {reason}allowed: {allowed}"]

@@ -53,4 +53,4 @@ def _known_keys(location: tuple[int | str, ...], schema: type[BaseModel]) -> lis
         annotation = field.annotation if field else get_type_hints(section)["__pydantic_extra__"]
         options = [annotation, *get_args(annotation)]
         section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    return list(section.model_fields)
+    return [field.alias or name for name, field in section.model_fields.items()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -83,12 +84,14 @@ def api_keys(settings: ServiceConfig) -> list[str]:
         settings: the protocol, the address, and the keys' variable.
 
     Raises:
-        UserError: there is none. Only a server with an address of its own may need none.
+        UserError: there is none, or one can't be sent. Only a server with an address of its own
+            may need none.
     """
     variables = key_variables(settings)
     if not variables:
         return [_NO_KEY]
     if keys := keys_in_environment(variables):
+        _require_ascii(keys, variables)
         return keys
     if settings.key_variable:
         raise UserError(
@@ -101,6 +104,22 @@ def api_keys(settings: ServiceConfig) -> list[str]:
         f"no API key: set {one}, or {several} with several separated by commas, in the "
         f"environment.{hint} To work without a key, set generate.annotator: offline."
     )
+
+
+def _require_ascii(keys: Sequence[str], variables: Sequence[str]) -> None:
+    """Check that keys can be sent: HTTP's headers hold nothing but ASCII.
+
+    Raises:
+        UserError: one can't, as a rule because it was copied from formatted text.
+    """
+    for number, key in enumerate(keys, 1):
+        if strange := next((c for c in key if not "!" <= c <= "~"), None):
+            name = unicodedata.name(strange, "a control character")
+            raise UserError(
+                f"API key number {number} in {' or '.join(variables)}: its character "
+                f"{key.index(strange) + 1} is {strange!r} ({name}), and keys consist of ASCII "
+                "characters. Copy the key again."
+            )
 
 
 def rejected_key_advice(settings: ServiceConfig, prefix: str = "") -> str:
