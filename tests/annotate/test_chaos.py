@@ -111,3 +111,27 @@ def test_signal_waits_for_replies_on_their_way(here: Path, number: int, code: in
 @pytest.mark.parametrize("protocol", SERVERS)
 def test_fifty_kills_in_three_hundred_images(here: Path, protocol: str) -> None:
     chaos(here, images=300, kills=50, seed=2, protocol=protocol)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", SERVERS)
+def test_kills_and_faults_of_batch_jobs(here: Path, protocol: str) -> None:
+    images, kills = 40, 10
+    settings = {"annotator": protocol, "model": MODELS[protocol], "image_size": 64}
+    make(here, images)
+    with SERVERS[protocol]() as server:
+        run(configure(here, **settings, base_url=server.url))
+        clean = [row | {"annotator": ""} for row in vqa(here)]
+        (here / "data/generated.csv").unlink()
+    dice = random.Random(3)
+    with SERVERS[protocol](rate=0.2, seed=3) as server:
+        # Another temperature has another journal.
+        batch = {"batch": True, "batch_images": 8, "batch_poll_s": 0.02, "temperature": 0.3}
+        config = configure(here, **settings, **batch, base_url=server.url)
+        journal = annotations_folder(config.generate) / "shard-1-of-1.jsonl"
+        struck = sum(strike(server, dice, images, kills) for _ in range(kills))
+        run(config)
+    assert struck >= kills / 2
+    assert [row | {"annotator": ""} for row in vqa(here)] == clean
+    replies = [(e.job, e.image_path) for e in read_journal(journal).entries if e.job]
+    assert len(replies) == len(set(replies)), "a reply is in the journal twice"

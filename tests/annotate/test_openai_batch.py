@@ -10,7 +10,7 @@ from abo_vqa.annotate.model_run import annotations_folder
 from abo_vqa.core.errors import UserError
 from abo_vqa.remote.batch_jobs import BatchJobFile
 from abo_vqa.stages.generate import run
-from tests.support.annotation import journal_entries, make, vqa
+from tests.support.annotation import journal_entries, make, products, vqa
 from tests.support.openai_annotation import MODEL, openai_settings
 from tests.support.servers.openai_chat import OpenAIServer
 
@@ -53,6 +53,29 @@ def test_results_that_are_always_deleted_are_not_paid_for_again_and_again(
     with pytest.raises(UserError, match="3 batch jobs in a row"):
         run(openai_settings(server, batch=True))
     assert len(server.batches) == 3
+
+
+def test_jobs_that_expire_without_an_answer_are_not_submitted_for_ever(
+    here: Path, server: OpenAIServer
+) -> None:
+    make(here, 4)
+    server.batch_fault, server.expired_share = "expired", 0.0
+    with pytest.raises(UserError, match="3 batch jobs in a row ended as expired"):
+        run(openai_settings(server, batch=True))
+    assert len(server.batches) == 3
+    server.batch_fault = ""
+    run(openai_settings(server, batch=True))
+    assert len(vqa(here)) == 12
+
+
+def test_jobs_that_expire_in_the_middle_go_on(here: Path, server: OpenAIServer) -> None:
+    make(here, 16)
+    server.batch_fault = "expired"
+    with pytest.raises(UserError, match="3 batch jobs in a row"):  # a single image's half is none
+        run(openai_settings(server, batch=True))
+    entries = journal_entries(here, annotator="openai", model=MODEL)
+    assert [entry.image_path for entry in entries] == [row["image_path"] for row in products(15)]
+    assert len(server.batches) == 4 + 3
 
 
 @pytest.mark.parametrize("how", ["", "expired"])

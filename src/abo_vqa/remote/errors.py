@@ -34,6 +34,12 @@ class ServiceError(AboVqaError):
         return self
 
 
+class UnreachableError(ServiceError):
+    """No connection: nobody listens at the address, or the name in it is unknown."""
+
+    billed = False
+
+
 class ThrottledError(ServiceError):
     """HTTP 429 for a quota per minute: this key pauses.
 
@@ -94,6 +100,6 @@ class NoQuotaError(InvalidKeyError):
 
 
 class UnknownModelError(ServiceError):
-    """HTTP 404: the model doesn't exist or is retired."""
+    """HTTP 404: the model doesn't exist or is retired, or the address is no such service's."""
 
     billed = False

@@ -11,6 +11,7 @@ from google import genai
 from google.genai import types
 from google.genai.errors import APIError
 
+from abo_vqa.remote.connections import connection_error
 from abo_vqa.remote.contract import Reply, Request, Usage
 from abo_vqa.remote.errors import ServiceError
 from abo_vqa.remote.google_errors import SAFETY_CATEGORIES
@@ -42,7 +43,7 @@ class GeminiClient:
         # A finish reason newer than the SDK keeps its name, which is all that is needed.
         warnings.filterwarnings("ignore", r".* is not a valid ", module=r"google\.genai")
         self._secrets = {key, *secrets}
-        self.model = settings.model
+        self.model, self._address = settings.model, settings.base_url
         options = types.HttpOptions(
             # Named, or the SDK would take it from the environment (GOOGLE_GEMINI_BASE_URL).
             base_url=settings.base_url or _ADDRESS,
@@ -101,7 +102,7 @@ class GeminiClient:
             )
             return typed.redacted(self.redact)
         if _is_connection_error(error):
-            return ServiceError(self.redact(f"{type(error).__name__}: {error}"))
+            return connection_error(error, self._address).redacted(self.redact)
         raise error
 
     def redact(self, text: str) -> str:

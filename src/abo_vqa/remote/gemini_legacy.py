@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.remote.connections import connection_error
 from abo_vqa.remote.contract import Reply, Request, Usage
 from abo_vqa.remote.errors import ServiceError
 from abo_vqa.remote.google_errors import SAFETY_CATEGORIES
@@ -117,7 +118,8 @@ class GeminiLegacyClient:
             typed = to_service_error(int(error.code or 0), status, message, error.details, headers)
             return typed.redacted(lambda text: redact(text, self._secrets))
         if isinstance(error, (RequestException, RetryError, ConnectionError, TimeoutError)):
-            return ServiceError(f"{type(error).__name__}: {text}")
+            typed = connection_error(error, self._settings.base_url)
+            return typed.redacted(lambda text: redact(text, self._secrets))
         if type(error).__name__ == "ParseError":  # protobuf's: the body was cut off
             return ServiceError(f"the response's body can't be parsed: {text}")
         raise error

@@ -35,15 +35,29 @@ class ServiceHealth:
         """Whether there has been no answer for too long."""
         return time.monotonic() - self._last_answer > self._patience_s
 
+    def restart_clock(self) -> None:
+        """Begin to wait for an answer now: nothing was asked before."""
+        self._last_answer = time.monotonic()
+
     def record_answer(self) -> None:
         """Note a reply."""
         self.answers += 1
         self._failures_in_a_row = 0
+        self.paused_until = 0.0
         self._last_answer = time.monotonic()
 
-    def record_failure(self) -> None:
-        """Note a failed request; after several in a row everything pauses."""
+    def record_failure(self, delay: float | None = None) -> None:
+        """Note a failed request; after several in a row everything pauses.
+
+        Args:
+            delay: seconds that the server asked to wait, or None.
+        """
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= _OUTAGE_FAILURES:
             pause = backoff_seconds(self._failures_in_a_row // _OUTAGE_FAILURES)
-            self.paused_until = max(self.paused_until, time.time() + pause)
+            self.paused_until = max(self.paused_until, time.time() + max(pause, delay or 0.0))
+
+    @property
+    def starts_outage(self) -> bool:
+        """Whether the last failure made it too many for single requests' faults."""
+        return self._failures_in_a_row == _OUTAGE_FAILURES

@@ -16,8 +16,9 @@ from openai.types.chat import ChatCompletion
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.pairs import REPLY_FORMAT
+from abo_vqa.remote.connections import connection_error
 from abo_vqa.remote.contract import Reply, Request
-from abo_vqa.remote.errors import ServiceError, UnknownParameterError
+from abo_vqa.remote.errors import ServiceError, UnknownModelError, UnknownParameterError
 from abo_vqa.remote.keys import is_foreign, redact
 from abo_vqa.remote.openai_dialect import Dialect
 from abo_vqa.remote.openai_errors import error_from_body
@@ -138,7 +139,8 @@ class OpenAIClient:
             return typed.redacted(self.redact)
         known = (openai.APIError, JSONDecodeError, ConnectionError, TimeoutError)
         if isinstance(error, known):
-            return ServiceError(self.redact(f"{type(error).__name__}: {error}"))
+            address = str(self.sdk.base_url)
+            return connection_error(error, address).redacted(self.redact)
         raise error
 
     def redact(self, text: str) -> str:
@@ -159,6 +161,10 @@ class OpenAIClient:
             code = error.get("code")
             status = code if isinstance(code, int) and code >= 400 else 502
             raise error_from_body(status, error).redacted(self.redact)
+        if error:  # LM Studio's errors are a text, in a response with the status 200
+            wrong_address = str(error).lower().startswith("unexpected endpoint")
+            typed = UnknownModelError if wrong_address else ServiceError
+            raise typed(self.redact(str(error)).rstrip("."))
         if not isinstance(completion, ChatCompletion):
             raise ServiceError("the server's answer isn't a chat completion")
         choice = first_choice(completion)

@@ -9,6 +9,7 @@ from typing import Any
 from abo_vqa.remote.errors import (
     AccountError,
     DailyQuotaError,
+    NoQuotaError,
     RequestRefusedError,
     ServiceError,
     ThrottledError,
@@ -21,6 +22,14 @@ _DURATION = re.compile(r"([\d.]+)(ms|h|m|s)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SPENT = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _FLAGGED = re.compile(r"flagged|moderation|content[_ ](policy|filter)", re.IGNORECASE)
+# "… on tokens per min (TPM): Limit 300, Used 0, Requested 1324."
+_QUOTA_NUMBERS = re.compile(
+    r"\bLimit:? (?P<limit>\d+)\b(?:, Used:? \d+)?, Requested:? (?P<requested>\d+)\b"
+)
+_TOO_LARGE = (
+    "One request takes more tokens than this quota has in all, so waiting doesn't help: lower "
+    "image_size or max_output_tokens, shorten the prompt, or have the quota raised"
+)
 _RESETS = ("x-ratelimit-reset-requests", "x-ratelimit-reset-tokens")
 
 
@@ -45,6 +54,11 @@ def error_from_body(
         return AccountError(text)
     if code in (400, 403) and (_FLAGGED.search(message) or _FLAGGED.search(" ".join(kinds))):
         return RequestRefusedError(text)
+    if code in (413, 429) and (numbers := _QUOTA_NUMBERS.search(message)):
+        if int(numbers["limit"]) == 0:
+            return NoQuotaError(text)
+        if int(numbers["requested"]) > int(numbers["limit"]):
+            return RequestRefusedError(f"{text}. {_TOO_LARGE}")
     details = fields.get("details")
     details = details if isinstance(details, Sequence) and not isinstance(details, str) else ()
     error = to_service_error(code, str(fields.get("status") or status), message, details, headers)

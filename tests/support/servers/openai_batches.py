@@ -61,8 +61,14 @@ class OpenAIBatches:
         return name in {job["error"] for job in self.owner.batches.values()}
 
     def end(self, job: dict[str, Any], how: str) -> None:
-        """End a job: one that expires has answered the first half of its requests."""
-        from tests.support.servers.openai_chat import answer, as_gemini, http_fault, product_in
+        """End a job; one that expires has answered a part of its requests."""
+        from tests.support.servers.openai_chat import (
+            answer,
+            as_gemini,
+            http_fault,
+            openai_error,
+            product_in,
+        )
 
         if job["ended"]:
             return
@@ -70,7 +76,8 @@ class OpenAIBatches:
         if how == "failed":
             return
         lines = [json.loads(line) for line in self.owner.files[job["input"]].splitlines()]
-        asked = lines if how == "completed" else lines[: len(lines) // 2]
+        share = 1.0 if how == "completed" else self.owner.expired_share
+        asked = lines[: int(share * len(lines))]
         good, bad = [], []
         for line in asked:
             product = product_in(as_gemini(line["body"])).get("name", "").partition(",")[0]
@@ -79,6 +86,8 @@ class OpenAIBatches:
             if code == 200:
                 made = self.owner.without_usage(answer(fault, line["body"]))
                 code, body, _ = http_fault(fault, 1.0) or (200, made, {})
+            if not isinstance(body, (dict, list)):  # results are JSON: this is the vendor's error
+                code, body = 502, openai_error("Bad gateway", "server_error")
             result = {"custom_id": line["custom_id"], "error": None}
             result["response"] = {"status_code": code, "body": body}
             (good if code == 200 else bad).append(result)

@@ -40,6 +40,7 @@ class OpenAIServer(GeminiServer):
         failing_downloads: how often a file with a job's failed requests can't be downloaded.
         batch_fault: how batch jobs end: "", "failed", "expired", "hangs", or "gone": completed, and
             the results have been deleted since.
+        expired_share: which share of its requests, from the first, a job answers that expires.
     """
 
     generates = "chat/completions"
@@ -51,6 +52,7 @@ class OpenAIServer(GeminiServer):
         self.refuses = refuses
         self.ignores_schema = self.counts_nothing = False
         self.batch_fault = ""
+        self.expired_share = 0.5
         self.failing_downloads = 0
         self.unknown_path, self.unknown_code = "", 404
 
@@ -129,6 +131,7 @@ def answer(fault: str, body: dict[str, Any]) -> dict[str, Any]:
         "thought": lambda: completion(body, f"<think>What can [be] {{asked}}?</think>\n{text}"),
         "thoughts": lambda: completion(body, None, "length") | {"usage": thinking},
         "too_few": lambda: completion(body, json.dumps(pairs[:-1])),
+        "one_pair": lambda: completion(body, json.dumps(everything[:1])[:-1], "length"),
         "too_many": lambda: completion(
             body,
             json.dumps([*pairs, *(p for p in everything if p not in pairs)]),
@@ -173,6 +176,20 @@ def http_fault(fault: str, delay: float) -> tuple[int, Any, dict[str, str]] | No
             "insufficient_quota", "insufficient_quota"), {}),
         "500": (500, openai_error("The server had an error.", "server_error"), {}),
         "503": (503, openai_error("The engine is overloaded.", "server_error"), {}),
+        "503_tomorrow": (503, openai_error("Maintenance.", "server_error"),
+                         {"retry-after": "86400"}),
+        "503_later": (503, openai_error("Maintenance.", "server_error"),
+                      {"retry-after": str(round(delay))}),
+        "no_quota": (429, openai_error(
+            f"{limit}requests per min (RPM): Limit 0, Used 0, Requested 1.", "requests",
+            "rate_limit_exceeded"), {}),
+        "too_large": (429, openai_error(
+            "Request too large for gpt-5-mini in organization org-1 on tokens per min (TPM): "
+            "Limit 300, Requested 1324. The input or output tokens must be reduced in order to run "
+            "successfully.", "tokens", "rate_limit_exceeded"), {}),
+        "text_error": (200, {"error": "Model is loading, try again."}, {}),
+        "no_endpoint": (200, {"error": "Unexpected endpoint or method. (POST /chat/completions). "
+                              "Returning 200 anyway"}, {}),
         "400": (400, openai_error("You uploaded an unsupported image.", "invalid_request_error",
                                   "invalid_image_format"), {}),
         "flagged": (403, openai_error("Your input was flagged by moderation.", "moderation"), {}),

@@ -76,6 +76,7 @@ class BatchCollector:
         self._open_images = 0
         # Label of a job → its images that have an entry, by earlier runs and by this one.
         self._recorded: dict[str, set[str]] = {}
+        self._instructive: set[str] = set()  # labels of jobs that were refused for a parameter
         for entry in journal.entries:
             if entry.job:
                 self._recorded.setdefault(entry.job, set()).add(entry.image_path)
@@ -112,6 +113,7 @@ class BatchCollector:
                 continue
             del missing[image_path]
             if isinstance(result, UnknownParameterError):
+                self._instructive.add(job.label)
                 continue  # the next job asks without it
             if isinstance(result, Reply):
                 answered = True
@@ -128,6 +130,10 @@ class BatchCollector:
         if not stop:
             self._record_failures(job, failed)
         return stop
+
+    def was_useful(self, job: BatchJob) -> bool:
+        """Return whether a collected job has changed anything: else the next will fail, too."""
+        return bool(self._recorded.get(job.label)) or job.label in self._instructive
 
     def _add_reply(self, job: BatchJob, image_path: str, reply: Reply) -> Exception | None:
         """Record a reply; return why to stop if too many in a row had no pairs."""

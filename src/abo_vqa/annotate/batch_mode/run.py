@@ -19,7 +19,7 @@ from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.core.log import get_logger
 from abo_vqa.remote.batch_jobs import BatchJob, BatchJobFile
 from abo_vqa.remote.contract import BatchClient, BatchState
-from abo_vqa.remote.dispatch.stop_reasons import address_advice
+from abo_vqa.remote.dispatch.stop_reasons import StopReasons, address_advice
 from abo_vqa.remote.errors import (
     DailyQuotaError,
     InvalidKeyError,
@@ -28,6 +28,7 @@ from abo_vqa.remote.errors import (
     ResultsGoneError,
     ServiceError,
     UnknownModelError,
+    UnreachableError,
 )
 from abo_vqa.remote.health import ServiceHealth
 
@@ -129,6 +130,9 @@ class BatchRun:
                 f"tomorrow. The service says: {error}"
             ) from None
         except ServiceError as error:
+            reasons = StopReasons(self._settings, "generate.", "in params.yaml")
+            if isinstance(error, UnreachableError) and not self._health.answers:
+                raise reasons.no_connection(error, "what was collected is saved") from None
             if self._health.patience_exhausted:
                 raise RetryLaterError(
                     f"no answer for {self._settings.patience_s:g} s; last error: {error}. "
@@ -186,7 +190,8 @@ class BatchRun:
             self._give_up(job, error)
         else:
             self._jobs.remove(job)
-        self._failed_jobs = 0 if state.results and not job.given_up else self._failed_jobs + 1
+        # An expired job has a file with results even if it answered nothing.
+        self._failed_jobs = 0 if self._collector.was_useful(job) else self._failed_jobs + 1
         if stop:
             raise stop
         self._stop_after_failed_jobs(state)

@@ -60,6 +60,7 @@ class Dispatcher(Generic[ItemT]):
             TerminatedError: after SIGTERM, once the replies on their way are saved.
         """
         queue, policy = self._queue, self._policy
+        policy.health.restart_clock()
         with stop_on_signals(policy.request_stop):
             with ThreadPoolExecutor(self._concurrency) as pool:
                 while queue.pending or (len(queue) and not policy.is_stopping):
@@ -90,6 +91,7 @@ class Dispatcher(Generic[ItemT]):
         due = queue.next_due(now)
         while queue.ready and not policy.is_stopping and self._has_capacity():
             if policy.health.paused_until > now:
+                self._check_wait(policy.health.paused_until)
                 return policy.health.paused_until - now
             item = queue.ready[0]
             request = self._sender.draft(item)
@@ -99,7 +101,14 @@ class Dispatcher(Generic[ItemT]):
             queue.ready.popleft()
             pending = PendingRequest(item, reservation, request)
             queue.pending[pool.submit(self._sender.send, pending)] = pending
+        if due and not queue.ready:
+            self._check_wait(due)
         return max(_MIN_PAUSE_S, due - now) if due else POLL_S
+
+    def _check_wait(self, until: float) -> None:
+        """Have the policy decide whether to wait, if nothing can be sent before `until`."""
+        if not self._queue.pending:
+            self._policy.check_wait(until)
 
     def _has_capacity(self) -> bool:
         return len(self._queue.pending) < self._policy.max_pending(self._concurrency)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic
@@ -19,6 +20,7 @@ from abo_vqa.remote.errors import (
     ThrottledError,
     UnknownModelError,
     UnknownParameterError,
+    UnreachableError,
 )
 from abo_vqa.remote.health import ServiceHealth
 from abo_vqa.remote.journal import JournalEntry
@@ -30,7 +32,14 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 # Outcomes after which it isn't known whether the service takes the key and the model.
-_PROVES_NOTHING = (ImageError, InvalidKeyError, UnknownModelError, UnknownParameterError)
+_PROVES_NOTHING = (
+    ImageError,
+    InvalidKeyError,
+    UnknownModelError,
+    UnknownParameterError,
+    UnreachableError,
+)
+_LONG_WAIT_S = 20.0  # a wait that a user wonders about
 
 
 class OutcomePolicy(ABC, Generic[ItemT]):
@@ -58,7 +67,9 @@ class OutcomePolicy(ABC, Generic[ItemT]):
         self._stop_reason: Callable[[], BaseException] | None = None
         self._accepted = False  # whether a key and the model have been
         self.health = ServiceHealth(settings.patience_s)
-        self._attempts = settings.attempts
+        self._attempts, self._patience_s = settings.attempts, settings.patience_s
+        self._last_error: ServiceError | None = None
+        self._announced = 0.0  # until when the last announced wait lasts, in Unix seconds
         self._queue, self._keys, self._reasons = queue, keys, reasons
 
     @property
@@ -154,7 +165,38 @@ class OutcomePolicy(ABC, Generic[ItemT]):
         if again:
             pause = max(error.delay or 0, backoff_seconds(item.failed_tries))
             self._queue.delay(item, pause)
-        self.health.record_failure()
+        self._record_failed_request(error)
+        nothing_there = isinstance(error, UnreachableError) and not self.health.answers
+        if nothing_there and self._has_failed(item):
+            self.request_stop(lambda: self._reasons.no_connection(error, self._progress))
+        self._check_patience(error)
+
+    def _record_failed_request(self, error: ServiceError) -> None:
+        """Warn at the first failure, since nothing may work, and where an outage begins."""
+        first = self._last_error is None and not self.health.answers
+        self._last_error = error
+        self.health.record_failure(error.delay)
+        if first or self.health.starts_outage:
+            logger.warning(
+                f"{self._reasons.label}no answer: {error}. Trying again, for at most "
+                f"{self._patience_s:g} s without any reply."
+            )
+
+    def check_wait(self, until: float) -> None:
+        """Stop if failed requests would have to wait for too long. Nothing else can be sent.
+
+        Args:
+            until: when something can be sent again, in Unix seconds.
+        """
+        error = self._last_error
+        if error is None or self.is_stopping:
+            return
+        wait = until - time.time()
+        if wait > self._patience_s:
+            self.request_stop(lambda: self._reasons.no_answer_before(until, error, self._progress))
+        elif wait > _LONG_WAIT_S and until > self._announced:
+            self._announced = until
+            logger.warning(f"{self._reasons.label}waiting for {wait:.0f} s: {error}")
         self._check_patience(error)
 
     def _has_failed(self, item: ItemT) -> bool:

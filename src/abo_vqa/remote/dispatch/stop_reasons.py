@@ -52,6 +52,35 @@ class StopReasons:
             f"{_sentence(progress)}: run it again later."
         )
 
+    def no_answer_before(self, until: float, error: ServiceError, progress: str) -> RetryLaterError:
+        """Return the error for a service that asks to wait for longer than patience allows.
+
+        Args:
+            until: when it may be asked again, in Unix seconds.
+            error: the last one.
+            progress: how far the run is, as a clause.
+        """
+        return RetryLaterError(
+            f"{self.label}the service asks to wait until {_local_time(until)}, which is longer "
+            f"than {self.prefix}patience_s ({self.settings.patience_s:g}); last error: {error}. "
+            f"{_sentence(progress)}: run it again after that time."
+        )
+
+    def no_connection(self, error: ServiceError, progress: str) -> RetryLaterError:
+        """Return the error for a server that isn't there.
+
+        Args:
+            error: the last one.
+            progress: how far the run is, as a clause.
+        """
+        advice = "check the network"
+        if self.settings.base_url:
+            advice = f"start the server, or correct {self.prefix}base_url {self.place}"
+        return RetryLaterError(
+            f"{self.label}nothing answers: {error}. {_sentence(progress)}: {advice}, and run it "
+            "again."
+        )
+
     def no_usable_key(self, error: InvalidKeyError, progress: str) -> UserError:
         """Return the error for a run whose last key was rejected.
 
@@ -87,11 +116,10 @@ class StopReasons:
             message: the vendor's, or "".
             progress: how far the run is, as a clause.
         """
-        back = datetime.fromtimestamp(until).astimezone()
         quotas = "the key's daily quota is" if keys == 1 else "all keys' daily quotas are"
         return RetryLaterError(
             f"{self.label}{quotas} spent; {progress}. "
-            f"Run it again after {back:%Y-%m-%d %H:%M %Z}."
+            f"Run it again after {_local_time(until)}."
             + (f" The service says: {message}" if message else "")
         )
 
@@ -135,6 +163,10 @@ def address_advice(settings: ServiceConfig, prefix: str) -> str:
         return ""
     end = "; for most servers it ends in /v1" if settings.protocol == "openai" else ""
     return f" Check {prefix}base_url, too: it is {settings.base_url}{end}."
+
+
+def _local_time(moment: float) -> str:
+    return f"{datetime.fromtimestamp(moment).astimezone():%Y-%m-%d %H:%M %Z}"
 
 
 def _sentence(clause: str) -> str:
