@@ -1,4 +1,4 @@
-"""What a user can do about replies without pairs, in terms of the settings."""
+"""What a user can do about replies without pairs, or with too few, in terms of the settings."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from abo_vqa.annotate.tasks import CUT_OFF, Task
 from abo_vqa.core.local_annotator import LOCAL
 from abo_vqa.data.pairs import REASONS
 from abo_vqa.remote.dispatch.stop_reasons import output_limit_advice
 
 if TYPE_CHECKING:
-    from abo_vqa.annotate.tasks import Task
     from abo_vqa.core.service_config import GenerateConfig
 
+_TOO_FEW = "fewer pairs than asked for"
 _MAX_SAMPLE_LENGTH = 200  # characters of a reply that are shown
 
 
@@ -22,7 +23,7 @@ def _remedy(kind: str, settings: GenerateConfig) -> str:
     if settings.annotator == LOCAL:
         return _local_remedy(kind, settings)
     if "MAX_TOKENS" in kind:
-        cause = "The model reached its output limit before writing a pair."
+        cause = "The model reached its output limit before it had written all pairs."
         if settings.annotator == "gemini-legacy":
             return (
                 f"{cause} Raise generate.max_output_tokens ({settings.max_output_tokens}). A "
@@ -62,15 +63,12 @@ def _local_remedy(kind: str, settings: GenerateConfig) -> str:
     """Return the same for a model of the profile."""
     model = f"generate.model ({settings.model})"
     if "too long" in kind:
-        return (
-            f"Shorten generate.prompt ({settings.prompt}), or lower generate.max_output_tokens "
-            f"({settings.max_output_tokens}) or generate.image_size ({settings.image_size})."
-        )
+        return too_long_remedy(settings)
     if "MAX_TOKENS" in kind:
         return (
             f"{model} reached generate.max_output_tokens ({settings.max_output_tokens}) before "
-            "writing a pair. If it was reasoning, or on the way to a pair, raise the limit. If it "
-            "repeated itself, raise generate.temperature "
+            "writing all pairs. If it was reasoning, or on the way to a pair, raise the limit. If "
+            "it repeated itself, raise generate.temperature "
             f"({settings.temperature:g}), or choose a larger model."
         )
     if kind in REASONS:
@@ -78,6 +76,14 @@ def _local_remedy(kind: str, settings: GenerateConfig) -> str:
     return (
         f"{model} doesn't write JSON with question and answer: it may be too small to follow "
         "generate.prompt. Simplify the prompt, or choose a larger model of the profile."
+    )
+
+
+def too_long_remedy(settings: GenerateConfig) -> str:
+    """Return what to do about a prompt that leaves a local model no room for the reply."""
+    return (
+        f"Shorten generate.prompt ({settings.prompt}), or lower generate.max_output_tokens "
+        f"({settings.max_output_tokens}) or generate.image_size ({settings.image_size})."
     )
 
 
@@ -92,8 +98,9 @@ def describe_empty_streak(n: int, kind: str, settings: GenerateConfig, sample: s
     """
     again = "" if settings.annotator == LOCAL else ": run it again to continue"
     excerpt = " ".join(sample.split())[:_MAX_SAMPLE_LENGTH]
+    lack = _TOO_FEW if kind == CUT_OFF else "no valid pair"
     return (
-        f"{n} images in a row got no valid pair: {kind}. {_remedy(kind, settings)}"
+        f"{n} images in a row got {lack}: {kind}. {_remedy(kind, settings)}"
         + (f" The last reply: {excerpt}" if excerpt else "")
         + f" All replies are saved and no image was dropped{again}. If the images themselves are "
         "the cause: abo-vqa generate --drop-failing."
@@ -101,11 +108,18 @@ def describe_empty_streak(n: int, kind: str, settings: GenerateConfig, sample: s
 
 
 def describe_empty_replies(tasks: Iterable[Task], settings: GenerateConfig) -> list[str]:
-    """Return a line for each kind of reply that left images without pairs, most frequent first."""
-    kinds: Counter[str] = Counter(
-        task.empty_reason for task in tasks if task.empty_reason and not task.pairs
-    )
+    """Return a line for each kind of reply that left images without pairs, most frequent first.
+
+    Replies that were cut off count as well: more pairs were on the way.
+    """
+    kinds: Counter[str] = Counter()
+    for task in tasks:
+        if task.empty_reason and not task.pairs:
+            kinds[task.empty_reason] += 1
+        elif task.is_cut_off and not task.is_complete:
+            kinds[CUT_OFF] += 1
     return [
-        f"{n:,} images got no pair: {kind}. {_remedy(kind, settings)}"
+        f"{n:,} images got {_TOO_FEW if kind == CUT_OFF else 'no pair'}: {kind}. "
+        f"{_remedy(kind, settings)}"
         for kind, n in kinds.most_common()
     ]

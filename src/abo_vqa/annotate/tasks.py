@@ -11,8 +11,10 @@ from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.replies import parse_pairs
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.local_annotator import LOCAL
+from abo_vqa.data.normalise import normalise
 from abo_vqa.data.pairs import REVIEW, Pair, Product, Reject, reply_schema
 from abo_vqa.remote.contract import Reply, Request
+from abo_vqa.remote.history import empty_reply_kind
 from abo_vqa.remote.journal import JournalEntry, group_by_image, no_pairs_reason, timestamp
 
 if TYPE_CHECKING:
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
 
 _MAX_FAILURES = 3  # how often an image may be recorded as failed before it is dropped
 _MAX_EMPTY_REPLIES = 3  # replies without a pair, all for the same reason, before it is dropped
-# After these the next reply will hardly be better: two are enough.
+_MAX_REPEATS = 2  # replies in a row that bring nothing new, before it is dropped
+CUT_OFF = "too_few (MAX_TOKENS)"
+"""What `Task.shortfall` returns for a reply that reached the output limit too early."""
+# Empty replies after which the next one will hardly be better.
 _PERSISTENT = (
     "MAX_TOKENS",
     "RECITATION",
@@ -50,6 +55,9 @@ class Task:
         failures: how often the image was recorded as failed.
         empty_reason: why the last reply held no pair at all; "" if it did.
         empty_replies: replies in a row that were empty for this reason.
+        repeats: replies in a row with no pair that wasn't there before. Empty ones count if asking
+            again hardly helps.
+        is_cut_off: whether the last reply reached the output limit before it held what was asked.
         problem: why the image is never asked about again, or "".
         failed_tries: failed requests since the last reply or recorded failure.
         answers_before: replies to all images when the first of those tries failed.
@@ -68,6 +76,8 @@ class Task:
     failures: int = 0
     empty_reason: str = ""
     empty_replies: int = 0
+    repeats: int = 0
+    is_cut_off: bool = False
     problem: str = ""
     failed_tries: int = 0
     answers_before: int = 0
@@ -91,14 +101,25 @@ class Task:
             or self.replies >= self.attempts
             or (self.is_stuck and not self.repeatable)
             or self.failures >= _MAX_FAILURES
-            or self.empty_replies >= self._max_empty_replies
+            or self.empty_replies >= _MAX_EMPTY_REPLIES
+            or self.repeats >= _MAX_REPEATS
         )
 
     @property
-    def _max_empty_replies(self) -> int:
-        """How often the same empty reply is paid for."""
-        persistent = any(reason in self.empty_reason for reason in _PERSISTENT)
-        return 2 if persistent else _MAX_EMPTY_REPLIES
+    def _missing(self) -> int:
+        """The number of pairs that the image lacks."""
+        return self.quality_filter.questions - len(self.pairs)
+
+    def shortfall(self, entry: JournalEntry) -> str:
+        """Return how a reply fails to bring what was asked for, or "".
+
+        Args:
+            entry: the reply, not taken into account yet.
+        """
+        return CUT_OFF if self._is_cut_off(entry) else empty_reply_kind(entry)
+
+    def _is_cut_off(self, entry: JournalEntry) -> bool:
+        return entry.finish == "MAX_TOKENS" and len(entry.candidates) < self._missing
 
     def update(self, entry: JournalEntry) -> None:
         """Take an entry of the journal into account, by the quality filter's present rules."""
@@ -111,14 +132,15 @@ class Task:
         if entry.is_final:
             self.problem = entry.problem
             return
-        missing = self.quality_filter.questions - len(self.pairs)
+        missing, self.is_cut_off = self._missing, self._is_cut_off(entry)
+        reason = "" if entry.candidates else no_pairs_reason(entry)
+        self._count_repeats(entry.candidates, reason)
         accepted, rejects = self.quality_filter.filter_pairs(
             entry.candidates, self.product, self.pairs
         )
         self.pairs += accepted
         self.rejects += rejects
         self.is_stuck = not accepted and all(reject.reason != REVIEW for reject in rejects)
-        reason = "" if entry.candidates else no_pairs_reason(entry)
         repeated = bool(reason) and reason == self.empty_reason
         self.empty_replies = self.empty_replies + 1 if repeated else int(bool(reason))
         self.empty_reason = reason
@@ -126,6 +148,15 @@ class Task:
             self.rejects.append(Reject("", "", reason))
         elif len(entry.candidates) < missing:
             self.rejects.append(Reject("", "", "too_few"))
+
+    def _count_repeats(self, candidates: Iterable[Pair], empty_reason: str) -> None:
+        """Count a reply if it brings nothing that earlier ones haven't brought."""
+        if empty_reason:
+            self.repeats += any(reason in empty_reason for reason in _PERSISTENT)
+            return
+        known = {*map(_content, self.pairs), *map(_content, self.rejects)}
+        is_repeat = all(_content(pair) in known for pair in candidates)
+        self.repeats = self.repeats + 1 if is_repeat else 0
 
     @property
     def drop_reason(self) -> str:
@@ -146,11 +177,10 @@ class Task:
             image: the encoded image; without it the request serves to estimate tokens.
         """
         total = self.quality_filter.questions
-        missing = total - len(self.pairs)
         # What people rejected would be answered alike a second time.
         rejected = {r.question: Pair(r.question, "") for r in self.rejects if r.reason == REVIEW}
         taken = [*self.pairs, *rejected.values()]
-        text = user_text(self.product, missing, taken, self.yes_no, total)
+        text = user_text(self.product, self._missing, taken, self.yes_no, total)
         return Request(system, text, image, reply_schema())
 
     def entry(self, reply: Reply, price: float = 1.0, job: str = "") -> JournalEntry:
@@ -165,6 +195,11 @@ class Task:
             parse_pairs(reply.text), self.product, self.pairs
         )
         return reply_entry(self.image_path, self.key, reply, accepted, rejects, price, job)
+
+
+def _content(pair: Pair | Reject) -> tuple[str, str]:
+    """Return what two pairs have in common that say the same."""
+    return normalise(pair.question), normalise(pair.answer)
 
 
 def reply_entry(

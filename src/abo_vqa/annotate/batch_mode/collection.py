@@ -22,7 +22,6 @@ from abo_vqa.remote.errors import (
     UnknownParameterError,
 )
 from abo_vqa.remote.failure_streaks import FailureStreak, error_kind
-from abo_vqa.remote.history import empty_reply_kind
 from abo_vqa.remote.journal import (
     DROPPED,
     AnnotationJournal,
@@ -145,10 +144,10 @@ class BatchCollector:
         self._budget.record(entry)
         self._budget.estimator.update(request, entry.usage)
         first = bool(task and task.replies == 0)
+        kind = task.shortfall(entry) if task else ""
         self._update_task(task, entry)
         self._progress(self._open_images, self._budget.cost)
         self._failures.record_success()
-        kind = empty_reply_kind(entry) if task else ""
         if not kind:
             self._empty_replies.record_success()
         elif first:

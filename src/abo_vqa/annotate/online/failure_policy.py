@@ -61,16 +61,15 @@ class FailurePolicy(OutcomePolicy[Task]):
 
     def _handle_reply(self, pending: PendingRequest[Task], entry: JournalEntry) -> None:
         task = pending.item
-        first = task.replies == 0
+        first, kind = task.replies == 0, task.shortfall(entry)
         self._failures.confirm_refusals(pending.sent)
         task.update(entry)
-        if task.is_open and task.empty_reason:
-            # All replies may be empty: ask about other images before paying for another one.
+        if task.is_open and (task.empty_reason or task.is_cut_off):
+            # All replies may be so: ask about other images before paying for another one.
             self._queue.ready.append(task)
         elif task.is_open:
             self._queue.ready.appendleft(task)
-        kind = self._failures.add_reply(task, entry, first=first)
-        if kind and not self.is_stopping:
+        if self._failures.add_reply(task, kind, first=first) and not self.is_stopping:
             images = len(self._failures.empty_replies.kinds)
             sample = "" if entry.candidates else pending.reply_text
             self.request_stop(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from abo_vqa.annotate.tasks import Task
 from abo_vqa.remote.errors import RequestRefusedError, ServiceError
 from abo_vqa.remote.failure_streaks import FailureStreak, error_kind
-from abo_vqa.remote.history import empty_reply_kind
 from abo_vqa.remote.journal import DROPPED, AnnotationJournal, JournalEntry, timestamp
 
 
@@ -32,7 +31,7 @@ class ImageFailures:
     Attributes:
         undecided: refusals that may be everybody's.
         refusals: the streak of refused images.
-        empty_replies: the streak of images whose reply held no good pair.
+        empty_replies: the streak of images whose reply held no good pair, or was cut off.
         drop_failing: whether failures count against their images however many fail alike.
     """
 
@@ -87,20 +86,19 @@ class ImageFailures:
         self._journal.append(entry)
         task.update(entry)
 
-    def add_reply(self, task: Task, entry: JournalEntry, *, first: bool) -> str:
-        """Count a reply; return how it was empty if too many are to be the images' own, else "".
+    def add_reply(self, task: Task, kind: str, *, first: bool) -> bool:
+        """Count a reply; return whether too many failed to be the images' own failures.
 
         Args:
             task: the image.
-            entry: the reply.
+            kind: how the reply failed, or "".
             first: whether it is the image's first one: only that adds to the streak.
         """
-        kind = empty_reply_kind(entry)
         if not kind:
             self.empty_replies.record_success()
         elif first:
             self.empty_replies.record_failure(task.image_path, kind)
-        return kind if self.empty_replies.is_systematic and not self.drop_failing else ""
+        return bool(kind) and self.empty_replies.is_systematic and not self.drop_failing
 
     def max_pending(self, concurrency: int) -> int:
         """Return how many requests may be on their way; see `FailureStreak.max_pending`."""
