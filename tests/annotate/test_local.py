@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -195,16 +196,44 @@ def test_a_model_that_cant_stops_after_a_few_images(here: Path, writers: Path) -
         run(config)
 
 
-def test_a_prompt_without_room_is_told_with_its_numbers(here: Path, writers: Path) -> None:
+def test_a_prompt_without_room_is_told_with_its_numbers(
+    here: Path, writers: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     prepare(here, writers, 8)
-    config = local(here, max_output_tokens=8000)
-    with pytest.raises(
-        UserError, match="the reply may take 8,000, and the model has room for 8,192"
-    ) as e:
+    config = local(here, max_output_tokens=8190)
+    parts = (
+        r"texts alone take (\d+) tokens, the reply may take 8,190, and .* has room for 8,192",
+        r"lower generate\.max_output_tokens \(8190\)",
+    )
+    with pytest.raises(UserError) as error:
         run(config)
-    assert "lower generate.max_output_tokens (8000)" in str(e.value)
+    assert main(["generate", "--dry-run"]) == 2
+    output = capsys.readouterr()
+    assert not output.out
+    for part in parts:
+        assert re.search(part, str(error.value))
+        assert re.search(part, output.err)
+    assert not read_journal(journal(config)).entries, "an image was read for that"
     local(here, max_output_tokens=64)
     run(load_config())
+
+
+def test_images_without_room_beside_the_text_are_told_with_their_numbers(
+    here: Path, writers: Path
+) -> None:
+    """How many tokens the image takes only the loaded model knows."""
+    prepare(here, writers, 8)
+    texts = str(_shortage(local(here, max_output_tokens=8190)))
+    alone = int(re.search(r"take (\d+) tokens", texts)[1])
+    config = local(here, max_output_tokens=8192 - alone)
+    with pytest.raises(UserError, match=r"5 images in a row.*image and text take.*room for 8,192"):
+        run(config)
+
+
+def _shortage(config: Config) -> UserError:
+    with pytest.raises(UserError) as error:
+        run(config)
+    return error.value
 
 
 def test_too_little_memory_halves_the_batch(

@@ -141,10 +141,9 @@ def _ask(
 ) -> None:
     """Have the model write what is missing: in this process, or behind an API."""
     if config.generate.annotator == LOCAL:
-        from abo_vqa.annotate.local.run import LocalRun  # and torch, which the others spare
+        from abo_vqa.annotate.local.run import write_all  # and torch, which the others spare
 
-        run = LocalRun(config, archive, journal, progress, drop_failing=options.drop_failing)
-        run.run(tasks)
+        write_all(config, archive, journal, tasks, progress, drop_failing=options.drop_failing)
         return
     request_all(
         config.generate,

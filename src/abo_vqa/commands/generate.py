@@ -8,7 +8,6 @@ from pathlib import Path
 
 from abo_vqa.annotate.estimate import estimate
 from abo_vqa.annotate.inputs import make_quality_filter, read_products, reviews_in_use
-from abo_vqa.annotate.local.dry_run import describe_remaining
 from abo_vqa.annotate.merging import merge_journals
 from abo_vqa.annotate.model_run import RunOptions, annotate
 from abo_vqa.annotate.quality_filter import QualityFilter
@@ -152,6 +151,9 @@ def _run_with_options(args: argparse.Namespace) -> int:
         shard = parse_shard(args.shard) if args.shard else None
         selected = [product for product in products if in_shard(product["image_path"], shard)]
         if config.generate.annotator == LOCAL:
+            # With it torch is loaded, which the other annotators spare.
+            from abo_vqa.annotate.local.dry_run import describe_remaining
+
             print(describe_remaining(config, selected, quality_filter))
         else:
             print(estimate(config, selected, quality_filter, count=args.count_tokens))

@@ -22,7 +22,7 @@ from abo_vqa.models.base import VQAModel
 from abo_vqa.models.decoding import end_tokens_of, truncate
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, ProcessorMixin
+    from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 
 
 _REASONING = ("<think>", "</think>")  # as Qwen, GLM, InternVL and others write it
@@ -183,12 +183,30 @@ def too_long(model: PreTrainedModel, length: int, options: WritingOptions) -> st
         length: tokens of the prompt.
         options: how long the text may be.
     """
-    maximum: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if maximum is None or length + options.max_new_tokens - 1 <= maximum:
+    maximum = token_limit(model.config)
+    return describe_shortage(length, options.max_new_tokens, maximum, "image and text")
+
+
+def token_limit(config: PretrainedConfig) -> int | None:
+    """Return the most tokens that a prompt and its continuation may have, or None: any number."""
+    maximum: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return maximum
+
+
+def describe_shortage(length: int, max_new_tokens: int, maximum: int | None, content: str) -> str:
+    """Return that a prompt and its continuation may have too many tokens, or "".
+
+    Args:
+        length: tokens of the prompt.
+        max_new_tokens: those of the longest continuation; the last one isn't read by the model.
+        maximum: the result of `token_limit`.
+        content: what the prompt's tokens are, in the plural.
+    """
+    if maximum is None or length + max_new_tokens - 1 <= maximum:
         return ""
     return (
-        f"the prompt is too long: image and text take {length:,} tokens, the reply may take "
-        f"{options.max_new_tokens:,}, and the model has room for {maximum:,}"
+        f"the prompt is too long: {content} take {length:,} tokens, the reply may take "
+        f"{max_new_tokens:,}, and the model has room for {maximum:,}"
     )
 
 

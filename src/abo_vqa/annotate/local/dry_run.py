@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from abo_vqa.annotate.journals import journal_folder, journal_settings, replies_per_image
+from abo_vqa.annotate.local.requests import require_room
 from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.tasks import make_tasks
 from abo_vqa.data.pairs import Product
@@ -31,12 +32,16 @@ def describe_remaining(
         config: the run's configuration.
         products: the balanced table's rows, or a shard's.
         quality_filter: judges pairs.
+
+    Raises:
+        UserError: the model has no room for a prompt and a reply, or can't be read.
     """
     name = config.generate.model
     checkpoint = checkpoint_of(name, config)
     folder = journal_folder(journal_settings(config))
     entries = load_history(folder)
     tasks = make_tasks(products, entries, quality_filter, config)
+    require_room(config, tasks)
     left = sum(task.is_open for task in tasks)
     per_image = replies_per_image(entries)
     seconds = _seconds_per_reply(entries)

@@ -15,23 +15,47 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from abo_vqa.annotate.explain import describe_empty_streak
+from abo_vqa.annotate.local.requests import prompt_text, require_room, system_text
 from abo_vqa.annotate.progress import Progress
-from abo_vqa.annotate.prompt import instruction
 from abo_vqa.annotate.tasks import Task
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.archive import Archive
-from abo_vqa.data.pairs import REPLY_FORMAT
 from abo_vqa.models.answering.writing import BatchWriter, WritingTask
 from abo_vqa.models.registry import checkpoint_key, checkpoint_of, load_model
 from abo_vqa.models.sources import ImageBatch, ImageFiles, prefetch
 from abo_vqa.models.writing import TextWriter, WritingOptions, WrittenText
 from abo_vqa.remote.contract import Reply, Usage
 from abo_vqa.remote.failure_streaks import FailureStreak, error_kind
-from abo_vqa.remote.history import empty_reply_kind
 from abo_vqa.remote.journal import AnnotationJournal, JournalEntry, timestamp
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
+
+
+def write_all(
+    config: Config,
+    archive: Archive,
+    journal: AnnotationJournal,
+    tasks: Sequence[Task],
+    progress: Progress,
+    *,
+    drop_failing: bool,
+) -> None:
+    """Load the model and have it write the pairs that are missing.
+
+    Args:
+        config: the run's configuration.
+        archive: where the images are read from.
+        journal: takes the replies.
+        tasks: all tasks of the run, in a fixed order, finished ones included.
+        progress: see `Progress`.
+        drop_failing: whether failures count against their images however many fail alike.
+
+    Raises:
+        UserError: the model has no room for a prompt and a reply; see also `LocalRun`.
+    """
+    require_room(config, tasks)  # before minutes are spent on loading
+    LocalRun(config, archive, journal, progress, drop_failing=drop_failing).run(tasks)
 
 
 class LocalRun:
@@ -60,7 +84,7 @@ class LocalRun:
         settings, name = config.generate, config.generate.model
         self._settings, self._seed = settings, config.seed
         self._journal, self._progress = journal, progress
-        self._system = instruction(settings.prompt, settings.questions, settings.allow_brands)
+        self._system = system_text(settings)
         self._failures, self._drop_failing = FailureStreak(), drop_failing
         self._batch_size = checkpoint_of(name, config).batch_size
 
@@ -95,12 +119,10 @@ class LocalRun:
 
     def _writing_task(self, task: Task) -> WritingTask:
         """Return what a task asks for now; its next reply changes that."""
-        request = task.request(self._system)
         name = f"{self._seed}:{task.image_path}:{task.replies}"
         digest = hashlib.sha256(name.encode()).digest()
         seed = int.from_bytes(digest[:8], "big", signed=True)
-        prompt = f"{request.system}\n\n{request.text}\n\n{REPLY_FORMAT}"
-        return WritingTask(task.image_path, prompt, seed)
+        return WritingTask(task.image_path, prompt_text(task, self._system), seed)
 
     def _write(self, batch: Sequence[Task], loaded: ImageBatch | None) -> None:
         """Write a batch's texts, into the journal all at once, and judge them."""
@@ -118,7 +140,7 @@ class LocalRun:
 
     def _judge(self, task: Task, text: WrittenText, entry: JournalEntry) -> str:
         """Update a task; return why the run has to stop, or ""."""
-        kind, first = empty_reply_kind(entry), task.replies == 0
+        kind, first = task.shortfall(entry), task.replies == 0
         task.update(entry)
         if not kind:
             self._failures.record_success()
