@@ -14,7 +14,7 @@ import pytest
 
 from abo_vqa.cli import main
 from abo_vqa.core.config import load_config
-from abo_vqa.core.errors import AboVqaError, TerminatedError, UserError
+from abo_vqa.core.errors import AboVqaError, RetryLaterError, TerminatedError, UserError
 from abo_vqa.core.tables import read_table
 from abo_vqa.models.registry import load_model
 from abo_vqa.stages.baseline import run
@@ -121,6 +121,18 @@ def test_what_stops_it(here: Path, fault: str, code: int, said: str, most: int) 
         assert KEY not in str(caught.value)
         assert sum(asked(server).values()) == most
         assert not PREDICTIONS.exists()
+
+
+def test_a_service_that_is_away_for_long_is_asked_again_later(here: Path) -> None:
+    with ENDPOINT_SERVER["openai"]() as server:
+        set_up(server, "openai")
+        server.plan("*", *["503_tomorrow"] * 99)
+        with pytest.raises(RetryLaterError, match="gpt-5-mini: the service asks to wait until 20"):
+            answer()
+        assert len(server.calls) < 21 + 5
+        server.plan("*")
+        answer()
+    assert (read_table(PREDICTIONS)["error"] == "").sum() == 21
 
 
 def test_sigterm_waits_for_the_replies_on_their_way(
