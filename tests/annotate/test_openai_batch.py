@@ -9,9 +9,11 @@ import pytest
 from abo_vqa.annotate.model_run import annotations_folder
 from abo_vqa.core.errors import UserError
 from abo_vqa.remote.batch_jobs import BatchJobFile
+from abo_vqa.remote.journal import journal_paths
 from abo_vqa.stages.generate import run
 from tests.support.annotation import journal_entries, make, products, vqa
 from tests.support.openai_annotation import MODEL, openai_settings
+from tests.support.servers.gemini import Call
 from tests.support.servers.openai_chat import OpenAIServer
 
 pytestmark = pytest.mark.usefixtures("quick_retries", "openai_key")
@@ -53,6 +55,23 @@ def test_results_that_are_always_deleted_are_not_paid_for_again_and_again(
     with pytest.raises(UserError, match="3 batch jobs in a row"):
         run(openai_settings(server, batch=True))
     assert len(server.batches) == 3
+
+
+def test_nothing_that_is_uploaded_is_taken_for_a_journal(here: Path, server: OpenAIServer) -> None:
+    """A kill at that moment would leave it, and every later run would fail."""
+    make(here, 4)
+    config = openai_settings(server, batch=True)
+    folder = annotations_folder(config.generate)
+    journals: list[str] = []
+
+    def note_journals(call: Call) -> None:
+        if call.path == "/v1/files":
+            journals.extend(path.name for path in journal_paths(folder))
+
+    server.on_call = note_journals
+    run(config)
+    assert journals == ["main.jsonl"]
+    assert len(vqa(here)) == 12
 
 
 def test_jobs_that_expire_without_an_answer_are_not_submitted_for_ever(

@@ -80,10 +80,12 @@ class OpenAIBatchClient:
 
     def submit(self, label: str, lines: Path) -> str:
         """Upload a file of JSON lines and start a job on it; return the job's name."""
-        upload = lines.with_suffix(".openai.jsonl")
+        upload = lines.with_suffix(".openai.tmp")  # a kill may leave it: *.jsonl are journals
         try:
             names = _write_requests(lines, upload)
-            file = self._create(lambda: self._sdk.files.create(file=upload, purpose="batch"))
+            with upload.open("rb") as content:
+                named = ("requests.jsonl", content)  # the vendor looks at the ending
+                file = self._create(lambda: self._sdk.files.create(file=named, purpose="batch"))
         finally:
             upload.unlink(missing_ok=True)
         job = self._create(
