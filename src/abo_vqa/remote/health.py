@@ -15,6 +15,7 @@ class ServiceHealth:
 
     Attributes:
         answers: replies so far.
+        failures_in_a_row: failed requests since the last reply.
         paused_until: Unix seconds before which nothing is sent, since everything fails.
     """
 
@@ -27,7 +28,7 @@ class ServiceHealth:
         self.answers = 0
         self.paused_until = 0.0
         self._patience_s = patience_s
-        self._failures_in_a_row = 0
+        self.failures_in_a_row = 0
         self._last_answer = time.monotonic()
 
     @property
@@ -42,7 +43,7 @@ class ServiceHealth:
     def record_answer(self) -> None:
         """Note a reply."""
         self.answers += 1
-        self._failures_in_a_row = 0
+        self.failures_in_a_row = 0
         self.paused_until = 0.0
         self._last_answer = time.monotonic()
 
@@ -52,12 +53,12 @@ class ServiceHealth:
         Args:
             delay: seconds that the server asked to wait, or None.
         """
-        self._failures_in_a_row += 1
-        if self._failures_in_a_row >= _OUTAGE_FAILURES:
-            pause = backoff_seconds(self._failures_in_a_row // _OUTAGE_FAILURES)
+        self.failures_in_a_row += 1
+        if self.failures_in_a_row >= _OUTAGE_FAILURES:
+            pause = backoff_seconds(self.failures_in_a_row // _OUTAGE_FAILURES)
             self.paused_until = max(self.paused_until, time.time() + max(pause, delay or 0.0))
 
     @property
     def starts_outage(self) -> bool:
         """Whether the last failure made it too many for single requests' faults."""
-        return self._failures_in_a_row == _OUTAGE_FAILURES
+        return self.failures_in_a_row == _OUTAGE_FAILURES

@@ -39,6 +39,7 @@ _PROVES_NOTHING = (
     UnknownParameterError,
     UnreachableError,
 )
+_MAX_UNREACHABLE = 15  # tries in a row at an address where there never was a server
 _LONG_WAIT_S = 20.0  # a wait that a user wonders about
 
 
@@ -167,7 +168,8 @@ class OutcomePolicy(ABC, Generic[ItemT]):
             self._queue.delay(item, pause)
         self._record_failed_request(error)
         nothing_there = isinstance(error, UnreachableError) and not self.health.answers
-        if nothing_there and self._has_failed(item):
+        tried = self.health.failures_in_a_row >= _MAX_UNREACHABLE or self._has_failed(item)
+        if nothing_there and tried:
             self.request_stop(lambda: self._reasons.no_connection(error, self._progress))
         self._check_patience(error)
 
