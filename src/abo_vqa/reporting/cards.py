@@ -36,11 +36,9 @@ if TYPE_CHECKING:
 
 _TOP_ANSWERS = 10
 _TITLE = "Single-word questions about Amazon Berkeley Objects"
-_ANNOTATORS = {
+_MODEL_ANNOTATOR = "a vision-language model ({model})"  # in this process, or behind any protocol
+_OTHER_ANNOTATORS = {
     "offline": "a program that reads catalogue attributes",
-    "local": "a vision-language model ({model})",
-    "gemini": "a vision-language model ({model})",
-    "gemini-legacy": "a vision-language model ({model})",
     "file": "the table {file}",
 }
 _LICENCES = {  # identifier on a model hub, address
@@ -236,7 +234,8 @@ def _question_source(config: Config) -> str:
     model = settings.model
     if settings.annotator == LOCAL:
         model = dict(config.models)[model].path
-    return _ANNOTATORS[settings.annotator].format(model=model, file=file)
+    sentence = _OTHER_ANNOTATORS.get(settings.annotator, _MODEL_ANNOTATOR)
+    return sentence.format(model=model, file=file)
 
 
 def _portable_path(path: Path) -> str:
