@@ -230,6 +230,28 @@ def test_cards_and_markdown_carry_the_same_numbers(folder):
     assert f"| images | {3 * IMAGES} |" in (folder / "cards" / "data.md").read_text()
 
 
+def test_a_catalogue_of_ones_own_has_its_own_name_and_no_study(tmp_path, monkeypatch):
+    """What the sample's profile says about its catalogue, and nothing of another one's."""
+    make(tmp_path, IMAGES, SEED)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(style, "DPI", 30)
+    profile = tmp_path / "conf/profiles/sample.yaml"
+    settings = yaml.safe_load(profile.read_text())
+    data = {key: settings["data"][key] for key in ("raw", "licence")}
+    settings["data"] = {**data, "name": "Jane's chairs", "attribution": "Chairs by Jane."}
+    profile.write_text(yaml.safe_dump(settings))
+    report.run(load_config())
+    markdown = (tmp_path / "reports/report.md").read_text()
+    page = (tmp_path / "reports/report.html").read_text()
+    assert markdown.startswith("# Visual question answering on Jane's chairs\n")
+    assert "Chairs by Jane." in page
+    assert 'id="study"' not in page
+    assert not (tmp_path / "reports/figures/study.png").exists()
+    assert (tmp_path / "reports/figures/clip-regimes.png").exists()
+    texts = [markdown, page, *(p.read_text() for p in (tmp_path / "reports/cards").iterdir())]
+    assert [word for word in ("Berkeley", "The study") for text in texts if word in text] == []
+
+
 def test_past_the_limit_thumbnails_lie_beside_the_page(runs, tmp_path, monkeypatch):
     make(tmp_path, 12, SEED)
     params = tmp_path / "params.yaml"

@@ -43,11 +43,17 @@ class DownloadConfig(BaseConfig):
 
 
 class DataConfig(BaseConfig):
-    """The archives: their folder, their licence, and where they are downloaded from."""
+    """The archives: their folder, their licence, and where they are downloaded from.
+
+    `name` is the catalogue's in titles and cards. `study`: the report compares with the published
+    study, which only makes sense for its own catalogue.
+    """
 
     raw: Path
     licence: str
     attribution: str
+    name: str = "a catalogue of products"
+    study: bool = False
     listings: DownloadConfig | None = None
     images: DownloadConfig | None = None
 
@@ -183,7 +189,7 @@ class _EvaluateConfig(BaseConfig):
 class _ReportConfig(BaseConfig):
     """The report's title and its thumbnails."""
 
-    title: str
+    title: str | None = None  # null: named after the profile's catalogue
     thumbnail: Annotated[int, Field(ge=16, le=512)]
     embed_thumbnails: int
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from abo_vqa.reporting.export_format import ExportColumn, ExportedSplit, Row
 
 _TOP_ANSWERS = 10
-_TITLE = "Single-word questions about Amazon Berkeley Objects"
+_TITLE = "Single-word questions about {}"  # the catalogue
 _MODEL_ANNOTATOR = "a vision-language model ({model})"  # in this process, or behind any protocol
 _OTHER_ANNOTATORS = {
     "offline": "a program that reads catalogue attributes",
@@ -138,7 +138,8 @@ def _model_front_matter(results: Results) -> str:
                 EvalResult(
                     task_type="visual-question-answering",
                     dataset_type="abo-vqa",
-                    dataset_name=f"{_TITLE} ({results.config.profile})",
+                    dataset_name=f"{_TITLE.format(results.config.data.name)} "
+                    f"({results.config.profile})",
                     dataset_split="test",
                     metric_type=name,
                     metric_name=label,
@@ -159,7 +160,7 @@ def _export_front_matter(
     has_choices = any(column.kind == "choices" for column in columns)
     return _front_matter(
         DatasetCardData(
-            pretty_name=_TITLE,
+            pretty_name=_TITLE.format(config.data.name),
             language=["en"],
             license=_LICENCES.get(config.data.licence, ("other", ""))[0],
             task_categories=[

@@ -98,9 +98,14 @@ class Results:
     @property
     def title(self) -> str:
         """The pages' title."""
-        if self.external is None:
-            return self.config.report.title
-        return f"Visual question answering on {self.external.name}"
+        if self.external is not None:
+            return f"Visual question answering on {self.external.name}"
+        return self.config.report.title or f"Visual question answering on {self.config.data.name}"
+
+    @property
+    def beside_study(self) -> bool:
+        """Whether the report compares with the published study."""
+        return self.external is None and self.config.data.study
 
     @property
     def level(self) -> str:

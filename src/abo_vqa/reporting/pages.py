@@ -16,7 +16,7 @@ from abo_vqa.reporting import formatting, markdown, tables
 from abo_vqa.reporting.ceiling import ceiling_caption, ceiling_note, ceiling_sentence
 from abo_vqa.reporting.figures.register import ReportFigure
 from abo_vqa.reporting.findings import conclusion, further_findings
-from abo_vqa.reporting.inputs import ExternalTable, Results
+from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.provenance import provenance
 from abo_vqa.reporting.second_opinion import filter_table, second_opinion
 from abo_vqa.reporting.style import Drawing, svg
@@ -120,7 +120,8 @@ def report_context(
         "config": results.config,
         "level": results.level,
         "external": external,
-        "sections": _filled_sections(by_section, {**parts, "errors": errors}, external),
+        "beside_study": results.beside_study,
+        "sections": _filled_sections(by_section, {**parts, "errors": errors}, results.beside_study),
         "figures": by_section,
         "summary_figures": [f for f in figures if f["in_summary"]],
         "conclusion": conclusion(results),
@@ -158,11 +159,11 @@ def _ceiling(results: Results) -> dict[str, Any]:
 
 
 def _filled_sections(
-    figures: Mapping[str, list[Any]], parts: Mapping[str, Any], external: ExternalTable | None
+    figures: Mapping[str, list[Any]], parts: Mapping[str, Any], beside_study: bool
 ) -> dict[str, str]:
     """Return the sections that something stands in: id → title."""
     tables = {
-        "study": external is None,
+        "study": beside_study,
         "slices": parts["slices"] or parts["yes_no"] or parts["counting"],
         "confidence": parts["calibration"],
         "models": parts["paired"],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem, warning
+from abo_vqa.core.profiles import credit_warning
 from abo_vqa.core.tracking.origin import SOURCES, git
 from abo_vqa.core.units import format_bytes
 from abo_vqa.data.archive import IMAGES_TAR, LISTINGS_TAR, open_archive
@@ -24,6 +25,8 @@ def settings(case: Checkout) -> Iterator[Finding]:
         yield problem("settings", case.fault, "")
     else:
         yield ok("settings", f"params.yaml, profile {case.config.profile}")
+        if borrowed := credit_warning(case.config):
+            yield warning("credit", borrowed, "See docs/data.md, A catalogue of your own.")
 
 
 def commit(_case: Checkout) -> Iterator[Finding]:

@@ -73,7 +73,6 @@ class ReportFigure:
 # In the order of the page.
 FIGURE_REGISTER = (
     ReportFigure("study", "The study and this run", "study", plot_study, in_summary=True),
-    ReportFigure("clip-regimes", "CLIP by candidate list", "study", plot_clip_regimes),
     ReportFigure(
         "gain-over-blind",
         "Gain over the best blind baseline",
@@ -88,6 +87,7 @@ FIGURE_REGISTER = (
         ),
     ),
     ReportFigure("models", "All models on the same test rows", "models", plot_models),
+    ReportFigure("clip-regimes", "CLIP by candidate list", "models", plot_clip_regimes),
     ReportFigure("paired-differences", "Pairwise differences", "models", plot_paired_differences),
     ReportFigure(
         "question-types",

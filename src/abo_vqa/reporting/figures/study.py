@@ -27,7 +27,7 @@ _CLIP_COLORS = {"clip-fixed": ORANGE, "clip-train": BLUE, "clip-all": VERMILION}
 
 def plot_study(results: Results) -> Drawing | None:
     """Draw the study's printed numbers and this run's side by side."""
-    if results.external is not None:
+    if not results.beside_study:
         return None
     table = study.accuracies_side_by_side(results)
     scores = study.finetuned_side_by_side(results)

@@ -12,6 +12,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5, fingerprint
 from abo_vqa.core.json_files import write_json
 from abo_vqa.core.paths import AUDIT, FUNNEL, GENERATION, TEST, TRAIN
+from abo_vqa.core.profiles import credit_warning
 from abo_vqa.data.archive import Archive, open_archive
 from abo_vqa.data.columns import read_columns
 from abo_vqa.data.image_paths import ImageIndex
@@ -84,6 +85,8 @@ def export(
     if k is not None and form not in _WITH_CHOICES:
         raise UserError(f"--choices needs --format {' or '.join(_WITH_CHOICES)}, not {form}.")
     rows, messages = _read_rows(chosen)
+    if borrowed := credit_warning(config):
+        messages.append(f"warning: {borrowed}")
     blind = [] if k is None else _add_choices(rows, k, config)
     all_rows = [row for part in rows.values() for row in part]
     columns = export_columns(all_rows[0])
