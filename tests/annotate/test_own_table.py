@@ -31,7 +31,9 @@ def test_the_studys_table_is_taken_as_it_is(here: Path) -> None:
         (paths[0], "How many, then", "three of them"),
     ]
     write(here / "mine.csv", given, "image_path,question,answer")
-    run(configure(here, annotator="file", file="mine.csv"))
+    message = run(configure(here, annotator="file", file="mine.csv")).message
+    warned = "warning: 3 rows are kept that would be rejected from another annotator. 2: the "
+    assert warned in message
     table = vqa(here)
     assert [(r["image_path"], r["question"], r["answer"]) for r in table] == given
     assert table[0]["item_id"] == products[1]["item_id"]

@@ -120,8 +120,15 @@ def test_prompt_file(tmp_path: Path) -> None:
     path.write_text("Write some.")
     with pytest.raises(UserError, match=r"doesn't contain \$questions"):
         instruction(path, 4, False)
-    path.write_text("Write $questions of $colour.")
-    with pytest.raises(UserError, match="'colour' isn't a placeholder"):
+    path.write_text("Write ${questions}.\nAsk for $colour, not for $5.00.")
+    with pytest.raises(UserError) as refused:
+        instruction(path, 4, False)
+    assert str(refused.value) == (
+        f"{path}, line 2, column 9: '$colour' is no placeholder; there are $questions and $brands, "
+        "and $$ for a dollar sign."
+    )
+    path.write_text("Write $questions for $5.00 each.")
+    with pytest.raises(UserError, match=r"line 1, column 22: '\$5\.00' is no placeholder"):
         instruction(path, 4, False)
 
 

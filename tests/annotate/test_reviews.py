@@ -121,6 +121,39 @@ def shown(page: Path) -> list[tuple[str, str, str]]:
     return [tuple(pair) for pair in json.loads(data)["pairs"]]
 
 
+@pytest.mark.parametrize(("raters", "overlap"), [(2, 0.25), (3, 0.5), (5, 0.1), (2, 0.0)])
+def test_the_sample_that_is_advised_fits_and_a_larger_one_doesnt(
+    here: Path, capsys: pytest.CaptureFixture[str], raters: int, overlap: float
+) -> None:
+    own_table(here, images=7, per_image=2)
+    options = ["generate", "--review", "p.html", "--vqa", "own.csv"]
+    options += ["--raters", str(raters), "--overlap", str(overlap)]
+    assert main(options) == 2
+    (largest,) = map(int, re.findall(r"--sample (\d+) at most", capsys.readouterr().err))
+    assert main([*options, "--sample", str(largest)]) == 0
+    assert main([*options, "--sample", str(largest + 1)]) == 2
+
+
+def test_at_full_overlap_a_few_pairs_are_all_on_each_page(here: Path) -> None:
+    pairs = own_table(here, images=2)
+    options = ["generate", "--review", "p.html", "--vqa", "own.csv"]
+    assert main([*options, "--raters", "2", "--overlap", "1"]) == 0
+    pages = [shown(here / f"p-{i}.html") for i in (1, 2)]
+    assert pages[0] == pages[1]
+    assert sorted(pages[0]) == sorted(pairs)
+
+
+def test_pairs_for_fewer_pages_than_raters_get_the_only_advice_that_helps(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own_table(here, images=1)
+    options = ["generate", "--review", "p.html", "--vqa", "own.csv", "--raters", "2"]
+    assert main([*options, "--overlap", "0"]) == 2
+    error = capsys.readouterr().err
+    assert "--sample" not in error
+    assert "--overlap 1 puts all pairs on each page" in error
+
+
 def test_pages_share_some_images_and_no_others(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,7 +167,10 @@ def test_pages_share_some_images_and_no_others(
     assert sorted(counts.values()) == [1] * 18 + [3] * 6
     assert set(counts) <= set(pairs)
     assert main([*options, "--raters", "4", "--overlap", "0"]) == 2
-    assert "36 pairs aren't enough for 4 pages of 12" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "36 pairs aren't enough for 4 pages of 12" in error
+    assert "Use --sample 9 at most" in error
+    assert main([*options, "--sample", "9", "--raters", "4", "--overlap", "0"]) == 0
 
     # What has been reviewed isn't drawn again.
     (here / "conf/reviews/a.csv").write_text(

@@ -40,6 +40,13 @@ def test_match_counts_pictures_and_names_what_is_lost():
     match.require("balanced.csv", index)
     with pytest.raises(UserError, match=r"none of the 1 images.*'nope.jpg'.*'fa/x.jpg'"):
         index.match(["nope.jpg"]).require("balanced.csv", index)
+    lost = ["COCO_val2014_000000000042.jpg"]
+    with_others = ImageIndex(["README.md", "a/b.csv", "fa/x.PNG"])
+    with pytest.raises(UserError, match=r"has e\.g\. 'fa/x\.PNG'.*VQAv2's numbers"):
+        with_others.match(lost).require("images", with_others)
+    tables = ImageIndex(["README.md"])
+    with pytest.raises(UserError, match=r"has e\.g\. 'README\.md'\. Are they the same images\?$"):
+        tables.match(["nope.jpg"]).require("images", tables)
 
 
 def test_spellings_of_what_is_lost_are_one_picture_and_shown_as_they_are():

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from abo_vqa.annotate.annotations import PROVENANCE_COLUMNS, Annotations
+from abo_vqa.annotate.counts import count_reasons
 from abo_vqa.annotate.inputs import unreadable_images
 from abo_vqa.annotate.model_run import annotate
 from abo_vqa.annotate.offline import OfflineAnnotator
 from abo_vqa.annotate.own_table import read_own_table
-from abo_vqa.annotate.quality_filter import QualityFilter
+from abo_vqa.annotate.quality_filter import REASONS, QualityFilter
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.summary import Log
 from abo_vqa.data.archive import open_archive
@@ -90,6 +91,13 @@ def _take_own_table(
         if reason:
             annotations.flagged.append(reason)
         annotations.rows.append(row)
+    if flagged := annotations.flagged:
+        counted = count_reasons(flagged).items()
+        reasons = "; ".join(f"{n:,}: {REASONS[reason]}" for reason, n in counted)
+        annotations.notes.append(
+            f"warning: {len(flagged):,} rows are kept that would be rejected from another "
+            f"annotator. {reasons}"
+        )
     return annotations
 
 

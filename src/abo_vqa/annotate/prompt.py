@@ -41,18 +41,23 @@ def instruction(path: Path, questions: int, allow_brands: bool) -> str:
         allow_brands: whether questions may ask for brands and texts.
 
     Raises:
-        UserError: the file isn't UTF-8, lacks $questions, or has a placeholder that doesn't exist.
+        UserError: the file isn't UTF-8, lacks $questions, or has a placeholder that doesn't exist
+            (the message names its line and column).
     """
     text = read_utf8(path)
     if "$questions" not in text and "${questions}" not in text:
         raise UserError(f"{path} doesn't contain $questions, the number of questions to write.")
-    try:
-        return string.Template(text).substitute(questions=questions, brands=_BRANDS[allow_brands])
-    except (KeyError, ValueError) as error:
-        raise UserError(
-            f"{path}: {error} isn't a placeholder; there are $questions and $brands "
-            "(write $$ for a dollar sign)."
-        ) from error
+    values = {"questions": questions, "brands": _BRANDS[allow_brands]}
+    for match in string.Template.pattern.finditer(text):
+        if not match["escaped"] and (match["named"] or match["braced"]) not in values:
+            before = text[: match.start()]
+            word = match[0] if match["invalid"] is None else text[match.start() :].split()[0]
+            line, column = before.count("\n") + 1, match.start() - before.rfind("\n")
+            raise UserError(
+                f"{path}, line {line}, column {column}: {word!r} is no placeholder; there are "
+                "$questions and $brands, and $$ for a dollar sign."
+            )
+    return string.Template(text).substitute(values)
 
 
 def clean_product(product: Product) -> dict[str, str]:

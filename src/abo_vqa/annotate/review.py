@@ -6,7 +6,7 @@ import base64
 import hashlib
 import random
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,27 +113,49 @@ def _draw_images(
         raise UserError("people have reviewed every image of the table." if by_image else
                         "the table has no pairs to review.")  # fmt: skip
     random.Random(seed).shuffle(images)
-    left = iter(images)
+    left = [(image, by_image[image]) for image in images]
+    pages = _divide(left, plan)
+    if pages is None:
+        total = sum(len(pairs) for _, pairs in left)
+        raise UserError(
+            f"{total:,} pairs aren't enough for {plan.raters} pages of {plan.sample} of which "
+            f"{plan.overlap:.0%} are common. {_what_fits(left, plan)}"
+        )
+    return pages
+
+
+def _divide(left: Sequence[tuple[str, list[list[str]]]], plan: ReviewPlan) -> list[_Cards] | None:
+    """Divide images, each with its pairs, among the pages; None if they are too few."""
+    images = iter(left)
 
     def take(cards: _Cards, pairs: float) -> _Cards:
         """Add images until there are so many pairs."""
         taken = list(cards)
         while sum(len(card["pairs"]) for card in taken) < pairs:
-            if (image := next(left, None)) is None:
+            if (following := next(images, None)) is None:
                 break
-            taken.append({"image_path": image, "pairs": by_image[image]})
+            taken.append({"image_path": following[0], "pairs": following[1]})
         return taken
 
     common = take([], plan.overlap * plan.sample) if plan.raters > 1 else []
     pages = [take(common, plan.sample) for _ in range(plan.raters)]
     shortest = sum(len(card["pairs"]) for card in pages[-1])
-    if plan.raters > 1 and shortest < plan.sample:
-        total = sum(len(by_image[image]) for image in images)
-        raise UserError(
-            f"{total:,} pairs aren't enough for {plan.raters} pages of {plan.sample} of which "
-            f"{plan.overlap:.0%} are common. Use a smaller --sample or a larger --overlap."
-        )
+    # One page, or the same on each, may have all that there are.
+    if plan.raters > 1 and plan.overlap < 1 and shortest < plan.sample:
+        return None
     return [[dict(card) for card in cards] for cards in pages]
+
+
+def _what_fits(left: Sequence[tuple[str, list[list[str]]]], plan: ReviewPlan) -> str:
+    """Return the advice that can be followed: the largest sample, or all pairs on each page."""
+    sizes = [len(pairs) for _, pairs in left]
+    # Of whole images, the common part is larger than its share, by less than one of them.
+    most = sum(sizes) + plan.raters * max(sizes)
+    bound = int(most / (plan.overlap + plan.raters * (1 - plan.overlap)))
+    samples = range(min(plan.sample - 1, bound), 0, -1)
+    largest = next((s for s in samples if _divide(left, replace(plan, sample=s))), None)
+    everything = "--overlap 1 puts all pairs on each page."
+    return f"Use --sample {largest} at most; {everything}" if largest else everything
 
 
 def _data_url(archive: Archive, image_path: str) -> str:

@@ -25,6 +25,8 @@ _ABO_FOLDER = re.compile(r"[0-9a-fA-F]{2}")
 _ABO_STEM = re.compile(r"[0-9a-fA-F]{8}")
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _EXTENSION = re.compile(r"\.[A-Za-z]{3,4}")
+_IMAGE_FILE = re.compile(r"\.(jpe?g|png|webp|gif|bmp)$", re.IGNORECASE)  # as data/images is read
+_COCO_NAME = re.compile(r"COCO_\w+_\d{12}\.jpg$")
 MAX_EXAMPLES = 3
 """Examples given in a message."""
 
@@ -207,11 +209,17 @@ class ImageMatches:
         """
         if self.found or not self.total:
             return
-        there = next(iter(index.exact.values()), "none at all")
+        missing = [*self.not_found, *self.ambiguous]
+        files = list(index.exact.values())
+        images = [path for path in files if _IMAGE_FILE.search(path)]
+        there = [*images, *files, "none at all"][0]
+        # Not every set that is made like VQAv2 is about COCO's images.
+        numbered = any(_COCO_NAME.search(path) for path in missing)
+        hint = " Names such as COCO_… were made from VQAv2's numbers (docs/data.md)." * numbered
         raise UserError(
             f"none of the {self.total:,} images was found in {where}: the table has "
-            f"{format_examples([*self.not_found, *self.ambiguous])}, {where} has e.g. {there!r}. "
-            "Are they the same images?"
+            f"{format_examples(missing)}, {where} has e.g. {there!r}. "
+            f"Are they the same images?{hint}"
         )
 
 
