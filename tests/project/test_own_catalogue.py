@@ -1,4 +1,4 @@
-"""A catalogue of one's own beside the sample: git never gets it, DVC pins it, experiments read it."""
+"""A catalogue of one's own: git never gets it, DVC pins it, experiments read it."""
 
 import shutil
 import sys

@@ -41,6 +41,11 @@ IMAGE_PREFIX = "images/small/"
 """The folder of the images, in the tar and in its extracted copy."""
 
 _SHARD = re.compile(r"listings/metadata/listings_\w+\.json(\.gz)?")
+_OTHER_LISTINGS = re.compile(r"listings/metadata/[^/.]")  # what somebody may have meant for some
+_WHAT_IS_EXPECTED = (
+    "Archives are as Amazon Berkeley Objects publishes them; for others see docs/data.md, A "
+    "catalogue of your own."
+)
 _IMAGES_CSV = "images/metadata/images.csv"
 _IMAGES_CSV_TYPES = {
     "image_id": pa.string(),
@@ -93,9 +98,11 @@ class Archive:
         broken = broken if broken is not None else BrokenLines()
         shards = sorted(filter(_SHARD.fullmatch, self._listings.names()))
         if not shards:
+            names = filter(_OTHER_LISTINGS.match, self._listings.names())
+            there = ", ".join(sorted(name.rpartition("/")[2] for name in names)[:3])
             raise UserError(
-                f"{self._listings.path} holds no listings/metadata/listings_*.json.gz. "
-                "Is it the listings archive of Amazon Berkeley Objects?"
+                f"{self._listings.path} holds no listings/metadata/listings_*.json.gz"
+                f"{f' (there: {there})' if there else ''}. {_WHAT_IS_EXPECTED}"
             )
         has_listings = False
         for shard in shards:
@@ -140,10 +147,7 @@ class Archive:
             if data is not None:
                 break
         else:
-            raise UserError(
-                f"{self._images.path} holds no {_IMAGES_CSV}.gz. "
-                "Is it the images archive of Amazon Berkeley Objects?"
-            )
+            raise UserError(f"{self._images.path} holds no {_IMAGES_CSV}.gz. {_WHAT_IS_EXPECTED}")
         text = b"".join(iter_decompressed(data, name, self._images.path))
         options = csv.ConvertOptions(column_types=_IMAGES_CSV_TYPES)
         try:

@@ -1,5 +1,6 @@
 """A checkout in small: tiny models of every family, an archive, git and DVC."""
 
+import gzip
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ import yaml
 from abo_vqa.commands.doctor.findings import Checkout, examine
 from abo_vqa.core import nvidia
 from abo_vqa.core.config import load_config
-from tests.support import workspaces
+from tests.support import archives, workspaces
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +29,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params = (root / "params.yaml").read_text()
     (root / "params.yaml").write_text(params.replace("threads: 2 ", "threads: 1 "))
     subprocess.run(["git", "init", "-q", str(root)], check=True)
+    raw = root / "data/raw/sample"
+    listings = archives.lines([archives.listing("one")])
+    (raw / "listings/metadata/listings_0.json.gz").write_bytes(gzip.compress(listings))
+    (raw / "images/metadata/images.csv").write_text(archives.images_csv({"one": "00/00000000.jpg"}))
     (root / ".dvc").mkdir()
     (root / ".dvc/config").write_text("[core]\n    analytics = false\n")
     return root

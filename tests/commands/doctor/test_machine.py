@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+import yaml
 
 from abo_vqa.commands.doctor import files, gpu, machine, models, training
 from abo_vqa.core import devices
@@ -63,6 +64,19 @@ def test_the_disk_that_the_real_archives_and_vision_outputs_take(look, monkeypat
     assert "twice" in twice.found
     assert twice.numbers["needed_bytes"] > 1.9 * once.numbers["needed_bytes"]
     assert look(machine.disk)["disk"].state == "ok"
+
+
+def test_a_catalogue_of_ones_own_takes_the_room_of_its_own_images(look, checkout, monkeypatch):
+    """Twelve unpacked images, though the profile was copied from the real one."""
+    monkeypatch.setattr(machine, "stored_once", lambda root: True)
+    profiles = checkout / "conf/profiles"
+    copied = yaml.safe_load((profiles / "abo.yaml").read_text())
+    copied["data"] |= {"raw": "data/raw/sample", "study": False}
+    (profiles / "mine.yaml").write_text(yaml.safe_dump(copied))
+    found = look(machine.disk, profile="mine")["disk"]
+    assert "archives 0.0 GB" in found.found
+    assert "of 12 images" in found.found
+    assert found.numbers["needed_bytes"] == pytest.approx(0.5e9 + 12 * 577 * 768 * 2)
 
 
 def test_whether_the_cache_shares_its_bytes_is_tried_and_leaves_nothing(look, checkout):
@@ -148,6 +162,12 @@ def test_archives_missing_broken_and_changed(look, checkout):
     assert "12 images" in found["archives"].found
     assert found["pinned"].state == "warning"  # nothing pins them
     raw = checkout / "data/raw/sample"
+    listings = raw / "listings/metadata"
+    listings.joinpath("listings_0.json.gz").rename(listings / "products.json.gz")
+    found = look(files.archives)["check"]
+    assert found.state == "problem"
+    assert "no listings/metadata/listings_*.json.gz (there: products.json.gz)" in found.found
+    assert "docs/data.md" in found.found
     shutil.rmtree(raw / "images")
     assert look(files.archives)["check"].state == "problem"
     shutil.rmtree(raw)
@@ -155,6 +175,11 @@ def test_archives_missing_broken_and_changed(look, checkout):
     assert found.state == "problem"
     assert "dvc pull data/raw/sample" in found.advice
     assert "make abo" in look(files.archives, profile="abo")["archives"].advice
+    (checkout / "conf/profiles/mine.yaml").write_text(
+        (checkout / "conf/profiles/sample.yaml").read_text().replace("raw/sample", "raw/mine")
+    )
+    advice = look(files.archives, profile="mine")["archives"].advice
+    assert "data/raw/mine: docs/data.md" in advice
 
 
 def test_archives_against_what_dvc_pinned(look, checkout):

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+import yaml
 
-from abo_vqa.commands.doctor import models, reference, training
+from abo_vqa.commands.doctor import gpu, models, reference, training
 from abo_vqa.commands.doctor.bounds import difference
 from abo_vqa.models.blip.model import Blip
 from abo_vqa.models.vilt import Vilt
@@ -97,6 +98,22 @@ def test_which_models_are_tried(look):
     # The name of the weights, which have no model of that name: one of theirs.
     assert names(names=("clip", "vilt")) == ["clip-all", "vilt"]
     assert names(names=("clip",), baselines={"models": ["vilt"]}) == ["clip-fixed"]
+
+
+def test_a_model_behind_an_api_is_neither_asked_nor_has_weights(look, checkout):
+    profile = checkout / "conf/profiles/sample.yaml"
+    settings = yaml.safe_load(profile.read_text())
+    settings["models"]["hosted"] = {"family": "endpoint", "protocol": "openai", "model": "m"}
+    profile.write_text(yaml.safe_dump(settings))
+    baselines = {"models": ["hosted", "vilt"]}
+    chosen = []
+    look(lambda case: chosen.extend(models.chosen(case)) or [], baselines=baselines)
+    assert chosen == ["vilt"]
+    found = look(lambda case: models.check("hosted", case))["check"]
+    assert found.state == "warning"
+    assert "behind an API" in found.found
+    assert "abo-vqa ask --model hosted" in found.advice
+    assert "hosted" not in look(gpu.dtype)["dtype"].found
 
 
 def test_an_unknown_model_is_named_with_its_like(look):

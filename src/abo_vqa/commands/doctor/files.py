@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem, warning
+from abo_vqa.core.paths import SAMPLE_DATA
 from abo_vqa.core.profiles import credit_warning
 from abo_vqa.core.tracking.origin import SOURCES, git
 from abo_vqa.core.units import format_bytes
@@ -51,16 +52,26 @@ def archives(case: Checkout) -> Iterator[Finding]:
         case: the checkout.
     """
     raw = case.settings.data.raw
-    fetch = "make abo" if case.real else f"dvc pull {raw}"
     present = [raw / name for name in (LISTINGS_TAR, IMAGES_TAR) if (raw / name).is_file()]
     if not raw.is_dir() or not any(raw.iterdir()):
-        yield problem("archives", f"none in {raw}", f"`{fetch}` brings them.")
+        yield problem("archives", f"none in {raw}", _source_of_archives(case, raw))
         return
     with open_archive(raw) as archive:  # what is cut off or missing is said here
+        next(archive.listings())
+        archive.image_table()
         count = len(archive.image_paths())
     sizes = ", ".join(f"{p.name} {format_bytes(p.stat().st_size)}" for p in present) or "unpacked"
     yield ok("archives", f"{raw}: {sizes}; {count:,} images")
     yield agreement("pinned", case, raw)
+
+
+def _source_of_archives(case: Checkout, raw: Path) -> str:
+    """Return where the archives of a profile come from."""
+    if case.real:
+        return "`make abo` brings them."
+    if raw == SAMPLE_DATA or pinned(case.root, raw) is not None:
+        return f"`dvc pull {raw}` brings them."
+    return f"Put your catalogue into {raw}: docs/data.md, A catalogue of your own."
 
 
 def agreement(name: str, case: Checkout, path: Path) -> Finding:

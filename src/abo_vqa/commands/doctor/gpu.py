@@ -113,6 +113,8 @@ def dtype(case: Checkout) -> Iterator[Finding]:
     place = usable(config)
     kinds: dict[str, list[str]] = {}
     for key, checkpoint in config.models:
+        if checkpoint.endpoint:  # computes elsewhere
+            continue
         prefix = f"{checkpoint.quantize} weights, " if checkpoint.quantize else ""
         name = str(pick_dtype(checkpoint, config.compute, place)).removeprefix("torch.")
         kinds.setdefault(prefix + name, []).append(key)

@@ -12,14 +12,16 @@ from pathlib import Path
 
 from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem, warning
 from abo_vqa.core import interpreter
+from abo_vqa.core.errors import UserError
 from abo_vqa.core.memory import available_memory
 from abo_vqa.core.paths import embeddings_of
 from abo_vqa.core.processes import cores
 from abo_vqa.core.system_errors import nearest_existing
 from abo_vqa.core.tracking.origin import LIBRARIES
 from abo_vqa.core.units import GB
-from abo_vqa.data.archive import IMAGES_TAR
+from abo_vqa.data.archive import open_archive
 from abo_vqa.models.embeddings.files import VECTORS_FILE
+from abo_vqa.models.hub import is_repository
 
 _LOCK = Path("requirements.lock")
 _ENOUGH = {False: 1.5 * GB, True: 6 * GB}  # bytes of memory: the sample's stages, the real ones
@@ -141,22 +143,34 @@ def need(case: Checkout) -> tuple[str, float]:
     Args:
         case: the checkout.
     """
-    if not case.real:
-        return f"about {_ROOM / GB:.1f} GB", _ROOM
     config = case.settings
+    if not case.real and not is_repository(config.models.blip.path):
+        return f"about {_ROOM / GB:.1f} GB", _ROOM
     copies = 1 if stored_once(case.root) else 2
-    archives = 0.0 if (case.root / config.data.raw / IMAGES_TAR).is_file() else _ARCHIVES
+    here = _images_here(case)
+    archives = _ARCHIVES if here is None and case.real else 0.0
+    # Curation with the study's cap leaves few of the study's images; of others it may leave all.
+    images = min(here, PICTURES) if here and config.data.study else here or PICTURES
     store = case.root / embeddings_of("blip") / VECTORS_FILE
-    expected = float(PICTURES * _VALUES * _BYTES[config.embed.dtype])
+    expected = float(images * _VALUES * _BYTES[config.embed.dtype])
     # The file may be another profile's, which is replaced by one of the expected size.
     outputs = max(0.0, expected - (store.stat().st_size if store.is_file() else 0))
     total = copies * (archives + outputs) + _ROOM
     parts = [
         f"archives {archives / GB:.1f} GB",
-        f"vision outputs {outputs / GB:.1f} GB ({config.embed.dtype})",
+        f"vision outputs {outputs / GB:.1f} GB ({config.embed.dtype}) of {images:,} images",
     ]
     twice = ", twice, since DVC's cache keeps copies on this file system" if copies > 1 else ""
     return f"{total / GB:.1f} GB ({' + '.join(parts)}{twice}; the rest {_ROOM / GB:.1f} GB)", total
+
+
+def _images_here(case: Checkout) -> int | None:
+    """Count the images of the profile's archives, packed or not; None if they aren't here."""
+    try:
+        with open_archive(case.root / case.settings.data.raw) as archive:
+            return len(archive.image_paths())
+    except UserError:  # said by `files.archives`
+        return None
 
 
 def stored_once(root: Path) -> bool:

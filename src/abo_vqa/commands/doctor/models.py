@@ -13,7 +13,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.commands.doctor.bounds import Bound, bound, difference
-from abo_vqa.commands.doctor.findings import Check, Checkout, Finding, ok, problem, warning
+from abo_vqa.commands.doctor.findings import (
+    Check,
+    Checkout,
+    Finding,
+    NotCheckedError,
+    ok,
+    problem,
+    warning,
+)
 from abo_vqa.commands.doctor.gpu import usable
 from abo_vqa.commands.doctor.reference import on_cpu, skip_reason
 from abo_vqa.commands.doctor.sample_image import sample_image
@@ -92,14 +100,20 @@ def chosen(case: Checkout) -> list[str]:
 
     Returns:
         Those asked for; else one of each set of weights in `baselines.models`, and the fine-tuned
-        one if there is one. Names there that no model has are `model_settings`' finding.
+        one if there is one. Names there that no model has are `model_settings`' finding, and the
+        servers of endpoints are `endpoints`'.
     """
     if case.config is None:
         return []
     if case.names:
         return list(dict.fromkeys(variant(name, case.config) for name in case.names))
-    known = model_names(case.config)
-    named = [n for n in case.config.baselines.models if n in known]
+    config = case.config
+    known = [
+        name
+        for name in model_names(config)
+        if not checkpoint_of(checkpoint_key(name), config).endpoint
+    ]
+    named = [n for n in config.baselines.models if n in known]
     first = {checkpoint_key(name): name for name in reversed(named)}
     tuned = [FINETUNED_MODEL] if (ADAPTER / "adapter_config.json").is_file() else []
     return [*reversed(first.values()), *tuned]
@@ -135,6 +149,11 @@ def check(name: str, case: Checkout) -> Iterator[Finding]:
     require_model(name, config, [FINETUNED_MODEL])
     key = config.lora.model if name == FINETUNED_MODEL else checkpoint_key(name)
     checkpoint = checkpoint_of(key, config)
+    if checkpoint.endpoint:
+        raise NotCheckedError(
+            "not tried: it is behind an API, where an answer may cost money",
+            f"`abo-vqa ask --model {name}` asks it. The endpoint is checked above.",
+        )
     require(checkpoint, case)
     device = usable(config)
     _, image = sample_image(case)
