@@ -17,7 +17,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.commands.doctor import files, gpu, machine, model_settings, services, weights
+from abo_vqa.commands.doctor import (
+    endpoints,
+    files,
+    gpu,
+    machine,
+    model_settings,
+    services,
+    weights,
+)
 from abo_vqa.commands.doctor.findings import Check, Checkout, Finding, examine
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import refuse_unwritable
@@ -55,6 +63,7 @@ _GROUPS: dict[str, list[tuple[str, Check]]] = {
     ],
     "services": [
         ("api key", services.keys),
+        ("endpoints", endpoints.endpoints),
         ("remotes", services.remotes),
         ("tracking", services.tracking),
         ("model hub", services.hub),
@@ -136,7 +145,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
         "exit code: 0, also with warnings; 2 if there is a problem.\n"
-        "contacts: the server in MLFLOW_TRACKING_URI, and the model hub if weights are missing,\n"
+        "contacts: the servers in MLFLOW_TRACKING_URI and at a base_url of the settings, and the\n"
+        "model hub if weights are missing,\n"
         "each for 5 seconds at most; fetches and writes nothing. Secrets are never printed."
     )
     parser.add_argument("--quick", action="store_true", help="don't try the models")
