@@ -239,7 +239,7 @@ def open_archive(raw: str | Path) -> Archive:
     if not raw.is_dir():
         raise UserError(
             f"no folder {raw}. For the embedded sample: `dvc pull data/raw/sample`; "
-            "for the real archives: `make abo`."
+            "for the real archives: `make abo`; for a catalogue of your own: docs/data.md."
         )
     listings = _open_part(raw, LISTINGS_TAR, "listings")
     try:
@@ -259,7 +259,8 @@ def _open_part(raw: Path, tar: str, folder: str) -> TarMembers | FolderMembers:
     contents = ", ".join(sorted(p.name for p in raw.iterdir())[:8]) or "nothing"
     raise UserError(
         f"{raw} holds neither {tar} nor {folder}/metadata/ (found: {contents}). "
-        "`make abo` downloads the real archives, `dvc pull data/raw/sample` the sample's."
+        "`make abo` downloads the real archives, `dvc pull data/raw/sample` the sample's; "
+        "for a catalogue of your own see docs/data.md."
     )
 
 
