@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem, warning
+from abo_vqa.core.credits import credit_warning
 from abo_vqa.core.paths import SAMPLE_DATA
-from abo_vqa.core.profiles import credit_warning
 from abo_vqa.core.tracking.origin import SOURCES, git
 from abo_vqa.core.units import format_bytes
 from abo_vqa.data.archive import IMAGES_TAR, LISTINGS_TAR, open_archive

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from abo_vqa.core.config import Config
+from abo_vqa.core.credits import credit_warning
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5, fingerprint
 from abo_vqa.core.json_files import write_json
 from abo_vqa.core.paths import AUDIT, FUNNEL, GENERATION, TEST, TRAIN
-from abo_vqa.core.profiles import credit_warning
 from abo_vqa.data.archive import Archive, open_archive
 from abo_vqa.data.columns import read_columns
 from abo_vqa.data.image_paths import ImageIndex
