@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -215,24 +214,6 @@ def test_without_choices(here: Path, tmp_path: Path) -> None:
     assert "choices" not in table.column_names
     assert Image.open(io.BytesIO(table["image"][0].as_py()["bytes"])).format == "JPEG"
     assert "Multiple choice" not in (out / "README.md").read_text()
-
-
-def test_a_copied_profile_exports_with_its_own_name_and_a_warning_of_its_credits(
-    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(shutil.copytree(here, tmp_path / "copy"))
-    Path("data/raw/sample").rename("data/raw/mine")
-    text = Path("conf/profiles/sample.yaml").read_text()
-    text = re.sub("(?m)^  name: .*", "  name: Jane's chairs", text)
-    Path("conf/profiles/mine.yaml").write_text(text.replace("raw/sample", "raw/mine"))
-    params = json.loads(Path("params.yaml").read_text())
-    Path("params.yaml").write_text(json.dumps(params | {"profile": "mine"}))
-    assert main(["export", "--out", "out"]) == 0
-    printed = capsys.readouterr().out
-    assert "are those of sample.yaml, and will be published with your data" in printed
-    card = Path("out/README.md").read_text()
-    assert "pretty_name: Single-word questions about Jane's chairs" in card
-    assert "Berkeley" not in card
 
 
 def test_card_of_a_table_from_elsewhere(
