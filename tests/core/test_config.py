@@ -7,7 +7,6 @@ import pytest
 import yaml
 
 from abo_vqa.core.config import load_config
-from abo_vqa.core.credits import credit_warning
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.yaml_files import fill_nulls
 from tests.support import ROOT

@@ -11,7 +11,7 @@ from abo_vqa.annotate.inputs import unreadable_images
 from abo_vqa.annotate.model_run import annotate
 from abo_vqa.annotate.offline import OfflineAnnotator
 from abo_vqa.annotate.own_table import read_own_table
-from abo_vqa.annotate.quality_filter import REASONS, QualityFilter
+from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.summary import Log
 from abo_vqa.data.archive import open_archive

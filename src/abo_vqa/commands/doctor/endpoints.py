@@ -11,7 +11,7 @@ from abo_vqa.commands.doctor.services import TIMEOUT_S, call_with_timeout
 from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.service_config import PROTOCOLS
 from abo_vqa.models.registry import checkpoint_key
-from abo_vqa.remote.keys import api_keys, redact
+from abo_vqa.remote.keys import api_keys, redact, rejected_key_advice
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
@@ -65,7 +65,7 @@ def _model(name: str, service: ServiceConfig) -> Iterator[Finding]:
         listed = call_with_timeout(TIMEOUT_S, lambda: [m.id for m in client.models.list().data])
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
         message = f"{service.base_url} refuses us: HTTP {error.status_code}"
-        yield problem(name, message, "Set the key that this server takes (docs/generation.md).")
+        yield problem(name, message, rejected_key_advice(service))
         return
     except (openai.APIConnectionError, UserError) as error:
         reason = redact(first_line(error.__cause__ or error), keys)
