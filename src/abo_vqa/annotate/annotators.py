@@ -15,7 +15,7 @@ from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.summary import Log
 from abo_vqa.data.archive import open_archive
-from abo_vqa.data.pairs import REVIEW, Pair, Product, Reject
+from abo_vqa.data.pairs import REASONS, REVIEW, Pair, Product, Reject
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
