@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from abo_vqa.cli import main
@@ -22,7 +24,16 @@ from tests.support import ROOT, workspaces
 from tests.support.annotation import KEY
 from tests.support.endpoints import ENDPOINT_SERVER, add_endpoint, asked
 from tests.support.servers.gemini import GeminiServer
+from tests.support.servers.openai_chat import OpenAIServer
 
+# Those after which another try, or taking the reply apart, gives the clean run's answer.
+FAULTS = {
+    "gemini": ("minute", "500", "503", "slow", "drop", "cut_body", "torn", "empty", "safety"),
+    "openai": (
+        "minute", "500", "503", "slow", "drop", "cut_body", "torn", "fence", "thought", "parts",
+        "no_choices", "empty_text", "tool_calls", "provider", "end_of_thought",
+    ),
+}  # fmt: skip
 PREDICTIONS = Path("reports/baselines/hosted/predictions.csv")
 
 
@@ -185,7 +196,8 @@ def test_killed_and_resumed_asks_nothing_twice(here: Path, protocol: str) -> Non
     """A request that was on its way when the process died may be sent again, no other."""
     command = [sys.executable, str(ROOT / "src/abo_vqa"), "baseline", "--model", "hosted"]
     concurrency, kills = 2, 0
-    with ENDPOINT_SERVER[protocol](latency=0.15) as server:
+    # A fifth of all requests fail, or bring nothing that is an answer.
+    with ENDPOINT_SERVER[protocol](latency=0.15, rate=0.2, kinds=FAULTS[protocol]) as server:
         set_up(server, protocol, concurrency=concurrency)
         while True:
             sent = len(asked(server))
@@ -201,7 +213,9 @@ def test_killed_and_resumed_asks_nothing_twice(here: Path, protocol: str) -> Non
         assert kills >= 3
         counts = asked(server)
         assert len(counts) == 21
-        assert sum(counts.values()) - 21 <= kills * concurrency
+        faults = sum(bool(call.fault) for call in server.generated())
+        assert faults
+        assert sum(counts.values()) - 21 - faults <= kills * concurrency
         table = read_table(PREDICTIONS)
     with ENDPOINT_SERVER[protocol]() as clean:
         set_up(clean, protocol)
@@ -240,3 +254,103 @@ def test_two_addresses_of_one_model_need_two_names(here: Path) -> None:
         load_config()
     add_endpoint("http://localhost:2/v1", "openai", "two", model="quantised")
     assert load_config().models.two.endpoint.model == "quantised"
+
+
+def one_answer_missing(server: OpenAIServer, *faults: str) -> tuple[pd.DataFrame, str]:
+    """Answer all rows, forget the answer to one question, which is to meet faults from now on.
+
+    Returns:
+        The table, and the question.
+    """
+    answer()
+    table = read_table(PREDICTIONS)
+    [file] = Path(".cache/abo-vqa/endpoint").glob("*/replies-0.jsonl")
+    *lines, last = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines))
+    server.calls.clear()
+    question = json.loads(last)["image"].rpartition("\n")[2]
+    server.plan(question, *faults)
+    return table, question
+
+
+@pytest.mark.parametrize("fault", ["500", "hang"])
+def test_a_question_that_always_fails_is_a_row_with_an_error(here: Path, fault: str) -> None:
+    with OpenAIServer(hang=1) as server:
+        # Patience ends before the third try, where each try takes its whole time.
+        patience = 4.0 if fault == "500" else 0.5
+        set_up(server, "openai", attempts=3, patience_s=patience, timeout_s=0.4)
+        table, question = one_answer_missing(server, *[fault] * 99)
+        answer()
+        new = read_table(PREDICTIONS)
+        changed = new["error"] != table["error"]
+        assert changed.sum() == 1
+        assert sum(call.product == question for call in server.generated()) <= 4
+        controls = [call for call in server.generated() if call.product != question]
+        assert 1 <= len(controls) <= 3
+        assert all("square" in call.product for call in controls)
+        # The journal has control questions; they are nobody's answers.
+        server.plan(question)
+        answer()
+        assert read_table(PREDICTIONS).equals(table)
+
+
+def test_a_service_that_is_away_is_no_row_s_fault(here: Path) -> None:
+    with OpenAIServer() as server:
+        set_up(server, "openai", attempts=2, patience_s=1.0)
+        table, _ = one_answer_missing(server)
+        server.plan("*", *["500"] * 99)
+        with pytest.raises(RetryLaterError, match="no answer for 1 s"):
+            answer()
+        server.plan("*")
+        answer()
+        assert read_table(PREDICTIONS).equals(table)
+
+
+@pytest.mark.parametrize(
+    ("faults", "tries", "error"),
+    [
+        (["empty_text", "tool_calls"], 3, ""),
+        (["no_choices"], 2, ""),
+        (["torn"], 2, ""),
+        (["fence"], 1, ""),
+        (["thought"], 1, ""),
+        (["empty_text"] * 9, 3, "the model wrote no answer (STOP)"),
+        (["torn"] * 9, 2, "the reply was cut off by max_output_tokens (MAX_TOKENS)"),
+        (["refused"] * 9, 2, "the model wrote no answer (REFUSAL)"),
+    ],
+)
+def test_replies_without_an_answer_are_asked_for_again(
+    here: Path, faults: list[str], tries: int, error: str
+) -> None:
+    with OpenAIServer() as server:
+        set_up(server, "openai")
+        table, _ = one_answer_missing(server, *faults)
+        answer()
+        new = read_table(PREDICTIONS)
+        [row] = (new["error"] != table["error"]).to_numpy().nonzero()[0] if error else [None]
+        if error:
+            assert (new["error"][row], new["prediction"][row]) == (error, "")
+        else:
+            assert new.equals(table)
+        assert len(server.generated()) == tries
+        answer()  # what was paid for isn't asked again, even if it brought nothing
+        assert len(server.generated()) == tries
+        assert read_table(PREDICTIONS).equals(new)
+
+
+@pytest.mark.parametrize("fault", ["empty_text", "torn"])
+def test_a_server_that_fails_for_all_is_held_against_no_row(here: Path, fault: str) -> None:
+    with OpenAIServer() as server:
+        set_up(server, "openai", concurrency=4)
+        server.plan("*", *[""] * 6, *[fault] * 99)
+        for _ in range(4):
+            with pytest.raises(UserError, match="questions in a row got no answer"):
+                answer()
+        server.plan("*")
+        answer()
+        table = read_table(PREDICTIONS)
+        assert (table["error"] != "").sum() == 3  # the image that doesn't decode
+    with OpenAIServer() as clean:
+        set_up(clean, "openai", temperature=0.5)
+        answer()
+        assert read_table(PREDICTIONS).equals(table)

@@ -6,14 +6,12 @@ other request.
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
-
-from PIL import Image
 
 from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.tasks import Task
 from abo_vqa.remote.contract import Request
+from abo_vqa.remote.control_image import grey_square
 from abo_vqa.remote.errors import ServiceError
 from abo_vqa.remote.key_pool import Reservation
 from abo_vqa.remote.ledger import Ledger
@@ -24,7 +22,6 @@ _PRODUCT = {
     "product_type": "control",
     "color": "grey",
 }
-_SIDE = 64  # pixels
 
 
 class ControlRequest:
@@ -55,16 +52,10 @@ class ControlRequest:
             the error, or None if it was answered.
         """
         try:
-            reservation.key.client.generate(replace(self.draft, image=_grey_square()))
+            reservation.key.client.generate(replace(self.draft, image=grey_square()))
         except ServiceError as error:
             self._ledger.finish(reservation.call, cost_known=not error.billed)
             return error
         # No entry holds its price: it counts as reserved.
         self._ledger.finish(reservation.call, cost_known=False)
         return None
-
-
-def _grey_square() -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (_SIDE, _SIDE), (128, 128, 128)).save(buffer, "JPEG")
-    return buffer.getvalue()

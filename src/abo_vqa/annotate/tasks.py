@@ -14,7 +14,7 @@ from abo_vqa.core.local_annotator import LOCAL
 from abo_vqa.data.normalise import normalise
 from abo_vqa.data.pairs import REVIEW, Pair, Product, Reject, reply_schema
 from abo_vqa.remote.contract import Reply, Request
-from abo_vqa.remote.history import empty_reply_kind
+from abo_vqa.remote.history import empty_reply_kind, is_persistent
 from abo_vqa.remote.journal import JournalEntry, group_by_image, no_pairs_reason, timestamp
 
 if TYPE_CHECKING:
@@ -25,16 +25,6 @@ _MAX_EMPTY_REPLIES = 3  # replies without a pair, all for the same reason, befor
 _MAX_REPEATS = 2  # replies in a row that bring nothing new, before it is dropped
 CUT_OFF = "too_few (MAX_TOKENS)"
 """What `Task.shortfall` returns for a reply that reached the output limit too early."""
-# Empty replies after which the next one will hardly be better.
-_PERSISTENT = (
-    "MAX_TOKENS",
-    "RECITATION",
-    "REFUSAL",
-    "PROHIBITED_CONTENT",
-    "BLOCKLIST",
-    "SPII",
-    "LANGUAGE",
-)
 
 
 @dataclass
@@ -152,7 +142,7 @@ class Task:
     def _count_repeats(self, candidates: Iterable[Pair], empty_reason: str) -> None:
         """Count a reply if it brings nothing that earlier ones haven't brought."""
         if empty_reason:
-            self.repeats += any(reason in empty_reason for reason in _PERSISTENT)
+            self.repeats += is_persistent(empty_reason)
             return
         known = {*map(_content, self.pairs), *map(_content, self.rejects)}
         is_repeat = all(_content(pair) in known for pair in candidates)

@@ -111,7 +111,12 @@ class TokenEstimator:
             return
         estimate = self.estimate(request) / self.ratio
         self.ratio = max(self.ratio, usage.input / estimate)
-        self.largest = max(self.largest, usage.input)
+        self.note_count(usage)
+
+    def note_count(self, usage: Usage) -> None:
+        """Take into account what the vendor has counted for some reply under these settings."""
+        if usage.counted:
+            self.largest = max(self.largest, usage.input)
 
 
 class Budget:

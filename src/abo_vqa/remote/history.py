@@ -23,6 +23,22 @@ from abo_vqa.remote.journal import (
     read_journal,
 )
 
+# Empty replies after which the next one will hardly be better.
+_PERSISTENT = (
+    "MAX_TOKENS",
+    "RECITATION",
+    "REFUSAL",
+    "PROHIBITED_CONTENT",
+    "BLOCKLIST",
+    "SPII",
+    "LANGUAGE",
+)
+
+
+def is_persistent(kind: str) -> bool:
+    """Return whether a reply that failed so will hardly be better when asked for again."""
+    return any(reason in kind for reason in _PERSISTENT)
+
 
 def load_history(folder: Path) -> list[JournalEntry]:
     """Return the entries of all journals in a folder: the main one's and the shards'.
@@ -112,29 +128,53 @@ def _systematic_failures(
     Args:
         entries: a journal's entries.
         order: their numbers, by time.
-        kind_of: returns how an entry failed; "" for a success, None if it counts as neither. Only
-            an image's first failure counts.
+        kind_of: returns how an entry failed; "" for a success, None if it counts as neither.
     """
-    result: set[int] = set()
-    known: set[str] = set()  # images that have had an answer, or a failure of their own
-    members: list[int] = []
-    streak, systematic = FailureStreak(), False
-    for i in [*order, None]:
-        kind = "" if i is None else kind_of(entries[i])
-        if kind is None:
-            continue
-        if i is None or not kind:
-            if systematic:
-                result.update(members)
-                streak.kinds.clear()  # not the images' failures: they raise no share
-            else:
-                known.update(entries[j].image_path for j in members)
-            streak.record_success()
-            members, systematic = [], False
-        if i is not None and not kind:
-            known.add(entries[i].image_path)
-        elif i is not None and entries[i].image_path not in known:
-            streak.record_failure(entries[i].image_path, kind)
-            members.append(i)
-            systematic = systematic or streak.is_systematic
-    return result
+    streaks = StreakHistory()
+    for i in order:
+        kind = kind_of(entries[i])
+        if kind is not None:
+            streaks.add(i, entries[i].image_path, kind)
+    streaks.end_streak()
+    return streaks.excused
+
+
+class StreakHistory:
+    """Finds the entries in systematic streaks, one entry after the other in the order of time.
+
+    Attributes:
+        excused: the numbers of those entries, as far as their streaks have ended.
+    """
+
+    def __init__(self) -> None:
+        """Start before the first entry."""
+        self.excused: set[int] = set()
+        self._known: set[str] = set()  # subjects with an answer, or a failure of their own
+        self._members: list[tuple[int, str]] = []
+        self._streak, self._is_systematic = FailureStreak(), False
+
+    def add(self, number: int, subject: str, kind: str) -> None:
+        """Take an entry into account.
+
+        Args:
+            number: the entry's.
+            subject: what it is about: an image, or a question. Only its first failure counts.
+            kind: how it failed; "" for a success.
+        """
+        if not kind:
+            self.end_streak()
+            self._known.add(subject)
+        elif subject not in self._known:
+            self._streak.record_failure(subject, kind)
+            self._members.append((number, subject))
+            self._is_systematic = self._is_systematic or self._streak.is_systematic
+
+    def end_streak(self) -> None:
+        """End the present streak, as a success or the end of the journal does."""
+        if self._is_systematic:
+            self.excused.update(number for number, _ in self._members)
+            self._streak.kinds.clear()  # not the subjects' failures: they raise no share
+        else:
+            self._known.update(subject for _, subject in self._members)
+        self._streak.record_success()
+        self._members, self._is_systematic = [], False

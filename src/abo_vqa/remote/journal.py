@@ -119,35 +119,72 @@ class JournalContents:
     size: int = 0
 
 
+class JournalReader:
+    """Reads a journal line by line: it may be larger than memory.
+
+    An incomplete last line is left out, a damaged line is counted. The attributes are complete once
+    all entries were read.
+
+    Attributes:
+        header: see `JournalContents`.
+        broken: likewise.
+        size: likewise.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Prepare to read `path`."""
+        self.header: dict[str, Any] = {}
+        self.broken = self.size = 0
+        self._path = path
+
+    def __iter__(self) -> Iterator[JournalEntry]:
+        """Yield the entries.
+
+        Raises:
+            UserError: the file is missing, or isn't a journal.
+        """
+        try:
+            handle = self._path.open("rb")
+        except FileNotFoundError as error:
+            raise UserError(f"no journal at {self._path}. Check the path.") from error
+        with handle:
+            for number, line in enumerate(handle):
+                if not line.endswith(b"\n"):
+                    break
+                self.size += len(line)
+                try:
+                    record = json.loads(line)
+                    if number == 0:
+                        self.header = {"version": record["abo_vqa_journal"], **record}
+                    entry = _from_record(record) if number else None
+                except (ValueError, KeyError, TypeError):
+                    self.broken, entry = self.broken + 1, None
+                if number == 0:
+                    self._check_header()
+                if entry:
+                    yield entry
+
+    def _check_header(self) -> None:
+        if not self.header:
+            raise UserError(
+                f"{self._path} isn't a journal of abo-vqa: its first line isn't the header."
+            )
+        if self.header["version"] != _VERSION:
+            raise UserError(
+                f"{self._path} is a journal of version {self.header['version']}; this abo-vqa "
+                f"reads version {_VERSION}."
+            )
+
+
 def read_journal(path: Path) -> JournalContents:
     """Read a journal; an incomplete last line is left out, a damaged line is counted.
 
     Raises:
         UserError: the file is missing, or isn't a journal.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise UserError(f"no journal at {path}. Check the path.") from error
-    size = data.rfind(b"\n") + 1
-    contents = JournalContents({}, [], size=size)
-    for number, line in enumerate(data[:size].splitlines()):
-        try:
-            record = json.loads(line)
-            if number == 0:
-                contents.header = {"version": record["abo_vqa_journal"], **record}
-            else:
-                contents.entries.append(_from_record(record))
-        except (ValueError, KeyError, TypeError):
-            contents.broken += 1
-    if size and not contents.header:
-        raise UserError(f"{path} isn't a journal of abo-vqa: its first line isn't the header.")
-    if size and contents.header["version"] != _VERSION:
-        raise UserError(
-            f"{path} is a journal of version {contents.header['version']}; this abo-vqa "
-            f"reads version {_VERSION}."
-        )
-    return contents
+    reader = JournalReader(path)
+    entries = list(reader)
+    return JournalContents(reader.header, entries, reader.broken, reader.size)
 
 
 class AnnotationJournal:
@@ -157,11 +194,16 @@ class AnnotationJournal:
         path: the file.
         name: its name in the ledger.
         torn: whether an incomplete last line was cut off when it was opened.
-        entries: what it held when it was opened.
+        entries: what it held when it was opened, if they are kept.
     """
 
     def __init__(
-        self, path: Path, settings: Mapping[str, Any], shard: tuple[int, int] | None = None
+        self,
+        path: Path,
+        settings: Mapping[str, Any],
+        shard: tuple[int, int] | None = None,
+        *,
+        keep_entries: bool = True,
     ) -> None:
         """Open or create it; cut off an incomplete last line.
 
@@ -169,6 +211,7 @@ class AnnotationJournal:
             path: the file.
             settings: what the replies depend on, for the header.
             shard: (2, 5) for the second of five parts of the images.
+            keep_entries: whether to keep what it holds in memory.
 
         Raises:
             UserError: another process is writing to it.
@@ -187,15 +230,15 @@ class AnnotationJournal:
         self._lock = threading.Lock()
         self.torn = False
         self._handle = path.open("ab")
-        contents = read_journal(path)
-        if contents.size < self._handle.tell():
+        reader = JournalReader(path)
+        self.entries = [entry for entry in reader if keep_entries]
+        if reader.size < self._handle.tell():
             self.torn = True
-            self._handle.truncate(contents.size)
+            self._handle.truncate(reader.size)
             self._handle.seek(0, os.SEEK_END)
-        if not contents.header:
+        if not reader.header:
             header = {"abo_vqa_journal": _VERSION, "shard": shard, "settings": dict(settings)}
             self._write(json.dumps(header, ensure_ascii=False) + "\n")
-        self.entries = contents.entries
 
     def _write(self, text: str) -> None:
         with self._lock:

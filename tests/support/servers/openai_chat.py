@@ -15,7 +15,13 @@ from urllib.parse import urlsplit
 from abo_vqa.data.pairs import REPLY_FORMAT
 from tests.support.servers.gemini import Call, GeminiHandler, GeminiServer
 from tests.support.servers.gemini_errors import quota_error
-from tests.support.servers.gemini_responses import all_pairs, product_in, requested_pairs, word_for
+from tests.support.servers.gemini_responses import (
+    all_pairs,
+    product_in,
+    requested_pairs,
+    user_text,
+    word_for,
+)
 from tests.support.servers.openai_batches import OpenAIBatches
 
 MODELS = ("gpt-5-mini", "Qwen/Qwen2.5-VL-7B-Instruct")
@@ -229,7 +235,10 @@ class OpenAIHandler(OpenAIBatches, GeminiHandler):
             self.post_batches(path, raw)
             return
         body = json.loads(raw)
-        call.product = product_in(as_gemini(body)).get("name", "").partition(",")[0]
+        request = as_gemini(body)
+        # What `plan` knows it by; a question to a baseline is about no product.
+        question = user_text(request).rpartition("\n")[2]
+        call.product = product_in(request).get("name", question).partition(",")[0]
         call.fault = self.owner.fault_for(call.product)
         call.body = body if self.owner.keep_bodies else {}
         self.owner.note(call)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.core.errors import UserError
@@ -14,15 +15,35 @@ from abo_vqa.core.processes import rank_and_world_size
 from abo_vqa.core.scratch import scratch
 from abo_vqa.models.answers import Answer
 from abo_vqa.models.endpoint.asking import QuestionRun
+from abo_vqa.models.endpoint.replies import ReplyRecord
 from abo_vqa.remote.budget import Budget
 from abo_vqa.remote.clients import open_clients
-from abo_vqa.remote.journal import AnnotationJournal, JournalEntry, journal_paths, read_journal
+from abo_vqa.remote.journal import (
+    AnnotationJournal,
+    JournalEntry,
+    JournalReader,
+    journal_paths,
+)
 from abo_vqa.remote.key_pool import KeyPool
 from abo_vqa.remote.ledger import Ledger
 
 if TYPE_CHECKING:
     from abo_vqa.core.service_config import EndpointConfig
     from abo_vqa.remote.contract import Request
+
+
+@dataclass
+class _ReservedCost:
+    """What requests on their way may cost, in USD.
+
+    Attributes:
+        read: reads it from the ledger; 0 before that is open.
+    """
+
+    read: Callable[[], float] = float
+
+    def __call__(self) -> float:
+        return self.read()
 
 
 class PaidAnswers:
@@ -37,14 +58,21 @@ class PaidAnswers:
         """
         self._settings, self._record = settings, record
         self._folder = scratch("endpoint", fingerprint(dict(record)))
-        self._replies = {
-            entry.key: entry
-            for path in journal_paths(self._folder)
-            for entry in read_journal(path).entries
-        }
+        self._replies = ReplyRecord()
+        self._reserved = _ReservedCost()
+        self._budget = Budget(settings, (), self._reserved)
+        for path in journal_paths(self._folder):
+            self._replies.add_journal(self._counted(JournalReader(path)))
         self._resources = ExitStack()
         self._run: QuestionRun | None = None
         weakref.finalize(self, self._resources.close)
+
+    def _counted(self, entries: Iterable[JournalEntry]) -> Iterator[JournalEntry]:
+        """Yield entries, and take what they cost into account."""
+        for entry in entries:
+            self._budget.record(entry)
+            self._budget.estimator.note_count(entry.usage)
+            yield entry
 
     def ask(self, requests: Sequence[Request], sources: Sequence[str]) -> list[Answer]:
         """Return the answers to some requests, asking the service for those that are unknown.
@@ -67,7 +95,7 @@ class PaidAnswers:
         missing = {
             key: request
             for key, request in zip(keys, requests, strict=True)
-            if key not in self._replies
+            if self._replies.is_open(key)
         }
         errors: dict[str, str] = {}
         if missing:
@@ -75,11 +103,11 @@ class PaidAnswers:
                 self._run = self._run or self._open()
                 errors = self._run.ask(missing)
             except BaseException:
-                self._run = None
+                self._run, self._reserved.read = None, float
                 self._resources.close()
                 raise
         return [
-            Answer("", None, errors[key]) if key in errors else _to_answer(self._replies[key])
+            Answer("", None, errors[key]) if key in errors else self._replies.answer(key)
             for key in keys
         ]
 
@@ -88,7 +116,7 @@ class PaidAnswers:
         settings, stack = self._settings, self._resources
         path = self._folder / f"replies-{rank_and_world_size()[0]}.jsonl"
         try:
-            journal = stack.enter_context(AnnotationJournal(path, self._record))
+            journal = stack.enter_context(AnnotationJournal(path, self._record, keep_entries=False))
         except UserError as error:
             raise UserError(
                 f"another process is asking {settings.model} with these settings. Wait for it."
@@ -96,13 +124,13 @@ class PaidAnswers:
         ledger = Ledger(scratch("generate", "quota") / "calls.sqlite")
         stack.callback(ledger.close)
         keys = stack.enter_context(open_clients(settings))
-        entries = list(self._replies.values())
+        self._reserved.read = lambda: ledger.reserved_cost(journal.name)
         return QuestionRun(
             settings,
             journal,
             ledger,
             KeyPool(keys, ledger, journal.name, settings),
-            Budget(settings, entries, lambda: ledger.reserved_cost(journal.name)),
+            self._budget,
             self._replies,
         )
 
@@ -110,9 +138,3 @@ class PaidAnswers:
 def _key(text: str, source: str) -> str:
     """Return what identifies a question: not the JPEG, which another Pillow encodes otherwise."""
     return hashlib.sha256(f"{text}\0{source}".encode()).hexdigest()
-
-
-def _to_answer(entry: JournalEntry) -> Answer:
-    if entry.pairs:
-        return Answer(entry.pairs[0].answer)
-    return Answer("", None, f"the model wrote no answer ({entry.problem or entry.finish})")

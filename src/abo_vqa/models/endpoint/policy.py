@@ -1,0 +1,139 @@
+"""Policy: what becomes of a question's replies and failures."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from abo_vqa.core.errors import UserError
+from abo_vqa.models.endpoint.questions import Question, control_question
+from abo_vqa.models.endpoint.replies import ReplyRecord, failure_kind
+from abo_vqa.remote.dispatch.policy import OutcomePolicy
+from abo_vqa.remote.dispatch.queue import PendingRequest, RequestQueue
+from abo_vqa.remote.dispatch.stop_reasons import StopReasons, output_limit_advice
+from abo_vqa.remote.errors import RequestRefusedError, ServiceError
+from abo_vqa.remote.failure_streaks import FailureStreak, error_kind
+from abo_vqa.remote.journal import JournalEntry
+
+if TYPE_CHECKING:
+    from abo_vqa.core.service_config import EndpointConfig
+    from abo_vqa.remote.key_pool import KeyPool
+
+_SAVED = "every reply is saved"
+
+
+class QuestionPolicy(OutcomePolicy[Question]):
+    """Decides about outcomes: a question that fails is left out, unless one after the other does.
+
+    Whether a question without any answer is at fault, or the service, is known once another one was
+    answered after its first failure. If there is no other, a control question tells.
+
+    Attributes:
+        errors: why questions failed, by their keys.
+    """
+
+    def __init__(
+        self,
+        settings: EndpointConfig,
+        queue: RequestQueue[Question],
+        keys: KeyPool,
+        replies: ReplyRecord,
+    ) -> None:
+        """Start without failures.
+
+        Args:
+            settings: patience, attempts and the model.
+            queue: takes questions that are asked again.
+            keys: loses keys that can't be used.
+            replies: takes the replies, which are in the journal by then; it holds earlier ones.
+        """
+        place = "in this endpoint's settings under models in the profile"
+        reasons = StopReasons(settings, "", place, label=f"{settings.model}: ")
+        super().__init__(settings, queue, keys, reasons)
+        self.errors: dict[str, str] = {}
+        self._settings, self._replies = settings, replies
+        self._streak = FailureStreak(successes=replies.answered)
+        self._has_control = False  # whether a control question is in the queue
+        self._control_until = (
+            0.0  # by the monotonic clock: for so long its first outcome is awaited
+        )
+
+    @property
+    def _progress(self) -> str:
+        return _SAVED
+
+    def _max_unproven(self, concurrency: int) -> int:
+        return self._streak.max_pending(concurrency)
+
+    def _handle_reply(self, pending: PendingRequest[Question], entry: JournalEntry) -> None:
+        item = pending.item
+        if item.is_control:
+            self._end_control()
+            return
+        is_first = not self._replies.empty_replies(item.key)
+        self._replies.add(entry)
+        kind = failure_kind(entry)
+        if not kind:
+            self._streak.record_success()
+            return
+        if self._replies.is_open(item.key):
+            # All replies may be empty: ask other questions before paying for this one again.
+            self._queue.ready.append(item)
+        if is_first:
+            self._count_failure(item, kind)
+
+    def _handle_refusal(
+        self, pending: PendingRequest[Question], error: RequestRefusedError
+    ) -> None:
+        if pending.item.is_control:
+            self.health.record_answer()  # the service works, and dislikes what it was asked
+        self._record_failure(pending.item, error)
+
+    def _handle_failure(self, item: Question, error: ServiceError) -> None:
+        if item.is_control:
+            self._control_until = 0.0
+        elif not self._has_control and self._may_be_at_fault(item):
+            self._queue.ready.appendleft(control_question())
+            self._has_control = True
+            self._control_until = time.monotonic() + self._settings.patience_s
+        super()._handle_failure(item, error)
+
+    def _may_be_at_fault(self, item: Question) -> bool:
+        """Return whether a question that has failed once more would be given up in an outage."""
+        if item.failed_tries and self.health.answers > item.answers_before:
+            return False  # it isn't an outage
+        return item.failed_tries + 1 >= self._attempts or self.health.patience_exhausted
+
+    def _check_patience(self, error: ServiceError) -> None:
+        if time.monotonic() >= self._control_until:
+            super()._check_patience(error)
+
+    def _end_control(self) -> None:
+        self._has_control, self._control_until = False, 0.0
+
+    def _record_failure(self, item: Question, error: ServiceError) -> bool:
+        if item.is_control:
+            self._end_control()
+            return False
+        self.errors[item.key] = str(error)
+        self._count_failure(item, error_kind(str(error)))
+        return False
+
+    def _count_failure(self, item: Question, kind: str) -> None:
+        """Count a question without an answer; too many alike stop the run."""
+        self._streak.record_failure(item.key, kind)
+        if self._streak.is_systematic and not self.is_stopping:
+            count = len(self._streak.kinds)
+            self.request_stop(lambda: self._all_failed(count, kind))
+
+    def _all_failed(self, count: int, kind: str) -> UserError:
+        advice = "Check the endpoint's settings under models in the profile, and the account."
+        if "MAX_TOKENS" in kind:
+            advice = (
+                f"{output_limit_advice(self._settings, '')} Replies under other settings are asked "
+                "for anew."
+            )
+        return UserError(
+            f"{self._settings.model}: {count} questions in a row got no answer: {kind}. {advice} "
+            "Every reply is saved: run it again to continue."
+        )
