@@ -2,6 +2,7 @@
 
     python benchmarks/endpoint.py                     # half a minute
     python benchmarks/endpoint.py --protocol openai
+    python benchmarks/endpoint.py --faults 0.02      # a minute: how much faults slow it down
 
 Ours is everything: reading and decoding images from a folder, encoding them as JPEG, quota ledger,
 budget, both journals (replies, answers). The plain way makes the same calls by the SDK alone, with
@@ -40,8 +41,9 @@ from tests.support.annotation import KEY, write_params  # noqa: E402
 from tests.support.archives import jpeg  # noqa: E402
 from tests.support.endpoints import add_endpoint  # noqa: E402
 
-SIDE, DISTINCT, BATCH = 256, 64, 64  # pixels of ABO's small images; the default batch of a profile
+SIDE, DISTINCT = 256, 64  # pixels of ABO's small images; how many different ones
 LATENCY = 0.8  # seconds
+FAULTY_LATENCY, FAULTY_WORKERS, FAULTY_ROWS = 0.2, 16, 640  # a fast service, which waits show most
 
 
 @contextmanager
@@ -79,15 +81,15 @@ def questions(folder: Path, rows: int) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def ours(folder: Path, table: pd.DataFrame) -> float:
-    """Processor seconds for all rows."""
+def ours(folder: Path, table: pd.DataFrame, batch: int | None = None) -> float:
+    """Processor seconds for all rows, in batches of so many or of the default size."""
     config = load_config()
     begun = time.process_time()
     model = load_model("hosted", config)
     source = ImageFiles(lambda path: Image.open(folder / path).convert("RGB"))
-    answers = folder / "answers"
+    answers, size = folder / "answers", batch or config.models.hosted.batch_size
     answers.mkdir()
-    predictions = predict_rows(model, table, source, answers, BATCH, "hosted")
+    predictions = predict_rows(model, table, source, answers, size, "hosted")
     spent = time.process_time() - begun
     assert (predictions["error"] == "").all()
     return spent
@@ -100,7 +102,7 @@ def bare(folder: Path, table: pd.DataFrame, protocol: str, workers: int) -> floa
     images = model.preprocess([Image.open(folder / p).convert("RGB") for p in table["image_path"]])
     prompt = config.models.hosted.prompt
     requests = [
-        Request("", prompt.replace("{question}", question), image)
+        Request("", prompt.replace("{question}", question), image.jpeg)
         for question, image in zip(table["question"], images, strict=True)
     ]
     begun = time.process_time()
@@ -112,14 +114,41 @@ def bare(folder: Path, table: pd.DataFrame, protocol: str, workers: int) -> floa
     return spent
 
 
+def wall_time(protocol: str, faults: float, batch: int | None) -> float:
+    """Seconds for all rows at a service of which a share of requests fails at first."""
+    with (
+        server(protocol, FAULTY_LATENCY, faults=faults) as url,
+        workspace(url, protocol, FAULTY_WORKERS) as folder,
+    ):
+        table = questions(folder, FAULTY_ROWS)
+        begun = time.perf_counter()
+        ours(folder, table, batch)
+        return time.perf_counter() - begun
+
+
+def compare_faults(protocol: str, faults: float) -> None:
+    """Print how long all rows take with and without faults, in small batches and in the default."""
+    least = FAULTY_ROWS * FAULTY_LATENCY / FAULTY_WORKERS
+    for name, batch in (("batches of 64", 64), ("the default batches", None)):
+        clean, faulty = (wall_time(protocol, share, batch) for share in (0.0, faults))
+        print(
+            f"{name}: {faulty:.1f} s with {faults:.0%} faults, {clean:.1f} s without: "
+            f"{clean / faulty:.0%} of the speed (at this latency at least {least:.1f} s)"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--protocol", choices=tuple(CLIENTS), default="gemini")
     parser.add_argument("--rows", type=int, default=320, help="a round (%(default)s)")
     parser.add_argument("--repeat", type=int, default=5, help="rounds (%(default)s)")
     parser.add_argument("--workers", type=int, default=32, help="at once (%(default)s)")
+    parser.add_argument("--faults", type=float, default=0.0, help="share of requests that fail")
     args = parser.parse_args()
     os.environ["GEMINI_API_KEY"] = os.environ["OPENAI_API_KEY"] = KEY
+    if args.faults:
+        compare_faults(args.protocol, args.faults)
+        return
     totals, theirs = [], []
     with server(args.protocol, LATENCY) as url:
         for round_ in range(args.repeat + 1):  # the first round warms up: imports, connections

@@ -19,11 +19,14 @@ PLENTY = {"requests_per_minute": 10**6, "tokens_per_minute": 10**9}  # a quota t
 
 
 @contextmanager
-def server(protocol: str, latency: float, log: Path | None = None) -> Iterator[str]:
-    """Start the server; yield its address."""
+def server(
+    protocol: str, latency: float, log: Path | None = None, *, faults: float = 0.0
+) -> Iterator[str]:
+    """Start the server; yield its address. A share of requests may fail with the status 500."""
     module = "tests.support.servers.process"
     command = [sys.executable, "-m", module, protocol, "--latency", str(latency)]
     command += ["--log", str(log)] if log else []
+    command += ["--faults", str(faults), "--kinds", "500"] if faults else []
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:

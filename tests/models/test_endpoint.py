@@ -171,6 +171,18 @@ def test_sigterm_waits_for_the_replies_on_their_way(
         signal.signal(signal.SIGTERM, before)
 
 
+def test_one_row_that_is_asked_again_delays_few_others(here: Path) -> None:
+    rows = [f"00/00000001.jpg,question {i}?,red" for i in range(200)]
+    Path("data/vqa.csv").write_text("\n".join(["image_path,question,answer", *rows]))
+    with OpenAIServer() as server:
+        set_up(server, "openai")
+        server.plan("question 0?", "500")
+        answer()
+        order = [call.product for call in server.generated()]
+        again = len(order) - 1 - order[::-1].index("question 0?")
+        assert again - order.index("question 0?") > 64  # as many as other models answer at a time
+
+
 def test_settings_of_an_endpoint(here: Path) -> None:
     with GeminiServer() as server:
         for wrong, said in (
@@ -185,6 +197,7 @@ def test_settings_of_an_endpoint(here: Path) -> None:
             with pytest.raises(UserError, match=said):
                 load_config()
         set_up(server)
+        assert load_config().models.hosted.batch_size == 1024
         before = load_config().models.hosted.answer_settings()
         set_up(server, budget_usd=3, price_input=1, concurrency=2, requests_per_minute=7)
         assert load_config().models.hosted.answer_settings() == before  # no reason to ask again

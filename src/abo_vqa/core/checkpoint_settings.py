@@ -28,6 +28,9 @@ _TAKEN = {
 }
 """Family → its settings besides those of every family (path, revision, dtype, batch size)."""
 _DEFAULTS = {"prompt": "{question}", "max_new_tokens": 10, "answer": "whole", "decoding": "free"}
+# Each batch waits for its slowest row, which may have to be asked again: few and large ones. What
+# is answered is in the endpoint's own journal before the batch ends.
+_ENDPOINT_BATCH = 1024
 _ENDPOINT_PROMPT = "Answer the question about the image with one word.\n{question}"
 _SPECIFIC = sorted({setting for taken in _TAKEN.values() for setting in taken})
 # A name is a folder's and part of a DVC stage's; DVC finds its settings as `models.<name>`, where a
@@ -96,6 +99,7 @@ def _endpoint_problems(name: str, entry: dict[str, Any]) -> Iterator[str]:
     shared = ("family", "batch_size", *_SPECIFIC)
     settings = {key: entry.pop(key) for key in list(entry) if key not in shared}
     entry.setdefault("prompt", _ENDPOINT_PROMPT)
+    entry.setdefault("batch_size", _ENDPOINT_BATCH)
     entry |= {"endpoint": settings, "path": str(settings.get("model", ""))}
 
 

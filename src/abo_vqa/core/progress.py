@@ -20,6 +20,7 @@ def progress_bar(
     disable: bool = False,
     unit_scale: bool = False,
     delay: float = 0.0,
+    leave: bool = True,
 ) -> tqdm[NoReturn]:
     """Return a bar to be updated by hand.
 
@@ -31,6 +32,7 @@ def progress_bar(
         disable: show nothing, e.g. on all processes but the first.
         unit_scale: abbreviate large numbers, e.g. as MB.
         delay: seconds of work before the bar appears.
+        leave: whether it stays on the terminal when it is closed.
     """
     return tqdm(
         total=total,
@@ -40,6 +42,7 @@ def progress_bar(
         disable=disable,
         unit_scale=unit_scale,
         delay=delay,
+        leave=leave,
         mininterval=_interval(),
     )
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-_CHUNK = 8  # images that a thread preprocesses at a time
+_CHUNK = 8  # images that are decoded and preprocessed at a time, by each thread
 _MAX_THREADS = 8  # more would deliver images faster than a GPU takes them
 
 _Item = TypeVar("_Item")
@@ -87,11 +87,12 @@ class ImageFiles:
 
     def load(self, model: VQAModel, paths: Sequence[str]) -> ImageBatch:
         """Decode and preprocess images."""
-        if self._pool is None or len(paths) <= _CHUNK:
+        if len(paths) <= _CHUNK:
             return self._preprocess(model, paths)
+        # In parts without threads, too: a batch's decoded images may not fit into memory together.
         chunks = [paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)]
-        batches = self._pool.map(lambda chunk: self._preprocess(model, chunk), chunks)
-        return _concatenate(list(batches))
+        run = map if self._pool is None else self._pool.map
+        return _concatenate(list(run(lambda chunk: self._preprocess(model, chunk), chunks)))
 
     def _preprocess(self, model: VQAModel, paths: Sequence[str]) -> ImageBatch:
         images: dict[str, Image] = {}

@@ -20,11 +20,19 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0.0)
     parser.add_argument("--faults", type=float, default=0.0)
+    parser.add_argument("--kinds", nargs="+", help="of faults; those that are transient")
     parser.add_argument("--quota", type=int)
     parser.add_argument("--log", type=Path)
     args = parser.parse_args()
+    kinds = {"kinds": tuple(args.kinds)} if args.kinds else {}
     server = SERVERS[args.protocol](
-        args.port, args.latency, args.faults, quota=args.quota, log=args.log, keep_bodies=False
+        args.port,
+        args.latency,
+        args.faults,
+        quota=args.quota,
+        log=args.log,
+        keep_bodies=False,
+        **kinds,
     )
     print(server.url, flush=True)
     server.http.serve_forever()

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from abo_vqa.core.progress import progress_bar
 from abo_vqa.data.pairs import Pair
 from abo_vqa.models.endpoint.policy import QuestionPolicy
 from abo_vqa.models.endpoint.questions import Question
 from abo_vqa.models.endpoint.replies import ReplyRecord, answer_text
 from abo_vqa.remote.contract import Reply, Request
 from abo_vqa.remote.dispatch.dispatcher import Dispatcher
-from abo_vqa.remote.dispatch.queue import RequestQueue
+from abo_vqa.remote.dispatch.queue import Outcome, PendingRequest, RequestQueue
 from abo_vqa.remote.dispatch.sender import RequestSender
 from abo_vqa.remote.journal import AnnotationJournal, JournalEntry, timestamp
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from abo_vqa.core.service_config import EndpointConfig
     from abo_vqa.remote.budget import Budget
     from abo_vqa.remote.key_pool import KeyPool
     from abo_vqa.remote.ledger import Ledger
+
+_BAR_AFTER_S = 10.0
 
 
 class QuestionSender(RequestSender[Question]):
@@ -42,6 +47,22 @@ class QuestionSender(RequestSender[Question]):
             model=reply.model,
             time=timestamp(),
         )
+
+
+class _QuestionDispatcher(Dispatcher[Question]):
+    """Sends questions, and shows how far they are where it takes a while.
+
+    Attributes:
+        bar: shows it.
+    """
+
+    bar: tqdm[NoReturn] | None = None
+
+    def _settle(self, pending: PendingRequest[Question], outcome: Outcome) -> None:
+        super()._settle(pending, outcome)
+        if self.bar is not None and self.bar.total is not None:
+            finished = self.bar.total - len(self._queue)
+            self.bar.update(max(0, finished - self.bar.n))  # a control question is one more
 
 
 class QuestionRun:
@@ -69,7 +90,8 @@ class QuestionRun:
         self._queue: RequestQueue[Question] = RequestQueue()
         self._policy = QuestionPolicy(settings, self._queue, keys, replies)
         sender = QuestionSender(journal, ledger, budget)
-        self._dispatcher = Dispatcher(
+        self._label = settings.model
+        self._dispatcher = _QuestionDispatcher(
             self._queue, sender, self._policy, keys, budget, settings.concurrency
         )
 
@@ -88,5 +110,8 @@ class QuestionRun:
         """
         self._policy.errors.clear()
         self._queue.ready.extend(Question(key, request) for key, request in requests.items())
-        self._dispatcher.run()
+        with progress_bar(
+            len(requests), desc=self._label, unit="question", delay=_BAR_AFTER_S, leave=False
+        ) as self._dispatcher.bar:
+            self._dispatcher.run()
         return dict(self._policy.errors)
