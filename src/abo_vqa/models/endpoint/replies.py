@@ -16,7 +16,7 @@ CUT_OFF = "MAX_TOKENS"
 
 _MAX_EMPTY = 3  # replies without an answer before a question is given up
 _MAX_PERSISTENT = 2  # the same where the next reply will hardly be better
-_FENCE = re.compile(r"\A```[\w+-]*\s(.*?)\s*```\Z", re.DOTALL)
+_FENCE = re.compile(r"\A```(?:[\w+-]*[ \t]*\n)?(.*?)```\Z", re.DOTALL)
 
 
 @dataclass
