@@ -111,6 +111,93 @@ def test_flat_records_and_parquet(tmp_path: Path) -> None:
     assert rows(tmp_path / "hub.parquet") == [RED]
 
 
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(IMAGE),
+        pa.large_list(IMAGE),
+        pa.list_(pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])),
+        pa.struct([("path", pa.string()), ("thumbnail", IMAGE)]),
+        IMAGE,
+    ],
+)
+@pytest.mark.parametrize("version", ["2.6", "1.0"])
+def test_of_embedded_images_only_the_paths_are_read(
+    tmp_path: Path, kind: pa.DataType, version: str
+) -> None:
+    value = {"bytes": b"\xff" * 9, "path": RED[0]}
+    if kind.equals(IMAGE):
+        cell: Any = value
+    elif pa.types.is_struct(kind):
+        cell = {"path": RED[0], "thumbnail": value}
+    else:
+        cell = [value]
+    table = pa.table(
+        {"images": pa.array([cell, None], kind), "question": [RED[1]] * 2, "answer": [RED[2]] * 2}
+    )
+    parquet.write_table(table, tmp_path / "a.parquet", version=version)
+    assert rows(tmp_path / "a.parquet") == [RED, ("", *RED[1:])]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.binary(),
+        pa.large_binary(),
+        pa.binary_view(),
+        pa.binary(3),
+        pa.list_(pa.binary()),
+        pa.large_list(pa.large_binary()),
+        pa.list_(pa.list_(pa.binary(3))),
+        pa.map_(pa.string(), pa.binary()),
+        pa.list_(pa.struct([("bytes", pa.binary())])),
+        pa.dictionary(pa.int32(), pa.binary()),
+    ],
+)
+def test_bytes_are_left_out_at_any_depth(tmp_path: Path, kind: pa.DataType) -> None:
+    flat = {name: [text] for name, text in zip(("image", "question", "answer"), RED, strict=True)}
+    column = pa.array([None], kind)
+    extra = {"tags": [["b", "c"]], "notes": pa.array([[("k", "v")]], pa.map_("string", "string"))}
+    parquet.write_table(pa.table({"data": column} | flat | extra), tmp_path / "a.parquet")
+    frame = read_columns(tmp_path / "a.parquet", ROLES).frame
+    assert frame.to_dict("records") == [
+        dict(zip(ROLES, RED, strict=True)) | {"tags": '["b", "c"]', "notes": '[["k", "v"]]'}
+    ]
+
+
+def test_lists_of_images_in_parquet_and_in_flat_records(tmp_path: Path) -> None:
+    texts = {"question": RED[1], "answer": RED[2]}
+    for number, images in enumerate((["fa/a.jpg"], [{"path": "fa/a.jpg"}], "fa/a.jpg")):
+        record = texts | {"images": images}
+        assert rows(write(tmp_path / f"{number}.json", [record])) == [RED]
+        parquet.write_table(pa.Table.from_pylist([record]), tmp_path / "a.parquet")
+        assert rows(tmp_path / "a.parquet") == [RED]
+    several = [texts | {"images": ["a.jpg"]}, texts | {"images": ["a.jpg", "b.jpg"]}]
+    parquet.write_table(pa.Table.from_pylist(several), tmp_path / "b.parquet")
+    for path in (write(tmp_path / "b.json", several), tmp_path / "b.parquet"):
+        with pytest.raises(UserError, match="record 2: images has 2 images, and a question is"):
+            rows(path)
+
+
+def test_parquet_without_rows_has_columns_and_two_of_one_name_are_refused(tmp_path: Path) -> None:
+    empty = pa.table({name: pa.array([], pa.string()) for name in ROLES})
+    parquet.write_table(empty, tmp_path / "a.parquet")
+    assert rows(tmp_path / "a.parquet") == []
+    double = pa.table([["a"], ["b"]], names=["answer", "answer"])
+    parquet.write_table(double, tmp_path / "b.parquet")
+    with pytest.raises(UserError, match="several columns called answer"):
+        rows(tmp_path / "b.parquet")
+    broken = pa.StringArray.from_buffers(
+        1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff")
+    )
+    parquet.write_table(pa.table({"answer": broken}), tmp_path / "c.parquet")
+    with pytest.raises(UserError, match="is damaged"):
+        rows(tmp_path / "c.parquet")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,18 @@ def test_something_else_is_not_a_journal(tmp_path: Path) -> None:
     path.write_text(json.dumps({"abo_vqa_journal": 99}) + "\n")
     with pytest.raises(UserError, match="version 99"):
         read_journal(path)
+
+
+def test_opening_keeps_no_replies_in_memory(tmp_path: Path) -> None:
+    """What is in the file is read when it is asked for, and one reply takes few bytes."""
+    path = tmp_path / "main.jsonl"
+    with AnnotationJournal(path, {}) as journal:
+        journal.extend([ENTRY] * 2000)
+    tracemalloc.start()
+    with AnnotationJournal(path, {}) as journal:
+        opened = tracemalloc.get_traced_memory()[1]
+        assert journal.entries() == [ENTRY] * 2000
+    tracemalloc.stop()
+    assert opened < 100_000
+    assert not hasattr(ENTRY, "__dict__")
+    assert not hasattr(ENTRY.pairs[0], "__dict__")

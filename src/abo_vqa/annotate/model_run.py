@@ -114,7 +114,7 @@ def annotate(
             _reopen(tasks, journal)
             tasks = make_tasks(selected, load_history(folder), quality_filter, config)
         if open_tasks := [task for task in tasks if task.is_open]:
-            other_cost = total_cost(entries, settings) - total_cost(journal.entries, settings)
+            other_cost = total_cost(entries, settings) - total_cost(journal.entries(), settings)
             paid = None if settings.annotator == LOCAL else other_cost
             reporter = ProgressReporter(len(open_tasks), log_metrics, paid)
             with open_archive(config.data.raw) as archive, closing(reporter):

@@ -27,10 +27,7 @@ from abo_vqa.remote.budget import Budget
 from abo_vqa.remote.clients import batch_clients, open_clients
 from abo_vqa.remote.dispatch.queue import RequestQueue
 from abo_vqa.remote.history import load_history
-from abo_vqa.remote.journal import (
-    AnnotationJournal,
-    read_journal,
-)
+from abo_vqa.remote.journal import AnnotationJournal
 from abo_vqa.remote.key_pool import ApiKey, KeyPool
 from abo_vqa.remote.ledger import Ledger
 
@@ -101,7 +98,7 @@ def _online_run(
     def reserved() -> float:
         return ledger.reserved_cost(journal.name) + (jobs.max_cost if jobs else 0.0)
 
-    budget = Budget(settings, journal.entries, reserved)
+    budget = Budget(settings, journal.entries(), reserved)
     queue = RequestQueue(context.tasks)
     pool = KeyPool(keys, ledger, journal.name, settings)
     sender = TaskSender(
@@ -130,7 +127,7 @@ def _batch_run(
     def reserved() -> float:
         return jobs.max_cost + ledger.reserved_cost(journal.name)
 
-    entries = read_journal(journal.path).entries  # the pilot's, too
+    entries = journal.entries()  # the pilot's, too
     budget = Budget(settings, entries, reserved, settings.batch_price)
     submitter = BatchSubmitter(
         clients, jobs, budget, context.system, context.archive, settings.image_size

@@ -14,7 +14,7 @@ import operator
 import re
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ import pandas as pd
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import decode_text
+from abo_vqa.core.text_columns import TextColumns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,15 +76,25 @@ def read_csv(path: str | Path) -> ParsedCsv:
     if header is None:
         raise UserError(f"{path} isn't a UTF-8 CSV with a header line: it is empty.")
     separator = max(SEPARATORS, key=lambda mark: len(next(csv.reader([header], delimiter=mark))))
-    (_, names), *rows = _records(
-        path, lines, separator, skip_initial_space=f"{separator} " in header
-    )
-    names = [name.strip() for name in names]
-    _check_lengths(path, rows, len(names))
-    frame = pd.DataFrame([row for _, row in rows], columns=_unique(names), dtype=object)
+    records = _records(path, lines, separator, skip_initial_space=f"{separator} " in header)
+    names = [name.strip() for name in next(records)[1]]
+    unique = _unique(names)
+    columns, starts, wrong = TextColumns(), [], []
+    for start, record in records:
+        starts.append(start)
+        if len(record) == len(names):
+            columns.append(dict(zip(unique, record, strict=True)))
+        else:
+            wrong.append((start, record))
+    _check_lengths(path, wrong, starts, len(names))
     duplicate_names = tuple(name for name, count in Counter(names).items() if count > 1 and name)
-    starts = np.asarray([start for start, _ in rows], dtype=np.int64)
-    return ParsedCsv(frame, starts, separator, tuple(names), duplicate_names)
+    return ParsedCsv(
+        columns.frame(unique),
+        np.asarray(starts, dtype=np.int64),
+        separator,
+        tuple(names),
+        duplicate_names,
+    )
 
 
 def _read_text(path: Path) -> str:
@@ -134,8 +145,8 @@ def _decompressed(data: bytes, path: Path) -> bytes:
 
 def _records(
     path: Path, lines: Sequence[str], separator: str, skip_initial_space: bool
-) -> list[tuple[int, list[str]]]:
-    """Parse all records, the header first; empty lines are left out.
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield all records, the header first; empty lines are left out.
 
     Args:
         path: the file, for messages.
@@ -143,13 +154,13 @@ def _records(
         separator: what separates fields.
         skip_initial_space: a blank behind a separator is decoration, as the header shows.
 
-    Returns:
+    Yields:
         The line each record starts on, and its fields.
 
     Raises:
         UserError: A quote isn't closed where its field ends, or whole lines stand inside quotes.
     """
-    records: list[tuple[int, list[str]]] = []
+    columns = 0
     reader = csv.reader(
         lines, delimiter=separator, strict=True, skipinitialspace=skip_initial_space
     )
@@ -158,10 +169,11 @@ def _records(
     try:
         for record in reader:
             if any(field.strip() for field in record) or len(record) > 1:
-                if records and reader.line_num > start:
+                if columns and reader.line_num > start:
                     inside = lines[start : reader.line_num - 1]
-                    _check_unclosed_quotes(path, start, inside, separator, len(records[0][1]))
-                records.append((start, record))
+                    _check_unclosed_quotes(path, start, inside, separator, columns)
+                columns = columns or len(record)
+                yield start, record
             start = reader.line_num + 1
     except csv.Error as error:
         raise UserError(
@@ -171,7 +183,6 @@ def _records(
         ) from error
     finally:
         csv.field_size_limit(before)
-    return records
 
 
 def _check_unclosed_quotes(
@@ -191,36 +202,44 @@ def _check_unclosed_quotes(
         )
 
 
-def _check_lengths(path: Path, rows: Sequence[tuple[int, list[str]]], columns: int) -> None:
-    """Raise UserError if a row doesn't have one field per column."""
-    wrong = [(start, len(row)) for start, row in rows if len(row) != columns]
+def _check_lengths(
+    path: Path, wrong: Sequence[tuple[int, list[str]]], starts: Sequence[int], columns: int
+) -> None:
+    """Raise UserError if a row doesn't have one field per column.
+
+    Args:
+        path: the file, for messages.
+        wrong: the rows that don't, each with the line it starts on.
+        starts: the lines on which all rows start.
+        columns: how many there are.
+    """
     if not wrong:
         return
-    few, many = (any(test(n, columns) for _, n in wrong) for test in (operator.lt, operator.gt))
+    counts = {len(row) for _, row in wrong}
+    few, many = (any(test(n, columns) for n in counts) for test in (operator.lt, operator.gt))
     kind = "fewer or more" if few and many else "fewer" if few else "more"
-    places = ", ".join(f"line {start} has {count}" for start, count in wrong[:_SHOWN])
+    places = ", ".join(f"line {start} has {len(row)}" for start, row in wrong[:_SHOWN])
     more = f" and {len(wrong) - _SHOWN:,} others" if len(wrong) > _SHOWN else ""
     raise UserError(
         f"{path}: {len(wrong):,} line(s) have {kind} fields than the header, which has {columns}: "
-        f"{places}{more}. {_hint(rows, wrong, columns)}"
+        f"{places}{more}. {_hint(wrong, starts, columns)}"
     )
 
 
-def _hint(
-    rows: Sequence[tuple[int, list[str]]], wrong: Sequence[tuple[int, int]], columns: int
-) -> str:
-    """Guess what is wrong with lines of the wrong length, given as (line, fields)."""
-    if len(wrong) == len(rows) and len({count for _, count in wrong}) == 1:
-        if columns > 1 and wrong[0][1] == 1:
+def _hint(wrong: Sequence[tuple[int, list[str]]], starts: Sequence[int], columns: int) -> str:
+    """Guess what is wrong with lines of the wrong length."""
+    counts = {len(row) for _, row in wrong}
+    if len(wrong) == len(starts) and len(counts) == 1:
+        if columns > 1 and counts == {1}:
             return "Do the lines have another separator than the header?"
-        if all(row[columns:] and not any(row[columns:]) for _, row in rows):
+        if all(row[columns:] and not any(row[columns:]) for _, row in wrong):
             return "Each line ends in separators that the header lacks: remove them."
         return "All lines agree, so the header may be wrong: is it the first line of the file?"
     hints = []
-    if any(count > columns for _, count in wrong):
+    if any(count > columns for count in counts):
         hints.append("Text with separators needs quotes.")
-    if any(count < columns for _, count in wrong):
-        cut = wrong[-1][0] == rows[-1][0]
+    if any(count < columns for count in counts):
+        cut = wrong[-1][0] == starts[-1]
         hints.append(
             "Was the file cut off?" if cut else "Empty fields still need their separators."
         )

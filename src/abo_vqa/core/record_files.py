@@ -8,22 +8,23 @@ file's own format names; what they mean is found as for a CSV.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from pyarrow import ArrowException, parquet, types
 
 from abo_vqa.core.csvfile import ParsedCsv
 from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.files import decode_text
+from abo_vqa.core.parquet_records import read_parquet_columns, read_parquet_rows
+from abo_vqa.core.text_columns import TextColumns, cell_text, is_clean
 
 JSON_SUFFIXES = (".json", ".jsonl")
 PARQUET_SUFFIX = ".parquet"
 _IMAGE_TOKEN = "<image>"
 _ASKING, _ANSWERING = ("human", "user"), ("gpt", "assistant")
+_IMAGES = ("image", "images")  # columns that hold an image, or a list of them
 _COCO_SUBSETS = ("train2014", "val2014", "test2015")  # whose files are named by number
 _MAX_BYTES = 1 << 30  # parsed JSON takes several times its size
 _EXPECTED = (
@@ -51,7 +52,7 @@ def read_records(path: Path) -> ParsedCsv:
     if not path.is_file():
         raise UserError(f"no table at {path}. Check the path, or run the stage that makes it.")
     if path.suffix.lower() == PARQUET_SUFFIX:
-        return _read_parquet(path)
+        return _parsed(path, read_parquet_rows(path), read_parquet_columns(path))
     value = _load_json(path)
     if isinstance(value, dict) and {"questions", "annotations"} <= value.keys():
         return _parsed(path, _vqav2_rows(path, value, value))
@@ -185,12 +186,12 @@ def _vqav2_rows(path: Path, asked: _Record, answered: _Record) -> Iterator[dict[
     Raises:
         UserError: An entry lacks what it needs, or a question has no annotation.
     """
-    subset = _text(asked.get("data_subtype") or answered.get("data_subtype"))
+    subset = cell_text(asked.get("data_subtype") or answered.get("data_subtype"))
     answers = {}
     for entry in _entries(path, answered, "annotations", ("question_id",)):
-        answers[_text(entry["question_id"])] = _vqav2_answer(path, entry)
+        answers[cell_text(entry["question_id"])] = _vqav2_answer(path, entry)
     for entry in _entries(path, asked, "questions", ("question_id", "image_id", "question")):
-        name = _text(entry["question_id"])
+        name = cell_text(entry["question_id"])
         if name not in answers:
             raise UserError(
                 f"{path}: question {name} has no annotation. Do the two files belong together?"
@@ -211,10 +212,10 @@ def _vqav2_answer(path: Path, entry: _Record) -> Any:
         return entry["multiple_choice_answer"]
     answers = entry.get("answers")
     given = answers if isinstance(answers, list) else []
-    texts = [_text(item.get("answer")) for item in given if isinstance(item, dict)]
+    texts = [cell_text(item.get("answer")) for item in given if isinstance(item, dict)]
     if not texts:
         raise UserError(
-            f"{path}: the annotation of question {_text(entry['question_id'])} has neither "
+            f"{path}: the annotation of question {cell_text(entry['question_id'])} has neither "
             "multiple_choice_answer nor answers."
         )
     return max(texts, key=texts.count)
@@ -234,71 +235,50 @@ def _entries(path: Path, holder: _Record, key: str, needed: Sequence[str]) -> li
     return entries
 
 
-def _read_parquet(path: Path) -> ParsedCsv:
-    """Read a Parquet file's texts and numbers, without its images' bytes.
-
-    Raises:
-        UserError: It isn't a Parquet file, or is damaged.
-    """
-    try:
-        with parquet.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            binary = (types.is_binary, types.is_large_binary, types.is_struct)
-            plain = [field.name for field in schema if not any(test(field.type) for test in binary)]
-            paths = [
-                field.name
-                for field in schema
-                if types.is_struct(field.type) and field.type.get_field_index("path") >= 0
-            ]
-            table = file.read([*plain, *(f"{name}.path" for name in paths)])
-    except (ArrowException, OSError) as error:
-        raise UserError(
-            f"{path} isn't a Parquet file, or is damaged: {first_line(error)}. Export it again."
-        ) from error
-    columns = {name: table[name].to_pylist() for name in plain}
-    columns |= {name: [(v or {}).get("path") for v in table[name].to_pylist()] for name in paths}
-    names = list(columns)
-    return _parsed(
-        path,
-        (dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)),
-    )
-
-
-def _parsed(path: Path, records: Iterator[_Record] | Sequence[_Record]) -> ParsedCsv:
+def _parsed(path: Path, records: Iterable[_Record], names: Sequence[str] = ()) -> ParsedCsv:
     """Return records as a table of strings; a record without a key has an empty cell.
 
+    Args:
+        path: the file, for messages.
+        records: what it holds.
+        names: columns that it has even without a record.
+
     Raises:
-        UserError: A text isn't Unicode, or holds zero bytes.
+        UserError: A text isn't Unicode, or holds zero bytes, or a record has several images.
     """
-    rows = [{str(key): _text(value) for key, value in record.items()} for record in records]
-    for place, row in enumerate(rows, 1):
-        for key, value in row.items():
-            if "\0" in value or not _is_unicode(value):
+    columns = TextColumns()
+    for place, record in enumerate(records, 1):
+        row = {}
+        for name, value in record.items():
+            key = str(name)
+            if key.lower() in _IMAGES:
+                value = _one_image(path, place, key, value)
+            row[key] = text = cell_text(value)
+            if not is_clean(text):
                 raise UserError(
                     f"{path}, record {place}: {_excerpt(key)} holds zero bytes or half a character "
                     "(a lone surrogate). Remove it."
                 )
-    names = tuple(dict.fromkeys(key for row in rows for key in row))
-    frame = pd.DataFrame(
-        [[row.get(name, "") for name in names] for row in rows], columns=list(names), dtype=object
-    )
-    return ParsedCsv(frame, np.arange(1, len(rows) + 1, dtype=np.int64), ",", names, ())
+        columns.append(row)
+    frame = columns.frame(names)
+    lines = np.arange(1, columns.rows + 1, dtype=np.int64)
+    return ParsedCsv(frame, lines, ",", tuple(map(str, frame)), ())
 
 
-def _is_unicode(text: str) -> bool:
-    """Whether a text can be written as UTF-8; JSON's escapes can make one that can't."""
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+def _one_image(path: Path, place: int, name: str, value: Any) -> Any:
+    """Return the image of a list of one, as its path if it is an object with a path.
 
-
-def _text(value: Any) -> str:
-    """Return a cell's text: none for null, JSON for what is nested."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool | list | dict):
-        return json.dumps(value, default=str)
-    return str(value)
+    Raises:
+        UserError: There are several.
+    """
+    if isinstance(value, list) and len(value) > 1:
+        raise UserError(
+            f"{path}, record {place}: {name} has {len(value):,} images, and a question is about "
+            "one. Leave out records of several images."
+        )
+    if isinstance(value, list):
+        value = value[0] if value else None
+    return value.get("path") if isinstance(value, dict) else value
 
 
 def _excerpt(value: Any) -> str:

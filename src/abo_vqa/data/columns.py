@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 COLUMN_ALIASES = {
     "image_path": (
         "image_path", "full_image_path", "img_path", "path", "image", "image_name", "file_name",
-        "filename", "image_file", "img", "image_url", "img_url", "image_id", "id",
+        "filename", "image_file", "img", "images", "image_url", "img_url", "image_id", "id",
     ),
     "question": ("question", "query"),
     "answer": (

@@ -36,7 +36,7 @@ GATE_REASONS = frozenset(REASONS) - {REVIEW, CORRECTED, SURPLUS}
 """Those of the quality gate: neither people's, nor that there were enough pairs."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """A question and its one-word answer.
 
@@ -64,7 +64,7 @@ def pair_key(image_path: str, question: str, answer: str) -> PairKey:
     return image_path.strip(), " ".join(question.split()).casefold(), normalise(answer)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reject:
     """A pair that the quality filter turned down.
 

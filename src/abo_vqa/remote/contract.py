@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from abo_vqa.remote.errors import ServiceError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of one request as the vendor counts them; reasoning is charged as output.
 

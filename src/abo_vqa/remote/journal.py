@@ -14,6 +14,7 @@ import json
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,7 +32,7 @@ REOPENED = "reopened"  # an entry that cancels an image's earlier refusals and f
 DROPPED = "dropped"  # left out by the user's choice
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class JournalEntry:
     """One reply, or a note about an image.
 
@@ -179,6 +180,9 @@ class JournalReader:
 def read_journal(path: Path) -> JournalContents:
     """Read a journal; an incomplete last line is left out, a damaged line is counted.
 
+    Args:
+        path: the file.
+
     Raises:
         UserError: the file is missing, or isn't a journal.
     """
@@ -194,7 +198,6 @@ class AnnotationJournal:
         path: the file.
         name: its name in the ledger.
         torn: whether an incomplete last line was cut off when it was opened.
-        entries: what it held when it was opened, if they are kept.
     """
 
     def __init__(
@@ -202,8 +205,6 @@ class AnnotationJournal:
         path: Path,
         settings: Mapping[str, Any],
         shard: tuple[int, int] | None = None,
-        *,
-        keep_entries: bool = True,
     ) -> None:
         """Open or create it; cut off an incomplete last line.
 
@@ -211,7 +212,6 @@ class AnnotationJournal:
             path: the file.
             settings: what the replies depend on, for the header.
             shard: (2, 5) for the second of five parts of the images.
-            keep_entries: whether to keep what it holds in memory.
 
         Raises:
             UserError: another process is writing to it.
@@ -231,7 +231,7 @@ class AnnotationJournal:
         self.torn = False
         self._handle = path.open("ab")
         reader = JournalReader(path)
-        self.entries = [entry for entry in reader if keep_entries]
+        deque(reader, maxlen=0)  # up to its last whole line; nothing is kept
         if reader.size < self._handle.tell():
             self.torn = True
             self._handle.truncate(reader.size)
@@ -239,6 +239,10 @@ class AnnotationJournal:
         if not reader.header:
             header = {"abo_vqa_journal": _VERSION, "shard": shard, "settings": dict(settings)}
             self._write(json.dumps(header, ensure_ascii=False) + "\n")
+
+    def entries(self) -> list[JournalEntry]:
+        """Return what it holds. It is read from the file each time: of all replies, one copy."""
+        return read_journal(self.path).entries
 
     def _write(self, text: str) -> None:
         with self._lock:

@@ -76,7 +76,7 @@ class BatchCollector:
         # Label of a job → its images that have an entry, by earlier runs and by this one.
         self._recorded: dict[str, set[str]] = {}
         self._instructive: set[str] = set()  # labels of jobs that were refused for a parameter
-        for entry in journal.entries:
+        for entry in journal.entries():
             if entry.job:
                 self._recorded.setdefault(entry.job, set()).add(entry.image_path)
 

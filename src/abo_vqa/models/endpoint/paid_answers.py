@@ -116,7 +116,7 @@ class PaidAnswers:
         settings, stack = self._settings, self._resources
         path = self._folder / f"replies-{rank_and_world_size()[0]}.jsonl"
         try:
-            journal = stack.enter_context(AnnotationJournal(path, self._record, keep_entries=False))
+            journal = stack.enter_context(AnnotationJournal(path, self._record))
         except UserError as error:
             raise UserError(
                 f"another process is asking {settings.model} with these settings. Wait for it."

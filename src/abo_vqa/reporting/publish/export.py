@@ -183,10 +183,10 @@ def _read_rows(chosen: Mapping[str, str] | None) -> tuple[_Rows, list[str]]:
         if "row_id" not in table or not table["row_id"].str.fullmatch(r"[0-9]+").all():
             first = sum(map(len, rows.values()))
             table["row_id"] = range(first, first + len(table))
-        rows[name] = [
-            {**{str(k): v for k, v in row.items()}, "question_type": question_type(row["question"])}
-            for row in table.to_dict("records")
-        ]
+        table["question_type"] = table["question"].map(question_type)
+        names = tuple(map(str, table))
+        values = zip(*(table[column].tolist() for column in table), strict=True)
+        rows[name] = [dict(zip(names, row, strict=True)) for row in values]
     return rows, messages
 
 
