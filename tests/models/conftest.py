@@ -1,1 +1,2 @@
+from tests.support.endpoints import hosted_project  # noqa: F401
 from tests.support.families import folders, load, rows  # noqa: F401

@@ -6,14 +6,38 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from abo_vqa.core.config import load_config
+from abo_vqa.stages import baseline
+from tests.support import workspaces
+from tests.support.annotation import KEY
 from tests.support.servers.gemini import GeminiServer
 from tests.support.servers.gemini_responses import image_in, user_text
 from tests.support.servers.openai_chat import OpenAIServer, as_gemini
+from tests.support.stages import run_stage
 
 ENDPOINT_MODEL = {"gemini": "gemini-3.5-flash-lite", "openai": "gpt-5-mini"}
 ENDPOINT_SERVER = {"gemini": GeminiServer, "openai": OpenAIServer}
+HOSTED_PREDICTIONS = Path("reports/baselines/hosted/predictions.csv")
+
+
+@pytest.fixture
+def hosted_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project, entered, that lacks nothing but the endpoint `hosted`."""
+    root = workspaces.workspace(tmp_path / "work", images=8)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr("abo_vqa.remote.backoff.FIRST_PAUSE_S", 0.05)
+    return root
+
+
+def answer_hosted() -> None:
+    """Ask the model `hosted` all questions, without tracking."""
+    run_stage(baseline, load_config(), model="hosted")
 
 
 def add_endpoint(url: str, protocol: str = "gemini", name: str = "hosted", **settings: Any) -> None:

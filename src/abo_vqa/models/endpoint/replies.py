@@ -11,7 +11,7 @@ from abo_vqa.models.answers import Answer
 from abo_vqa.remote.history import StreakHistory, is_persistent
 from abo_vqa.remote.journal import JournalEntry
 
-CUT_OFF = "MAX_TOKENS"
+_CUT_OFF = "MAX_TOKENS"
 """The finish reason of a reply that reached the output limit: what it holds is no answer."""
 
 _MAX_EMPTY = 3  # replies without an answer before a question is given up
@@ -105,14 +105,14 @@ class ReplyRecord:
         if text is not None:
             return Answer(text)
         kind = self._empty[key].kind
-        if kind == CUT_OFF:
+        if kind == _CUT_OFF:
             return Answer("", None, "the reply was cut off by max_output_tokens (MAX_TOKENS)")
         return Answer("", None, f"the model wrote no answer ({kind})")
 
 
 def failure_kind(entry: JournalEntry) -> str:
     """Return how a reply failed to bring an answer, or "" if it brought one."""
-    if entry.pairs and entry.finish != CUT_OFF:
+    if entry.pairs and entry.finish != _CUT_OFF:
         return ""
     return entry.problem or entry.finish or "unreadable"
 
@@ -125,7 +125,7 @@ def answer_text(text: str, finish: str) -> str:
         finish: why the model stopped. What is cut off may be the beginning of its reasoning, and is
             no answer.
     """
-    if finish == CUT_OFF:
+    if finish == _CUT_OFF:
         return ""
     fenced = _FENCE.match(text.strip())
     return " ".join((fenced[1] if fenced else text).split())
