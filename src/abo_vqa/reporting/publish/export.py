@@ -49,6 +49,7 @@ _FORMATS: dict[str, tuple[_Writer, tuple[str, ...]]] = {
     "vlmeval": (write_tsv_split, (f"{TASK}_train.tsv", f"{TASK}_test.tsv")),
     "lmms-eval": (write_parquet_split, (f"{TASK}.yaml", "utils.py", "data")),
 }
+_ROWS_AT_ONCE = 1 << 12  # as one text in memory, for their fingerprint
 _WITH_CHOICES = ("parquet", "vlmeval")
 # Cells that pandas, with which VLMEvalKit reads tables, takes for missing ones.
 _PANDAS_MISSING = {"", "None", "none", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "<NA>"}
@@ -119,7 +120,12 @@ def _key(rows: _Rows, archive: Archive, form: str) -> str:
     files = [path for path in sorted(archive.raw.glob("*")) if path.is_file()]
     dates = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     code = [file_md5(path) for path in sorted(Path(__file__).parent.glob("*.py"))]
-    return fingerprint([form, rows, str(archive.raw.resolve()), dates, code])
+    parts = [
+        [name, fingerprint(part[start : start + _ROWS_AT_ONCE])]
+        for name, part in rows.items()
+        for start in range(0, len(part), _ROWS_AT_ONCE)
+    ]
+    return fingerprint([form, parts, str(archive.raw.resolve()), dates, code])
 
 
 def _finished_split(
