@@ -158,16 +158,18 @@ class StreakHistory:
 
         Args:
             number: the entry's.
-            subject: what it is about: an image, or a question. Only its first failure counts.
+            subject: what it is about: an image, or a question. Only its first failure is evidence.
             kind: how it failed; "" for a success.
         """
         if not kind:
             self.end_streak()
             self._known.add(subject)
-        elif subject not in self._known:
-            self._streak.record_failure(subject, kind)
+        else:
+            # What has failed on its own before is no evidence, but no fault of its own here either.
             self._members.append((number, subject))
-            self._is_systematic = self._is_systematic or self._streak.is_systematic
+            if subject not in self._known:
+                self._streak.record_failure(subject, kind)
+                self._is_systematic = self._is_systematic or self._streak.is_systematic
 
     def end_streak(self) -> None:
         """End the present streak, as a success or the end of the journal does."""

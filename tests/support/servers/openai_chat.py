@@ -238,7 +238,7 @@ class OpenAIHandler(OpenAIBatches, GeminiHandler):
         request = as_gemini(body)
         # What `plan` knows it by; a question to a baseline is about no product.
         question = user_text(request).rpartition("\n")[2]
-        call.product = product_in(request).get("name", question).partition(",")[0]
+        call.product = product_in(request).get("name", "").partition(",")[0] or question
         call.fault = self.owner.fault_for(call.product)
         call.body = body if self.owner.keep_bodies else {}
         self.owner.note(call)
