@@ -29,7 +29,7 @@ GOOGLE = {
     "google.generativeai": "google-generativeai",
     "google.api_core": "google-api-core",
 }
-# DVC's parts, of which each release of it wants its own: a bound here could only contradict.
+# Parts of DVC and pydantic, of which each release wants its own: a bound here could only contradict.
 COMPANIONS = {"dvc-data": "dvc", "dvc-objects": "dvc", "pydantic-core": "pydantic"}
 # MLflow lays this module of ours beside the registered model, which imports it from there.
 BESIDE = {"image_decoding"}
