@@ -29,7 +29,7 @@ GOOGLE = {
     "google.generativeai": "google-generativeai",
     "google.api_core": "google-api-core",
 }
-# Parts of DVC and pydantic, of which each release wants its own: a bound here could only contradict.
+# Parts of DVC and pydantic, each release of which wants its own: a bound could only contradict.
 COMPANIONS = {"dvc-data": "dvc", "dvc-objects": "dvc", "pydantic-core": "pydantic"}
 # MLflow lays this module of ours beside the registered model, which imports it from there.
 BESIDE = {"image_decoding"}
