@@ -77,7 +77,7 @@ def test_rows_that_cant_be_asked_are_left_out(workspace, capsys):
     table["answer"] = ["red", token, "red " * 600, *table["answer"].iloc[3:]]
     table.to_csv(TRAIN, index=False)
     run_stage(finetune, config)
-    message = f"rows of {TRAIN} are left out: the question contains {token}, which stands for"
+    message = f"training rows are left out: the question contains {token}, which stands for"
     counts, _, _ = capsys.readouterr().err.partition(message)
     left_out, _, total = counts.splitlines()[-1].split()[:3]
     assert (left_out, read_json("reports/training.json")["rows"]) == ("3", int(total) - 3)

@@ -249,9 +249,7 @@ def test_rows_that_are_too_long_are_left_out(workspace, capsys):
     table["answer"] = ["red", "lamp " * 70, *table["answer"].iloc[2:]]
     table.to_csv("data/train.csv", index=False)
     trained({"validation": 0, **EXACT})
-    message = (
-        "rows of data/train.csv are left out: the question or a choice is too long: 122 tokens"
-    )
+    message = "training rows are left out: the question or a choice is too long: 122 tokens"
     assert f"2 of 24 {message}" in capsys.readouterr().err
 
 
