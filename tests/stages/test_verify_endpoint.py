@@ -21,7 +21,7 @@ from abo_vqa.models.answering.journal import Journal
 from abo_vqa.stages import opinions, verify
 from tests.support import ROOT, workspaces
 from tests.support.annotation import KEY
-from tests.support.endpoints import add_endpoint, asked
+from tests.support.endpoints import add_endpoint, asked, enter_project
 from tests.support.servers.gemini import GeminiServer
 from tests.support.servers.openai_chat import OpenAIServer
 from tests.support.stages import run_stage
@@ -43,14 +43,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    root = tmp_path / "work"
-    shutil.copytree(project, root)
-    monkeypatch.chdir(root)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("GEMINI_API_KEY", KEY)
-    monkeypatch.setattr("abo_vqa.remote.backoff.FIRST_PAUSE_S", 0.05)
-    return root
+    root = shutil.copytree(project, tmp_path / "work")
+    return enter_project(root, monkeypatch)
 
 
 def verified() -> None:

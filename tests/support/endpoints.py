@@ -23,16 +23,20 @@ ENDPOINT_SERVER = {"gemini": GeminiServer, "openai": OpenAIServer}
 HOSTED_PREDICTIONS = Path("reports/baselines/hosted/predictions.csv")
 
 
-@pytest.fixture
-def hosted_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project, entered, that lacks nothing but the endpoint `hosted`."""
-    root = workspaces.workspace(tmp_path / "work", images=8)
+def enter_project(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Enter a project whose services have keys and are asked again soon."""
     monkeypatch.chdir(root)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root.parent}/mlflow.db")
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setattr("abo_vqa.remote.backoff.FIRST_PAUSE_S", 0.05)
     return root
+
+
+@pytest.fixture
+def hosted_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project, entered, that lacks nothing but the endpoint `hosted`."""
+    return enter_project(workspaces.workspace(tmp_path / "work", images=8), monkeypatch)
 
 
 def answer_hosted() -> None:
