@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,26 +145,44 @@ class JournalReader:
         Raises:
             UserError: the file is missing, or isn't a journal.
         """
+        for line in self._lines():
+            try:
+                entry = _from_record(json.loads(line))
+            except (ValueError, KeyError, TypeError):
+                self.broken += 1
+            else:
+                yield entry
+
+    def skip_entries(self) -> None:
+        """Read the header and the size alone: no entry is parsed.
+
+        Raises:
+            UserError: as for the entries.
+        """
+        deque(self._lines(), maxlen=0)
+
+    def _lines(self) -> Iterator[bytes]:
+        """Read the header, and yield the other complete lines."""
         try:
             handle = self._path.open("rb")
         except FileNotFoundError as error:
             raise UserError(f"no journal at {self._path}. Check the path.") from error
         with handle:
-            for number, line in enumerate(handle):
+            for line in handle:
                 if not line.endswith(b"\n"):
                     break
+                is_header = not self.size
                 self.size += len(line)
-                try:
-                    record = json.loads(line)
-                    if number == 0:
-                        self.header = {"version": record["abo_vqa_journal"], **record}
-                    entry = _from_record(record) if number else None
-                except (ValueError, KeyError, TypeError):
-                    self.broken, entry = self.broken + 1, None
-                if number == 0:
-                    self._check_header()
-                if entry:
-                    yield entry
+                if is_header:
+                    self._read_header(line)
+                else:
+                    yield line
+
+    def _read_header(self, line: bytes) -> None:
+        with suppress(ValueError, KeyError, TypeError):
+            record = json.loads(line)
+            self.header = {"version": record["abo_vqa_journal"], **record}
+        self._check_header()
 
     def _check_header(self) -> None:
         if not self.header:
@@ -231,7 +250,7 @@ class AnnotationJournal:
         self.torn = False
         self._handle = path.open("ab")
         reader = JournalReader(path)
-        deque(reader, maxlen=0)  # up to its last whole line; nothing is kept
+        reader.skip_entries()  # up to its last complete line
         if reader.size < self._handle.tell():
             self.torn = True
             self._handle.truncate(reader.size)
