@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from abo_vqa.annotate.review import ReviewPlan, write_review_pages
+from abo_vqa.annotate.review import write_review_pages
+from abo_vqa.annotate.review_sample import ReviewPlan
+from abo_vqa.annotate.reviews import Reviews, read_reviews
 from abo_vqa.cli import main
 from abo_vqa.core.config import load_config
 from abo_vqa.reporting.pdf import find_browser
@@ -138,7 +140,7 @@ def test_what_people_reject_leaves_the_set(
         rows = [tuple(row.values()) for row in csv.DictReader(handle)]
     corrected = ["grey" if decision == "correct" else "" for decision in expected]
     assert rows == [
-        (*pair, decision, answer, "Anna B.")
+        (*pair, decision, answer, "Anna B.", "random")
         for pair, decision, answer in zip(reviewed, expected, corrected, strict=True)
     ]
     # Another rater in the same browser starts afresh, and finds own decisions again.
@@ -183,7 +185,8 @@ def test_images_are_upright_and_one_that_cannot_be_read_says_so(tmp_path: Path) 
     config = load_config()
     there = config.model_copy(update={"data": config.data.model_copy(update={"raw": tmp_path})})
     page = tmp_path / "page.html"
-    assert write_review_pages(tmp_path / "vqa.csv", there, ReviewPlan(9), page) == {page: 2}
+    written = write_review_pages(tmp_path / "vqa.csv", there, ReviewPlan(9), page, Reviews())
+    assert (written.pairs, written.left_out) == ({page: 2}, 0)
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     (shown,) = re.findall('data:image/jpeg;base64,([^"]+)', text)
     image = Image.open(io.BytesIO(base64.b64decode(shown)))
@@ -228,3 +231,21 @@ def test_three_raters_disagree(
     # Of the common ones: kept by all, of three minds (rejected), rejected by all.
     assert (counts["pairs"], counts["raters"], counts["corrected"]) == (9, 3, 0)
     assert counts["rejected"] == 4
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium installed (nor BROWSER_PATH set)")
+def test_a_page_of_suspicious_pairs_says_so_in_what_it_saves(browser: Page, here: Path) -> None:
+    """A pair without an entry in the column was drawn at random, as all were before it."""
+    path = make(here, 1)[0]["image_path"]
+    questions = {"What color is it?": "suspicious", "What is it?": ""}
+    lines = [f"{path},{question},red,{drawn}" for question, drawn in questions.items()]
+    (here / "list.csv").write_text("\n".join(["image_path,question,answer,drawn", *lines]))
+    assert main(["generate", "--review", "page.html", "--vqa", "list.csv"]) == 0
+    browser.open((here / "page.html").as_uri())
+    write(browser, "#rater", "Eve")
+    for number in (0, 1):
+        click(browser, f"#pair-{number} button[value=reject]")
+    reviews = read_reviews([saved(browser, here / "conf/reviews", "eve")])
+    assert browser.problems == []
+    assert len(reviews.judgements) == 2
+    assert reviews.suspicious == {(path, "what color is it?", "red")}

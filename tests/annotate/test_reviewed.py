@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,55 +11,14 @@ import pytest
 from abo_vqa.annotate.annotations import Annotations
 from abo_vqa.annotate.corrections import apply_reviews
 from abo_vqa.annotate.reviews import Judgement, Reviews
-from abo_vqa.annotate.verification.agreement import agreements, mean_agreement
 from abo_vqa.annotate.verification.asked import asked_rows
-from abo_vqa.annotate.verification.filtered import FilteredTable
-from abo_vqa.annotate.verification.filters import kept_rows
-from abo_vqa.annotate.verification.reviewed import passing_reviewed, review_counts
+from abo_vqa.annotate.verification.reviewed import review_counts
 from abo_vqa.core.verify_config import VerifyConfig
-from abo_vqa.data.normalise import same_answer
 from abo_vqa.data.pairs import REVIEW, PairKey, pair_key
 from abo_vqa.evaluation.ceiling import label_noise_ceiling
+from tests.support.reviews import KEEP, REJECT, review, verify
 
-KEEP, REJECT = Judgement("keep"), Judgement("reject")
 PAIR = ["image_path", "question", "answer"]
-
-
-def matches(prediction: str, reference: str) -> float:
-    return float(same_answer(prediction, reference))
-
-
-def review(pairs: Sequence[dict[str, str]], reviews: Reviews) -> tuple[Annotations, dict[str, Any]]:
-    """The annotator's rows after a review, as the stage generate makes them, and the counts."""
-    rejected = {pair for pair, v in reviews.verdicts().items() if v.decision == "reject"}
-    annotations = Annotations(len(pairs))
-    for pair in pairs:
-        if pair_key(*pair.values()) in rejected:
-            annotations.rejects.append({**pair, "reason": REVIEW})
-        else:
-            annotations.rows.append(dict(pair))
-    counts = apply_reviews(annotations, reviews)
-    return annotations, counts
-
-
-def verify(
-    annotations: Annotations, settings: VerifyConfig, **verifiers: str | list[str]
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The kept rows and the review's counts; a verifier's answer by question, or by row asked."""
-    table = pd.DataFrame(annotations.rows)
-    reviewed = pd.DataFrame(annotations.reviewed)
-    asked = asked_rows(table, reviewed)
-    answers = {
-        name: pd.DataFrame({"prediction": given, "error": [""] * len(asked)})
-        for name, given in verifiers.items()
-    }
-    own = {name: given.head(len(table)) for name, given in answers.items()}
-    by_verifier = agreements(table, own, matches)
-    shares = mean_agreement(by_verifier)
-    kept = kept_rows(table, shares, by_verifier, settings, 1)
-    filtered = FilteredTable(table, by_verifier, shares, kept)
-    passes = passing_reviewed(reviewed, asked, answers, matches, filtered, settings, 1)
-    return table[kept], review_counts(reviewed, passes)["reviews"]
 
 
 def thousand() -> tuple[list[dict[str, str]], Reviews]:
@@ -89,10 +47,7 @@ def test_wrong_answers_that_the_gate_leaves_out_lower_no_ceiling() -> None:
     assert ceiling["accuracy"] == 1
     assert ceiling["low"] > 0.95
     # One that agrees with everything takes nothing away: as without a gate.
-    table = pd.DataFrame(annotations.rows)
-    asked = asked_rows(table, pd.DataFrame(annotations.reviewed))
-    written = {pair["image_path"]: pair["answer"] for pair in pairs}
-    echo = [written[image] for image in asked["image_path"]]
+    echo = {pair["image_path"]: pair["answer"] for pair in pairs}
     without = VerifyConfig(models=("blip",), min_agreement=None, blind_share=None)
     for settings, given in ((gate, echo), (without, "right")):
         _, counts = verify(annotations, settings, blip=given)
@@ -169,4 +124,4 @@ def test_questions_that_are_gone_are_asked_without_their_answers() -> None:
         ["b", "Why?", "", ""],
     ]
     assert asked_rows(table, reviewed.head(1)).equals(table)
-    assert review_counts(reviewed.head(0), np.ones(0, np.bool_)) == {}
+    assert review_counts(reviewed.head(0), np.ones(0, np.bool_), 1) == {}

@@ -14,9 +14,11 @@ from abo_vqa.annotate.replies import parse_pairs
 from abo_vqa.annotate.reviews import Judgement, Verdict, decide, read_reviews
 from abo_vqa.cli import main
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.tables import read_table
 from abo_vqa.data.normalise import clean_answer
 from abo_vqa.stages.generate import run
 from tests.support.annotation import configure, make, vqa
+from tests.support.reviews import page_pairs
 from tests.support.servers.gemini import GeminiServer
 
 KEEP, REJECT = Judgement("keep"), Judgement("reject")
@@ -116,11 +118,6 @@ def own_table(folder: Path, images: int = 12, per_image: int = 3) -> list[tuple[
     return pairs
 
 
-def shown(page: Path) -> list[tuple[str, str, str]]:
-    (data,) = re.findall(r'id="data">(.*?)</script>', page.read_text())
-    return [tuple(pair) for pair in json.loads(data)["pairs"]]
-
-
 @pytest.mark.parametrize(("raters", "overlap"), [(2, 0.25), (3, 0.5), (5, 0.1), (2, 0.0)])
 def test_the_sample_that_is_advised_fits_and_a_larger_one_doesnt(
     here: Path, capsys: pytest.CaptureFixture[str], raters: int, overlap: float
@@ -138,7 +135,7 @@ def test_at_full_overlap_a_few_pairs_are_all_on_each_page(here: Path) -> None:
     pairs = own_table(here, images=2)
     options = ["generate", "--review", "p.html", "--vqa", "own.csv"]
     assert main([*options, "--raters", "2", "--overlap", "1"]) == 0
-    pages = [shown(here / f"p-{i}.html") for i in (1, 2)]
+    pages = [page_pairs(here / f"p-{i}.html") for i in (1, 2)]
     assert pages[0] == pages[1]
     assert sorted(pages[0]) == sorted(pairs)
 
@@ -160,7 +157,7 @@ def test_pages_share_some_images_and_no_others(
     pairs = own_table(here)
     options = ["generate", "--review", "p.html", "--vqa", "own.csv", "--sample", "12"]
     assert main([*options, "--raters", "3", "--overlap", "0.5"]) == 0
-    pages = [shown(here / f"p-{i}.html") for i in (1, 2, 3)]
+    pages = [page_pairs(here / f"p-{i}.html") for i in (1, 2, 3)]
     assert pages[0][:6] == pages[1][:6] == pages[2][:6]  # the common ones first
     counts = Counter(pair for page in pages for pair in page)
     assert [len(page) for page in pages] == [12, 12, 12]
@@ -177,7 +174,7 @@ def test_pages_share_some_images_and_no_others(
         HEADER + "".join(",".join((*pair, "keep", "", "A")) + "\n" for pair in pages[0])
     )
     assert main([*options, "--sample", "100"]) == 0
-    assert {p for p, _, _ in shown(here / "p.html")} == {p for p, _, _ in pairs} - {
+    assert {p for p, _, _ in page_pairs(here / "p.html")} == {p for p, _, _ in pairs} - {
         p for p, _, _ in pages[0]
     }
 
@@ -206,8 +203,9 @@ def test_reviews_count_only_for_pairs_of_the_table(here: Path) -> None:
         "raters": 2, "pairs": 3, "kept": 0, "corrected": 1, "rejected": 2, "undecided": 1,
         "other_pairs": 1,
     }  # fmt: skip
-    reviewed = (here / "data/reviewed.csv").read_text().splitlines()
-    assert sorted(line.rpartition(",")[2] for line in reviewed) == ["0.5", "1", "1", "wrong"]
+    reviewed = read_table("data/reviewed.csv")
+    assert sorted(reviewed["wrong"]) == ["0.5", "1", "1"]
+    assert set(reviewed["drawn"]) == {"random"}
     assert "1 reviewed pairs aren't in this table" in summary.message
 
 

@@ -88,10 +88,11 @@ def test_the_list_is_the_same_after_an_interruption(
 
 def test_the_list_becomes_a_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*FOLDS, "--top", "5", "--out", "worst.csv"]) == 0
-    assert len(read_table("worst.csv")) == 5
+    assert read_table("worst.csv")["drawn"].tolist() == ["suspicious"] * 5
     command = capsys.readouterr().out.partition("abo-vqa generate ")[2].splitlines()[0].split()
     assert main(["generate", *command]) == 0
     assert "5 pairs to check" in capsys.readouterr().out
+    assert Path("page.html").read_text().count('"suspicious"') == 5
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("verify"), "blip", "vilt", images=10, broken=1
     )
     (root / "data/vqa.csv").rename(root / "data/generated.csv")
-    (root / "data/reviewed.csv").write_text("image_path,question,answer,wrong\n")
+    (root / "data/reviewed.csv").write_text("image_path,question,answer,wrong,drawn\n")
     (root / "data/rejects.csv").write_text(REJECTS)
     return root
 
@@ -115,8 +115,9 @@ def test_people_and_the_gate(here: None) -> None:
         ("00/00000000.jpg", "what is it?", "zebra", "1"),  # rejected: no question of the table
         ("00/00000009.jpg", "what was it?", "lamp", "0.5"),  # nobody can look at the image
     ]
-    lines = ["image_path,question,answer,wrong", *map(",".join, reviewed)]
-    Path("data/reviewed.csv").write_text("\n".join(lines) + "\n")
+    lines = [f"{row},random" for row in map(",".join, reviewed)]
+    header = "image_path,question,answer,wrong,drawn"
+    Path("data/reviewed.csv").write_text("\n".join([header, *lines]) + "\n")
     run(settings(models=("blip",)))
     record = read_json("data/verification.json")["reviews"]
     assert (record["pairs"], record["left_out"]) == (4, 0)  # no gate
@@ -136,9 +137,18 @@ def test_people_and_the_gate(here: None) -> None:
             {"pairs": 1, "wrong": 0.5, "images": 1},
         ],
     }
+    # Suspicious pairs are counted apart from the random ones, and the rows that nobody reviewed.
+    lines[2:] = [line.replace("random", "suspicious") for line in lines[2:]]
+    Path("data/reviewed.csv").write_text("\n".join([header, *lines]) + "\n")
+    run(settings(models=("blip", "blind"), min_agreement=1.0))
+    record = read_json("data/verification.json")["reviews"]
+    assert (record["pairs"], record["left_out"]) == (1, 1)
+    assert record["suspicious"] == {
+        "pairs": 1, "left_out": 1, "wrong": 0.5, "unreviewed": len(table),
+    }  # fmt: skip
     # The blind predictor has learned nothing from what people rejected.
     before = table["answer_blind"].tolist()
-    Path("data/reviewed.csv").write_text(lines[0] + "\n")
+    Path("data/reviewed.csv").write_text(header + "\n")
     run(settings(models=("blip", "blind"), min_agreement=1.0))
     assert read_table("data/vqa.csv")["answer_blind"].tolist() == before
 

@@ -33,7 +33,7 @@ QUESTIONS = 21  # of 8 images, one of which doesn't decode
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = workspaces.workspace(tmp_path_factory.mktemp("project"), "vilt", images=8)
     (root / "data/vqa.csv").rename(root / "data/generated.csv")
-    (root / "data/reviewed.csv").write_text("image_path,question,answer,wrong\n")
+    (root / "data/reviewed.csv").write_text("image_path,question,answer,wrong,drawn\n")
     (root / "data/rejects.csv").write_text("image_path,question,answer,reason\n")
     params = yaml.safe_load((root / "params.yaml").read_text())
     params["verify"]["models"] = ["hosted", "vilt", "blind"]

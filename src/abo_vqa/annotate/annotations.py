@@ -22,7 +22,7 @@ class Annotations:
             image, because it has too few.
         replaced: like rejects, of pairs that are in the table with the answer that people gave.
         reviewed: image path, question and answer of pairs that people decided about, as they were
-            written, and `wrong` (see `reviews.Verdict`).
+            written, `wrong` (see `reviews.Verdict`), and `drawn` (see `draws`).
         dropped: a reason for each image that was left out.
         flagged: reasons why the quality filter would reject rows that a user's own table keeps.
         notes: lines for the terminal.

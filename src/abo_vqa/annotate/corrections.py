@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from abo_vqa.annotate.annotations import Annotations
+from abo_vqa.annotate.draws import DRAWN_COLUMN, RANDOM, SUSPICIOUS
 from abo_vqa.annotate.reviews import CORRECT, KEEP, REJECT, Reviews, Verdict
 from abo_vqa.data.pairs import CORRECTED, REVIEW, PairKey, pair_key
 
@@ -43,7 +44,12 @@ def apply_reviews(annotations: Annotations, reviews: Reviews) -> dict[str, Any]:
             row["answer"] = verdict.corrected
     current = {pair: verdicts[pair] for pair in present}
     annotations.reviewed = [
-        {**texts, "wrong": f"{verdicts[pair].wrong:g}"} for pair, texts in sorted(present.items())
+        {
+            **texts,
+            "wrong": f"{verdicts[pair].wrong:g}",
+            DRAWN_COLUMN: SUSPICIOUS if pair in reviews.suspicious else RANDOM,
+        }
+        for pair, texts in sorted(present.items())
     ]
     counts = _counts(reviews, current)
     annotations.notes += [*_notes(counts), *reviews.notes]
@@ -61,16 +67,18 @@ def _texts(row: dict[str, str]) -> dict[str, str]:
 def _counts(reviews: Reviews, current: dict[PairKey, Verdict]) -> dict[str, Any]:
     """Count the verdicts about pairs as this table's annotator wrote them."""
     decisions = Counter(verdict.decision for verdict in current.values())
-    raters = {rater for pair in current for rater in reviews.judgements[pair]}
     known = current.keys() | reviews.corrected_pairs(current)
+    at_random = current.keys() - reviews.suspicious
+    random_counts = {"pairs": len(at_random), "raters": len(reviews.raters_of(at_random))}
     return {
-        "raters": len(raters),
+        "raters": len(reviews.raters_of(current)),
         "pairs": len(current),
         "kept": decisions[KEEP],
         "corrected": decisions[CORRECT],
         "rejected": decisions[REJECT],
         "undecided": sum(verdict.wrong == 0.5 for verdict in current.values()),
         "other_pairs": len(reviews.judgements.keys() - known),
+        **({"random": random_counts} if len(at_random) < len(current) else {}),
     }
 
 
@@ -82,6 +90,12 @@ def _notes(counts: dict[str, Any]) -> list[str]:
     ]
     if counts["undecided"]:
         notes[0] += f" ({counts['undecided']:,} because the raters were split evenly)"
+    if "random" in counts:
+        suspicious = counts["pairs"] - counts["random"]["pairs"]
+        notes.append(
+            f"{suspicious:,} of these pairs were drawn because they are suspicious: the share of "
+            "wrong answers is estimated without them"
+        )
     if counts["other_pairs"]:
         notes.append(
             f"warning: {counts['other_pairs']:,} reviewed pairs aren't in this table, so what was "

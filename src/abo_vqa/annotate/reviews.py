@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from abo_vqa.annotate.draws import DRAWN_COLUMN, RANDOM, SUSPICIOUS, parse_drawn
 from abo_vqa.annotate.quality_filter import answer_problem
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.tables import read_table
@@ -40,6 +41,11 @@ class Judgement:
         """Whether the pair's answer isn't right as it is."""
         return self.decision != KEEP
 
+    def agrees_with(self, other: Judgement) -> bool:
+        """Whether both come to the same, however they spell the right answer."""
+        same_answer = normalise(self.corrected) == normalise(other.corrected)
+        return self.decision == other.decision and same_answer
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -64,16 +70,36 @@ class Reviews:
         judgements: pair → rater → judgement; a pair has at least one.
         files: how many files they come from.
         notes: what a person should know about the files.
+        suspicious: the pairs that were drawn only because their answers are suspicious. The others
+            were drawn at random, some of them in both ways.
     """
 
     judgements: Mapping[PairKey, Mapping[str, Judgement]] = field(default_factory=dict)
     files: int = 0
     notes: tuple[str, ...] = ()
+    suspicious: frozenset[PairKey] = frozenset()
 
     @property
     def raters(self) -> list[str]:
         """The raters' names, sorted."""
-        return sorted({rater for votes in self.judgements.values() for rater in votes})
+        return sorted(self.raters_of(self.judgements))
+
+    def raters_of(self, pairs: Iterable[PairKey]) -> set[str]:
+        """Return the names of those who decided about some of the pairs."""
+        return {rater for pair in pairs for rater in self.judgements[pair]}
+
+    def images_left_out(self, drawn: str) -> set[str]:
+        """Return the images that aren't drawn for another page.
+
+        Whether an image can be drawn at random mustn't depend on how suspicious it is, or the
+        random pairs are a sample of the unsuspicious ones only.
+
+        Args:
+            drawn: `RANDOM` for a random page: the images with a pair that was drawn at random.
+                `SUSPICIOUS`: all that people have reviewed.
+        """
+        ignored = self.suspicious if drawn == RANDOM else frozenset()
+        return {pair[0] for pair in self.judgements.keys() - ignored}
 
     def verdicts(self) -> dict[PairKey, Verdict]:
         """Return what each pair's judgements come to.
@@ -171,10 +197,11 @@ def review_files(path: Path) -> list[Path]:
 def read_reviews(paths: Iterable[Path]) -> Reviews:
     """Read what people saved from review pages.
 
-    A file has the columns image_path, question, answer and decision; `corrected` and `rater` may be
-    missing. A row without a decision doesn't count. Without a name, a file's rater is called as
-    the file, with as many of its folders as tell it from the others; names in the files that differ
-    in case and blanks alone are one person's. Of files with the same content, one counts.
+    A file has the columns image_path, question, answer and decision; `corrected`, `rater` and
+    `drawn` may be missing. A row without a decision doesn't count. Without a name, a file's rater
+    is called as the file, with as many of its folders as tell it from the others; names in the
+    files that differ in case and blanks alone are one person's. Of files with the same content, one
+    counts. A pair that was drawn both at random and because it is suspicious was drawn at random.
 
     Args:
         paths: the files.
@@ -183,6 +210,7 @@ def read_reviews(paths: Iterable[Path]) -> Reviews:
         UserError: a file isn't a review, or a rater decided about a pair in two ways.
     """
     judgements: dict[PairKey, dict[str, Judgement]] = {}
+    draws: dict[PairKey, set[str]] = {}
     sources: dict[tuple[PairKey, str], Path] = {}
     names: dict[str, str] = {}
     originals, notes = _without_copies(paths)
@@ -191,14 +219,16 @@ def read_reviews(paths: Iterable[Path]) -> Reviews:
         for row in _read_file(path, unnamed[path]):
             rater = names.setdefault(row.rater.casefold(), row.rater)
             votes = judgements.setdefault(row.pair, {})
-            if votes.setdefault(rater, row.judgement) != row.judgement:
+            if not votes.setdefault(rater, row.judgement).agrees_with(row.judgement):
                 raise UserError(
                     f"{path}: {rater} decided {row.judgement.decision} about {row.place}, but "
                     f"{votes[rater].decision} in {sources[row.pair, rater]}. Keep one of the two "
                     f"decisions; if {rater} saved twice, remove the older file."
                 )
             sources[row.pair, rater] = path
-    return Reviews(judgements, len(originals), tuple(notes))
+            draws.setdefault(row.pair, set()).add(row.drawn)
+    suspicious = frozenset(pair for pair, ways in draws.items() if ways == {SUSPICIOUS})
+    return Reviews(judgements, len(originals), tuple(notes), suspicious)
 
 
 def _without_copies(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
@@ -237,6 +267,7 @@ class _Row:
     pair: PairKey
     rater: str
     judgement: Judgement
+    drawn: str
     place: str
 
 
@@ -257,8 +288,12 @@ def _read_file(path: Path, unnamed: str) -> list[_Row]:
             continue
         rater = " ".join(row.get("rater", "").split()) or unnamed
         key = pair_key(row["image_path"], row["question"], row["answer"])
-        judgement = _judgement(row, f"{path}, row {number} ({row['question']!r})")
-        rows.append(_Row(key, rater, judgement, f"{row['question']!r} ({row['image_path']})"))
+        place = f"{path}, row {number} ({row['question']!r})"
+        judgement = _judgement(row, place)
+        drawn = parse_drawn(row.get(DRAWN_COLUMN, ""), place)
+        rows.append(
+            _Row(key, rater, judgement, drawn, f"{row['question']!r} ({row['image_path']})")
+        )
     return rows
 
 

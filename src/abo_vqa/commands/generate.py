@@ -11,7 +11,8 @@ from abo_vqa.annotate.inputs import make_quality_filter, read_products, reviews_
 from abo_vqa.annotate.merging import merge_journals
 from abo_vqa.annotate.model_run import RunOptions, annotate
 from abo_vqa.annotate.quality_filter import QualityFilter
-from abo_vqa.annotate.review import OVERLAP, PAGE_PAIRS, ReviewPlan, write_review_pages
+from abo_vqa.annotate.review import write_review_pages
+from abo_vqa.annotate.review_sample import OVERLAP, PAGE_PAIRS, ReviewPlan
 from abo_vqa.annotate.sharding import in_shard, parse_shard
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import RetryLaterError, UserError
@@ -121,13 +122,12 @@ def _review(config: Config, args: argparse.Namespace) -> int:
         args.raters or 1,
         OVERLAP if args.overlap is None else args.overlap,
     )
-    reviewed = {image for image, _, _ in reviews_in_use(config).judgements}
     # Without the stage `verify` there is what it starts from.
     table = args.vqa or (VQA if VQA.is_file() else GENERATED)
-    pages = write_review_pages(table, config, plan, args.review, reviewed)
-    if reviewed:
-        print(f"{len(reviewed):,} images that people have reviewed are left out.")
-    for page, pairs in pages.items():
+    written = write_review_pages(table, config, plan, args.review, reviews_in_use(config))
+    if written.left_out:
+        print(f"{written.left_out:,} images that people have reviewed are left out.")
+    for page, pairs in written.pairs.items():
         print(f"{page}: {pairs:,} pairs to check.")
     print(f"What people save there goes to {config.generate.review or 'generate.review'}.")
     return 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from abo_vqa.annotate.draws import DRAWN_COLUMN, SUSPICIOUS
 from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import refuse_overwriting, refuse_unwritable
@@ -71,7 +72,7 @@ def command(args: argparse.Namespace) -> int:
         unknown = int((judged["error"] != "").sum())
         listed = ranked[ranked["error"] == ""].drop(columns="error").head(args.top)
         listed["margin"] = [f"{margin:.4f}" for margin in listed["margin"]]
-        write_table(listed, args.out)
+        write_table(listed.assign(**{DRAWN_COLUMN: SUSPICIOUS}), args.out)
     failed = f"; {unknown:,} couldn't be judged" if unknown else ""
     print(
         f"{len(listed):,} of {len(table):,} questions, the most suspicious first → {args.out}"
@@ -82,7 +83,7 @@ def command(args: argparse.Namespace) -> int:
         f"--sample {len(listed)}"
     )
     print(
-        "They aren't a random sample: with their reviews, the share of wrong answers is that of "
-        "suspicious pairs. Estimate it from a random page (without --vqa)."
+        "What people decide there corrects the set. How many answers of the set are wrong is "
+        "estimated from random pages only (without --vqa)."
     )
     return 0

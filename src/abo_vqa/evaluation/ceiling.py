@@ -18,8 +18,9 @@ def label_noise_ceiling(
 
     If a share w of the answers is wrong, it can't agree with these: its accuracy is 1 - w. Rows
     that people kept or corrected are right; w is the share of wrong answers among the reviewed
-    pairs that the filters of the stage `verify` keep as they were written. Those that were reviewed
-    have to be drawn at random. See docs/metrics.md for what this takes for granted.
+    pairs that were drawn at random and that the filters of the stage `verify` keep as they were
+    written. Mistakes that were found among suspicious pairs aren't in the other rows any more, so
+    w is smaller there. See docs/metrics.md for the formula, and for what it takes for granted.
 
     Args:
         reviews: `reviews` of data/verification.json, and the number of raters.
@@ -28,7 +29,9 @@ def label_noise_ceiling(
 
     Returns:
         The ceiling with its interval, what it was computed from, and the share of wrong answers
-        with its interval; {} if no pair that the filters keep was reviewed.
+        with its interval; {} if no random pair that the filters keep was reviewed. If suspicious
+        pairs were reviewed, too, `suspicious` has their counts, and `remaining` the share of wrong
+        answers among the rows that nobody reviewed.
     """
     if not reviews.get("pairs"):
         return {}
@@ -36,12 +39,15 @@ def label_noise_ceiling(
     low, high = clustered_wilson_interval(wrong, clusters, confidence)
     reviewed = int((test["reviewed"] != "").sum()) if "reviewed" in test else 0
     unreviewed = 1 - reviewed / len(test)
-    share = float(wrong.mean())
+    sampled = {"share": float(wrong.mean()), "low": low, "high": high}
+    suspicious = reviews.get("suspicious")
+    remaining = {name: _remaining(value, suspicious) for name, value in sampled.items()}
     return {
-        "accuracy": 1 - unreviewed * share,
-        "low": 1 - unreviewed * high,
-        "high": 1 - unreviewed * low,
-        "wrong": {"share": share, "low": low, "high": high},
+        "accuracy": 1 - unreviewed * remaining["share"],
+        "low": 1 - unreviewed * remaining["high"],
+        "high": 1 - unreviewed * remaining["low"],
+        "wrong": sampled,
+        **({"suspicious": dict(suspicious), "remaining": remaining} if suspicious else {}),
         "pairs": reviews["pairs"],
         "images": int(clusters.max()) + 1,
         "raters": reviews["raters"],
@@ -49,6 +55,23 @@ def label_noise_ceiling(
         "reviewed_test_rows": reviewed,
         "confidence": confidence,
     }
+
+
+def _remaining(share: float, suspicious: Mapping[str, Any] | None) -> float:
+    """Return the share of wrong answers among the rows that nobody reviewed (post-stratification).
+
+    Before anybody looked at the suspicious pairs, these and the unreviewed rows together had as
+    large a share of wrong answers as the random sample.
+
+    Args:
+        share: of wrong answers in the random sample.
+        suspicious: `suspicious` of `reviews`; None if there are none.
+    """
+    if not suspicious:
+        return share
+    unreviewed = suspicious["unreviewed"]
+    expected = (unreviewed + suspicious["pairs"]) * share - suspicious["wrong"]
+    return min(1.0, max(0.0, expected / unreviewed)) if unreviewed else 0.0
 
 
 def _reviewed_pairs(

@@ -56,7 +56,10 @@ def _read_tables(config: Config) -> Tables:
 def _reviews() -> dict[str, Any]:
     """Return how many reviewed, and what they found wrong of what the filters leave."""
     reviews = read_json(VERIFICATION).get("reviews")
-    return {**reviews, "raters": read_json(GENERATION)["reviews"]["raters"]} if reviews else {}
+    if not reviews:
+        return {}
+    people = read_json(GENERATION)["reviews"]
+    return {**reviews, "raters": people.get("random", people)["raters"]}
 
 
 def run(config: Config, _log: Log = no_log) -> Summary:

@@ -13,6 +13,7 @@ from abo_vqa.annotate.counts import (
     generation_counts,
     generation_summary,
 )
+from abo_vqa.annotate.draws import DRAWN_COLUMN
 from abo_vqa.annotate.inputs import make_quality_filter, read_products, reviews_in_use
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import UserError
@@ -49,7 +50,7 @@ def run(config: Config, log: Log = no_log) -> Summary:
     columns = ["image_path", "question", "answer", "reason"]
     rejects = pd.DataFrame([*annotations.rejects, *annotations.replaced], columns=columns)
     write_table(rejects, REJECTS)
-    reviewed = pd.DataFrame(annotations.reviewed, columns=[*columns[:-1], "wrong"])
+    reviewed = pd.DataFrame(annotations.reviewed, columns=[*columns[:-1], "wrong", DRAWN_COLUMN])
     write_table(reviewed, REVIEWED)
     write_results(counts, GENERATION)
     write_table(pd.DataFrame(annotations.rows), GENERATED)

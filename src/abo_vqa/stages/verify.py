@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from abo_vqa.annotate.draws import DRAWN_COLUMN
 from abo_vqa.annotate.verification.agreement import with_opinions
 from abo_vqa.annotate.verification.asked import asked_rows
 from abo_vqa.annotate.verification.counts import verification_summary
 from abo_vqa.annotate.verification.filtered import apply_filters, verification_record
+from abo_vqa.annotate.verification.filters import reviewed_rows
 from abo_vqa.annotate.verification.opinion_table import read_opinions
 from abo_vqa.annotate.verification.reviewed import passing_reviewed, review_counts
 from abo_vqa.core.config import Config, load_config
@@ -35,9 +37,11 @@ def run(config: Config, _log: Log = no_log) -> Summary:
         UserError: The opinions are those about another set, or the filters leave no pair.
     """
     table = read_table(GENERATED, ["image_path", "question", "answer"])
-    reviewed = read_table(REVIEWED, ["image_path", "question", "answer", "wrong"])
+    reviewed = read_table(REVIEWED, ["image_path", "question", "answer", "wrong", DRAWN_COLUMN])
+    unreviewed = ~reviewed_rows(table)
     if not config.verify.models:
-        counts = review_counts(reviewed, np.ones(len(reviewed), np.bool_))
+        passes = np.ones(len(reviewed), np.bool_)
+        counts = review_counts(reviewed, passes, int(unreviewed.sum()))
         return _write(table, {"pairs": len(table), "kept": len(table), **counts})
     ensure_wordnet()
     rejects = read_table(REJECTS, ["image_path", "question", "answer", "reason"])
@@ -49,8 +53,9 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     passes = passing_reviewed(
         reviewed, asked, answers, matches, filtered, config.verify, config.seed
     )
+    left = int((unreviewed & filtered.kept).sum())
     record = verification_record(config, filtered, rejects, matches) | review_counts(
-        reviewed, passes
+        reviewed, passes, left
     )
     return _write(with_opinions(table, own, filtered.shares)[filtered.kept], record)
 

@@ -1,5 +1,5 @@
 "use strict";
-const {page, pairs, limits} = JSON.parse(document.getElementById("data").textContent);
+const {page, pairs, drawn, limits} = JSON.parse(document.getElementById("data").textContent);
 const rows = [...document.querySelectorAll("li")];
 const nameField = document.getElementById("rater");
 let rater = "", judgements = {}, now = 0;
@@ -92,9 +92,9 @@ function csv() {
   const quote = text => /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   const lines = pairs.map((pair, number) => {
     const {decision = "", corrected = ""} = judgements[number] || {};
-    return [...pair, decision, corrected, rater].map(quote).join(",");
+    return [...pair, decision, corrected, rater, drawn[number]].map(quote).join(",");
   });
-  const header = "image_path,question,answer,decision,corrected,rater";
+  const header = "image_path,question,answer,decision,corrected,rater,drawn";
   return [header, ...lines].join("\n") + "\n";
 }
 function save() {

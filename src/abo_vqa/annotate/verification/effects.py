@@ -41,16 +41,26 @@ def earlier_sets(table: pd.DataFrame, rejects: pd.DataFrame) -> dict[str, pd.Dat
         `BEFORE_GATE` and `BEFORE_REVIEWS` → the rows. What a table knows of an image beyond its
         path is added to the image's rejects, so that they are grouped alike.
     """
+    reviewed = before_reviews(table, rejects)
+    by_gate = rejects[rejects["reason"].isin(GATE_REASONS)]
+    return {BEFORE_GATE: _with_rows(reviewed, by_gate[_PAIR], table), BEFORE_REVIEWS: reviewed}
+
+
+def before_reviews(table: pd.DataFrame, rejects: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows as an annotator wrote them: see `earlier_sets`.
+
+    Args:
+        table: the generated table.
+        rejects: columns image_path, question, answer, reason: what was rejected or corrected.
+    """
     corrected = rejects["reason"] == CORRECTED
     by_people = rejects[corrected | (rejects["reason"] == REVIEW)]
-    by_gate = rejects[rejects["reason"].isin(GATE_REASONS)]
     pair = ["image_path", "question"]
     replaced = pd.MultiIndex.from_frame(rejects.loc[corrected, pair])
     is_new = pd.MultiIndex.from_frame(table[pair]).isin(replaced)
     if "reviewed" in table:
         is_new &= (table["reviewed"] == CORRECTED).to_numpy()
-    reviewed = _with_rows(table[~is_new], by_people[_PAIR], table)
-    return {BEFORE_GATE: _with_rows(reviewed, by_gate[_PAIR], table), BEFORE_REVIEWS: reviewed}
+    return _with_rows(table[~is_new], by_people[_PAIR], table)
 
 
 def _with_rows(rows: pd.DataFrame, more: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from abo_vqa.annotate.draws import DRAWN_COLUMN, SUSPICIOUS
 from abo_vqa.annotate.verification.agreement import agreements, mean_agreement
 from abo_vqa.annotate.verification.asked import QUESTION
 from abo_vqa.annotate.verification.filters import agreeing, drawn_numbers, reviewed_rows
@@ -80,31 +81,49 @@ def _within_cap(
     return np.array([number <= limit for number in drawn_numbers(reviewed, seed)], dtype=np.bool_)
 
 
-def review_counts(reviewed: pd.DataFrame, passes: NDArray[np.bool_]) -> dict[str, Any]:
+def review_counts(
+    reviewed: pd.DataFrame, passes: NDArray[np.bool_], unreviewed: int
+) -> dict[str, Any]:
     """Count the wrong answers among the reviewed pairs that the filters keep.
 
+    Those that were drawn at random tell how many of all pairs are wrong. The suspicious ones tell
+    how many of these mistakes the rows that nobody reviewed no longer have.
+
     Args:
-        reviewed: [n] columns image_path and wrong.
+        reviewed: [n] columns image_path, wrong and drawn.
         passes: [n] whether the filters keep the pair as it was written.
+        unreviewed: how many rows of the set nobody has reviewed.
 
     Returns:
-        For data/verification.json: `pairs`, `left_out`, and `images`: how many images have so many
-        such pairs with so many wrong answers; all under `reviews`. {} without reviews.
+        For data/verification.json, all under `reviews`: `pairs` and `left_out` of those drawn at
+        random, and `images`: how many images have so many such pairs with so many wrong answers. If
+        there are suspicious ones, too, `suspicious`: `pairs`, `left_out`, how many are `wrong`, and
+        `unreviewed`. {} without reviews.
     """
     if reviewed.empty:
         return {}
+    suspicious = (reviewed[DRAWN_COLUMN] == SUSPICIOUS).to_numpy(dtype=np.bool_)
+    wrong = reviewed["wrong"].astype(float)
     by_image: dict[str, list[float]] = {}
-    for image, wrong in zip(reviewed["image_path"][passes], reviewed["wrong"][passes], strict=True):
-        by_image.setdefault(image, []).append(float(wrong))
-    images = Counter((len(wrong), sum(wrong)) for wrong in by_image.values())
-    counts = {
-        "pairs": int(passes.sum()),
-        "left_out": int((~passes).sum()),
+    counted = passes & ~suspicious
+    for image, value in zip(reviewed["image_path"][counted], wrong[counted], strict=True):
+        by_image.setdefault(image, []).append(value)
+    images = Counter((len(values), sum(values)) for values in by_image.values())
+    counts: dict[str, Any] = {
+        "pairs": int(counted.sum()),
+        "left_out": int((~passes & ~suspicious).sum()),
         "images": [
-            {"pairs": pairs, "wrong": wrong, "images": n}
-            for (pairs, wrong), n in sorted(images.items())
+            {"pairs": pairs, "wrong": value, "images": n}
+            for (pairs, value), n in sorted(images.items())
         ],
     }
+    if suspicious.any():
+        counts["suspicious"] = {
+            "pairs": int((passes & suspicious).sum()),
+            "left_out": int((~passes & suspicious).sum()),
+            "wrong": float(wrong[passes & suspicious].sum()),
+            "unreviewed": unreviewed,
+        }
     return {"reviews": counts}
 
 
