@@ -61,3 +61,35 @@ def test_what_cannot_be_compared(here: Path, capsys: pytest.CaptureFixture[str])
     assert "lacks the column(s) question, answer, decision" in capsys.readouterr().err
     assert main(["agreement"]) == 2  # the reviews in use: there are none
     assert "nobody has decided about a pair in conf/reviews" in capsys.readouterr().err
+
+
+def test_suspicious_pairs_are_counted_apart(
+    here: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make(here)
+    write(here / "a.csv", "Anna", "kkkkkkkkxk")
+    assert main(["agreement", "a.csv"]) == 0
+    share = capsys.readouterr().out.partition("wrong answers: ")[2].partition(" of")[0]
+    write(here / "b.csv", "Bo", "." * 8 + "xkcx")  # the first two of these are Anna's, too
+    listed = (here / "b.csv").read_text().splitlines()
+    rows = [f"{line},Suspicious" for line in listed[1:]]
+    (here / "b.csv").write_text("\n".join([f"{listed[0]},drawn", *rows]))
+    assert main(["agreement", "a.csv", "b.csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index(f"wrong answers: {share} of 10 pairs drawn at random")
+    assert [line.partition(": ")[0] for line in lines[start:]] == [
+        "wrong answers",
+        "  Anna",
+        "  Bo",
+        "A model that is always right agrees with about 90.0% of them.",
+        "wrong answers",
+        "  Bo",
+    ]
+    assert lines[start + 4].endswith("] of 2 suspicious pairs")
+    assert "2 pairs have several raters" in lines
+    assert main(["agreement", "b.csv"]) == 0
+    out = capsys.readouterr().out
+    assert "of 4 suspicious pairs\nnote: that says nothing about the set" in out
+    assert "writes a page of random pairs" in out
+    assert "always right" not in out

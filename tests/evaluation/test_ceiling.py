@@ -33,6 +33,45 @@ def test_a_share_of_wrong_answers_lowers_what_can_be_right() -> None:
     assert ceiling_note(ceiling) == "at most about 93%"
 
 
+def test_mistakes_among_suspicious_pairs_arent_in_the_other_rows() -> None:
+    """Of 900 + 100 pairs a tenth is expected to be wrong; 60 of these are known."""
+    test = pd.DataFrame({"reviewed": ["keep", "corrected"] + [""] * 8})
+    sample = reviews((1, 0, 90), (1, 1, 10))
+    plain = label_noise_ceiling(sample, test, 0.95)
+    suspicious = {"pairs": 100, "left_out": 5, "wrong": 60, "unreviewed": 900}
+    ceiling = label_noise_ceiling({**sample, "suspicious": suspicious}, test, 0.95)
+    assert ceiling["wrong"] == plain["wrong"]
+    expected = {
+        end: max(0, (1000 * ceiling["wrong"][end] - 60) / 900) for end in ("share", "low", "high")
+    }
+    assert ceiling["remaining"] == pytest.approx(expected)
+    assert ceiling["remaining"]["low"] == 0 < ceiling["remaining"]["share"]
+    assert ceiling["accuracy"] == pytest.approx(1 - 0.8 * 40 / 900)
+    assert ceiling["low"] == pytest.approx(1 - 0.8 * expected["high"])
+    sentence = ceiling_sentence(ceiling)
+    assert "of 100 pairs drawn at random that 2 people reviewed, 10.0% were wrong" in sentence
+    assert sentence.endswith(
+        "; so were 60 of 100 suspicious pairs, which leaves about 4.4% wrong answers in the rows "
+        "that nobody reviewed."
+    )
+    everything = {"suspicious": {**suspicious, "unreviewed": 0}}
+    assert label_noise_ceiling(sample | everything, test.head(2), 0.95)["low"] == 1
+    assert "suspicious" not in plain
+    assert "random" not in ceiling_sentence(plain)
+
+
+def test_suspicious_pairs_alone_say_nothing_of_the_set() -> None:
+    suspicious = {"pairs": 0, "left_out": 1200, "wrong": 0, "unreviewed": 9}
+    only = {**reviews(), "suspicious": suspicious}
+    assert label_noise_ceiling(only, pd.DataFrame({"answer": ["x"]}), 0.95) == {}
+    sentence = ceiling_sentence(None, only)
+    assert "people have reviewed 1,200 pairs, all of them because they are suspicious" in sentence
+    assert "writes a page of random pairs" in sentence
+    assert "keep none of the 3 pairs drawn at random" in ceiling_sentence(
+        None, {**only, "left_out": 3}
+    )
+
+
 def test_without_reviews_nothing_is_claimed() -> None:
     test = pd.DataFrame({"answer": ["x"]})
     assert label_noise_ceiling({}, test, 0.95) == {}

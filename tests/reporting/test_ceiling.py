@@ -10,7 +10,7 @@ import pytest
 from abo_vqa.core.config import load_config
 from abo_vqa.core.units import format_level
 from abo_vqa.reporting.cards import render_cards
-from abo_vqa.reporting.ceiling import ceiling_caption, ceiling_sentence
+from abo_vqa.reporting.ceiling import ceiling_caption, ceiling_sentence, review_extent
 from abo_vqa.reporting.figures.register import draw_figures
 from abo_vqa.reporting.inputs import Results, load_results
 from abo_vqa.reporting.pages import render_html, render_markdown, report_context
@@ -72,6 +72,14 @@ def test_a_gate_that_keeps_no_reviewed_pair_is_the_reason() -> None:
     text = ceiling_sentence(None, {"pairs": 0, "left_out": 1200})
     assert "the filters keep none of the 1,200 pairs that people reviewed" in text
     assert ceiling_caption(None) == ""
+
+
+def test_a_review_is_of_a_sample_or_of_suspicious_pairs() -> None:
+    assert review_extent({}) == ""
+    assert review_extent({"reviews": {"pairs": 9}}) == "a sample"
+    assert review_extent({"reviews": {"pairs": 9, "random": {"pairs": 1}}}) == "a sample"
+    only = {"reviews": {"pairs": 9, "random": {"pairs": 0}}}
+    assert review_extent(only) == "suspicious pairs"
 
 
 def test_levels_are_not_rounded() -> None:

@@ -43,6 +43,9 @@ def test_who_was_asked() -> None:
     reviews = {"pairs": 1200, "kept": 9, "rejected": 5, "corrected": 2}
     text = second_opinion(VERIFICATION, {"rejected": {"review": 5}, "reviews": reviews})
     assert text.endswith("Of 1,200 pairs that people reviewed, they rejected 5 and corrected 2.")
+    reviews["random"] = {"pairs": 1000, "raters": 2}
+    text = second_opinion(VERIFICATION, {"rejected": {"review": 5}, "reviews": reviews})
+    assert "1,200 pairs that people reviewed (200 because they are suspicious), they" in text
     assert "quality gate" not in text
     text = second_opinion({**VERIFICATION, "kept": 1200, "unanswered": 7}, {})
     assert "7 of the 1,200 pairs in the set were answered by no model" in text

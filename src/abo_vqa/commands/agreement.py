@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -141,21 +141,53 @@ def _pair_lines(decisions: PairAgreement, verdicts: PairAgreement) -> list[str]:
 
 
 def _wrong_share(reviews: Reviews, confidence: float) -> list[str]:
-    """Return how many answers are wrong, by all raters together and by each."""
-    verdicts = reviews.verdicts()
+    """Return how many answers are wrong: of the pairs drawn at random, and of suspicious ones."""
+    suspicious = reviews.suspicious
+    at_random = reviews.judgements.keys() - suspicious
+    if not suspicious:
+        return [
+            *_wrong_lines(reviews, at_random, "pairs", confidence),
+            _ceiling(reviews, at_random),
+        ]
+    lines = _wrong_lines(reviews, suspicious, "suspicious pairs", confidence)
+    if not at_random:
+        return [
+            *lines,
+            "note: that says nothing about the set, whose other answers are less suspicious. "
+            "`abo-vqa generate --review PAGE` writes a page of random pairs, which tell how many "
+            "answers are wrong.",
+        ]
+    sample = _wrong_lines(reviews, at_random, "pairs drawn at random", confidence)
+    return [*sample, _ceiling(reviews, at_random), *lines]
+
+
+def _wrong_lines(reviews: Reviews, pairs: Set[PairKey], label: str, confidence: float) -> list[str]:
+    """Return how many answers of some pairs are wrong, by all raters together and by each.
+
+    Args:
+        reviews: all of them.
+        pairs: those that count.
+        label: what they are called.
+        confidence: of the intervals.
+    """
+    verdicts = {pair: v for pair, v in reviews.verdicts().items() if pair in pairs}
     overall = _share(list(verdicts), [verdict.wrong for verdict in verdicts.values()], confidence)
     split = sum(verdict.wrong == 0.5 for verdict in verdicts.values())
     halves = f"; {split:,} on which they are split evenly count half" if split else ""
-    lines = [f"wrong answers: {overall} of {len(verdicts):,} pairs{halves}"]
-    if len(reviews.raters) > 1:
-        for rater in reviews.raters:
-            own = {
-                pair: votes[rater] for pair, votes in reviews.judgements.items() if rater in votes
-            }
-            text = _share(list(own), [float(vote.is_wrong) for vote in own.values()], confidence)
-            lines.append(f"  {rater}: {text} of {len(own):,}")
-    ceiling = 1 - sum(verdict.wrong for verdict in verdicts.values()) / len(verdicts)
-    return [*lines, f"A model that is always right agrees with about {percent(ceiling)} of them."]
+    lines = [f"wrong answers: {overall} of {len(verdicts):,} {label}{halves}"]
+    raters = sorted(reviews.raters_of(pairs))
+    for rater in raters if len(reviews.raters) > 1 else []:
+        own = {pair: reviews.judgements[pair][rater] for pair in verdicts
+               if rater in reviews.judgements[pair]}  # fmt: skip
+        text = _share(list(own), [float(vote.is_wrong) for vote in own.values()], confidence)
+        lines.append(f"  {rater}: {text} of {len(own):,}")
+    return lines
+
+
+def _ceiling(reviews: Reviews, pairs: Set[PairKey]) -> str:
+    wrong = [verdict.wrong for pair, verdict in reviews.verdicts().items() if pair in pairs]
+    ceiling = 1 - sum(wrong) / len(wrong)
+    return f"A model that is always right agrees with about {percent(ceiling)} of them."
 
 
 def _share(pairs: Sequence[PairKey], wrong: Iterable[float], confidence: float) -> str:

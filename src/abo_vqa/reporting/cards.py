@@ -22,6 +22,7 @@ from abo_vqa.core.paths import (
     TRAIN,
     VERIFICATION,
 )
+from abo_vqa.reporting.ceiling import review_extent
 from abo_vqa.reporting.formatting import count, decimal, finetuned_base, percent
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.markdown import markdown_table
@@ -60,7 +61,12 @@ def render_cards(results: Results, context: Mapping[str, Any]) -> dict[str, str]
         + _render(
             "model_card.md.j2", **context, model=_model_facts(results), adapted=_adapted(results)
         ),
-        "data.md": _render("data_card.md.j2", **context, data=_data_facts(results)),
+        "data.md": _render(
+            "data_card.md.j2",
+            **context,
+            data=_data_facts(results),
+            reviewed=review_extent(results.generate),
+        ),
     }
 
 
@@ -96,7 +102,7 @@ def render_export_card(
         ),
         kinds=_by_frequency(generated["kinds"]),
         corpus=generated["corpus"],
-        reviews=generated.get("reviews"),
+        reviewed=review_extent(generated),
         opinion=second_opinion(verification, generated) if verification else "",
         filters=filter_table(verification),
         audit=audit,

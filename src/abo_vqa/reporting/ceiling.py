@@ -48,19 +48,52 @@ def ceiling_sentence(
     level = format_level(ceiling["confidence"])
     people = "person" if raters == 1 else "people"
     kept = " and the filters keep" if ceiling["left_out"] else ""
+    suspicious = ceiling.get("suspicious")
+    drawn = " drawn at random" if suspicious else ""
     return (
         f"At most about {percent(ceiling['accuracy'])} can be right ({level} interval "
-        f"{interval_text((ceiling['low'], ceiling['high']))}): of {count(ceiling['pairs'])} pairs "
-        f"that {raters} {people} reviewed{kept}, {percent(wrong['share'])} were wrong ({level} "
-        f"interval {interval_text((wrong['low'], wrong['high']))})."
+        f"{interval_text((ceiling['low'], ceiling['high']))}): of {count(ceiling['pairs'])} pairs"
+        f"{drawn} that {raters} {people} reviewed{kept}, {percent(wrong['share'])} were wrong "
+        f"({level} interval {interval_text((wrong['low'], wrong['high']))})"
+        f"{_found_among_suspicious(ceiling) if suspicious else ''}."
     )
+
+
+def _found_among_suspicious(ceiling: Mapping[str, Any]) -> str:
+    """Return how many mistakes aren't in the set any more, as the end of a sentence."""
+    suspicious, share = ceiling["suspicious"], ceiling["remaining"]["share"]
+    return (
+        f"; so were {suspicious['wrong']:g} of {count(suspicious['pairs'])} suspicious pairs, "
+        f"which leaves about {percent(share)} wrong answers in the rows that nobody reviewed"
+    )
+
+
+def review_extent(generation: Mapping[str, Any]) -> str:
+    """Return what people have reviewed: "a sample", only "suspicious pairs", or "" for nothing.
+
+    Args:
+        generation: the content of data/generate.json.
+    """
+    reviews = generation.get("reviews")
+    if not reviews:
+        return ""
+    return "a sample" if reviews.get("random", reviews)["pairs"] else "suspicious pairs"
 
 
 def _not_measured(reviews: Mapping[str, Any] | None) -> str:
     if not reviews:
         return NOT_MEASURED
+    start = "How much can be right at most isn't measured: "
+    suspicious = reviews.get("suspicious")
+    if suspicious and not reviews["pairs"] + reviews["left_out"]:
+        reviewed = count(suspicious["pairs"] + suspicious["left_out"])
+        return (
+            f"{start}people have reviewed {reviewed} pairs, all of them because they are "
+            "suspicious, and these don't tell how many of the other answers are wrong "
+            "(abo-vqa generate --review page.html writes a page of random pairs)."
+        )
+    drawn = " drawn at random" if suspicious else ""
     return (
-        "How much can be right at most isn't measured: the filters keep none of the "
-        f"{count(reviews['left_out'])} pairs that people reviewed "
-        "(abo-vqa generate --review page.html writes a page of others)."
+        f"{start}the filters keep none of the {count(reviews['left_out'])} pairs{drawn} that "
+        "people reviewed (abo-vqa generate --review page.html writes a page of others)."
     )

@@ -98,8 +98,11 @@ def _earlier(generation: Mapping[str, Any]) -> str:
     reviews = generation.get("reviews", {})
     texts = [f" Before, the quality gate had rejected {count(by_gate)} pairs."] if by_gate else []
     if reviews:
+        at_random = reviews.get("random", reviews)["pairs"]
+        suspicious = reviews["pairs"] - at_random
+        why = f" ({count(suspicious)} because they are suspicious)" if suspicious else ""
         texts.append(
-            f" Of {count(reviews['pairs'])} pairs that people reviewed, they rejected "
+            f" Of {count(reviews['pairs'])} pairs that people reviewed{why}, they rejected "
             f"{count(reviews['rejected'])} and corrected {count(reviews['corrected'])}."
         )
     return "".join(texts)
