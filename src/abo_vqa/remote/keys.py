@@ -22,7 +22,7 @@ _VARIABLES = {
     "openai": ("OPENAI_API_KEY", "OPENAI_API_KEYS"),
 }
 KEY_SEPARATORS = re.compile(r"[\s,;]+")  # several keys in one variable
-_NO_KEY = "none-needed"  # what servers of one's own are sent: the SDK demands a key
+NO_KEY = "none-needed"  # what servers of one's own are sent: the SDK demands a key
 _REPLACEMENT = "<api key>"
 _SHORTEST = 8  # characters of a key that is worth hiding
 # The patterns of Google's and OpenAI's keys, in case a message quotes one that isn't in the
@@ -89,7 +89,7 @@ def api_keys(settings: ServiceConfig) -> list[str]:
     """
     variables = key_variables(settings)
     if not variables:
-        return [_NO_KEY]
+        return [NO_KEY]
     if keys := keys_in_environment(variables):
         _require_ascii(keys, variables)
         return keys
@@ -160,6 +160,6 @@ def redact(text: str, keys: Iterable[str]) -> str:
     """
     # The longest first: one key may begin as another does.
     for key in sorted(keys, key=len, reverse=True):
-        if key != _NO_KEY and len(key) >= _SHORTEST:
+        if key != NO_KEY and len(key) >= _SHORTEST:
             text = text.replace(key, _REPLACEMENT)
     return _KEY_PATTERN.sub(_REPLACEMENT, text)

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from abo_vqa.commands.doctor import endpoints
+from abo_vqa.commands.doctor import endpoints, services
 from tests.support.servers.openai_chat import MODELS, OpenAIServer
 
 
@@ -86,3 +86,24 @@ def test_the_annotators_model_is_compared_too(look, server, model, there):
     generate = {"annotator": "openai", "model": model, "base_url": server.url}
     found = look(endpoints.endpoints, generate=generate)
     assert ("generate.model" in found) == there
+
+
+def test_a_server_is_asked_once_whatever_asks(look, hosted, server):
+    """The annotator's server, its model, and a baseline there: three findings."""
+    hosted(model=MODELS[0] + "-typo", base_url=server.url)
+
+    def everything(case):
+        yield from services.keys(case)
+        yield from endpoints.endpoints(case)
+
+    generate = {"annotator": "openai", "model": "another", "base_url": server.url}
+    found = look(everything, generate=generate, baselines={"models": ["hosted"]})
+    states = {name: found[name].state for name in ("endpoint", "generate.model", "hosted")}
+    assert states == {"endpoint": "ok", "generate.model": "warning", "hosted": "warning"}
+    assert [call.path for call in server.calls] == ["/v1/models"]
+    server.keys = {"another"}
+    found = look(everything, generate=generate, baselines={"models": ["hosted"]})
+    assert found["endpoint"].state == found["hosted"].state == "problem"
+    assert "generate.key_variable" in found["endpoint"].advice
+    assert "generate." not in found["hosted"].advice
+    assert len(server.calls) == 2  # another run asks again

@@ -11,6 +11,7 @@ import pytest
 
 from abo_vqa.commands.doctor import services
 from abo_vqa.core.errors import UserError
+from abo_vqa.remote.keys import NO_KEY
 from tests.support.servers.openai_chat import OpenAIServer
 
 
@@ -62,7 +63,7 @@ def test_a_server_of_ones_own_is_asked(look, monkeypatch):
         found = ask(server.url)
         assert "none is sent" in found["api key"].found
         assert found["endpoint"].state == "ok"
-        assert [call.key for call in server.calls] == [""]
+        assert [call.key for call in server.calls] == [NO_KEY]
         found = ask(server.url, key_variable="MY_SERVER")
         assert found["api key"].state == "problem"
         assert "MY_SERVER isn't set" in found["api key"].found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from abo_vqa.commands.doctor.masking import mask
 from abo_vqa.core import interpreter, system_errors
@@ -88,6 +88,7 @@ class Checkout:
         fault: why they can't.
         names: the models to try, () for the settings' own.
         offline: whether the user forbids asking the model hub.
+        servers: what servers have answered: each is asked once, whatever asks.
     """
 
     root: Path
@@ -95,6 +96,7 @@ class Checkout:
     fault: str = ""
     names: tuple[str, ...] = ()
     offline: bool = False
+    servers: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     @property
     def settings(self) -> Config:

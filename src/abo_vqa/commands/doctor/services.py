@@ -4,72 +4,35 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
-from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.error import HTTPError
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
-from urllib.request import Request, urlopen
 
 from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem, warning
-from abo_vqa.core.errors import UserError, first_line
+from abo_vqa.commands.doctor.servers import (
+    TIMEOUT_S,
+    NoAnswerError,
+    ask_server,
+    call_with_timeout,
+)
+from abo_vqa.core.errors import first_line
 from abo_vqa.core.service_config import PROTOCOLS
 from abo_vqa.remote.keys import (
+    NO_KEY,
+    api_keys,
     is_foreign,
     key_variables,
     keys_in_environment,
-    redact,
-    rejected_key_advice,
     vendor_variables,
 )
 
 if TYPE_CHECKING:
     from abo_vqa.core.service_config import GenerateConfig
 
-_T = TypeVar("_T")
-
-TIMEOUT_S = 5.0  # for an answer from anywhere
 # Present or not; neither is needed: the study's weights are public.
 OPTIONAL = ("HF_TOKEN", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "HTTPS_PROXY")
-
-
-class _NoAnswerError(UserError):
-    """No answer in time."""
-
-
-def call_with_timeout(seconds: float, work: Callable[[], _T]) -> _T:
-    """Call a function in a thread that is abandoned after some seconds.
-
-    A name server that doesn't answer ignores every library's own limit.
-
-    Args:
-        seconds: how long to wait.
-        work: the function.
-
-    Raises:
-        _NoAnswerError: No answer in time.
-        Exception: Whatever `work` raises.
-    """
-    results: list[_T] = []
-    failed: list[Exception] = []
-
-    def attempt() -> None:
-        try:
-            results.append(work())
-        except Exception as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=attempt, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if failed:
-        raise failed[0]
-    if not results:
-        raise _NoAnswerError(f"no answer within {seconds:.0f} s")
-    return results[0]
 
 
 def keys(case: Checkout) -> Iterator[Finding]:
@@ -82,7 +45,7 @@ def keys(case: Checkout) -> Iterator[Finding]:
     service = settings if settings and settings.annotator in PROTOCOLS else None
     yield _key_finding(service, settings.annotator if settings else "")
     if service and is_foreign(service):
-        yield _endpoint(service)
+        yield _endpoint(case, service)
     present = [name for name in OPTIONAL if os.environ.get(name)]
     yield ok("environment", f"set: {', '.join(present) or 'none'} (of {', '.join(OPTIONAL)})")
 
@@ -110,28 +73,17 @@ def _key_finding(service: GenerateConfig | None, annotator: str) -> Finding:
     return problem("api key", f"{message}; generate.annotator {annotator} needs one", advice)
 
 
-def _endpoint(service: GenerateConfig) -> Finding:
+def _endpoint(case: Checkout, service: GenerateConfig) -> Finding:
     """Check that a server of chat completions answers, and lets us in.
 
     Args:
+        case: the checkout.
         service: its address, and where its key is; the first one is sent.
     """
-    base_url, keys = str(service.base_url), keys_in_environment(key_variables(service))
-    request = Request(f"{base_url.rstrip('/')}/models")
-    if keys:
-        request.add_header("Authorization", f"Bearer {keys[0]}")
-    try:
-        call_with_timeout(TIMEOUT_S, lambda: urlopen(request, timeout=TIMEOUT_S).close())
-    except HTTPError as error:
-        if error.code in (401, 403):
-            advice = rejected_key_advice(service, "generate.")
-            return problem("endpoint", f"{base_url} refuses us: HTTP {error.code}", advice)
-        # Not every server lists its models.
-    except (OSError, HTTPException, _NoAnswerError) as error:
-        advice = "Start the server, or correct generate.base_url (it ends in /v1 for most servers)."
-        message = f"{base_url} doesn't answer: {redact(first_line(error), keys)}"
-        return problem("endpoint", message, advice)
-    return ok("endpoint", f"{base_url} answers")
+    has_key = keys_in_environment(key_variables(service))
+    answer = ask_server(case, service, api_keys(service)[0] if has_key else NO_KEY)
+    finding = answer.finding("endpoint", service, "generate.")
+    return finding or ok("endpoint", f"{service.base_url} answers")
 
 
 def remotes(case: Checkout) -> Iterator[Finding]:
@@ -264,7 +216,7 @@ def hub(case: Checkout) -> Iterator[Finding]:
 
     try:
         call_with_timeout(TIMEOUT_S, lambda: requests.head(constants.ENDPOINT, timeout=TIMEOUT_S))
-    except (requests.RequestException, _NoAnswerError) as error:
+    except (requests.RequestException, NoAnswerError) as error:
         yield problem("model hub", f"{constants.ENDPOINT} doesn't answer: {error}", advice)
     else:
         yield ok("model hub", f"{constants.ENDPOINT} answers")
