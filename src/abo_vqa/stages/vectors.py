@@ -9,12 +9,10 @@ import argparse
 from functools import partial
 
 from abo_vqa.core.config import Config, load_config
-from abo_vqa.core.locks import discard
 from abo_vqa.core.paths import GENERATED, vectors_of
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
-from abo_vqa.core.tables import read_table
-from abo_vqa.models.embeddings.build import build_embeddings
+from abo_vqa.models.embeddings.summary import embed_table
 from abo_vqa.models.registry import checkpoint_of
 
 
@@ -28,20 +26,7 @@ def run(config: Config, _log: Log = no_log, *, model: str) -> Summary:
     Raises:
         UserError: the model has no vectors of images, or none of the images can be read.
     """
-    out = vectors_of(model)
-    paths = sorted(set(read_table(GENERATED, ["image_path"])["image_path"]))
-    result = build_embeddings(config, model, paths, out, pooled=True)
-    return Summary(
-        f"{len(paths)} images → {out} ({result.size / 1e6:.1f} MB)"
-        + (f"; {len(result.errors)} can't be read" if result.errors else ""),
-        metrics={
-            "pictures": len(paths),
-            "unreadable": len(result.errors),
-            "bytes": result.size,
-            "peak_memory_bytes": result.peak,
-        },
-        cleanup=partial(discard, result.scratch),
-    )
+    return embed_table(config, model, GENERATED, vectors_of(model), pooled=True)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
