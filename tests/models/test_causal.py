@@ -29,7 +29,8 @@ def test_rank_is_the_likelihood_of_the_library(load, rows, name: str) -> None:
 def test_last_word_without_punctuation(load, rows) -> None:
     whole, last = load("llava"), load("llava", {"answer": "last_word"})
     assert extract_answer("It is made of Wood.", "last_word") == "Wood"
-    assert extract_answer("", "last_word") == ""
+    assert extract_answer("It is **Red** .\n", "last_word") == "Red"
+    assert extract_answer("", "last_word") == extract_answer(" ... ", "last_word") == ""
     assert extract_answer("It is made of Wood.", "whole") == "It is made of Wood."
     for all_of_it, word in zip(
         whole.answer(rows.images, rows.questions),

@@ -91,8 +91,8 @@ def extract_answer(text: str, rule: Literal["whole", "last_word"]) -> str:
     """
     if rule == "whole":
         return text
-    words = text.split()
-    return words[-1].strip(string.punctuation) if words else ""
+    words = [word.strip(string.punctuation) for word in text.split()]
+    return next(filter(None, reversed(words)), "")
 
 
 def decoding_of(checkpoint: CheckpointConfig, rule: Literal["whole", "last_word"]) -> str:

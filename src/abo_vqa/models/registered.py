@@ -231,8 +231,8 @@ class AdaptedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, unused-igno
         text = str(self._processor.decode(output, skip_special_tokens=True)).strip()
         if not self._last_word:
             return text
-        words = text.split()
-        return words[-1].strip(string.punctuation) if words else ""
+        words = [word.strip(string.punctuation) for word in text.split()]
+        return next(filter(None, reversed(words)), "")
 
     def _inputs(self, image: Any, question: str) -> Any:
         """Return the model's inputs, as its family was asked in training."""
