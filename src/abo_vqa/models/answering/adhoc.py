@@ -53,7 +53,7 @@ def answer_question(
         The answer, without a score; or the choices with their log-likelihoods, the likeliest first.
 
     Raises:
-        UserError: Memory isn't enough for one question.
+        UserError: Memory isn't enough for one question, or the model gives no answer.
     """
     model = load_by_name(name, config, adapter)
     try:
@@ -70,7 +70,10 @@ def _answer(
 ) -> list[tuple[str, float | None]]:
     """Ask a loaded model; see `answer_question`."""
     if not choices:
-        return [(model.answer([image], [question])[0].text, None)]
+        answer = model.answer([image], [question])[0]
+        if answer.error:
+            raise UserError(f"no answer: {answer.error}")
+        return [(answer.text, None)]
     scores = model.rank([image], [question], [choices])[0]
     ranked = sorted(zip(choices, scores, strict=True), key=lambda pair: -pair[1])
     return [(choice, score) for choice, score in ranked]
