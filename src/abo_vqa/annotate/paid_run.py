@@ -14,7 +14,7 @@ from abo_vqa.annotate.batch_mode.run import BatchRun
 from abo_vqa.annotate.batch_mode.submission import BatchSubmitter
 from abo_vqa.annotate.control import ControlRequest
 from abo_vqa.annotate.online.failure_policy import FailurePolicy
-from abo_vqa.annotate.online.image_failures import ImageFailures
+from abo_vqa.annotate.online.image_failures import ImageFailures, last_streak
 from abo_vqa.annotate.online.scheduler import Scheduler
 from abo_vqa.annotate.online.sender import TaskSender
 from abo_vqa.annotate.progress import Progress
@@ -83,7 +83,8 @@ def request_all(
             jobs = BatchJobFile.load(journal.path.with_suffix(".jobs"))
             if not drop_failing:
                 history = load_history(journal.path.parent)
-                pilot = replace(context, tasks=pilot_tasks(tasks, jobs, history))
+                streak = last_streak(journal.entries(), settings.questions)
+                pilot = replace(context, tasks=pilot_tasks(tasks, jobs, history, streak))
                 _online_run(pilot, keys, ledger, jobs).run()
             _batch_run(context, keys, ledger, jobs).run()
         else:
@@ -98,13 +99,16 @@ def _online_run(
     def reserved() -> float:
         return ledger.reserved_cost(journal.name) + (jobs.max_cost if jobs else 0.0)
 
-    budget = Budget(settings, journal.entries(), reserved)
-    queue = RequestQueue(context.tasks)
+    entries = journal.entries()
+    budget = Budget(settings, entries, reserved)
+    streak = last_streak(entries, settings.questions)
+    # Others first: whether these fail again tells less.
+    queue = RequestQueue(sorted(context.tasks, key=lambda task: task.image_path in streak.kinds))
     pool = KeyPool(keys, ledger, journal.name, settings)
     sender = TaskSender(
         context.system, context.archive, settings.image_size, journal, ledger, budget
     )
-    failures = ImageFailures(journal, drop_failing=context.drop_failing)
+    failures = ImageFailures(journal, streak, drop_failing=context.drop_failing)
     policy = FailurePolicy(settings, queue, pool, failures)
     return Scheduler(
         queue,

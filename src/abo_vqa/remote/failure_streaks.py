@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 MIN_STREAK = 5  # images in a row that fail alike before a run stops
 _MIN_SAMPLE = 50  # images before the share of single failures is trusted
@@ -27,17 +27,30 @@ class FailureStreak:
         successes: so far.
         single_failures: earlier failures that a later success ended; those were the images' own.
         kinds: how each image of the present streak failed, in order.
+        is_proven: whether this run has had a success; earlier runs' don't count.
     """
 
     successes: int = 0
     single_failures: int = 0
     kinds: dict[str, str] = field(default_factory=dict)
+    is_proven: bool = False
 
     def record_success(self) -> None:
-        """End the present streak."""
+        """End the present streak. If it was systematic, its failures weren't the images' own."""
+        if not self.is_systematic:
+            self.single_failures += len(self.kinds)
         self.successes += 1
+        self.is_proven = True
+        self.kinds.clear()
+
+    def acquit(self) -> None:
+        """End the present streak without a success: its failures are the images' own after all."""
         self.single_failures += len(self.kinds)
         self.kinds.clear()
+
+    def resumed(self) -> FailureStreak:
+        """Return the streak as the next run goes on with it: nothing is proven yet."""
+        return replace(self, kinds=dict(self.kinds), is_proven=False)
 
     def record_failure(self, image_path: str, kind: str) -> None:
         """Add an image to the streak, or move it to the end.
@@ -72,12 +85,13 @@ class FailureStreak:
     def max_pending(self, concurrency: int) -> int:
         """Return how many requests may be on their way.
 
-        Few until one of them was a success, so that not many are paid for in vain.
+        Few until one of them was a success, so that not many are paid for in vain: one at a time
+        if the run before ended in a systematic failure.
 
         Args:
             concurrency: how many may be afterwards.
         """
-        if self.successes:
+        if self.is_proven:
             return concurrency
         return min(concurrency, max(1, MIN_STREAK - len(self.kinds)))
 

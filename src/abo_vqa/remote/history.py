@@ -72,7 +72,7 @@ def _refusal_kind(entry: JournalEntry) -> str | None:
     return None if entry.problem and not entry.problem.startswith("blocked") else ""
 
 
-def _emptiness_kind(entry: JournalEntry) -> str | None:
+def emptiness_kind(entry: JournalEntry) -> str | None:
     """Return how a reply was empty; "" for a success, None if it counts as neither."""
     if entry.problem and not entry.problem.startswith("blocked"):
         return None
@@ -88,14 +88,15 @@ def _excuse_systematic_failures(entries: Sequence[JournalEntry]) -> list[Journal
     What they cost still counts, and so do pairs that the quality filter rejected: its rules may
     change.
     """
-    order = sorted(range(len(entries)), key=lambda i: entries[i].time)
     excused = {
         i
         for i, entry in enumerate(entries)
         if entry.problem.startswith("refused:") and is_account_message(entry.problem)
     }
-    for kind_of in (_refusal_kind, _emptiness_kind):
-        excused |= _systematic_failures(entries, order, kind_of)
+    for kind_of in (_refusal_kind, emptiness_kind):
+        streaks = _find_streaks(entries, kind_of)
+        streaks.end_streak()
+        excused |= streaks.excused
     return [
         replace(entry, problem=f"{EXCUSED}: {entry.problem or no_pairs_reason(entry)}")
         if i in excused and not entry.candidates
@@ -118,25 +119,35 @@ def _excuse_reopened(entries: Sequence[JournalEntry]) -> list[JournalEntry]:
     ]
 
 
-def _systematic_failures(
-    entries: Sequence[JournalEntry],
-    order: Sequence[int],
-    kind_of: Callable[[JournalEntry], str | None],
-) -> set[int]:
-    """Return the numbers of the entries in systematic streaks.
+def open_streak(
+    entries: Sequence[JournalEntry], kind_of: Callable[[JournalEntry], str | None]
+) -> FailureStreak:
+    """Return the streak that a journal ends with, for the run that continues it.
+
+    Otherwise each new start would pay for as many failures again before it stops.
 
     Args:
-        entries: a journal's entries.
-        order: their numbers, by time.
+        entries: the journal's.
         kind_of: returns how an entry failed; "" for a success, None if it counts as neither.
     """
+    return _find_streaks(entries, kind_of).open_streak
+
+
+def _find_streaks(
+    entries: Sequence[JournalEntry], kind_of: Callable[[JournalEntry], str | None]
+) -> StreakHistory:
+    """Return the streaks of a journal; the last one isn't ended.
+
+    Args:
+        entries: the journal's entries.
+        kind_of: see `open_streak`.
+    """
     streaks = StreakHistory()
-    for i in order:
+    for i in sorted(range(len(entries)), key=lambda i: entries[i].time):
         kind = kind_of(entries[i])
         if kind is not None:
             streaks.add(i, entries[i].image_path, kind)
-    streaks.end_streak()
-    return streaks.excused
+    return streaks
 
 
 class StreakHistory:
@@ -170,6 +181,17 @@ class StreakHistory:
             if subject not in self._known:
                 self._streak.record_failure(subject, kind)
                 self._is_systematic = self._is_systematic or self._streak.is_systematic
+
+    @property
+    def open_streak(self) -> FailureStreak:
+        """The present streak, for the run that continues the journal."""
+        return self._streak.resumed()
+
+    def acquit(self) -> None:
+        """End the present streak: a control request has shown that the failures are its own."""
+        self._known.update(subject for _, subject in self._members)
+        self._streak.acquit()
+        self._members, self._is_systematic = [], False
 
     def end_streak(self) -> None:
         """End the present streak, as a success or the end of the journal does."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from abo_vqa.annotate.tasks import Task
+from abo_vqa.annotate.tasks import CUT_OFF, Task
 from abo_vqa.remote.errors import RequestRefusedError, ServiceError
 from abo_vqa.remote.failure_streaks import FailureStreak, error_kind
+from abo_vqa.remote.history import emptiness_kind, open_streak
 from abo_vqa.remote.journal import DROPPED, AnnotationJournal, JournalEntry, timestamp
 
 
@@ -35,15 +37,20 @@ class ImageFailures:
         drop_failing: whether failures count against their images however many fail alike.
     """
 
-    def __init__(self, journal: AnnotationJournal, *, drop_failing: bool) -> None:
-        """Start without failures.
+    def __init__(
+        self, journal: AnnotationJournal, empty_replies: FailureStreak, *, drop_failing: bool
+    ) -> None:
+        """Start with the streak that the journal ends with.
+
+        Refusals begin anew: they cost nothing, and those that may be everybody's are in no journal.
 
         Args:
             journal: takes failures that are the images' own.
+            empty_replies: see the class, and `last_streak`.
             drop_failing: see the class.
         """
         self.undecided: list[_Refusal] = []
-        self.refusals, self.empty_replies = FailureStreak(), FailureStreak()
+        self.refusals, self.empty_replies = FailureStreak(), empty_replies
         self.drop_failing = drop_failing
         self._journal = journal
 
@@ -103,3 +110,20 @@ class ImageFailures:
     def max_pending(self, concurrency: int) -> int:
         """Return how many requests may be on their way; see `FailureStreak.max_pending`."""
         return concurrency if self.drop_failing else self.empty_replies.max_pending(concurrency)
+
+
+def last_streak(entries: Sequence[JournalEntry], questions: int) -> FailureStreak:
+    """Return the streak of images without pairs, or with too few, that a journal ends with.
+
+    Args:
+        entries: the journal's.
+        questions: how many pairs an image is asked for at first.
+    """
+
+    def kind_of(entry: JournalEntry) -> str | None:
+        cut_off = entry.finish == "MAX_TOKENS" and len(entry.candidates) < questions
+        return CUT_OFF if cut_off and not entry.problem else emptiness_kind(entry)
+
+    # What the user has dropped was the images' own fault, and is no evidence of anything else.
+    dropped = (i for i, entry in enumerate(entries, 1) if entry.problem.startswith(DROPPED))
+    return open_streak(entries[max(dropped, default=0) :], kind_of)
