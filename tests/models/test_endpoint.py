@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from abo_vqa.cli import main
 from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import AboVqaError, RetryLaterError, TerminatedError, UserError
 from abo_vqa.core.tables import read_table
 from abo_vqa.models.registry import load_model
+from abo_vqa.remote.journal import AnnotationJournal, read_journal
 from tests.support import ROOT
 from tests.support.annotation import KEY
 from tests.support.endpoints import (
@@ -70,6 +72,9 @@ def test_ask_choose_and_what_it_cannot_do(hosted_project: Path, capsys: Any) -> 
         assert capsys.readouterr().out.strip() in ("red", "blue", "two", "yes", "wood")
         (sent,) = asked(server)
         assert sent[0] == "Answer the question about the image with one word.\nwhat?"
+        server.plan("*", "400")
+        assert main([*ask[:-1], "why?"]) == 2
+        assert "no answer: HTTP 400" in capsys.readouterr().err
         assert main([*ask, "--choices", "a,b"]) == 2
         assert "can't rank choices" in capsys.readouterr().err
         model = load_model("hosted", load_config())
@@ -89,6 +94,36 @@ def test_budget_stops_with_everything_saved(hosted_project: Path) -> None:
         answer_hosted()
         assert set(asked(server).values()) == {1}
         assert len(asked(server)) == 21
+
+
+@pytest.mark.slow
+def test_processes_share_a_budget(hosted_project: Path) -> None:
+    price, budget = 100.0, 0.4
+    command = [sys.executable, str(ROOT / "src/abo_vqa"), "baseline", "--model", "hosted"]
+    with GeminiServer(latency=0.7) as server:  # the first isn't done when the second starts
+        add_endpoint(server.url, budget_usd=budget, price_input=price, concurrency=1)
+        profile = Path("conf/profiles/sample.yaml")
+        settings = yaml.safe_load(profile.read_text())
+        settings["batch_sizes"] = {"hosted": 3}  # or one process would have all rows
+        profile.write_text(yaml.safe_dump(settings))
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+        assert subprocess.run([*command, "--processes", "2"], env=environment).returncode == 2
+    journals = [
+        read_journal(path).entries
+        for path in Path(".cache/abo-vqa/endpoint").glob("*/replies-*.jsonl")
+    ]
+    assert len(journals) == 2
+    assert 0 < sum(e.usage.input for entries in journals for e in entries) * price / 1e6 <= budget
+
+
+def test_another_process_is_named(hosted_project: Path) -> None:
+    with OpenAIServer() as server:
+        add_endpoint(server.url, "openai")
+        answer_hosted()
+        [path] = Path(".cache/abo-vqa/endpoint").glob("*/replies-0.jsonl")
+        path.unlink()
+        with AnnotationJournal(path, {}), pytest.raises(UserError, match="another process is ask"):
+            answer_hosted()
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,7 @@ def test_a_service_that_is_away_is_no_row_s_fault(hosted_project: Path) -> None:
         (["torn"], 2, ""),
         (["fence"], 1, ""),
         (["thought"], 1, ""),
+        (["marked"], 1, ""),
         (["empty_text"] * 9, 3, "the model wrote no answer (STOP)"),
         (["torn"] * 9, 2, "the reply was cut off by max_output_tokens (MAX_TOKENS)"),
         (["refused"] * 9, 2, "the model wrote no answer (REFUSAL)"),

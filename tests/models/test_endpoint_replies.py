@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from abo_vqa.data.pairs import Pair
 from abo_vqa.models.answers import Answer
+from abo_vqa.models.endpoint.questions import VERDICT_KEY
 from abo_vqa.models.endpoint.replies import ReplyRecord, answer_text
 from abo_vqa.remote.journal import AnnotationJournal, JournalEntry, JournalReader
 
@@ -42,6 +44,34 @@ def test_a_streak_of_empty_replies_is_held_against_no_question() -> None:
     assert record(reply("a", "red"), *[reply("e")] * 5).empty_replies("e") == 5
 
 
+def test_a_streak_goes_on_in_the_next_run() -> None:
+    empty = [reply(f"e{i}") for i in range(6)]
+    streak = record(reply("a", "red"), *empty[:3]).streak
+    assert (list(streak.kinds), streak.is_systematic) == (["e0", "e1", "e2"], False)
+    assert streak.max_pending(16) == 2
+    streak = record(reply("a", "red"), *empty[:5]).streak
+    assert (streak.is_systematic, streak.max_pending(16)) == (True, 1)
+    streak.record_success()
+    assert (streak.kinds, streak.single_failures, streak.max_pending(16)) == ({}, 0, 16)
+    assert record(*empty[:5], reply("a", "red"), empty[5]).streak.kinds == {"e5": "STOP"}
+    # Of several processes' journals the one that was written last.
+    replies = ReplyRecord()
+    replies.add_journal(replace(entry, time=float(i)) for i, entry in enumerate(empty))
+    replies.add_journal([replace(reply("a", "red"), time=2.0)])
+    assert len(replies.streak.kinds) == 6
+    replies.add_journal([replace(reply("a", "red"), time=9.0)])
+    assert replies.streak.kinds == {}
+
+
+def test_an_answered_verdict_leaves_a_streak_to_its_questions() -> None:
+    empty = [reply(f"e{i}", finish="REFUSAL") for i in range(5)]
+    for verdict, tries in (("grey", 1), ("", 0)):
+        replies = record(reply("a", "red"), *empty, reply(VERDICT_KEY, verdict))
+        assert replies.empty_replies("e0") == tries
+        assert replies.empty_replies(VERDICT_KEY) == 0
+        assert len(replies.streak.kinds) == 5 * (1 - tries)
+
+
 def test_what_is_asked_again() -> None:
     others = [reply("a", "red")]
     for entry, tries in (
@@ -70,6 +100,8 @@ def test_what_is_asked_again() -> None:
         ("``` blue ```", "STOP", "blue"),
         ("```light blue```", "STOP", "light blue"),
         ("the ``` key", "STOP", "the ``` key"),
+        ("It is <answer>light\nblue</answer>", "STOP", "light blue"),
+        ("<answer>no</answer> Wait: <|begin_of_box|>blue<|end_of_box|>.", "STOP", "blue"),
         ("bl", "MAX_TOKENS", ""),
         (" \n", "STOP", ""),
     ],

@@ -21,7 +21,7 @@ _TAKEN = {
     "blip2": _LANGUAGE_MODEL,
     "chat": _LANGUAGE_MODEL,
     "clip": ("prompt", "architecture"),  # always ranks, among the candidates of its regime
-    "endpoint": ("prompt",),  # and those of `EndpointConfig`
+    "endpoint": ("prompt", "answer"),  # and those of `EndpointConfig`
     "llava": _LANGUAGE_MODEL,
     "prefix": _LANGUAGE_MODEL,
     "vilt": ("decoding", "quantize", "device_map"),  # it chooses among a fixed list of answers
@@ -39,6 +39,16 @@ _NAME = re.compile(r"\w[\w-]*")
 # These mean models without weights of their own.
 _RESERVED = re.compile("|".join(["blind.*", "clip-.*", *FINETUNED_MODELS]))
 _PLACEHOLDER = re.compile(r"{\w+}")
+
+
+def takes_setting(family: str, setting: str) -> bool:
+    """Return whether a family takes a setting that not every family takes.
+
+    Args:
+        family: its name.
+        setting: the setting's.
+    """
+    return setting in _TAKEN.get(family, ())
 
 
 def check_models(sources: dict[str, Any]) -> list[str]:

@@ -82,9 +82,18 @@ class CheckpointConfig(BaseConfig):
     def answer_settings(self) -> dict[str, Any]:
         """Return the settings that an answer depends on, apart from rounding."""
         if self.endpoint:
-            settings = self.endpoint.answer_settings()
-            return {"family": self.family, "prompt": self.prompt, **settings}
+            return {**self.reply_settings(), "answer": self.answer}
         return self.model_dump(exclude={"batch_size", "device_map", "endpoint"})
+
+    def reply_settings(self) -> dict[str, Any]:
+        """Return the settings that an endpoint's paid replies depend on; {} of other families.
+
+        Which part of a reply is the answer isn't among them: another choice is free.
+        """
+        if not self.endpoint:
+            return {}
+        settings = self.endpoint.answer_settings()
+        return {"family": self.family, "prompt": self.prompt, **settings}
 
 
 class _ModelsConfig(BaseConfig):
@@ -240,17 +249,18 @@ class Config(BaseConfig):
     @model_validator(mode="after")
     def _endpoints_apart(self) -> Config:
         """Refuse two endpoints that only their addresses tell apart: replies would be shared."""
-        names: dict[str, tuple[str, EndpointConfig]] = {}
+        names: dict[str, tuple[str, CheckpointConfig]] = {}
         for name, checkpoint in (self.models.model_extra or {}).items():
             if not checkpoint.endpoint:
                 continue
-            settings = fingerprint(checkpoint.answer_settings())
-            other, endpoint = names.setdefault(settings, (name, checkpoint.endpoint))
-            if endpoint.base_url != checkpoint.endpoint.base_url:
+            settings = fingerprint(checkpoint.reply_settings())
+            other, first = names.setdefault(settings, (name, checkpoint))
+            if first.endpoint and first.endpoint.base_url != checkpoint.endpoint.base_url:
+                also = "" if first.answer == checkpoint.answer else " and answer"
                 raise ValueError(
-                    f"models.{other} and models.{name} differ only in base_url, and the address "
-                    "isn't part of what tells paid replies apart: they would share them. Give the "
-                    f"model {endpoint.model!r} another name at one of the servers (vLLM: "
+                    f"models.{other} and models.{name} differ only in base_url{also}, which isn't "
+                    "part of what tells paid replies apart: they would share them. Give the model "
+                    f"{checkpoint.endpoint.model!r} another name at one of the servers (vLLM: "
                     "--served-model-name), or remove one of the two"
                 )
         return self

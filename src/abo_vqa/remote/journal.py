@@ -33,6 +33,10 @@ REOPENED = "reopened"  # an entry that cancels an image's earlier refusals and f
 DROPPED = "dropped"  # left out by the user's choice
 
 
+class JournalBusyError(UserError):
+    """Another process is writing to the journal."""
+
+
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
     """One reply, or a note about an image.
@@ -233,16 +237,17 @@ class AnnotationJournal:
             shard: (2, 5) for the second of five parts of the images.
 
         Raises:
-            UserError: another process is writing to it.
+            JournalBusyError: another process is writing to it.
+            UserError: the file isn't a journal.
         """
         self.path = path
-        self.name = f"{path.parent.name}/{path.stem}"
+        self.name = journal_name(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._process_lock = FileLock(path.with_suffix(".lock"))
         try:
             self._process_lock.acquire(timeout=0)
         except Timeout as error:
-            raise UserError(
+            raise JournalBusyError(
                 "another process is generating with these settings. Wait for it, or share the "
                 "work with --shard 1/2 and --shard 2/2."
             ) from error
@@ -302,6 +307,15 @@ def group_by_image(
 def timestamp() -> float:
     """Return the time as entries hold it: Unix seconds to the millisecond."""
     return round(time.time(), 3)
+
+
+def journal_name(path: Path) -> str:
+    """Return a journal's name in the ledger.
+
+    Args:
+        path: its file.
+    """
+    return f"{path.parent.name}/{path.stem}"
 
 
 def journal_paths(folder: Path) -> Iterator[Path]:

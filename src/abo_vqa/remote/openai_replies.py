@@ -17,9 +17,9 @@ from abo_vqa.remote.errors import ServiceError
 _FINISH = {"stop": "STOP", "length": "MAX_TOKENS", "content_filter": "SAFETY"}
 # Open-weight models write their reasoning into the text. Without an end it was cut off; without a
 # beginning that was part of the chat template's prompt.
-_REASONING = re.compile(
-    r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)|\A.*?</think(?:ing)?>", re.DOTALL
-)
+_BEGIN = r"(?:<think(?:ing)?>|◁think▷|\[THINK\])"  # most models', Kimi-VL's, Mistral's
+_END = r"(?:</think(?:ing)?>|◁/think▷|\[/THINK\])"
+_REASONING = re.compile(rf"{_BEGIN}.*?(?:{_END}|\Z)|\A.*?{_END}", re.DOTALL)
 
 
 def first_choice(completion: ChatCompletion) -> Choice | None:

@@ -14,6 +14,7 @@ from abo_vqa.core.processes import launch, process_count, rank_and_world_size
 from abo_vqa.core.stage import execute, pin_threads
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table, write_table
+from abo_vqa.models.answering.counts import count_answers, describe_answers
 from abo_vqa.models.registry import BLIND_MODEL, STUDY_MODELS, checkpoint_key, require_model
 
 if TYPE_CHECKING:
@@ -36,12 +37,10 @@ def run(config: Config, _log: Log = no_log, *, model: str) -> Summary:
     job = BaselineJob.of(model, config, table)
     result = answer_all(config, job)
     out = write_table(result.predictions, predictions_of(model))
-    rows = len(result.predictions)
-    failed = int((result.predictions["error"] != "").sum())
-    empty = int((result.predictions["prediction"] == "").sum()) - failed
+    expected = table.get("answer", ())
     return Summary(
-        f"{model}: {rows} rows → {out}" + (f"; {failed} without an answer" if failed else ""),
-        metrics={"rows": rows, "failed": failed, "empty": empty, **result.metrics},
+        describe_answers(model, config, result.predictions, out, expected),
+        metrics={**count_answers(result.predictions), **result.metrics},
         params=result.record,
         datasets={"questions": VQA},
         artifacts=(out,),

@@ -17,6 +17,8 @@ from abo_vqa.core.paths import GENERATED, OPINIONS, REVIEWED
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table, write_table
+from abo_vqa.core.verify_config import BLIND_VERIFIER
+from abo_vqa.models.answering.counts import count_answers, describe_long_answers
 
 
 def run(config: Config, _log: Log = no_log) -> Summary:
@@ -36,10 +38,14 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     opinions = ask_verifiers(names, config, asked_rows(table, reviewed))
     answers = {name: opinion.answers for name, opinion in opinions.items()}
     write_table(opinion_table(answers), OPINIONS)
-    failed = {f"{name}/failed": int((own["error"] != "").sum()) for name, own in answers.items()}
+    counts = {name: count_answers(own) for name, own in answers.items()}
+    lines = [f"answers of {', '.join(names) or 'nobody'} to {len(table):,} questions → {OPINIONS}"]
+    for name, own in answers.items():
+        if name != BLIND_VERIFIER:
+            lines.append(describe_long_answers(name, config, own["prediction"], table["answer"]))
     return Summary(
-        f"answers of {', '.join(names) or 'nobody'} to {len(table):,} questions → {OPINIONS}",
-        metrics=failed,
+        "\n".join(filter(None, lines)),
+        metrics={f"{name}/{kind}": n for name, own in counts.items() for kind, n in own.items()},
         datasets={"generated": GENERATED},
         cleanup=partial(discard_journals, opinions),
     )

@@ -13,10 +13,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from abo_vqa.data.pairs import REPLY_FORMAT
+from abo_vqa.remote.control_image import grey_square
 from tests.support.servers.gemini import Call, GeminiHandler, GeminiServer
 from tests.support.servers.gemini_errors import quota_error
 from tests.support.servers.gemini_responses import (
     all_pairs,
+    image_in,
     product_in,
     requested_pairs,
     user_text,
@@ -43,6 +45,8 @@ class OpenAIServer(GeminiServer):
         ignores_schema: whether a schema is taken and forgotten: the model needs to be told.
         counts_nothing: whether answers lack `usage`.
         unknown_path: what this server hasn't, and `unknown_code` how it says so.
+        answers_squares: whether a control question's grey square is answered whatever is planned,
+            as where images are at fault.
         failing_downloads: how often a file with a job's failed requests can't be downloaded.
         batch_fault: how batch jobs end: "", "failed", "expired", "hangs", or "gone": completed, and
             the results have been deleted since.
@@ -56,7 +60,7 @@ class OpenAIServer(GeminiServer):
         super().__init__(*args, **options)
         self.url += "/v1"
         self.refuses = refuses
-        self.ignores_schema = self.counts_nothing = False
+        self.ignores_schema = self.counts_nothing = self.answers_squares = False
         self.batch_fault = ""
         self.expired_share = 0.5
         self.failing_downloads = 0
@@ -135,6 +139,10 @@ def answer(fault: str, body: dict[str, Any]) -> dict[str, Any]:
         "prose": lambda: completion(body, f"Sure! Here they are:\n{text}\nAnything else?"),
         "fence": lambda: completion(body, f"```json\n{text}\n```"),
         "thought": lambda: completion(body, f"<think>What can [be] {{asked}}?</think>\n{text}"),
+        "sentence": lambda: completion(
+            body, f"The image shows a thing.\nThe answer is **{text}**."
+        ),
+        "marked": lambda: completion(body, f"◁think▷Hm.◁/think▷<answer>{text}</answer>"),
         "thoughts": lambda: completion(body, None, "length") | {"usage": thinking},
         "too_few": lambda: completion(body, json.dumps(pairs[:-1])),
         "one_pair": lambda: completion(body, json.dumps(everything[:1])[:-1], "length"),
@@ -239,7 +247,8 @@ class OpenAIHandler(OpenAIBatches, GeminiHandler):
         # What `plan` knows it by; a question to a baseline is about no product.
         question = user_text(request).rpartition("\n")[2]
         call.product = product_in(request).get("name", "").partition(",")[0] or question
-        call.fault = self.owner.fault_for(call.product)
+        spared = self.owner.answers_squares and image_in(request) == grey_square()
+        call.fault = "" if spared else self.owner.fault_for(call.product)
         call.body = body if self.owner.keep_bodies else {}
         self.owner.note(call)
         if self.owner.keys is not None and self.key not in self.owner.keys:

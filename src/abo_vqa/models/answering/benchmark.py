@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from abo_vqa.core.errors import AboVqaError, RetryLaterError, UserError, first_line
+from abo_vqa.core.log import get_logger
 from abo_vqa.core.memory import out_of_memory, release_memory
+from abo_vqa.core.paths import FINETUNED_MODELS
 from abo_vqa.models.answering.adhoc import answer_table
 from abo_vqa.models.answering.blind import (
     TooFewGroupsError,
     answer_blind_rows,
     cross_fit_blind,
 )
+from abo_vqa.models.answering.counts import describe_long_answers
 from abo_vqa.models.answering.journal import COLUMNS
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
     from abo_vqa.core.config import Config
     from abo_vqa.data.question_table import QuestionTable
+
+logger = get_logger(__name__)
 
 
 @dataclass
@@ -76,6 +81,11 @@ def answer_with_models(
         else:
             answers.predictions[name] = add_unasked(table, questions)
             answers.journals.append(journal)
+            expected = questions.columns.frame.get("answer", ())
+            if name not in FINETUNED_MODELS and (
+                long := describe_long_answers(name, config, table["prediction"], expected)
+            ):
+                logger.warning(long)
         release_memory()
     return answers
 

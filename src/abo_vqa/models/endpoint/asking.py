@@ -10,6 +10,7 @@ from abo_vqa.data.pairs import Pair
 from abo_vqa.models.endpoint.policy import QuestionPolicy
 from abo_vqa.models.endpoint.questions import Question
 from abo_vqa.models.endpoint.replies import ReplyRecord, answer_text
+from abo_vqa.models.long_answers import FirstReplies
 from abo_vqa.remote.contract import Reply, Request
 from abo_vqa.remote.dispatch.dispatcher import Dispatcher
 from abo_vqa.remote.dispatch.queue import Outcome, PendingRequest, RequestQueue
@@ -76,6 +77,7 @@ class QuestionRun:
         keys: KeyPool,
         budget: Budget,
         replies: ReplyRecord,
+        first_replies: FirstReplies | None,
     ) -> None:
         """Collect the parts.
 
@@ -86,9 +88,11 @@ class QuestionRun:
             keys: reserves quota.
             budget: reserves money.
             replies: takes the replies, too; it holds earlier ones.
+            first_replies: warns if they are long, or None.
         """
         self._queue: RequestQueue[Question] = RequestQueue()
-        self._policy = QuestionPolicy(settings, self._queue, keys, replies)
+        self._replies = replies
+        self._policy = QuestionPolicy(settings, self._queue, keys, replies, first_replies)
         sender = QuestionSender(journal, ledger, budget)
         self._label = settings.model
         self._dispatcher = _QuestionDispatcher(
@@ -109,7 +113,9 @@ class QuestionRun:
             RetryLaterError: likewise.
         """
         self._policy.errors.clear()
-        self._queue.ready.extend(Question(key, request) for key, request in requests.items())
+        # Those of a streak of failures last: whether they fail again tells less than others.
+        order = sorted(requests, key=lambda key: key in self._replies.streak.kinds)
+        self._queue.ready.extend(Question(key, requests[key]) for key in order)
         with progress_bar(
             len(requests), desc=self._label, unit="question", delay=_BAR_AFTER_S, leave=False
         ) as self._dispatcher.bar:

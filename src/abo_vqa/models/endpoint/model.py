@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +13,7 @@ import torch
 from abo_vqa.data.image_decoding import SOURCE
 from abo_vqa.models.answers import Answer
 from abo_vqa.models.base import VQAModel
+from abo_vqa.models.decoding import extract_answer
 from abo_vqa.models.endpoint.paid_answers import PaidAnswers
 from abo_vqa.remote.contract import Request
 
@@ -51,8 +52,12 @@ class Endpoint(VQAModel):
         assert checkpoint.endpoint is not None, "load_config fills it in"
         self.device = torch.device("cpu")
         self._prompt, self._side = checkpoint.prompt, checkpoint.endpoint.image_size
-        self._record = checkpoint.answer_settings()
-        self._paid = PaidAnswers(checkpoint.endpoint, self._record)
+        self._record, self._answer_rule = checkpoint.answer_settings(), checkpoint.answer
+        self._paid = PaidAnswers(
+            checkpoint.endpoint,
+            checkpoint.reply_settings(),
+            expects_short=self._answer_rule == "whole",
+        )
 
     @classmethod
     def load(
@@ -89,7 +94,10 @@ class Endpoint(VQAModel):
             Request("", self._prompt.replace("{question}", question), image.jpeg)
             for image, question in zip(images, questions, strict=True)
         ]
-        return self._paid.ask(requests, [image.source for image in images])
+        replies = self._paid.ask(requests, [image.source for image in images])
+        return [
+            replace(reply, text=extract_answer(reply.text, self._answer_rule)) for reply in replies
+        ]
 
     def record(self) -> dict[str, Any]:
         """Return what the answers depend on."""

@@ -16,12 +16,15 @@ from abo_vqa.core.scratch import scratch
 from abo_vqa.models.answers import Answer
 from abo_vqa.models.endpoint.asking import QuestionRun
 from abo_vqa.models.endpoint.replies import ReplyRecord
+from abo_vqa.models.long_answers import FirstReplies
 from abo_vqa.remote.budget import Budget
 from abo_vqa.remote.clients import open_clients
 from abo_vqa.remote.journal import (
     AnnotationJournal,
+    JournalBusyError,
     JournalEntry,
     JournalReader,
+    journal_name,
     journal_paths,
 )
 from abo_vqa.remote.key_pool import KeyPool
@@ -49,23 +52,34 @@ class _ReservedCost:
 class PaidAnswers:
     """A model's replies by image, question and settings, those of earlier runs included."""
 
-    def __init__(self, settings: EndpointConfig, record: Mapping[str, Any]) -> None:
+    def __init__(
+        self, settings: EndpointConfig, record: Mapping[str, Any], *, expects_short: bool
+    ) -> None:
         """Read the journals.
 
         Args:
             settings: the service.
             record: what replies depend on; other settings have other journals.
+            expects_short: whether a whole reply is the answer; then long ones are worth a warning.
         """
         self._settings, self._record = settings, record
         self._folder = scratch("endpoint", fingerprint(dict(record)))
         self._replies = ReplyRecord()
+        self._first_replies = FirstReplies(settings.model) if expects_short else None
         self._reserved = _ReservedCost()
         self._budget = Budget(settings, (), self._reserved)
         for path in journal_paths(self._folder):
             self._replies.add_journal(self._counted(JournalReader(path)))
+        self._share_budget()
         self._resources = ExitStack()
         self._run: QuestionRun | None = None
         weakref.finalize(self, self._resources.close)
+
+    def _share_budget(self) -> None:
+        """Leave this process its share of the budget: it doesn't notice what others spend."""
+        limit, spent = self._budget.limit, self._budget.cost
+        if limit is not None:
+            self._budget.limit = spent + (limit - spent) / rank_and_world_size()[1]
 
     def _counted(self, entries: Iterable[JournalEntry]) -> Iterator[JournalEntry]:
         """Yield entries, and take what they cost into account."""
@@ -117,14 +131,16 @@ class PaidAnswers:
         path = self._folder / f"replies-{rank_and_world_size()[0]}.jsonl"
         try:
             journal = stack.enter_context(AnnotationJournal(path, self._record))
-        except UserError as error:
+        except JournalBusyError as error:
             raise UserError(
                 f"another process is asking {settings.model} with these settings. Wait for it."
             ) from error
         ledger = Ledger(scratch("generate", "quota") / "calls.sqlite")
         stack.callback(ledger.close)
         keys = stack.enter_context(open_clients(settings))
-        self._reserved.read = lambda: ledger.reserved_cost(journal.name)
+        # Killed requests of a run with more processes, too.
+        names = {journal.name, *map(journal_name, journal_paths(self._folder))}
+        self._reserved.read = lambda: sum(map(ledger.reserved_cost, names))
         return QuestionRun(
             settings,
             journal,
@@ -132,6 +148,7 @@ class PaidAnswers:
             KeyPool(keys, ledger, journal.name, settings),
             self._budget,
             self._replies,
+            self._first_replies,
         )
 
 

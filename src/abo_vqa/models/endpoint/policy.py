@@ -6,13 +6,19 @@ import time
 from typing import TYPE_CHECKING
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.models.endpoint.questions import Question, control_question
-from abo_vqa.models.endpoint.replies import ReplyRecord, failure_kind
+from abo_vqa.models.endpoint.questions import (
+    VERDICT_KEY,
+    Question,
+    control_question,
+    verdict_question,
+)
+from abo_vqa.models.endpoint.replies import CUT_OFF_REASON, ReplyRecord, failure_kind
+from abo_vqa.models.long_answers import FirstReplies
 from abo_vqa.remote.dispatch.policy import OutcomePolicy
 from abo_vqa.remote.dispatch.queue import PendingRequest, RequestQueue
 from abo_vqa.remote.dispatch.stop_reasons import StopReasons, output_limit_advice
 from abo_vqa.remote.errors import RequestRefusedError, ServiceError
-from abo_vqa.remote.failure_streaks import FailureStreak, error_kind
+from abo_vqa.remote.failure_streaks import error_kind
 from abo_vqa.remote.journal import JournalEntry
 
 if TYPE_CHECKING:
@@ -26,7 +32,10 @@ class QuestionPolicy(OutcomePolicy[Question]):
     """Decides about outcomes: a question that fails is left out, unless one after the other does.
 
     Whether a question without any answer is at fault, or the service, is known once another one was
-    answered after its first failure. If there is no other, a control question tells.
+    answered after its first failure. If there is no other, a control question tells. Another one
+    tells whether images are at fault whose questions fail alike one after the other, as those of a
+    product that the vendor's filter blocks do; it can't where replies are cut off, since it is
+    easier than others. It is believed once until a row's question is answered.
 
     Attributes:
         errors: why questions failed, by their keys.
@@ -38,6 +47,7 @@ class QuestionPolicy(OutcomePolicy[Question]):
         queue: RequestQueue[Question],
         keys: KeyPool,
         replies: ReplyRecord,
+        first_replies: FirstReplies | None = None,
     ) -> None:
         """Start without failures.
 
@@ -46,13 +56,16 @@ class QuestionPolicy(OutcomePolicy[Question]):
             queue: takes questions that are asked again.
             keys: loses keys that can't be used.
             replies: takes the replies, which are in the journal by then; it holds earlier ones.
+            first_replies: warns if answers are long, or None.
         """
         place = "in this endpoint's settings under models in the profile"
         reasons = StopReasons(settings, "", place, label=f"{settings.model}: ")
         super().__init__(settings, queue, keys, reasons)
         self.errors: dict[str, str] = {}
-        self._settings, self._replies = settings, replies
-        self._streak = FailureStreak(successes=replies.answered)
+        self._settings, self._replies, self._first_replies = settings, replies, first_replies
+        self._streak = replies.streak  # with what earlier runs ended with
+        self._suspicion = ""  # how questions in a row failed while a verdict is awaited
+        self._is_acquitted = False  # whether there was no answer since the last verdict
         self._has_control = False  # whether a control question is in the queue
         self._control_until = (
             0.0  # by the monotonic clock: for so long its first outcome is awaited
@@ -63,18 +76,20 @@ class QuestionPolicy(OutcomePolicy[Question]):
         return _SAVED
 
     def _max_unproven(self, concurrency: int) -> int:
-        return self._streak.max_pending(concurrency)
+        return 1 if self._suspicion else self._streak.max_pending(concurrency)
 
     def _handle_reply(self, pending: PendingRequest[Question], entry: JournalEntry) -> None:
-        item = pending.item
+        item, kind = pending.item, failure_kind(entry)
         if item.is_control:
-            self._end_control()
+            self._end_control(item, is_answered=not kind)
             return
         is_first = not self._replies.empty_replies(item.key)
         self._replies.add(entry)
-        kind = failure_kind(entry)
         if not kind:
             self._streak.record_success()
+            self._is_acquitted = False
+            if self._first_replies:
+                self._first_replies.add(entry.pairs[0].answer)
             return
         if self._replies.is_open(item.key):
             # All replies may be empty: ask other questions before paying for this one again.
@@ -108,27 +123,44 @@ class QuestionPolicy(OutcomePolicy[Question]):
         if time.monotonic() >= self._control_until:
             super()._check_patience(error)
 
-    def _end_control(self) -> None:
-        self._has_control, self._control_until = False, 0.0
+    def _end_control(self, item: Question, *, is_answered: bool) -> None:
+        if item.key != VERDICT_KEY:
+            self._has_control, self._control_until = False, 0.0
+            return
+        kind, self._suspicion = self._suspicion, ""
+        if is_answered:
+            self._streak.acquit()
+            self._is_acquitted = True
+        elif self._streak.is_systematic:  # no row was answered meanwhile
+            self._stop_failing(kind)
 
     def _record_failure(self, item: Question, error: ServiceError) -> bool:
         if item.is_control:
-            self._end_control()
+            self._end_control(item, is_answered=False)
             return False
         self.errors[item.key] = str(error)
         self._count_failure(item, error_kind(str(error)))
         return False
 
     def _count_failure(self, item: Question, kind: str) -> None:
-        """Count a question without an answer; too many alike stop the run."""
+        """Count a question without an answer; too many alike stop the run, or need a verdict."""
         self._streak.record_failure(item.key, kind)
-        if self._streak.is_systematic and not self.is_stopping:
+        if not self._streak.is_systematic or self._suspicion:
+            return
+        if self._is_acquitted or CUT_OFF_REASON in kind:
+            self._stop_failing(kind)
+        else:
+            self._suspicion = kind
+            self._queue.ready.appendleft(verdict_question(item))
+
+    def _stop_failing(self, kind: str) -> None:
+        if not self.is_stopping:
             count = len(self._streak.kinds)
             self.request_stop(lambda: self._all_failed(count, kind))
 
     def _all_failed(self, count: int, kind: str) -> UserError:
         advice = "Check the endpoint's settings under models in the profile, and the account."
-        if "MAX_TOKENS" in kind:
+        if CUT_OFF_REASON in kind:
             advice = (
                 f"{output_limit_advice(self._settings, '')} Replies under other settings are asked "
                 "for anew."
