@@ -31,9 +31,10 @@ def test_each_restart_pays_for_one_more_failure(
 ) -> None:
     """A control question decides as well, unless replies are cut off."""
     with OpenAIServer() as server:
-        add_endpoint(server.url, "openai", concurrency=4)
+        add_endpoint(server.url, "openai", concurrency=1)
         server.plan("*", *[""] * 6, *[fault] * 99)
-        assert requests_until_stopped(server) <= 6 + MIN_STREAK + 2 * 4 + control
+        assert requests_until_stopped(server) == 6 + MIN_STREAK + control
+        add_endpoint(server.url, "openai", concurrency=4)
         for _ in range(3):
             assert requests_until_stopped(server) == 1 + control
         server.plan("*")
@@ -57,6 +58,22 @@ def write_questions(count: int) -> list[str]:
     rows = [f"00/00000001.jpg,question {i:02}?,red" for i in range(count)]
     Path("data/vqa.csv").write_text("\n".join(["image_path,question,answer", *rows]))
     return sample_rows(read_table("data/vqa.csv"), load_config().seed, 1.0)["question"].tolist()
+
+
+def test_images_that_are_refused_one_after_the_other_are_rows_with_errors(
+    hosted_project: Path,
+) -> None:
+    """A refusal costs nothing, and no journal has it: each run begins with all of them."""
+    questions = write_questions(20)
+    with OpenAIServer() as server:
+        server.answers_squares = True
+        add_endpoint(server.url, "openai", concurrency=1)
+        for question in questions[3:16]:
+            server.plan(question, *["400"] * 99)
+        answer_hosted()
+        table = read_table(HOSTED_PREDICTIONS)
+        assert table["error"].str.contains("unsupported image").sum() == 13
+        assert len(server.generated()) == 20 + 2  # and a control question after five of them
 
 
 @pytest.mark.parametrize(("blocked", "stops"), [(7, 0), (12, 1)])

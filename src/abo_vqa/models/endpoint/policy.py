@@ -35,7 +35,7 @@ class QuestionPolicy(OutcomePolicy[Question]):
     answered after its first failure. If there is no other, a control question tells. Another one
     tells whether images are at fault whose questions fail alike one after the other, as those of a
     product that the vendor's filter blocks do; it can't where replies are cut off, since it is
-    easier than others. It is believed once until a row's question is answered.
+    easier than others. Where replies cost something it is believed once until a row is answered.
 
     Attributes:
         errors: why questions failed, by their keys.
@@ -95,7 +95,7 @@ class QuestionPolicy(OutcomePolicy[Question]):
             # All replies may be empty: ask other questions before paying for this one again.
             self._queue.ready.append(item)
         if is_first:
-            self._count_failure(item, kind)
+            self._count_failure(item, kind, is_paid=True)
 
     def _handle_refusal(
         self, pending: PendingRequest[Question], error: RequestRefusedError
@@ -139,15 +139,15 @@ class QuestionPolicy(OutcomePolicy[Question]):
             self._end_control(item, is_answered=False)
             return False
         self.errors[item.key] = str(error)
-        self._count_failure(item, error_kind(str(error)))
+        self._count_failure(item, error_kind(str(error)), is_paid=error.billed)
         return False
 
-    def _count_failure(self, item: Question, kind: str) -> None:
+    def _count_failure(self, item: Question, kind: str, *, is_paid: bool) -> None:
         """Count a question without an answer; too many alike stop the run, or need a verdict."""
         self._streak.record_failure(item.key, kind)
         if not self._streak.is_systematic or self._suspicion:
             return
-        if self._is_acquitted or CUT_OFF_REASON in kind:
+        if CUT_OFF_REASON in kind or (self._is_acquitted and is_paid):
             self._stop_failing(kind)
         else:
             self._suspicion = kind
