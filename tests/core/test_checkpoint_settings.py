@@ -87,7 +87,7 @@ def test_each_setting_is_taken_or_refused_in_every_family(profile) -> None:
     taken = {
         "prompt": {*language_models, "clip", "endpoint"},
         "max_new_tokens": {*language_models, "blip"},
-        "answer": language_models,
+        "answer": {*language_models, "endpoint"},
         "architecture": {"clip"},
         "decoding": {*FAMILIES} - {"clip", "endpoint"},
     }
@@ -116,7 +116,7 @@ def test_all_problems_at_once_with_what_to_do(profile) -> None:
     assert (
         "found 'last_word', and the family vilt doesn't take this" in by_key["models.vilt.answer"]
     )
-    assert "families that do: blip2, chat, llava, prefix" in by_key["models.vilt.answer"]
+    assert "families that do: blip2, chat, endpoint, llava, prefix" in by_key["models.vilt.answer"]
     assert (
         "the family chat doesn't take this setting; remove it"
         in by_key["models.my-model.architecture"]
