@@ -40,11 +40,12 @@ def test_a_quota_that_is_spent_leaves_the_other_models_results(
         assert list(metrics) == ["vilt", *BLIND]
         first = (here / "results/predictions/vilt.csv").read_bytes()
         # The next day.
-        server.plan("*")
+        server.plan("*", *["sentence"] * 99)
         assert len(server.generated()) == 4
         (here / ".cache/abo-vqa/generate/quota/calls.sqlite").unlink()
         assert main(command) == 0
         asked = len(server.generated())
+        assert "set answer: last_word under models.hosted" in capsys.readouterr().err
     table = read_table(here / "results/predictions/hosted.csv")
     assert len(table) == 26
     assert asked - 1 == sum(table["error"] == "")  # the one that met the quota; none twice

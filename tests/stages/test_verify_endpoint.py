@@ -76,6 +76,17 @@ def test_a_service_gives_its_opinion(here: Path) -> None:
         assert len(server.calls) - sent == 1
 
 
+def test_an_opinion_in_sentences_is_noticed(here: Path) -> None:
+    with OpenAIServer() as server:
+        add_endpoint(server.url, "openai")
+        server.plan("*", *["sentence"] * 99)
+        summary = run_stage(opinions, load_config())
+        assert summary.metrics["hosted/long"] == QUESTIONS
+        assert "set answer: last_word under models.hosted" in summary.message
+        assert "vilt:" not in summary.message
+        assert "blind:" not in summary.message
+
+
 def test_a_spent_quota_lets_the_others_answer(here: Path) -> None:
     with OpenAIServer() as server:
         add_endpoint(server.url, "openai", concurrency=1)

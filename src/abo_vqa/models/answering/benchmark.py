@@ -62,7 +62,7 @@ def answer_with_models(
         names: the models' names; "finetuned" for the one of `adapter`.
         config: the settings.
         adapter: a PEFT folder.
-        questions: the table.
+        questions: the table, with a column answer.
         announce: receives a line before each model's work.
     """
     answers = BenchmarkAnswers()
@@ -81,7 +81,7 @@ def answer_with_models(
         else:
             answers.predictions[name] = add_unasked(table, questions)
             answers.journals.append(journal)
-            expected = questions.columns.frame.get("answer", ())
+            expected = questions.columns.frame["answer"]
             if name not in FINETUNED_MODELS and (
                 long := describe_long_answers(name, config, table["prediction"], expected)
             ):
