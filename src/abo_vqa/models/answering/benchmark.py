@@ -81,9 +81,9 @@ def answer_with_models(
         else:
             answers.predictions[name] = add_unasked(table, questions)
             answers.journals.append(journal)
-            expected = questions.columns.frame["answer"]
+            own = questions.columns.frame["answer"]
             if name not in FINETUNED_MODELS and (
-                long := describe_long_answers(name, config, table["prediction"], expected)
+                long := describe_long_answers(name, config, table["prediction"], own)
             ):
                 logger.warning(long)
         release_memory()
