@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 os.environ.update(
     OMP_NUM_THREADS="1",
+    # Two threads that spin while they wait, beside other tests' processes, take ten times as long.
+    OMP_WAIT_POLICY="PASSIVE",
     HF_HUB_OFFLINE="1",
     TOKENIZERS_PARALLELISM="false",
     MPLBACKEND="Agg",
@@ -66,6 +69,14 @@ def frozen_modules() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Take back the threads that a stage asks for: the next tests' small models need one."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

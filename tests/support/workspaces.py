@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def workspace(root: Path, *names: str, images: int = 12, broken: int = 1) -> Pat
     Every picture has three questions of different lengths; the last `broken` ones don't decode.
     """
     shutil.copytree(ROOT / "conf", root / "conf")
-    shutil.copy(ROOT / "params.yaml", root / "params.yaml")
+    copy_params(root)
     (root / "dvc.yaml").write_text("stages: {}\n")
     profile = root / "conf/profiles/sample.yaml"
     settings = yaml.safe_load(profile.read_text())
@@ -60,6 +61,14 @@ def workspace(root: Path, *names: str, images: int = 12, broken: int = 1) -> Pat
     table[~test].to_csv(root / "data/train.csv", index=False)
     table[test].to_csv(root / "data/test.csv", index=False)
     return root
+
+
+def copy_params(root: Path) -> None:
+    """Copy params.yaml, but for one thread: a second one costs tiny models more than it saves."""
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    text, changed = re.subn(r"^threads: \d+", "threads: 1", text, flags=re.MULTILINE)
+    assert changed == 1
+    (root / "params.yaml").write_text(text, encoding="utf-8")
 
 
 def pictures(count: int, seed: int = 0, side: int = 48) -> list[Image.Image]:
