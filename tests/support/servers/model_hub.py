@@ -22,6 +22,7 @@ class ModelHub:
         claimed: file name → the size that the hub states for it, where it isn't the true one.
         gated: patterns of files that are given to `TOKEN` only, as the files of repositories are
             whose licence has to be accepted.
+        port: to listen on; 0 is any that is free.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class ModelHub:
         repositories: dict[str, Path],
         claimed: dict[str, int] | None = None,
         gated: tuple[str, ...] = (),
+        port: int = 0,
     ):
         self.repositories, self.claimed, self.gated = repositories, claimed or {}, gated
         self.asked: list[str] = []
@@ -46,7 +48,7 @@ class ModelHub:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     @property
