@@ -15,6 +15,9 @@ import yaml
 from helpers import scratch
 from helpers.scratch import run
 
+# The clone's fixture runs every stage: five minutes, and more on a machine that does much else.
+pytestmark = pytest.mark.timeout(1800)
+
 MODELS = {
     "blip", "blip2", "clip-fixed", "clip-train", "clip-all", "llava", "vilt", "finetuned",
     "finetuned-ranked", "blind-majority", "blind-type", "blind-question", "blind-ngram",
