@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from abo_vqa import cli
 from abo_vqa.core.config import load_config
-from abo_vqa.stages import embed
+from abo_vqa.core.summary import no_log
+from abo_vqa.stages import embed, finetune
 from tests.support import workspaces
 from tests.support.stages import run_stage
 from tests.support.vlm_checkpoints import save_checkpoints
@@ -64,3 +69,20 @@ def set_lora(values: dict[str, Any]) -> Any:
     params["lora"] |= values
     file.write_text(yaml.safe_dump(params))
     return load_config()
+
+
+def finetune_here(killed_at: int = 0) -> None:
+    """For a process of its own: run the stage, or until SIGKILL after that step."""
+
+    def log(metrics: dict[str, float], step: int) -> None:
+        if step == killed_at and "loss" in metrics:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    finetune.run(load_config(), log if killed_at else no_log).cleanup()
+
+
+def finetune_on_a_full_disk(size: int) -> None:
+    """For a process of its own: the command, where no file may become larger than `size` bytes."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    finetune.execute = lambda name, run, config, **options: run(load_config()).message
+    sys.exit(cli.main(["finetune"]))

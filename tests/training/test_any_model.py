@@ -5,8 +5,6 @@ LLaVA's images have equally many tokens; Qwen3-VL's differ, and enter three laye
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,10 +22,11 @@ from abo_vqa.models.registry import load_model
 from abo_vqa.stages import finetune, predict
 from abo_vqa.training.families.causal import CausalFamily
 from tests.support import training as project
+from tests.support.forks import Fork
 from tests.support.stages import run_stage
 
 from .test_loop import EXACT, assert_same, rank_zero, trained, trained_by_two  # noqa: F401
-from .test_resume import DRIVER, CrashError, at, crash, hashes
+from .test_resume import CrashError, at, crash, hashes
 
 LOSS = CausalFamily.loss
 MODELS = ("llava", pytest.param("qwen3_vl", marks=pytest.mark.slow))
@@ -62,9 +61,9 @@ def test_interrupted_anywhere_it_ends_with_the_same_bytes(workspace):
             run_stage(finetune, config, at(step, crash))
     run_stage(finetune, config)
     assert hashes() == expected
-    command = [sys.executable, "-W", "ignore", "-c", DRIVER, str(steps // 2 + 1)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    killed = Fork(project.finetune_here, steps // 2 + 1)
+    stderr = killed.wait()
+    assert killed.returncode == -signal.SIGKILL, stderr[-2000:]
     run_stage(finetune, config)
     assert hashes() == expected
 

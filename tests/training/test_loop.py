@@ -28,6 +28,7 @@ from abo_vqa.training.families.blip import BlipFamily
 from abo_vqa.training.schedule import make_scheduler
 from tests.support import ROOT
 from tests.support import training as project
+from tests.support.forks import Fork
 from tests.support.stages import run_stage
 
 EMBEDDINGS = embeddings_of("blip")
@@ -269,9 +270,6 @@ def test_stale_vision_outputs_are_refused(workspace):
         run_stage(finetune, project.load_config())
 
 
-WORKER = "from abo_vqa.stages import finetune\nfinetune.run(finetune.load_config()).cleanup()\n"
-
-
 @pytest.fixture
 def rank_zero(monkeypatch):
     """This process as the first of two; the environment of the second."""
@@ -292,14 +290,11 @@ def rank_zero(monkeypatch):
 
 def trained_by_two(environment):
     """Run the stage with a second process; its environment is `rank_zero`'s."""
-    other = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", WORKER],
-        env=environment, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    other = Fork(project.finetune_here, environment=environment)
     try:
         run_stage(finetune, load_config())
     finally:
-        stderr = other.communicate(timeout=300)[1]
+        stderr = other.wait()
     assert other.returncode == 0, stderr[-3000:]
     return losses(), load_file(ADAPTER)
 

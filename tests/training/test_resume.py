@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from abo_vqa.stages import finetune
 from abo_vqa.training import run
 from abo_vqa.training.checkpoints import CheckpointManager
 from tests.support import training as project
+from tests.support.forks import Fork
 from tests.support.pretend_gpu import pretend
 from tests.support.stages import run_stage
 
@@ -69,25 +68,12 @@ def test_a_crash_at_every_step(workspace, uninterrupted, minutes):
     assert hashes() == expected
 
 
-DRIVER = """
-import os, signal, sys
-from abo_vqa.stages import finetune
-from abo_vqa.core.config import load_config
-step = int(sys.argv[1])
-def log(metrics, now):
-    if now == step and "loss" in metrics:
-        os.kill(os.getpid(), signal.SIGKILL)
-finetune.run(load_config(), log).cleanup()
-"""
-
-
 def test_kill_9(workspace, uninterrupted):
     """A real SIGKILL in a process of its own, with another hash seed."""
     expected, steps = uninterrupted
-    environment = {**os.environ, "PYTHONHASHSEED": "7"}
-    command = [sys.executable, "-W", "ignore", "-c", DRIVER, str(steps // 2 + 1)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    killed = Fork(project.finetune_here, steps // 2 + 1)
+    stderr = killed.wait()
+    assert killed.returncode == -signal.SIGKILL, stderr[-2000:]
     resumed: list[int] = []
     run_stage(finetune, project.load_config(), lambda metrics, step: resumed.append(step))
     assert min(resumed) > steps // 2
@@ -270,16 +256,6 @@ def test_training_is_kept_until_the_stage_has_ended(workspace, uninterrupted):
     assert not list(Path(".cache/abo-vqa/finetune").iterdir())
 
 
-FULL = """
-import resource, sys
-from abo_vqa import cli
-from abo_vqa.stages import finetune
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-finetune.execute = lambda name, run, config, **options: run(finetune.load_config()).message
-sys.exit(cli.main(["finetune"]))
-"""
-
-
 def test_a_full_disk_is_one_message_and_training_goes_on(workspace, uninterrupted):
     """The system refuses a checkpoint (as a full disk does); the last one stays whole."""
     expected, _ = uninterrupted
@@ -288,13 +264,13 @@ def test_a_full_disk_is_one_message_and_training_goes_on(workspace, uninterrupte
         run_stage(finetune, config, at(3, crash))
     folder = run.checkpoint_folder(config)
     whole = [file_md5(file) for file in CheckpointManager(folder, 2).files()]
-    command = [sys.executable, "-W", "ignore", "-c", FULL, "20000"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 74, done.stderr[-2000:]
-    assert "Traceback" not in done.stderr
-    assert "step-00000003.pt: " in done.stderr or "step-00000004.pt: " in done.stderr
-    assert "it takes " in done.stderr
-    assert "bytes are free" in done.stderr
+    stopped = Fork(project.finetune_on_a_full_disk, 20_000)
+    stderr = stopped.wait()
+    assert stopped.returncode == 74, stderr[-2000:]
+    assert "Traceback" not in stderr
+    assert "step-00000003.pt: " in stderr or "step-00000004.pt: " in stderr
+    assert "it takes " in stderr
+    assert "bytes are free" in stderr
     assert [file_md5(file) for file in CheckpointManager(folder, 2).files()] == whole
     resumed: list[int] = []
     run_stage(finetune, config, lambda metrics, step: resumed.append(step))
@@ -306,13 +282,8 @@ def test_two_at_once_take_turns(workspace, uninterrupted):
     """The same training started twice: both end well, with the same bytes."""
     expected, _ = uninterrupted
     project.set_lora({"checkpoint_minutes": 1e-9})
-    code = "from abo_vqa.stages import finetune; finetune.run(finetune.load_config()).cleanup()"
-    started = [
-        subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], stderr=subprocess.PIPE,
-                         text=True)
-        for _ in range(2)
-    ]  # fmt: skip
-    errors = [process.communicate()[1] for process in started]
+    started = [Fork(project.finetune_here) for _ in range(2)]
+    errors = [process.wait() for process in started]
     assert [process.returncode for process in started] == [0, 0], errors
     assert sum("is doing the same work" in text for text in errors) <= 1
     assert hashes() == expected
