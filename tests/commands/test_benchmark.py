@@ -1,11 +1,11 @@
 """`abo-vqa benchmark`: models on a table from elsewhere, with a folder or a tar of its images."""
 
+import io
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
+from contextlib import redirect_stdout
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,19 +15,8 @@ import pytest
 from abo_vqa.cli import main
 from abo_vqa.core.tables import read_table
 from abo_vqa.reporting import style, writing
-from tests.support import ROOT
 from tests.support.benchmarks import BENCHMARK, BLIND, exam
-
-SABOTAGE = """
-import os, signal
-real, count = os.fsync, [0]
-def fsync(handle):
-    count[0] += 1
-    if count[0] == {call}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    real(handle)
-os.fsync = fsync
-"""
+from tests.support.forks import Fork, command
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +39,12 @@ def unillustrated(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def written(project: Path) -> tuple[Path, str]:
     """A run with all models by default, and what it printed."""
-    command = [sys.executable, str(ROOT / "src/abo_vqa"), *BENCHMARK, "--out", "all"]
-    done = subprocess.run(
-        [*command, "--models", "blip,clip-train,vilt,blind"],
-        cwd=project, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return project / "all", done.stdout
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+        patch.chdir(project)
+        patch.setattr(style, "DPI", 30)
+        assert main([*BENCHMARK, "--out", "all", "--models", "blip,clip-train,vilt,blind"]) == 0
+    return project / "all", printed.getvalue()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -159,20 +147,19 @@ def test_a_tar_gives_the_same_answers(written: tuple[Path, str], here: Path) -> 
 
 @pytest.mark.parametrize("call", [5, pytest.param(40, marks=pytest.mark.slow)])
 def test_killed_and_resumed_is_the_same_folder(
-    written: tuple[Path, str], here: Path, tmp_path: Path, call: int
+    written: tuple[Path, str], here: Path, call: int
 ) -> None:
     """Killed (-9) in a later model's journal, or while the results are written."""
-    (tmp_path / "sitecustomize.py").write_text(SABOTAGE.format(call=call))
-    command = [sys.executable, str(ROOT / "src/abo_vqa"), *BENCHMARK, "--out", f"killed-{call}"]
-    command += ["--models", "blip,clip-train,vilt"]
-    sabotaged = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    killed = subprocess.run(command, cwd=here, env=sabotaged, capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL
+    words = [*BENCHMARK, "--out", f"killed-{call}", "--models", "blip,clip-train,vilt"]
+    killed = Fork(partial(command, *words, killed_at=call))
+    stderr = killed.wait()
+    assert killed.returncode == -signal.SIGKILL, stderr[-2000:]
     assert not (here / f"killed-{call}").exists()
     journals = list((here / ".cache/abo-vqa/benchmark").rglob("answers-*.jsonl"))
     assert journals
-    again = subprocess.run(command, cwd=here, capture_output=True, check=False)
-    assert again.returncode == 0, again.stderr
+    again = Fork(command, *words)
+    stderr = again.wait()
+    assert again.returncode == 0, stderr[-2000:]
     assert contents(here / f"killed-{call}") == contents(written[0])
     assert not list((here / ".cache/abo-vqa/benchmark").iterdir())
     assert not list(here.glob(".killed-*"))

@@ -3,10 +3,12 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +25,7 @@ from abo_vqa.models.candidates import candidates_for
 from abo_vqa.models.embeddings.encodings import stored_encodings
 from abo_vqa.stages import baseline as stage
 from tests.support import ROOT, workspaces
+from tests.support.forks import Fork, command
 from tests.support.stages import answer_with_adapter, run_stage
 
 SCRIPT = ROOT / "src/abo_vqa/__main__.py"
@@ -131,8 +134,6 @@ def test_stored_vision_gives_the_same_answers(here: Path) -> None:
         run_stage(stage, config, model="blip")
         assert BLIP.read_bytes() == direct
     finally:
-        import shutil
-
         shutil.rmtree("data/embeddings/blip")
 
 
@@ -246,7 +247,7 @@ def test_unknown_models_and_missing_weights_are_told_plainly(here: Path, capsys)
 SABOTAGE = """
 import os, signal
 marker = os.path.join({folder!r}, "died")
-if os.environ.get("RANK", "0") == {rank!r} and "WORLD_SIZE" in os.environ or {alone!r}:
+if os.environ.get("RANK", "0") == {rank!r} and "WORLD_SIZE" in os.environ:
     real, count = os.fsync, [0]
     def fsync(handle):
         count[0] += 1
@@ -268,34 +269,30 @@ def baseline(root: Path, *options: str, saboteur: Path | None = None):
     )
 
 
-def sabotage(folder: Path, rank: str, alone: bool, batch: int = 2) -> Path:
+def sabotage(folder: Path, rank: str, batch: int) -> Path:
     """A folder for PYTHONPATH: a process kills itself (-9) while it journals a batch."""
     folder.mkdir()
-    text = SABOTAGE.format(folder=str(folder), rank=rank, alone=alone, batch=batch)
+    text = SABOTAGE.format(folder=str(folder), rank=rank, batch=batch)
     (folder / "sitecustomize.py").write_text(text)
     return folder
 
 
-def test_killed_and_resumed_is_the_same_file(
-    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_and_resumed_is_the_same_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from abo_vqa.models.blip.model import Blip
 
     run_stage(stage, load_config(), model="blip")
     whole = BLIP.read_bytes()
     BLIP.unlink()
-    killed = baseline(here, saboteur=sabotage(tmp_path / "s", "0", alone=True))
-    assert killed.returncode == -signal.SIGKILL
+    killed = Fork(partial(command, "baseline", "--model", "blip", killed_at=2))
+    stderr = killed.wait()
+    assert killed.returncode == -signal.SIGKILL, stderr[-2000:]
     assert not BLIP.exists()
     journals = list((here / ".cache/abo-vqa/baseline-blip").rglob("answers-*.jsonl"))
     assert sum(len(f.read_bytes().splitlines()) for f in journals) >= 1
     asked: list[int] = []
     say = Blip.predict_answers
-    monkeypatch.setattr(
-        Blip,
-        "predict_answers",
-        lambda self, *rows: asked.append(len(rows[1])) or say(self, *rows),
-    )
+    count = lambda self, *rows: asked.append(len(rows[1])) or say(self, *rows)  # noqa: E731
+    monkeypatch.setattr(Blip, "predict_answers", count)
     run_stage(stage, load_config(), model="blip")
     assert BLIP.read_bytes() == whole
     assert 0 < sum(asked) < len(read_table(BLIP))
@@ -307,7 +304,7 @@ def processes_one_dies(here: Path, tmp_path: Path, world: int) -> None:
     BLIP.unlink()
     # Four batches: the last of three processes has only one.
     batch = 2 if world == 2 else 1
-    saboteur = sabotage(tmp_path / "s", str(world - 1), alone=False, batch=batch)
+    saboteur = sabotage(tmp_path / "s", str(world - 1), batch=batch)
     done = baseline(here, "--processes", str(world), saboteur=saboteur)
     assert done.returncode == 0, done.stderr
     assert (saboteur / "died").exists()

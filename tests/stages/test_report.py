@@ -2,11 +2,8 @@
 
 import ast
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from dataclasses import asdict
 from html import unescape
 from html.parser import HTMLParser
@@ -26,19 +23,16 @@ from abo_vqa.reporting.formatting import points
 from abo_vqa.reporting.pages import SECTIONS
 from abo_vqa.stages import report
 from tests.support import ROOT
+from tests.support.forks import Fork
 from tests.support.reports import SKILL, make
 
 IMAGES, SEED = 60, 3
-RUN = """
-import gc
-gc.set_threshold(100_000, 50, 50)  # as the stage does
-from abo_vqa.stages import report
-from abo_vqa.core.config import load_config
-from abo_vqa.reporting import style, writing
-style.DPI = 30  # small pictures are drawn faster
-report.run(load_config())
-gc.freeze()
-"""
+
+
+def report_with_small_figures() -> None:
+    """Run the stage; small figures are drawn faster."""
+    style.DPI = 30
+    report.run(load_config())
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +41,15 @@ def runs(tmp_path_factory):
     here, there = tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("somewhere-else")
     for folder in (here, there):
         make(folder, IMAGES, SEED)
-    other = subprocess.Popen(
-        [sys.executable, "-c", RUN], cwd=there, env={**os.environ, "PYTHONHASHSEED": "12345"}
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(there)
+        other = Fork(report_with_small_figures)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         patch.setattr(style, "DPI", 30)
         summary = report.run(load_config())
-    assert other.wait(timeout=300) == 0
+    stderr = other.wait()
+    assert other.returncode == 0, stderr[-2000:]
     return here, there, summary
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from abo_vqa import cli
+from abo_vqa.reporting import style
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
@@ -80,3 +84,30 @@ def _call(
     os.environ.clear()
     os.environ.update(variables)
     function(*arguments)
+
+
+def command(*words: str, killed_at: int = 0) -> None:
+    """For a process of its own: `abo-vqa` with small figures.
+
+    Args:
+        words: the command line.
+        killed_at: how many times a file is forced to the disk until SIGKILL; 0 is never.
+    """
+    style.DPI = 30
+    if killed_at:
+        kill_at_call(os, "fsync", killed_at)
+    sys.exit(cli.main(list(words)))
+
+
+def kill_at_call(owner: Any, name: str, number: int) -> None:
+    """Have this process kill itself (-9) instead of calling a function for the nth time."""
+    original, left = getattr(owner, name), number
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments, **options)
+
+    setattr(owner, name, counted)

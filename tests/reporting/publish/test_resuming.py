@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,26 +11,18 @@ from filelock import FileLock
 
 from abo_vqa.cli import main
 from abo_vqa.core.errors import UserError
-from tests.support.exports import make_split_project
-
-# Small steps, and a process that kills itself when it comes to a certain image.
-_KILLED = """
-import os, signal, sys
-from abo_vqa.cli import main
 from abo_vqa.data.archive import Archive
 from abo_vqa.reporting.publish import exchange, parquet
-exchange.SAVE_EVERY = 2
-parquet.GROUP_BYTES, parquet._SHARD_BYTES = 1, 2000
-left, image = int(sys.argv[2]), Archive.image
-def counted(archive, path):
-    global left
-    left -= 1
-    if left < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return image(archive, path)
-Archive.image = counted
-sys.exit(main(["export", "--format", sys.argv[1]]))
-"""
+from tests.support.exports import make_split_project
+from tests.support.forks import Fork, command, kill_at_call
+
+
+def export(form: str, images: int) -> None:
+    """For a process of its own: small steps, and SIGKILL when it has read so many images."""
+    exchange.SAVE_EVERY = 2
+    parquet.GROUP_BYTES, parquet._SHARD_BYTES = 1, 2000
+    kill_at_call(Archive, "image", images + 1)
+    command("export", "--format", form)
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +38,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def run_until(form: str, images: int) -> int:
-    command = [sys.executable, "-c", _KILLED, form, str(images)]
-    return subprocess.run(command, capture_output=True, check=False).returncode
+def run_until(form: str, images: int) -> int | None:
+    process = Fork(export, form, images)
+    process.wait()
+    return process.returncode
 
 
 @pytest.mark.parametrize(
