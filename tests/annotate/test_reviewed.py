@@ -124,4 +124,4 @@ def test_questions_that_are_gone_are_asked_without_their_answers() -> None:
         ["b", "Why?", "", ""],
     ]
     assert asked_rows(table, reviewed.head(1)).equals(table)
-    assert review_counts(reviewed.head(0), np.ones(0, np.bool_), 1) == {}
+    assert review_counts(reviewed.head(0), np.ones(0, np.bool_), reviewed) == {}

@@ -65,5 +65,5 @@ def verify(
     kept = kept_rows(table, shares, by_verifier, settings, 1)
     filtered = FilteredTable(table, by_verifier, shares, kept)
     passes = passing_reviewed(reviewed, asked, answers, matches, filtered, settings, 1)
-    unreviewed = int((kept & ~reviewed_rows(table)).sum())
+    unreviewed = table[kept & ~reviewed_rows(table)]
     return table[kept], review_counts(reviewed, passes, unreviewed)["reviews"]

@@ -11,7 +11,8 @@ from abo_vqa.annotate.draws import DRAWN_COLUMN, RANDOM, SUSPICIOUS, parse_drawn
 from abo_vqa.annotate.reviews import Reviews
 from abo_vqa.annotate.verification.effects import before_reviews
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.paths import GENERATED, REJECTS, VQA
+from abo_vqa.core.json_files import read_json
+from abo_vqa.core.paths import GENERATED, REJECTS, TEST, TRAIN, VERIFICATION, VQA
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import Archive
 from abo_vqa.data.columns import read_columns
@@ -105,14 +106,40 @@ def draw_sample(
     return ReviewSample(pages, len({image for image, _ in rows} - by_image.keys()))
 
 
+def filter_note(table: Path) -> str:
+    """Return what the filters of the stage `verify` mean for a page, or "".
+
+    Args:
+        table: what the page was drawn from.
+    """
+    record = read_json(VERIFICATION) if VERIFICATION.is_file() else {}
+    if not record or record["kept"] == record["pairs"]:
+        return ""
+    if table in (TRAIN, TEST):
+        return (
+            f"warning: {table} has only pairs that the filters in use keep. Once they keep more, "
+            "these pairs are no random sample of the set. Without --vqa, a page is drawn from all "
+            "pairs, and stays valid whatever the filters."
+        )
+    if table not in (VQA, GENERATED):
+        return ""
+    share = record["kept"] / record["pairs"]
+    return (
+        f"The page is drawn from all {record['pairs']:,} pairs, so that it stays valid whatever the "
+        f"filters. Those in use keep {share:.0%} of them, and how much can be right at most is "
+        "computed from as large a part of the page."
+    )
+
+
 def _read_pairs(table: Path, archive: Archive) -> list[tuple[str, SampledPair]]:
     """Return the images and pairs of a table.
 
-    Of the set, all pairs are as the annotator wrote them. Without those that people have rejected
-    or corrected because they are suspicious, a random page would find too few answers wrong.
+    Of the set, these are all pairs as the annotator wrote them. Without those that the filters in
+    use leave out, a page would say nothing of what other filters keep; and without those that
+    people have rejected or corrected because they are suspicious, it would find too few wrong.
     """
     if table in (VQA, GENERATED):
-        frame = read_table(table, _COLUMNS)
+        frame = read_table(GENERATED, _COLUMNS)
         if REJECTS.is_file():
             rejects = read_table(REJECTS, (*_COLUMNS, "reason")).drop_duplicates()
             frame = before_reviews(frame, rejects)

@@ -12,12 +12,12 @@ from abo_vqa.annotate.merging import merge_journals
 from abo_vqa.annotate.model_run import RunOptions, annotate
 from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.review import write_review_pages
-from abo_vqa.annotate.review_sample import OVERLAP, PAGE_PAIRS, ReviewPlan
+from abo_vqa.annotate.review_sample import OVERLAP, PAGE_PAIRS, ReviewPlan, filter_note
 from abo_vqa.annotate.sharding import in_shard, parse_shard
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.core.local_annotator import LOCAL
-from abo_vqa.core.paths import BALANCED, GENERATED, VQA
+from abo_vqa.core.paths import BALANCED, GENERATED
 from abo_vqa.core.summary import no_log
 from abo_vqa.data.pairs import Product
 
@@ -82,7 +82,7 @@ def _review_options(parser: argparse.ArgumentParser) -> None:
         "--vqa",
         type=Path,
         metavar="TABLE",
-        help=f"with --review: another table with images of the archive ({VQA})",
+        help=f"with --review: another table with images of the archive ({GENERATED})",
     )
 
 
@@ -122,14 +122,15 @@ def _review(config: Config, args: argparse.Namespace) -> int:
         args.raters or 1,
         OVERLAP if args.overlap is None else args.overlap,
     )
-    # Without the stage `verify` there is what it starts from.
-    table = args.vqa or (VQA if VQA.is_file() else GENERATED)
+    table = args.vqa or GENERATED
     written = write_review_pages(table, config, plan, args.review, reviews_in_use(config))
     if written.left_out:
         print(f"{written.left_out:,} images that people have reviewed are left out.")
     for page, pairs in written.pairs.items():
         print(f"{page}: {pairs:,} pairs to check.")
     print(f"What people save there goes to {config.generate.review or 'generate.review'}.")
+    if note := filter_note(table):
+        print(note)
     return 0
 
 

@@ -31,7 +31,8 @@ def label_noise_ceiling(
         The ceiling with its interval, what it was computed from, and the share of wrong answers
         with its interval; {} if no random pair that the filters keep was reviewed. If suspicious
         pairs were reviewed, too, `suspicious` has their counts, and `remaining` the share of wrong
-        answers among the rows that nobody reviewed.
+        answers among the rows that nobody reviewed. `skipped` says how many pairs are missing from
+        the sample.
     """
     if not reviews.get("pairs"):
         return {}
@@ -52,6 +53,7 @@ def label_noise_ceiling(
         "images": int(clusters.max()) + 1,
         "raters": reviews["raters"],
         "left_out": reviews["left_out"],
+        **({"skipped": reviews["skipped"]} if reviews.get("skipped") else {}),
         "reviewed_test_rows": reviewed,
         "confidence": confidence,
     }

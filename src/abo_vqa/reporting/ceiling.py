@@ -55,7 +55,19 @@ def ceiling_sentence(
         f"{interval_text((ceiling['low'], ceiling['high']))}): of {count(ceiling['pairs'])} pairs"
         f"{drawn} that {raters} {people} reviewed{kept}, {percent(wrong['share'])} were wrong "
         f"({level} interval {interval_text((wrong['low'], wrong['high']))})"
-        f"{_found_among_suspicious(ceiling) if suspicious else ''}."
+        f"{_found_among_suspicious(ceiling) if suspicious else ''}.{_skipped(ceiling)}"
+    )
+
+
+def _skipped(ceiling: Mapping[str, Any]) -> str:
+    """Return how many pairs are missing from the random sample, as a sentence, or ""."""
+    skipped = ceiling.get("skipped")
+    if not skipped:
+        return ""
+    return (
+        f" {count(skipped)} pairs of the same images have no decision: people skipped them, or the "
+        "filters left them out when the page was written. If these are wrong more often than the "
+        "others, less can be right."
     )
 
 

@@ -41,7 +41,7 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     unreviewed = ~reviewed_rows(table)
     if not config.verify.models:
         passes = np.ones(len(reviewed), np.bool_)
-        counts = review_counts(reviewed, passes, int(unreviewed.sum()))
+        counts = review_counts(reviewed, passes, table[unreviewed])
         return _write(table, {"pairs": len(table), "kept": len(table), **counts})
     ensure_wordnet()
     rejects = read_table(REJECTS, ["image_path", "question", "answer", "reason"])
@@ -53,9 +53,8 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     passes = passing_reviewed(
         reviewed, asked, answers, matches, filtered, config.verify, config.seed
     )
-    left = int((unreviewed & filtered.kept).sum())
     record = verification_record(config, filtered, rejects, matches) | review_counts(
-        reviewed, passes, left
+        reviewed, passes, table[unreviewed & filtered.kept]
     )
     return _write(with_opinions(table, own, filtered.shares)[filtered.kept], record)
 

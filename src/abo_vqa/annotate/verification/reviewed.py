@@ -82,7 +82,7 @@ def _within_cap(
 
 
 def review_counts(
-    reviewed: pd.DataFrame, passes: NDArray[np.bool_], unreviewed: int
+    reviewed: pd.DataFrame, passes: NDArray[np.bool_], unreviewed: pd.DataFrame
 ) -> dict[str, Any]:
     """Count the wrong answers among the reviewed pairs that the filters keep.
 
@@ -92,13 +92,14 @@ def review_counts(
     Args:
         reviewed: [n] columns image_path, wrong and drawn.
         passes: [n] whether the filters keep the pair as it was written.
-        unreviewed: how many rows of the set nobody has reviewed.
+        unreviewed: the rows of the filtered set that nobody has reviewed.
 
     Returns:
         For data/verification.json, all under `reviews`: `pairs` and `left_out` of those drawn at
-        random, and `images`: how many images have so many such pairs with so many wrong answers. If
-        there are suspicious ones, too, `suspicious`: `pairs`, `left_out`, how many are `wrong`, and
-        `unreviewed`. {} without reviews.
+        random, and `images`: how many images have so many such pairs with so many wrong answers;
+        `skipped` if pairs are missing from the sample (see `_skipped`). If there are suspicious
+        ones, too, `suspicious`: `pairs`, `left_out`, how many are `wrong`, and `unreviewed`. {}
+        without reviews.
     """
     if reviewed.empty:
         return {}
@@ -117,14 +118,33 @@ def review_counts(
             for (pairs, value), n in sorted(images.items())
         ],
     }
+    if skipped := _skipped(reviewed[~suspicious], unreviewed):
+        counts["skipped"] = skipped
     if suspicious.any():
         counts["suspicious"] = {
             "pairs": int((passes & suspicious).sum()),
             "left_out": int((~passes & suspicious).sum()),
             "wrong": float(wrong[passes & suspicious].sum()),
-            "unreviewed": unreviewed,
+            "unreviewed": len(unreviewed),
         }
     return {"reviews": counts}
+
+
+def _skipped(sample: pd.DataFrame, unreviewed: pd.DataFrame) -> int:
+    """Count the pairs that are missing from a random sample, although its images were drawn.
+
+    A page has all pairs of an image. Those without a decision were skipped, or the page was made
+    by a former version, which left out what the filters of its time did: either way what is
+    missing may be wrong more often than the rest. As many as people found wrong aren't counted: an
+    annotator may have written others in place of rejected ones.
+
+    Args:
+        sample: columns image_path and wrong, of the pairs drawn at random.
+        unreviewed: column image_path, of the rows that the filters keep and nobody has reviewed.
+    """
+    wrong = (sample["wrong"].astype(float) > 0).groupby(sample["image_path"]).sum()
+    open_rows = unreviewed["image_path"].value_counts().reindex(wrong.index, fill_value=0)
+    return int((open_rows - wrong).clip(lower=0).sum())
 
 
 def _has_filter(settings: VerifyConfig) -> bool:
