@@ -93,3 +93,30 @@ def test_suspicious_pairs_are_counted_apart(
     assert "of 4 suspicious pairs\nnote: that says nothing about the set" in out
     assert "writes a page of random pairs" in out
     assert "always right" not in out
+
+
+def test_a_corrected_answer_that_is_reviewed_again_is_no_further_pair(
+    here: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """20 pairs of which 6 are corrected: 30%, whoever looks at the new answers."""
+    make(here)
+    write(here / "z.csv", "Anna", "cccccck" + "k" * 13)
+    assert main(["agreement", "z.csv"]) == 0
+    share = capsys.readouterr().out.partition("wrong answers: ")[2].partition(" of")[0]
+    assert share.startswith("30.0% [")
+    lines = (here / "z.csv").read_text().splitlines()
+    again = [line for line in lines[1:] if ",correct," in line]
+    kept = "".join(line.replace("red,correct,grey,Anna", "Grey,keep,,Bo") + "\n" for line in again)
+    (here / "a.csv").write_text(HEADER + kept)
+    assert main(["agreement", "a.csv", "z.csv"]) == 0
+    out = capsys.readouterr().out
+    assert "26 pairs of 10 images" in out
+    assert "6 of these are others with the answers that they were corrected to" in out
+    assert f"wrong answers: {share} of 20 pairs\n  Anna: {share} of 20\n" in out
+    assert "  Bo:" not in out
+    # The first of them is corrected back: still one pair, which has no right answer.
+    back = "0.jpg,Question 0?,grey,correct,red,Bo"
+    (here / "a.csv").write_text(HEADER + back + "\n" + kept.partition("\n")[2])
+    assert main(["agreement", "z.csv", "a.csv"]) == 0
+    assert f"wrong answers: {share} of 20 pairs\n" in capsys.readouterr().out

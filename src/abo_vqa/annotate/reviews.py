@@ -119,6 +119,18 @@ class Reviews:
         steps = [_follow(pair, self._own_verdicts) for pair in pairs]
         return {reached for path in steps for reached, _ in path[1:]}
 
+    def first_pairs(self) -> set[PairKey]:
+        """Return the pairs without those that others of them become by being corrected.
+
+        Whoever reviews a corrected answer decides about a pair that is here already. Of pairs that
+        are corrected into each other, the one that is read first stays.
+        """
+        later: set[PairKey] = set()
+        for pair in self.judgements:
+            if pair not in later:
+                later |= self.corrected_pairs([pair]) - {pair}
+        return self.judgements.keys() - later
+
     @cached_property
     def _own_verdicts(self) -> dict[PairKey, Verdict]:
         """What was decided about each pair itself."""

@@ -86,6 +86,11 @@ def _summary(reviews: Reviews, resampling: Resampling) -> list[str]:
     lines = [
         f"{len(votes):,} pairs of {images:,} images, {len(raters)} rater(s): {', '.join(raters)}"
     ]
+    if again := len(votes) - len(reviews.first_pairs()):
+        lines.append(
+            f"{again:,} of these are others with the answers that they were corrected to: what was "
+            "decided about them counts for agreement, not as further pairs"
+        )
     if len(raters) > 1 and not shared:
         lines.append(
             "note: they have no pair in common, so there is no agreement to measure. "
@@ -141,9 +146,12 @@ def _pair_lines(decisions: PairAgreement, verdicts: PairAgreement) -> list[str]:
 
 
 def _wrong_share(reviews: Reviews, confidence: float) -> list[str]:
-    """Return how many answers are wrong: of the pairs drawn at random, and of suspicious ones."""
-    suspicious = reviews.suspicious
-    at_random = reviews.judgements.keys() - suspicious
+    """Return how many answers are wrong: of the pairs drawn at random, and of suspicious ones.
+
+    A pair counts as it was written, and once (see docs/metrics.md).
+    """
+    pairs = reviews.first_pairs()
+    suspicious, at_random = pairs & reviews.suspicious, pairs - reviews.suspicious
     if not suspicious:
         return [
             *_wrong_lines(reviews, at_random, "pairs", confidence),
