@@ -14,6 +14,7 @@ from abo_vqa.core.json_files import read_json
 from abo_vqa.core.local_annotator import LOCAL
 from abo_vqa.core.paths import (
     AUDIT,
+    EVALUATION,
     FINETUNED_MODEL,
     FUNNEL,
     GENERATION,
@@ -22,7 +23,7 @@ from abo_vqa.core.paths import (
     TRAIN,
     VERIFICATION,
 )
-from abo_vqa.reporting.ceiling import review_extent
+from abo_vqa.reporting.ceiling import ceiling_sentence, review_extent
 from abo_vqa.reporting.formatting import count, decimal, finetuned_base, percent
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.markdown import markdown_table
@@ -103,6 +104,7 @@ def render_export_card(
         kinds=_by_frequency(generated["kinds"]),
         corpus=generated["corpus"],
         reviewed=review_extent(generated),
+        ceiling_sentence=_test_ceiling(verification.get("reviews")),
         opinion=second_opinion(verification, generated) if verification else "",
         filters=filter_table(verification),
         audit=audit,
@@ -331,6 +333,20 @@ def _blind_test_accuracy() -> dict[str, float]:
         return {}
     metrics = read_json(METRICS)
     return {m: values["accuracy"] for m, values in metrics.items() if m.startswith("blind-")}
+
+
+def _test_ceiling(reviews: Mapping[str, Any] | None) -> str:
+    """Return how much of the test set can be right at most, or why that isn't known.
+
+    Args:
+        reviews: `reviews` of data/verification.json.
+
+    Returns:
+        A sentence; "" if nobody has reviewed the answers, or this test set hasn't been evaluated.
+    """
+    if not reviews or not matching_lock_entry("evaluate", TEST, EVALUATION):
+        return ""
+    return ceiling_sentence(read_json(EVALUATION).get("ceiling"), reviews)
 
 
 def _split_settings(config: Config) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from abo_vqa.cli import main
 from abo_vqa.core.fingerprints import file_md5
-from abo_vqa.core.json_files import write_json
+from abo_vqa.core.json_files import read_json, write_json
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import open_archive
 from abo_vqa.data.normalise import normalise
@@ -267,6 +267,33 @@ def test_card_tells_of_this_set_or_says_nothing(
     assert card() == [True, True]
     Path("data/test.csv").write_text(Path("data/test.csv").read_text().replace("red", "green"))
     assert card() == [False, False]
+
+
+def test_card_tells_how_much_of_this_test_set_can_be_right(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shutil.copytree(here, tmp_path / "copy"))
+    reviews = {"pairs": 120, "left_out": 0, "images": []}
+    write_json(read_json("data/verification.json") | {"reviews": reviews}, "data/verification.json")
+    wrong = {"share": 0.1, "low": 0.06, "high": 0.14}
+    ceiling = {"accuracy": 0.912, "low": 0.88, "high": 0.94, "wrong": wrong, "pairs": 120,
+               "raters": 2, "left_out": 3, "confidence": 0.95}  # fmt: skip
+    write_json({"ceiling": ceiling}, "reports/evaluation.json")
+    line = "- Of the test questions: at most about 91.2% can be right (95% interval 88.0 to 94.0)"
+
+    def card() -> str:
+        assert main(["export", "--out", "out"]) == 0
+        return Path("out/README.md").read_text()
+
+    assert "can be right" not in card()
+    files = {
+        part: [{"path": path, "md5": file_md5(path)}]
+        for part, path in (("deps", "data/test.csv"), ("outs", "reports/evaluation.json"))
+    }
+    write_json({"schema": "2.0", "stages": {"evaluate": files}}, Path("dvc.lock"))
+    assert line in card()
+    Path("data/test.csv").write_text(Path("data/test.csv").read_text().replace("red", "green"))
+    assert "can be right" not in card()
 
 
 def test_mistakes(
