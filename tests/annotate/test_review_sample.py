@@ -78,7 +78,8 @@ def test_a_random_page_is_one_of_the_whole_set_as_it_was_written(
     assert reviewed["drawn"].tolist() == [*[SUSPICIOUS] * 3, RANDOM]
     record = json.loads(Path("data/verification.json").read_text())["reviews"]
     assert record == {
-        "pairs": 1, "left_out": 0, "images": [{"pairs": 1, "wrong": 0.0, "images": 1}], "skipped": 1,
+        "pairs": 1, "left_out": 0, "skipped": 1,
+        "images": [{"pairs": 1, "wrong": 0.0, "images": 1}],
         "suspicious": {"pairs": 3, "left_out": 0, "wrong": 2.0, "unreviewed": 20},
     }  # fmt: skip
 

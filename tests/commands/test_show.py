@@ -1,10 +1,12 @@
 """The last screen of `make repro`: what came out, on one screen, and where to read on."""
 
 import json
+import shutil
 
 import pytest
 
 from abo_vqa.cli import main
+from tests.support import ROOT
 
 
 def metric(accuracy, gain, n=402):
@@ -70,6 +72,33 @@ def test_how_much_can_be_right_is_told(results, capsys):
     assert max(len(line) for line in out.splitlines() if "file://" not in line) <= 100
     assert main(["show", "--markdown"]) == 0
     assert "At most about 91% of all test rows can be right." in capsys.readouterr().out
+
+
+def test_a_model_that_chose_the_test_rows_has_a_footnote(results, capsys):
+    shutil.copy(ROOT / "params.yaml", results)
+    shutil.copytree(ROOT / "conf", results / "conf")
+    verifiers = {
+        "blip": {"agreement": 0.345, "failed": 0},
+        "blind": {"agreement": 0.2, "failed": 0},
+    }
+    record = {"pairs": 900, "kept": 290, "verifiers": verifiers}
+    (results / "data").mkdir()
+
+    def show(*options, **filters):
+        record["filtered_by"] = filters
+        (results / "data" / "verification.json").write_text(json.dumps(record))
+        assert main(["show", *options]) == 0
+        return capsys.readouterr().out
+
+    assert "‡" not in show()
+    out = show(min_agreement=0.5)
+    assert [line.rstrip().endswith("‡") for line in out.splitlines()[1:4]] == [True, True, False]
+    assert "‡ BLIP + LoRA and BLIP: the same model" in out or "‡ BLIP and BLIP + LoRA: the" in out
+    assert "BLIP gives the generated answer to 34.5%" in " ".join(out.split())
+    assert max(len(line) for line in out.splitlines() if "file://" not in line) <= 100
+    out = show("--markdown", blind_share=0.2)
+    assert "never sees the image‡ |" in out
+    assert "so the accuracy is too low, and every gain over blind too high" in out
 
 
 def test_of_the_blind_baselines_only_the_best_is_shown(results, capsys):

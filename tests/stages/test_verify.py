@@ -97,11 +97,14 @@ def test_opinions_are_columns_and_every_row_stays(here: None) -> None:
 
 
 def test_pairs_without_agreement_are_left_out(here: None) -> None:
-    run(settings(models=("blip",), min_agreement=1.0))
+    summary = run(settings(models=("blip",), min_agreement=1.0))
     table = read_table("data/vqa.csv")
     assert set(table["agreement"]) <= {"1", ""}
     assert 3 <= len(table) < 30
-    assert read_json("data/verification.json")["kept"] == len(table)
+    record = read_json("data/verification.json")
+    assert (record["kept"], record["filtered_by"]) == (len(table), {"min_agreement": 1.0})
+    # The model that filtered is a baseline, too.
+    assert "warning: blip, finetuned: verify.min_agreement keeps" in summary.message
 
 
 def test_people_and_the_gate(here: None) -> None:

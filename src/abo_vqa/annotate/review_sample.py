@@ -125,9 +125,9 @@ def filter_note(table: Path) -> str:
         return ""
     share = record["kept"] / record["pairs"]
     return (
-        f"The page is drawn from all {record['pairs']:,} pairs, so that it stays valid whatever the "
-        f"filters. Those in use keep {share:.0%} of them, and how much can be right at most is "
-        "computed from as large a part of the page."
+        f"The page is drawn from all {record['pairs']:,} pairs, so that it stays valid whatever "
+        f"the filters. Those in use keep {share:.0%} of them, and how much can be right at most "
+        "is computed from as large a part of the page."
     )
 
 

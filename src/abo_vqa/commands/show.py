@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from typing import Any
 from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
-from abo_vqa.core.paths import EVALUATION, METRICS, REPORT
+from abo_vqa.core.paths import EVALUATION, METRICS, REPORT, VERIFICATION
 from abo_vqa.core.scratch import project_root
 from abo_vqa.reporting.ceiling import ceiling_caption, ceiling_sentence
-from abo_vqa.reporting.formatting import name_finetuned
+from abo_vqa.reporting.circularity import circularity_notes, marked_models
+from abo_vqa.reporting.formatting import mark_models, name_finetuned
 from abo_vqa.reporting.results_table import results_table
 
 _WIDTH = 100  # columns
@@ -41,7 +42,24 @@ def _read(path: Path) -> Any:
     return read_json(path)
 
 
-def _screen(metrics: Mapping[str, Mapping[str, float]], evaluation: Mapping[str, Any]) -> list[str]:
+def _footnotes(models: Iterable[str]) -> list[str]:
+    """Mark the models that had a part in making the test rows, and return what that means."""
+    with suppress(UserError):  # settings that can't be read don't keep results from being shown
+        config = load_config()
+        name_finetuned(config.lora.model)
+        verification = read_json(VERIFICATION) if VERIFICATION.is_file() else {}
+        parts = marked_models(config, models, verification)
+        mark_models(parts)
+        return circularity_notes(parts, verification)
+    mark_models(())
+    return []
+
+
+def _screen(
+    metrics: Mapping[str, Mapping[str, float]],
+    evaluation: Mapping[str, Any],
+    footnotes: Sequence[str],
+) -> list[str]:
     """Return the lines of the screen: results, the report's address, what to do next."""
     rows = next(iter(metrics.values()))["n"]
     lines = [
@@ -49,6 +67,7 @@ def _screen(metrics: Mapping[str, Mapping[str, float]], evaluation: Mapping[str,
         f"{rows:,} test questions; gain: over the best blind baseline, in points",
         f"interval: {evaluation['signature']['intervals']}",
         *_ceiling(evaluation.get("ceiling")),
+        *(line for text in footnotes for line in textwrap.wrap(text, _WIDTH)),
     ]
     if REPORT.is_file():
         lines += ["", f"report: {REPORT}", f"        {REPORT.resolve().as_uri()}"]
@@ -81,16 +100,16 @@ def command(args: argparse.Namespace) -> int:
         The exit code.
     """
     os.chdir(project_root())
-    with suppress(UserError):  # settings that can't be read don't keep results from being shown
-        name_finetuned(load_config().lora.model)
     metrics, evaluation = _read(METRICS), _read(EVALUATION)
+    footnotes = _footnotes(metrics)
     if args.markdown:
         caption = ceiling_caption(evaluation.get("ceiling"))
         lines = [
             *results_table(metrics, evaluation, markdown=True),
             *(["", caption] if caption else []),
+            *(line for text in footnotes for line in ("", text)),
         ]
     else:
-        lines = _screen(metrics, evaluation)
+        lines = _screen(metrics, evaluation, footnotes)
     print("\n".join(lines))
     return 0

@@ -14,21 +14,22 @@ from abo_vqa.core.json_files import read_json
 from abo_vqa.core.local_annotator import LOCAL
 from abo_vqa.core.paths import (
     AUDIT,
-    EVALUATION,
     FINETUNED_MODEL,
     FUNNEL,
     GENERATION,
-    METRICS,
-    TEST,
-    TRAIN,
     VERIFICATION,
 )
-from abo_vqa.reporting.ceiling import ceiling_sentence, review_extent
+from abo_vqa.reporting.ceiling import review_extent
+from abo_vqa.reporting.exported_set import (
+    blind_test_accuracy,
+    ceiling_of_test,
+    circular_biases,
+    split_settings,
+)
 from abo_vqa.reporting.formatting import count, decimal, finetuned_base, percent
 from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.markdown import markdown_table
 from abo_vqa.reporting.pages import template_environment
-from abo_vqa.reporting.provenance import matching_lock_entry
 from abo_vqa.reporting.second_opinion import filter_table, second_opinion
 from abo_vqa.reporting.tables import audit_rows, curation_rows, labelled_leaves
 
@@ -104,17 +105,18 @@ def render_export_card(
         kinds=_by_frequency(generated["kinds"]),
         corpus=generated["corpus"],
         reviewed=review_extent(generated),
-        ceiling_sentence=_test_ceiling(verification.get("reviews")),
+        ceiling_sentence=ceiling_of_test(verification.get("reviews")),
+        circular=circular_biases(config, verification),
         opinion=second_opinion(verification, generated) if verification else "",
         filters=filter_table(verification),
         audit=audit,
         audit_table=audit_rows(audit),
-        split=_split_settings(config),
+        split=split_settings(config),
         answers=_by_frequency(Counter(row["answer"] or "(empty)" for row in rows))[:_TOP_ANSWERS],
         answer_description=answer_description(row["answer"] for row in rows),
         raw=_portable_path(config.data.raw),
         source=_question_source(config),
-        blind=sorted(_blind_test_accuracy().items()),
+        blind=sorted(blind_test_accuracy().items()),
         blind_choices=blind_choices,
         options=max((len(row["choices"]) for row in rows), default=0) if blind_choices else 0,
         licence_url=licence_url(config),
@@ -322,39 +324,3 @@ def _model_facts(results: Results) -> list[tuple[str, str]]:
         ("split by", config.split.group),
         ("seed", f"{config.seed}" + ("" if lora.seed is None else f", in training {lora.seed}")),
     ]
-
-
-def _blind_test_accuracy() -> dict[str, float]:
-    """Return the accuracy of the blind baselines, if this very test set has been evaluated.
-
-    `reports/metrics.json` is in git and may belong to another set: dvc.lock knows.
-    """
-    if not matching_lock_entry("evaluate", TEST, METRICS):
-        return {}
-    metrics = read_json(METRICS)
-    return {m: values["accuracy"] for m, values in metrics.items() if m.startswith("blind-")}
-
-
-def _test_ceiling(reviews: Mapping[str, Any] | None) -> str:
-    """Return how much of the test set can be right at most, or why that isn't known.
-
-    Args:
-        reviews: `reviews` of data/verification.json.
-
-    Returns:
-        A sentence; "" if nobody has reviewed the answers, or this test set hasn't been evaluated.
-    """
-    if not reviews or not matching_lock_entry("evaluate", TEST, EVALUATION):
-        return ""
-    return ceiling_sentence(read_json(EVALUATION).get("ceiling"), reviews)
-
-
-def _split_settings(config: Config) -> dict[str, Any]:
-    """Return the split's group, test_size and seed.
-
-    They are those in dvc.lock if it knows this split, else those in params.yaml.
-    """
-    entry = matching_lock_entry("split", TRAIN, TEST) or {}
-    recorded = entry.get("params", {}).get("params.yaml", {})
-    settings = {**config.split.model_dump(), **recorded.get("split", {})}
-    return {**settings, "seed": recorded.get("seed", config.seed)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 
 from abo_vqa.core.paths import FINETUNED_MODEL, FINETUNED_MODELS, FINETUNED_RANKED
@@ -50,6 +50,9 @@ _METRIC_LABELS = {
 
 # What the fine-tuned model is called depends on the run that a page is about.
 _finetuned_base: ContextVar[str] = ContextVar("finetuned_base", default="blip")
+MARK = "\N{DOUBLE DAGGER}"
+"""Behind the label of a model whose numbers have a footnote; a single dagger marks metrics."""
+_marked: ContextVar[frozenset[str]] = ContextVar("marked", default=frozenset())
 
 
 def name_finetuned(base: str) -> None:
@@ -63,11 +66,30 @@ def name_finetuned(base: str) -> None:
 
 def finetuned_base() -> str:
     """Return the base's name in tables and figures."""
-    return model_label(_finetuned_base.get())
+    return unmarked_label(_finetuned_base.get())
+
+
+def mark_models(models: Iterable[str]) -> None:
+    """Mark the labels of some models from now on, and of no others.
+
+    Args:
+        models: those whose numbers have a footnote.
+    """
+    _marked.set(frozenset(models))
 
 
 def model_label(model: str) -> str:
-    """Return a model's name in tables and figures; an unknown model keeps its own."""
+    """Return a model's name in tables and figures, with a mark if its numbers have a footnote."""
+    return unmarked_label(model) + footnote_mark(model)
+
+
+def footnote_mark(model: str) -> str:
+    """Return `MARK` for a model whose numbers have a footnote, else ""."""
+    return MARK if model in _marked.get() else ""
+
+
+def unmarked_label(model: str) -> str:
+    """Return a model's name in sentences of their own; an unknown model keeps its own."""
     if model in FINETUNED_MODELS:
         return f"{finetuned_base()} + LoRA" + (", ranked" if model == FINETUNED_RANKED else "")
     return _MODEL_LABELS.get(model, model)

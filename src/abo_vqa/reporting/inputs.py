@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from abo_vqa.core.circularity import Part
 from abo_vqa.core.config import Config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
@@ -31,7 +32,8 @@ from abo_vqa.core.paths import (
 from abo_vqa.core.tables import STUDY_COLUMNS, read_table
 from abo_vqa.core.units import format_level
 from abo_vqa.data.parquet_files import reading_parquet
-from abo_vqa.reporting.formatting import model_kind, name_finetuned
+from abo_vqa.reporting.circularity import marked_models
+from abo_vqa.reporting.formatting import mark_models, model_kind, name_finetuned
 
 if TYPE_CHECKING:
     from abo_vqa.evaluation.results import Evaluation
@@ -116,6 +118,13 @@ class Results:
     def ceiling(self) -> Mapping[str, Any] | None:
         """How much can be right at most (`evaluation.ceiling`); None where that isn't known."""
         return self.evaluation.get("ceiling") or None
+
+    @cached_property
+    def circular(self) -> Mapping[str, Part]:
+        """The models that had a part in making the test rows; none if these aren't the split's."""
+        if self.external is not None:
+            return {}
+        return marked_models(self.config, self.metrics, self.verification)
 
     @cached_property
     def ranking(self) -> list[str]:
@@ -210,7 +219,7 @@ def load_results(config: Config) -> Results:
     if not metrics:
         raise UserError(f"{METRICS} names no model. Run `dvc repro evaluate`.")
     types = read_table(TYPES, ("product_type", "clean", "balanced"))
-    return Results(
+    results = Results(
         config=config,
         metrics=metrics,
         evaluation=read_json(EVALUATION),
@@ -225,6 +234,8 @@ def load_results(config: Config) -> Results:
         train=read_table(TRAIN, ("image_path", "question", "answer")),
         test=read_table(TEST, ("image_path", "question", "answer")),
     )
+    mark_models(results.circular)
+    return results
 
 
 def external_results(
@@ -244,6 +255,7 @@ def external_results(
         audit: what it shares with the training rows (`audit.audit_split`); {} if nobody looked.
     """
     name_finetuned(config.lora.model)
+    mark_models(())
     nothing = pd.DataFrame()
     return Results(
         config=config,

@@ -14,6 +14,7 @@ from abo_vqa.core.files import atomic_write
 from abo_vqa.core.paths import FINETUNED_MODELS
 from abo_vqa.reporting import formatting, markdown, tables
 from abo_vqa.reporting.ceiling import ceiling_caption, ceiling_note, ceiling_sentence
+from abo_vqa.reporting.circularity import circularity_notes
 from abo_vqa.reporting.figures.register import ReportFigure
 from abo_vqa.reporting.findings import conclusion, further_findings
 from abo_vqa.reporting.inputs import Results
@@ -127,6 +128,7 @@ def report_context(
         "conclusion": conclusion(results),
         "findings": further_findings(results),
         **_ceiling(results),
+        "footnotes": circularity_notes(results.circular, results.verification),
         "blind_accuracy": results.metrics[blind]["accuracy"] if blind else None,
         "test_rows": results.test_rows,
         "test_images": results.scores[results.primary_model]["image_path"].nunique(),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from abo_vqa.reporting.formatting import (
+    footnote_mark,
     interval_text,
     model_kind,
     model_label,
@@ -42,7 +43,9 @@ def results_table(
             percent(metrics[model]["accuracy"]),
             points(metrics[model]["gain_over_blind"]),
             interval_text(evaluation["intervals"][model]["accuracy"]),
-            "best blind baseline: never sees the image" if model == blind else model_label(model),
+            f"best blind baseline: never sees the image{footnote_mark(model)}"
+            if model == blind
+            else model_label(model),
         )
         for model in models
     ]

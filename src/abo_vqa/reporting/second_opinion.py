@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from abo_vqa.data.pairs import GATE_REASONS
-from abo_vqa.reporting.formatting import count, decimal, model_label, percent
+from abo_vqa.reporting.formatting import count, decimal, percent, unmarked_label
 
 HEADER = (
     "pairs kept if", "pairs", "images", "most frequent answer", "yes among yes/no",
@@ -109,7 +109,7 @@ def _earlier(generation: Mapping[str, Any]) -> str:
 
 
 def _verifier_label(name: str) -> str:
-    return "the blind predictor" if name == "blind" else model_label(name)
+    return "the blind predictor" if name == "blind" else unmarked_label(name)
 
 
 def _filter_label(name: str) -> str:

@@ -16,6 +16,7 @@ from abo_vqa.annotate.verification.filtered import apply_filters, verification_r
 from abo_vqa.annotate.verification.filters import reviewed_rows
 from abo_vqa.annotate.verification.opinion_table import read_opinions
 from abo_vqa.annotate.verification.reviewed import passing_reviewed, review_counts
+from abo_vqa.core.circularity import circularity_warnings
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.json_files import write_results
 from abo_vqa.core.nested import numeric_metrics
@@ -42,7 +43,7 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     if not config.verify.models:
         passes = np.ones(len(reviewed), np.bool_)
         counts = review_counts(reviewed, passes, table[unreviewed])
-        return _write(table, {"pairs": len(table), "kept": len(table), **counts})
+        return _write(config, table, {"pairs": len(table), "kept": len(table), **counts})
     ensure_wordnet()
     rejects = read_table(REJECTS, ["image_path", "question", "answer", "reason"])
     asked = asked_rows(table, reviewed)
@@ -56,14 +57,14 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     record = verification_record(config, filtered, rejects, matches) | review_counts(
         reviewed, passes, table[unreviewed & filtered.kept]
     )
-    return _write(with_opinions(table, own, filtered.shares)[filtered.kept], record)
+    return _write(config, with_opinions(table, own, filtered.shares)[filtered.kept], record)
 
 
-def _write(verified: pd.DataFrame, record: dict[str, Any]) -> Summary:
+def _write(config: Config, verified: pd.DataFrame, record: dict[str, Any]) -> Summary:
     write_results(record, VERIFICATION)
     write_table(verified, VQA)
     return Summary(
-        message=verification_summary(record),
+        message="\n".join([verification_summary(record), *circularity_warnings(config)]),
         metrics=numeric_metrics(record),
         datasets={"verified": VQA},
         artifacts=(VERIFICATION,),

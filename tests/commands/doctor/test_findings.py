@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from abo_vqa.commands.doctor import files
 from abo_vqa.commands.doctor.findings import Checkout, NotCheckedError, examine, ok
+from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 
 CASE = Checkout(Path(), None, "broken")
@@ -49,3 +51,14 @@ def test_a_check_that_needs_settings_says_that_there_are_none():
 def test_an_interruption_isnt_swallowed():
     with pytest.raises(KeyboardInterrupt):
         list(examine("check", raising(KeyboardInterrupt()), CASE))
+
+
+def test_models_that_would_filter_what_they_are_scored_on():
+    config = load_config()
+    filters = {"models": ("blip", "blind"), "min_agreement": 0.5}
+    circular = config.model_copy(update={"verify": config.verify.model_copy(update=filters)})
+    states = [
+        [one.state for one in examine("settings", files.settings, Checkout(Path(), each))]
+        for each in (config, circular)
+    ]
+    assert states == [["ok"], ["ok", "warning"]]

@@ -296,6 +296,18 @@ def test_card_tells_how_much_of_this_test_set_can_be_right(
     assert "can be right" not in card()
 
 
+def test_card_names_the_models_that_chose_the_rows(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shutil.copytree(here, tmp_path / "copy"))
+    record = read_json("data/verification.json") | {"filtered_by": {"min_agreement": 0.5}}
+    for filtered in (False, True):
+        assert main(["export", "--out", "out"]) == 0
+        card = Path("out/README.md").read_text()
+        assert ("\n- BLIP: the same model, or the model it was fine-tuned" in card) == filtered
+        write_json(record, "data/verification.json")
+
+
 def test_mistakes(
     here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

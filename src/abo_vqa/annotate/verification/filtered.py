@@ -98,8 +98,16 @@ def verification_record(
     return {
         "pairs": len(table),
         "kept": int(filtered.kept.sum()),
+        **_filters_in_use(config, filtered.kept),
         **unanswered_count(filtered.shares[filtered.kept], by_verifier),
         "verifiers": verifier_counts(by_verifier),
         "filters": effects(sets, measure, known),
         **({"blind_sample": SAMPLED_SHARE} if measure and largest > ALL_ROWS else {}),
     }
+
+
+def _filters_in_use(config: Config, kept: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return `filtered_by`: the filters that are set; {} if nothing was left out."""
+    settings = {name: getattr(config.verify, name) for name in ("min_agreement", "blind_share")}
+    active = {name: value for name, value in settings.items() if value is not None}
+    return {} if kept.all() or not active else {"filtered_by": active}

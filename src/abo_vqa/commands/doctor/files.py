@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem, warning
+from abo_vqa.core.circularity import circularity_warnings
 from abo_vqa.core.credits import credit_warning
 from abo_vqa.core.paths import SAMPLE_DATA
 from abo_vqa.core.tracking.origin import SOURCES, git
@@ -28,6 +29,12 @@ def settings(case: Checkout) -> Iterator[Finding]:
         yield ok("settings", f"params.yaml, profile {case.config.profile}")
         if borrowed := credit_warning(case.config):
             yield warning("credit", borrowed, "See docs/data.md, A catalogue of your own.")
+        for text in circularity_warnings(case.config):
+            yield warning(
+                "scored verifiers",
+                text.removeprefix("warning: "),
+                "See docs/generation.md, A second opinion.",
+            )
 
 
 def commit(_case: Checkout) -> Iterator[Finding]:
