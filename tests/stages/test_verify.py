@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import weakref
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -132,9 +133,13 @@ def test_people_and_the_gate(here: None) -> None:
     assert "kept pairs were answered by no model" in summary.message
     record = read_json("data/verification.json")
     assert record["filters"]["answered"]["pairs"] == 27
+    # The column `reviewed` is missing here, so whatever the filter keeps of these images counts.
+    kept, wrong = Counter(table["image_path"]), Counter(row[0] for row in reviewed if row[3] != "0")
+    open_pairs = sum(max(0, kept[image] - wrong[image]) for image in {row[0] for row in reviewed})
     assert record["reviews"] == {
         "pairs": 2,
         "left_out": 2,
+        "skipped": open_pairs,
         "images": [
             {"pairs": 1, "wrong": 0.0, "images": 1},
             {"pairs": 1, "wrong": 0.5, "images": 1},
