@@ -9,7 +9,7 @@ import pytest
 from abo_vqa.annotate.model_run import annotations_folder
 from abo_vqa.core.errors import UserError
 from abo_vqa.remote.batch_jobs import BatchJobFile
-from abo_vqa.remote.journal import journal_paths
+from abo_vqa.remote.journal_files import journal_paths
 from abo_vqa.stages.generate import run
 from tests.support.annotation import journal_entries, make, products, vqa
 from tests.support.openai_annotation import MODEL, openai_settings

@@ -118,3 +118,16 @@ def test_a_server_that_fails_for_all_is_held_against_no_row(
         add_endpoint(clean.url, "openai", temperature=0.5)
         answer_hosted()
         assert read_table(HOSTED_PREDICTIONS).equals(table)
+
+
+def test_a_level_of_thinking_that_the_model_does_not_know(hosted_project: Path) -> None:
+    with OpenAIServer() as server:
+        server.efforts = ("low", "none")
+        server.wordings["reasoning_effort"] = "reasoning_effort must be one of low, none"
+        add_endpoint(server.url, "openai", thinking="minimal")
+        with pytest.raises(UserError, match=r"doesn't take thinking: minimal.*must be one of low"):
+            answer_hosted()
+        assert len(server.generated()) == 1
+        add_endpoint(server.url, "openai", thinking="none")
+        answer_hosted()
+        assert server.generated()[-1].body["reasoning_effort"] == "none"

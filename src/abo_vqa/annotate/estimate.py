@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from abo_vqa.annotate.journals import replies_per_image
-from abo_vqa.annotate.model_run import annotations_folder
+from abo_vqa.annotate.journals import load_replies, replies_per_image
 from abo_vqa.annotate.prompt import instruction
 from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.tasks import Task, make_tasks
@@ -24,7 +23,6 @@ from abo_vqa.remote.errors import (
     ServiceError,
     UnknownModelError,
 )
-from abo_vqa.remote.history import load_history
 from abo_vqa.remote.journal import JournalEntry
 from abo_vqa.remote.keys import api_keys
 
@@ -49,7 +47,7 @@ def estimate(
         count: whether the vendor counts the tokens of a few images.
     """
     settings = config.generate
-    entries = load_history(annotations_folder(settings))
+    entries = load_replies(config)
     tasks = [task for task in make_tasks(products, entries, quality_filter, config) if task.is_open]
     replies = replies_per_image(entries)
     requests = -(-int(len(tasks) * replies * 1000) // 1000)

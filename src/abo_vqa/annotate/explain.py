@@ -26,9 +26,9 @@ def _remedy(kind: str, settings: GenerateConfig) -> str:
         cause = "The model reached its output limit before it had written all pairs."
         if settings.annotator == "gemini-legacy":
             return (
-                f"{cause} Raise generate.max_output_tokens ({settings.max_output_tokens}). A "
-                "thinking model spends it on its reasoning; only generate.annotator: gemini can "
-                "limit that (generate.thinking)."
+                f"{cause} Raise generate.max_output_tokens ({settings.max_output_tokens}): then "
+                "only what was cut off is asked for again. A thinking model spends it on its "
+                "reasoning; only generate.annotator: gemini can limit that (generate.thinking)."
             )
         return f"{cause} {output_limit_advice(settings, 'generate.')}"
     if "RECITATION" in kind:
@@ -67,8 +67,9 @@ def _local_remedy(kind: str, settings: GenerateConfig) -> str:
     if "MAX_TOKENS" in kind:
         return (
             f"{model} reached generate.max_output_tokens ({settings.max_output_tokens}) before "
-            "writing all pairs. If it was reasoning, or on the way to a pair, raise the limit. If "
-            "it repeated itself, raise generate.temperature "
+            "writing all pairs. If it was reasoning, or on the way to a pair, raise the limit, "
+            "with which all images are asked about anew. If it repeated itself, raise "
+            "generate.temperature "
             f"({settings.temperature:g}), or choose a larger model."
         )
     if kind in REASONS:

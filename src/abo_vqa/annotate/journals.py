@@ -11,6 +11,8 @@ from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.scratch import scratch
 from abo_vqa.data.pairs import REPLY_FORMAT
 from abo_vqa.models.registry import local_annotator
+from abo_vqa.remote.history import load_history
+from abo_vqa.remote.journal import LIMIT
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
@@ -28,14 +30,27 @@ def journal_settings(config: Config) -> dict[str, Any]:
 
     Args:
         config: the run's configuration. Of a local model also the weights and the number format
-            count, and the seed, by which its tokens are drawn.
+            count, the seed, by which its tokens are drawn, and the output limit, which its prompts
+            have to leave room for.
     """
     record = settings_record(config.generate)
     model = local_annotator(config)
     if not model:
         return record
     kept = {name: value for name, value in record.items() if name not in _VENDORS}
-    return {**kept, "model": model, "seed": config.seed, "format": REPLY_FORMAT}
+    own = {"model": model, "seed": config.seed, "format": REPLY_FORMAT}
+    return {**kept, **own, LIMIT: config.generate.max_output_tokens}
+
+
+def request_limit(config: Config) -> int:
+    """Return what `AnnotationJournal` and `load_history` take as the limit."""
+    return 0 if local_annotator(config) else config.generate.max_output_tokens
+
+
+def load_replies(config: Config) -> list[JournalEntry]:
+    """Return what all journals hold that count under a configuration; see `load_history`."""
+    record = journal_settings(config)
+    return load_history(journal_folder(record), record, request_limit(config))
 
 
 def journal_folder(record: Mapping[str, Any]) -> Path:

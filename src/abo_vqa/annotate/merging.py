@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.annotate.journals import journal_folder, journal_settings
+from abo_vqa.annotate.journals import journal_folder, journal_settings, load_replies
 from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.tasks import make_tasks
 from abo_vqa.core.errors import UserError
@@ -16,8 +16,8 @@ from abo_vqa.core.files import atomic_write
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.log import get_logger
 from abo_vqa.data.pairs import Product
-from abo_vqa.remote.history import load_history
-from abo_vqa.remote.journal import AnnotationJournal, group_by_image, journal_paths, read_journal
+from abo_vqa.remote.journal import AnnotationJournal, group_by_image, read_journal
+from abo_vqa.remote.journal_files import all_journals, present_settings
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
@@ -65,16 +65,17 @@ def merge_journals(
         header = read_journal(path).header
         if not header:
             raise UserError(f"{path} isn't a journal of abo-vqa: it is empty.")
-        theirs = header.get("settings", {})
+        theirs = present_settings(header.get("settings", {}), ours)
         if fingerprint(theirs) != fingerprint(ours):
             raise UserError(f"{path} was made with other settings: {_differences(theirs, ours)}.")
     # Nobody may be writing into the folder meanwhile.
     with AnnotationJournal(folder / "main.jsonl", ours):
+        known = {path.resolve() for path in all_journals(folder, ours)}
         for path in files:
-            if path.resolve().parent != folder.resolve():
+            if path.resolve() not in known:
                 _copy(path, folder)
-        entries = load_history(folder)
-        overlap = _overlap(folder, quality_filter)
+        entries = load_replies(config)
+        overlap = _overlap(all_journals(folder, ours), quality_filter)
     tasks = make_tasks(products, entries, quality_filter, config)
     unknown = {entry.image_path for entry in entries} - {task.image_path for task in tasks}
     return MergeReport(
@@ -102,10 +103,10 @@ def _copy(path: Path, folder: Path) -> None:
             return
 
 
-def _overlap(folder: Path, quality_filter: QualityFilter) -> list[str]:
+def _overlap(paths: Iterable[Path], quality_filter: QualityFilter) -> list[str]:
     """Return the images that have all their pairs in more than one journal."""
     journals: Counter[str] = Counter()
-    for path in journal_paths(folder):
+    for path in paths:
         for (image, _), entries in group_by_image(read_journal(path).entries).items():
             journals[image] += (
                 sum(len(entry.pairs) for entry in entries) >= quality_filter.questions

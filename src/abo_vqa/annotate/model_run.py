@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abo_vqa.annotate.explain import describe_empty_replies
-from abo_vqa.annotate.journals import journal_folder, journal_settings
+from abo_vqa.annotate.journals import (
+    journal_folder,
+    journal_settings,
+    load_replies,
+    request_limit,
+)
 from abo_vqa.annotate.paid_run import request_all
 from abo_vqa.annotate.progress import Progress, ProgressReporter
 from abo_vqa.annotate.prompt import settings_record
@@ -22,7 +27,7 @@ from abo_vqa.core.summary import Log
 from abo_vqa.data.archive import Archive, open_archive
 from abo_vqa.data.pairs import Product
 from abo_vqa.remote.budget import total_cost
-from abo_vqa.remote.history import load_history
+from abo_vqa.remote.history import own_history
 from abo_vqa.remote.journal import (
     DROPPED,
     REOPENED,
@@ -104,17 +109,17 @@ def annotate(
     settings, record = config.generate, journal_settings(config)
     folder = journal_folder(record)
     path = folder / _journal_name(shard)
-    with AnnotationJournal(path, record, shard) as journal:
+    with AnnotationJournal(path, record, shard, request_limit(config)) as journal:
         if journal.torn:
             logger.warning(f"{path.name}: cut off a line that a crash left incomplete")
         selected = [product for product in products if in_shard(product["image_path"], shard)]
-        entries = load_history(folder)
+        entries = load_replies(config)
         tasks = make_tasks(selected, entries, quality_filter, config)
         if options.retry_refused:
             _reopen(tasks, journal)
-            tasks = make_tasks(selected, load_history(folder), quality_filter, config)
+            tasks = make_tasks(selected, load_replies(config), quality_filter, config)
         if open_tasks := [task for task in tasks if task.is_open]:
-            other_cost = total_cost(entries, settings) - total_cost(journal.entries(), settings)
+            other_cost = total_cost(entries, settings) - total_cost(own_history(journal), settings)
             paid = None if settings.annotator == LOCAL else other_cost
             reporter = ProgressReporter(len(open_tasks), log_metrics, paid)
             with open_archive(config.data.raw) as archive, closing(reporter):
@@ -123,7 +128,7 @@ def annotate(
                 _drop_incomplete(open_tasks, journal)
             for line in describe_empty_replies(open_tasks, settings):
                 logger.warning(line)
-        entries = load_history(folder)
+        entries = load_replies(config)
     tokens = {
         "input_tokens": float(sum(entry.usage.input for entry in entries)),
         "output_tokens": float(sum(entry.usage.output for entry in entries)),

@@ -26,8 +26,9 @@ from abo_vqa.remote.batch_jobs import BatchJobFile
 from abo_vqa.remote.budget import Budget
 from abo_vqa.remote.clients import batch_clients, open_clients
 from abo_vqa.remote.dispatch.queue import RequestQueue
-from abo_vqa.remote.history import load_history
+from abo_vqa.remote.history import load_history, own_history
 from abo_vqa.remote.journal import AnnotationJournal
+from abo_vqa.remote.journal_files import load_jobs, own_names
 from abo_vqa.remote.key_pool import ApiKey, KeyPool
 from abo_vqa.remote.ledger import Ledger
 
@@ -80,10 +81,10 @@ def request_all(
         if retry_days:
             ledger.clear_daily_pauses()
         if settings.batch:
-            jobs = BatchJobFile.load(journal.path.with_suffix(".jobs"))
+            jobs = load_jobs(journal)
             if not drop_failing:
-                history = load_history(journal.path.parent)
-                streak = last_streak(journal.entries(), settings.questions)
+                history = load_history(journal.path.parent, journal.settings, journal.limit)
+                streak = last_streak(own_history(journal), settings.questions)
                 pilot = replace(context, tasks=pilot_tasks(tasks, jobs, history, streak))
                 _online_run(pilot, keys, ledger, jobs).run()
             _batch_run(context, keys, ledger, jobs).run()
@@ -96,10 +97,12 @@ def _online_run(
 ) -> Scheduler:
     settings, journal = context.settings, context.journal
 
-    def reserved() -> float:
-        return ledger.reserved_cost(journal.name) + (jobs.max_cost if jobs else 0.0)
+    names = own_names(journal)
 
-    entries = journal.entries()
+    def reserved() -> float:
+        return sum(map(ledger.reserved_cost, names)) + (jobs.max_cost if jobs else 0.0)
+
+    entries = own_history(journal)
     budget = Budget(settings, entries, reserved)
     streak = last_streak(entries, settings.questions)
     # Others first: whether these fail again tells less.
@@ -128,10 +131,12 @@ def _batch_run(
     settings, journal = context.settings, context.journal
     clients = batch_clients(settings, keys)
 
-    def reserved() -> float:
-        return jobs.max_cost + ledger.reserved_cost(journal.name)
+    names = own_names(journal)
 
-    entries = journal.entries()  # the pilot's, too
+    def reserved() -> float:
+        return jobs.max_cost + sum(map(ledger.reserved_cost, names))
+
+    entries = own_history(journal)  # the pilot's, too
     budget = Budget(settings, entries, reserved, settings.batch_price)
     submitter = BatchSubmitter(
         clients, jobs, budget, context.system, context.archive, settings.image_size

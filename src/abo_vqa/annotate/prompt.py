@@ -107,12 +107,14 @@ def yes_no_hint(image_path: str, seed: int, yes_share: float | None) -> str:
 
 
 def settings_record(settings: GenerateConfig) -> dict[str, Any]:
-    """Return the settings that change replies, and no others: they identify the journal."""
+    """Return the settings that change replies, and no others: they identify the journal.
+
+    A reply that ended before it had `max_output_tokens` doesn't depend on that.
+    """
     record = {
         "annotator": settings.annotator,
         "model": settings.model,
         "temperature": settings.temperature,
-        "max_output_tokens": settings.max_output_tokens,
         "thinking": settings.thinking,
         "instruction": instruction(settings.prompt, settings.questions, settings.allow_brands),
         "schema": reply_schema(),

@@ -15,7 +15,13 @@ from abo_vqa.data.normalise import normalise
 from abo_vqa.data.pairs import REVIEW, Pair, Product, Reject, reply_schema
 from abo_vqa.remote.contract import Reply, Request
 from abo_vqa.remote.history import empty_reply_kind, is_persistent
-from abo_vqa.remote.journal import JournalEntry, group_by_image, no_pairs_reason, timestamp
+from abo_vqa.remote.journal import (
+    CUT_OFF_REASON,
+    JournalEntry,
+    group_by_image,
+    no_pairs_reason,
+    timestamp,
+)
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
@@ -109,11 +115,14 @@ class Task:
         return CUT_OFF if self._is_cut_off(entry) else empty_reply_kind(entry)
 
     def _is_cut_off(self, entry: JournalEntry) -> bool:
-        return entry.finish == "MAX_TOKENS" and len(entry.candidates) < self._missing
+        return entry.finish == CUT_OFF_REASON and len(entry.candidates) < self._missing
 
     def update(self, entry: JournalEntry) -> None:
         """Take an entry of the journal into account, by the quality filter's present rules."""
         if entry.is_ignored:
+            return
+        if entry.is_outgrown:  # its pairs are paid for
+            self._take_pairs(entry)
             return
         if entry.problem.startswith("failed"):
             self.failures += 1
@@ -125,11 +134,7 @@ class Task:
         missing, self.is_cut_off = self._missing, self._is_cut_off(entry)
         reason = "" if entry.candidates else no_pairs_reason(entry)
         self._count_repeats(entry.candidates, reason)
-        accepted, rejects = self.quality_filter.filter_pairs(
-            entry.candidates, self.product, self.pairs
-        )
-        self.pairs += accepted
-        self.rejects += rejects
+        accepted, rejects = self._take_pairs(entry)
         self.is_stuck = not accepted and all(reject.reason != REVIEW for reject in rejects)
         repeated = bool(reason) and reason == self.empty_reason
         self.empty_replies = self.empty_replies + 1 if repeated else int(bool(reason))
@@ -138,6 +143,15 @@ class Task:
             self.rejects.append(Reject("", "", reason))
         elif len(entry.candidates) < missing:
             self.rejects.append(Reject("", "", "too_few"))
+
+    def _take_pairs(self, entry: JournalEntry) -> tuple[list[Pair], list[Reject]]:
+        """Judge the pairs of a reply, and keep them; return the accepted and the rejected ones."""
+        accepted, rejects = self.quality_filter.filter_pairs(
+            entry.candidates, self.product, self.pairs
+        )
+        self.pairs += accepted
+        self.rejects += rejects
+        return accepted, rejects
 
     def _count_repeats(self, candidates: Iterable[Pair], empty_reason: str) -> None:
         """Count a reply if it brings nothing that earlier ones haven't brought."""

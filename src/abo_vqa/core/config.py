@@ -82,18 +82,22 @@ class CheckpointConfig(BaseConfig):
     def answer_settings(self) -> dict[str, Any]:
         """Return the settings that an answer depends on, apart from rounding."""
         if self.endpoint:
-            return {**self.reply_settings(), "answer": self.answer}
+            settings = self.endpoint.answer_settings()
+            return {
+                "family": self.family, "prompt": self.prompt, **settings, "answer": self.answer,
+            }  # fmt: skip
         return self.model_dump(exclude={"batch_size", "device_map", "endpoint"})
 
     def reply_settings(self) -> dict[str, Any]:
         """Return the settings that an endpoint's paid replies depend on; {} of other families.
 
-        Which part of a reply is the answer isn't among them: another choice is free.
+        Which part of a reply is the answer isn't among them: another choice is free. Nor is the
+        output limit: only a reply that reaches it depends on it, and that one is asked for anew.
         """
         if not self.endpoint:
             return {}
-        settings = self.endpoint.answer_settings()
-        return {"family": self.family, "prompt": self.prompt, **settings}
+        own = ("answer", "max_output_tokens")
+        return {name: value for name, value in self.answer_settings().items() if name not in own}
 
 
 class _ModelsConfig(BaseConfig):
@@ -256,7 +260,9 @@ class Config(BaseConfig):
             settings = fingerprint(checkpoint.reply_settings())
             other, first = names.setdefault(settings, (name, checkpoint))
             if first.endpoint and first.endpoint.base_url != checkpoint.endpoint.base_url:
-                also = "" if first.answer == checkpoint.answer else " and answer"
+                limits = {c.endpoint.max_output_tokens for c in (first, checkpoint) if c.endpoint}
+                also = "" if len(limits) == 1 else " and max_output_tokens"
+                also += "" if first.answer == checkpoint.answer else " and answer"
                 raise ValueError(
                     f"models.{other} and models.{name} differ only in base_url{also}, which isn't "
                     "part of what tells paid replies apart: they would share them. Give the model "

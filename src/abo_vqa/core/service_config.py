@@ -14,6 +14,8 @@ from abo_vqa.core.config_base import BaseConfig, Count, secret_in_setting
 Protocol = Literal["gemini", "gemini-legacy", "openai"]
 """A vendor's protocol; `abo_vqa.remote.clients` has their implementations."""
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+Thinking = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+"""How much a model thinks before it answers. No model knows all of them."""
 
 
 def _check_address(value: str) -> str:
@@ -57,7 +59,7 @@ class ServiceConfig(BaseConfig):
     key_variable: _VariableName | None = None
     temperature: Annotated[float, Field(ge=0, le=2)]
     max_output_tokens: Annotated[int, Field(ge=1)]
-    thinking: Literal["minimal", "low", "medium", "high"] | None
+    thinking: Thinking | None
     safety: Literal["BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "default"]
     image_size: Annotated[int, Field(ge=32, le=4096)]
     requests_per_minute: Count
@@ -83,6 +85,12 @@ class ServiceConfig(BaseConfig):
     @property
     def _is_behind_api(self) -> bool:
         return True
+
+    @model_validator(mode="after")
+    def _thinks_as_its_protocol_can_say(self) -> ServiceConfig:
+        if self.thinking == "max" and self._is_behind_api and self.protocol == "gemini":
+            raise ValueError("thinking: the protocol gemini has no level max; its highest is xhigh")
+        return self
 
     @model_validator(mode="after")
     def _priced(self) -> ServiceConfig:

@@ -23,6 +23,7 @@ class BatchJob:
         cancelled: Unix seconds when its end was asked for, or 0.
         given_up: whether it wouldn't end, or its results can't be had: its images are asked about
             again, and what it may cost stays reserved.
+        limit: output tokens that its requests allow; 0 in files of former versions.
     """
 
     label: str
@@ -33,6 +34,7 @@ class BatchJob:
     submitted: float = 0.0
     cancelled: float = 0.0
     given_up: bool = False
+    limit: int = 0
 
 
 @dataclass
@@ -87,6 +89,24 @@ class BatchJobFile:
         """Wait for a job's results no longer, and keep what it may cost reserved."""
         job.given_up = True
         self.save()
+
+    def take_over(self, path: Path, limit: int) -> None:
+        """Make another file's jobs one's own, and delete it.
+
+        Args:
+            path: the file.
+            limit: output tokens that its jobs' requests allow.
+
+        Raises:
+            UserError: it isn't a list of jobs.
+        """
+        known = {job.label for job in self.jobs}  # a kill may have come before the deletion
+        for job in BatchJobFile.load(path).jobs:
+            if job.label not in known:
+                job.limit = job.limit or limit
+                self.jobs.append(job)
+        self.save()
+        path.unlink()
 
     def save(self) -> None:
         """Write the file."""

@@ -151,6 +151,11 @@ class Budget:
         self._warned = False  # that the server doesn't count tokens
 
     @property
+    def output_limit(self) -> int:
+        """Output tokens that a request may take at most."""
+        return self._settings.max_output_tokens
+
+    @property
     def committed(self) -> float:
         """USD spent, or reserved for requests without a known price."""
         # In this order: what is answered meanwhile counts twice for a moment, never not at all.
@@ -169,7 +174,7 @@ class Budget:
 
     def _max_usage(self, request: Request) -> Usage:
         tokens = self.estimator.upper_bound(request)
-        return Usage(tokens, self._settings.max_output_tokens, counted=False)
+        return Usage(tokens, self.output_limit, counted=False)
 
     def bound_usage(self, reply: Reply, request: Request) -> Reply:
         """Return a reply with tokens; where the server hasn't counted them, the most possible.

@@ -66,6 +66,10 @@ class RequestRefusedError(ServiceError):
     billed = False
 
 
+class RefusedThinkingError(RequestRefusedError):
+    """The model doesn't take the value of `thinking`, whatever is asked."""
+
+
 class UnknownParameterError(ServiceError):
     """The server doesn't take a parameter of the request; later ones leave it out.
 

@@ -136,7 +136,9 @@ def _base_config(settings: ServiceConfig) -> types.GenerateContentConfig:
             for category in SAFETY_CATEGORIES
         ]
     thinking = None
-    if settings.thinking:
+    if settings.thinking == "none":  # which isn't among the levels
+        thinking = types.ThinkingConfig(thinking_budget=0)
+    elif settings.thinking:
         level = types.ThinkingLevel(settings.thinking.upper())
         thinking = types.ThinkingConfig(thinking_level=level)
     return types.GenerateContentConfig(

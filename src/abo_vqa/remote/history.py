@@ -7,25 +7,29 @@ against an image; see `failure_streaks`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from abo_vqa.remote.failure_streaks import FailureStreak, error_kind
 from abo_vqa.remote.http_errors import is_account_message
 from abo_vqa.remote.journal import (
+    CUT_OFF_REASON,
     DROPPED,
     EXCUSED,
+    OUTGROWN,
     REOPENED,
+    AnnotationJournal,
     JournalEntry,
-    journal_paths,
     no_pairs_reason,
     read_journal,
 )
+from abo_vqa.remote.journal_files import all_journals, own_journals
 
 # Empty replies after which the next one will hardly be better.
 _PERSISTENT = (
-    "MAX_TOKENS",
+    CUT_OFF_REASON,
     "RECITATION",
     "REFUSAL",
     "PROHIBITED_CONTENT",
@@ -40,17 +44,49 @@ def is_persistent(kind: str) -> bool:
     return any(reason in kind for reason in _PERSISTENT)
 
 
-def load_history(folder: Path) -> list[JournalEntry]:
+def load_history(folder: Path, settings: Mapping[str, Any], limit: int) -> list[JournalEntry]:
     """Return the entries of all journals in a folder: the main one's and the shards'.
 
-    Those that count against no image are marked as `EXCUSED`.
+    Those that count against no image are marked as `EXCUSED` or `OUTGROWN`.
+
+    Args:
+        folder: the folder.
+        settings: what its replies depend on: journals of former versions count, too.
+        limit: output tokens that requests allow today, or 0 where `settings` have it.
     """
     entries = [
         entry
-        for path in journal_paths(folder)
+        for path in all_journals(folder, settings)
         for entry in _excuse_systematic_failures(read_journal(path).entries)
     ]
-    return _excuse_reopened(entries)
+    return [mark_outgrown(entry, limit) for entry in _excuse_reopened(entries)]
+
+
+def own_history(journal: AnnotationJournal) -> list[JournalEntry]:
+    """Return what a journal holds, and those of former versions that it continues.
+
+    It is read from the files each time: of all replies, one copy.
+
+    Args:
+        journal: the journal; entries that its limit has outgrown are marked as `OUTGROWN`.
+    """
+    return [
+        mark_outgrown(entry, journal.limit)
+        for path in own_journals(journal)
+        for entry in read_journal(path).entries
+    ]
+
+
+def mark_outgrown(entry: JournalEntry, limit: int) -> JournalEntry:
+    """Mark a reply that was cut off by a lower limit than today's: it isn't held against its image.
+
+    Args:
+        entry: the reply.
+        limit: output tokens that requests allow today, or 0.
+    """
+    if entry.finish != CUT_OFF_REASON or entry.problem or not 0 < entry.limit < limit:
+        return entry
+    return replace(entry, problem=f"{OUTGROWN}: {no_pairs_reason(entry)}")
 
 
 def empty_reply_kind(entry: JournalEntry) -> str:

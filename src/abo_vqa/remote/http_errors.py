@@ -16,6 +16,7 @@ from abo_vqa.remote.errors import (
     DailyQuotaError,
     InvalidKeyError,
     NoQuotaError,
+    RefusedThinkingError,
     RequestRefusedError,
     ServiceError,
     ThrottledError,
@@ -28,6 +29,7 @@ from abo_vqa.remote.google_errors import (
     retry_info_delay,
     violations,
 )
+from abo_vqa.remote.thinking_errors import refuses_thinking
 
 _PER_DAY = re.compile(r"per[\s_-]*day|daily", re.IGNORECASE)
 _PER_MINUTE = re.compile(r"per[\s_-]*(minute|second|hour)", re.IGNORECASE)
@@ -132,6 +134,8 @@ def to_service_error(
         return AccountError(text)
     if code in (401, 403, 407):
         return InvalidKeyError(text)
+    if code in (400, 422) and refuses_thinking(message):
+        return RefusedThinkingError(text)
     if 400 <= code < 500 and code not in _PASSING:
         return RequestRefusedError(text)
     return ServiceError(text, delay)

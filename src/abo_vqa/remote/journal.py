@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,13 @@ from abo_vqa.remote.contract import Usage
 
 _VERSION = 1
 EXCUSED = "excused"  # never on disk: a reader marks entries with it that count against no image
+OUTGROWN = "outgrown"  # likewise: replies that were cut off by a lower limit than today's
 REOPENED = "reopened"  # an entry that cancels an image's earlier refusals and failures
 DROPPED = "dropped"  # left out by the user's choice
+CUT_OFF_REASON = "MAX_TOKENS"
+"""The finish reason of a reply that reached the output limit."""
+LIMIT = "max_output_tokens"
+"""The setting that only such a reply depends on: each of them has it, not the journal."""
 
 
 class JournalBusyError(UserError):
@@ -55,6 +60,7 @@ class JournalEntry:
         model: the version that answered.
         time: Unix seconds.
         job: the batch job that the reply came with, or "".
+        limit: output tokens that the request allowed, of a reply that was cut off; else 0.
     """
 
     image_path: str
@@ -68,16 +74,27 @@ class JournalEntry:
     model: str = ""
     time: float = 0.0
     job: str = ""
+    limit: int = 0
 
     @property
     def candidates(self) -> list[Pair]:
         """All pairs of the reply, to be judged again: the filter's rules may have changed."""
         return [*self.pairs, *(Pair(r.question, r.answer) for r in self.rejects)]
 
+    def with_limit(self, limit: int) -> JournalEntry:
+        """Return the entry with the output limit of its request, if it needs one and has none."""
+        is_cut_off = self.finish == CUT_OFF_REASON and not self.limit
+        return replace(self, limit=limit) if limit and is_cut_off else self
+
     @property
     def is_final(self) -> bool:
         """Whether another request for the image would be useless."""
         return self.problem.startswith(("blocked", "refused", DROPPED))
+
+    @property
+    def is_outgrown(self) -> bool:
+        """Whether today's output limit allows more than the one that the reply was cut off by."""
+        return self.problem.startswith(OUTGROWN)
 
     @property
     def is_ignored(self) -> bool:
@@ -94,6 +111,8 @@ def _to_line(entry: JournalEntry) -> str:
     fields = asdict(entry)
     if entry.usage.counted:  # the rule, which former versions don't know by name
         del fields["usage"]["counted"]
+    if not entry.limit:
+        del fields["limit"]
     record = {"image": fields.pop("image_path"), **fields}
     return json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n"
 
@@ -155,7 +174,16 @@ class JournalReader:
             except (ValueError, KeyError, TypeError):
                 self.broken += 1
             else:
-                yield entry
+                yield entry.with_limit(self.limit)
+
+    @property
+    def limit(self) -> int:
+        """The output limit in the header, where former versions have it; else 0."""
+        return int(self.header.get("settings", {}).get(LIMIT, 0))
+
+    def read_header(self) -> None:
+        """Read the header alone; see `skip_entries`."""
+        next(self._lines(), None)
 
     def skip_entries(self) -> None:
         """Read the header and the size alone: no entry is parsed.
@@ -220,6 +248,8 @@ class AnnotationJournal:
     Attributes:
         path: the file.
         name: its name in the ledger.
+        settings: what the replies depend on.
+        limit: output tokens that requests allow, for replies that are cut off; or 0.
         torn: whether an incomplete last line was cut off when it was opened.
     """
 
@@ -228,6 +258,7 @@ class AnnotationJournal:
         path: Path,
         settings: Mapping[str, Any],
         shard: tuple[int, int] | None = None,
+        limit: int = 0,
     ) -> None:
         """Open or create it; cut off an incomplete last line.
 
@@ -235,6 +266,7 @@ class AnnotationJournal:
             path: the file.
             settings: what the replies depend on, for the header.
             shard: (2, 5) for the second of five parts of the images.
+            limit: output tokens that requests allow, where `settings` don't say.
 
         Raises:
             JournalBusyError: another process is writing to it.
@@ -242,6 +274,7 @@ class AnnotationJournal:
         """
         self.path = path
         self.name = journal_name(path)
+        self.settings, self.limit = settings, limit
         path.parent.mkdir(parents=True, exist_ok=True)
         self._process_lock = FileLock(path.with_suffix(".lock"))
         try:
@@ -264,10 +297,6 @@ class AnnotationJournal:
             header = {"abo_vqa_journal": _VERSION, "shard": shard, "settings": dict(settings)}
             self._write(json.dumps(header, ensure_ascii=False) + "\n")
 
-    def entries(self) -> list[JournalEntry]:
-        """Return what it holds. It is read from the file each time: of all replies, one copy."""
-        return read_journal(self.path).entries
-
     def _write(self, text: str) -> None:
         with self._lock:
             self._handle.write(text.encode())
@@ -276,11 +305,11 @@ class AnnotationJournal:
 
     def append(self, entry: JournalEntry) -> None:
         """Write an entry to disk. Once this returns, no crash can lose it."""
-        self._write(_to_line(entry))
+        self._write(_to_line(entry.with_limit(self.limit)))
 
     def extend(self, entries: Iterable[JournalEntry]) -> None:
         """Write entries to disk together."""
-        self._write("".join(map(_to_line, entries)))
+        self._write("".join(_to_line(entry.with_limit(self.limit)) for entry in entries))
 
     def close(self) -> None:
         """Close the file and let other processes write to it."""
@@ -316,8 +345,3 @@ def journal_name(path: Path) -> str:
         path: its file.
     """
     return f"{path.parent.name}/{path.stem}"
-
-
-def journal_paths(folder: Path) -> Iterator[Path]:
-    """Yield the journals in a folder: the main one and those of shards."""
-    yield from sorted(folder.glob("*.jsonl"))

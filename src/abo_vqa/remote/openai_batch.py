@@ -16,6 +16,7 @@ from abo_vqa.remote.batch_lines import parse_results
 from abo_vqa.remote.contract import BatchState, Reply, Request
 from abo_vqa.remote.errors import (
     NoBatchJobsError,
+    RefusedThinkingError,
     ResultsGoneError,
     ServiceError,
     UnknownModelError,
@@ -169,9 +170,11 @@ class OpenAIBatchClient:
                 return failure
         given = body or error
         message, parameter = error_message(given), error_parameter(given)
-        if code in (400, 422) and sent and self._client.dialect.adapt(sent, parameter, message):
+        failed = error_from_body(code or 500, given).redacted(self._client.redact)
+        may_adapt = code in (400, 422) and sent and not isinstance(failed, RefusedThinkingError)
+        if may_adapt and self._client.dialect.adapt(sent, parameter, message):
             return UnknownParameterError(message).redacted(self._client.redact)
-        return error_from_body(code or 500, given).redacted(self._client.redact)
+        return failed
 
 
 def _to_completion(body: Mapping[str, Any]) -> ChatCompletion | None:

@@ -18,7 +18,12 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.data.pairs import REPLY_FORMAT
 from abo_vqa.remote.connections import connection_error
 from abo_vqa.remote.contract import Reply, Request
-from abo_vqa.remote.errors import ServiceError, UnknownModelError, UnknownParameterError
+from abo_vqa.remote.errors import (
+    RefusedThinkingError,
+    ServiceError,
+    UnknownModelError,
+    UnknownParameterError,
+)
 from abo_vqa.remote.keys import is_foreign, redact
 from abo_vqa.remote.openai_dialect import Dialect
 from abo_vqa.remote.openai_errors import error_from_body
@@ -73,11 +78,13 @@ class OpenAIClient:
         settings = self._settings
         image = base64.b64encode(request.image).decode()
         url = {"url": f"data:{request.mime_type};base64,{image}"}
-        text = request.text
+        text, instructions = request.text, request.system
+        if instructions and not self.dialect.has_system_role:
+            text, instructions = f"{instructions}\n\n{text}", ""
         if request.schema and self.dialect.response_format != "json_schema":
             text = f"{text}\n\n{REPLY_FORMAT}"
         user = [{"type": "image_url", "image_url": url}, {"type": "text", "text": text}]
-        system = [{"role": "system", "content": request.system}] if request.system else []
+        system = [{"role": "system", "content": instructions}] if instructions else []
         optional = {"temperature": settings.temperature, "reasoning_effort": settings.thinking}
         return {
             "model": self.model,
@@ -91,6 +98,7 @@ class OpenAIClient:
         """Send one request and wait for the reply; see `ModelClient`.
 
         Raises:
+            RefusedThinkingError: no request with this value of `thinking` will be answered.
             UnknownParameterError: the server doesn't take a parameter, which later requests leave
                 out. It isn't sent again here: vendors charge nothing for a refused request, but it
                 counts against their quotas, so the ledger has to know the next one.
@@ -99,9 +107,12 @@ class OpenAIClient:
         try:
             completion = self.sdk.chat.completions.create(**body)
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            typed = self.translate(error)
+            if isinstance(typed, RefusedThinkingError):
+                raise typed from None
             if self.dialect.adapt(body, str(error.param or ""), str(error)):
-                raise UnknownParameterError(str(self.translate(error))) from None
-            raise self.translate(error) from None
+                raise UnknownParameterError(str(typed)) from None
+            raise typed from None
         except Exception as error:
             raise self.translate(error) from None  # the original holds the request's headers
         reply = self.to_reply(completion)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from abo_vqa.core.log import get_logger
+from abo_vqa.remote.thinking_errors import is_about_thinking
 
 logger = get_logger(__name__)
 
@@ -20,11 +21,21 @@ logger = get_logger(__name__)
 _UNSUPPORTED = re.compile(
     r"unsupported|not (supported|permitted|allowed|available|implemented)"
     r"|(does not|doesn't) support|unknown|unrecogni[sz]ed|unexpected|extra (inputs|fields)"
-    r"|only the default|use '?max_|instead|must be 'text'"
+    r"|not enabled|unavailable|only the default|only be set|use '?max_|instead"
     r"|(is not|isn't) compatible|invalid (parameter|schema|type)|grammar",
     re.IGNORECASE,
 )
-_FORMAT = re.compile(r"response_format|json_schema|json_object|guided|structured output|grammar")
+# Whatever else a message about the form of replies says: less can be asked for.
+_FORMAT = re.compile(
+    r"response[_ ]?(format|schema|mime)|json[_ ](schema|object|mode)|guided|structured output"
+    r"|grammar",
+    re.IGNORECASE,
+)
+_SYSTEM_ROLE = re.compile(
+    r"\b(system|developer)[ _]?(role|instruction|message|prompt)", re.IGNORECASE
+)
+# Chat templates without a system role say what they want instead.
+_USER_ROLE = re.compile(r"roles? must alternate|only user\b.*\broles", re.IGNORECASE)
 _SMALLER_FORMATS = {"json_schema": "json_object", "json_object": ""}
 
 
@@ -32,7 +43,8 @@ def parameter_names(body: Mapping[str, Any]) -> list[str]:
     """Return the names of a request's parameters that a server may refuse, and its format."""
     kind = body.get("response_format", {}).get("type")
     optional = ("temperature", "reasoning_effort", "max_tokens", "max_completion_tokens")
-    return [name for name in optional if name in body] + ([kind] if kind else [])
+    names = [name for name in optional if name in body] + ([kind] if kind else [])
+    return [*names, "system_role"] if _has_system(body) else names
 
 
 def from_parameter_names(names: Sequence[str]) -> dict[str, Any]:
@@ -43,6 +55,12 @@ def from_parameter_names(names: Sequence[str]) -> dict[str, Any]:
     return body
 
 
+def _has_system(body: Mapping[str, Any]) -> bool:
+    """Return whether a request, or what `from_parameter_names` knows of it, has a system turn."""
+    turns = body.get("messages", ())
+    return "system_role" in body or any(turn.get("role") == "system" for turn in turns)
+
+
 class Dialect:
     """Which parameters one server takes. Thread-safe.
 
@@ -51,6 +69,7 @@ class Dialect:
         token_limit: the name of the limit on output tokens.
         refused: the names of optional parameters that the server has refused.
         limit_renamed: whether the first name of the limit was refused.
+        has_system_role: whether instructions have a turn of their own; else the user's has them.
     """
 
     def __init__(self, token_limit: str) -> None:
@@ -63,6 +82,7 @@ class Dialect:
         self.token_limit = token_limit
         self.refused: set[str] = set()
         self.limit_renamed = False
+        self.has_system_role = True
         self._lock = threading.Lock()
 
     @classmethod
@@ -104,22 +124,33 @@ class Dialect:
             parameter: the one that the server names as the cause, or "".
             message: the server's message.
         """
-        if not _UNSUPPORTED.search(message):
-            return False
+        about, is_unsupported = f"{parameter} {message}", bool(_UNSUPPORTED.search(message))
         with self._lock:
-            about = f"{parameter} {message}"
-            limit = next(name for name in sent if name.startswith("max_"))
             if "response_format" in sent and _FORMAT.search(about):
                 self._replace_format(sent["response_format"]["type"], "take")
                 return True
-            if parameter == limit or (not parameter and limit in message):
-                return self._rename_limit(limit)
-            for name in ("temperature", "reasoning_effort"):
-                if name in sent and name in about:
-                    if name not in self.refused:
-                        self.refused.add(name)
-                        logger.warning(f"the server doesn't take {name}: continuing without it")
-                    return True
+            names_role = is_unsupported and _SYSTEM_ROLE.search(about)
+            if _has_system(sent) and (names_role or _USER_ROLE.search(message)):
+                self._merge_system()
+                return True
+            return is_unsupported and self._leave_out(sent, parameter, message)
+
+    def _leave_out(self, sent: Mapping[str, Any], parameter: str, message: str) -> bool:
+        """Leave out, or rename, the parameter that isn't known; return whether there is one."""
+        limit = next(name for name in sent if name.startswith("max_"))
+        if parameter == limit or (not parameter and limit in message):
+            return self._rename_limit(limit)
+        about = f"{parameter} {message}"
+        named = {
+            "temperature": "temperature" in about,
+            "reasoning_effort": is_about_thinking(about),
+        }
+        for name, is_named in named.items():
+            if is_named and name in sent:
+                if name not in self.refused:
+                    self.refused.add(name)
+                    logger.warning(f"the server doesn't take {name}: continuing without it")
+                return True
         return False
 
     def record_ignored(self, kind: str) -> None:
@@ -130,6 +161,12 @@ class Dialect:
         """
         with self._lock:
             self._replace_format(kind, "keep to")
+
+    def _merge_system(self) -> None:
+        """Put instructions into the user's turn, unless another request has found out before."""
+        if self.has_system_role:
+            self.has_system_role = False
+            logger.info("the server doesn't take a system role: the user's turn has instructions")
 
     def _replace_format(self, kind: str, verb: str) -> None:
         """Continue with the next smaller format, unless another request has found out before."""

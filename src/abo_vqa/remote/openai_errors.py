@@ -10,11 +10,13 @@ from abo_vqa.remote.errors import (
     AccountError,
     DailyQuotaError,
     NoQuotaError,
+    RefusedThinkingError,
     RequestRefusedError,
     ServiceError,
     ThrottledError,
 )
 from abo_vqa.remote.http_errors import to_service_error
+from abo_vqa.remote.thinking_errors import refuses_thinking
 
 # "Please try again in 6m0s.", "… in 350ms.": Go's notation, as in the x-ratelimit-reset headers.
 _AGAIN = re.compile(r"try again in ((?:[\d.]+(?:ms|h|m|s))+)", re.IGNORECASE)
@@ -63,6 +65,8 @@ def error_from_body(
     details = details if isinstance(details, Sequence) and not isinstance(details, str) else ()
     error = to_service_error(code, str(fields.get("status") or status), message, details, headers)
     delay = error.delay if error.delay is not None else _delay(message, headers or {})
+    if isinstance(error, RequestRefusedError) and refuses_thinking(message, error_parameter(body)):
+        return RefusedThinkingError(text)
     if isinstance(error, DailyQuotaError) and delay is not None and not details:
         return ThrottledError(text, delay)  # a rolling day: the server says when it has room
     error.delay = delay

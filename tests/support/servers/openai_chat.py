@@ -41,7 +41,10 @@ class OpenAIServer(GeminiServer):
     """The server and what it was asked; see `GeminiServer` for the settings.
 
     Attributes:
-        refuses: parameters, or types of `response_format`, that this server doesn't know.
+        refuses: parameters, or types of `response_format`, that this server doesn't know, and
+            "system", a role.
+        efforts: the values of `reasoning_effort` that its model takes; () takes any.
+        wordings: how it says that it doesn't know one of `refuses`, or "reasoning_effort".
         ignores_schema: whether a schema is taken and forgotten: the model needs to be told.
         counts_nothing: whether answers lack `usage`.
         unknown_path: what this server hasn't, and `unknown_code` how it says so.
@@ -60,6 +63,8 @@ class OpenAIServer(GeminiServer):
         super().__init__(*args, **options)
         self.url += "/v1"
         self.refuses = refuses
+        self.efforts: tuple[str, ...] = ()
+        self.wordings: dict[str, str] = {}
         self.ignores_schema = self.counts_nothing = self.answers_squares = False
         self.batch_fault = ""
         self.expired_share = 0.5
@@ -265,8 +270,16 @@ class OpenAIHandler(OpenAIBatches, GeminiHandler):
     def refused(self, body: dict[str, Any]) -> tuple[int, Any] | None:
         """The answer to a request with a parameter that this server doesn't know."""
         kind = (body.get("response_format") or {}).get("type", "")
+        has_system = any(message["role"] == "system" for message in body["messages"])
+        given, efforts = body.get("reasoning_effort"), self.owner.efforts
+        if given and efforts and given not in efforts:
+            return 400, openai_error(
+                self.owner.wordings["reasoning_effort"], "invalid_request_error"
+            )
         for name in self.owner.refuses:
-            if name in body or (kind and name == kind):
+            if name in body or (kind and name == kind) or (name == "system" and has_system):
+                if name in self.owner.wordings:
+                    return 400, openai_error(self.owner.wordings[name], "invalid_request_error")
                 parameter = "response_format" if name == kind else name
                 text = f"Unsupported parameter: '{name}' is not supported with this model."
                 return 400, openai_error(

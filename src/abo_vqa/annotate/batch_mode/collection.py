@@ -15,13 +15,16 @@ from abo_vqa.data.pairs import Reject
 from abo_vqa.remote.batch_jobs import BatchJob
 from abo_vqa.remote.budget import Budget
 from abo_vqa.remote.contract import Reply, Request
+from abo_vqa.remote.dispatch.stop_reasons import StopReasons
 from abo_vqa.remote.errors import (
     InvalidKeyError,
+    RefusedThinkingError,
     RequestRefusedError,
     ServiceError,
     UnknownParameterError,
 )
 from abo_vqa.remote.failure_streaks import FailureStreak, error_kind
+from abo_vqa.remote.history import mark_outgrown, own_history
 from abo_vqa.remote.journal import (
     DROPPED,
     AnnotationJournal,
@@ -76,7 +79,7 @@ class BatchCollector:
         # Label of a job → its images that have an entry, by earlier runs and by this one.
         self._recorded: dict[str, set[str]] = {}
         self._instructive: set[str] = set()  # labels of jobs that were refused for a parameter
-        for entry in journal.entries():
+        for entry in own_history(journal):
             if entry.job:
                 self._recorded.setdefault(entry.job, set()).add(entry.image_path)
 
@@ -139,15 +142,18 @@ class BatchCollector:
         task = self._task(job, image_path)
         request = task.request(self._system) if task else Request(self._system, "", b"")
         reply = self._budget.bound_usage(reply, request)
-        entry = self._entry(job, image_path, task, reply)
+        entry = self._entry(job, image_path, task, reply).with_limit(job.limit)
         self._append(entry)
+        entry = mark_outgrown(entry, self._budget.output_limit)
         self._budget.record(entry)
         self._budget.estimator.update(request, entry.usage)
         first = bool(task and task.replies == 0)
-        kind = task.shortfall(entry) if task else ""
+        kind = task.shortfall(entry) if task and not entry.is_outgrown else ""
         self._update_task(task, entry)
         self._progress(self._open_images, self._budget.cost)
         self._failures.record_success()
+        if entry.is_outgrown:
+            return None
         if not kind:
             self._empty_replies.record_success()
         elif first:
@@ -189,6 +195,9 @@ class BatchCollector:
         self._failures.record_failure(image_path, error_kind(str(error)))
         if isinstance(error, InvalidKeyError):
             return UserError(f"{error}. {_ADVICE}")
+        if isinstance(error, RefusedThinkingError):
+            reasons = StopReasons(self._settings, "generate.", "in params.yaml")
+            return reasons.refused_thinking(error, "what was collected is saved")
         if self._drop_failing or not self._failures.is_systematic:
             return None
         message = f"{len(self._failures.kinds)} requests in a row failed: {error}"

@@ -218,7 +218,7 @@ class BatchRun:
         if self._failed_jobs >= _MAX_FAILED_JOBS:
             raise UserError(
                 f"{self._failed_jobs} batch jobs in a row ended as {state.name}"
-                + (f": {state.message}" if state.message else "")
+                + (f": {state.message.rstrip('.')}" if state.message else "")
                 + ". See the vendor's console, try smaller jobs (generate.batch_images), or set "
                 "generate.batch: false. What was collected is saved."
             )

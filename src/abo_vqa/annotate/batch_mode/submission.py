@@ -68,7 +68,9 @@ class BatchSubmitter:
         key = self._keys[self._submitted % len(self._keys)]
         self._submitted += 1
         client = self._clients[key]
-        job = BatchJob(f"abo-vqa-{uuid.uuid4().hex[:12]}", key, {}, 0.0, submitted=timestamp())
+        label = f"abo-vqa-{uuid.uuid4().hex[:12]}"
+        limit = self._budget.output_limit
+        job = BatchJob(label, key, {}, 0.0, submitted=timestamp(), limit=limit)
         with atomic_write(lines) as temporary, temporary.open("w", encoding="utf-8") as out:
             for task in tasks:
                 self._add(job, task, client, out)

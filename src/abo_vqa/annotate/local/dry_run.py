@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from abo_vqa.annotate.journals import journal_folder, journal_settings, replies_per_image
+from abo_vqa.annotate.journals import (
+    journal_folder,
+    journal_settings,
+    load_replies,
+    replies_per_image,
+)
 from abo_vqa.annotate.local.requests import require_room
 from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.tasks import make_tasks
 from abo_vqa.data.pairs import Product
 from abo_vqa.models.registry import checkpoint_of
-from abo_vqa.remote.history import load_history
 from abo_vqa.remote.journal import JournalEntry
 
 if TYPE_CHECKING:
@@ -39,7 +43,7 @@ def describe_remaining(
     name = config.generate.model
     checkpoint = checkpoint_of(name, config)
     folder = journal_folder(journal_settings(config))
-    entries = load_history(folder)
+    entries = load_replies(config)
     tasks = make_tasks(products, entries, quality_filter, config)
     require_room(config, tasks)
     left = sum(task.is_open for task in tasks)

@@ -19,14 +19,15 @@ from abo_vqa.models.endpoint.replies import ReplyRecord
 from abo_vqa.models.long_answers import FirstReplies
 from abo_vqa.remote.budget import Budget
 from abo_vqa.remote.clients import open_clients
+from abo_vqa.remote.history import mark_outgrown
 from abo_vqa.remote.journal import (
     AnnotationJournal,
     JournalBusyError,
     JournalEntry,
     JournalReader,
     journal_name,
-    journal_paths,
 )
+from abo_vqa.remote.journal_files import all_journals
 from abo_vqa.remote.key_pool import KeyPool
 from abo_vqa.remote.ledger import Ledger
 
@@ -68,7 +69,7 @@ class PaidAnswers:
         self._first_replies = FirstReplies(settings.model) if expects_short else None
         self._reserved = _ReservedCost()
         self._budget = Budget(settings, (), self._reserved)
-        for path in journal_paths(self._folder):
+        for path in all_journals(self._folder, self._record):
             self._replies.add_journal(self._counted(JournalReader(path)))
         self._share_budget()
         self._resources = ExitStack()
@@ -82,11 +83,16 @@ class PaidAnswers:
             self._budget.limit = spent + (limit - spent) / rank_and_world_size()[1]
 
     def _counted(self, entries: Iterable[JournalEntry]) -> Iterator[JournalEntry]:
-        """Yield entries, and take what they cost into account."""
+        """Yield entries, and take what they cost into account.
+
+        Replies that were cut off by a lower limit than today's are left out: the questions are
+        asked again.
+        """
         for entry in entries:
             self._budget.record(entry)
             self._budget.estimator.note_count(entry.usage)
-            yield entry
+            if not mark_outgrown(entry, self._settings.max_output_tokens).is_outgrown:
+                yield entry
 
     def ask(self, requests: Sequence[Request], sources: Sequence[str]) -> list[Answer]:
         """Return the answers to some requests, asking the service for those that are unknown.
@@ -130,7 +136,8 @@ class PaidAnswers:
         settings, stack = self._settings, self._resources
         path = self._folder / f"replies-{rank_and_world_size()[0]}.jsonl"
         try:
-            journal = stack.enter_context(AnnotationJournal(path, self._record))
+            limit = settings.max_output_tokens
+            journal = stack.enter_context(AnnotationJournal(path, self._record, limit=limit))
         except JournalBusyError as error:
             raise UserError(
                 f"another process is asking {settings.model} with these settings. Wait for it."
@@ -139,7 +146,8 @@ class PaidAnswers:
         stack.callback(ledger.close)
         keys = stack.enter_context(open_clients(settings))
         # Killed requests of a run with more processes, too.
-        names = {journal.name, *map(journal_name, journal_paths(self._folder))}
+        paths = all_journals(self._folder, self._record)
+        names = {journal.name, *map(journal_name, paths)}
         self._reserved.read = lambda: sum(map(ledger.reserved_cost, names))
         return QuestionRun(
             settings,

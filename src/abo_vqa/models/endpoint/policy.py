@@ -12,14 +12,14 @@ from abo_vqa.models.endpoint.questions import (
     control_question,
     verdict_question,
 )
-from abo_vqa.models.endpoint.replies import CUT_OFF_REASON, ReplyRecord, failure_kind
+from abo_vqa.models.endpoint.replies import ReplyRecord, failure_kind
 from abo_vqa.models.long_answers import FirstReplies
 from abo_vqa.remote.dispatch.policy import OutcomePolicy
 from abo_vqa.remote.dispatch.queue import PendingRequest, RequestQueue
 from abo_vqa.remote.dispatch.stop_reasons import StopReasons, output_limit_advice
 from abo_vqa.remote.errors import RequestRefusedError, ServiceError
 from abo_vqa.remote.failure_streaks import error_kind
-from abo_vqa.remote.journal import JournalEntry
+from abo_vqa.remote.journal import CUT_OFF_REASON, JournalEntry
 
 if TYPE_CHECKING:
     from abo_vqa.core.service_config import EndpointConfig
@@ -161,10 +161,7 @@ class QuestionPolicy(OutcomePolicy[Question]):
     def _all_failed(self, count: int, kind: str) -> UserError:
         advice = "Check the endpoint's settings under models in the profile, and the account."
         if CUT_OFF_REASON in kind:
-            advice = (
-                f"{output_limit_advice(self._settings, '')} Replies under other settings are asked "
-                "for anew."
-            )
+            advice = output_limit_advice(self._settings, "")
         return UserError(
             f"{self._settings.model}: {count} questions in a row got no answer: {kind}. {advice} "
             "Every reply is saved: run it again to continue."

@@ -11,10 +11,7 @@ from abo_vqa.models.answers import Answer
 from abo_vqa.models.endpoint.questions import CONTROL_KEYS, VERDICT_KEY
 from abo_vqa.remote.failure_streaks import FailureStreak
 from abo_vqa.remote.history import StreakHistory, is_persistent
-from abo_vqa.remote.journal import JournalEntry
-
-CUT_OFF_REASON = "MAX_TOKENS"
-"""The finish reason of a reply that reached the output limit: what it holds is no answer."""
+from abo_vqa.remote.journal import CUT_OFF_REASON, JournalEntry
 
 _MAX_EMPTY = 3  # replies without an answer before a question is given up
 _MAX_PERSISTENT = 2  # the same where the next reply will hardly be better

@@ -15,6 +15,7 @@ from abo_vqa.remote.dispatch.stop_reasons import StopReasons
 from abo_vqa.remote.errors import (
     DailyQuotaError,
     InvalidKeyError,
+    RefusedThinkingError,
     RequestRefusedError,
     ServiceError,
     ThrottledError,
@@ -146,6 +147,9 @@ class OutcomePolicy(ABC, Generic[ItemT]):
             self._queue.ready.appendleft(item)
         elif isinstance(outcome, UnknownModelError):
             self.request_stop(lambda: self._reasons.unknown_model(outcome))
+        elif isinstance(outcome, RefusedThinkingError):
+            self._queue.ready.appendleft(item)
+            self.request_stop(lambda: self._reasons.refused_thinking(outcome, self._progress))
         elif isinstance(outcome, RequestRefusedError):
             self._handle_refusal(pending, outcome)
         else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.remote.errors import AccountError, InvalidKeyError, NoQuotaError, ServiceError
-from abo_vqa.remote.keys import rejected_key_advice
+from abo_vqa.remote.keys import is_foreign, rejected_key_advice
 
 if TYPE_CHECKING:
     from abo_vqa.core.service_config import ServiceConfig
@@ -38,6 +38,20 @@ class StopReasons:
         return UserError(
             f"{self.prefix}model: {self.settings.model!r} doesn't exist or is retired. Set it "
             f"{self.place} to {current}.{address_advice(self.settings, self.prefix)} ({error})"
+        )
+
+    def refused_thinking(self, error: ServiceError, progress: str) -> UserError:
+        """Return the error for a value of `thinking` that the model doesn't take.
+
+        Args:
+            error: the service's, with the values that it takes.
+            progress: how far the run is, as a clause.
+        """
+        return UserError(
+            f"{self.label}{self.settings.model!r} doesn't take {self.prefix}thinking: "
+            f"{self.settings.thinking}. Set it {self.place} to a value that the service names, or "
+            f"to null, the model's default. The service says: {error}. {_sentence(progress)}: run "
+            "it again to continue."
         )
 
     def no_answer(self, error: ServiceError, progress: str) -> RetryLaterError:
@@ -139,16 +153,20 @@ class StopReasons:
 
 
 def output_limit_advice(settings: ServiceConfig, prefix: str) -> str:
-    """Return what to do about a model that writes nothing before its limit on output.
+    """Return what to do about a model that writes nothing before its output limit, and the cost.
 
     Args:
         settings: the service.
         prefix: what the names of its settings begin with.
     """
+    levels = "none or low" if is_foreign(settings) else "none, minimal or low"
+    if settings.protocol != "openai":
+        levels = "minimal or low"
     return (
         "A thinking model spends its output limit on its reasoning. Raise "
-        f"{prefix}max_output_tokens ({settings.max_output_tokens}), or set {prefix}thinking "
-        f"({settings.thinking or 'null'}) to minimal or low where the model knows it."
+        f"{prefix}max_output_tokens ({settings.max_output_tokens}): then only what was cut off is "
+        f"asked for again. Or set {prefix}thinking ({settings.thinking or 'null'}) to {levels}, "
+        "whichever the model knows: then everything is asked for, and paid for, anew."
     )
 
 
