@@ -97,6 +97,13 @@ def test_jobs_that_expire_in_the_middle_go_on(here: Path, server: OpenAIServer) 
     assert len(server.batches) == 4 + 3
 
 
+def test_why_jobs_failed_is_one_sentence(here: Path, server: OpenAIServer) -> None:
+    make(here, 3)
+    server.batch_fault = "failed"
+    with pytest.raises(UserError, match=r"ended as failed: The file is invalid\. See the vendor's"):
+        run(openai_settings(server, batch=True))
+
+
 @pytest.mark.parametrize("how", ["", "expired"])
 def test_batch_jobs_end_in_the_same_table(here: Path, server: OpenAIServer, how: str) -> None:
     make(here, 6)

@@ -116,6 +116,20 @@ def test_a_former_journal_counts(
     assert asked_about(server, config) == []
 
 
+def test_no_job_is_paid_for_before_the_new_limit_is_tried(here: Path, server: OpenAIServer) -> None:
+    make(here, IMAGES)
+    server.plan("*", *["one_pair"] * 300)
+    with pytest.raises(UserError, match="images in a row"):
+        run(with_limit(server, 1024))
+    before = len(server.generated())
+    with pytest.raises(UserError, match="5 images in a row"):
+        run(with_limit(server, 1100, batch=True))
+    assert (len(server.batches), len(server.generated()) - before) == (0, 5)
+    server.script.clear()
+    run(with_limit(server, 2048, batch=True))
+    assert len(vqa(here)) == 3 * IMAGES
+
+
 def test_a_former_shard_is_merged(here: Path, server: OpenAIServer) -> None:
     make(here, IMAGES)
     config = with_limit(server, 1024)

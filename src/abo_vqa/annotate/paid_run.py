@@ -26,7 +26,7 @@ from abo_vqa.remote.batch_jobs import BatchJobFile
 from abo_vqa.remote.budget import Budget
 from abo_vqa.remote.clients import batch_clients, open_clients
 from abo_vqa.remote.dispatch.queue import RequestQueue
-from abo_vqa.remote.history import load_history, own_history
+from abo_vqa.remote.history import load_history, mark_outgrown, own_history
 from abo_vqa.remote.journal import AnnotationJournal
 from abo_vqa.remote.journal_files import load_jobs, own_names
 from abo_vqa.remote.key_pool import ApiKey, KeyPool
@@ -104,7 +104,9 @@ def _online_run(
 
     entries = own_history(journal)
     budget = Budget(settings, entries, reserved)
-    streak = last_streak(entries, settings.questions)
+    # Under a higher limit, replies that were cut off say nothing about the next ones.
+    judged = [mark_outgrown(entry, journal.limit) for entry in entries]
+    streak = last_streak(judged, settings.questions)
     # Others first: whether these fail again tells less.
     queue = RequestQueue(sorted(context.tasks, key=lambda task: task.image_path in streak.kinds))
     pool = KeyPool(keys, ledger, journal.name, settings)

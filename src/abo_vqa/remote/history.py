@@ -68,13 +68,9 @@ def own_history(journal: AnnotationJournal) -> list[JournalEntry]:
     It is read from the files each time: of all replies, one copy.
 
     Args:
-        journal: the journal; entries that its limit has outgrown are marked as `OUTGROWN`.
+        journal: the journal.
     """
-    return [
-        mark_outgrown(entry, journal.limit)
-        for path in own_journals(journal)
-        for entry in read_journal(path).entries
-    ]
+    return [entry for path in own_journals(journal) for entry in read_journal(path).entries]
 
 
 def mark_outgrown(entry: JournalEntry, limit: int) -> JournalEntry:

@@ -181,7 +181,7 @@ class OpenAIClient:
         choice = first_choice(completion)
         failure = (choice.model_extra or {}).get("error") if choice else None
         if isinstance(failure, Mapping):  # OpenRouter, where a provider fails half way
-            message = self.redact(str(failure.get("message") or ""))
+            message = self.redact(str(failure.get("message") or "")).rstrip(".")
             raise ServiceError(f"the provider failed: {message}")
         return completion_reply(completion, choice)
 

@@ -123,7 +123,7 @@ def file_object(name: str, size: int) -> dict[str, Any]:
 
 
 def batch_object(name: str, job: dict[str, Any], state: str) -> dict[str, Any]:
-    failed = {"object": "list", "data": [{"code": "invalid", "message": "invalid file"}]}
+    failed = {"object": "list", "data": [{"code": "invalid", "message": "The file is invalid."}]}
     return {
         "id": name, "object": "batch", "endpoint": "/v1/chat/completions",
         "input_file_id": job["input"], "completion_window": "24h", "status": state,

@@ -30,13 +30,13 @@ def pilot_tasks(
         jobs: the jobs under way; their images are asked about already.
         history: the journals' entries, those of systematic failures marked as excused.
         streak: the one that the present journal ends with; of replies that were cut off, too, whose
-            pairs count.
+            pairs count, by whatever limit: today's may be too low as well.
     """
     replies = [entry for entry in history if entry.finish or entry.usage.input]
     last = max(replies, key=lambda entry: entry.time, default=None)
     failed = last is not None and last.problem.startswith(EXCUSED)
     failed = failed or streak.is_systematic
-    untried = not any(entry.pairs for entry in replies)
+    untried = not any(entry.pairs and not entry.is_outgrown for entry in replies)
     busy = {image for job in jobs.under_way for image in job.images}
     waiting = [task for task in tasks if task.image_path not in busy]
     if failed or (untried and not busy and len(waiting) > _LARGE):
