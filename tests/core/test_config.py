@@ -152,6 +152,22 @@ def test_file_annotator_needs_a_file(workspace):
         load_config()
 
 
+@pytest.mark.parametrize(
+    "file", ["data/train.csv", "./data/../data/vqa.csv", "linked/test.csv", "reports/scores/x.csv"]
+)
+def test_what_the_pipeline_writes_is_no_table_of_ones_own(workspace, file):
+    for name in ("data", "reports/scores"):
+        (workspace / name).mkdir(parents=True)
+    (workspace / "linked").symlink_to("data", target_is_directory=True)
+    (workspace / file).write_text("image_path,question,answer\n")
+    edit(workspace, {"generate.annotator": "file", "generate.file": file})
+    with pytest.raises(UserError, match=rf"generate\.file: found .*{Path(file).name}; the pipeline"):
+        load_config()
+    (workspace / "data/train-copy.csv").write_text("image_path,question,answer\n")
+    edit(workspace, {"generate.file": "data/train-copy.csv"})
+    load_config()
+
+
 def test_fill_nulls_at_any_depth():
     assert fill_nulls({"a": None, "b": {"c": None, "d": 0}}, {"a": 1, "b": {"c": 2, "d": 3}}) == {
         "a": 1,

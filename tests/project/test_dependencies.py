@@ -11,6 +11,7 @@ from dvc.repo import Repo
 
 from abo_vqa import cli
 from abo_vqa.core.fingerprints import file_md5, stage_code
+from abo_vqa.core.paths import is_output
 from abo_vqa.models.registry import FAMILIES
 from tests.support import ROOT
 
@@ -158,6 +159,21 @@ def test_only_vectors_that_a_setting_names_are_computed_and_before_they_are_comp
         for name in ("verify", "split", "finetune"):
             before = {stage.name for stage in graph.successors(names[name])}
             assert {stage for stage in before if stage.startswith("vectors")} == stages
+
+
+def test_no_output_of_a_stage_is_taken_for_a_users_own_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC's own list of what the stages write."""
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["split"]["cosine"] = {"blip": 0.95}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with Repo.init(str(tmp_path), no_scm=True) as repo:
+        outputs = [Path(output.fs_path) for output in repo.index.outs]
+    assert len(outputs) > 30
+    assert [path for path in outputs if not is_output(path)] == []
 
 
 def test_the_folder_of_vectors_is_there_without_any() -> None:

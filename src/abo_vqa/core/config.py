@@ -17,6 +17,7 @@ from abo_vqa.core.config_base import BaseConfig, Count, Fraction
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.local_annotator import check_annotator
+from abo_vqa.core.paths import is_output
 from abo_vqa.core.profiles import misplaced
 from abo_vqa.core.service_config import EndpointConfig, GenerateConfig
 from abo_vqa.core.split_config import SplitConfig, check_vector_models
@@ -246,8 +247,16 @@ class Config(BaseConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        if self.generate.annotator == "file" and self.generate.file is None:
+        table = self.generate.file
+        if self.generate.annotator != "file":
+            return self
+        if table is None:
             raise ValueError("generate.annotator is 'file' but generate.file names no table")
+        if is_output(table):
+            raise ValueError(
+                f"generate.file: found {table}; the pipeline itself writes it, and would remove or "
+                "replace it. Copy the table to another name, and name the copy"
+            )
         return self
 
     @model_validator(mode="after")

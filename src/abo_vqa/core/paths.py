@@ -1,5 +1,6 @@
 """Where the pipeline's files are, relative to the repository's root. dvc.yaml names the same."""
 
+import os
 from pathlib import Path
 
 DATA = Path("data")
@@ -62,6 +63,30 @@ MERGED = Path("models/merged")
 CHOICES = REPORTS / "choices"
 SEEDS = REPORTS / "seeds"
 SWEEP = REPORTS / "sweep"
+
+# What stages write, and DVC removes before they run: as an input it would be gone, or feed itself.
+OUTPUTS = (
+    *(BALANCED, TYPES, FUNNEL, GENERATED, REJECTS, REVIEWED, GENERATION, VECTORS, VERIFIERS),
+    *(OPINIONS, VQA, VERIFICATION, TRAIN, TEST, AUDIT, EMBEDDINGS, INPUTS, BASELINES, ADAPTER),
+    *(TRAINING, FINETUNED, SCORES, EVALUATION, METRICS, REPORT, REPORT_MARKDOWN, BROWSER),
+    *(FIGURES, CARDS, THUMBNAILS),
+)
+
+
+def is_output(path: Path) -> bool:
+    """Whether a stage writes a file or folder, or what it is in.
+
+    Args:
+        path: it needn't exist; a link in its place isn't followed.
+    """
+    place = _place(path)
+    return any(place.is_relative_to(_place(output)) for output in OUTPUTS)
+
+
+def _place(path: Path) -> Path:
+    """Where a path is: its folder may be a link, and DVC may link a file to its cache."""
+    path = Path(os.path.abspath(path))
+    return path.parent.resolve() / path.name
 
 
 def embeddings_of(model: str) -> Path:
