@@ -223,10 +223,36 @@ def test_what_is_hostile_or_unknown_is_one_message(tmp_path: Path, text: str, me
     assert len(str(caught.value)) < 700
 
 
+def test_a_folder_of_parquet_is_one_table(tmp_path: Path) -> None:
+    """As exports and hubs have it: a folder `data` with the shards of train and of test."""
+    shards = {"data/test-00000-of-00001": "z", "data/train-00000-of-00002": "x"}
+    shards |= {"data/train-00001-of-00002": "y", "data/.partial": "w", ".old/a": "v"}
+    for name, answer in shards.items():
+        file = tmp_path / f"{name}.parquet"
+        file.parent.mkdir(exist_ok=True)
+        columns = {**dict(zip(ROLES, RED, strict=True)), "answer": answer}
+        parquet.write_table(pa.Table.from_pylist([columns]), file)
+    write(tmp_path / "dataset_info.json", {})
+    assert [answer for *_, answer in rows(tmp_path)] == ["z", "x", "y"]
+    assert read_columns(tmp_path, ROLES).lines.tolist() == [1, 2, 3]
+    parquet.write_table(
+        pa.Table.from_pylist([columns | {"options": "a"}]), tmp_path / "data/extra.parquet"
+    )
+    message = r"isn't one table: .*extra\.parquet and .*test-00000.* the column\(s\) options\. Name"
+    with pytest.raises(UserError, match=message):
+        rows(tmp_path)
+    parquet.write_table(
+        pa.Table.from_pylist([columns | {"image_path": "a\0"}]), tmp_path / "data/extra.parquet"
+    )
+    with pytest.raises(UserError, match=r"extra\.parquet, record 1: .* zero bytes"):
+        rows(tmp_path)
+
+
 def test_damaged_parquet_and_strange_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="isn't a Parquet file"):
         rows(write(tmp_path / "a.parquet", "image"))
-    with pytest.raises(UserError, match="must hold two JSON files"):
-        rows(tmp_path)
+    (tmp_path / "a.parquet").unlink()
+    with pytest.raises(UserError, match="must hold a table's Parquet files, or two JSON files"):
+        rows(write(tmp_path / "train.json", [CONVERSATION]).parent)
     with pytest.raises(UserError, match="no table at"):
         rows(tmp_path / "none.json")

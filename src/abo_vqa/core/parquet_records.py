@@ -15,6 +15,7 @@ from pyarrow import Array, ArrowException, BaseExtensionType, DataType, UuidType
 
 from abo_vqa.core.errors import UserError, first_line
 
+PARQUET_SUFFIX = ".parquet"
 _LISTS = (
     types.is_list,
     types.is_large_list,
@@ -29,6 +30,31 @@ _BYTES = (
     types.is_binary_view,
 )
 _BATCH = 1 << 14  # rows in memory as Arrow and as Python's objects at once
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """Return the Parquet files in a folder and its subfolders, by name, without hidden ones.
+
+    Args:
+        folder: where a data set keeps its shards.
+
+    Raises:
+        UserError: They don't have the same columns, so they aren't one table.
+    """
+    files = sorted(
+        file
+        for file in folder.rglob(f"*{PARQUET_SUFFIX}")
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )
+    expected = read_parquet_columns(files[0]) if files else []
+    for file in files[1:]:
+        if differing := sorted({*expected} ^ {*read_parquet_columns(file)}):
+            raise UserError(
+                f"{folder} isn't one table: {files[0]} and {file} don't both have the column(s) "
+                f"{', '.join(differing)}. Name one of the files, or a folder of those that belong "
+                "together."
+            )
+    return files
 
 
 def read_parquet_columns(path: Path) -> list[str]:

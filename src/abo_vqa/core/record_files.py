@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from abo_vqa.core.csvfile import ParsedCsv
 from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.files import decode_text
-from abo_vqa.core.parquet_records import read_parquet_columns, read_parquet_rows
+from abo_vqa.core.parquet_records import (
+    PARQUET_SUFFIX,
+    parquet_files,
+    read_parquet_columns,
+    read_parquet_rows,
+)
 from abo_vqa.core.text_columns import TextColumns, cell_text, is_clean
 
 JSON_SUFFIXES = (".json", ".jsonl")
-PARQUET_SUFFIX = ".parquet"
 _IMAGE_TOKEN = "<image>"
 _ASKING, _ANSWERING = ("human", "user"), ("gpt", "assistant")
 _IMAGES = ("image", "images")  # columns that hold an image, or a list of them
@@ -36,23 +42,26 @@ _Record = Mapping[str, Any]
 
 
 def read_records(path: Path) -> ParsedCsv:
-    """Read a JSON, JSON Lines or Parquet file, or a folder with VQAv2's two files.
+    """Read a JSON, JSON Lines or Parquet file, or a folder of Parquet or of VQAv2's two files.
 
     Args:
         path: the file; its suffix says what it is.
 
     Returns:
-        The records as strings; a record's line is its position, from 1.
+        The records as strings; a record's line is its position, from 1. In a folder of Parquet it
+        is that among all files, in the order of their names.
 
     Raises:
         UserError: It is missing, damaged, too large, or isn't one of the known formats.
     """
     if path.is_dir():
+        if files := parquet_files(path):
+            return _joined([_parquet_table(file) for file in files])
         return _parsed(path, _vqav2_rows(path, *_vqav2_folder(path)))
     if not path.is_file():
         raise UserError(f"no table at {path}. Check the path, or run the stage that makes it.")
     if path.suffix.lower() == PARQUET_SUFFIX:
-        return _parsed(path, read_parquet_rows(path), read_parquet_columns(path))
+        return _parquet_table(path)
     value = _load_json(path)
     if isinstance(value, dict) and {"questions", "annotations"} <= value.keys():
         return _parsed(path, _vqav2_rows(path, value, value))
@@ -174,9 +183,10 @@ def _vqav2_folder(folder: Path) -> tuple[_Record, _Record]:
             both = isinstance(one, dict) and isinstance(other, dict)
             if both and "questions" in one and "annotations" in other:
                 return one, other
+    example = f" For one table, name the file, e.g. {files[0]}." if files else ""
     raise UserError(
-        f"{folder} is a folder: it must hold two JSON files, VQAv2's questions and its "
-        f"annotations. It has {len(files)} JSON file(s)."
+        f"{folder} is a folder: it must hold a table's Parquet files, or two JSON files, VQAv2's "
+        f"questions and its annotations. It has {len(files)} JSON file(s) and no Parquet.{example}"
     )
 
 
@@ -263,6 +273,17 @@ def _parsed(path: Path, records: Iterable[_Record], names: Sequence[str] = ()) -
     frame = columns.frame(names)
     lines = np.arange(1, columns.rows + 1, dtype=np.int64)
     return ParsedCsv(frame, lines, ",", tuple(map(str, frame)), ())
+
+
+def _parquet_table(path: Path) -> ParsedCsv:
+    return _parsed(path, read_parquet_rows(path), read_parquet_columns(path))
+
+
+def _joined(tables: Sequence[ParsedCsv]) -> ParsedCsv:
+    """Return tables of the same columns as one."""
+    frame = pd.concat([table.frame for table in tables], ignore_index=True)
+    lines = np.arange(1, len(frame) + 1, dtype=np.int64)
+    return replace(tables[0], frame=frame, lines=lines)
 
 
 def _one_image(path: Path, place: int, name: str, value: Any) -> Any:

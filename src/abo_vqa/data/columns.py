@@ -111,7 +111,8 @@ def read_columns(
     """Read a table and find its columns by their usual names, in any case and with stray blanks.
 
     Args:
-        path: the file: CSV, JSON, JSON Lines or Parquet, or a folder of VQAv2's two files.
+        path: the file: CSV, JSON, JSON Lines or Parquet; or a folder of Parquet, or of VQAv2's two
+            files.
         required: roles (keys of `COLUMN_ALIASES`) that the table must have.
         optional: roles that it may have.
         chosen: a role → the column's name in the file, or "" for a column that isn't to be used
