@@ -111,3 +111,13 @@ def test_mistakes(
     assert main(["suspects", *options]) == 2
     assert message in capsys.readouterr().err
     assert pd.read_csv("data/vqa.csv").equals(before)
+
+
+def test_missing_vision_outputs_are_noticed_before_a_part_is_announced(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "data/embeddings/blip/vectors.npy").unlink()
+    assert main(FOLDS) == 2
+    err = capsys.readouterr().err
+    assert "no vision outputs in data/embeddings/blip; run the stage `embed`: dvc repro embed@" in err
+    assert "part 1" not in err

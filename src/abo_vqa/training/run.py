@@ -27,7 +27,7 @@ from abo_vqa.core.summary import Log, no_log
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import open_archive
 from abo_vqa.data.similarity_rule import vector_digests
-from abo_vqa.models.embeddings.store import EmbeddingStore
+from abo_vqa.models.embeddings.store import EmbeddingStore, how_to_embed
 from abo_vqa.models.identity import identity
 from abo_vqa.models.registry import family_class
 from abo_vqa.training.checkpoints import CheckpointManager
@@ -114,8 +114,15 @@ def training_seed(config: Config) -> int:
     return config.seed if config.lora.seed is None else config.lora.seed
 
 
-def _open_store(config: Config) -> EmbeddingStore:
-    """The vision outputs of `lora.model`."""
+def open_store(config: Config) -> EmbeddingStore:
+    """Return the vision outputs of `lora.model`.
+
+    Args:
+        config: the settings.
+
+    Raises:
+        UserError: they are missing, incomplete or damaged.
+    """
     return EmbeddingStore.open(embeddings_of(config.lora.model))
 
 
@@ -126,7 +133,7 @@ def checkpoint_folder(config: Config, rows: Path = TRAIN) -> Path:
         config: the settings.
         rows: the training table.
     """
-    return scratch("finetune", training_key(config, _open_store(config), rows))
+    return scratch("finetune", training_key(config, open_store(config), rows))
 
 
 @contextmanager
@@ -219,7 +226,7 @@ def _open_images(
     name = config.lora.model
     if not store.matches(config, name):
         raise UserError(
-            f"{embeddings_of(name)} was computed with other weights: run the stage `embed`."
+            f"{embeddings_of(name)} was computed with other weights: {how_to_embed(name)}."
         )
     outputs = cache_vision_outputs(store, table["image_path"].tolist(), vqa.device)
     try:
@@ -260,7 +267,7 @@ def train(
     torch.set_num_threads(config.lora.threads or config.threads)
     accelerator = _make_accelerator(config)
     is_main = rank_and_world_size()[0] == 0
-    store = _open_store(config)
+    store = open_store(config)
     table = readable_rows(store, training_rows)
     rows, held_out = hold_out(table, config)
     seed = training_seed(config)

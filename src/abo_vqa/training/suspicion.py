@@ -24,7 +24,7 @@ from abo_vqa.core.memory import release_memory
 from abo_vqa.core.scratch import scratch
 from abo_vqa.core.tables import read_table, write_table
 from abo_vqa.models.answering.margins import answer_with_margins
-from abo_vqa.training.run import checkpoint_folder, locked_checkpoints, train
+from abo_vqa.training.run import checkpoint_folder, locked_checkpoints, open_store, train
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,8 +72,10 @@ def cross_fitted_margins(config: Config, table: pd.DataFrame, parts: int) -> Ite
         where there is an error) and error, in the order of the table's rows.
 
     Raises:
-        UserError: the table is too small, or the model can't be trained or rank.
+        UserError: the table is too small, the model can't be trained or rank, or its vision outputs
+            are missing.
     """
+    open_store(config)  # before anything is announced that needs it
     numbered = table.assign(row_id=range(len(table)))
     part = assign_parts(config, table, parts)
     key = fingerprint([table.astype(str).values.tolist(), list(table), part.tolist()])

@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 SLICE = 64 * 2**20  # bytes that are read from the file at a time
 
 
+def how_to_embed(model: str) -> str:
+    """Return what to do about a model's missing or unusable vision outputs, for messages.
+
+    Args:
+        model: its name.
+    """
+    return f"run the stage `embed`: dvc repro embed@{model}"
+
+
 class EmbeddingStore:
     """Vision outputs on disk; see `files` for what its folder holds.
 
@@ -76,7 +85,7 @@ class EmbeddingStore:
         folder = Path(folder)
         file = folder / VECTORS_FILE
         if not file.is_file():
-            raise UserError(f"no vision outputs in {folder}; run the stage `embed`.")
+            raise UserError(f"no vision outputs in {folder}; {how_to_embed(folder.name)}.")
         paths = read_table(folder / PATHS_FILE, ("image_path", "error"), STUDY_COLUMNS)
         meta = read_json(folder / META_FILE)
         try:
@@ -89,8 +98,8 @@ class EmbeddingStore:
                 raise ValueError(f"{len(vectors)} tokens of {store._tokens.sum()}")
         except (ValueError, EOFError, KeyError) as error:
             raise UserError(
-                f"{file} is damaged or incomplete ({first_line(error)}): run the stage `embed` "
-                "again."
+                f"{file} is damaged or incomplete ({first_line(error)}): "
+                f"{how_to_embed(folder.name)}."
             ) from error
         return store
 
