@@ -59,6 +59,12 @@ def test_former_reviews_and_unnamed_raters(tmp_path: Path) -> None:
     }
 
 
+def test_reviews_have_the_usual_names_of_columns(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("Image;Query;gt_answer;Decision\na.jpg;What?;x;keep\n", "utf-8-sig")
+    assert read_reviews([path]).judgements == {("a.jpg", "what?", "x"): {"a": KEEP}}
+
+
 def test_corrected_answers_are_spelled_like_generated_ones(tmp_path: Path) -> None:
     rows = "a.jpg,What?,x,correct, Purple. ,A\na.jpg,What?,x,correct,PURPLE!,B\n"
     (tmp_path / "a.csv").write_text(HEADER + rows)
@@ -158,6 +164,7 @@ def test_pages_share_some_images_and_no_others(
     options = ["generate", "--review", "p.html", "--vqa", "own.csv", "--sample", "12"]
     assert main([*options, "--raters", "3", "--overlap", "0.5"]) == 0
     pages = [page_pairs(here / f"p-{i}.html") for i in (1, 2, 3)]
+    assert capsys.readouterr().out.count(": 12 pairs to check, 6 of them on all pages.\n") == 3
     assert pages[0][:6] == pages[1][:6] == pages[2][:6]  # the common ones first
     counts = Counter(pair for page in pages for pair in page)
     assert [len(page) for page in pages] == [12, 12, 12]
@@ -207,6 +214,7 @@ def test_reviews_count_only_for_pairs_of_the_table(here: Path) -> None:
     assert sorted(reviewed["wrong"]) == ["0.5", "1", "1"]
     assert set(reviewed["drawn"]) == {"random"}
     assert "1 reviewed pairs aren't in this table" in summary.message
+    assert "doesn't count (1 in conf/reviews/A.csv, 1 in conf/reviews/B.csv)" in summary.message
 
 
 def test_a_paid_model_replaces_what_people_reject(here: Path) -> None:

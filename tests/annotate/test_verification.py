@@ -13,6 +13,7 @@ from abo_vqa.annotate.verification.agreement import (
     refuse_own_columns,
     with_opinions,
 )
+from abo_vqa.annotate.verification.counts import verification_summary
 from abo_vqa.annotate.verification.effects import earlier_sets, effects, filtered_sets
 from abo_vqa.annotate.verification.filters import agreeing, capped, kept_rows
 from abo_vqa.core.errors import UserError
@@ -140,6 +141,23 @@ def test_aliases_and_base_forms_are_agreement() -> None:
     rows = table("gray", "dog", "cat", "gray")
     by_verifier = agreements(rows, {"blip": opinion("grey", "dogs", "dog", "")}, matches)
     assert by_verifier["blip"].tolist() == [1, 1, 0, 0]
+
+
+def test_filters_that_leave_little_and_verifiers_that_know_little_are_warned_of() -> None:
+    verifiers = {
+        "gpt": {"agreement": 0.07, "failed": 0},
+        "vilt": {"agreement": None, "failed": 2001},
+        "blip": {"agreement": 0.34, "failed": 0},
+        "blind": {"agreement": 0.33, "failed": 0},
+    }
+    record = {"pairs": 2001, "kept": 312, "verifiers": verifiers}
+    first, weak, few = verification_summary(record).splitlines()
+    assert first.startswith("312 of 2,001 pairs")
+    assert weak.startswith("warning: gpt gives the generated answer less often (7.0%) than blind")
+    assert few.startswith("warning: the filters leave 16% of the pairs")
+    del verifiers["blind"]
+    assert "warning" not in verification_summary({**record, "kept": 1001})
+    assert "warning" not in verification_summary({"pairs": 3, "kept": 3})
 
 
 def test_columns_that_are_in_the_way() -> None:

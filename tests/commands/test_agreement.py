@@ -58,7 +58,9 @@ def test_what_cannot_be_compared(here: Path, capsys: pytest.CaptureFixture[str])
     assert "of 4 pairs" in out
     assert "alpha" not in out
     assert main(["agreement", "data/balanced.csv"]) == 2
-    assert "lacks the column(s) question, answer, decision" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "lacks the column question or query; answer or ground_truth" in err
+    assert "; decision. It has" in err
     assert main(["agreement"]) == 2  # the reviews in use: there are none
     assert "nobody has decided about a pair in conf/reviews" in capsys.readouterr().err
 
@@ -120,3 +122,28 @@ def test_a_corrected_answer_that_is_reviewed_again_is_no_further_pair(
     (here / "a.csv").write_text(HEADER + back + "\n" + kept.partition("\n")[2])
     assert main(["agreement", "z.csv", "a.csv"]) == 0
     assert f"wrong answers: {share} of 20 pairs\n" in capsys.readouterr().out
+
+
+def test_pairs_of_another_set_are_told_apart_by_file(
+    here: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make(here)
+    write(here / "a.csv", "Anna", "kkkk")
+    write(here / "b.csv", "Bo", "....kx")
+    assert main(["agreement", "a.csv", "b.csv"]) == 0
+    assert "warning" not in capsys.readouterr().out  # nothing has been generated yet
+    pairs = [f"{i // 2}.jpg,Question {i}?,red" for i in range(6)]
+    # People have corrected the first one, and it has left the table with its old answer.
+    (here / "data/rejects.csv").write_text(
+        f"image_path,question,answer,reason\n{pairs[0]},corrected\n"
+    )
+    (here / "data/generated.csv").write_text("\n".join(["image_path,question,answer", *pairs[1:4]]))
+    assert main(["agreement", "a.csv", "b.csv"]) == 0
+    out = capsys.readouterr().out
+    assert "warning: 2 of the 6 pairs aren't in data/generated.csv or data/rejects.csv" in out
+    assert "(2 in b.csv)" in out
+    assert main(["agreement", "a.csv"]) == 0
+    assert "warning" not in capsys.readouterr().out
+    assert main(["agreement", "b.csv"]) == 0
+    assert "warning: none of the 2 pairs is in data/generated.csv or" in capsys.readouterr().out

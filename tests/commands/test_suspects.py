@@ -119,5 +119,7 @@ def test_missing_vision_outputs_are_noticed_before_a_part_is_announced(
     (here / "data/embeddings/blip/vectors.npy").unlink()
     assert main(FOLDS) == 2
     err = capsys.readouterr().err
-    assert "no vision outputs in data/embeddings/blip; run the stage `embed`: dvc repro embed@" in err
+    assert (
+        "no vision outputs in data/embeddings/blip; run the stage `embed`: dvc repro embed@" in err
+    )
     assert "part 1" not in err

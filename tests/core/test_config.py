@@ -161,7 +161,9 @@ def test_what_the_pipeline_writes_is_no_table_of_ones_own(workspace, file):
     (workspace / "linked").symlink_to("data", target_is_directory=True)
     (workspace / file).write_text("image_path,question,answer\n")
     edit(workspace, {"generate.annotator": "file", "generate.file": file})
-    with pytest.raises(UserError, match=rf"generate\.file: found .*{Path(file).name}; the pipeline"):
+    with pytest.raises(
+        UserError, match=rf"generate\.file: found .*{Path(file).name}; the pipeline"
+    ):
         load_config()
     (workspace / "data/train-copy.csv").write_text("image_path,question,answer\n")
     edit(workspace, {"generate.file": "data/train-copy.csv"})

@@ -51,8 +51,14 @@ def apply_reviews(annotations: Annotations, reviews: Reviews) -> dict[str, Any]:
         }
         for pair, texts in sorted(present.items())
     ]
-    counts = _counts(reviews, current)
+    others = reviews.judgements.keys() - current.keys() - reviews.corrected_pairs(current)
+    counts = _counts(reviews, current, len(others))
     annotations.notes += [*_notes(counts), *reviews.notes]
+    if others:
+        annotations.notes.append(
+            f"warning: {len(others):,} reviewed pairs aren't in this table, so what was decided "
+            f"about them doesn't count ({reviews.describe_sources(others)})"
+        )
     return counts
 
 
@@ -64,10 +70,9 @@ def _texts(row: dict[str, str]) -> dict[str, str]:
     return {name: row[name] for name in ("image_path", "question", "answer")}
 
 
-def _counts(reviews: Reviews, current: dict[PairKey, Verdict]) -> dict[str, Any]:
+def _counts(reviews: Reviews, current: dict[PairKey, Verdict], others: int) -> dict[str, Any]:
     """Count the verdicts about pairs as this table's annotator wrote them."""
     decisions = Counter(verdict.decision for verdict in current.values())
-    known = current.keys() | reviews.corrected_pairs(current)
     at_random = current.keys() - reviews.suspicious
     random_counts = {"pairs": len(at_random), "raters": len(reviews.raters_of(at_random))}
     return {
@@ -77,7 +82,7 @@ def _counts(reviews: Reviews, current: dict[PairKey, Verdict]) -> dict[str, Any]
         "corrected": decisions[CORRECT],
         "rejected": decisions[REJECT],
         "undecided": sum(verdict.wrong == 0.5 for verdict in current.values()),
-        "other_pairs": len(reviews.judgements.keys() - known),
+        "other_pairs": others,
         **({"random": random_counts} if len(at_random) < len(current) else {}),
     }
 
@@ -95,10 +100,5 @@ def _notes(counts: dict[str, Any]) -> list[str]:
         notes.append(
             f"{suspicious:,} of these pairs were drawn because they are suspicious: the share of "
             "wrong answers is estimated without them"
-        )
-    if counts["other_pairs"]:
-        notes.append(
-            f"warning: {counts['other_pairs']:,} reviewed pairs aren't in this table, so what was "
-            "decided about them doesn't count"
         )
     return notes

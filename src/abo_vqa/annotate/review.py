@@ -32,10 +32,12 @@ class ReviewPages:
     Attributes:
         pairs: page → how many pairs are on it.
         left_out: how many images of the table aren't drawn because people have reviewed them.
+        common: how many pairs are on all pages.
     """
 
     pairs: Mapping[Path, int]
     left_out: int
+    common: int
 
 
 def write_review_pages(
@@ -67,7 +69,9 @@ def write_review_pages(
         path: sum(len(card.pairs) for card in cards)
         for path, cards in zip(paths, sample.pages, strict=True)
     }
-    return ReviewPages(pairs, sample.left_out)
+    shared = set.intersection(*({card.image_path for card in cards} for cards in sample.pages))
+    common = sum(len(card.pairs) for card in sample.pages[0] if card.image_path in shared)
+    return ReviewPages(pairs, sample.left_out, common)
 
 
 def _data_url(archive: Archive, image_path: str) -> str:

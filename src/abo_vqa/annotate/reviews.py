@@ -14,7 +14,7 @@ import pandas as pd
 from abo_vqa.annotate.draws import DRAWN_COLUMN, RANDOM, SUSPICIOUS, parse_drawn
 from abo_vqa.annotate.quality_filter import answer_problem
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.tables import read_table
+from abo_vqa.data.columns import read_columns
 from abo_vqa.data.normalise import clean_answer, normalise
 from abo_vqa.data.pairs import REASONS, PairKey, pair_key
 
@@ -72,12 +72,14 @@ class Reviews:
         notes: what a person should know about the files.
         suspicious: the pairs that were drawn only because their answers are suspicious. The others
             were drawn at random, some of them in both ways.
+        sources: pair → the files with a decision about it.
     """
 
     judgements: Mapping[PairKey, Mapping[str, Judgement]] = field(default_factory=dict)
     files: int = 0
     notes: tuple[str, ...] = ()
     suspicious: frozenset[PairKey] = frozenset()
+    sources: Mapping[PairKey, Sequence[Path]] = field(default_factory=dict)
 
     @property
     def raters(self) -> list[str]:
@@ -87,6 +89,15 @@ class Reviews:
     def raters_of(self, pairs: Iterable[PairKey]) -> set[str]:
         """Return the names of those who decided about some of the pairs."""
         return {rater for pair in pairs for rater in self.judgements[pair]}
+
+    def describe_sources(self, pairs: Iterable[PairKey]) -> str:
+        """Return which files have a decision about some of the pairs, and about how many.
+
+        Args:
+            pairs: those that count.
+        """
+        counts = Counter(path for pair in pairs for path in set(self.sources.get(pair, ())))
+        return ", ".join(f"{count:,} in {path}" for path, count in sorted(counts.items()))
 
     def images_left_out(self, drawn: str) -> set[str]:
         """Return the images that aren't drawn for another page.
@@ -209,11 +220,12 @@ def review_files(path: Path) -> list[Path]:
 def read_reviews(paths: Iterable[Path]) -> Reviews:
     """Read what people saved from review pages.
 
-    A file has the columns image_path, question, answer and decision; `corrected`, `rater` and
-    `drawn` may be missing. A row without a decision doesn't count. Without a name, a file's rater
-    is called as the file, with as many of its folders as tell it from the others; names in the
-    files that differ in case and blanks alone are one person's. Of files with the same content, one
-    counts. A pair that was drawn both at random and because it is suspicious was drawn at random.
+    A file has an image, a question, an answer (under any usual names) and a decision; `corrected`,
+    `rater` and `drawn` may be missing. A row without a decision doesn't count. Without a name, a
+    file's rater is called as the file, with as many of its folders as tell it from the others;
+    names in the files that differ in case and blanks alone are one person's. Of files with the same
+    content, one counts. A pair that was drawn both at random and because it is suspicious was drawn
+    at random.
 
     Args:
         paths: the files.
@@ -240,7 +252,10 @@ def read_reviews(paths: Iterable[Path]) -> Reviews:
             sources[row.pair, rater] = path
             draws.setdefault(row.pair, set()).add(row.drawn)
     suspicious = frozenset(pair for pair, ways in draws.items() if ways == {SUSPICIOUS})
-    return Reviews(judgements, len(originals), tuple(notes), suspicious)
+    files: dict[PairKey, list[Path]] = {}
+    for (pair, _), path in sources.items():
+        files.setdefault(pair, []).append(path)
+    return Reviews(judgements, len(originals), tuple(notes), suspicious, files)
 
 
 def _without_copies(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
@@ -293,7 +308,7 @@ def _read_file(path: Path, unnamed: str) -> list[_Row]:
     Raises:
         UserError: it isn't a review, or a decision or correction can't be used.
     """
-    table = read_table(path, _COLUMNS)
+    table = read_columns(path, _COLUMNS).frame
     rows = []
     for number, row in enumerate(_strings(table), start=1):
         if not row["decision"].strip():

@@ -18,8 +18,10 @@ from abo_vqa.annotate.reviews import (
 )
 from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.paths import GENERATED, REJECTS, VQA
+from abo_vqa.core.tables import read_table
 from abo_vqa.core.units import format_level
-from abo_vqa.data.pairs import PairKey
+from abo_vqa.data.pairs import PairKey, pair_key
 from abo_vqa.evaluation.agreement import (
     AgreementEstimate,
     Labels,
@@ -73,8 +75,34 @@ def command(args: argparse.Namespace) -> int:
         )
     settings = config.evaluate
     resampling = Resampling(settings.resamples, settings.confidence, config.seed)
-    print("\n".join([*_summary(reviews, resampling), *reviews.notes, *reviews.alike()]))
+    notes = [*reviews.notes, *reviews.alike(), *_foreign_pairs(reviews)]
+    print("\n".join([*_summary(reviews, resampling), *notes]))
     return 0
+
+
+def _foreign_pairs(reviews: Reviews) -> list[str]:
+    """Return a warning if reviewed pairs aren't the set's: they say nothing about its answers.
+
+    The set is what the annotator wrote, with what people and filters have changed or left out.
+    """
+    tables = [path for path in (GENERATED, REJECTS, VQA) if path.is_file()]
+    names = ["image_path", "question", "answer"]
+    own = {
+        pair_key(*row)
+        for path in tables
+        for row in read_table(path, names)[names].itertuples(index=False)
+    }
+    foreign = reviews.judgements.keys() - own
+    if not tables or not foreign:
+        return []
+    total = len(reviews.judgements)
+    counted = f"{len(foreign):,} of the {total:,} pairs aren't"
+    if len(foreign) == total:
+        counted = f"none of the {total:,} pairs is"
+    return [
+        f"warning: {counted} in {' or '.join(map(str, tables))}, so that they say nothing about "
+        f"that set's answers ({reviews.describe_sources(foreign)})"
+    ]
 
 
 def _summary(reviews: Reviews, resampling: Resampling) -> list[str]:

@@ -126,8 +126,9 @@ def _review(config: Config, args: argparse.Namespace) -> int:
     written = write_review_pages(table, config, plan, args.review, reviews_in_use(config))
     if written.left_out:
         print(f"{written.left_out:,} images that people have reviewed are left out.")
+    common = f", {written.common:,} of them on all pages" if len(written.pairs) > 1 else ""
     for page, pairs in written.pairs.items():
-        print(f"{page}: {pairs:,} pairs to check.")
+        print(f"{page}: {pairs:,} pairs to check{common}.")
     print(f"What people save there goes to {config.generate.review or 'generate.review'}.")
     if note := filter_note(table):
         print(note)

@@ -1,6 +1,5 @@
 """Where the pipeline's files are, relative to the repository's root. dvc.yaml names the same."""
 
-import os
 from pathlib import Path
 
 DATA = Path("data")
@@ -85,7 +84,6 @@ def is_output(path: Path) -> bool:
 
 def _place(path: Path) -> Path:
     """Where a path is: its folder may be a link, and DVC may link a file to its cache."""
-    path = Path(os.path.abspath(path))
     return path.parent.resolve() / path.name
 
 

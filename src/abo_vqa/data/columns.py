@@ -33,6 +33,7 @@ COLUMN_ALIASES = {
     ),
     "confidence": ("confidence",),
     "error": ("error",),
+    "decision": ("decision",),
 }  # fmt: skip
 """A role → the usual names of its column, the likeliest first: a path is preferred to an id."""
 
@@ -215,7 +216,8 @@ def _missing_message(
     path: Path, parsed: ParsedCsv, missing: Sequence[str], has_option: bool
 ) -> str:
     """The message about required columns that aren't there."""
-    expected = "; ".join(f"{role} or {', '.join(COLUMN_ALIASES[role][1:])}" for role in missing)
+    others = {role: ", ".join(COLUMN_ALIASES[role][1:]) for role in missing}
+    expected = "; ".join(f"{role} or {o}" if o else role for role, o in others.items())
     example = ",".join(f"{role}=NAME" for role in missing)
     numbers: list[str] = []
     if set(missing) & set(_ORDERED):  # else such a column would have been taken

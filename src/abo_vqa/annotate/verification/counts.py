@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from abo_vqa.core.paths import VQA
+from abo_vqa.core.paths import VERIFICATION, VQA
 from abo_vqa.core.verify_config import BLIND_VERIFIER
 
 if TYPE_CHECKING:
@@ -69,4 +69,24 @@ def verification_summary(record: Mapping[str, Any]) -> str:
             f"warning: {unanswered:,} of the {record['kept']:,} kept pairs were answered by no "
             "model, so they are as nobody has checked them"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_weak_filter_warnings(record)])
+
+
+def _weak_filter_warnings(record: Mapping[str, Any]) -> list[str]:
+    """Return warnings of verifiers that can't judge the set, and of filters that leave little."""
+    opinions = {name: own["agreement"] for name, own in record.get("verifiers", {}).items()}
+    blind = opinions.pop(BLIND_VERIFIER, None)
+    warnings = [
+        f"warning: {name} gives the generated answer less often ({agreement:.1%}) than "
+        f"{BLIND_VERIFIER}, which sees no image ({blind:.1%}): its agreement says little about "
+        "whether an answer is right"
+        for name, agreement in opinions.items()
+        if agreement is not None and blind is not None and agreement < blind
+    ]
+    if 2 * record["kept"] < record["pairs"]:
+        warnings.append(
+            f"warning: the filters leave {record['kept'] / record['pairs']:.0%} of the pairs. Is "
+            f"that meant? `filters` in {VERIFICATION} has what each leaves; a lower "
+            "verify.min_agreement or a higher verify.blind_share leaves more"
+        )
+    return warnings
