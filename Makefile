@@ -44,6 +44,7 @@ $(BIN)/uv:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 $(RUNTIME): $(BIN)/uv pyproject.toml requirements.lock
+	@echo "Installing torch and the other libraries into $(VENV): usually 1 to 5 minutes, in silence"
 	$(INSTALL) $(BUILD) --editable .
 	@touch $@
 

@@ -88,7 +88,8 @@ OWN_TABLES = {
 _DVC_REMOVED = (
     "\nDVC removed this stage's outputs before it started; its next run makes them again. If a "
     "changed setting is at fault, undoing it, `dvc checkout`, and `git restore` for the files that "
-    "`git status` shows as deleted bring the last ones back."
+    "`git status` shows as deleted bring the last ones back. `abo-vqa doctor --quick` checks all "
+    "settings without running anything."
 )
 _MORE_MEMORY = (
     "Stop other programs that use this memory, and run the same command again; "

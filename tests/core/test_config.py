@@ -170,6 +170,23 @@ def test_what_the_pipeline_writes_is_no_table_of_ones_own(workspace, file):
     load_config()
 
 
+def test_the_samples_checkpoints_are_no_advice_for_an_annotator(workspace):
+    """They have no room for the prompt; a model of one's own in the same profile has."""
+    edit(workspace, {"generate.annotator": "local", "generate.model": "blip"})
+    with pytest.raises(
+        UserError, match=r"there is none, add one under models; the sample's own are"
+    ):
+        load_config()
+    path = workspace / "conf/profiles/sample.yaml"
+    profile = yaml.safe_load(path.read_text())
+    profile["models"]["mine"] = {"family": "chat", "path": "models/mine"}
+    path.write_text(yaml.safe_dump(profile))
+    with pytest.raises(UserError, match=r"family: chat or llava\): mine; the sample's own are too"):
+        load_config()
+    edit(workspace, {"generate.model": "mine"})
+    load_config()
+
+
 def test_fill_nulls_at_any_depth():
     assert fill_nulls({"a": None, "b": {"c": None, "d": 0}}, {"a": 1, "b": {"c": 2, "d": 3}}) == {
         "a": 1,

@@ -39,6 +39,7 @@ def test_targets_in_a_folder_with_an_odd_name(tmp_path, name):
     for target in ("repro", "lint", "report"):
         done = make(folder, target)
         assert done.returncode == 0, done.stderr
+        assert ("Installing torch" in done.stdout) == (target == "repro")  # once, and not unsaid
     called = (folder / "called").read_text().splitlines()
     # The environment's own programs, found by their bare names too.
     assert (

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from abo_vqa.core.paths import SAMPLE_MODELS
 
 LOCAL = "local"
 """The annotator that is a model of the profile, in this process."""
@@ -50,9 +53,16 @@ def _local_model_problems(name: Any, models: Mapping[str, Any]) -> list[str]:
         reason = "it is behind an API: set annotator to its protocol, and model to its name there"
     elif family:
         reason = f"models of the family {family} only answer questions here"
-    allowed = ", ".join(n for n, family in families.items() if family in _WRITERS)
+    writers = [n for n, family in families.items() if family in _WRITERS]
+    usable = [n for n in writers if not _is_the_samples(models[n])]
+    small = "; the sample's own are too small to hold the prompt" if usable != writers else ""
     return [
         f"generate.model: found {name!r}; {reason}. With annotator: {LOCAL}, one that follows "
         f"instructions (family: {' or '.join(_WRITERS)}): "
-        f"{allowed or 'there is none, add one under models'}"
+        f"{', '.join(usable) or 'there is none, add one under models'}{small}"
     ]
+
+
+def _is_the_samples(entry: Mapping[str, Any]) -> bool:
+    """Whether a model is one of the sample's checkpoints, which have room for a question only."""
+    return Path(str(entry.get("path"))).is_relative_to(SAMPLE_MODELS)
