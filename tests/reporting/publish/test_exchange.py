@@ -106,6 +106,7 @@ def test_lmms_evals_task_loads_asks_and_scores(
     import datasets
 
     out = export("lmms-eval")
+    assert rows(out) == rows(Path("data/test.csv")) + rows(Path("data/train.csv"))
     task = yaml.load((out / "abo_vqa.yaml").read_text(), _TaskLoader)
     spec = importlib.util.spec_from_file_location("utils", (out / "utils.py").resolve())
     assert spec is not None and spec.loader is not None  # noqa: PT018
