@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
@@ -79,7 +79,7 @@ class Reviews:
     files: int = 0
     notes: tuple[str, ...] = ()
     suspicious: frozenset[PairKey] = frozenset()
-    sources: Mapping[PairKey, Sequence[Path]] = field(default_factory=dict)
+    sources: Mapping[PairKey, Set[Path]] = field(default_factory=dict)
 
     @property
     def raters(self) -> list[str]:
@@ -96,7 +96,7 @@ class Reviews:
         Args:
             pairs: those that count.
         """
-        counts = Counter(path for pair in pairs for path in set(self.sources.get(pair, ())))
+        counts = Counter(path for pair in pairs for path in self.sources.get(pair, ()))
         return ", ".join(f"{count:,} in {path}" for path, count in sorted(counts.items()))
 
     def images_left_out(self, drawn: str) -> set[str]:
@@ -236,6 +236,7 @@ def read_reviews(paths: Iterable[Path]) -> Reviews:
     judgements: dict[PairKey, dict[str, Judgement]] = {}
     draws: dict[PairKey, set[str]] = {}
     sources: dict[tuple[PairKey, str], Path] = {}
+    files: dict[PairKey, set[Path]] = {}
     names: dict[str, str] = {}
     originals, notes = _without_copies(paths)
     unnamed = _file_names(originals)
@@ -250,11 +251,9 @@ def read_reviews(paths: Iterable[Path]) -> Reviews:
                     f"decisions; if {rater} saved twice, remove the older file."
                 )
             sources[row.pair, rater] = path
+            files.setdefault(row.pair, set()).add(path)
             draws.setdefault(row.pair, set()).add(row.drawn)
     suspicious = frozenset(pair for pair, ways in draws.items() if ways == {SUSPICIOUS})
-    files: dict[PairKey, list[Path]] = {}
-    for (pair, _), path in sources.items():
-        files.setdefault(pair, []).append(path)
     return Reviews(judgements, len(originals), tuple(notes), suspicious, files)
 
 
