@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from abo_vqa.cli import main
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.stages.generate import run
 from tests.support.annotation import KEY, configure, journal_entries, make, vqa
@@ -76,6 +77,29 @@ def test_several_keys_share_the_work(
     run(configure(here, annotator=annotator, base_url=server.url, requests_per_minute=4))
     used = [call.key for call in server.generated()]
     assert (used.count(KEY), used.count(other)) == (4, 4)
+
+
+def test_keys_of_one_project_share_its_quota(
+    here: Path, server: GeminiServer, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("GEMINI_API_KEYS", f"{KEY},{KEY.replace('0', '1')}")
+    make(here, 8)
+    service = {"annotator": "gemini", "base_url": server.url, "requests_per_day": 6}
+    configure(here, **service)
+    assert main(["generate", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "at the quota of 2 key(s)" in printed
+    assert "if each key has a quota of its own" in printed
+    config = configure(here, **service, keys_share_quota=True)
+    assert main(["generate", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "at the quota of 1 key(s)" in printed
+    assert "over 2 days" in printed
+    assert "quota of its own" not in printed
+    with pytest.raises(RetryLaterError, match="2 images are open"):
+        run(config)
+    assert len(server.generated()) == 6
+    assert len({call.key for call in server.generated()}) == 2  # both are used
 
 
 def test_bad_key_is_left_out(

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from abo_vqa.cli import main
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.scratch import scratch
 from abo_vqa.stages.generate import run
-from tests.support.annotation import journal_entries, make, vqa
+from tests.support.annotation import configure, journal_entries, make, vqa
 from tests.support.openai_annotation import MODEL, openai_settings
+from tests.support.servers.gemini import GeminiServer
 from tests.support.servers.openai_chat import OpenAIServer
 
 pytestmark = pytest.mark.usefixtures("quick_retries", "openai_key")
@@ -64,3 +71,49 @@ def test_servers_that_count_no_tokens_are_asked_as_fast(here: Path, server: Open
     run(openai_settings(server, tokens_per_minute=12_000))
     assert len(vqa(here)) == 18
     assert time.monotonic() - begun < 30
+
+
+def quota_calls() -> list[tuple[int, float]]:
+    """The tokens that count against the quota, and the seconds until the server saw a request."""
+    path = scratch("generate", "quota") / "calls.sqlite"
+    with closing(sqlite3.connect(path)) as calls:
+        return list(calls.execute("SELECT tokens, done - sent FROM calls"))
+
+
+def test_the_token_quota_counts_the_output_limit(here: Path, server: OpenAIServer) -> None:
+    """As OpenAI does: "Limit 300, Requested 1324"."""
+    make(here, 6)
+    run(openai_settings(server, max_output_tokens=500))
+    entries = journal_entries(here, annotator="openai", model=MODEL, max_output_tokens=500)
+    counted = sorted(tokens for tokens, _ in quota_calls())
+    assert counted == sorted(entry.usage.input + 500 for entry in entries)
+
+
+def test_googles_quota_counts_input_alone(here: Path) -> None:
+    make(here, 3)
+    with GeminiServer() as server:
+        run(configure(here, annotator="gemini", base_url=server.url))
+    entries = journal_entries(here, annotator="gemini")
+    counted = sorted(tokens for tokens, _ in quota_calls())
+    assert counted == sorted(entry.usage.input for entry in entries)
+
+
+def test_the_dry_run_counts_the_output_limit(here: Path, server: OpenAIServer, capsys: Any) -> None:
+    make(here, 10)
+    openai_settings(server, tokens_per_minute=1000, max_output_tokens=10_000)
+    assert main(["generate", "--dry-run"]) == 0
+    hours = re.search(r"([\d.]+) hours", capsys.readouterr().out)
+    assert hours
+    assert (
+        100 / 60 - 0.01 < float(hours[1]) < 120 / 60
+    )  # ten requests of 10,000 tokens and their input
+
+
+def test_what_a_slow_model_takes_is_not_the_way_to_the_server(
+    here: Path, server: OpenAIServer
+) -> None:
+    make(here, 1)
+    server.latency = 2.6
+    run(openai_settings(server, timeout_s=10))
+    ((_, seconds),) = quota_calls()
+    assert 2.0 <= seconds < 2.5

@@ -25,6 +25,7 @@ from abo_vqa.remote.errors import (
 )
 from abo_vqa.remote.journal import JournalEntry
 from abo_vqa.remote.keys import api_keys
+from abo_vqa.remote.quotas import reserved_output
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
@@ -71,12 +72,18 @@ def _duration(settings: GenerateConfig, requests: int, total: Usage) -> list[str
     """Return the lines about time."""
     if settings.batch:
         return ["time               up to a day per round, according to the vendor"]
-    keys = _number_of_keys(settings)
-    minutes = max(requests / settings.requests_per_minute, total.input / settings.tokens_per_minute)
+    keys = 1 if settings.keys_share_quota else _number_of_keys(settings)
+    tokens = total.input + requests * reserved_output(settings)
+    minutes = max(requests / settings.requests_per_minute, tokens / settings.tokens_per_minute)
     days = -(-requests // (keys * settings.requests_per_day))
     lines = [f"time               {minutes / keys / 60:.2f} hours at the quota of {keys} key(s)"]
     if days > 1:
         lines.append(f"                   over {days:,} days because of the daily quota")
+    if keys > 1:  # Google counts per project, OpenAI per organisation and project
+        lines.append(
+            "                   if each key has a quota of its own: keys of one project or "
+            "organisation share one (generate.keys_share_quota: true)"
+        )
     return lines
 
 

@@ -57,6 +57,7 @@ class ServiceConfig(BaseConfig):
     model: str
     base_url: _Address | None
     key_variable: _VariableName | None = None
+    keys_share_quota: bool = False
     temperature: Annotated[float, Field(ge=0, le=2)]
     max_output_tokens: Annotated[int, Field(ge=1)]
     thinking: Thinking | None

@@ -48,11 +48,12 @@ def open_clients(settings: ServiceConfig) -> Iterator[list[ApiKey]]:
     if settings.protocol == "openai":  # what a server refuses of one key it refuses of all
         options["dialect"] = Dialect.of_server(settings.base_url)
     with ExitStack() as stack:
-        keys = []
-        for number, secret in enumerate(secrets, 1):
+        keys, ids = [], [key_id(secret, settings) for secret in secrets]
+        for number, (secret, name) in enumerate(zip(secrets, ids, strict=True), 1):
             client = client_class(secret, settings, secrets, **options)
             stack.callback(client.close)
-            keys.append(ApiKey(number, key_id(secret, settings), client))
+            quota = min(ids) if settings.keys_share_quota else name
+            keys.append(ApiKey(number, name, quota, client))
         yield keys
 
 

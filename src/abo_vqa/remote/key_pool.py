@@ -8,23 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from abo_vqa.remote.backoff import backoff_seconds
-from abo_vqa.remote.contract import ModelClient
+from abo_vqa.remote.contract import ModelClient, Usage
 from abo_vqa.remote.errors import DailyQuotaError, ThrottledError
-from abo_vqa.remote.ledger import GOOGLE_ZONE, Ledger, Quota, QuotaDelay, next_day
+from abo_vqa.remote.ledger import Ledger, QuotaDelay, next_day
+from abo_vqa.remote.quotas import day_zone, reserved_output, service_quota
 
 if TYPE_CHECKING:
     from abo_vqa.core.service_config import ServiceConfig
 
 _MAX_THROTTLES = 3  # pauses after which a quota per day that was named, too, is taken for spent
-
-
-def _day_zone(settings: ServiceConfig) -> str:
-    """Return the time zone whose midnight resets a service's daily quotas.
-
-    Google's, also behind its compatible endpoint; all others count in UTC or over a rolling day.
-    """
-    google = settings.protocol != "openai" or "googleapis.com" in (settings.base_url or "")
-    return GOOGLE_ZONE if google else "UTC"
 
 
 @dataclass
@@ -33,7 +25,8 @@ class ApiKey:
 
     Attributes:
         number: the key's number in messages, from 1.
-        id: its identifier in the ledger.
+        id: its identifier.
+        quota_id: the ledger's for its quota, which several keys may share.
         client: the client that sends with it.
         throttles: pauses in a row; requests that were on their way together count once.
         paused_until: Unix seconds.
@@ -41,6 +34,7 @@ class ApiKey:
 
     number: int
     id: str
+    quota_id: str
     client: ModelClient
     throttles: int = 0
     paused_until: float = 0.0
@@ -48,10 +42,25 @@ class ApiKey:
 
 @dataclass(frozen=True)
 class Reservation:
-    """Permission to send one request: the key, and the call's number in the ledger."""
+    """Permission to send one request.
+
+    Attributes:
+        key: the key to send it with.
+        call: its number in the ledger.
+        output_tokens: tokens of output that the quota counts, however long the reply is.
+    """
 
     key: ApiKey
     call: int
+    output_tokens: int = 0
+
+    def quota_tokens(self, usage: Usage) -> int | None:
+        """Return what the quota counts once the reply is there, or None if that isn't known.
+
+        Args:
+            usage: the reply's tokens.
+        """
+        return usage.input + self.output_tokens if usage.counted and usage.input else None
 
 
 class KeyPool:
@@ -88,21 +97,16 @@ class KeyPool:
             the reservation, or the shortest delay; its `day` says that all daily quotas are spent.
         """
         settings = self._settings
-        quota = Quota(
-            settings.requests_per_minute,
-            settings.tokens_per_minute,
-            settings.requests_per_day,
-            _day_zone(settings),
-        )
+        quota, output = service_quota(settings), reserved_output(settings)
         delays = []
         for key in list(self.keys):
             result = self._ledger.reserve(
-                key.id, settings.model, quota, tokens, cost, self._journal
+                key.quota_id, settings.model, quota, tokens + output, cost, self._journal
             )
             if isinstance(result, int):
                 self.keys.remove(key)  # the next request goes to the next key
                 self.keys.append(key)
-                return Reservation(key, result)
+                return Reservation(key, result, output)
             delays.append(result)
         return QuotaDelay(min(delay.until for delay in delays), all(delay.day for delay in delays))
 
@@ -114,7 +118,7 @@ class KeyPool:
         """
         now = time.time()
         delay = error.delay or 0.0
-        back = next_day(now, _day_zone(self._settings))
+        back = next_day(now, day_zone(self._settings))
         if isinstance(error, ThrottledError):
             long = delay > self._settings.patience_s
             if not long and not (error.day and key.throttles >= _MAX_THROTTLES):
@@ -122,7 +126,7 @@ class KeyPool:
                 return True
             back = now + delay if long else back
         self.quota_message = str(error)
-        self._ledger.pause(key.id, self._settings.model, back, day=True)
+        self._ledger.pause(key.quota_id, self._settings.model, back, day=True)
         return False
 
     def _throttle(self, key: ApiKey, delay: float) -> None:
@@ -133,7 +137,7 @@ class KeyPool:
             key.paused_until = now + backoff_seconds(key.throttles)
         if delay:
             key.paused_until = max(key.paused_until, now + delay)
-        self._ledger.pause(key.id, self._settings.model, key.paused_until)
+        self._ledger.pause(key.quota_id, self._settings.model, key.paused_until)
 
     def remove(self, key: ApiKey) -> bool:
         """Remove an unusable key; return False if another request has had it removed before."""

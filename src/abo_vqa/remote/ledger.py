@@ -6,13 +6,14 @@ limiters count in memory, or in a server that a user would have to run.
 One small SQLite file holds the requests of the last days by key and model, for all processes of a
 checkout. It survives kills, so a restart can't use up the same minute's quota twice.
 
-A request counts from before it is sent until `window` seconds after the server has seen it, at the
-latest. That is when its reply came; but counting from there would leave a part of the quota unused
-that is as large as the latency's share of a minute, 14% at 10 s. So a reply that took no longer than
-replies usually do bounds the moment by `TRAVEL_S` after the request was sent: the rest of its time
-was the server's work. What it took beyond that may have been the network's fault, and counts as the
-way to the server. So 60 / 62 of a quota are used, 97%, and no 60 s of the server's clock hold more
-than the quota as long as a request needs less than `TRAVEL_S` where replies come as usual.
+A request counts from before it is sent until `window` seconds after the server has seen it, at
+the latest. That is when its reply came; but counting from there would leave a large part of the
+quota unused where replies are slow, 14% at 10 s. If a reply took no longer than replies usually do,
+the server has seen the request within `TRAVEL_S` of being sent: the rest of its time was the
+server's work. What it took beyond that may have been the network's fault, and counts as the way to
+the server, and so does all that the first replies took. So 60 / 62 of a quota are used, 97%, and no
+60 s of the server's clock hold more than the quota as long as a request is on its way for less than
+`TRAVEL_S` where replies come as usual.
 """
 
 from __future__ import annotations
@@ -127,6 +128,7 @@ class Ledger:
         """
         self._window, self._travel = window, travel
         self._latencies: deque[float] = deque(maxlen=_LATENCIES)
+        self._is_cold = True
         self._lock = threading.Lock()
         self._pid, self._started = os.getpid(), psutil.Process().create_time()
         self._db = sqlite3.connect(path, timeout=60, check_same_thread=False, isolation_level=None)
@@ -271,11 +273,13 @@ class Ledger:
             sent: Unix seconds when it was sent.
             now: Unix seconds when its reply came.
         """
-        latency = now - sent
-        # The first of a run has none before it to compare with; no other is on its way with it.
-        usual = self._usual if self._latencies else latency
-        # An outage must not become what is usual, not even where few replies were before it.
-        self._latencies.append(min(latency, max(2 * usual, self._travel)))
+        latency, usual = now - sent, self._usual
+        if self._is_cold:  # the first request sets up the SDK and the connection, maybe for seconds
+            self._is_cold = False
+        else:
+            # An outage must not become what is usual, not even where few replies were before it.
+            most = max(2 * usual, self._travel) if usual else latency
+            self._latencies.append(min(latency, most))
         return min(now, sent + self._travel + max(0.0, latency - usual))
 
     def finish(

@@ -69,5 +69,6 @@ class RequestSender(ABC, Generic[ItemT]):
         entry = self.entry(pending.item, reply)
         self._journal.append(entry)
         self._budget.record(entry)  # before the reservation ends: see `Budget.committed`
-        self._ledger.finish(call, (reply.usage.counted and reply.usage.input) or None)
+        counted = pending.reservation.quota_tokens(reply.usage)
+        self._ledger.finish(call, counted, sent=pending.sent)
         return entry
