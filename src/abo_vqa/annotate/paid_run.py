@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from abo_vqa.annotate.batch_mode.collection import BatchCollector
 from abo_vqa.annotate.batch_mode.control import BatchControl
 from abo_vqa.annotate.batch_mode.pilot import pilot_tasks
+from abo_vqa.annotate.batch_mode.queue_limit import QueueLimit
 from abo_vqa.annotate.batch_mode.run import BatchRun
 from abo_vqa.annotate.batch_mode.submission import BatchSubmitter
 from abo_vqa.annotate.control import ControlRequest
@@ -140,8 +141,9 @@ def _batch_run(
 
     entries = own_history(journal)  # the pilot's, too
     budget = Budget(settings, entries, reserved, settings.batch_price)
+    limit = QueueLimit(jobs, settings.batch_images)
     submitter = BatchSubmitter(
-        clients, jobs, budget, context.system, context.archive, settings.image_size
+        clients, jobs, budget, limit, context.system, context.archive, settings.image_size
     )
     control = BatchControl(
         settings, keys, ledger, journal.name, budget, ControlRequest(context.system, ledger)
@@ -156,4 +158,4 @@ def _batch_run(
         context.progress,
         drop_failing=context.drop_failing,
     )
-    return BatchRun(settings, clients, jobs, context.tasks, submitter, collector)
+    return BatchRun(settings, clients, jobs, context.tasks, submitter, limit, collector)

@@ -96,13 +96,15 @@ class BatchState:
         phase: whether the job is still running, or how it ended. "running" stands for every state
             that the client doesn't know: the run's own deadline ends the waiting. "expired" is a
             job that ended before it was done: too old, or cancelled by us or by a person.
+            "waiting" is a running job that the vendor hasn't taken on yet, "refused" one that it
+            didn't take on because its queue is full: nothing was asked, and nothing is paid.
         name: the vendor's name for the state, for messages.
         results: the vendor's name of the file with the results, or "". An expired job may have
             some: they are paid for, and are collected.
         message: the vendor's error message, or "".
     """
 
-    phase: Literal["running", "succeeded", "expired", "failed"]
+    phase: Literal["waiting", "running", "succeeded", "expired", "failed", "refused"]
     name: str
     results: str = ""
     message: str = ""
@@ -115,7 +117,11 @@ class BatchClient(Protocol):
         """Return a request as it stands in a batch file."""
 
     def submit(self, label: str, lines: Path) -> str:
-        """Upload a file of JSON lines ({"key", "request"}) and start a job; return its name."""
+        """Upload a file of JSON lines ({"key", "request"}) and start a job; return its name.
+
+        Raises:
+            BatchQueueFullError: or `ThrottledError`, there is no room for it now.
+        """
 
     def find(self, label: str) -> str:
         """Return the name of the job with this label, or "" if it was never created."""

@@ -85,6 +85,12 @@ class NoBatchJobsError(ServiceError):
     billed = False
 
 
+class BatchQueueFullError(ServiceError):
+    """No room for a batch job until others have ended."""
+
+    billed = False
+
+
 class ResultsGoneError(ServiceError):
     """The vendor has deleted the results of a batch job, as it does some weeks after its end."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from abo_vqa.core.files import atomic_write
 from abo_vqa.remote.batch_lines import parse_results
 from abo_vqa.remote.contract import BatchState, Reply, Request
 from abo_vqa.remote.errors import (
+    BatchQueueFullError,
     NoBatchJobsError,
     RefusedThinkingError,
     ResultsGoneError,
@@ -29,9 +31,11 @@ from abo_vqa.remote.openai_errors import error_from_body, error_message, error_p
 _Result = TypeVar("_Result")
 
 _ENDED = {"completed": "succeeded", "expired": "expired", "cancelled": "expired"}
-# Requests that a job didn't get to before it ended.
 _NO_SUCH_PATH = (404, 405, 501)
-_UNASKED = {"batch_expired", "batch_cancelled"}
+_UNASKED = {"batch_expired", "batch_cancelled"}  # requests that a job didn't get to before it ended
+# "Enqueued token limit reached for … Limit: 90,000 enqueued tokens. Please try again once some
+# in_progress batches have been completed."
+_QUEUE_FULL = re.compile(r"token_limit_exceeded|enqueued|in_progress batches", re.IGNORECASE)
 
 
 class _Response(BaseModel):
@@ -66,6 +70,7 @@ class OpenAIBatchClient:
 
         Raises:
             NoBatchJobsError: the server doesn't know the path.
+            BatchQueueFullError: too much is queued.
         """
         try:
             return function()
@@ -73,6 +78,8 @@ class OpenAIBatchClient:
             typed = self._client.translate(error)
             if isinstance(error, openai.APIStatusError) and error.status_code in _NO_SUCH_PATH:
                 raise NoBatchJobsError(str(typed)) from None
+            if _QUEUE_FULL.search(str(typed)):
+                raise BatchQueueFullError(str(typed), typed.delay) from None
             raise typed from None
 
     def encode(self, request: Request) -> dict[str, Any]:
@@ -119,7 +126,10 @@ class OpenAIBatchClient:
         problems = (job.errors and job.errors.data) or []
         message = "; ".join(self._client.redact(problem.message or "") for problem in problems)
         if job.status == "failed":
-            return BatchState("failed", job.status, message=message)
+            full = any(_QUEUE_FULL.search(f"{p.code} {p.message}") for p in problems)
+            return BatchState("refused" if full else "failed", job.status, message=message)
+        if job.status == "validating":
+            return BatchState("waiting", job.status)
         phase = _ENDED.get(job.status)
         if phase == "succeeded" and files:
             return BatchState("succeeded", job.status, files, message)

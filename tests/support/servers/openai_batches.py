@@ -6,6 +6,11 @@ import json
 import time
 from typing import Any
 
+QUEUE_FULL = (
+    "Enqueued token limit reached for gpt-5-mini in organization org-x. Limit: 90,000 enqueued "
+    "tokens. Please try again once some in_progress batches have been completed."
+)
+
 
 class OpenAIBatches:
     """What a handler answers to requests about files and batches."""
@@ -25,8 +30,13 @@ class OpenAIBatches:
             body = json.loads(raw)
             name = f"batch_{len(owner.batches)}"
             job = {"polls": 0, "input": body["input_file_id"], "metadata": body.get("metadata")}
-            owner.batches[name] = job | {"ended": "", "output": None, "error": None}
-            self.send(200, batch_object(name, owner.batches[name], "validating"))
+            job |= {"ended": "", "output": None, "error": None, "full": not self.fits(job)}
+            if job["full"] and owner.refuses_creation:
+                problem = {"message": QUEUE_FULL, "code": "token_limit_exceeded", "type": "batch"}
+                self.send(429, {"error": problem})
+                return
+            owner.batches[name] = job
+            self.send(200, batch_object(name, job, "validating"))
         elif path.endswith("/cancel"):
             name = path.split("/")[-2]
             self.end(owner.batches[name], "cancelled")
@@ -47,6 +57,8 @@ class OpenAIBatches:
         elif name in owner.batches:
             job = owner.batches[name]
             job["polls"] += 1
+            if job["full"]:
+                job["ended"] = "failed"
             if job["polls"] > owner.batch_polls and owner.batch_fault != "hangs":
                 gone = owner.batch_fault == "gone"
                 self.end(job, "completed" if gone else owner.batch_fault or "completed")
@@ -55,6 +67,14 @@ class OpenAIBatches:
             self.send(200, batch_object(name, job, status(job)))
         else:
             self.send(404, {"error": {"message": f"no {path}", "type": "invalid_request_error"}})
+
+    def fits(self, new: dict[str, Any]) -> bool:
+        """Whether a job's requests fit into the queue, beside those of unfinished jobs."""
+        if self.owner.queue_lines is None:
+            return True
+        jobs = [job for job in self.owner.batches.values() if not job["ended"] and not job["full"]]
+        lines = [len(self.owner.files[job["input"]].splitlines()) for job in (*jobs, new)]
+        return sum(lines) <= self.owner.queue_lines
 
     def has_errors(self, name: str) -> bool:
         """Whether a file holds the requests of a job that failed."""
@@ -123,7 +143,10 @@ def file_object(name: str, size: int) -> dict[str, Any]:
 
 
 def batch_object(name: str, job: dict[str, Any], state: str) -> dict[str, Any]:
-    failed = {"object": "list", "data": [{"code": "invalid", "message": "The file is invalid."}]}
+    problem = {"code": "invalid", "message": "The file is invalid."}
+    if job["full"]:
+        problem = {"code": "token_limit_exceeded", "message": QUEUE_FULL}
+    failed = {"object": "list", "data": [problem]}
     return {
         "id": name, "object": "batch", "endpoint": "/v1/chat/completions",
         "input_file_id": job["input"], "completion_window": "24h", "status": state,

@@ -53,6 +53,8 @@ class OpenAIServer(GeminiServer):
         failing_downloads: how often a file with a job's failed requests can't be downloaded.
         batch_fault: how batch jobs end: "", "failed", "expired", "hangs", or "gone": completed, and
             the results have been deleted since.
+        queue_lines: how many requests fit into unfinished batch jobs; None: any number.
+        refuses_creation: whether a job that doesn't fit isn't created, instead of failing later.
         expired_share: which share of its requests, from the first, a job answers that expires.
     """
 
@@ -68,6 +70,8 @@ class OpenAIServer(GeminiServer):
         self.ignores_schema = self.counts_nothing = self.answers_squares = False
         self.batch_fault = ""
         self.expired_share = 0.5
+        self.queue_lines: int | None = None
+        self.refuses_creation = False
         self.failing_downloads = 0
         self.unknown_path, self.unknown_code = "", 404
 

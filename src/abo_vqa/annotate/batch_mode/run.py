@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ParamSpec
 
 from abo_vqa.annotate.batch_mode.collection import BatchCollector
 from abo_vqa.annotate.batch_mode.deadline import JobDeadline
+from abo_vqa.annotate.batch_mode.queue_limit import QueueLimit
 from abo_vqa.annotate.batch_mode.submission import BatchSubmitter
 from abo_vqa.annotate.tasks import Task
 from abo_vqa.core.errors import RetryLaterError, UserError
@@ -52,20 +53,22 @@ class BatchRun:
         jobs: BatchJobFile,
         tasks: Sequence[Task],
         submitter: BatchSubmitter,
+        limit: QueueLimit,
         collector: BatchCollector,
     ) -> None:
         """Collect the parts of a run.
 
         Args:
-            settings: patience, and the size of jobs.
+            settings: patience and deadline.
             clients: by the key's id.
             jobs: the record of the jobs under way.
             tasks: the images.
             submitter: starts jobs.
+            limit: tells how large they may be, and learns from what becomes of them.
             collector: takes their results.
         """
         self._settings, self._clients, self._jobs, self._tasks = settings, clients, jobs, tasks
-        self._submitter, self._collector = submitter, collector
+        self._submitter, self._limit, self._collector = submitter, limit, collector
         self._deadline = JobDeadline(settings.batch_deadline_h, jobs)
         self._failed_jobs = 0
         self._health = ServiceHealth(settings.patience_s)
@@ -75,7 +78,8 @@ class BatchRun:
 
         Raises:
             UserError: a job's key is missing, the budget is used up, or jobs fail again and again.
-            RetryLaterError: the service doesn't answer; submitted jobs keep running there.
+            RetryLaterError: the service doesn't answer, or its queue is full of other jobs; those
+                submitted keep running there.
         """
         self._require_keys()
         for job in list(self._jobs.jobs):  # those given up, too: they may have ended since
@@ -146,12 +150,12 @@ class BatchRun:
         return [task for task in self._tasks if task.image_path not in busy and task.is_open]
 
     def _submit_all(self) -> bool:
-        """Submit jobs for all waiting tasks; return whether any are left to submit later."""
+        """Submit jobs for the waiting tasks; return whether any are left to submit later."""
         waiting = self._waiting()
-        size = self._settings.batch_images
         lines = self._jobs.path.with_suffix(".request.jsonl.tmp")
-        for start in range(0, len(waiting), size):
-            self._tolerate_outage(self._submitter.submit, waiting[start : start + size], lines)
+        while waiting and self._submitter.may_start():
+            tasks, waiting = waiting[: self._limit.size], waiting[self._limit.size :]
+            self._tolerate_outage(self._submitter.submit, tasks, lines)
         return bool(self._waiting())
 
     def _recover_name(self, job: BatchJob) -> bool:
@@ -173,9 +177,16 @@ class BatchRun:
             return True
         client = self._clients[job.key]
         state = self._state(job, client)
-        if state.phase == "running":
+        if state.phase in ("waiting", "running"):
+            if state.phase == "running":
+                self._limit.record_running(job)
             self._deadline.enforce(job, client, state)
             return True
+        if state.phase == "refused":
+            self._jobs.remove(job)
+            self._limit.record_refusal(job, state.message)
+            return True
+        self._limit.record_end(job)
         stop: Exception | None = None
         try:
             if state.name == _FORGOTTEN:

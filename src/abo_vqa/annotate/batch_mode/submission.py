@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
+from abo_vqa.annotate.batch_mode.queue_limit import QueueLimit
 from abo_vqa.annotate.tasks import Task
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import atomic_write
@@ -18,7 +19,13 @@ from abo_vqa.data.image_files import ImageError
 from abo_vqa.remote.batch_jobs import BatchJob, BatchJobFile
 from abo_vqa.remote.budget import Budget
 from abo_vqa.remote.contract import BatchClient
-from abo_vqa.remote.errors import DailyQuotaError, InvalidKeyError, ServiceError
+from abo_vqa.remote.errors import (
+    BatchQueueFullError,
+    DailyQuotaError,
+    InvalidKeyError,
+    ServiceError,
+    ThrottledError,
+)
 from abo_vqa.remote.journal import timestamp
 
 logger = get_logger(__name__)
@@ -32,6 +39,7 @@ class BatchSubmitter:
         clients: Mapping[str, BatchClient],
         jobs: BatchJobFile,
         budget: Budget,
+        limit: QueueLimit,
         system: str,
         archive: Archive,
         image_size: int,
@@ -42,14 +50,18 @@ class BatchSubmitter:
             clients: by the key's id.
             jobs: takes each job before it exists.
             budget: limits them.
+            limit: tells which keys may start a job.
             system: the instruction, the same for all images.
             archive: where the images are read from.
             image_size: pixels per side, at most.
         """
-        self._clients, self._jobs, self._budget = clients, jobs, budget
+        self._clients, self._jobs, self._budget, self._limit = clients, jobs, budget, limit
         self._system, self._archive, self._image_size = system, archive, image_size
-        self._submitted = 0
-        self._keys = sorted(clients)
+        self._keys = sorted(clients)  # the one whose turn it is comes first
+
+    def may_start(self) -> bool:
+        """Return whether some key may start a job now."""
+        return any(map(self._limit.allows, self._keys))
 
     def submit(self, tasks: Sequence[Task], lines: Path) -> bool:
         """Start one job, with as many of the tasks as the budget allows.
@@ -63,10 +75,12 @@ class BatchSubmitter:
 
         Raises:
             UserError: the budget allows none, and no other job is under way.
+            RetryLaterError: the vendor's queue has no room for a single image.
             ServiceError: the job can't be created now.
         """
-        key = self._keys[self._submitted % len(self._keys)]
-        self._submitted += 1
+        key = next(filter(self._limit.allows, self._keys))
+        self._keys.remove(key)  # the next job goes to the next key
+        self._keys.append(key)
         client = self._clients[key]
         label = f"abo-vqa-{uuid.uuid4().hex[:12]}"
         limit = self._budget.output_limit
@@ -79,19 +93,29 @@ class BatchSubmitter:
             return False
         try:
             self._jobs.add(job)
+            self._limit.record_start(job)
             job.name = client.submit(job.label, lines)
         except ServiceError as error:
             # It may exist nevertheless: the reply to its creation may be what got lost.
             job.name = client.find(job.label) if error.billed else ""
             if not job.name:
                 self._jobs.jobs.remove(job)
-                if not self._leave_out(key, error):
+                if self._is_queue_full(key, error):
+                    self._limit.record_refusal(job, str(error), error.delay)
+                elif not self._leave_out(key, error):
                     raise
                 return True  # the service has answered; the next try takes another key
         finally:
             self._jobs.save()
             lines.unlink()
         return True
+
+    def _is_queue_full(self, key: str, error: ServiceError) -> bool:
+        """Return whether a job couldn't be created because of those that are under way."""
+        others = any(job.key == key for job in self._jobs.under_way)
+        return isinstance(error, BatchQueueFullError) or (
+            isinstance(error, ThrottledError) and others
+        )
 
     def _leave_out(self, key: str, error: ServiceError) -> bool:
         """Start no more jobs with a key that is refused or spent, if there is another one."""
