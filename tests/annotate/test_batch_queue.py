@@ -11,8 +11,9 @@ from abo_vqa.annotate.model_run import annotations_folder
 from abo_vqa.core.errors import RetryLaterError
 from abo_vqa.remote.batch_jobs import BatchJob, BatchJobFile
 from abo_vqa.stages.generate import run
-from tests.support.annotation import journal_entries, make, vqa
+from tests.support.annotation import configure, journal_entries, make, vqa
 from tests.support.openai_annotation import MODEL, openai_settings
+from tests.support.servers.gemini import Call, GeminiServer
 from tests.support.servers.openai_chat import OpenAIServer
 
 pytestmark = pytest.mark.usefixtures("quick_retries", "openai_key")
@@ -115,3 +116,23 @@ def test_a_full_queue_is_tried_again_after_a_while(
     assert not limit.allows("k")
     limit.record_end(running)
     assert limit.allows("k")
+
+
+def test_a_job_that_google_refuses_to_create_waits_for_another(here: Path) -> None:
+    """Each try uploads the whole job again."""
+    make(here, 6)
+    polls: list[int] = []
+
+    def note_polls(call: Call) -> None:
+        if call.path.endswith(":batchGenerateContent"):
+            first = server.batches.get("batches/job0", {"polls": 0})
+            polls.append(first["polls"])
+
+    with GeminiServer(batch_polls=5) as server:
+        server.on_call = note_polls
+        server.plan("batch", "", "minute_bare")
+        run(configure(here, annotator="gemini", base_url=server.url, batch=True, batch_images=2))
+    assert len(vqa(here)) == 18
+    assert polls[:2] == [0, 0]
+    assert polls[2] == 5
+    assert len(polls) == 4

@@ -119,6 +119,10 @@ def test_an_outage_in_which_requests_are_stuck_on_their_way(
 def test_a_request_that_failed_counts_from_its_end(tmp_path: Path, clock: Clock) -> None:
     """Nobody knows when the server saw it."""
     ledger, quota = Ledger(tmp_path / "calls.sqlite"), Quota(2, 10**9, 10**9)
+    for number in range(2):  # 30 s are as usual
+        call = ledger.reserve(f"other {number}", "m", quota, 1, 0.0, "j")
+        assert isinstance(call, int)
+        ledger.finish(call, sent=clock.now - 30)
     failed, answered = (ledger.reserve("k", "m", quota, 1, 0.0, "j") for _ in range(2))
     assert isinstance(failed, int)
     assert isinstance(answered, int)

@@ -7,13 +7,8 @@ One small SQLite file holds the requests of the last days by key and model, for 
 checkout. It survives kills, so a restart can't use up the same minute's quota twice.
 
 A request counts from before it is sent until `window` seconds after the server has seen it, at
-the latest. That is when its reply came; but counting from there would leave a large part of the
-quota unused where replies are slow, 14% at 10 s. If a reply took no longer than replies usually do,
-the server has seen the request within `TRAVEL_S` of being sent: the rest of its time was the
-server's work. What it took beyond that may have been the network's fault, and counts as the way to
-the server, and so does all that the first replies took. So 60 / 62 of a quota are used, 97%, and no
-60 s of the server's clock hold more than the quota as long as a request is on its way for less than
-`TRAVEL_S` where replies come as usual.
+the latest (`arrivals`). So 60 / 62 of a quota are used, 97%, and no 60 s of the server's clock hold
+more than the quota as long as a request is on its way for less than 2 s where replies are as usual.
 """
 
 from __future__ import annotations
@@ -22,7 +17,6 @@ import os
 import sqlite3
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
 from functools import cache
@@ -31,12 +25,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import psutil
 
+from abo_vqa.remote.arrivals import TRAVEL_S, ArrivalEstimator
+
 _MINUTE = 60.0
 _DAY = 86_400.0
-TRAVEL_S = 2.0  # seconds that a request takes to the server at most, where replies come as usual
-# "As usual" is as fast as three quarters of so many replies: an outage delays those of the requests
-# on their way, which are no more than a quarter of that.
-_LATENCIES, _USUAL = 400, 0.75
 GOOGLE_ZONE = "America/Los_Angeles"  # where midnight resets the daily quotas of Google's API
 
 # `done`: until when the server may have seen the request, in Unix seconds; NULL while it is on its
@@ -118,17 +110,14 @@ def _is_running(pid: int, started: float) -> bool:
 class Ledger:
     """The record of requests sent. Thread-safe; any number of processes may share the file."""
 
-    def __init__(self, path: Path, window: float = _MINUTE, travel: float = TRAVEL_S) -> None:
+    def __init__(self, path: Path, window: float = _MINUTE) -> None:
         """Open or create the file, and close the requests of killed processes.
 
         Args:
             path: the SQLite file.
             window: seconds that the quotas per minute are about.
-            travel: see `TRAVEL_S`.
         """
-        self._window, self._travel = window, travel
-        self._latencies: deque[float] = deque(maxlen=_LATENCIES)
-        self._is_cold = True
+        self._window, self._arrivals = window, ArrivalEstimator()
         self._lock = threading.Lock()
         self._pid, self._started = os.getpid(), psutil.Process().create_time()
         self._db = sqlite3.connect(path, timeout=60, check_same_thread=False, isolation_level=None)
@@ -216,6 +205,7 @@ class Ledger:
         ).fetchone()
         if today and today[0] >= quota.requests_per_day:
             return QuotaDelay(next_day(now, quota.zone), day=True)
+        usual = self._arrivals.usual_latency(now)
         # Counted by the index alone: there may be tens of thousands.
         (pending, pending_tokens), (ended, ended_tokens) = self._db.execute(
             "SELECT COUNT(*), COALESCE(SUM(tokens), 0) FROM calls"
@@ -224,7 +214,7 @@ class Ledger:
             " AND (sent >= ?4 OR sent < ?5) UNION ALL"
             " SELECT COUNT(*), COALESCE(SUM(tokens), 0) FROM calls"
             " WHERE key = ?1 AND model = ?2 AND done > ?3",
-            (key, model, now - self._window, now - self._window - self._travel, now - self._usual),
+            (key, model, now - self._window, now - self._window - TRAVEL_S, now - usual),
         ).fetchall()
         excess_requests = pending + ended + 1 - quota.requests_per_minute
         excess_tokens = pending_tokens + ended_tokens + tokens - quota.tokens_per_minute
@@ -260,28 +250,6 @@ class Ledger:
             until = done + self._window
         return until, excess_requests <= 0 and excess_tokens <= 0
 
-    @property
-    def _usual(self) -> float:
-        """Seconds within which most of the latest replies came; 0 without any."""
-        latencies = sorted(self._latencies)
-        return latencies[int(_USUAL * len(latencies))] if latencies else 0.0
-
-    def _latest_arrival(self, sent: float, now: float) -> float:
-        """Return until when, in Unix seconds, the server may have seen an answered request.
-
-        Args:
-            sent: Unix seconds when it was sent.
-            now: Unix seconds when its reply came.
-        """
-        latency, usual = now - sent, self._usual
-        if self._is_cold:  # the first request sets up the SDK and the connection, maybe for seconds
-            self._is_cold = False
-        else:
-            # An outage must not become what is usual, not even where few replies were before it.
-            most = max(2 * usual, self._travel) if usual else latency
-            self._latencies.append(min(latency, most))
-        return min(now, sent + self._travel + max(0.0, latency - usual))
-
     def finish(
         self,
         call: int,
@@ -302,7 +270,7 @@ class Ledger:
         """
         now = time.time()
         with self._lock, self._db:
-            seen = now if sent is None else self._latest_arrival(sent, now)
+            seen = now if sent is None else self._arrivals.latest_arrival(sent, now)
             self._db.execute(
                 "UPDATE calls SET done = ?, tokens = COALESCE(?, tokens),"
                 " cost = CASE WHEN ? THEN NULL ELSE cost END WHERE id = ?",
