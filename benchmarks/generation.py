@@ -1,7 +1,9 @@
 """Generation against a server that speaks a vendor's protocol: quota kept, quota held, overhead.
 
-    python benchmarks/generation.py            # all three, about 7 minutes, mostly waiting
+    python benchmarks/generation.py            # all four, about 11 minutes, mostly waiting
     python benchmarks/generation.py --protocol openai --only cpu
+    python benchmarks/generation.py --only slow --latency 10
+    python benchmarks/generation.py --only tokens --latency 5
 
 The server is a process of its own; its log of when requests arrived gives the rates. Processor time
 is that of our process alone; the SDK's share is measured by the same calls made with nothing but
@@ -13,13 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sqlite3
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,7 +43,7 @@ from tests.support.annotation import KEY, configure, products, write_balanced  #
 from tests.support.archives import jpeg, listing, write_shop  # noqa: E402
 
 SIDE, DISTINCT = 256, 64  # pixels of ABO's small pictures; how many different ones are made
-LATENCY = 0.8  # seconds
+LATENCY = 0.8  # seconds, unless --latency is given
 
 
 @contextmanager
@@ -91,24 +94,46 @@ def most_in_a_minute(times: list[float]) -> int:
     return most
 
 
-def rate(protocol: str, quota: int, windows: int) -> None:
+def rate(protocol: str, quota: int, windows: int, latency: float, tokens: int = 0) -> None:
     """How much of a quota is used, and whether it is ever exceeded.
 
-    A run begins with an empty window, so the first minute's quota goes out at once. What counts is
-    the time from the first request to the first one after `windows` times the quota.
+    A run begins with an empty window and without knowing the latency, so the first minute's quota
+    doesn't count, but the time from the first request after it to the first one after `windows`
+    times the quota.
+
+    Args:
+        protocol: how the server is spoken to.
+        quota: requests per minute.
+        windows: how many minutes' quotas are sent.
+        latency: seconds until the server answers.
+        tokens: what the quota counts for a request, where it is one of tokens; 0: of requests.
     """
+    limits = {"requests_per_minute": quota}
+    if tokens:
+        limits = {"requests_per_minute": 10**6, "tokens_per_minute": quota * tokens}
     with project(quota * windows + 1) as folder:
         log = folder / "requests.jsonl"
-        with server(protocol, LATENCY, log) as url:
-            wall, cpu = ask(folder, protocol, base_url=url, requests_per_minute=quota, timeout_s=60)
+        with server(protocol, latency, log) as url:
+            wall, cpu = ask(folder, protocol, base_url=url, timeout_s=60, **limits)
         times = arrivals(log)
     assert len(times) == quota * windows + 1
-    kept = 60 * windows / (times[-1] - times[0])
+    seconds = times[-1] - times[quota]
+    kept = 60 * (windows - 1) / seconds
+    unit = f"requests of {tokens:,} tokens" if tokens else "requests"
     print(
-        f"quota {quota:,} a minute, {LATENCY * 1000:.0f} ms: {kept:.1%} of it over "
-        f"{times[-1] - times[0]:.1f} s; at most {most_in_a_minute(times):,} in any 60 s; "
+        f"{protocol}, quota {quota:,} {unit} a minute, {latency:g} s: {kept:.1%} of it over "
+        f"{seconds:.1f} s; at most {most_in_a_minute(times):,} in any 60 s; "
         f"{wall:.0f} s, {cpu:.1f} CPU s"
     )
+
+
+def quota_tokens(protocol: str) -> int:
+    """The tokens that the quota counts for the largest request of the run."""
+    with project(2) as folder, server(protocol, 0.0) as url:
+        ask(folder, protocol, base_url=url)
+        (ledger,) = folder.glob(".cache/**/calls.sqlite")
+        with closing(sqlite3.connect(ledger)) as calls:
+            return int(calls.execute("SELECT MAX(tokens) FROM calls").fetchone()[0])
 
 
 def bare(folder: Path, protocol: str, url: str, workers: int) -> float:
@@ -149,7 +174,8 @@ def overhead(protocol: str, images: int, repeat: int, workers: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("fast", "slow", "cpu"), help="one of the three")
+    parser.add_argument("--only", choices=("fast", "slow", "tokens", "cpu"), help="one of the four")
+    parser.add_argument("--latency", type=float, default=LATENCY, help="seconds, of the rates")
     parser.add_argument("--protocol", choices=tuple(CLIENTS), default="gemini")
     parser.add_argument("--images", type=int, default=300, help="a round of cpu (%(default)s)")
     parser.add_argument("--repeat", type=int, default=5, help="rounds of cpu (%(default)s)")
@@ -159,9 +185,12 @@ def main() -> None:
     if args.only in (None, "cpu"):
         overhead(args.protocol, args.images, args.repeat, args.workers)
     if args.only in (None, "fast"):
-        rate(args.protocol, quota=1000, windows=2)
+        rate(args.protocol, quota=1000, windows=3, latency=args.latency)
     if args.only in (None, "slow"):
-        rate(args.protocol, quota=15, windows=3)
+        rate(args.protocol, quota=15, windows=3, latency=args.latency)
+    if args.only in (None, "tokens"):
+        tokens = quota_tokens(args.protocol)
+        rate(args.protocol, quota=100, windows=3, latency=args.latency, tokens=tokens)
 
 
 if __name__ == "__main__":
