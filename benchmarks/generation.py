@@ -108,7 +108,7 @@ def rate(protocol: str, quota: int, windows: int, latency: float, tokens: int = 
         latency: seconds until the server answers.
         tokens: what the quota counts for a request, where it is one of tokens; 0: of requests.
     """
-    limits = {"requests_per_minute": quota}
+    limits = {"requests_per_minute": quota, "tokens_per_minute": 10**9}
     if tokens:
         limits = {"requests_per_minute": 10**6, "tokens_per_minute": quota * tokens}
     with project(quota * windows + 1) as folder:

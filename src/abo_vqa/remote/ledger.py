@@ -270,11 +270,11 @@ class Ledger:
         """
         now = time.time()
         with self._lock, self._db:
-            seen = now if sent is None else self._arrivals.latest_arrival(sent, now)
+            arrival = now if sent is None else self._arrivals.latest_arrival(sent, now)
             self._db.execute(
                 "UPDATE calls SET done = ?, tokens = COALESCE(?, tokens),"
                 " cost = CASE WHEN ? THEN NULL ELSE cost END WHERE id = ?",
-                (seen, tokens, cost_known, call),
+                (arrival, tokens, cost_known, call),
             )
 
     def pause(self, key: str, model: str, until: float, *, day: bool = False) -> None:
