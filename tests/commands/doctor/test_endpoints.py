@@ -107,3 +107,20 @@ def test_a_server_is_asked_once_whatever_asks(look, hosted, server):
     assert "generate.key_variable" in found["endpoint"].advice
     assert "generate." not in found["hosted"].advice
     assert len(server.calls) == 2  # another run asks again
+
+
+def test_an_address_without_v1(look, hosted, server):
+    """Something answers there, but nothing lists models."""
+    bare = server.url.removesuffix("/v1")
+    hosted(model=MODELS[0], base_url=bare)
+
+    def everything(case):
+        yield from services.keys(case)
+        yield from endpoints.endpoints(case)
+
+    generate = {"annotator": "openai", "model": MODELS[0], "base_url": bare}
+    found = look(everything, generate=generate, baselines={"models": ["hosted"]})
+    for name in ("endpoint", "hosted"):
+        assert found[name].state == "warning"
+        assert server.url in found[name].advice
+    assert "generate.model" not in found  # the same again

@@ -30,7 +30,7 @@ def endpoints(case: Checkout) -> Iterator[Finding]:
     """
     config = case.settings
     if config.generate.annotator in PROTOCOLS:
-        findings = _model(case, "generate.model", config.generate)
+        findings = _model(case, "generate.model", config.generate, is_server_known=True)
         yield from (finding for finding in findings if finding.state == "warning")
     for name, service in _endpoint_models(config).items():
         yield from _model(case, name, service)
@@ -46,8 +46,17 @@ def _endpoint_models(config: Config) -> dict[str, ServiceConfig]:
     }
 
 
-def _model(case: Checkout, name: str, service: ServiceConfig) -> Iterator[Finding]:
-    """Check one model; a vendor's own server isn't asked."""
+def _model(
+    case: Checkout, name: str, service: ServiceConfig, *, is_server_known: bool = False
+) -> Iterator[Finding]:
+    """Check one model; a vendor's own server isn't asked.
+
+    Args:
+        case: the checkout.
+        name: what is checked.
+        service: the model and its server.
+        is_server_known: whether what is wrong with the server is reported elsewhere.
+    """
     try:
         keys = api_keys(service)
     except UserError as error:
@@ -57,7 +66,9 @@ def _model(case: Checkout, name: str, service: ServiceConfig) -> Iterator[Findin
         yield ok(name, f"{service.model} by {service.protocol}: {len(keys)} key(s), not contacted")
         return
     answer = ask_server(case, service, keys[0])
-    yield answer.finding(name, service) or _compare(name, service, answer.models)
+    of_server = answer.finding(name, service)
+    if not (of_server and is_server_known):
+        yield of_server or _compare(name, service, answer.models)
 
 
 def _compare(name: str, service: ServiceConfig, listed: Sequence[str]) -> Finding:

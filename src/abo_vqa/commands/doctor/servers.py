@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from abo_vqa.commands.doctor.findings import Checkout, Finding, problem
+from abo_vqa.commands.doctor.findings import Checkout, Finding, problem, warning
 from abo_vqa.core.errors import UserError, first_line
+from abo_vqa.remote.dispatch.stop_reasons import suggested_address
 from abo_vqa.remote.keys import redact, rejected_key_advice
 
 if TYPE_CHECKING:
@@ -29,16 +30,18 @@ class ServerAnswer:
 
     Attributes:
         models: their names; () also where a server doesn't list them, as not every one does.
+        lists_none: whether there is no list of models at the address.
         refusal: the HTTP status with which it refuses us, or 0.
         failure: why it doesn't answer, or "".
     """
 
     models: tuple[str, ...] = ()
+    lists_none: bool = False
     refusal: int = 0
     failure: str = ""
 
     def finding(self, name: str, service: ServiceConfig, prefix: str = "") -> Finding | None:
-        """Return why the server can't be used, or None.
+        """Return why the server can't be used, or probably can't, or None.
 
         Args:
             name: what was checked.
@@ -52,6 +55,9 @@ class ServerAnswer:
             ending = "(it ends in /v1 for most servers)"
             advice = f"Start the server, or correct {prefix}base_url {ending}."
             return problem(name, f"{service.base_url} doesn't answer: {self.failure}", advice)
+        if self.lists_none and (other := suggested_address(service)):
+            message = f"{service.base_url} answers, but lists no models: perhaps a wrong address"
+            return warning(name, message, f"Try {prefix}base_url: {other}")
         return None
 
 
@@ -81,7 +87,7 @@ def _ask(base_url: str, key: str) -> ServerAnswer:
     except (openai.APIConnectionError, NoAnswerError) as error:
         return ServerAnswer(failure=redact(first_line(error.__cause__ or error), [key]))
     except (openai.APIError, AttributeError, TypeError, ValueError):
-        return ServerAnswer()
+        return ServerAnswer(lists_none=True)
     return ServerAnswer(tuple(models))
 
 

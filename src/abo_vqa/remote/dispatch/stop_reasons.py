@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.remote.errors import AccountError, InvalidKeyError, NoQuotaError, ServiceError
-from abo_vqa.remote.keys import is_foreign, rejected_key_advice
+from abo_vqa.remote.keys import NO_KEY, is_foreign, key_variables, rejected_key_advice
 
 if TYPE_CHECKING:
     from abo_vqa.core.service_config import ServiceConfig
@@ -31,7 +33,9 @@ class StopReasons:
     label: str = ""
 
     def unknown_model(self, error: ServiceError) -> UserError:
-        """Return the error for a model that the service doesn't have."""
+        """Return the error for a model that the service doesn't have, or an address without one."""
+        if self.settings.base_url and not names_model(str(error), self.settings.model):
+            return self._wrong_address(error)
         current = "one that its server lists (GET /v1/models)"
         if self.settings.protocol != "openai":
             current = "a current one, e.g. gemini-3.5-flash-lite"
@@ -52,6 +56,19 @@ class StopReasons:
             f"{self.settings.thinking}. Set it {self.place} to a value that the service names, or "
             f"to null, the model's default. The service says: {error}. {_sentence(progress)}: run "
             "it again to continue."
+        )
+
+    def _wrong_address(self, error: ServiceError) -> UserError:
+        """Return the error for an address where something else answers."""
+        address = self.settings.base_url
+        other = suggested_address(self.settings)
+        advice = f"Correct it {self.place}"
+        if other:
+            advice = f"Set it {self.place} to {other}: for most servers it ends in /v1"
+        return UserError(
+            f"{self.label}{self.prefix}base_url: the server at {address} has nothing under the "
+            f"address that requests go to: {error}. {advice}. If the address is right, "
+            f"check {self.prefix}model ({self.settings.model!r})."
         )
 
     def no_answer(self, error: ServiceError, progress: str) -> RetryLaterError:
@@ -114,6 +131,13 @@ class StopReasons:
             )
         else:
             advice = rejected_key_advice(self.settings, self.prefix)
+            if not key_variables(self.settings):
+                message = str(error).replace(NO_KEY, f"{NO_KEY} (sent in place of a key)")
+                return UserError(
+                    f"{self.label}the server at {self.settings.base_url} wants a key, and none was "
+                    f"sent. {advice} {_sentence(progress)}: run it again to continue. The server's "
+                    f"message: {message}"
+                )
         return UserError(
             f"{self.label}no usable API key; the last one was rejected with: {error}. {advice} "
             f"{_sentence(progress)}: run it again to continue."
@@ -168,6 +192,30 @@ def output_limit_advice(settings: ServiceConfig, prefix: str) -> str:
         f"asked for again. Or set {prefix}thinking ({settings.thinking or 'null'}) to {levels}, "
         "whichever the model knows: then everything is asked for, and paid for, anew."
     )
+
+
+def names_model(message: str, model: str) -> bool:
+    """Return whether an error blames the model, not the address.
+
+    Args:
+        message: the server's, with its code.
+        model: the name that was asked for. In the path of a request ("…:generateContent") it says
+            nothing.
+    """
+    blamed = rf"model_not_found|DeploymentNotFound|{re.escape(model)}(?!:\w)"
+    return bool(re.search(blamed, message, re.IGNORECASE))
+
+
+def suggested_address(settings: ServiceConfig) -> str:
+    """Return the address with /v1, where a server of chat completions is asked without; or "".
+
+    Args:
+        settings: the protocol and the address.
+    """
+    address = (settings.base_url or "").rstrip("/")
+    if settings.protocol != "openai" or re.search(r"/v\d", urlsplit(address).path):
+        return ""
+    return address and f"{address}/v1"
 
 
 def address_advice(settings: ServiceConfig, prefix: str) -> str:
