@@ -69,7 +69,6 @@ WITHOUT_OPTIONS = {
     "evaluate",
     "finetune",
     "inputs",
-    "opinions",
     "predict",
     "tracking",
     "verifiers",

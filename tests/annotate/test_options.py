@@ -13,10 +13,11 @@ from abo_vqa.annotate.model_run import annotations_folder
 from abo_vqa.annotate.progress import ProgressReporter
 from abo_vqa.annotate.sharding import in_shard, parse_shard
 from abo_vqa.cli import main
+from abo_vqa.core.service_config import GenerateConfig
 from abo_vqa.remote.budget import total_cost
 from abo_vqa.remote.journal import read_journal
 from abo_vqa.stages.generate import run
-from tests.support.annotation import configure, make, vqa, write_balanced
+from tests.support.annotation import configure, defaults, make, vqa, write_balanced
 from tests.support.servers.gemini import GeminiServer
 
 
@@ -138,7 +139,12 @@ def test_all_that_was_spent_is_counted(here: Path, server: GeminiServer, capsys:
 
 def test_progress_counts_what_other_journals_cost() -> None:
     logged: list[float] = []
-    reporter = ProgressReporter(2, lambda metrics, _: logged.append(metrics["cost_usd"]), 0.5)
+    settings = GenerateConfig.model_validate(
+        defaults().generate.model_dump() | {"annotator": "gemini"}
+    )
+    reporter = ProgressReporter(
+        2, lambda metrics, _: logged.append(metrics["cost_usd"]), settings, 0.5
+    )
     reporter._logged -= 60
     reporter(1, 0.25)
     assert logged == [0.75]

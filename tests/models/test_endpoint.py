@@ -19,6 +19,7 @@ from abo_vqa.core.errors import AboVqaError, RetryLaterError, TerminatedError, U
 from abo_vqa.core.tables import read_table
 from abo_vqa.models.registry import load_model
 from abo_vqa.remote.journal import AnnotationJournal, read_journal
+from abo_vqa.stages import baseline
 from tests.support import ROOT
 from tests.support.annotation import KEY
 from tests.support.endpoints import (
@@ -30,6 +31,7 @@ from tests.support.endpoints import (
 )
 from tests.support.servers.gemini import GeminiServer
 from tests.support.servers.openai_chat import OpenAIServer
+from tests.support.stages import run_stage
 
 # Those after which another try, or taking the reply apart, gives the clean run's answer.
 FAULTS = {
@@ -80,6 +82,20 @@ def test_ask_choose_and_what_it_cannot_do(hosted_project: Path, capsys: Any) -> 
         model = load_model("hosted", load_config())
         with pytest.raises(UserError, match="can't be stored"):
             model.split_encoded(b"")
+
+
+def test_what_it_costs(hosted_project: Path, capsys: Any) -> None:
+    with OpenAIServer() as server:
+        add_endpoint(server.url, "openai")  # nobody has set a price
+        assert main(["baseline", "--model", "hosted", "--dry-run"]) == 0
+        text = capsys.readouterr().out
+        assert "unknown: set models.hosted.price_input and models.hosted.price_output" in text
+        assert server.calls == []
+        summary = run_stage(baseline, load_config(), model="hosted")
+        assert "hosted: price unknown so far, for 21 replies" in summary.message
+        assert "cost_usd" not in summary.metrics
+        assert main(["baseline", "--model", "blind", "--dry-run"]) == 2
+        assert "blind runs on this machine" in capsys.readouterr().err
 
 
 def test_budget_stops_with_everything_saved(hosted_project: Path) -> None:
@@ -203,7 +219,7 @@ def test_settings_of_an_endpoint(hosted_project: Path) -> None:
             ({"path": "x"}, "models.hosted.path: an endpoint has no weights"),
             ({"quantize": "8bit"}, "models.hosted.quantize"),
             ({"pricee_input": 1}, r"models.hosted.pricee_input: unknown setting; did you mean"),
-            ({"budget_usd": 1}, "budget_usd needs price_input"),
+            ({"budget_usd": 1, "model": "gemini-9"}, "budget_usd needs price_input"),
             ({"protocol": "soap"}, "models.hosted.protocol: found 'soap'"),
             ({"prompt": "Say it"}, "lacks {question}"),
         ):

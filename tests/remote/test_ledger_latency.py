@@ -132,4 +132,6 @@ def test_a_request_that_failed_counts_from_its_end(tmp_path: Path, clock: Clock)
     ledger.finish(answered, sent=sent)
     clock.now = sent + 62.1
     assert isinstance(ledger.reserve("k", "m", quota, 1, 0.0, "j"), int)
-    assert ledger.reserve("k", "m", quota, 1, 0.0, "j") == QuotaDelay(sent + 90)
+    assert ledger.reserve("k", "m", quota, 1, 0.0, "j") == QuotaDelay(
+        sent + 90, quota="requests_per_minute"
+    )

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from abo_vqa.cli import main
 from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.core.json_files import read_json
@@ -85,6 +86,32 @@ def test_an_opinion_in_sentences_is_noticed(here: Path) -> None:
         assert "set answer: last_word under models.hosted" in summary.message
         assert "vilt:" not in summary.message
         assert "blind:" not in summary.message
+
+
+def test_what_a_verifier_costs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A dry run asks nobody; the run's bar and last line have what was spent."""
+    with OpenAIServer() as server:
+        add_endpoint(server.url, "openai", price_input=100.0, price_output=10.0)
+        assert main(["opinions", "--dry-run"]) == 0
+        text = capsys.readouterr().out
+        assert f"gpt-5-mini at {server.url}" in text
+        assert "requests           24 of 24 questions" in text
+        assert "USD, at 100 USD per million tokens in and 10 out" in text
+        assert "vilt" not in text
+        assert server.calls == []
+        server.plan("*", "", "", "", "400")
+        summary = run_stage(opinions, load_config())
+        spent = summary.metrics["hosted/cost_usd"]
+        assert spent > 0
+        assert f"hosted: {spent:.4f} USD so far, for {QUESTIONS - 1} replies" in summary.message
+        assert f"{spent:.4f} USD" in capsys.readouterr().err
+        sent = len(server.calls)
+        assert main(["opinions", "--dry-run"]) == 0
+        text = capsys.readouterr().out
+        # The refused one, and three about the image that doesn't decode, which nobody tries to.
+        assert "requests           4 of 24 questions" in text
+        assert f"spent so far       {spent:.4f} USD" in text
+        assert len(server.calls) == sent
 
 
 def test_a_spent_quota_lets_the_others_answer(here: Path) -> None:

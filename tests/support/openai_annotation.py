@@ -32,6 +32,6 @@ def openai_settings(server: OpenAIServer, **changes: object) -> Config:
     """The configuration of an annotator that asks the server."""
     base = {
         "annotator": "openai", "model": MODEL, "base_url": server.url,
-        "key_variable": "OPENAI_API_KEY",
+        "key_variable": "OPENAI_API_KEY", "price_input": 0.25, "price_output": 2.0,
     }  # fmt: skip
     return configure(Path.cwd(), **base | changes)

@@ -13,6 +13,7 @@ from abo_vqa.annotate.offline import OfflineAnnotator
 from abo_vqa.annotate.own_table import read_own_table
 from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.local_annotator import LOCAL
 from abo_vqa.core.summary import Log
 from abo_vqa.data.archive import open_archive
 from abo_vqa.data.pairs import REASONS, REVIEW, Pair, Product, Reject
@@ -106,7 +107,9 @@ def _annotate_by_model(
 ) -> Annotations:
     """Return a model's pairs, sorted so that the order of replies doesn't matter."""
     result = annotate(config, products, quality_filter, log_metrics)
-    annotations = Annotations(len(products), metrics={"cost_usd": result.cost, **result.tokens})
+    known = config.generate.annotator == LOCAL or config.generate.prices
+    cost = {"cost_usd": result.cost} if known else {}
+    annotations = Annotations(len(products), metrics={**cost, **result.tokens})
     for task in result.tasks:
         annotations.add_rejects(task.image_path, task.rejects)
         if task.drop_reason:

@@ -14,7 +14,7 @@ from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.data.archive import Archive, open_archive
 from abo_vqa.data.image_files import ImageError
 from abo_vqa.data.pairs import Product
-from abo_vqa.remote.budget import TokenEstimator, price_usd, total_cost
+from abo_vqa.remote.budget import TokenEstimator, total_cost
 from abo_vqa.remote.clients import open_clients
 from abo_vqa.remote.contract import Request, Usage
 from abo_vqa.remote.errors import (
@@ -23,13 +23,11 @@ from abo_vqa.remote.errors import (
     ServiceError,
     UnknownModelError,
 )
+from abo_vqa.remote.estimates import duration_lines, price_lines, service_lines
 from abo_vqa.remote.journal import JournalEntry
-from abo_vqa.remote.keys import api_keys
-from abo_vqa.remote.quotas import reserved_output
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
-    from abo_vqa.core.service_config import GenerateConfig
 
 _OUTPUT_TOKENS = 30  # a pair as JSON, as long as there is no reply
 _COUNTED_IMAGES = 5  # images whose tokens the vendor counts
@@ -54,44 +52,23 @@ def estimate(
     requests = -(-int(len(tasks) * replies * 1000) // 1000)
     usage, source = _tokens_per_request(config, tasks, entries, count=count)
     total = Usage(requests * usage.input, requests * usage.output)
-    price = price_usd(total, settings, settings.batch_price if settings.batch else 1.0)
-    lines = [
-        f"images left        {len(tasks):,} of {len(products):,}",
-        f"requests           {requests:,} ({replies:.2f} per image)",
-        f"tokens             {total.input:,} in, {total.output:,} out ({source})",
-        f"price              {price:.2f} USD" + (" (batch mode)" if settings.batch else ""),
-        f"spent so far       {total_cost(entries, settings):.4f} USD",
-        *_duration(settings, requests, total),
-    ]
-    if settings.budget_usd is not None:
-        lines.append(f"budget             {settings.budget_usd:g} USD")
-    return "\n".join(lines)
-
-
-def _duration(settings: GenerateConfig, requests: int, total: Usage) -> list[str]:
-    """Return the lines about time."""
-    if settings.batch:
-        return ["time               up to a day per round, according to the vendor"]
-    keys = 1 if settings.keys_share_quota else _number_of_keys(settings)
-    tokens = total.input + requests * reserved_output(settings)
-    minutes = max(requests / settings.requests_per_minute, tokens / settings.tokens_per_minute)
-    days = -(-requests // (keys * settings.requests_per_day))
-    lines = [f"time               {minutes / keys / 60:.2f} hours at the quota of {keys} key(s)"]
-    if days > 1:
-        lines.append(f"                   over {days:,} days because of the daily quota")
-    if keys > 1:  # Google counts per project, OpenAI per organisation and project
-        lines.append(
-            "                   if each key has a quota of its own: keys of one project or "
-            "organisation share one (generate.keys_share_quota: true)"
-        )
-    return lines
-
-
-def _number_of_keys(settings: GenerateConfig) -> int:
-    try:
-        return len(api_keys(settings))
-    except UserError:
-        return 1
+    spent = Usage(
+        sum(entry.usage.input for entry in entries), sum(entry.usage.output for entry in entries)
+    )
+    share = settings.batch_price if settings.batch else 1.0
+    duration = ["time               up to a day per round, according to the vendor"]
+    if not settings.batch:
+        duration = duration_lines(settings, "generate.", requests, total, entries)
+    return "\n".join(
+        [
+            *service_lines(settings),
+            f"images left        {len(tasks):,} of {len(products):,}",
+            f"requests           {requests:,} ({replies:.2f} per image)",
+            f"tokens             {total.input:,} in, {total.output:,} out ({source})",
+            *price_lines(settings, "generate.", total, spent, total_cost(entries, settings), share),
+            *duration,
+        ]
+    )
 
 
 def _tokens_per_request(

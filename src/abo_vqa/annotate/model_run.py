@@ -65,7 +65,8 @@ class AnnotationRun:
     Attributes:
         tasks: the images, with their pairs.
         journal: the journal's path.
-        cost: USD spent so far on all journals: earlier runs, and shards taken over, included.
+        cost: USD spent so far on all journals: earlier runs, and shards taken over, included. 0 if
+            no price is known.
         tokens: tokens paid for with them, by the metric's name.
     """
 
@@ -120,8 +121,10 @@ def annotate(
             tasks = make_tasks(selected, load_replies(config), quality_filter, config)
         if open_tasks := [task for task in tasks if task.is_open]:
             other_cost = total_cost(entries, settings) - total_cost(own_history(journal), settings)
-            paid = None if settings.annotator == LOCAL else other_cost
-            reporter = ProgressReporter(len(open_tasks), log_metrics, paid)
+            paid = settings.annotator != LOCAL
+            reporter = ProgressReporter(
+                len(open_tasks), log_metrics, settings if paid else None, other_cost
+            )
             with open_archive(config.data.raw) as archive, closing(reporter):
                 _ask(config, journal, archive, tasks, reporter, options)
             if options.drop_failing:

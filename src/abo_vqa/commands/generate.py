@@ -20,6 +20,7 @@ from abo_vqa.core.local_annotator import LOCAL
 from abo_vqa.core.paths import BALANCED, GENERATED
 from abo_vqa.core.summary import no_log
 from abo_vqa.data.pairs import Product
+from abo_vqa.remote.budget import describe_cost
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -174,7 +175,9 @@ def _annotate(
     options = RunOptions(args.retry_days, args.retry_refused, args.drop_failing)
     result = annotate(config, products, quality_filter, no_log, shard, options)
     complete = sum(task.is_complete for task in result.tasks)
-    spent = "" if config.generate.annotator == LOCAL else f"; {result.cost:.4f} USD spent"
+    spent = ""
+    if config.generate.annotator != LOCAL:
+        spent = f"; spent so far: {describe_cost(result.cost, config.generate)}"
     print(f"{complete:,} of {len(result.tasks):,} images have all their pairs{spent}.")
     if shard:
         print(f"Next, with the journals of all shards: abo-vqa generate --merge {result.journal} …")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable
 from typing import NoReturn, TypeVar
 
@@ -60,6 +61,36 @@ def progress(
     """
     bar: Iterable[_T] = tqdm(items, total=total, desc=desc, unit=unit, mininterval=_interval())
     return bar
+
+
+class BarNote:
+    """What stands behind a bar, such as a cost or what the work waits for.
+
+    It is painted at the bar's own pace, also while nothing advances.
+    """
+
+    def __init__(self, bar: tqdm[NoReturn]) -> None:
+        """Start without a note.
+
+        Args:
+            bar: the bar.
+        """
+        self._bar, self._painted = bar, ""
+
+    def set(self, text: str) -> None:
+        """Change the note; call it again and again while nothing else updates the bar.
+
+        Args:
+            text: the note.
+        """
+        bar = self._bar
+        bar.set_postfix_str(text, refresh=False)
+        if bar.disable or text == self._painted:
+            return
+        now = time.time()
+        if now - bar.last_print_t >= bar.mininterval and now >= bar.start_t + (bar.delay or 0):
+            self._painted, bar.last_print_t = text, now
+            bar.refresh()
 
 
 def _interval() -> float:

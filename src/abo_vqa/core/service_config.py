@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
@@ -48,6 +48,23 @@ _VariableName = Annotated[str, AfterValidator(_check_variable)]
 _Price = Annotated[float, Field(ge=0)]  # USD per million tokens
 
 
+class Prices(NamedTuple):
+    """What a model's tokens cost, in USD per million.
+
+    Attributes:
+        input: of the prompt and the image.
+        output: of the reply and the reasoning.
+    """
+
+    input: float
+    output: float
+
+
+# Google's list prices of the model that params.yaml names, by Google's own protocols. Everything
+# else is priced by whoever serves it.
+_LIST_PRICES = {"gemini-3.5-flash-lite": Prices(0.10, 0.40)}
+
+
 class ServiceConfig(BaseConfig):
     """A model behind an API, whatever it is asked for.
 
@@ -71,8 +88,21 @@ class ServiceConfig(BaseConfig):
     timeout_s: Annotated[float, Field(gt=0)]
     patience_s: Annotated[float, Field(gt=0)]
     budget_usd: Annotated[float, Field(gt=0)] | None
-    price_input: _Price
-    price_output: _Price
+    price_input: _Price | None
+    price_output: _Price | None
+
+    @property
+    def prices(self) -> Prices | None:
+        """What tokens cost; None if it isn't known.
+
+        The settings' prices, or the list's for the default model where a setting is null.
+        """
+        own, output = self.price_input, self.price_output
+        if self._is_behind_api and self.protocol != "openai" and self.model in _LIST_PRICES:
+            listed = _LIST_PRICES[self.model]
+            own = listed.input if own is None else own
+            output = listed.output if output is None else output
+        return None if own is None or output is None else Prices(own, output)
 
     @property
     def protocol(self) -> Protocol:
@@ -95,11 +125,22 @@ class ServiceConfig(BaseConfig):
 
     @model_validator(mode="after")
     def _priced(self) -> ServiceConfig:
-        priced = self.price_input or self.price_output
-        if self.budget_usd is not None and not priced and self._is_behind_api:
+        if not self._is_behind_api:
+            return self
+        prices = self.prices
+        if not prices and (self.price_input, self.price_output) != (None, None):
             raise ValueError(
-                "budget_usd needs price_input and price_output (USD per million tokens): with "
-                "prices of 0 it would stop nothing"
+                "price_input and price_output (USD per million tokens) belong together: set both, "
+                "or neither if you don't know them"
+            )
+        if self.budget_usd is not None and not any(prices or ()):
+            problem = (
+                "with prices of 0 it would stop nothing"
+                if prices
+                else f"the price of {self.model} isn't known here"
+            )
+            raise ValueError(
+                f"budget_usd needs price_input and price_output (USD per million tokens): {problem}"
             )
         return self
 
@@ -119,8 +160,8 @@ _ENDPOINT_DEFAULTS: dict[str, Any] = {
     "timeout_s": 60,
     "patience_s": 600,
     "budget_usd": None,
-    "price_input": 0.0,
-    "price_output": 0.0,
+    "price_input": None,
+    "price_output": None,
 }
 
 

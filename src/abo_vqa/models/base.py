@@ -36,6 +36,7 @@ class VQAModel(ABC):
     device: torch.device
     batch_by: ClassVar[Literal["image", "question"]] = "image"
     supported_settings: tuple[str, ...] = ("dtype", "quantize", "device_map")
+    progress_note: str = ""  # what stands behind the bar of answers, such as their cost
 
     def preprocess(self, images: Sequence[Image]) -> Any:
         """Resize and normalise images on the CPU.

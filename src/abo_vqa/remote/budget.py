@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from abo_vqa.core.log import get_logger
+from abo_vqa.core.service_config import Prices
 from abo_vqa.remote.contract import Reply, Request, Usage
 
 if TYPE_CHECKING:
@@ -31,11 +32,22 @@ def price_usd(usage: Usage, settings: ServiceConfig, share: float = 1.0) -> floa
 
     Args:
         usage: its tokens.
-        settings: the prices in USD per million tokens.
+        settings: the prices. Where they aren't known, everything counts as 0: there is no budget
+            then, and `describe_cost` says so.
         share: share of the list price; the batch mode's is about 0.5.
     """
-    total = usage.input * settings.price_input + usage.output * settings.price_output
-    return share * total / 1e6
+    prices = settings.prices or Prices(0.0, 0.0)
+    return share * (usage.input * prices.input + usage.output * prices.output) / 1e6
+
+
+def describe_cost(cost: float, settings: ServiceConfig) -> str:
+    """Return an amount for people: "0.1234 USD", or that the price isn't known.
+
+    Args:
+        cost: what `price_usd` or `total_cost` returned.
+        settings: the prices.
+    """
+    return f"{cost:.4f} USD" if settings.prices else "price unknown"
 
 
 def total_cost(entries: Iterable[JournalEntry], settings: ServiceConfig) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from abo_vqa.remote.backoff import backoff_seconds
@@ -108,7 +108,8 @@ class KeyPool:
                 self.keys.append(key)
                 return Reservation(key, result, output)
             delays.append(result)
-        return QuotaDelay(min(delay.until for delay in delays), all(delay.day for delay in delays))
+        shortest = min(delays, key=lambda delay: delay.until)
+        return replace(shortest, day=all(delay.day for delay in delays))
 
     def pause(self, key: ApiKey, error: ThrottledError | DailyQuotaError) -> bool:
         """Pause a key until its quota is available again: the minute's or the day's.

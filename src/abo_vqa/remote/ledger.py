@@ -71,10 +71,12 @@ class QuotaDelay:
     Attributes:
         until: the earliest moment to try again, in Unix seconds.
         day: whether the daily quota is spent, which isn't worth waiting for.
+        quota: the setting with the quota that is used up, or "": the service asks to wait.
     """
 
     until: float
     day: bool = False
+    quota: str = ""
 
 
 @cache
@@ -222,7 +224,8 @@ class Ledger:
             return None
         until, enough = self._until_free(key, model, now, excess_requests, excess_tokens)
         # The minute of those still on their way hasn't begun.
-        return QuotaDelay(until if enough or not pending else now + 0.05)
+        spent = "requests_per_minute" if excess_requests > 0 else "tokens_per_minute"
+        return QuotaDelay(until if enough or not pending else now + 0.05, quota=spent)
 
     def _until_free(
         self, key: str, model: str, now: float, excess_requests: int, excess_tokens: int

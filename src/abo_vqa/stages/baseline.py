@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from typing import TYPE_CHECKING
 
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.json_files import write_json
@@ -15,10 +14,9 @@ from abo_vqa.core.stage import execute, pin_threads
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table, write_table
 from abo_vqa.models.answering.counts import count_answers, describe_answers
+from abo_vqa.models.answering.estimate import estimate_baseline
+from abo_vqa.models.endpoint.spending import DRY_RUN
 from abo_vqa.models.registry import BLIND_MODEL, STUDY_MODELS, checkpoint_key, require_model
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def run(config: Config, _log: Log = no_log, *, model: str) -> Summary:
@@ -28,18 +26,17 @@ def run(config: Config, _log: Log = no_log, *, model: str) -> Summary:
         config: the settings.
         model: the model's name; "blind" for all baselines without an image.
     """
-    table = read_table(VQA, ["image_path", "question"])
     if model == BLIND_MODEL:
-        return _run_blind(config, table)
+        return _run_blind(config)
+    table = read_table(VQA, ["image_path", "question"])
     # Only here: it loads torch, which the blind baselines don't need.
     from abo_vqa.models.answering.baseline import BaselineJob, answer_all
 
     job = BaselineJob.of(model, config, table)
     result = answer_all(config, job)
     out = write_table(result.predictions, predictions_of(model))
-    expected = table.get("answer", ())
     return Summary(
-        describe_answers(model, config, result.predictions, out, expected),
+        describe_answers(model, config, result.predictions, out, table.get("answer", ())),
         metrics={**count_answers(result.predictions), **result.metrics},
         params=result.record,
         datasets={"questions": VQA},
@@ -48,10 +45,11 @@ def run(config: Config, _log: Log = no_log, *, model: str) -> Summary:
     )
 
 
-def _run_blind(config: Config, table: pd.DataFrame) -> Summary:
+def _run_blind(config: Config) -> Summary:
     """Write reports/baselines/blind/<variant>/predictions.csv for each blind baseline."""
     from abo_vqa.models.answering.blind import answer_blind  # loads scikit-learn
 
+    table = read_table(VQA, ["image_path", "question"])
     train = read_table(TRAIN, ["question", "answer"])
     results = answer_blind(config, table, train)
     artifacts = [
@@ -88,6 +86,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=1,
         help="processes that share the rows, each on its own GPU; the output is the same",
     )
+    parser.add_argument("--dry-run", action="store_true", help=DRY_RUN)
 
 
 def command(args: argparse.Namespace) -> int:
@@ -101,6 +100,9 @@ def command(args: argparse.Namespace) -> int:
     """
     config = load_config()
     require_model(args.model, config, [BLIND_MODEL])
+    if args.dry_run:
+        print(estimate_baseline(args.model, config))
+        return 0
     first = rank_and_world_size()[0] == 0
     if args.model != BLIND_MODEL and (args.processes > 1 or not first):
         from abo_vqa.models.answering.baseline import BaselineJob, answer_as_worker
@@ -113,6 +115,5 @@ def command(args: argparse.Namespace) -> int:
         answer_as_worker(config, job)
     elif first:
         checkpoint = None if args.model == BLIND_MODEL else checkpoint_key(args.model)
-        stage = partial(run, model=args.model)
-        print(execute(f"baseline@{args.model}", stage, config, checkpoint))
+        print(execute(f"baseline@{args.model}", partial(run, model=args.model), config, checkpoint))
     return 0

@@ -19,6 +19,13 @@ from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table, write_table
 from abo_vqa.core.verify_config import BLIND_VERIFIER
 from abo_vqa.models.answering.counts import count_answers, describe_long_answers
+from abo_vqa.models.endpoint.spending import (
+    DRY_RUN,
+    describe_spending,
+    estimate_questions,
+    spending_metrics,
+)
+from abo_vqa.models.registry import checkpoint_of
 
 
 def run(config: Config, _log: Log = no_log) -> Summary:
@@ -38,11 +45,15 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     opinions = ask_verifiers(names, config, asked_rows(table, reviewed))
     answers = {name: opinion.answers for name, opinion in opinions.items()}
     write_table(opinion_table(answers), OPINIONS)
-    counts = {name: count_answers(own) for name, own in answers.items()}
+    counts: dict[str, dict[str, float]] = {
+        name: {**count_answers(own)} for name, own in answers.items()
+    }
     lines = [f"answers of {', '.join(names) or 'nobody'} to {len(table):,} questions → {OPINIONS}"]
     for name, own in answers.items():
         if name != BLIND_VERIFIER:
             lines.append(describe_long_answers(name, config, own["prediction"], table["answer"]))
+            lines.append(describe_spending(name, config))
+            counts[name] |= spending_metrics(name, config)
     return Summary(
         "\n".join(filter(None, lines)),
         metrics={f"{name}/{kind}": n for name, own in counts.items() for kind, n in own.items()},
@@ -51,11 +62,34 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     )
 
 
-def command(_args: argparse.Namespace) -> int:
+def _estimate(config: Config) -> str:
+    """Return what is still to be asked of verifiers behind an API, and what it takes."""
+    table = read_table(GENERATED, ["image_path", "question"])
+    rows = asked_rows(table, read_table(REVIEWED, ["image_path", "question"]))
+    names = [name for name in config.verify.models if name != BLIND_VERIFIER]
+    paid = [name for name in names if checkpoint_of(name, config).endpoint]
+    parts = [f"{name}\n{estimate_questions(name, config, rows)}" for name in paid]
+    return "\n\n".join(parts) or "No model in verify.models is behind an API: nothing is paid for."
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the option.
+
+    Args:
+        parser: the command's parser.
+    """
+    parser.add_argument("--dry-run", action="store_true", help=DRY_RUN)
+
+
+def command(args: argparse.Namespace) -> int:
     """Run the stage.
+
+    Args:
+        args: the options.
 
     Returns:
         The exit code.
     """
-    print(execute("opinions", run, load_config()))
+    config = load_config()
+    print(_estimate(config) if args.dry_run else execute("opinions", run, config))
     return 0

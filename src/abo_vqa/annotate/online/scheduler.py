@@ -49,6 +49,10 @@ class Scheduler(Dispatcher[Task]):
         super()._settle(pending, outcome)
         self._progress(self._failures.open_images, self._budget.cost)
 
+    def _show_wait(self, reason: str) -> None:
+        """Show it in the progress bar."""
+        self._progress.show_wait(reason)
+
     def _finish(self) -> None:
         """Decide about refusals that no later request can be compared with."""
         answered = not self._failures.needs_control or self._control_answered()

@@ -21,6 +21,7 @@ from abo_vqa.models.answering.blind import (
 )
 from abo_vqa.models.answering.counts import describe_long_answers
 from abo_vqa.models.answering.journal import COLUMNS
+from abo_vqa.models.endpoint.spending import describe_spending
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,6 +87,8 @@ def answer_with_models(
                 long := describe_long_answers(name, config, table["prediction"], own)
             ):
                 logger.warning(long)
+            if name not in FINETUNED_MODELS and (spent := describe_spending(name, config)):
+                logger.info(spent)
         release_memory()
     return answers
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abo_vqa.core.checkpoint_settings import takes_setting
+from abo_vqa.models.endpoint.spending import describe_spending
 from abo_vqa.models.long_answers import AnswerLengths
 from abo_vqa.models.registry import checkpoint_of
 
@@ -34,7 +35,7 @@ def count_answers(predictions: pd.DataFrame) -> dict[str, int]:
 def describe_answers(
     name: str, config: Config, predictions: pd.DataFrame, out: Path, expected: Iterable[str]
 ) -> str:
-    """Return the summary of a model's answers in a line, or two if most of them are long.
+    """Return the summary of a model's answers; a line more if they are long, or paid for.
 
     Args:
         name: the model's name.
@@ -46,7 +47,8 @@ def describe_answers(
     counts = count_answers(predictions)
     failed = f"; {counts['failed']} without an answer" if counts["failed"] else ""
     long = describe_long_answers(name, config, predictions["prediction"], expected)
-    return f"{name}: {counts['rows']} rows → {out}{failed}" + (f"\n{long}" if long else "")
+    summary = f"{name}: {counts['rows']} rows → {out}{failed}"
+    return "\n".join(filter(None, (summary, long, describe_spending(name, config))))
 
 
 def describe_long_answers(

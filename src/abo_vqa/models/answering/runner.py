@@ -75,6 +75,7 @@ def answer_rows(
             failed += len(batch) - len(answered)
             if batcher.gave_up:
                 break
+            bar.set_postfix_str(model.progress_note, refresh=False)
             # The other processes' batches may be smaller.
             bar.update(min(len(batch) * world_size, len(rows) - bar.n))
     if failed:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NoReturn
 
-from abo_vqa.core.progress import progress_bar
+from abo_vqa.core.progress import BarNote, progress_bar
 from abo_vqa.data.pairs import Pair
 from abo_vqa.models.endpoint.policy import QuestionPolicy
 from abo_vqa.models.endpoint.questions import Question
 from abo_vqa.models.endpoint.replies import ReplyRecord, answer_text
 from abo_vqa.models.long_answers import FirstReplies
+from abo_vqa.remote.budget import describe_cost
 from abo_vqa.remote.contract import Reply, Request
 from abo_vqa.remote.dispatch.dispatcher import Dispatcher
 from abo_vqa.remote.dispatch.queue import Outcome, PendingRequest, RequestQueue
@@ -51,19 +52,40 @@ class QuestionSender(RequestSender[Question]):
 
 
 class _QuestionDispatcher(Dispatcher[Question]):
-    """Sends questions, and shows how far they are where it takes a while.
+    """Sends questions, and shows how far they are where it takes a while."""
 
-    Attributes:
-        bar: shows it.
-    """
+    _bar: tqdm[NoReturn]
+    _note: BarNote
+    _settings: EndpointConfig
+    _wait = ""  # what for
 
-    bar: tqdm[NoReturn] | None = None
+    def ask(self, label: str, settings: EndpointConfig) -> None:
+        """Send the questions of the queue behind a bar with the cost; see `Dispatcher.run`.
+
+        Args:
+            label: the bar's title.
+            settings: the prices.
+        """
+        self._settings, total = settings, len(self._queue)
+        with progress_bar(
+            total, desc=label, unit="question", delay=_BAR_AFTER_S, leave=False
+        ) as self._bar:
+            self._note = BarNote(self._bar)
+            self.run()
 
     def _settle(self, pending: PendingRequest[Question], outcome: Outcome) -> None:
         super()._settle(pending, outcome)
-        if self.bar is not None and self.bar.total is not None:
-            finished = self.bar.total - len(self._queue)
-            self.bar.update(max(0, finished - self.bar.n))  # a control question is one more
+        self._write_note()
+        finished = int(self._bar.total or 0) - len(self._queue)
+        self._bar.update(max(0, finished - self._bar.n))  # a control question is one more
+
+    def _show_wait(self, reason: str) -> None:
+        self._wait = reason
+        self._write_note()
+
+    def _write_note(self) -> None:
+        cost = describe_cost(self._budget.cost, self._settings)
+        self._note.set(", ".join(filter(None, (cost, self._wait))))
 
 
 class QuestionRun:
@@ -94,7 +116,7 @@ class QuestionRun:
         self._replies = replies
         self._policy = QuestionPolicy(settings, self._queue, keys, replies, first_replies)
         sender = QuestionSender(journal, ledger, budget)
-        self._label = settings.model
+        self._settings = settings
         self._dispatcher = _QuestionDispatcher(
             self._queue, sender, self._policy, keys, budget, settings.concurrency
         )
@@ -116,8 +138,5 @@ class QuestionRun:
         # Those of a streak of failures last: whether they fail again tells less than others.
         order = sorted(requests, key=lambda key: key in self._replies.streak.kinds)
         self._queue.ready.extend(Question(key, requests[key]) for key in order)
-        with progress_bar(
-            len(requests), desc=self._label, unit="question", delay=_BAR_AFTER_S, leave=False
-        ) as self._dispatcher.bar:
-            self._dispatcher.run()
+        self._dispatcher.ask(self._settings.model, self._settings)
         return dict(self._policy.errors)

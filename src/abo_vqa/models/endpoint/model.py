@@ -95,6 +95,7 @@ class Endpoint(VQAModel):
             for image, question in zip(images, questions, strict=True)
         ]
         replies = self._paid.ask(requests, [image.source for image in images])
+        self.progress_note = self._paid.cost
         return [
             replace(reply, text=extract_answer(reply.text, self._answer_rule)) for reply in replies
         ]

@@ -17,7 +17,7 @@ from abo_vqa.models.answers import Answer
 from abo_vqa.models.endpoint.asking import QuestionRun
 from abo_vqa.models.endpoint.replies import ReplyRecord
 from abo_vqa.models.long_answers import FirstReplies
-from abo_vqa.remote.budget import Budget
+from abo_vqa.remote.budget import Budget, describe_cost
 from abo_vqa.remote.clients import open_clients
 from abo_vqa.remote.history import mark_outgrown
 from abo_vqa.remote.journal import (
@@ -34,6 +34,26 @@ from abo_vqa.remote.ledger import Ledger
 if TYPE_CHECKING:
     from abo_vqa.core.service_config import EndpointConfig
     from abo_vqa.remote.contract import Request
+
+
+def reply_journals(record: Mapping[str, Any]) -> list[JournalReader]:
+    """Return the journals with a model's replies.
+
+    Args:
+        record: what replies depend on; other settings have other journals.
+    """
+    folder = scratch("endpoint", fingerprint(dict(record)))
+    return [JournalReader(path) for path in all_journals(folder, record)]
+
+
+def reply_key(text: str, source: str) -> str:
+    """Return what identifies a question: not the JPEG, which another Pillow encodes otherwise.
+
+    Args:
+        text: the prompt with the question.
+        source: the hash of the image's file.
+    """
+    return hashlib.sha256(f"{text}\0{source}".encode()).hexdigest()
 
 
 @dataclass
@@ -69,12 +89,17 @@ class PaidAnswers:
         self._first_replies = FirstReplies(settings.model) if expects_short else None
         self._reserved = _ReservedCost()
         self._budget = Budget(settings, (), self._reserved)
-        for path in all_journals(self._folder, self._record):
-            self._replies.add_journal(self._counted(JournalReader(path)))
+        for journal in reply_journals(record):
+            self._replies.add_journal(self._counted(journal))
         self._share_budget()
         self._resources = ExitStack()
         self._run: QuestionRun | None = None
         weakref.finalize(self, self._resources.close)
+
+    @property
+    def cost(self) -> str:
+        """What the replies have cost, for people."""
+        return describe_cost(self._budget.cost, self._settings)
 
     def _share_budget(self) -> None:
         """Leave this process its share of the budget: it doesn't notice what others spend."""
@@ -110,7 +135,8 @@ class PaidAnswers:
             RetryLaterError: the daily quotas are spent, or the service doesn't answer.
         """
         keys = [
-            _key(request.text, source) for request, source in zip(requests, sources, strict=True)
+            reply_key(request.text, source)
+            for request, source in zip(requests, sources, strict=True)
         ]
         missing = {
             key: request
@@ -158,8 +184,3 @@ class PaidAnswers:
             self._replies,
             self._first_replies,
         )
-
-
-def _key(text: str, source: str) -> str:
-    """Return what identifies a question: not the JPEG, which another Pillow encodes otherwise."""
-    return hashlib.sha256(f"{text}\0{source}".encode()).hexdigest()

@@ -22,6 +22,7 @@ from abo_vqa.remote.key_pool import KeyPool, Reservation
 
 POLL_S = 0.5  # short, so that signals are noticed quickly
 _MIN_PAUSE_S = 0.01
+_SHOWN_WAIT_S = 3.0  # a wait for quota that the progress bar explains
 
 
 class Dispatcher(Generic[ItemT]):
@@ -84,6 +85,9 @@ class Dispatcher(Generic[ItemT]):
     def _finish(self) -> None:
         """Do what is left once every item has its outcome: nothing."""
 
+    def _show_wait(self, _reason: str) -> None:
+        """Show what nothing is sent for, or "" if something is: nowhere."""
+
     def _submit(self, pool: ThreadPoolExecutor) -> float:
         """Submit what may be sent now; return the seconds until more may be sent."""
         queue, policy = self._queue, self._policy
@@ -122,8 +126,12 @@ class Dispatcher(Generic[ItemT]):
             return POLL_S
         result = self._keys.reserve(self._budget.estimator.estimate(request), cost)
         if isinstance(result, Reservation):
+            self._show_wait("")
             return result
         if result.day:
             self._policy.daily_quota_spent(result.until)
             return _MIN_PAUSE_S
-        return max(_MIN_PAUSE_S, result.until - time.time())
+        pause = max(_MIN_PAUSE_S, result.until - time.time())
+        if pause > _SHOWN_WAIT_S:
+            self._show_wait(f"waiting for {result.quota or 'the service'}")
+        return pause
