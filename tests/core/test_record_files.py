@@ -25,6 +25,7 @@ CONVERSATION = {
         {"from": "gpt", "value": "yes"},
     ],
 }
+TURN = {"from": "gpt", "value": ""}
 BOTH = [RED, ("fa/a.jpg", 'Is it "new"?', "yes")]
 ASKED = {
     "data_subtype": "val2014",
@@ -54,6 +55,41 @@ def test_llavas_conversations_are_rows(tmp_path: Path, token: str) -> None:
     ]
     shared = {"messages": roles, "images": ["fa/a.jpg"]}
     assert rows(write(tmp_path / "b.jsonl", json.dumps(shared) + "\n\n")) == BOTH
+
+
+def test_conversations_of_text_alone_are_left_out_and_counted(tmp_path: Path) -> None:
+    """LLaVA's own mix has 40,000 of ShareGPT's, some of which begin with the model's turn."""
+    strange = [{"from": "gpt", "value": "Hello."}]
+    alone = [
+        {"id": "t", "conversations": CONVERSATION["conversations"][2:]},
+        {"id": "u", "image": "", "conversations": strange},
+        {"id": "v", "images": [], "messages": [{"role": "user", "content": "Why?"}]},
+    ]
+    blank = {"image": "b.jpg", "conversations": [*CONVERSATION["conversations"][:1], TURN]}
+    table = read_columns(write(tmp_path / "a.json", [*alone, CONVERSATION, blank]), ROLES)
+    assert table.frame["image_path"].tolist() == ["fa/a.jpg", "fa/a.jpg", "b.jpg"]
+    assert table.lines.tolist() == [4, 4, 5]
+    assert "3 of 5 conversations have no image and are left out" in table.describe()
+    assert "have no answer (record 5)" in table.blank_warnings()[0]
+    whole = read_columns(write(tmp_path / "b.json", [CONVERSATION]), ROLES)
+    assert "left out" not in whole.describe()
+    with pytest.raises(UserError, match="none of its 3 conversations has an image"):
+        rows(write(tmp_path / "c.json", alone))
+    lost = {"id": "w", "conversations": CONVERSATION["conversations"]}  # it speaks of an image
+    with pytest.raises(UserError, match="record 2: a conversation needs the path of one image"):
+        rows(write(tmp_path / "d.json", [CONVERSATION, lost]))
+
+
+def test_messages_about_records_name_no_separator(tmp_path: Path) -> None:
+    records = [{"picture": "a.jpg", "question": "q", "answer": "x"}]
+    with pytest.raises(UserError, match="Its records have 'picture', 'question', 'answer'") as one:
+        rows(write(tmp_path / "a.json", records))
+    assert "commas" not in str(one.value)
+    parquet.write_table(pa.table({"answer": ["x"]}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="Its records have 'answer'"):
+        rows(tmp_path / "a.parquet")
+    table = read_columns(write(tmp_path / "b.json", [records[0] | {"image": "a.jpg"}]), ROLES)
+    assert table.describe().endswith("b.json: columns image_path ← 'image', question, answer")
 
 
 def test_images_and_contents_as_trainers_write_them(tmp_path: Path) -> None:

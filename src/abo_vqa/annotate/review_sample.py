@@ -164,7 +164,7 @@ def _read_other(table: Path, archive: Archive) -> list[tuple[str, SampledPair]]:
     drawn = [RANDOM] * len(frame)
     if DRAWN_COLUMN in frame:
         cells = zip(frame[DRAWN_COLUMN], columns.lines, strict=True)
-        drawn = [parse_drawn(text, f"{table}, line {line}") for text, line in cells]
+        drawn = [parse_drawn(text, f"{table}, {columns.unit} {line}") for text, line in cells]
     rows = zip(match.paths, frame["question"], frame["answer"], drawn, strict=True)
     return [(path, SampledPair(*pair)) for path, *pair in rows if path is not None]
 

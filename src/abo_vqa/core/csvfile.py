@@ -38,15 +38,17 @@ _SHOWN = 3  # places named in a message
 
 @dataclass(frozen=True)
 class ParsedCsv:
-    """A CSV file as it stands.
+    """A CSV file, or records in another format, as it stands.
 
     Attributes:
         frame: strings only. A column without a name is called "Unnamed: 0" after its position, the
             second of two columns of one name "answer.1", as pandas calls them.
-        lines: [n] the line of the file each row starts on; the header stands on line 1.
-        separator: ",", ";" or a tab.
+        lines: [n] the line of the file each row starts on; the header stands on line 1. Of records:
+            the number of each row's record, from 1.
+        separator: ",", ";" or a tab; "" for records.
         header: the names as the file has them, without stray blanks.
         duplicate_names: names that several columns have.
+        left_out: what of the file isn't in the frame, and why; "" if everything is.
     """
 
     frame: pd.DataFrame
@@ -54,6 +56,7 @@ class ParsedCsv:
     separator: str
     header: tuple[str, ...]
     duplicate_names: tuple[str, ...]
+    left_out: str = ""
 
 
 def read_csv(path: str | Path) -> ParsedCsv:

@@ -8,6 +8,7 @@ file's own format names; what they mean is found as for a CSV.
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,8 +49,8 @@ def read_records(path: Path) -> ParsedCsv:
         path: the file; its suffix says what it is.
 
     Returns:
-        The records as strings; a record's line is its position, from 1. In a folder of Parquet it
-        is that among all files, in the order of their names.
+        The records as strings. Conversations without an image are left out. In a folder of Parquet,
+        records are numbered among all files, in the order of their names.
 
     Raises:
         UserError: It is missing, damaged, too large, or isn't one of the known formats.
@@ -57,14 +58,14 @@ def read_records(path: Path) -> ParsedCsv:
     if path.is_dir():
         if files := parquet_files(path):
             return _joined([_parquet_table(file) for file in files])
-        return _parsed(path, _vqav2_rows(path, *_vqav2_folder(path)))
+        return _parsed(path, _numbered(_vqav2_rows(path, *_vqav2_folder(path))))
     if not path.is_file():
         raise UserError(f"no table at {path}. Check the path, or run the stage that makes it.")
     if path.suffix.lower() == PARQUET_SUFFIX:
         return _parquet_table(path)
     value = _load_json(path)
     if isinstance(value, dict) and {"questions", "annotations"} <= value.keys():
-        return _parsed(path, _vqav2_rows(path, value, value))
+        return _parsed(path, _numbered(_vqav2_rows(path, value, value)))
     if isinstance(value, dict) and ("questions" in value or "annotations" in value):
         raise UserError(
             f"{path} is one of VQAv2's two files. Put its questions and its annotations into a "
@@ -75,8 +76,8 @@ def read_records(path: Path) -> ParsedCsv:
     if not value:
         raise UserError(f"{path} holds no records.")
     if any("conversations" in record or "messages" in record for record in value):
-        return _parsed(path, _llava_rows(path, value))
-    return _parsed(path, value)
+        return _parsed_conversations(path, value)
+    return _parsed(path, _numbered(value))
 
 
 def is_record_file(path: Path) -> bool:
@@ -117,13 +118,51 @@ def _parse(text: str) -> Any:
     return json.loads(text, parse_constant=lambda _: None)
 
 
-def _llava_rows(path: Path, records: Sequence[_Record]) -> Iterator[dict[str, Any]]:
-    """Yield a row for each question and answer of LLaVA's or ShareGPT's conversations.
+def _numbered(rows: Iterable[_Record]) -> Iterator[tuple[int, _Record]]:
+    """Number rows that are records of their own, from 1."""
+    return enumerate(rows, 1)
+
+
+def _parsed_conversations(path: Path, records: Sequence[_Record]) -> ParsedCsv:
+    """Return LLaVA's or ShareGPT's conversations as a table; those of text alone are left out.
 
     Raises:
-        UserError: A record has no image, or its turns aren't questions and answers by turns.
+        UserError: None has an image, or see `_llava_rows`.
     """
-    for place, record in enumerate(records, 1):
+    about_images = [
+        (place, record) for place, record in _numbered(records) if not _is_text_alone(record)
+    ]
+    if not about_images:
+        raise UserError(
+            f"{path}: none of its {len(records):,} conversations has an image. Each that is to be "
+            "read needs the path of one as `image` or `images`."
+        )
+    parsed = _parsed(path, _llava_rows(path, about_images))
+    if left_out := len(records) - len(about_images):
+        text = f"{left_out:,} of {len(records):,} conversations have no image and are left out"
+        return replace(parsed, left_out=text)
+    return parsed
+
+
+def _is_text_alone(record: _Record) -> bool:
+    """Whether a conversation names no image and doesn't speak of one, as in LLaVA's own mix."""
+    turns = record.get("conversations", record.get("messages"))
+    image = record.get("image", record.get("images"))
+    if image not in (None, "", []) or not isinstance(turns, list):
+        return False
+    return not any(_IMAGE_TOKEN in _turn(turn)[1] for turn in turns)
+
+
+def _llava_rows(
+    path: Path, records: Iterable[tuple[int, _Record]]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the record's number and a row for each question and answer of conversations.
+
+    Raises:
+        UserError: A record hasn't exactly one image, or its turns aren't questions and answers by
+            turns.
+    """
+    for place, record in records:
         turns = record.get("conversations", record.get("messages"))
         image = record.get("image", record.get("images"))
         if isinstance(image, list) and len(image) == 1:
@@ -133,7 +172,7 @@ def _llava_rows(path: Path, records: Sequence[_Record]) -> Iterator[dict[str, An
         if not isinstance(image, str):
             raise UserError(
                 f"{path}, record {place}: a conversation needs the path of one image as `image`, "
-                f"found {_excerpt(image)}. Leave out records of text alone or of several images."
+                f"found {_excerpt(image)}. Leave out records of several images."
             )
         messages = [_turn(turn) for turn in turns] if isinstance(turns, list) else []
         messages = messages[1:] if messages and messages[0][0] == "system" else messages
@@ -149,7 +188,8 @@ def _llava_rows(path: Path, records: Sequence[_Record]) -> Iterator[dict[str, An
                 "human or user) and its answer (from gpt or assistant) by turns, each a text."
             )
         for (_, question), (_, answer) in zip(asked, answered, strict=True):
-            yield {"image": image, "question": _without_token(question), "answer": answer}
+            row = {"image": image, "question": _without_token(question), "answer": answer}
+            yield place, row
 
 
 def _turn(turn: Any) -> tuple[str, str]:
@@ -245,19 +285,21 @@ def _entries(path: Path, holder: _Record, key: str, needed: Sequence[str]) -> li
     return entries
 
 
-def _parsed(path: Path, records: Iterable[_Record], names: Sequence[str] = ()) -> ParsedCsv:
+def _parsed(
+    path: Path, records: Iterable[tuple[int, _Record]], names: Sequence[str] = ()
+) -> ParsedCsv:
     """Return records as a table of strings; a record without a key has an empty cell.
 
     Args:
         path: the file, for messages.
-        records: what it holds.
+        records: what it holds, each with the record's number.
         names: columns that it has even without a record.
 
     Raises:
         UserError: A text isn't Unicode, or holds zero bytes, or a record has several images.
     """
-    columns = TextColumns()
-    for place, record in enumerate(records, 1):
+    columns, places = TextColumns(), array("q")  # no object for each row
+    for place, record in records:
         row = {}
         for name, value in record.items():
             key = str(name)
@@ -270,13 +312,14 @@ def _parsed(path: Path, records: Iterable[_Record], names: Sequence[str] = ()) -
                     "(a lone surrogate). Remove it."
                 )
         columns.append(row)
+        places.append(place)
     frame = columns.frame(names)
-    lines = np.arange(1, columns.rows + 1, dtype=np.int64)
-    return ParsedCsv(frame, lines, ",", tuple(map(str, frame)), ())
+    lines = np.array(places, dtype=np.int64)
+    return ParsedCsv(frame, lines, "", tuple(map(str, frame)), ())
 
 
 def _parquet_table(path: Path) -> ParsedCsv:
-    return _parsed(path, read_parquet_rows(path), read_parquet_columns(path))
+    return _parsed(path, _numbered(read_parquet_rows(path)), read_parquet_columns(path))
 
 
 def _joined(tables: Sequence[ParsedCsv]) -> ParsedCsv:

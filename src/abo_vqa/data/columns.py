@@ -52,8 +52,9 @@ class Columns:
         path: the file.
         frame: the table; columns without a role keep their names.
         source_names: a role → the column's name in the file.
-        lines: [n] the line of the file each row starts on.
-        separator: what separates the file's fields.
+        lines: [n] the line of the file each row starts on, or the number of its record.
+        separator: what separates the file's fields; "" for records.
+        left_out: what of the file isn't in the table, and why; "" if everything is.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class Columns:
     source_names: Mapping[str, str]
     lines: NDArray[np.int64]
     separator: str = ","
+    left_out: str = ""
 
     @property
     def renames(self) -> bool:
@@ -73,6 +75,11 @@ class Columns:
         back = {role: name for role, name in self.source_names.items() if role != name}
         return back | {_UNUSED.format(role): role for role in self.source_names}
 
+    @property
+    def unit(self) -> str:
+        """What `lines` counts in the file: "line" or "record"."""
+        return "line" if self.separator else "record"
+
     def blank_warnings(self) -> list[str]:
         """Warn of rows without a question or an answer, with their lines."""
         warnings = []
@@ -81,7 +88,7 @@ class Columns:
             if blank is not None and blank.any():
                 warnings.append(
                     f"warning: {int(blank.sum()):,} row(s) of {self.path} have no {role} "
-                    f"({format_lines(self.lines[blank])}): they are kept, but no prediction can be "
+                    f"({self.places(blank.to_numpy())}): they are kept, but no prediction can be "
                     "right there"
                 )
         return warnings
@@ -92,15 +99,24 @@ class Columns:
             role if role == name else f"{role} ← {name!r}"
             for role, name in self.source_names.items()
         ]
-        by = "" if self.separator == "," else f" (separated by {SEPARATORS[self.separator]}s)"
-        return f"{self.path}: columns {', '.join(renamed)}{by}"
+        by = (
+            f" (separated by {SEPARATORS[self.separator]}s)"
+            if self.separator in {";", "\t"}
+            else ""
+        )
+        left_out = f"; {self.left_out}" if self.left_out else ""
+        return f"{self.path}: columns {', '.join(renamed)}{by}{left_out}"
 
+    def places(self, rows: NDArray[np.bool_] | Sequence[bool]) -> str:
+        """Name where rows are in the file: "line 3", or "records 3, 4, 9, 11, 12 and 7 more".
 
-def format_lines(lines: NDArray[np.int64]) -> str:
-    """Name lines of a file: "line 3", or "lines 3, 4, 9, 11, 12 and 7 more"."""
-    named = ", ".join(str(line) for line in lines[:_MAX_LINES])
-    more = f" and {len(lines) - _MAX_LINES:,} more" if len(lines) > _MAX_LINES else ""
-    return f"line{'s' if len(lines) > 1 else ''} {named}{more}"
+        Args:
+            rows: [n] those that are meant.
+        """
+        lines = list(dict.fromkeys(self.lines[rows].tolist()))  # a record may have several rows
+        named = ", ".join(str(line) for line in lines[:_MAX_LINES])
+        more = f" and {len(lines) - _MAX_LINES:,} more" if len(lines) > _MAX_LINES else ""
+        return f"{self.unit}{'s' if len(lines) > 1 else ''} {named}{more}"
 
 
 def read_columns(
@@ -146,7 +162,12 @@ def read_columns(
     if missing:
         raise UserError(_missing_message(path, parsed, missing, has_option))
     return Columns(
-        path, _rename(parsed.frame, source_names), source_names, parsed.lines, parsed.separator
+        path,
+        _rename(parsed.frame, source_names),
+        source_names,
+        parsed.lines,
+        parsed.separator,
+        parsed.left_out,
     )
 
 
@@ -230,11 +251,12 @@ def _missing_message(
 
 def _listed(parsed: ParsedCsv) -> str:
     """The columns a table has, in quotes that show stray blanks."""
-    by = SEPARATORS[parsed.separator]
     names = ", ".join(repr(name) for name in parsed.header)
+    if not parsed.separator:
+        return f"Its records have {names}."
     marks = ", ".join(f"{mark}s" for mark in SEPARATORS.values())
     if len(parsed.header) > 1:
-        return f"It has {names}, separated by {by}s."
+        return f"It has {names}, separated by {SEPARATORS[parsed.separator]}s."
     return f"It has only one column, {names}; columns may be separated by {marks}."
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.archive import IMAGE_PREFIX, IMAGES_TAR
-from abo_vqa.data.columns import Columns, format_lines, read_columns
+from abo_vqa.data.columns import Columns, read_columns
 from abo_vqa.data.image_files import ImageError
 from abo_vqa.data.image_hashes import HASH_COLUMNS, ImageHashes, fill_hashes, hash_images
 from abo_vqa.data.image_paths import MAX_EXAMPLES, ImageIndex, path_parts
@@ -79,9 +79,8 @@ def _require_image_paths(columns: Columns) -> None:
     """Raise UserError if a row names no image: it would be in no group, or in one with the like."""
     blank = [not path_parts(path) for path in columns.frame["image_path"]]
     if any(blank):
-        lines = columns.lines[blank]
         raise UserError(
-            f"{columns.path}: {len(lines):,} row(s) name no image ({format_lines(lines)}). Fill "
+            f"{columns.path}: {sum(blank):,} row(s) name no image ({columns.places(blank)}). Fill "
             f"in {columns.source_names['image_path']!r}, or remove them."
         )
 

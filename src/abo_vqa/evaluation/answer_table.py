@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.columns import format_lines, read_columns
+from abo_vqa.data.columns import Columns, read_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,12 +60,12 @@ def read_answer_table(path: Path, chosen: Mapping[str, str] | None = None) -> An
     """
     optional = ("question", "image_path", "error")
     columns = read_columns(path, ("answer", "prediction"), optional, chosen)
-    frame, lines, taken = columns.frame, columns.lines, columns.source_names
+    frame, taken = columns.frame, columns.source_names
     if frame.empty:
         raise UserError(f"{path} has no rows to score.")
     rows = frame[list(taken)].copy()
     rows["error"] = _normalised_errors(frame["error"]) if "error" in taken else ""
-    _refuse_contradictions(path, rows, lines)
+    _refuse_contradictions(columns, rows)
     mask = ~_is_summary_row(rows)
     if not mask.any():
         raise UserError(
@@ -78,7 +78,7 @@ def read_answer_table(path: Path, chosen: Mapping[str, str] | None = None) -> An
         mask=mask,
         columns=taken,
         description=columns.describe(),
-        notes=tuple(_notes(rows, mask, lines)),
+        notes=tuple(_notes(columns, rows, mask)),
     )
 
 
@@ -88,14 +88,14 @@ def _normalised_errors(column: pd.Series) -> pd.Series:
     return stripped.where(~stripped.str.lower().isin(_NO_ERROR), "")
 
 
-def _refuse_contradictions(path: Path, rows: pd.DataFrame, lines: NDArray[np.int64]) -> None:
+def _refuse_contradictions(columns: Columns, rows: pd.DataFrame) -> None:
     """Raise UserError if a row has an error and a prediction: one of the two is out of date."""
     both = (rows["error"] != "") & (rows["prediction"].str.strip() != "")
     if both.any():
         first = rows[both].iloc[0]
         raise UserError(
-            f"{path}: {int(both.sum()):,} row(s) have both a prediction and an error "
-            f"({format_lines(lines[both.to_numpy()])}; the first: {first['prediction']!r} and "
+            f"{columns.path}: {int(both.sum()):,} row(s) have both a prediction and an error "
+            f"({columns.places(both.to_numpy())}; the first: {first['prediction']!r} and "
             f"{first['error']!r}). To ignore the errors and score all predictions, add "
             "--columns error=; to have such rows counted as failed, empty the predictions."
         )
@@ -111,18 +111,18 @@ def _is_summary_row(rows: pd.DataFrame) -> NDArray[np.bool_]:
     return np.asarray(blank & ((names == "") | names.isin(_SUMMARY_NAMES)), dtype=np.bool_)
 
 
-def _notes(rows: pd.DataFrame, mask: NDArray[np.bool_], lines: NDArray[np.int64]) -> list[str]:
+def _notes(columns: Columns, rows: pd.DataFrame, mask: NDArray[np.bool_]) -> list[str]:
     """Rows left out, and rows that can't be right, with their lines."""
     notes = []
     if not mask.all():
         notes.append(
             f"left out: {int((~mask).sum()):,} row(s) with neither a reference nor a question "
-            f"({format_lines(lines[~mask])})"
+            f"({columns.places(~mask)})"
         )
     empty = np.asarray(rows["answer"].str.strip() == "", dtype=np.bool_) & mask
     if empty.any():
         notes.append(
             f"{int(empty.sum()):,} row(s) have an empty reference and count as wrong "
-            f"({format_lines(lines[empty])})"
+            f"({columns.places(empty)})"
         )
     return notes
