@@ -13,12 +13,15 @@ from abo_vqa.annotate.verification.agreement import (
     refuse_own_columns,
     with_opinions,
 )
+from abo_vqa.annotate.verification.blind_accuracy import BlindMeasure
 from abo_vqa.annotate.verification.counts import verification_summary
 from abo_vqa.annotate.verification.effects import earlier_sets, effects, filtered_sets
+from abo_vqa.annotate.verification.filtered import apply_filters, verification_record
 from abo_vqa.annotate.verification.filters import agreeing, capped, kept_rows
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.verify_config import VerifyConfig, check_verifiers
 from abo_vqa.evaluation.aliases import alias_match
+from abo_vqa.evaluation.intervals import clustered_wilson_interval, wilson_interval
 from abo_vqa.models.answering.blind import answer_blind_rows
 from tests.support.annotation import defaults
 
@@ -119,15 +122,17 @@ def test_effects_tell_size_balance_and_blind_accuracy() -> None:
     every = np.ones(4, dtype=bool)
     shares, measured = mean_agreement(by_verifier), [0.25, 0.2, 0.1, 0.05]
 
-    def accuracy(left: pd.DataFrame) -> float:
-        return measured.pop(0) if len(left) else 0.0
+    def accuracy(left: pd.DataFrame) -> dict[str, object]:
+        share = measured.pop(0) if len(left) else 0.0
+        return {"blind_accuracy": share, "blind_interval": [0, 1]}
 
+    known = {"blind_accuracy": 0.5, "blind_interval": [0.1, 0.9]}
     found = effects(
-        filtered_sets(rows, shares, by_verifier, every, settings, 1), accuracy, {"none": 0.5}
+        filtered_sets(rows, shares, by_verifier, every, settings, 1), accuracy, {"none": known}
     )
     assert found["none"] == {
         "pairs": 4, "images": 2, "top_answer_share": 0.5, "yes_share": 0.5, "answer_bits": 1.5,
-        "blind_accuracy": 0.5,
+        "blind_accuracy": 0.5, "blind_interval": [0.1, 0.9],
     }  # fmt: skip
     assert found["answered"]["pairs"] == 3
     assert found["blip agrees"]["pairs"] == 3  # a failure is held against no pair
@@ -201,16 +206,21 @@ def test_equal_sets_are_measured_once() -> None:
     nothing = earlier_sets(table("red"), rejects)
     measured: list[int] = []
 
-    def accuracy(left: pd.DataFrame) -> float:
+    def accuracy(left: pd.DataFrame) -> dict[str, object]:
         measured.append(len(left))
-        return 0.5
+        return {"blind_accuracy": 0.5, "blind_interval": [0, 1]}
 
     assert effects(nothing, accuracy)["before reviews"]["blind_accuracy"] == 0.5
-    assert effects(nothing, None)["before reviews"]["blind_accuracy"] is None
+    unknown = effects(nothing, None)["before reviews"]
+    assert unknown["blind_accuracy"] is unknown["blind_interval"] is None
     assert measured == [1]
 
 
-def test_large_sets_are_measured_on_the_same_images_by_one_fit(
+def interval(values: np.ndarray, images: np.ndarray) -> tuple[float, float]:
+    return clustered_wilson_interval(values, images, 0.95)
+
+
+def test_all_sets_are_measured_on_the_same_images_by_one_fit_if_one_is_large(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rows = pd.DataFrame(
@@ -234,15 +244,50 @@ def test_large_sets_are_measured_on_the_same_images_by_one_fit(
         return answer_blind_rows(asked, train, *variants)
 
     monkeypatch.setattr(measuring, "answer_blind_rows", watched)
-    assert measuring.blind_accuracy(config, matches, rows) == 1  # five fits, of all rows
-    assert not parts
-    monkeypatch.setattr(measuring, "ALL_ROWS", 100)
-    assert measuring.blind_accuracy(config, matches, rows) == 1
-    assert measuring.blind_accuracy(config, matches, left) == 1
-    assert parts[0] == parts[1]
+    sets = {"none": rows, "blip agrees": left}
+    small = BlindMeasure.of(config, matches, interval, sets)
+    every = small.measure(rows)
+    assert every["blind_accuracy"] == 1
+    assert every["blind_interval"] == [round(wilson_interval(200, 200)[0], 4), 1]  # of 200 images
+    assert not parts  # five fits, of all rows
+    monkeypatch.setattr(measuring, "ALL_ROWS", 500)
+    large = BlindMeasure.of(config, matches, interval, sets)
+    sampled = large.measure(rows)
+    assert sampled["blind_accuracy"] == large.measure(left)["blind_accuracy"] == 1
+    assert len(left) < 500 < len(rows)
+    assert parts[0] == parts[1]  # the smaller set, too
     assert 20 < len(parts[0][0]) < 60
     assert parts[0][1] == (("ngram",),)
-    assert measuring.blind_accuracy(config, matches, rows.assign(item_id="1")) is None
+    assert sampled["blind_interval"][0] < every["blind_interval"][0]
+    together = rows.assign(item_id="1")
+    assert BlindMeasure.of(config, matches, interval, {"none": together}).measure(together) == {
+        "blind_accuracy": None, "blind_interval": None,
+    }  # fmt: skip
+    assert small.measure(together)["blind_accuracy"] is None
+
+
+def test_the_whole_set_is_measured_on_the_same_rows_as_what_filters_leave(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The blind verifier answers all rows; the row of the whole set must not take these answers."""
+    rows = table(*["red", "blue"] * 60).assign(question=["What is it?", "What is there?"] * 60)
+    right = np.arange(120) % 4 != 1
+    prediction = np.where(right, rows["answer"], "green")
+    answers = {"blind": pd.DataFrame({"prediction": prediction, "error": ""})}
+    config = defaults()
+    verify = config.verify.model_copy(update={"models": ("blind",)})
+    config = config.model_copy(update={"verify": verify})
+    rejects = pd.DataFrame(columns=["image_path", "question", "answer", "reason"])
+    filtered = apply_filters(config, rows, answers, matches)
+    small = verification_record(config, filtered, rejects, matches, interval)
+    assert small["filters"]["none"]["blind_accuracy"] == 0.75
+    low, high = small["filters"]["none"]["blind_interval"]
+    assert low < 0.75 < high
+    assert "blind_sample" not in small
+    monkeypatch.setattr(measuring, "ALL_ROWS", 100)
+    large = verification_record(config, filtered, rejects, matches, interval)
+    assert large["filters"]["none"]["blind_accuracy"] == 1  # by the fit on the other images
+    assert large["blind_sample"] == 0.2
 
 
 @pytest.mark.parametrize(

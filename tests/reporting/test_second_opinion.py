@@ -4,7 +4,7 @@ from abo_vqa.reporting.second_opinion import HEADER, filter_rows, filter_table, 
 
 EFFECT = {
     "pairs": 1200, "images": 400, "top_answer_share": 0.2, "yes_share": None, "answer_bits": 4.25,
-    "blind_accuracy": 0.3,
+    "blind_accuracy": 0.3, "blind_interval": [0.281, 0.32],
 }  # fmt: skip
 VERIFICATION = {
     "verifiers": {
@@ -26,11 +26,13 @@ def test_every_filter_is_a_row() -> None:
         "at most 20% are right without the image",
     ]
     assert filter_rows({"filters": {"answered": EFFECT}})[0][0] == "at least one model has answered"
-    assert "fixed" not in filter_table(VERIFICATION)["note"]
+    assert "same 20%" not in filter_table(VERIFICATION)["note"]
     sampled = filter_table({**VERIFICATION, "blind_sample": 0.2})["note"]
-    assert sampled.endswith("those about a fixed 20% of the images.")
+    assert sampled.endswith("in every line only those about the same 20% of the images.")
     assert all(len(row) == len(HEADER) for row in rows)
-    assert rows[0][1:] == ("1,200", "400", "20.0%", "–", "4.250", "30.0%")
+    assert rows[0][1:] == ("1,200", "400", "20.0%", "–", "4.250", "30.0% (28.1 to 32.0)")
+    unmeasured = {**EFFECT, "blind_accuracy": None, "blind_interval": None}
+    assert filter_rows({"filters": {"none": unmeasured}})[0][-1] == "–"
 
 
 def test_who_was_asked() -> None:

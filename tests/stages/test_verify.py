@@ -7,16 +7,18 @@ import weakref
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from abo_vqa.annotate.verification.blind_accuracy import blind_accuracy
+from abo_vqa.annotate.verification.blind_accuracy import BlindMeasure
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.summary import Summary
 from abo_vqa.core.tables import read_table
 from abo_vqa.evaluation.aliases import alias_match
+from abo_vqa.evaluation.intervals import clustered_wilson_interval
 from abo_vqa.models.answering import baseline as baselines
 from abo_vqa.stages import baseline, opinions, verify
 from tests.support import workspaces
@@ -31,6 +33,10 @@ REJECTS = """image_path,question,answer,reason
 
 def matches(prediction: str, reference: str) -> float:
     return alias_match(prediction, reference, {})
+
+
+def interval(values: np.ndarray, images: np.ndarray) -> tuple[float, float]:
+    return clustered_wilson_interval(values, images, 0.95)
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +86,16 @@ def test_opinions_are_columns_and_every_row_stays(here: None) -> None:
     assert set(table[~broken]["agreement"]) <= {"0", "1"}
     record = read_json("data/verification.json")
     assert record["verifiers"]["blip"]["failed"] == broken.sum() == 3
-    alone = settings(models=("blind",))
+    sets = {"none": before}
+    blind = BlindMeasure.of(settings(models=("blind",)), matches, interval, sets)
     right = table["answer_blind"] == table["answer"]
-    assert record["filters"]["none"]["blind_accuracy"] == blind_accuracy(alone, matches, before)
+    measured = ("blind_accuracy", "blind_interval")
+    whole = record["filters"]["none"]
+    assert {name: whole[name] for name in measured} == blind.measure(before)
     # The predictor is fitted anew on what is left: none of its first answers would be right.
     rest = record["filters"]["blind is wrong"]
     assert rest["pairs"] == (~right).sum()
-    assert rest["blind_accuracy"] == blind_accuracy(alone, matches, before[~right])
+    assert {name: rest[name] for name in measured} == blind.measure(before[~right])
     # Before: with what people rejected, then with what the quality gate did.
     earlier = [
         record["filters"][name]["pairs"] for name in ("before reviews", "before quality gate")

@@ -206,7 +206,8 @@ def counts(folder: Path, images: int, rows: int, train: pd.DataFrame, test: pd.D
     )
     write(folder / "data" / "audit.json", audit)
     effect = {"pairs": rows, "images": images, "top_answer_share": 0.2, "yes_share": 0.5,
-              "answer_bits": 4.2, "blind_accuracy": 0.3}  # fmt: skip
+              "answer_bits": 4.2, "blind_accuracy": 0.3,
+              "blind_interval": [0.27, 0.33]}  # fmt: skip
     names = ("before quality gate", "before reviews", "none", "blip agrees", "blind share 0.2",
              "in use")  # fmt: skip
     filters = dict.fromkeys(names, effect)

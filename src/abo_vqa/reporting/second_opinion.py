@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from abo_vqa.data.pairs import GATE_REASONS
-from abo_vqa.reporting.formatting import count, decimal, percent, unmarked_label
+from abo_vqa.reporting.formatting import count, decimal, interval_text, percent, unmarked_label
 
 HEADER = (
     "pairs kept if", "pairs", "images", "most frequent answer", "yes among yes/no",
@@ -26,8 +26,8 @@ _FIXED = {
 
 _NOTE = (
     "Each line is a filter alone, applied to all generated pairs; a model that couldn't answer "
-    "counts against no pair. The blind predictor has seen neither the image nor its look-alikes, "
-    "and not their questions."
+    "counts against no pair. The blind predictor is fitted on what the filter leaves, but not on "
+    "the image, its look-alikes or their questions; its interval is over images, in percent."
 )
 
 
@@ -45,7 +45,7 @@ def filter_rows(verification: Mapping[str, Any]) -> list[tuple[str, ...]]:
             percent(effect["top_answer_share"]),
             _share(effect["yes_share"]),
             decimal(effect["answer_bits"]),
-            _share(effect["blind_accuracy"]),
+            _blind_cell(effect),
         )
         for name, effect in verification.get("filters", {}).items()
     ]
@@ -60,8 +60,8 @@ def filter_table(verification: Mapping[str, Any]) -> dict[str, Any]:
     note = _NOTE
     if share := verification.get("blind_sample"):
         note += (
-            f" Of sets of many pairs, it has answered those about a fixed {percent(share, 0)} of "
-            "the images."
+            f" Since there are many pairs, it has answered in every line only those about the same "
+            f"{percent(share, 0)} of the images."
         )
     return {"header": HEADER, "rows": filter_rows(verification), "note": note}
 
@@ -119,6 +119,12 @@ def _filter_label(name: str) -> str:
         share = percent(float(name.removeprefix("blind share ")), 0)
         return f"at most {share} are right without the image"
     return f"{_verifier_label(name.removesuffix(' agrees'))} agrees"
+
+
+def _blind_cell(effect: Mapping[str, Any]) -> str:
+    accuracy = _share(effect["blind_accuracy"])
+    bounds = effect.get("blind_interval")
+    return f"{accuracy} ({interval_text(bounds)})" if bounds else accuracy
 
 
 def _share(value: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table, write_table
 from abo_vqa.evaluation.aliases import alias_matcher
+from abo_vqa.evaluation.intervals import clustered_wilson_interval
 from abo_vqa.evaluation.wordnet import ensure_wordnet
 
 
@@ -54,7 +56,8 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     passes = passing_reviewed(
         reviewed, asked, answers, matches, filtered, config.verify, config.seed
     )
-    record = verification_record(config, filtered, rejects, matches) | review_counts(
+    interval = partial(clustered_wilson_interval, confidence=config.evaluate.confidence)
+    record = verification_record(config, filtered, rejects, matches, interval) | review_counts(
         reviewed, passes, table[unreviewed & filtered.kept]
     )
     return _write(config, with_opinions(table, own, filtered.shares)[filtered.kept], record)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from abo_vqa.annotate.verification.blind_accuracy import UNMEASURED
 from abo_vqa.annotate.verification.filters import agreeing, capped
 from abo_vqa.core.progress import progress
 from abo_vqa.core.verify_config import BLIND_VERIFIER
@@ -111,30 +112,31 @@ def filtered_sets(
 
 def effects(
     sets: Mapping[str, pd.DataFrame],
-    blind_accuracy: Callable[[pd.DataFrame], float | None] | None,
-    known: Mapping[str, float] = MappingProxyType({}),
+    measure: Callable[[pd.DataFrame], Mapping[str, Any]] | None,
+    known: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> dict[str, dict[str, Any]]:
     """Describe some sets.
 
     Args:
         sets: filter → the rows that it leaves.
-        blind_accuracy: measures it on the rows that are left; None if nobody wants to know. Whoever
-            is trained on a filtered set learns its priors: a fit on the whole set would find too
-            little in what agrees with a model, and nothing at all where it has just been filtered
-            out.
-        known: filter → its blind accuracy, where that has been measured already.
+        measure: the blind accuracy of the rows that are left, as `BlindMeasure.measure` returns it;
+            None if nobody wants to know. Whoever is trained on a filtered set learns its priors: a
+            fit on the whole set would find too little in what agrees with a model, and nothing at
+            all where it has just been filtered out.
+        known: filter → the same, where that has been measured already.
 
     Returns:
-        Filter → pairs, images, top_answer_share, yes_share, answer_bits, blind_accuracy.
+        Filter → pairs, images, top_answer_share, yes_share, answer_bits, blind_accuracy,
+        blind_interval.
     """
     # Equal sets are measured once.
-    measured: dict[bytes, float | None] = {_content(sets[name]): known[name] for name in known}
+    measured = {_content(sets[name]): known[name] for name in known}
     result = {}
     for name, rows in progress(sets.items(), desc="what filters do", unit="filter"):
         key = _content(rows)
-        if blind_accuracy is not None and key not in measured:
-            measured[key] = blind_accuracy(rows)
-        result[name] = _describe(rows) | {"blind_accuracy": measured.get(key)}
+        if measure is not None and key not in measured:
+            measured[key] = measure(rows)
+        result[name] = {**_describe(rows), **measured.get(key, UNMEASURED)}
     return result
 
 

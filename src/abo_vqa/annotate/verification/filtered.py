@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +11,9 @@ import pandas as pd
 
 from abo_vqa.annotate.verification.agreement import agreements, mean_agreement
 from abo_vqa.annotate.verification.blind_accuracy import (
-    ALL_ROWS,
     SAMPLED_SHARE,
-    blind_accuracy,
+    BlindMeasure,
+    ShareInterval,
 )
 from abo_vqa.annotate.verification.counts import unanswered_count, verifier_counts
 from abo_vqa.annotate.verification.effects import earlier_sets, effects, filtered_sets
@@ -76,7 +75,11 @@ def apply_filters(
 
 
 def verification_record(
-    config: Config, filtered: FilteredTable, rejects: pd.DataFrame, matches: AnswerMatcher
+    config: Config,
+    filtered: FilteredTable,
+    rejects: pd.DataFrame,
+    matches: AnswerMatcher,
+    interval: ShareInterval,
 ) -> dict[str, Any]:
     """Return the content of data/verification.json but for the reviews.
 
@@ -85,24 +88,25 @@ def verification_record(
         filtered: what the filters do to the table.
         rejects: columns image_path, question, answer, reason: what was rejected or corrected.
         matches: when two answers mean the same.
+        interval: of a share.
     """
     table, by_verifier = filtered.table, filtered.by_verifier
     sets = earlier_sets(table, rejects) | filtered_sets(
         table, filtered.shares, by_verifier, filtered.kept, config.verify, config.seed
     )
-    measure, known = None, {}
+    blind, known = None, {}
     if BLIND_VERIFIER in by_verifier:
-        measure = partial(blind_accuracy, config, matches)
-        known["none"] = round(float(by_verifier[BLIND_VERIFIER].mean()), 4)
-    largest = max(map(len, sets.values()))
+        blind = BlindMeasure.of(config, matches, interval, sets)
+        if blind.sampled is None:  # the blind verifier has answered all rows in the same way
+            known["none"] = blind.described(by_verifier[BLIND_VERIFIER], table["image_path"])
     return {
         "pairs": len(table),
         "kept": int(filtered.kept.sum()),
         **_filters_in_use(config, filtered.kept),
         **unanswered_count(filtered.shares[filtered.kept], by_verifier),
         "verifiers": verifier_counts(by_verifier),
-        "filters": effects(sets, measure, known),
-        **({"blind_sample": SAMPLED_SHARE} if measure and largest > ALL_ROWS else {}),
+        "filters": effects(sets, blind and blind.measure, known),
+        **({"blind_sample": SAMPLED_SHARE} if blind and blind.sampled is not None else {}),
     }
 
 
