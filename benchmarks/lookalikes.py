@@ -8,34 +8,37 @@
 
 Pairs of images are known to be the same by the sample's generator: those of one drawing (compressed
 again, moved, or the same file), and those of one product (other poses and light as well). Without
-it, by a column of the balanced table. A pair counts as found if its images are alike.
+it, by a column of the balanced table. A pair counts as found if its images are alike. 95% intervals
+are Wilson's, of pairs. The last table chooses each threshold on one half of the products and
+measures it on the other. Groups by variant: variants.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from helpers.shares import share
 from scipy.sparse import coo_matrix, csr_matrix, eye_array
 
 from abo_vqa.core.config import load_config
 from abo_vqa.core.paths import BALANCED, VECTORS
 from abo_vqa.core.stage import pin_threads
 from abo_vqa.core.tables import read_table
-from abo_vqa.data.hashes import close_pairs, hash_bits, hash_graph
-from abo_vqa.data.image_decoding import phash
+from abo_vqa.data.hashes import close_pairs, hash_graph
 from abo_vqa.data.image_vectors import ImageVectors, read_image_vectors, vector_graph
 from abo_vqa.data.similarity import SimilarityGraph, unite_graphs
 
 DISTANCES = (0, 2, 4, 6, 8)
 COSINES = (0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99)
 SEED = 7  # of the sample
+Graph = Callable[[pd.DataFrame], SimilarityGraph]
 
 
 def sample_truth(paths: pd.Series) -> dict[str, np.ndarray]:
@@ -92,9 +95,9 @@ def measures(
     yield "hash, 4 bits, or item id", unite_graphs([hashes[4], item])
 
 
-def print_accuracy(table: pd.DataFrame, truths: dict[str, np.ndarray]) -> None:
-    folders = sorted(path for path in VECTORS.glob("*") if path.is_dir())
-    vectors = {folder.name: read_image_vectors(folder) for folder in folders}
+def print_accuracy(
+    table: pd.DataFrame, truths: dict[str, np.ndarray], vectors: dict[str, ImageVectors]
+) -> None:
     print(f"{len(table):,} images\n\n| alike | pairs | " + " | ".join(
         f"{name}: precision | recall" for name in truths) + " |")  # fmt: skip
     print("|---|---|" + "---|---|" * len(truths))
@@ -102,47 +105,71 @@ def print_accuracy(table: pd.DataFrame, truths: dict[str, np.ndarray]) -> None:
         cells = []
         for same in truths.values():
             alike, right, every = pair_counts(graph, same)
-            cells += [f"{right / max(1, alike):.1%}", f"{right / max(1, every):.1%}"]
+            cells += [share(right, alike), share(right, every)]
         print(f"| {name} | {alike:,} | " + " | ".join(cells) + " |")
 
 
-def draw_variants(count: int) -> tuple[list[bytes], np.ndarray, np.ndarray, list[str]]:
-    """Products in two colours and two poses: images, product numbers, which version, types."""
-    from sample.archives import jpeg
-    from sample.catalogue import Draw, Picture
-    from sample.studio import SAMPLE_PALETTE
-    from sample.words import KINDS
-
-    draw, rng = Draw(SEED), random.Random(SEED)
-    images, types = [], []
-    for i in range(count):
-        look = draw.look(list(KINDS)[i % len(KINDS)])
-        other = rng.choice([color for color in SAMPLE_PALETTE if color != look.color])
-        for version in (look, replace(look, color=other), draw.another_view(look)):
-            images.append(jpeg(Picture("", "", version)))
-            types.append(look.kind)
-    return images, np.arange(3 * count) // 3, np.arange(3 * count) % 3, types
+def halves(same_product: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """[n], [n] the rows of either half of the products, both ways round."""
+    count = int(same_product.max()) + 1
+    first = np.random.default_rng(SEED).permutation(count)[: count // 2]
+    mask = np.isin(same_product, first)
+    yield mask, ~mask
+    yield ~mask, mask
 
 
-def print_variants(count: int) -> None:
-    """How far apart images of colour variants, other poses and other products are, in bits."""
-    images, products, versions, types = draw_variants(count)
-    hashes = hash_bits([phash(image, "a.jpg") for image in images])
-    bits = np.bitwise_count(hashes[:, None] ^ hashes[None, :])
-    first = (versions == 0)[:, None]
-    same, kinds = products[:, None] == products, np.array(types)[:, None] == np.array(types)
-    print("\n| an image and | pairs | 5% | median | 95% | at most 8 |\n|---|---|---|---|---|---|")
-    for name, pairs in {
-        "the same in another colour": first & same & (versions == 1),
-        "the product in another pose": first & same & (versions == 2),
-        "another product of its type": np.triu(kinds & ~same),
-        "a product of another type": np.triu(~kinds),
-    }.items():
-        low, median, high = np.quantile(bits[pairs], (0.05, 0.5, 0.95))
-        print(
-            f"| {name} | {pairs.sum():,} | {low:.0f} | {median:.0f} | {high:.0f} "
-            f"| {(bits[pairs] <= 8).mean():.1%} |"
-        )
+def half_counts(
+    graph: Graph, same: np.ndarray, mask: np.ndarray, table: pd.DataFrame
+) -> tuple[int, int, int]:
+    """`pair_counts` among some of the rows."""
+    rows = table[mask].reset_index(drop=True)
+    return pair_counts(graph(rows), pd.factorize(same[mask])[0])
+
+
+def print_chosen(
+    table: pd.DataFrame, truths: dict[str, np.ndarray], vectors: dict[str, ImageVectors]
+) -> None:
+    """Choose thresholds by F1 on one half of the products; print their accuracy on the other.
+
+    Pairs of images from both halves are left out. The two ways round are added up.
+    """
+    print("\n| measure | truth | chosen | precision | recall |\n|---|---|---|---|---|")
+    *_, products = truths.values()  # coarser than drawings
+    for measure, thresholds in by_threshold(vectors).items():
+        for truth, same in truths.items():
+            chosen, total = [], np.zeros(3, dtype=int)
+            for here, there in halves(products):
+                scores = {name: f1(*half_counts(graph, same, here, table))
+                          for name, graph in thresholds.items()}  # fmt: skip
+                chosen.append(max(scores, key=lambda name: scores[name]))
+                total += half_counts(thresholds[chosen[-1]], same, there, table)
+            alike, right, every = map(int, total)
+            both = " and ".join(chosen)
+            print(
+                f"| {measure} | {truth} | {both} | {share(right, alike)} | {share(right, every)} |"
+            )
+
+
+def by_threshold(vectors: dict[str, ImageVectors]) -> dict[str, dict[str, Graph]]:
+    """Measure → threshold → how to compare a table's images by it."""
+    hashes = {f"{bits} bits": partial(hashes_within, bits) for bits in DISTANCES}
+    return {"hash": hashes} | {
+        name: {f"{cosine:g}": partial(vectors_within, known, cosine) for cosine in COSINES}
+        for name, known in vectors.items()
+    }
+
+
+def hashes_within(bits: int, table: pd.DataFrame) -> SimilarityGraph:
+    return hash_graph(table["phash"], bits)
+
+
+def vectors_within(known: ImageVectors, cosine: float, table: pd.DataFrame) -> SimilarityGraph:
+    return vector_graph(table["image_path"], known, cosine)
+
+
+def f1(alike: int, right: int, every: int) -> float:
+    """The harmonic mean of precision and recall."""
+    return 2 * right / max(1, alike + every)
 
 
 def print_cost(count: int, width: int) -> None:
@@ -167,7 +194,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--balanced", type=Path, default=BALANCED)
     parser.add_argument("--same", help="the column that tells which images are the same")
-    parser.add_argument("--variants", type=int, default=100, help="products to draw")
     parser.add_argument("--cost", type=int, help="measure this with so many random images instead")
     parser.add_argument("--width", type=int, default=768)
     args = parser.parse_args()
@@ -176,12 +202,15 @@ def main() -> None:
         print_cost(args.cost, args.width)
         return
     table = read_table(args.balanced, ("image_path", "item_id", "phash"))
-    if args.same:
-        same = pd.factorize(table[args.same].where(table[args.same] != "", table["image_path"]))[0]
-        print_accuracy(table, {f"the same {args.same}": same})
-        return
-    print_accuracy(table, sample_truth(table["image_path"]))
-    print_variants(args.variants)
+    truths = sample_truth(table["image_path"]) if not args.same else {
+        f"the same {args.same}": pd.factorize(
+            table[args.same].where(table[args.same] != "", table["image_path"])
+        )[0]
+    }  # fmt: skip
+    folders = sorted(path for path in VECTORS.glob("*") if path.is_dir())
+    vectors = {folder.name: read_image_vectors(folder) for folder in folders}
+    print_accuracy(table, truths, vectors)
+    print_chosen(table, truths, vectors)
 
 
 if __name__ == "__main__":
