@@ -4,7 +4,7 @@ Neither names nor images tell by themselves: "phone case" is the name of thousan
 two white mugs look the same. So images belong together if the product's type and name are the same,
 the colour left out, and the images differ at most twice as much as near-duplicates may. Of the
 sample's drawings 9 in 10 differ from the same in another colour by at most 8 of a perceptual hash's
-64 bits, and hardly one in 100 from another product of its type (docs/benchmarks.md).
+64 bits, and one or two in 100 from another product of its type (docs/benchmarks.md).
 """
 
 from __future__ import annotations
