@@ -105,7 +105,7 @@ def verification_record(
         **_filters_in_use(config, filtered.kept),
         **unanswered_count(filtered.shares[filtered.kept], by_verifier),
         "verifiers": verifier_counts(by_verifier),
-        "filters": effects(sets, blind and blind.measure, known),
+        "filters": effects(sets, blind.measure if blind else None, known),
         **({"blind_sample": SAMPLED_SHARE} if blind and blind.sampled is not None else {}),
     }
 
