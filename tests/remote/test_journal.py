@@ -113,7 +113,7 @@ def test_something_else_is_not_a_journal(tmp_path: Path) -> None:
 
 def test_opening_keeps_no_replies_in_memory(tmp_path: Path) -> None:
     """What is in the file is read when it is asked for, and one reply takes few bytes."""
-    path = tmp_path / "main.jsonl"
+    path = tmp_path / "settings" / "main.jsonl"  # the folder beside it may hold former versions'
     with AnnotationJournal(path, {}) as journal:
         journal.extend([ENTRY] * 2000)
     tracemalloc.start()
