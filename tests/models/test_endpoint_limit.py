@@ -27,7 +27,7 @@ def test_only_what_was_cut_off_is_asked_for_again(
     hosted_project: Path, limit: int, asked_again: int, is_former: bool
 ) -> None:
     with OpenAIServer() as server:
-        add_endpoint(server.url, "openai", concurrency=1, price_output=1.0)
+        add_endpoint(server.url, "openai", concurrency=1, price_input=0.0, price_output=1.0)
         server.plan("*", "", "thoughts", *[""] * 19, "thoughts")  # the second, and again
         answer_hosted()
         errors = number_of_errors()
@@ -35,7 +35,7 @@ def test_only_what_was_cut_off_is_asked_for_again(
         if is_former:
             [folder] = JOURNALS.iterdir()
             make_former(folder, 1024)
-        changed = {"max_output_tokens": limit, "price_output": 1.0}
+        changed = {"max_output_tokens": limit, "price_input": 0.0, "price_output": 1.0}
         if asked_again:  # two replies have spent the limit of 1,024
             add_endpoint(server.url, "openai", **changed, budget_usd=0.0021)
             with pytest.raises(UserError, match="budget_usd"):
