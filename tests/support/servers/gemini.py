@@ -37,6 +37,12 @@ TRANSIENT = (
 )  # fmt: skip
 
 
+class _Server(ThreadingHTTPServer):
+    # As many may connect at once as benchmarks have threads: beyond the library's 5, the system
+    # drops connections.
+    request_queue_size = 128
+
+
 @dataclass
 class Call:
     """A request that arrived."""
@@ -106,7 +112,7 @@ class GeminiServer:
         class Handler(self.handler()):  # type: ignore[misc]
             owner = server
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.http = _Server(("127.0.0.1", port), Handler)
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_port}"
 
