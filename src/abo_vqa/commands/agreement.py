@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from abo_vqa.annotate.reviews import (
     KEEP,
     REJECT,
     Reviews,
+    Verdict,
     read_reviews,
     review_files,
 )
@@ -178,13 +179,12 @@ def _wrong_share(reviews: Reviews, confidence: float) -> list[str]:
 
     A pair counts as it was written, and once (see docs/metrics.md).
     """
-    pairs = reviews.first_pairs()
-    suspicious, at_random = pairs & reviews.suspicious, pairs - reviews.suspicious
+    first = reviews.first_pairs()
+    verdicts = {pair: verdict for pair, verdict in reviews.verdicts().items() if pair in first}
+    suspicious = {pair: verdicts[pair] for pair in verdicts if pair in reviews.suspicious}
+    at_random = {pair: verdicts[pair] for pair in verdicts if pair not in reviews.suspicious}
     if not suspicious:
-        return [
-            *_wrong_lines(reviews, at_random, "pairs", confidence),
-            _ceiling(reviews, at_random),
-        ]
+        return [*_wrong_lines(reviews, at_random, "pairs", confidence), _ceiling(at_random)]
     lines = _wrong_lines(reviews, suspicious, "suspicious pairs", confidence)
     if not at_random:
         return [
@@ -194,24 +194,25 @@ def _wrong_share(reviews: Reviews, confidence: float) -> list[str]:
             "answers are wrong.",
         ]
     sample = _wrong_lines(reviews, at_random, "pairs drawn at random", confidence)
-    return [*sample, _ceiling(reviews, at_random), *lines]
+    return [*sample, _ceiling(at_random), *lines]
 
 
-def _wrong_lines(reviews: Reviews, pairs: Set[PairKey], label: str, confidence: float) -> list[str]:
+def _wrong_lines(
+    reviews: Reviews, verdicts: Mapping[PairKey, Verdict], label: str, confidence: float
+) -> list[str]:
     """Return how many answers of some pairs are wrong, by all raters together and by each.
 
     Args:
         reviews: all of them.
-        pairs: those that count.
-        label: what they are called.
+        verdicts: of the pairs that count.
+        label: what these are called.
         confidence: of the intervals.
     """
-    verdicts = {pair: v for pair, v in reviews.verdicts().items() if pair in pairs}
     overall = _share(list(verdicts), [verdict.wrong for verdict in verdicts.values()], confidence)
     split = sum(verdict.wrong == 0.5 for verdict in verdicts.values())
     halves = f"; {split:,} on which they are split evenly count half" if split else ""
     lines = [f"wrong answers: {overall} of {len(verdicts):,} {label}{halves}"]
-    raters = sorted(reviews.raters_of(pairs))
+    raters = sorted(reviews.raters_of(verdicts))
     for rater in raters if len(reviews.raters) > 1 else []:
         own = {pair: reviews.judgements[pair][rater] for pair in verdicts
                if rater in reviews.judgements[pair]}  # fmt: skip
@@ -220,9 +221,8 @@ def _wrong_lines(reviews: Reviews, pairs: Set[PairKey], label: str, confidence: 
     return lines
 
 
-def _ceiling(reviews: Reviews, pairs: Set[PairKey]) -> str:
-    wrong = [verdict.wrong for pair, verdict in reviews.verdicts().items() if pair in pairs]
-    ceiling = 1 - sum(wrong) / len(wrong)
+def _ceiling(verdicts: Mapping[PairKey, Verdict]) -> str:
+    ceiling = 1 - sum(verdict.wrong for verdict in verdicts.values()) / len(verdicts)
     return f"A model that is always right agrees with about {percent(ceiling)} of them."
 
 
