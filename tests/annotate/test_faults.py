@@ -194,7 +194,11 @@ def test_settings_that_every_request_is_refused_for(here: Path, server: GeminiSe
     assert journal_entries(here, annotator="gemini") == []  # the images aren't to blame
 
 
-def test_image_that_always_fails_is_given_up(here: Path, server: GeminiServer) -> None:
+@pytest.mark.parametrize("pause_s", [0.1, 5])  # the run ends after a pause, or before it
+def test_image_that_always_fails_is_given_up(
+    here: Path, server: GeminiServer, monkeypatch: pytest.MonkeyPatch, pause_s: float
+) -> None:
+    monkeypatch.setattr("abo_vqa.remote.backoff.FIRST_PAUSE_S", pause_s)
     make(here, 3)
     server.plan("product 1", *["500"] * 100)
     config = configure(here, annotator="gemini", base_url=server.url, attempts=1, patience_s=0.3)

@@ -199,6 +199,7 @@ class OutcomePolicy(ABC, Generic[ItemT]):
             return
         wait = until - time.time()
         if wait > self._patience_s:
+            self._record_failed_items(error)
             self.request_stop(lambda: self._reasons.no_answer_before(until, error, self._progress))
         elif wait > _LONG_WAIT_S and until > self._announced:
             self._announced = until
@@ -212,10 +213,14 @@ class OutcomePolicy(ABC, Generic[ItemT]):
         """Stop if there has been no answer for too long."""
         if not self.health.patience_exhausted or self.is_stopping:
             return
-        for item in self._queue.delayed:  # otherwise one that always fails would stay forever
+        self._record_failed_items(error)
+        self.request_stop(lambda: self._reasons.no_answer(error, self._progress))
+
+    def _record_failed_items(self, error: ServiceError) -> None:
+        """Count the run's end against items that failed in it: some may always fail."""
+        for item in self._queue.delayed:
             if self._has_failed(item):
                 self._record_failure(item, error)
-        self.request_stop(lambda: self._reasons.no_answer(error, self._progress))
 
     def remove_key(self, key: ApiKey, error: InvalidKeyError) -> None:
         """Don't use a key any more; stop if it was the last one."""
