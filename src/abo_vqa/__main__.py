@@ -5,7 +5,6 @@ The pipeline runs the second form, so that a stage uses the sources of the works
 Any Python must be able to read this file, and get as far as `ensure_usable_python`.
 """
 
-import gc
 import os
 import sys
 
@@ -16,13 +15,6 @@ from abo_vqa.core import interpreter
 
 interpreter.ensure_usable_python(os.path.dirname(source))
 
-# Imports, WordNet's index and figures make millions of objects that stay: looking for garbage among
-# them again and again costs a stage of the sample a tenth of its seconds, and so does once at exit.
-gc.set_threshold(100000, 50, 50)
+from abo_vqa.cli import run_as_process
 
-from abo_vqa.cli import main
-
-code = main()
-if "triton" not in sys.modules:  # it lists at exit whatever wasn't cleared away
-    gc.freeze()
-sys.exit(code)
+run_as_process()

@@ -9,9 +9,11 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from abo_vqa import __version__
 from abo_vqa.core import interpreter, processes, system_errors
+from abo_vqa.core.entry import run_process
 from abo_vqa.core.errors import (
     AboVqaError,
     RetryLaterError,
@@ -138,6 +140,11 @@ def _resolve_alias(name: str, rest: Sequence[str]) -> str:
         )
         return "ask"
     return name
+
+
+def run_as_process() -> NoReturn:
+    """Run one command as a process of its own: the installed `abo-vqa`."""
+    run_process(main)
 
 
 def run_with_safe_output(name: str, work: Callable[[], int]) -> int:
