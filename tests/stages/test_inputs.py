@@ -49,7 +49,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tables: Path) -> Path:
     """A project every stage of which has run, as far as DVC can tell."""
     root = tmp_path_factory.mktemp("finished") / "project"
     root.mkdir()
-    for name in ("dvc.yaml", "params.yaml"):
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, root / name)
     for name in ("conf", "src"):
         shutil.copytree(
