@@ -14,7 +14,7 @@ from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.data.archive import Archive, open_archive
 from abo_vqa.data.image_files import ImageError
 from abo_vqa.data.pairs import Product
-from abo_vqa.remote.budget import TokenEstimator, total_cost
+from abo_vqa.remote.budget import TokenEstimator
 from abo_vqa.remote.clients import open_clients
 from abo_vqa.remote.contract import Request, Usage
 from abo_vqa.remote.errors import (
@@ -52,9 +52,6 @@ def estimate(
     requests = -(-int(len(tasks) * replies * 1000) // 1000)
     usage, source = _tokens_per_request(config, tasks, entries, count=count)
     total = Usage(requests * usage.input, requests * usage.output)
-    spent = Usage(
-        sum(entry.usage.input for entry in entries), sum(entry.usage.output for entry in entries)
-    )
     share = settings.batch_price if settings.batch else 1.0
     duration = ["time               up to a day per round, according to the vendor"]
     if not settings.batch:
@@ -65,7 +62,7 @@ def estimate(
             f"images left        {len(tasks):,} of {len(products):,}",
             f"requests           {requests:,} ({replies:.2f} per image)",
             f"tokens             {total.input:,} in, {total.output:,} out ({source})",
-            *price_lines(settings, "generate.", total, spent, total_cost(entries, settings), share),
+            *price_lines(settings, "generate.", total, entries, share),
             *duration,
         ]
     )

@@ -10,6 +10,7 @@ from abo_vqa.annotate.tasks import CUT_OFF, Task
 from abo_vqa.core.local_annotator import LOCAL
 from abo_vqa.data.pairs import REASONS
 from abo_vqa.remote.dispatch.stop_reasons import output_limit_advice
+from abo_vqa.remote.journal import CUT_OFF_REASON
 
 if TYPE_CHECKING:
     from abo_vqa.core.service_config import GenerateConfig
@@ -22,7 +23,7 @@ def _remedy(kind: str, settings: GenerateConfig) -> str:
     """Return why a reply of this kind has no pairs, and the settings that may help."""
     if settings.annotator == LOCAL:
         return _local_remedy(kind, settings)
-    if "MAX_TOKENS" in kind:
+    if CUT_OFF_REASON in kind:
         cause = "The model reached its output limit before it had written all pairs."
         if settings.annotator == "gemini-legacy":
             return (
@@ -64,7 +65,7 @@ def _local_remedy(kind: str, settings: GenerateConfig) -> str:
     model = f"generate.model ({settings.model})"
     if "too long" in kind:
         return too_long_remedy(settings)
-    if "MAX_TOKENS" in kind:
+    if CUT_OFF_REASON in kind:
         return (
             f"{model} reached generate.max_output_tokens ({settings.max_output_tokens}) before "
             "writing all pairs. If it was reasoning, or on the way to a pair, raise the limit, "

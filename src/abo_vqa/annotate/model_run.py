@@ -26,7 +26,7 @@ from abo_vqa.core.log import get_logger
 from abo_vqa.core.summary import Log
 from abo_vqa.data.archive import Archive, open_archive
 from abo_vqa.data.pairs import Product
-from abo_vqa.remote.budget import total_cost
+from abo_vqa.remote.budget import total_cost, total_usage
 from abo_vqa.remote.history import own_history
 from abo_vqa.remote.journal import (
     DROPPED,
@@ -132,10 +132,8 @@ def annotate(
             for line in describe_empty_replies(open_tasks, settings):
                 logger.warning(line)
         entries = load_replies(config)
-    tokens = {
-        "input_tokens": float(sum(entry.usage.input for entry in entries)),
-        "output_tokens": float(sum(entry.usage.output for entry in entries)),
-    }
+    usage = total_usage(entries)
+    tokens = {"input_tokens": float(usage.input), "output_tokens": float(usage.output)}
     return AnnotationRun(tasks, path, total_cost(entries, settings), tokens)
 
 

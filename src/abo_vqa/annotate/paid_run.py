@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -93,18 +93,20 @@ def request_all(
             _online_run(context, keys, ledger).run()
 
 
+def _reserved_cost(
+    journal: AnnotationJournal, ledger: Ledger, jobs: BatchJobFile | None
+) -> Callable[[], float]:
+    """Return what tells the USD that requests and jobs on their way may cost."""
+    names = own_names(journal)
+    return lambda: ledger.reserved_cost(*names) + (jobs.max_cost if jobs else 0.0)
+
+
 def _online_run(
     context: _RunContext, keys: Sequence[ApiKey], ledger: Ledger, jobs: BatchJobFile | None = None
 ) -> Scheduler:
     settings, journal = context.settings, context.journal
-
-    names = own_names(journal)
-
-    def reserved() -> float:
-        return sum(map(ledger.reserved_cost, names)) + (jobs.max_cost if jobs else 0.0)
-
     entries = own_history(journal)
-    budget = Budget(settings, entries, reserved)
+    budget = Budget(settings, entries, _reserved_cost(journal, ledger, jobs))
     # Under a higher limit, replies that were cut off say nothing about the next ones.
     judged = [mark_outgrown(entry, journal.limit) for entry in entries]
     streak = last_streak(judged, settings.questions)
@@ -133,13 +135,8 @@ def _batch_run(
 ) -> BatchRun:
     settings, journal = context.settings, context.journal
     clients = batch_clients(settings, keys)
-
-    names = own_names(journal)
-
-    def reserved() -> float:
-        return jobs.max_cost + sum(map(ledger.reserved_cost, names))
-
     entries = own_history(journal)  # the pilot's, too
+    reserved = _reserved_cost(journal, ledger, jobs)
     budget = Budget(settings, entries, reserved, settings.batch_price)
     limit = QueueLimit(jobs, settings.batch_images)
     submitter = BatchSubmitter(

@@ -55,7 +55,7 @@ class ProgressReporter:
         self._settings, self._other_cost = settings, other_cost
         self._images, self._log_metrics, self._logged = images, log_metrics, time.monotonic()
         self._bar = progress_bar(images, desc="annotating", unit="image")
-        self._note, self._cost, self._wait = BarNote(self._bar), "", ""
+        self._note = BarNote(self._bar)
 
     def __call__(self, open_images: int, cost: float) -> None:
         """Update the bar and, every few seconds, MLflow."""
@@ -63,10 +63,9 @@ class ProgressReporter:
         metrics = {"images_done": float(finished)}
         if self._settings:
             total = cost + self._other_cost
-            self._cost = describe_cost(total, self._settings)
+            self._note.update(cost=describe_cost(total, self._settings))
             if self._settings.prices:
                 metrics["cost_usd"] = total
-        self._write_note()
         self._bar.update(finished - self._bar.n)
         if time.monotonic() - self._logged > _LOG_EVERY_S:
             self._logged = time.monotonic()
@@ -74,11 +73,7 @@ class ProgressReporter:
 
     def show_wait(self, reason: str) -> None:
         """Show what the run waits for; see `Progress`."""
-        self._wait = reason
-        self._write_note()
-
-    def _write_note(self) -> None:
-        self._note.set(", ".join(filter(None, (self._cost, self._wait))))
+        self._note.update(wait=reason)
 
     def close(self) -> None:
         """Leave the bar as it is."""

@@ -64,7 +64,7 @@ def progress(
 
 
 class BarNote:
-    """What stands behind a bar, such as a cost or what the work waits for.
+    """What stands behind a bar: a cost, and what the work waits for.
 
     It is painted at the bar's own pace, also while nothing advances.
     """
@@ -76,14 +76,18 @@ class BarNote:
             bar: the bar.
         """
         self._bar, self._painted = bar, ""
+        self._cost = self._wait = ""
 
-    def set(self, text: str) -> None:
+    def update(self, *, cost: str | None = None, wait: str | None = None) -> None:
         """Change the note; call it again and again while nothing else updates the bar.
 
         Args:
-            text: the note.
+            cost: an amount; None leaves it as it is.
+            wait: what the work waits for, "" if it doesn't; None leaves it as it is.
         """
-        bar = self._bar
+        self._cost = self._cost if cost is None else cost
+        self._wait = self._wait if wait is None else wait
+        bar, text = self._bar, ", ".join(filter(None, (self._cost, self._wait)))
         bar.set_postfix_str(text, refresh=False)
         if bar.disable or text == self._painted:
             return

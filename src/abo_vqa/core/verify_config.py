@@ -22,6 +22,12 @@ class VerifyConfig(BaseConfig):
     min_agreement: Fraction | None
     blind_share: Annotated[float, Field(ge=0, le=1)] | None
 
+    @property
+    def filters(self) -> dict[str, float]:
+        """The filters that are set, by the setting's name."""
+        settings = {"min_agreement": self.min_agreement, "blind_share": self.blind_share}
+        return {name: value for name, value in settings.items() if value is not None}
+
 
 def check_verifiers(settings: Mapping[str, Any]) -> list[str]:
     """Check the names in `verify.models`, and the filters that need one of them.

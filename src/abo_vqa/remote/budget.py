@@ -55,6 +55,14 @@ def total_cost(entries: Iterable[JournalEntry], settings: ServiceConfig) -> floa
     return sum(price_usd(entry.usage, settings, entry.price) for entry in entries)
 
 
+def total_usage(entries: Iterable[JournalEntry]) -> Usage:
+    """Return the tokens of the replies in a journal."""
+    total = Usage()
+    for entry in entries:
+        total = Usage(total.input + entry.usage.input, total.output + entry.usage.output)
+    return total
+
+
 def _image_tokens(size: int) -> int:
     """Return the input tokens of an image of `size` pixels per side."""
     return _TILE_TOKENS * (1 if size <= 384 else (-(-size // 768)) ** 2)

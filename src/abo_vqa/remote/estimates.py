@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.remote.budget import price_usd
+from abo_vqa.remote.budget import describe_cost, price_usd, total_cost, total_usage
 from abo_vqa.remote.contract import Usage
 from abo_vqa.remote.keys import api_keys, key_variables
 from abo_vqa.remote.quotas import reserved_output
@@ -37,7 +37,11 @@ def service_lines(settings: ServiceConfig) -> list[str]:
 
 
 def price_lines(
-    settings: ServiceConfig, prefix: str, total: Usage, spent: Usage, cost: float, share: float
+    settings: ServiceConfig,
+    prefix: str,
+    total: Usage,
+    entries: Sequence[JournalEntry],
+    share: float = 1.0,
 ) -> list[str]:
     """Return what requests cost, and what was spent before.
 
@@ -45,12 +49,12 @@ def price_lines(
         settings: the prices and the budget.
         prefix: what the names of the settings begin with: "generate.", or "models.<name>.".
         total: tokens of all requests that are left.
-        spent: tokens of the replies so far.
-        cost: USD that they have cost.
+        entries: replies so far.
         share: share of the list price; the batch mode's is about 0.5.
     """
     prices = settings.prices
     if not prices:
+        spent = total_usage(entries)
         return [
             f"price              unknown: set {prefix}price_input and {prefix}price_output, USD "
             "per million tokens (0 for a server of your own)",
@@ -60,7 +64,7 @@ def price_lines(
     lines = [
         f"price              {price_usd(total, settings, share):.2f} USD, at {prices.input:g} USD "
         f"per million tokens in and {prices.output:g} out{batch}",
-        f"spent so far       {cost:.4f} USD",
+        f"spent so far       {describe_cost(total_cost(entries, settings), settings)}",
     ]
     if settings.budget_usd is not None:
         lines.append(f"budget             {settings.budget_usd:g} USD")

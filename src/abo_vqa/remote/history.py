@@ -108,7 +108,7 @@ def emptiness_kind(entry: JournalEntry) -> str | None:
     """Return how a reply was empty; "" for a success, None if it counts as neither."""
     if entry.problem and not entry.problem.startswith("blocked"):
         return None
-    if entry.pairs and entry.finish == "MAX_TOKENS":  # perhaps fewer than were asked for
+    if entry.pairs and entry.finish == CUT_OFF_REASON:  # perhaps fewer than were asked for
         return None
     return empty_reply_kind(entry)
 

@@ -301,17 +301,14 @@ class Ledger:
         with self._lock, self._db:
             self._db.execute("DELETE FROM pauses WHERE day = 1")
 
-    def reserved_cost(self, journal: str) -> float:
+    def reserved_cost(self, *journals: str) -> float:
         """Return the USD that requests without a known reply may have cost.
 
-        Those are the requests of a journal that are in flight, timed out, or were killed.
+        Those are the requests of some journals that are in flight, timed out, or were killed.
         """
+        query = "SELECT COALESCE(SUM(cost), 0) FROM calls WHERE journal = ? AND cost IS NOT NULL"
         with self._lock:
-            row = self._db.execute(
-                "SELECT COALESCE(SUM(cost), 0) FROM calls WHERE journal = ? AND cost IS NOT NULL",
-                (journal,),
-            ).fetchone()
-        return float(row[0])
+            return sum(float(self._db.execute(query, (name,)).fetchone()[0]) for name in journals)
 
     def close(self) -> None:
         """Close the file."""

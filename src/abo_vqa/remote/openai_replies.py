@@ -12,9 +12,10 @@ from openai.types.chat.chat_completion import Choice
 
 from abo_vqa.remote.contract import Reply, Usage
 from abo_vqa.remote.errors import ServiceError
+from abo_vqa.remote.journal import CUT_OFF_REASON
 
 # The protocol's finish reasons by the names that the rest of the house knows.
-_FINISH = {"stop": "STOP", "length": "MAX_TOKENS", "content_filter": "SAFETY"}
+_FINISH = {"stop": "STOP", "length": CUT_OFF_REASON, "content_filter": "SAFETY"}
 # Open-weight models write their reasoning into the text. Without an end it was cut off; without a
 # beginning that was part of the chat template's prompt.
 _BEGIN = r"(?:<think(?:ing)?>|◁think▷|\[THINK\])"  # most models', Kimi-VL's, Mistral's

@@ -8,7 +8,7 @@ from typing import Any
 from abo_vqa.core.circularity import Part, circular_models
 from abo_vqa.core.config import Config
 from abo_vqa.core.verify_config import BLIND_VERIFIER
-from abo_vqa.reporting.formatting import MARK, enumeration, percent, unmarked_label
+from abo_vqa.reporting.formatting import MARK, enumeration, percent, unmarked_label, verifier_label
 
 
 def marked_models(
@@ -69,9 +69,7 @@ def _reason(part: Part, verification: Mapping[str, Any]) -> str:
 def _before(verification: Mapping[str, Any], *, blind: bool) -> str:
     """Return how many of all pairs each verifier answers alike, before any filter."""
     shares = [
-        f"{unmarked_label(name)} gives the generated answer to {percent(numbers['agreement'])}"
-        if name != BLIND_VERIFIER
-        else f"the blind predictor gives the generated answer to {percent(numbers['agreement'])}"
+        f"{verifier_label(name)} gives the generated answer to {percent(numbers['agreement'])}"
         for name, numbers in verification.get("verifiers", {}).items()
         if (name == BLIND_VERIFIER) == blind and numbers["agreement"] is not None
     ]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 
 from abo_vqa.core.paths import FINETUNED_MODEL, FINETUNED_MODELS, FINETUNED_RANKED
+from abo_vqa.core.verify_config import BLIND_VERIFIER
 
 _MINUS = "\N{MINUS SIGN}"
 _DASH = "–"  # for a value that is missing
@@ -93,6 +94,11 @@ def unmarked_label(model: str) -> str:
     if model in FINETUNED_MODELS:
         return f"{finetuned_base()} + LoRA" + (", ranked" if model == FINETUNED_RANKED else "")
     return _MODEL_LABELS.get(model, model)
+
+
+def verifier_label(name: str) -> str:
+    """Return the name of one of `verify.models` in sentences."""
+    return "the blind predictor" if name == BLIND_VERIFIER else unmarked_label(name)
 
 
 def model_kind(model: str) -> str:

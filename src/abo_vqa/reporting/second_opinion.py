@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from abo_vqa.data.pairs import GATE_REASONS
-from abo_vqa.reporting.formatting import count, decimal, interval_text, percent, unmarked_label
+from abo_vqa.reporting.formatting import count, decimal, interval_text, percent, verifier_label
 
 HEADER = (
     "pairs kept if", "pairs", "images", "most frequent answer", "yes among yes/no",
@@ -82,7 +82,7 @@ def second_opinion(verification: Mapping[str, Any], generation: Mapping[str, Any
             f"gives the generated answer to {percent(numbers['agreement'])} of the questions"
         )  # fmt: skip
         failed = f" ({count(numbers['failed'])} not answered)" if numbers["failed"] else ""
-        opinions.append(f"{_verifier_label(name)} {text}{failed}")
+        opinions.append(f"{verifier_label(name)} {text}{failed}")
     unanswered = verification.get("unanswered")
     nobody = (
         f" {count(unanswered)} of the {count(verification['kept'])} pairs in the set were answered "
@@ -108,17 +108,13 @@ def _earlier(generation: Mapping[str, Any]) -> str:
     return "".join(texts)
 
 
-def _verifier_label(name: str) -> str:
-    return "the blind predictor" if name == "blind" else unmarked_label(name)
-
-
 def _filter_label(name: str) -> str:
     if name in _FIXED:
         return _FIXED[name]
     if name.startswith("blind share "):
         share = percent(float(name.removeprefix("blind share ")), 0)
         return f"at most {share} are right without the image"
-    return f"{_verifier_label(name.removesuffix(' agrees'))} agrees"
+    return f"{verifier_label(name.removesuffix(' agrees'))} agrees"
 
 
 def _blind_cell(effect: Mapping[str, Any]) -> str:

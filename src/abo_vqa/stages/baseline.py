@@ -15,7 +15,7 @@ from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table, write_table
 from abo_vqa.models.answering.counts import count_answers, describe_answers
 from abo_vqa.models.answering.estimate import estimate_baseline
-from abo_vqa.models.endpoint.spending import DRY_RUN
+from abo_vqa.models.endpoint.spending import DRY_RUN, spending_of
 from abo_vqa.models.registry import BLIND_MODEL, STUDY_MODELS, checkpoint_key, require_model
 
 
@@ -35,9 +35,10 @@ def run(config: Config, _log: Log = no_log, *, model: str) -> Summary:
     job = BaselineJob.of(model, config, table)
     result = answer_all(config, job)
     out = write_table(result.predictions, predictions_of(model))
+    spent, cost = spending_of(model, config)
     return Summary(
-        describe_answers(model, config, result.predictions, out, table.get("answer", ())),
-        metrics={**count_answers(result.predictions), **result.metrics},
+        describe_answers(model, config, result.predictions, out, table.get("answer", ()), spent),
+        metrics={**count_answers(result.predictions), **result.metrics, **cost},
         params=result.record,
         datasets={"questions": VQA},
         artifacts=(out,),
@@ -50,8 +51,7 @@ def _run_blind(config: Config) -> Summary:
     from abo_vqa.models.answering.blind import answer_blind  # loads scikit-learn
 
     table = read_table(VQA, ["image_path", "question"])
-    train = read_table(TRAIN, ["question", "answer"])
-    results = answer_blind(config, table, train)
+    results = answer_blind(config, table, read_table(TRAIN, ["question", "answer"]))
     artifacts = [
         write_table(result.predictions, predictions_of(f"blind-{variant}"))
         for variant, result in results.items()

@@ -19,12 +19,7 @@ from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table, write_table
 from abo_vqa.core.verify_config import BLIND_VERIFIER
 from abo_vqa.models.answering.counts import count_answers, describe_long_answers
-from abo_vqa.models.endpoint.spending import (
-    DRY_RUN,
-    describe_spending,
-    estimate_questions,
-    spending_metrics,
-)
+from abo_vqa.models.endpoint.spending import DRY_RUN, estimate_questions, spending_of
 from abo_vqa.models.registry import checkpoint_of
 
 
@@ -52,8 +47,9 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     for name, own in answers.items():
         if name != BLIND_VERIFIER:
             lines.append(describe_long_answers(name, config, own["prediction"], table["answer"]))
-            lines.append(describe_spending(name, config))
-            counts[name] |= spending_metrics(name, config)
+            spent, cost = spending_of(name, config)
+            lines.append(spent)
+            counts[name] |= cost
     return Summary(
         "\n".join(filter(None, lines)),
         metrics={f"{name}/{kind}": n for name, own in counts.items() for kind, n in own.items()},

@@ -9,7 +9,13 @@ from abo_vqa.annotate.tasks import CUT_OFF, Task
 from abo_vqa.remote.errors import RequestRefusedError, ServiceError
 from abo_vqa.remote.failure_streaks import FailureStreak, error_kind
 from abo_vqa.remote.history import emptiness_kind, open_streak
-from abo_vqa.remote.journal import DROPPED, AnnotationJournal, JournalEntry, timestamp
+from abo_vqa.remote.journal import (
+    CUT_OFF_REASON,
+    DROPPED,
+    AnnotationJournal,
+    JournalEntry,
+    timestamp,
+)
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,7 @@ def last_streak(entries: Sequence[JournalEntry], questions: int) -> FailureStrea
     """
 
     def kind_of(entry: JournalEntry) -> str | None:
-        cut_off = entry.finish == "MAX_TOKENS" and len(entry.candidates) < questions
+        cut_off = entry.finish == CUT_OFF_REASON and len(entry.candidates) < questions
         return CUT_OFF if cut_off and not entry.problem else emptiness_kind(entry)
 
     # What the user has dropped was the images' own fault, and is no evidence of anything else.

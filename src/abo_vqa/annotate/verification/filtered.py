@@ -90,7 +90,7 @@ def verification_record(
         matches: when two answers mean the same.
         interval: of a share.
     """
-    table, by_verifier = filtered.table, filtered.by_verifier
+    table, by_verifier, active = filtered.table, filtered.by_verifier, config.verify.filters
     sets = earlier_sets(table, rejects) | filtered_sets(
         table, filtered.shares, by_verifier, filtered.kept, config.verify, config.seed
     )
@@ -102,16 +102,9 @@ def verification_record(
     return {
         "pairs": len(table),
         "kept": int(filtered.kept.sum()),
-        **_filters_in_use(config, filtered.kept),
+        **({} if filtered.kept.all() or not active else {"filtered_by": active}),
         **unanswered_count(filtered.shares[filtered.kept], by_verifier),
         "verifiers": verifier_counts(by_verifier),
         "filters": effects(sets, blind.measure if blind else None, known),
         **({"blind_sample": SAMPLED_SHARE} if blind and blind.sampled is not None else {}),
     }
-
-
-def _filters_in_use(config: Config, kept: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return `filtered_by`: the filters that are set; {} if nothing was left out."""
-    settings = {name: getattr(config.verify, name) for name in ("min_agreement", "blind_share")}
-    active = {name: value for name, value in settings.items() if value is not None}
-    return {} if kept.all() or not active else {"filtered_by": active}

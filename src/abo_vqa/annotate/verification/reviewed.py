@@ -49,7 +49,7 @@ def passing_reviewed(
         seed: of the cap's draw.
     """
     passes = np.ones(len(reviewed), np.bool_)
-    if reviewed.empty or not _has_filter(settings):
+    if reviewed.empty or not settings.filters:
         return passes
     first = asked[QUESTION].reset_index(names="row").drop_duplicates(QUESTION)
     rows = reviewed[QUESTION].merge(first, on=QUESTION, how="left", validate="m:1")["row"]
@@ -145,7 +145,3 @@ def _skipped(sample: pd.DataFrame, unreviewed: pd.DataFrame) -> int:
     wrong = (sample["wrong"].astype(float) > 0).groupby(sample["image_path"]).sum()
     open_rows = unreviewed["image_path"].value_counts().reindex(wrong.index, fill_value=0)
     return int((open_rows - wrong).clip(lower=0).sum())
-
-
-def _has_filter(settings: VerifyConfig) -> bool:
-    return settings.min_agreement is not None or settings.blind_share is not None

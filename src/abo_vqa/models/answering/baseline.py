@@ -26,7 +26,6 @@ from abo_vqa.models.answering.ranked import ranked_candidates, with_decoding
 from abo_vqa.models.answering.runner import answer_rows
 from abo_vqa.models.answering.sampling import sample_rows
 from abo_vqa.models.candidates import candidates_for
-from abo_vqa.models.endpoint.spending import spending_metrics
 from abo_vqa.models.registry import checkpoint_key, checkpoint_of, load_model
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ class BaselineResult:
         predictions: columns row_id, prediction, confidence, error.
         record: what the answers depend on; empty if an earlier run has answered all rows.
         metrics: `rows_per_second` and `load_seconds`, if this run has answered some rows, and
-            `peak_gpu_bytes` on a GPU; `cost_usd` in all runs of a model behind an API.
+            `peak_gpu_bytes` on a GPU.
     """
 
     predictions: pd.DataFrame
@@ -172,7 +171,7 @@ def answer_all(config: Config, job: BaselineJob) -> BaselineResult:
             time.sleep(1)
     if answered := len(predictions) - before:
         metrics["rows_per_second"] = answered / (time.perf_counter() - start)
-    return BaselineResult(predictions, record, metrics | spending_metrics(job.name, config))
+    return BaselineResult(predictions, record, metrics)
 
 
 def answer_as_worker(config: Config, job: BaselineJob) -> None:

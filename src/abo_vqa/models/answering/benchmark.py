@@ -21,7 +21,7 @@ from abo_vqa.models.answering.blind import (
 )
 from abo_vqa.models.answering.counts import describe_long_answers
 from abo_vqa.models.answering.journal import COLUMNS
-from abo_vqa.models.endpoint.spending import describe_spending
+from abo_vqa.models.endpoint.spending import spending_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,12 +83,11 @@ def answer_with_models(
             answers.predictions[name] = add_unasked(table, questions)
             answers.journals.append(journal)
             own = questions.columns.frame["answer"]
-            if name not in FINETUNED_MODELS and (
-                long := describe_long_answers(name, config, table["prediction"], own)
-            ):
-                logger.warning(long)
-            if name not in FINETUNED_MODELS and (spent := describe_spending(name, config)):
-                logger.info(spent)
+            if name not in FINETUNED_MODELS:
+                if long := describe_long_answers(name, config, table["prediction"], own):
+                    logger.warning(long)
+                if spent := spending_of(name, config).text:
+                    logger.info(spent)
         release_memory()
     return answers
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abo_vqa.core.checkpoint_settings import takes_setting
-from abo_vqa.models.endpoint.spending import describe_spending
 from abo_vqa.models.long_answers import AnswerLengths
 from abo_vqa.models.registry import checkpoint_of
 
@@ -33,7 +32,12 @@ def count_answers(predictions: pd.DataFrame) -> dict[str, int]:
 
 
 def describe_answers(
-    name: str, config: Config, predictions: pd.DataFrame, out: Path, expected: Iterable[str]
+    name: str,
+    config: Config,
+    predictions: pd.DataFrame,
+    out: Path,
+    expected: Iterable[str],
+    spent: str = "",
 ) -> str:
     """Return the summary of a model's answers; a line more if they are long, or paid for.
 
@@ -43,12 +47,13 @@ def describe_answers(
         predictions: columns prediction and error.
         out: the file that they are in.
         expected: see `describe_long_answers`.
+        spent: what the model has cost, or "".
     """
     counts = count_answers(predictions)
     failed = f"; {counts['failed']} without an answer" if counts["failed"] else ""
     long = describe_long_answers(name, config, predictions["prediction"], expected)
     summary = f"{name}: {counts['rows']} rows → {out}{failed}"
-    return "\n".join(filter(None, (summary, long, describe_spending(name, config))))
+    return "\n".join(filter(None, (summary, long, spent)))
 
 
 def describe_long_answers(

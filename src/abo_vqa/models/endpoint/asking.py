@@ -57,35 +57,32 @@ class _QuestionDispatcher(Dispatcher[Question]):
     _bar: tqdm[NoReturn]
     _note: BarNote
     _settings: EndpointConfig
-    _wait = ""  # what for
 
-    def ask(self, label: str, settings: EndpointConfig) -> None:
+    def ask(self, settings: EndpointConfig) -> None:
         """Send the questions of the queue behind a bar with the cost; see `Dispatcher.run`.
 
         Args:
-            label: the bar's title.
-            settings: the prices.
+            settings: the model's name and the prices.
         """
         self._settings, total = settings, len(self._queue)
         with progress_bar(
-            total, desc=label, unit="question", delay=_BAR_AFTER_S, leave=False
+            total, desc=settings.model, unit="question", delay=_BAR_AFTER_S, leave=False
         ) as self._bar:
             self._note = BarNote(self._bar)
+            self._show_cost()
             self.run()
 
     def _settle(self, pending: PendingRequest[Question], outcome: Outcome) -> None:
         super()._settle(pending, outcome)
-        self._write_note()
+        self._show_cost()
         finished = int(self._bar.total or 0) - len(self._queue)
         self._bar.update(max(0, finished - self._bar.n))  # a control question is one more
 
     def _show_wait(self, reason: str) -> None:
-        self._wait = reason
-        self._write_note()
+        self._note.update(wait=reason)
 
-    def _write_note(self) -> None:
-        cost = describe_cost(self._budget.cost, self._settings)
-        self._note.set(", ".join(filter(None, (cost, self._wait))))
+    def _show_cost(self) -> None:
+        self._note.update(cost=describe_cost(self._budget.cost, self._settings))
 
 
 class QuestionRun:
@@ -138,5 +135,5 @@ class QuestionRun:
         # Those of a streak of failures last: whether they fail again tells less than others.
         order = sorted(requests, key=lambda key: key in self._replies.streak.kinds)
         self._queue.ready.extend(Question(key, requests[key]) for key in order)
-        self._dispatcher.ask(self._settings.model, self._settings)
+        self._dispatcher.ask(self._settings)
         return dict(self._policy.errors)

@@ -46,6 +46,22 @@ def reply_journals(record: Mapping[str, Any]) -> list[JournalReader]:
     return [JournalReader(path) for path in all_journals(folder, record)]
 
 
+def current_replies(
+    entries: Iterable[JournalEntry], settings: EndpointConfig
+) -> Iterator[JournalEntry]:
+    """Yield entries without replies that were cut off by a lower limit than today's.
+
+    Such questions are asked again.
+
+    Args:
+        entries: a journal's.
+        settings: today's limit.
+    """
+    for entry in entries:
+        if not mark_outgrown(entry, settings.max_output_tokens).is_outgrown:
+            yield entry
+
+
 def reply_key(text: str, source: str) -> str:
     """Return what identifies a question: not the JPEG, which another Pillow encodes otherwise.
 
@@ -90,7 +106,7 @@ class PaidAnswers:
         self._reserved = _ReservedCost()
         self._budget = Budget(settings, (), self._reserved)
         for journal in reply_journals(record):
-            self._replies.add_journal(self._counted(journal))
+            self._replies.add_journal(current_replies(self._counted(journal), settings))
         self._share_budget()
         self._resources = ExitStack()
         self._run: QuestionRun | None = None
@@ -108,16 +124,11 @@ class PaidAnswers:
             self._budget.limit = spent + (limit - spent) / rank_and_world_size()[1]
 
     def _counted(self, entries: Iterable[JournalEntry]) -> Iterator[JournalEntry]:
-        """Yield entries, and take what they cost into account.
-
-        Replies that were cut off by a lower limit than today's are left out: the questions are
-        asked again.
-        """
+        """Yield entries, and take what they cost into account."""
         for entry in entries:
             self._budget.record(entry)
             self._budget.estimator.note_count(entry.usage)
-            if not mark_outgrown(entry, self._settings.max_output_tokens).is_outgrown:
-                yield entry
+            yield entry
 
     def ask(self, requests: Sequence[Request], sources: Sequence[str]) -> list[Answer]:
         """Return the answers to some requests, asking the service for those that are unknown.
@@ -174,7 +185,7 @@ class PaidAnswers:
         # Killed requests of a run with more processes, too.
         paths = all_journals(self._folder, self._record)
         names = {journal.name, *map(journal_name, paths)}
-        self._reserved.read = lambda: sum(map(ledger.reserved_cost, names))
+        self._reserved.read = lambda: ledger.reserved_cost(*names)
         return QuestionRun(
             settings,
             journal,
