@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import NoReturn
 
 from abo_vqa import __version__
@@ -225,17 +226,36 @@ def _report_error(name: str, reason: str, code: int) -> int:
     return _report(name, reason, 0) if first else 0
 
 
-def _run(name: str, rest: Sequence[str]) -> int:
-    """Import a command's module, parse its options and run it."""
-    module_name, text = COMMANDS[name]
-    if rest:
-        module_name = OWN_TABLES.get(name, module_name)
-    parser = argparse.ArgumentParser(prog=f"abo-vqa {name}", description=text)
-    if name in WITHOUT_OPTIONS:
-        parser.parse_args(rest)
-    module = importlib.import_module(module_name)
+def command_parser(
+    name: str, *, own_tables: bool = False
+) -> tuple[argparse.ArgumentParser, ModuleType]:
+    """Import a command's module and return the parser of its options, and the module.
+
+    Args:
+        name: the command.
+        own_tables: the command on your own tables, where a stage has one of its name.
+    """
+    module = importlib.import_module(_module_name(name, own_tables))
+    parser = _bare_parser(name)
     if hasattr(module, "arguments"):
         module.arguments(parser)
+    return parser, module
+
+
+def _module_name(name: str, own_tables: bool) -> str:
+    default = COMMANDS[name][0]
+    return OWN_TABLES.get(name, default) if own_tables else default
+
+
+def _bare_parser(name: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(prog=f"abo-vqa {name}", description=COMMANDS[name][1])
+
+
+def _run(name: str, rest: Sequence[str]) -> int:
+    """Import a command's module, parse its options and run it."""
+    if name in WITHOUT_OPTIONS:
+        _bare_parser(name).parse_args(rest)
+    parser, module = command_parser(name, own_tables=bool(rest))
     args = parser.parse_args(rest)
     return int(module.command(args))
 

@@ -312,7 +312,7 @@ def test_the_documented_command(workspace):
     one = trained(EXACT)
     ADAPTER.unlink()
     text = (ROOT / "docs/finetuning.md").read_text(encoding="utf-8")
-    line = next(line for line in text.splitlines() if line.startswith("    torchrun "))
+    line = next(line for line in text.splitlines() if line.startswith("torchrun "))
     words = shlex.split(line.partition("&&")[0])
     script = str(ROOT / "src/abo_vqa/__main__.py")
     command = [{"4": "2", "src/abo_vqa/__main__.py": script}.get(word, word) for word in words]

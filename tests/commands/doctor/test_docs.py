@@ -21,7 +21,7 @@ def fetched():
     """What each line fetches: {(id, revision): patterns}."""
     text = (ROOT / "docs/doctor.md").read_text(encoding="utf-8").replace("\\\n", " ")
     found = {}
-    for line in re.findall(r"^    hf download (.*)$", text, re.MULTILINE):
+    for line in re.findall(r"^hf download (.*)$", text, re.MULTILINE):
         path, option, revision, *rest = shlex.split(line)
         assert option == "--revision"
         assert set(rest[::2]) == {"--include"}  # a second pattern behind one would be a file's name
