@@ -29,10 +29,11 @@ PART   ?= all
 BENCHMARKS = $(filter-out benchmarks/rehearsal.py benchmarks/gpu.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-all lint report ui abo sample bench gpu rehearsal lock clean
+.PHONY: help setup repro test test-all lint report ui abo sample bench gpu rehearsal docs \
+	docs-serve lock clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 $(BIN)/uv:
 	@case "$$PWD" in *[%:]*) \
@@ -76,7 +77,7 @@ lint: $(VENV)/dev  ## ruff, codespell, mypy --strict, and the layers by import-l
 	ruff check
 	ruff format --check
 	codespell
-	mypy src tools/sample
+	mypy src tools/sample tools/reference
 	lint-imports
 
 report: setup  ## rebuild the report and print where it is
@@ -101,6 +102,13 @@ rehearsal: setup  ## the real run on stand-ins for data and weights (12 minutes,
 # With the environment if there is one; a borrowed machine may have no network to make it with.
 gpu:  ## benchmark everything on this machine's GPU in 8 minutes (needs only torch, transformers, peft)
 	@HF_HUB_OFFLINE=1 PYTHONPATH=src $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py
+
+docs: $(VENV)/dev  ## build the documentation into site/; broken links and anchors fail
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
+	@echo "site/index.html"
+
+docs-serve: $(VENV)/dev  ## show the documentation while you write it (PORT=8000)
+	NO_MKDOCS_2_WARNING=1 mkdocs serve --dev-addr $(HOST):$(if $(filter 5000,$(PORT)),8000,$(PORT))
 
 lock: $(BIN)/uv  ## refresh requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \

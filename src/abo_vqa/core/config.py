@@ -38,9 +38,9 @@ Shortlist = Literal["first_token", "frequent"]
 class DownloadConfig(BaseConfig):
     """A file to download: its address and, once known, its size in bytes and SHA-256."""
 
-    url: str
-    bytes: int | None = None
-    sha256: str | None = None
+    url: str  # where the archive is downloaded from
+    bytes: int | None = None  # its size; what was measured is in the profile's .lock.json
+    sha256: str | None = None  # its hash; another file is refused
 
 
 class DataConfig(BaseConfig):
@@ -50,11 +50,11 @@ class DataConfig(BaseConfig):
     study, which only makes sense for its own catalogue.
     """
 
-    raw: Path
-    licence: str
-    attribution: str
-    name: str = "a catalogue of products"
-    study: bool = False
+    raw: Path  # the folder of the archives, or of what they unpack to
+    licence: str  # printed in the report, the cards and exports
+    attribution: str  # whom to credit, printed there as well
+    name: str = "a catalogue of products"  # the catalogue's, in titles and cards
+    study: bool = False  # compare with the published study, made of ABO
     listings: DownloadConfig | None = None
     images: DownloadConfig | None = None
 
@@ -65,17 +65,17 @@ class CheckpointConfig(BaseConfig):
     Not every family takes every setting: see `abo_vqa.core.checkpoint_settings`.
     """
 
-    path: str
+    path: str  # a repository of the model hub, or a folder
     family: Family | None = None  # the profile's, or the model's own name if it is a family's
-    revision: str | None = None
-    prompt: str = "{question}"
-    max_new_tokens: Count = 10
+    revision: str | None = None  # a commit of the hub, so that a moved branch changes nothing
+    prompt: str = "{question}"  # {question} is filled in; clip: {candidate} too
+    max_new_tokens: Count = 10  # of an answer
     batch_size: Count = 64  # the profile's `batch_sizes.<name>`
     dtype: _Dtype | None = None  # null: compute.dtype
     architecture: str | None = None  # open_clip only
-    answer: Literal["whole", "last_word"] = "whole"
+    answer: Literal["whole", "last_word"] = "whole"  # last_word: of each text
     decoding: Literal["free", "ranked"] = "free"  # ranked: the likeliest of the train answers
-    quantize: Literal["8bit", "4bit"] | None = None
+    quantize: Literal["8bit", "4bit"] | None = None  # weights in fewer bits; extra: quant
     # For a model larger than one GPU; to choose a GPU, use compute.device.
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
     endpoint: EndpointConfig | None = None  # instead of weights; the profile has its settings here
@@ -117,9 +117,9 @@ class _ModelsConfig(BaseConfig):
 class ScorerConfig(BaseConfig):
     """A neural metric's model; `layer` (BERTScore) is 1-based, as bert_score counts."""
 
-    path: str
-    revision: str | None = None
-    layer: Count | None = None
+    path: str  # a repository of the model hub, or a folder
+    revision: str | None = None  # a commit of the hub
+    layer: Count | None = None  # of BERTScore, from 1
     batch_size: Count = 64  # the profile's `batch_sizes.<name>`
 
 

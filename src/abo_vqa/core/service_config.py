@@ -71,18 +71,18 @@ class ServiceConfig(BaseConfig):
     The clients, the ledger and the budget depend on nothing else.
     """
 
-    model: str
+    model: str  # as the service names it
     base_url: _Address | None
     key_variable: _VariableName | None = None
     keys_share_quota: bool = False
-    temperature: Annotated[float, Field(ge=0, le=2)]
-    max_output_tokens: Annotated[int, Field(ge=1)]
+    temperature: Annotated[float, Field(ge=0, le=2)]  # 0: always the likeliest token
+    max_output_tokens: Annotated[int, Field(ge=1)]  # of a reply, its reasoning included
     thinking: Thinking | None
     safety: Literal["BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "default"]
     image_size: Annotated[int, Field(ge=32, le=4096)]
-    requests_per_minute: Count
-    tokens_per_minute: Count
-    requests_per_day: Count
+    requests_per_minute: Count  # the vendor's quota
+    tokens_per_minute: Count  # the vendor's quota
+    requests_per_day: Count  # the vendor's quota
     concurrency: Annotated[int, Field(ge=1, le=100)]  # the SDKs' pools have 100 connections
     attempts: Count
     timeout_s: Annotated[float, Field(gt=0)]
@@ -172,7 +172,7 @@ class EndpointConfig(ServiceConfig):
     settings are all in `params.yaml`.
     """
 
-    # Named as in the profile; `protocol` is what clients ask for.
+    # How the service is spoken to.
     service: Literal["gemini", "openai"] = Field(alias="protocol")
 
     @model_validator(mode="before")
