@@ -6,7 +6,8 @@ import pytest
 from abo_vqa.cli import main
 from abo_vqa.core.config import load_config
 from abo_vqa.core.summary import Summary
-from abo_vqa.core.tracking.backend import connect, prepare
+from abo_vqa.core.tracking.backend import connect
+from abo_vqa.core.tracking.experiment import prepare
 from abo_vqa.core.tracking.runs import track_trial
 from tests.support import experiments
 

@@ -195,7 +195,7 @@ def as_reader(sealed, code, **environment):
     given = {"HOME": str(home), "PATH": os.environ["PATH"], **environment}
     if "PYTHONPATH" in os.environ:
         given["PYTHONPATH"] = os.environ["PYTHONPATH"]
-    imports = "import abo_vqa.cli, abo_vqa.core.files, abo_vqa.core.tracking.backend\n"
+    imports = "import abo_vqa.cli, abo_vqa.core.files, abo_vqa.core.tracking.experiment\n"
     imports += "import encodings.latin_1, subprocess, tempfile, shutil\n"
     return run_code(imports + drop + code, cwd=folder, env=given)
 
@@ -212,7 +212,7 @@ def test_journals_of_a_read_only_checkout_are_in_the_users_cache(sealed):
 
 
 def test_lock_of_the_tracking_is_there_too(sealed):
-    code = "from abo_vqa.core.tracking.backend import lock_file; print(lock_file())"
+    code = "from abo_vqa.core.tracking.addresses import lock_file; print(lock_file())"
     done = as_reader(sealed, code)
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()).is_relative_to(sealed[1] / ".cache" / "abo-vqa")
@@ -229,7 +229,7 @@ def test_database_that_can_only_be_read_is_refused_with_its_name(sealed):
     code = f"""
 from pathlib import Path
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.tracking.backend import check_database
+from abo_vqa.core.tracking.store_checks import check_database
 try:
     check_database(Path({str(file)!r}))
 except UserError as error:

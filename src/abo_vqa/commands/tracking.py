@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 
 from abo_vqa.core.config import load_config
-from abo_vqa.core.tracking.backend import prepare, store
+from abo_vqa.core.tracking.addresses import mask_login, store
+from abo_vqa.core.tracking.experiment import prepare
 from abo_vqa.core.tracking.outbox import deliver_pending
 
 
@@ -19,6 +20,7 @@ def command(_args: argparse.Namespace) -> int:
         The exit code.
     """
     experiment = load_config().tracking.experiment
-    print(f"MLflow experiment {experiment} (id {prepare(experiment)}) at {store()[0]}")
+    number, address = prepare(experiment), mask_login(store()[0])
+    print(f"MLflow experiment {experiment} (id {number}) at {address}")
     deliver_pending()  # says itself what still has to wait
     return 0

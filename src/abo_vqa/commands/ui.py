@@ -6,12 +6,16 @@ import argparse
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
+import time
+from contextlib import closing
+from urllib.request import ProxyHandler, build_opener
 
-from abo_vqa.core.config import load_config
-from abo_vqa.core.errors import UserError
-from abo_vqa.core.tracking.backend import is_server, prepare, store
+from abo_vqa.core.errors import AboVqaError, UserError
+from abo_vqa.core.tracking.addresses import is_server, mask_login, sqlite_file, store
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,23 +56,81 @@ def command(args: argparse.Namespace) -> int:
     """
     uri, artifacts = store()
     if is_server(uri):
-        print(f"MLFLOW_TRACKING_URI points to a server with its own UI: open {uri}")
+        from abo_vqa.core.tracking.store_checks import check_store
+
+        check_store(uri)
+        print(f"MLFLOW_TRACKING_URI points to a server with its own UI: open {mask_login(uri)}")
         return 0
+    began = time.monotonic()
     _check_free(args.host, args.port)
-    prepare(load_config().tracking.experiment)
+    if not (usable := _has_tables(uri)):
+        _prepare()
     host = "127.0.0.1" if args.host in ("0.0.0.0", "::") else args.host
-    print(f"open http://{host}:{args.port} (it answers in about 10 s; Ctrl-C ends it)", flush=True)
+    address = f"http://[{host}]:{args.port}" if ":" in host else f"http://{host}:{args.port}"
+    print(f"starting MLflow at {address}, which shows {mask_login(uri)} …", flush=True)
     # Jobs and more workers are for servers with many users: without them it starts twice as fast.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     environment.pop("MLFLOW_TRACKING_URI", None)
+    # Not as an option: everybody on the machine may read a command line, and its password.
+    environment["MLFLOW_BACKEND_STORE_URI"] = uri
     words = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-    words += ["--host", args.host, "--port", str(args.port), "--backend-store-uri", uri]
+    words += ["--host", args.host, "--port", str(args.port)]
     words += ["--default-artifact-root", artifacts] if artifacts else []
-    return _serve(words, environment)
+    threads = [threading.Thread(target=_announce, args=(address, began), daemon=True)]
+    if usable:  # the server starts in the meantime
+        threads.append(threading.Thread(target=_mend, daemon=True))
+    return _serve(words, environment, threads)
 
 
-def _serve(words: list[str], environment: dict[str, str]) -> int:
-    """Run the server until it ends or a signal stops it; return the exit code."""
+def _has_tables(uri: str) -> bool:
+    """Tell whether the address is a file's that MLflow has created its tables in."""
+    file = sqlite_file(uri)
+    if file is None or not file.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as database:
+            database.execute("SELECT count(*) FROM experiments").fetchone()
+    except sqlite3.Error:
+        return False
+    return os.access(file, os.W_OK)
+
+
+def _prepare() -> None:
+    """Create what is missing, and point to the artifacts after a move."""
+    from abo_vqa.core.config import load_config
+    from abo_vqa.core.tracking.experiment import prepare
+
+    prepare(load_config().tracking.experiment)
+
+
+def _mend() -> None:
+    """Do the same beside a server that can do without."""
+    try:
+        _prepare()
+    except AboVqaError as error:
+        print(error, file=sys.stderr, flush=True)
+
+
+def _announce(address: str, began: float) -> None:
+    """Print that the server answers, as soon as it does."""
+    direct = build_opener(ProxyHandler({}))  # whatever proxy is set, it isn't for this address
+    while True:
+        try:
+            direct.open(f"{address}/health", timeout=2).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            seconds = time.monotonic() - began
+            print(f"ready in {seconds:.1f} s: open {address} (Ctrl-C ends it)", flush=True)
+            return
+
+
+def _serve(words: list[str], environment: dict[str, str], threads: list[threading.Thread]) -> int:
+    """Run the server until it ends or a signal stops it, and threads beside it.
+
+    Returns:
+        The exit code.
+    """
     server: subprocess.Popen[bytes] | None = None
     stopped = False
 
@@ -85,5 +147,7 @@ def _serve(words: list[str], environment: dict[str, str]) -> int:
     server = subprocess.Popen(words, env=environment, start_new_session=True)
     if stopped:
         server.terminate()
+    for thread in threads:
+        thread.start()
     code = server.wait()
     return 0 if stopped else code

@@ -10,7 +10,7 @@ import pytest
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.summary import Summary
 from abo_vqa.core.tables import write_table
-from abo_vqa.core.tracking.backend import prepare
+from abo_vqa.core.tracking.experiment import prepare
 from abo_vqa.core.tracking.runs import track
 from tests.support.tracking import stages
 

@@ -13,7 +13,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.summary import Summary
 from abo_vqa.core.tables import write_table
-from abo_vqa.core.tracking.backend import store
+from abo_vqa.core.tracking.addresses import store
 from abo_vqa.core.tracking.runs import track, track_trial
 from tests.support import ROOT
 
@@ -89,7 +89,7 @@ def test_trials_share_a_parent(checkout):
 
 
 def test_first_creation_side_by_side(tmp_path):
-    code = "from abo_vqa.core.tracking.backend import prepare; print('ID', prepare('abo-vqa'))"
+    code = "from abo_vqa.core.tracking.experiment import prepare; print('ID', prepare('abo-vqa'))"
     environment = {"DVC_ROOT": str(tmp_path), "PATH": "/usr/bin:/bin"}
     started = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)

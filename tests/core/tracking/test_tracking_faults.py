@@ -91,9 +91,9 @@ def test_what_a_database_locked_to_the_end_missed_comes_with_the_next_stage(chec
 
 
 def test_a_database_locked_at_the_start_gets_the_run_later(checkout, monkeypatch):
-    from abo_vqa.core.tracking import backend
+    from abo_vqa.core.tracking import store_checks
 
-    monkeypatch.setattr(backend, "CONNECT_S", 0.2)
+    monkeypatch.setattr(store_checks, "CONNECT_S", 0.2)
     held = locked().__enter__()
     with track("finetune", checkout) as tracker:
         tracker.log({"loss": 2.0}, 7)

@@ -23,7 +23,9 @@ from abo_vqa.commands.doctor import (
     gpu,
     machine,
     model_settings,
+    remotes,
     services,
+    stores,
     weights,
 )
 from abo_vqa.commands.doctor.findings import Check, Checkout, Finding, examine
@@ -64,8 +66,8 @@ _GROUPS: dict[str, list[tuple[str, Check]]] = {
     "services": [
         ("api key", services.keys),
         ("endpoints", endpoints.endpoints),
-        ("remotes", services.remotes),
-        ("tracking", services.tracking),
+        ("remotes", remotes.remotes),
+        ("tracking", stores.tracking),
         ("model hub", services.hub),
     ],
 }
@@ -145,9 +147,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
         "exit code: 0, also with warnings; 2 if there is a problem.\n"
-        "contacts: the servers in MLFLOW_TRACKING_URI and at a base_url of the settings, and the\n"
-        "model hub if weights are missing,\n"
-        "each for 5 seconds at most; fetches and writes nothing. Secrets are never printed."
+        "contacts: DVC's remotes, the servers in MLFLOW_TRACKING_URI and at a base_url of the\n"
+        "settings, and the model hub if weights are missing, each for seconds; fetches nothing.\n"
+        "writes: one small file each into the default remote and among a tracking server's\n"
+        "artifacts, removed at once. Secrets are never printed."
     )
     parser.add_argument("--quick", action="store_true", help="don't try the models")
     parser.add_argument(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import unquote
 
+from abo_vqa.core.tracking.addresses import LOGIN
 from abo_vqa.remote.keys import KEY_SEPARATORS, redact
 
 _MASK = "***"
@@ -14,8 +15,6 @@ _WORDS = "TOKENS?|KEYS?|SECRETS?|PASS|PASSWORD|PASSWD|PWD|CREDENTIALS?|AUTH|SIG|
 # Variables whose values are secrets, by their names.
 _NAMES = re.compile(rf"(?:^|[_-])(?:API)?(?:{_WORDS})(?:$|[_-])", re.IGNORECASE)
 _SHORTEST = 6  # characters: "1" and "true" are no secrets, and would be hidden everywhere
-# user:password@ of an address, up to the last "@" of the word: not everybody escapes passwords.
-_LOGIN = re.compile(r"([a-z][a-z0-9+.\-]*://)([^\s\"'<>]*)@", re.IGNORECASE)
 # name=value in an address or a connection string, "name": "value" in JSON.
 _SETTING = re.compile(
     rf"((?:\b|[\w.-]*[_.-]|[a-z]*)(?:{_WORDS})(?:[\"']?\s*:\s*[\"']|\s*=\s*[\"']?))[^\s&;,\"']+",
@@ -34,7 +33,7 @@ def mask(text: str, environment: Mapping[str, str] = os.environ) -> str:
     # The longest first: one secret may begin as another does.
     for value in sorted(_secrets(environment), key=len, reverse=True):
         text = text.replace(value, _MASK)
-    text = _LOGIN.sub(rf"\1{_MASK}@", text)
+    text = LOGIN.sub(rf"\1{_MASK}@", text)
     text = _SETTING.sub(rf"\1{_MASK}", text)
     return _HUB.sub(_MASK, redact(text, ()))
 
@@ -52,6 +51,6 @@ def _secrets(environment: Mapping[str, str]) -> set[str]:
 
 def _passwords(value: str) -> Iterator[str]:
     """Find the passwords in a value's addresses; a user without one is a token."""
-    for _, login in _LOGIN.findall(value):
+    for _, login in LOGIN.findall(value):
         user, _, password = login.partition(":")
         yield password or user

@@ -7,7 +7,9 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from abo_vqa.core.errors import UserError, first_line
-from abo_vqa.core.tracking.backend import check_store, connect, sqlite_file, store
+from abo_vqa.core.tracking.addresses import mask_login, sqlite_file, store
+from abo_vqa.core.tracking.backend import connect
+from abo_vqa.core.tracking.store_checks import check_store
 
 
 def find_runs(experiment: str, query: str) -> list[Run]:
@@ -38,4 +40,4 @@ def find_runs(experiment: str, query: str) -> list[Run]:
             if not token:
                 return runs
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise UserError(f"MLflow at {uri}: {first_line(error)}") from error
+        raise UserError(mask_login(f"MLflow at {uri}: {first_line(error)}")) from error

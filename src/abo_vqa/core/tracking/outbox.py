@@ -11,54 +11,30 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from mlflow.exceptions import MlflowException
 
-from abo_vqa.core.errors import first_line
-from abo_vqa.core.files import atomic_write
-from abo_vqa.core.log import get_logger
-from abo_vqa.core.scratch import cache, project_root
-from abo_vqa.core.tracking.backend import sqlite_file, store
-from abo_vqa.core.tracking.records import (
-    FileChangedError,
-    OutdatedRecordError,
-    Record,
-    RunRegistry,
-    RunStart,
-    from_json,
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.tracking.addresses import is_server, mask_login, sqlite_file, store, store_name
+from abo_vqa.core.tracking.failures import (
+    is_final,
+    is_of_one_record,
+    long_uploads,
+    reason,
+    warn,
 )
-
-logger = get_logger(__name__)
+from abo_vqa.core.tracking.pending import count_records, keep, pending_folder
+from abo_vqa.core.tracking.records import Record, RunRegistry, RunStart, from_json
+from abo_vqa.core.tracking.store_checks import check_store
 
 FLUSH_TIMEOUT_S = 15.0  # how long to try without success after the work is done
+_LAST_TRY_S = 2.0  # … where the store has been unusable for longer than that already
+_MOST_FAILURES = 2  # of records in a channel, before the others have to wait
 _LONGEST_S = 30.0  # between two attempts while the work is running
-# MLflow's answers that another attempt won't change.
-_FINAL = {
-    "INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST",
-    "RESOURCE_ALREADY_EXISTS", "PERMISSION_DENIED", "FEATURE_DISABLED", "ENDPOINT_NOT_FOUND",
-}  # fmt: skip
-
-
-def _is_final(error: Exception) -> bool:
-    """Tell whether a record failed for a reason of its own, not for the store's state."""
-    if isinstance(error, MlflowException):
-        text = str(error)
-        return error.error_code in _FINAL and "locked" not in text
-    ours = FileChangedError | OutdatedRecordError
-    return isinstance(error, ours | KeyError | TypeError | ValueError)  # UnicodeError is the last
-
-
-def reason(error: Exception) -> str:
-    """Describe an error in one line.
-
-    Args:
-        error: the error; of SQLAlchemy's, the database's own error behind it.
-    """
-    name, line = type(error).__name__, first_line(getattr(error, "orig", None) or error, 200)
-    return line if line == name else f"{line} ({name})"
+# How long one record may take once the work is done: a large model is still being uploaded, but a
+# database that answers nothing would never come back.
+_STUCK_S = {"database": 60.0, "files": 1800.0}
 
 
 class Outbox:
@@ -77,6 +53,8 @@ class Outbox:
         self.rejected: list[tuple[Record, str]] = []
         self.problem = ""
         self._closed_at = 0.0
+        self._failing_since = 0.0
+        self._current: tuple[str, float] | None = None  # the channel that is used, since when
         self._lock = threading.Lock()  # guards `pending`
         self._added = threading.Event()
         self._closing = threading.Event()
@@ -100,13 +78,14 @@ class Outbox:
         """Write until closed and empty, or closed and out of patience."""
         pause, succeeded = 1.0, time.monotonic()
         while True:
+            closing = self._closing.is_set()  # before the attempt: one comes after it in any case
             if self.write_pending():
                 pause, succeeded = 1.0, time.monotonic()
-            elif self._closing.is_set():
+            elif closing:
                 if not self.pending:
                     return
                 succeeded = max(succeeded, self._closed_at)
-                if time.monotonic() - succeeded > FLUSH_TIMEOUT_S:
+                if time.monotonic() - succeeded > self._patience():
                     return
                 time.sleep(min(pause, 2.0))
                 pause *= 2
@@ -117,6 +96,12 @@ class Outbox:
                 self._added.wait()
                 self._added.clear()
 
+    def _patience(self) -> float:
+        """Return how long to try without success after the work is done."""
+        if self._failing_since and self._closed_at - self._failing_since > FLUSH_TIMEOUT_S:
+            return min(_LAST_TRY_S, FLUSH_TIMEOUT_S)
+        return FLUSH_TIMEOUT_S
+
     def write_pending(self) -> bool:
         """Try every waiting record once, and tell whether any was settled.
 
@@ -125,20 +110,44 @@ class Outbox:
         """
         with self._lock:
             batch = list(self.pending)
+        if not batch or not self._is_reachable():
+            return False
         settled = False
-        broken: set[str] = set()  # channels that another attempt would wait for in vain
+        failures: Counter[str] = Counter()  # by channel; enough of them make it unusable for now
         for record in batch:
-            if record.channel in broken or self._out_of_time():
+            if failures[record.channel] >= _MOST_FAILURES or self._out_of_time():
                 continue
-            if self._attempt(record):
+            error = self._attempt(record)
+            if error is None:
                 settled = True
-                with self._lock:
-                    self.pending = [other for other in self.pending if other is not record]
+                self._take_out(record)
             elif isinstance(record, RunStart):
                 break
             else:
-                broken.add(record.channel)
+                failures[record.channel] += 1 if is_of_one_record(error) else _MOST_FAILURES
+                self._take_out(record, record)  # behind the others, which it may not hold up
         return settled
+
+    def _take_out(self, record: Record, *instead: Record) -> None:
+        """Take a record out of those that wait, and add others at their end."""
+        with self._lock:
+            self.pending = [other for other in self.pending if other is not record]
+            self.pending += instead
+
+    def _is_reachable(self) -> bool:
+        """Tell whether the store can be used, by a question with a short time limit.
+
+        It is asked after a failure only: a request to a server that accepts and never answers
+        takes far longer than the question does.
+        """
+        if not self.problem or sqlite_file(uri := store()[0]) is not None:
+            return True
+        try:
+            check_store(uri)
+        except UserError as error:
+            self.problem = reason(error)
+            return False
+        return True
 
     def _out_of_time(self) -> bool:
         """Tell whether a closing outbox has tried, record after record, for too long."""
@@ -147,21 +156,26 @@ class Outbox:
             time.monotonic() - self._closed_at > limit
         )
 
-    def _attempt(self, record: Record) -> bool:
-        """Write one record, and tell whether it is settled: written, or refused for good.
+    def _attempt(self, record: Record) -> Exception | None:
+        """Write one record; return why it isn't settled, which is written or refused for good.
 
         Whatever a library raises here must not end the thread, still less the work.
         """
+        self._current = record.channel, time.monotonic()
         try:
-            record.deliver(self.runs)
+            with long_uploads(record.channel == "files" and is_server(store()[0])):
+                record.deliver(self.runs)
         except Exception as error:
-            if _is_final(error):
+            if is_final(error):
                 self.rejected.append((record, reason(error)))
-                return True
+                return None
             self.problem = reason(error)
-            return False
-        self.problem = ""
-        return True
+            self._failing_since = self._failing_since or time.monotonic()
+            return error
+        finally:
+            self._current = None
+        self.problem, self._failing_since = "", 0.0
+        return None
 
     def close(self) -> None:
         """Wait until everything is written, or until nothing gets through for a while."""
@@ -169,23 +183,38 @@ class Outbox:
         self._closing.set()
         self._added.set()
         try:
-            self._thread.join()
+            while self._thread.is_alive() and not self._is_stuck():
+                self._thread.join(1.0)
         finally:  # also after Ctrl-C
             self._keep_pending()
 
-    def _warn_of_rejected(self) -> None:
+    def _is_stuck(self) -> bool:
+        """Tell whether the thread has waited for one record for longer than any may take.
+
+        The thread is left behind then. If the record is written after all, it is so twice, which
+        does no harm.
+        """
+        if (current := self._current) is None:
+            return False
+        channel, since = current
+        stuck = time.monotonic() - max(since, self._closed_at) > _STUCK_S[channel]
+        if stuck:
+            self.problem = f"no answer within {_STUCK_S[channel]:.0f} s"
+        return stuck
+
+    def warn_of_rejected(self) -> None:
         """Warn once of each kind of record that was refused, and why."""
         for line in dict.fromkeys(f"{record.what}: {why}" for record, why in self.rejected):
             warn(f"not recorded: {line}")
 
     def _keep_pending(self) -> None:
         """Keep what wasn't written in a file, and say so."""
-        self._warn_of_rejected()
+        self.warn_of_rejected()
         if not self.pending:
             return
-        listed = ", ".join(_count_points(self.pending))
+        listed = ", ".join(count_records(self.pending))
         try:
-            file = _keep(self.pending, self.runs)
+            file = keep(self.pending, self.runs)
         except OSError as error:
             warn(
                 f"not recorded: {listed}: {self.problem}; and they couldn't be saved either "
@@ -198,60 +227,13 @@ class Outbox:
         )
 
 
-def warn(text: str) -> None:
-    """Warn about the records of runs.
-
-    Args:
-        text: the message.
-    """
-    logger.warning(f"MLflow: {text}")
-
-
-def _count_points(records: Iterable[Record]) -> list[str]:
-    """Count what waits, by kind: ["280 metrics", "the registered model"]."""
-    count: Counter[str] = Counter()
-    for record in records:
-        points = getattr(record, "points", None)
-        count[record.what] += len(points) if points is not None else 1
-    return [f"{n} {what}" if not what.startswith("the ") else what for what, n in count.items()]
-
-
-# What waits for the next process
-
-
-def _pending_folder() -> Path:
-    return cache("mlflow")
-
-
-def _store_name() -> str:
-    """Return the store's address; in a checkout, which may be moved, relative to that."""
-    uri, root = store()[0], project_root().resolve()
-    file = sqlite_file(uri)
-    if file is None or not file.is_relative_to(root):
-        return uri
-    return file.relative_to(root).as_posix()
-
-
-def _keep(records: list[Record], runs: RunRegistry) -> Path:
-    """Write records that wait, with the runs they belong to, into a file of their own."""
-    file = _pending_folder() / f"{records[0].run}.json"
-    content = {
-        "store": _store_name(),
-        "ids": runs.ids,
-        "records": [record.as_json() for record in records],
-    }
-    with atomic_write(file) as temporary:
-        temporary.write_text(json.dumps(content), encoding="utf-8")
-    return file
-
-
 def deliver_pending() -> bool:
     """Write what earlier processes left for this store, and report on it.
 
     Returns:
         Whether nothing is left.
     """
-    for file in sorted(_pending_folder().glob("*.json")):
+    for file in sorted(pending_folder().glob("*.json")):
         try:
             with FileLock(f"{file}.lock", timeout=0):
                 delivered = _deliver_file(file)
@@ -268,20 +250,21 @@ def _deliver_file(file: Path) -> bool:
     if not file.is_file():
         return True
     content = json.loads(file.read_text(encoding="utf-8"))
-    if content["store"] != _store_name():
+    if mask_login(content["store"]) != store_name():
         return True  # another store's, for which it stays pending
     outbox = Outbox(RunRegistry({handle: tuple(ids) for handle, ids in content["ids"].items()}))
     records = [from_json(value) for value in content["records"]]
     outbox.pending = list(records)
-    while outbox.pending and outbox.write_pending():
-        pass
-    outbox._warn_of_rejected()
+    idle = 0  # the first attempt may have met nothing but records that are refused
+    while outbox.pending and idle < 2:
+        idle = 0 if outbox.write_pending() else idle + 1
+    outbox.warn_of_rejected()
     if outbox.pending:
-        _keep(outbox.pending, outbox.runs)
-        warn(f"still pending: {', '.join(_count_points(outbox.pending))}: {outbox.problem}")
+        keep(outbox.pending, outbox.runs)
+        warn(f"still pending: {', '.join(count_records(outbox.pending))}: {outbox.problem}")
         return False
     file.unlink()
     rejected = {id(record) for record, _ in outbox.rejected}
     if written := [record for record in records if id(record) not in rejected]:
-        warn(f"recorded pending data of an earlier run: {', '.join(_count_points(written))}")
+        warn(f"recorded pending data of an earlier run: {', '.join(count_records(written))}")
     return True

@@ -10,7 +10,9 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run, RunTag
 
-from abo_vqa.core.tracking.backend import connect, lock_file, prepare
+from abo_vqa.core.tracking.addresses import lock_file
+from abo_vqa.core.tracking.backend import connect
+from abo_vqa.core.tracking.experiment import prepare
 from abo_vqa.core.tracking.origin import process_has_ended
 
 _NOTE = "mlflow.note.content"

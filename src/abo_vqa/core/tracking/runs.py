@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -11,15 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
-
 from abo_vqa.core.errors import RetryLaterError, TerminatedError
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.tracking import naming, origin
-from abo_vqa.core.tracking.backend import StoreBusyError, store, unusable
 from abo_vqa.core.tracking.dvc import hashes, stage_name
-from abo_vqa.core.tracking.outbox import Outbox, deliver_pending, reason, warn
+from abo_vqa.core.tracking.failures import reason, warn
+from abo_vqa.core.tracking.opening import open_outbox
+from abo_vqa.core.tracking.outbox import Outbox, deliver_pending
 from abo_vqa.core.tracking.parents import Origin
 from abo_vqa.core.tracking.records import (
     Artifact,
@@ -29,8 +26,6 @@ from abo_vqa.core.tracking.records import (
     Params,
     Result,
     RunEnd,
-    RunRegistry,
-    RunStart,
     Tags,
     Text,
 )
@@ -169,30 +164,6 @@ def _attempt(what: str) -> Iterator[None]:
         warn(f"not recorded: {what}: {reason(error)}")
 
 
-def _opened(start: Origin, handle: str) -> Outbox:
-    """Return an outbox whose run is open, or will be as soon as a locked database is free.
-
-    Raises:
-        UserError: The store can't be used, which is known before any work is done.
-    """
-    if os.environ.pop("MLFLOW_RUN_ID", None):
-        warn("MLFLOW_RUN_ID is set and ignored: a stage's run is always a new one.")
-    outbox = Outbox(RunRegistry())
-    opening = RunStart(handle, start.as_json())
-    try:
-        try:
-            opening.deliver(outbox.runs)
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            if "database is locked" not in str(error):
-                raise unusable(store()[0], error) from error
-            raise StoreBusyError(f"{store()[0]} is locked by another process") from error
-    except StoreBusyError as error:
-        warn(f"{error}; this run will be recorded once the lock is released.")
-        outbox.put(opening)
-    outbox.start()
-    return outbox
-
-
 @contextmanager
 def tracked_run(start: Origin) -> Iterator[Tracker]:
     """Open a child run of the parent with the origin's key.
@@ -206,7 +177,7 @@ def tracked_run(start: Origin) -> Iterator[Tracker]:
         The run's tracker.
     """
     began, handle = time.monotonic(), uuid.uuid4().hex
-    outbox = _opened(start, handle)
+    outbox = open_outbox(start, handle)
     tracker = Tracker(handle, outbox)
     status, why = "FINISHED", ""
     try:
