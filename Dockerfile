@@ -25,7 +25,7 @@ ENV PATH=/home/abo/mlflow/bin:$PATH
 COPY --chown=abo:abo requirements.lock ./
 RUN --mount=type=cache,target=/home/abo/.cache/uv,uid=1000,gid=1000 \
     python -m venv /home/abo/mlflow \
-    && python -m pip install --quiet --disable-pip-version-check uv \
+    && python -m pip install --quiet --disable-pip-version-check uv==0.13.9 \
     && uv pip install --quiet --compile-bytecode --python /home/abo/mlflow/bin/python \
         --constraint requirements.lock 'mlflow[auth]' psycopg2-binary boto3
 VOLUME /home/abo/artifacts

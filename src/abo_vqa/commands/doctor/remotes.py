@@ -115,7 +115,7 @@ def _files(repo: Repo, name: str, default: bool) -> Iterator[Finding]:
     try:
         there, elsewhere, lost = call_with_timeout(COMPARE_S, lambda: _compare(repo, name, default))
     except Exception as error:  # see `_remote`
-        advice = "`dvc status --cloud` may say more."
+        advice = f"`dvc status --cloud --remote {name}` may say more."
         yield warning(called, f"its files can't be compared: {first_line(error)}", advice)
         return
     total = there + elsewhere + lost
@@ -136,14 +136,20 @@ def _files(repo: Repo, name: str, default: bool) -> Iterator[Finding]:
 
 
 def _compare(repo: Repo, name: str, default: bool) -> tuple[int, int, int]:
-    """Count a remote's files: there, only in the cache, in neither."""
+    """Count a remote's files: there, only in the cache, in neither.
+
+    Each is looked for. `dvc status --cloud` asks for a folder's list only, and takes for granted
+    that the files of that list, which it pushed earlier, are still there.
+    """
+    from dvc_data.hashfile.status import compare_status
+
     remote = repo.cloud.get_remote(name)
     there = elsewhere = lost = 0
     for odb, objects in repo.used_objs(force=True, push=default).items():
         # A file may name its remote; all others belong to the default one.
         if not objects or (default if odb is None else odb.path == remote.odb.path) is False:
             continue
-        status = repo.cloud.status(objects, odb=odb or remote.odb)
+        status = compare_status(repo.cache.local, odb or remote.odb, objects)
         there += len(status.ok) + len(status.deleted)
         elsewhere += len(status.new)
         lost += len(status.missing)
