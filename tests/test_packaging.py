@@ -31,8 +31,6 @@ GOOGLE = {
 }
 # Parts of DVC and pydantic, each release of which wants its own: a bound could only contradict.
 COMPANIONS = {"dvc-data": "dvc", "dvc-objects": "dvc", "pydantic-core": "pydantic"}
-# MLflow lays this module of ours beside the registered model, which imports it from there.
-BESIDE = {"image_decoding"}
 
 
 def read_yaml(name: str) -> dict:
@@ -55,7 +53,7 @@ def imports(file: Path) -> Iterator[str]:
 def foreign() -> dict[str, set[str]]:
     """The packages of others that ours imports, each with the files that do."""
     found: dict[str, set[str]] = {}
-    ours = {"abo_vqa", *sys.stdlib_module_names, *BESIDE}
+    ours = {"abo_vqa", *sys.stdlib_module_names}
     for file in (ROOT / "src").rglob("*.py"):
         for name in imports(file):
             parts = name.split(".")

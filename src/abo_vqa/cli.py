@@ -54,6 +54,7 @@ COMMANDS = {
     ),
     "suspects": ("abo_vqa.commands.suspects", "which answers of the set are probably wrong"),
     "ask": ("abo_vqa.commands.ask", "ask a model about one image, or a table of questions"),
+    "serve": ("abo_vqa.commands.serve", "serve a model over HTTP"),
     "benchmark": ("abo_vqa.commands.benchmark", "models on any table of questions and answers"),
     "export": ("abo_vqa.commands.export", "the set as Parquet, with data card and Croissant"),
     "choose": ("abo_vqa.commands.choose", "score a model on an export's multiple choice"),

@@ -1,27 +1,27 @@
 """The registered model: what it accepts, how a row fails, and that it answers as the pipeline."""
 
 import base64
-import io
 import os
 import shutil
+import subprocess
 import sys
 import warnings
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
 import mlflow
 import pandas as pd
 import pytest
-from PIL import Image
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from abo_vqa.cli import main
 from abo_vqa.core.tables import read_table
 from abo_vqa.core.tracking.backend import connect
 from abo_vqa.data.archive import open_archive
-from abo_vqa.data.image_decoding import decode
 from abo_vqa.stages import finetune
 from tests.support import training as project
-from tests.support.images import corpus
 from tests.support.stages import answer_with_adapter
 
 NAME = "abo-vqa-blip-lora"
@@ -96,7 +96,7 @@ def test_a_bad_row_fails_alone(trained, model):
     assert errors[0] is None
     assert "no image at 'nowhere.jpg'" in errors[1]
     assert "not an image that can be read" in errors[3]
-    assert "tokens; at most" in errors[6]
+    assert "too long" in errors[6]
     assert errors[7] == errors[8] == "no question given"
 
 
@@ -114,30 +114,85 @@ def test_addresses_are_fetched_only_where_allowed(trained, model, tmp_path, monk
         question = rows["question"].iloc[0]
         assert "ABO_VQA_FETCH_URLS=1" in ask(model, [url], [question])["error"].iloc[0]
         monkeypatch.setenv("ABO_VQA_FETCH_URLS", "1")
+        assert "isn't a public host" in ask(model, [url], [question])["error"].iloc[0]
+        monkeypatch.setenv("ABO_VQA_FETCH_NETWORKS", "127.0.0.0/8")
         answers = ask(model, [url, url + "x"], [question] * 2)
         server.shutdown()
     assert answers["answer"].iloc[0] == expected[0]
     assert "can't fetch" in answers["error"].iloc[1]
 
 
-def test_images_as_a_browser_shows_them(model):
-    serving = sys.modules[type(model.unwrap_python_model()).__module__]
-    shown = serving._open_image
+def test_files_outside_the_operators_folder_arent_read(trained, model, tmp_path, monkeypatch):
+    _, rows, expected, contents, _ = trained
+    inside, outside = tmp_path / "in", tmp_path / "out.jpg"
+    inside.mkdir()
+    for file in (inside / "a.jpg", outside):
+        file.write_bytes(contents[0])
+    (inside / "link.jpg").symlink_to(outside)
+    monkeypatch.setenv("ABO_VQA_IMAGE_FOLDER", str(inside))
+    images = ["a.jpg", str(inside / "a.jpg"), "../out.jpg", str(outside), "link.jpg"]
+    answers = ask(model, images, [rows["question"].iloc[0]] * 5)
+    assert answers["answer"].tolist() == [expected[0]] * 2 + [None] * 3
+    assert answers["error"].str.contains("no image at").tolist()[2:] == [True] * 3
 
-    def saved(image, form, **options):
-        buffer = io.BytesIO()
-        image.save(buffer, form, **options)
-        return shown(buffer.getvalue())
 
-    clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
-    assert saved(clear, "PNG").getpixel((0, 0)) == (255, 255, 255)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    assert saved(Image.new("RGB", (8, 4)), "JPEG", exif=exif).size == (4, 8)
-    grey = saved(Image.new("I;16", (4, 4), 32768), "PNG").getpixel((0, 0))
-    assert grey == (128, 128, 128)
-    for name, data in corpus().items():
-        assert shown(data).tobytes() == decode(data, "a").tobytes(), name
+def test_it_answers_where_the_package_isnt_installed(trained, model, tmp_path):
+    """In a process with its requirements only, from the copy of the package that it holds."""
+    root, rows, expected, contents, _ = trained
+    folder = tmp_path / "model"
+    mlflow.artifacts.download_artifacts(f"models:/{NAME}@latest-sample", dst_path=str(folder))
+    code = folder / "code/abo_vqa"
+    assert {path.name for path in code.iterdir()} == {"__init__.py", "core", "data", "models"}
+    assert sum(file.stat().st_size for file in code.rglob("*")) < 3_000_000
+    (tmp_path / "0.jpg").write_bytes(contents[0])
+    needed = [line.partition("==")[0] for line in (folder / "requirements.txt").open()]
+    environment = {**os.environ, "PYTHONPATH": str(only(needed, tmp_path / "packages"))}
+    # -S leaves out this environment's packages, and with them the project itself.
+    words = [sys.executable, "-S", "-c", ELSEWHERE, folder, root, rows["question"].iloc[0]]
+    done = subprocess.run(
+        list(map(str, words)), cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1:] == [expected[0]], done.stderr
+
+
+def only(needed, folder):
+    """A folder with some packages and what they need: links into this environment."""
+    waiting, names = [canonicalize_name(name) for name in needed], set()
+    folder.mkdir()
+    while waiting:
+        name = waiting.pop()
+        if name in names:
+            continue
+        names.add(name)
+        try:
+            distribution = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue  # for another platform
+        for part in {file.parts[0] for file in distribution.files} - {"..", "__pycache__"}:
+            if not (folder / part).exists():
+                (folder / part).symlink_to(distribution.locate_file(part))
+        needs = map(Requirement, distribution.requires or [])
+        waiting += [
+            canonicalize_name(need.name)
+            for need in needs
+            if need.marker is None or need.marker.evaluate({"extra": ""})
+        ]
+    return folder
+
+
+ELSEWHERE = """
+import sys
+import mlflow, pandas
+folder, root, question = sys.argv[1:]
+mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+model = mlflow.pyfunc.load_model(folder)
+import abo_vqa
+assert abo_vqa.__file__.startswith(folder), abo_vqa.__file__
+answers = model.predict(pandas.DataFrame({"image": ["0.jpg"], "question": [question]}))
+parts = {name.split(".")[1] for name in sys.modules if name.startswith("abo_vqa.")}
+assert parts == {"core", "data", "models"}, parts
+print(answers["answer"].iloc[0])
+"""
 
 
 def test_the_base_is_stored_once_and_versions_are_pinned(trained, monkeypatch):
@@ -165,6 +220,7 @@ def test_a_base_with_other_names_for_its_weights_isnt_served(trained, tmp_path, 
     """transformers would put random numbers in their place, and the model would answer."""
     from safetensors.torch import load_file, save_file
 
+    from abo_vqa.core.errors import UserError
     from abo_vqa.models.registered import AdaptedModel
 
     base = shutil.copytree(trained[0] / "models/blip", tmp_path / "base")
@@ -172,6 +228,7 @@ def test_a_base_with_other_names_for_its_weights_isnt_served(trained, tmp_path, 
     weights = {k.replace("vision_model.", "eyes."): t for k, t in load_file(file).items()}
     save_file(weights, file, metadata={"format": "pt"})
     adapter = trained[0] / "models/adapter"
-    context = SimpleNamespace(artifacts={"adapter": str(adapter)}, model_config={"base": str(base)})
-    with pytest.raises(ValueError, match=r"lacks \d+ of the model's weights"):
+    settings = {"base": str(base), "family": "blip"}
+    context = SimpleNamespace(artifacts={"adapter": str(adapter)}, model_config=settings)
+    with pytest.raises(UserError, match=r"lacks \d+ of this model's weights"):
         AdaptedModel().load_context(context)

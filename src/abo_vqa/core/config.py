@@ -19,6 +19,7 @@ from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.local_annotator import check_annotator
 from abo_vqa.core.paths import is_output
 from abo_vqa.core.profiles import misplaced
+from abo_vqa.core.serve_config import ServeConfig
 from abo_vqa.core.service_config import EndpointConfig, GenerateConfig
 from abo_vqa.core.split_config import SplitConfig, check_vector_models
 from abo_vqa.core.trainable import complete_lora
@@ -244,6 +245,7 @@ class Config(BaseConfig):
     evaluate: _EvaluateConfig
     report: _ReportConfig
     tracking: _TrackingConfig
+    serve: ServeConfig = ServeConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

@@ -32,7 +32,8 @@ class ModelVersionInfo:
         name: the registered model's.
         profile: the settings' profile; each has its own aliases.
         code: the file that answers with the adapter, an MLflow "model from code".
-        modules: files that `code` imports; they are stored next to it.
+        package: the folder of the package that `code` imports.
+        package_parts: files and folders in it that are stored with the model.
         requirements: the packages that it needs.
         inputs: names of the columns that it takes.
         outputs: names of the columns that it returns, all of them texts.
@@ -46,7 +47,8 @@ class ModelVersionInfo:
     name: str
     profile: str
     code: str
-    modules: Sequence[str]
+    package: str
+    package_parts: Sequence[str]
     requirements: Sequence[str]
     inputs: Sequence[str]
     outputs: Sequence[str]

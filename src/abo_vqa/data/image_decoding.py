@@ -3,8 +3,8 @@
 Every reader of images uses `decode`, so that a model, a service and a person looking at a page see
 the same: upright, on white, with 8 bits per channel.
 
-This module imports nothing of this package: MLflow copies it beside the registered model, which
-runs where the package isn't installed.
+This module imports nothing of this package: programs that have only Pillow and NumPy can use it,
+and versions of the registered model up to 0.9 hold a copy of it beside them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import numpy as np
 from PIL import Image, ImageCms, ImageFile
 
 # ABO's originals have up to 5,000 pixels per side; a file that claims more is damaged or an attack.
-_MAX_PIXELS = 64_000_000
+MAX_PIXELS = 64_000_000
+"""Pixels of an image, at most."""
 # Pillow warns at half of the size at which it refuses; the limit above is lower.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 # Pillow's warnings about damaged metadata aren't useful: what matters is read below.
@@ -52,13 +53,17 @@ TRANSPOSES = {
 class UnreadableImageError(ValueError):
     """Bytes that aren't an image that can be shown; the message is a short phrase.
 
-    It isn't below `AboVqaError`: the registered model's copy of this module runs without the
-    package.
+    It isn't below `AboVqaError`: the module runs without the package.
     """
 
 
 def decode(
-    data: bytes, name: str, *, by_name: bool = False, grey_at: int | None = None
+    data: bytes,
+    name: str,
+    *,
+    by_name: bool = False,
+    grey_at: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
     """Decode an image completely, as a browser shows it, in RGB.
 
@@ -73,12 +78,13 @@ def decode(
         grey_at: return the stored pixels in grey instead, neither turned nor put on white, at the
             smallest size that JPEG offers with at least this many pixels per side. Several times
             faster.
+        max_pixels: an image that claims more is refused before any of its pixels is read.
 
     Raises:
         UnreadableImageError: the file is empty, of another format, of absurd dimensions, cut off or
             damaged.
     """
-    image = _open(data, (_format_of(name),) if by_name else tuple(FORMATS))
+    image = _open(data, (_format_of(name),) if by_name else tuple(FORMATS), max_pixels)
     try:
         if grey_at is not None:
             image.draft("L", (grey_at, grey_at))
@@ -99,7 +105,7 @@ def _format_of(name: str) -> str:
     return _EXTENSIONS.get(name[name.rfind(".") :].lower(), "JPEG")
 
 
-def _open(data: bytes, formats: Sequence[str]) -> ImageFile.ImageFile:
+def _open(data: bytes, formats: Sequence[str], max_pixels: int = MAX_PIXELS) -> ImageFile.ImageFile:
     """Open an image by reading its header only, so that absurd dimensions cost nothing."""
     if not data:
         raise UnreadableImageError("empty file")
@@ -114,7 +120,7 @@ def _open(data: bytes, formats: Sequence[str]) -> ImageFile.ImageFile:
         allowed = f"{', '.join(others)} or {last}" if others else last
         raise UnreadableImageError(f"not a {allowed}") from error
     width, height = image.size
-    if width * height > _MAX_PIXELS:
+    if width * height > max_pixels:
         raise UnreadableImageError(f"absurd dimensions, {width} x {height}")
     return image
 

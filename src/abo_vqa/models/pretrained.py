@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -11,8 +12,6 @@ from abo_vqa.models.base import VQAModel
 from abo_vqa.models.loading import load_pretrained, load_processor
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from transformers import PreTrainedModel, ProcessorMixin
 
     from abo_vqa.core.config import CheckpointConfig, ComputeConfig
@@ -68,7 +67,7 @@ class PretrainedVQAModel(VQAModel):
         cls,
         checkpoint: CheckpointConfig,
         compute: ComputeConfig,
-        adapter: Path | None = None,
+        adapter: Path | Adapter | None = None,
         dtype: torch.dtype | None = None,
         checkpoint_key: str = "",
     ) -> PretrainedVQAModel:
@@ -81,7 +80,7 @@ class PretrainedVQAModel(VQAModel):
         Args:
             checkpoint: the checkpoint's settings.
             compute: the device and the default dtype.
-            adapter: a PEFT folder.
+            adapter: a PEFT folder, or what has been read of it.
             dtype: overrides the dtype of the settings.
             checkpoint_key: the checkpoint's key under `models` in the profile, for messages.
 
@@ -91,7 +90,7 @@ class PretrainedVQAModel(VQAModel):
         Raises:
             UserError: the checkpoint or the adapter can't be loaded, or they don't match.
         """
-        peft_adapter = None if adapter is None else Adapter.read(adapter)
+        peft_adapter = Adapter.read(adapter) if isinstance(adapter, Path) else adapter
         if peft_adapter is not None:
             setting = f"models.{checkpoint_key}.path" if checkpoint_key else "the base"
             peft_adapter.check_base(checkpoint, setting)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -45,7 +48,7 @@ def register(
         logged = client.create_logged_model(
             experiment, name="model", source_run_id=run, tags=dict(info.tags)
         )
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _packed(info) as package:
             # An example would be answered here to check the signature, which a test does already.
             warnings.filterwarnings("ignore", message=".*input example was not provided")
             Model.log(
@@ -56,7 +59,7 @@ def register(
                 model_id=logged.model_id,
                 registered_model_name=info.name,
                 python_model=info.code,
-                code_paths=list(info.modules),
+                code_paths=[str(package)],
                 artifacts={"adapter": str(adapter)},
                 model_config=settings,
                 signature=_signature(info),
@@ -64,6 +67,22 @@ def register(
             )
         versions = client.search_model_versions(f"run_id = '{run}'")
     _describe_version(client, run, versions[0].version, info)
+
+
+@contextmanager
+def _packed(info: ModelVersionInfo) -> Iterator[Path]:
+    """Make a copy of the package, of the parts only that the model needs: MLflow stores folders."""
+    source = Path(info.package)
+    with tempfile.TemporaryDirectory(prefix="abo-vqa-") as temporary:
+        package = Path(temporary) / source.name
+        package.mkdir()
+        for part in info.package_parts:
+            if (source / part).is_dir():
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(source / part, package / part, ignore=ignored)
+            else:
+                shutil.copy(source / part, package / part)
+        yield package
 
 
 def _release(library: str) -> str:

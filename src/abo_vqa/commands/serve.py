@@ -1,0 +1,84 @@
+"""Serve a model over HTTP: questions about images, answered in batches (docs/serving.md).
+
+abo-vqa serve
+abo-vqa serve --model models:/abo-vqa-blip-lora@champion --host 0.0.0.0
+"""
+
+from __future__ import annotations
+
+import argparse
+from importlib.util import find_spec
+from pathlib import Path
+
+from abo_vqa.core.config import load_config
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.paths import ADAPTER, FINETUNED_MODEL, FINETUNED_MODELS
+from abo_vqa.core.stage import pin_threads
+from abo_vqa.models.registry import STUDY_MODELS
+
+_NEEDED = ("litserve", "prometheus_client")
+_LAST_PORT = 65535
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options.
+
+    Args:
+        parser: the command's parser.
+    """
+    names = ", ".join([*STUDY_MODELS, *FINETUNED_MODELS])
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = (
+        "Limits are in params.yaml under serve. Keys: ABO_VQA_API_KEYS may ask,\n"
+        "ABO_VQA_ADMIN_KEYS may reload. SIGHUP looks the model up again; SIGTERM answers\n"
+        "what was accepted and ends."
+    )
+    parser.add_argument(
+        "--model",
+        default=FINETUNED_MODEL,
+        metavar="MODEL",
+        help=f"{names}, another name under models in the profile, or models:/NAME@ALIAS for one in "
+        "MLflow's registry (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--adapter",
+        type=Path,
+        default=ADAPTER,
+        metavar="DIR",
+        help="PEFT folder of `finetuned` (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="0.0.0.0: for other machines (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8000, help="0: a free one (default: %(default)s)"
+    )
+    parser.add_argument("--page", action="store_true", help="also a page to try the models: /try")
+
+
+def command(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Args:
+        args: the options.
+
+    Returns:
+        The exit code.
+    """
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        raise UserError(
+            f"serving needs {missing[0]}, which isn't installed. Run `pip install 'abo-vqa[serve]'`"
+            ", or in a checkout `make setup`."
+        )
+    if not 0 <= args.port <= _LAST_PORT:
+        raise UserError(f"--port: found {args.port}, must be from 0 to {_LAST_PORT}.")
+    config = load_config()
+    pin_threads(config.threads)
+    # Only here: they load torch and the web framework.
+    from abo_vqa.serving.running import run_server, temporary_state
+    from abo_vqa.serving.server import create_server
+
+    with temporary_state() as folder:
+        server = create_server(config, args.model, args.adapter, folder)
+        run_server(server, args.host, args.port)
+    return 0

@@ -1,0 +1,67 @@
+"""What clients send and get."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+
+_EXAMPLE: JsonDict = {
+    "image": "iVBORw0KGgoAAAANSUhEUgAA… (base64)",
+    "questions": ["What color is it?", "Is it made of wood?"],
+}
+
+
+class AnswerRequest(BaseModel):
+    """One image, and one or several questions about it."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+
+    image: str = Field(
+        min_length=1,
+        description=(
+            "JPEG, PNG, WebP, GIF or BMP in base64, or as a data URL; where the operator allows "
+            "it, an http(s) address, or a path below the operator's folder of images"
+        ),
+    )
+    questions: list[str] = Field(min_length=1, description="at least one")
+
+
+class QuestionAnswer(BaseModel):
+    """The answer to one question, or why there is none."""
+
+    question: str
+    answer: str | None = Field(description="null if there is none", examples=["brown"])
+    confidence: float | None = Field(
+        description="the model's own probability of the answer; null if its family has none",
+        examples=[0.83],
+    )
+    error: str | None = Field(
+        description="why there is no answer", examples=[None, "the question is empty"]
+    )
+
+
+class ServedModel(BaseModel):
+    """The model that answered."""
+
+    name: str = Field(examples=["finetuned"])
+    version: str = Field(examples=["adapter-3f1c92d07a5b"])
+
+
+class AnswerResponse(BaseModel):
+    """The answers, in the order of the questions."""
+
+    model: ServedModel
+    answers: list[QuestionAnswer]
+
+
+class ServerStatus(BaseModel):
+    """Whether the server lives, or takes requests."""
+
+    status: str = Field(examples=["ok", "ready"])
+
+
+class ReloadResult(BaseModel):
+    """What is served after a reload."""
+
+    model: ServedModel
+    changed: bool = Field(description="whether it is another one than before")
