@@ -12,6 +12,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.data.image_decoding import UnreadableImageError, decode
 from abo_vqa.serving.page.products import PageProduct, Products
 from abo_vqa.serving.page.rendering import (
+    RepliesView,
     read_asset,
     render_header,
     render_notes,
@@ -19,7 +20,6 @@ from abo_vqa.serving.page.rendering import (
     render_problem,
     render_products,
     render_questions,
-    render_replies,
 )
 from abo_vqa.serving.page.respondents import Respondents
 
@@ -70,12 +70,12 @@ class TryPage:
         except UserError as error:
             yield render_problem(str(error))
             return
-        everybody, reference = self.respondents.respondents, self._reference(chosen, question)
-        replies: list[Any] = []
-        yield render_replies(replies, everybody, image, question, reference)
+        reference = self._reference(chosen, question)
+        view = RepliesView(self.respondents.respondents, image, question, reference)
+        yield view.render()
         for reply in self.respondents.ask(image, question):
-            replies.append(reply)
-            yield render_replies(replies, everybody, image, question, reference)
+            view.add(reply)
+            yield view.render()
 
     def _image(self, file: str | None, chosen: int | None) -> Image.Image:
         """Return the image that is asked about."""

@@ -27,6 +27,7 @@ logger = get_logger(__name__)
 _COUNT = 24  # products on the page
 _SIDE = 144  # pixels of a thumbnail, twice what a page shows: sharp on dense screens
 _QUALITY = 82  # WebP; no visible loss at this size
+_EFFORT = 1  # of 0 to 6: a question has dozens of maps to compress
 
 
 @dataclass(frozen=True)
@@ -146,5 +147,5 @@ def thumbnail_uri(image: Image.Image, side: int = _SIDE) -> str:
 def webp_uri(image: Image.Image) -> str:
     """Return an image, which may be transparent, as an address that a page can hold."""
     buffer = BytesIO()
-    image.save(buffer, "WEBP", quality=_QUALITY, method=4)
+    image.save(buffer, "WEBP", quality=_QUALITY, method=_EFFORT)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

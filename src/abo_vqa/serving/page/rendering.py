@@ -102,30 +102,47 @@ def render_problem(text: str) -> str:
     return _template("problem").render(text=text)
 
 
-def render_replies(
-    replies: Sequence[ModelReply],
-    respondents: Sequence[Respondent],
-    image: Image.Image,
-    question: str,
-    reference: str | None,
-) -> str:
-    """Return the models' answers side by side.
+class RepliesView:
+    """The models' answers side by side, as they come in.
 
     Args:
-        replies: those that are there.
-        respondents: all models, also those that still think.
+        respondents: the models.
         image: the image.
         question: the question.
         reference: the reference answer, if there is one.
     """
-    return _template("replies").render(
-        columns=[_column(reply, reference) for reply in replies],
-        waiting=respondents[len(replies) :],
-        photo=thumbnail_uri(image, _PHOTO_SIDE),
-        question=question,
-        reference=reference,
-        strongest=STRONGEST,
-    )
+
+    def __init__(
+        self,
+        respondents: Sequence[Respondent],
+        image: Image.Image,
+        question: str,
+        reference: str | None,
+    ) -> None:
+        self._waiting = list(respondents)
+        self._columns: list[dict[str, Any]] = []
+        self._reference = reference
+        self._context = {
+            "photo": thumbnail_uri(image, _PHOTO_SIDE),
+            "question": question,
+            "reference": reference,
+            "strongest": STRONGEST,
+        }
+
+    def add(self, reply: ModelReply) -> None:
+        """Add a model's reply.
+
+        Args:
+            reply: the reply.
+        """
+        self._waiting.remove(reply.respondent)
+        self._columns.append(_column(reply, self._reference))
+
+    def render(self) -> str:
+        """Return the answers so far, and who still thinks."""
+        return _template("replies").render(
+            columns=self._columns, waiting=self._waiting, **self._context
+        )
 
 
 def _column(reply: ModelReply, reference: str | None) -> dict[str, Any]:

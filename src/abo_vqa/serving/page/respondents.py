@@ -109,7 +109,8 @@ class Respondents:
         encoded: dict[Any, Any] = {}  # vision weights → the image, encoded with them
         for respondent in self.respondents:
             with self._lock:
-                yield self._reply(respondent, image, question, encoded)
+                reply = self._reply(respondent, image, question, encoded)
+            yield reply  # outside: a reader who has left must not keep others out
 
     def _reply(
         self, respondent: Respondent, image: Image, question: str, encoded: dict[Any, Any]
