@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from abo_vqa.core.config import Config
 
-PAGE_PATH = "/try"
-"""Where the page is, unless told otherwise."""
 _LARGEST = "20mb"  # of an upload; ABO's largest originals have 5 MB
 _ICON = '<link rel="icon" href="data:image/svg+xml,{data}">'
 
@@ -32,7 +30,7 @@ def mount_page(
     app: FastAPI,
     config: Config,
     *,
-    path: str = PAGE_PATH,
+    path: str = "/try",
     models: Sequence[str] | None = None,
     adapter: Path = ADAPTER,
 ) -> None:
