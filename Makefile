@@ -5,7 +5,10 @@ PYTHON ?= python3
 HOST   ?= 127.0.0.1
 PORT   ?= 5000
 # Which build of torch: none is the lock's; auto, cu126, cpu …: see docs/real-abo.md, "The GPU".
+# system: the one that PYTHON has, as it is.
 TORCH_BACKEND ?=
+# Optional dependencies, e.g. quant,s3: see pyproject.toml.
+EXTRAS ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
 # DVC's stages run `python`: it has to be the environment's. The only absolute path here, since the
@@ -17,8 +20,14 @@ export DVC_NO_ANALYTICS := 1
 # where it can't be kept (PYTHONDONTWRITEBYTECODE, a folder that is read only).
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint requirements.lock
 # Another build of torch is another installation, even if the environment already exists.
-RUNTIME := $(VENV)/runtime$(addprefix -,$(TORCH_BACKEND))
+RUNTIME := $(VENV)/runtime$(addprefix -,$(TORCH_BACKEND))$(addprefix -,$(EXTRAS))
+ifeq ($(TORCH_BACKEND),system)
+BUILD   := --override tools/notebooks/system-torch.txt
+# uv doesn't count what is there: everything else is installed beside it.
+ISOLATE := --system-site-packages
+else
 BUILD   := $(if $(TORCH_BACKEND),--torch-backend=$(TORCH_BACKEND) $(addprefix --reinstall-package ,torch torchvision))
+endif
 
 # Whole files are dealt out to one process a core, the first and longest file first.
 PYTEST := pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -29,7 +38,7 @@ PART   ?= all
 BENCHMARKS = $(filter-out benchmarks/rehearsal.py benchmarks/gpu.py,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-all lint report ui abo sample bench gpu rehearsal docs \
+.PHONY: help setup repro test test-all lint report ui abo sample bench gpu rehearsal notebooks docs \
 	docs-serve lock clean
 
 help:  ## show this list
@@ -41,12 +50,12 @@ $(BIN)/uv:
 		echo "Rename that folder (blanks and other letters are fine), then try again."; exit 2;; esac
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, found $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..."; exit 2; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(PYTHON) -m venv $(ISOLATE) $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(ISOLATE),--ignore-installed) uv
 
 $(RUNTIME): $(BIN)/uv pyproject.toml requirements.lock
 	@echo "Installing torch and the other libraries into $(VENV): usually 1 to 5 minutes, in silence"
-	$(INSTALL) $(BUILD) --editable .
+	$(INSTALL) $(BUILD) --editable '.$(EXTRAS:%=[%])'
 	@touch $@
 
 $(VENV)/dev: $(RUNTIME)
@@ -77,7 +86,7 @@ lint: $(VENV)/dev  ## ruff, codespell, mypy --strict, and the layers by import-l
 	ruff check
 	ruff format --check
 	codespell
-	mypy src tools/sample tools/reference
+	mypy src tools/sample tools/reference tools/notebooks
 	lint-imports
 
 report: setup  ## rebuild the report and print where it is
@@ -109,6 +118,9 @@ docs: $(VENV)/dev  ## build the documentation into site/; broken links and ancho
 
 docs-serve: $(VENV)/dev  ## show the documentation while you write it (PORT=8000)
 	NO_MKDOCS_2_WARNING=1 mkdocs serve --dev-addr $(HOST):$(if $(filter 5000,$(PORT)),8000,$(PORT))
+
+notebooks: $(VENV)/dev  ## write the notebooks for Kaggle and Colab from notebooks/source.py
+	PYTHONPATH=tools python -m notebooks
 
 lock: $(BIN)/uv  ## refresh requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \

@@ -63,7 +63,9 @@ COMMANDS = {
     "tune": ("abo_vqa.commands.tune", "search hyperparameters with Optuna"),
     "seeds": ("abo_vqa.commands.seeds", "train the same settings with several seeds"),
     "sweep": ("abo_vqa.commands.sweep", "compare all experiments, with the noise of seeds"),
+    "session": ("abo_vqa.commands.session", "save work elsewhere, restore it in a new clone"),
     "ui": ("abo_vqa.commands.ui", "browse the recorded runs in MLflow (make ui)"),
+    "profiles": ("abo_vqa.commands.profiles", "write anew the profiles that extend another one"),
     "tracking": ("abo_vqa.commands.tracking", "set up MLflow's database, deliver pending records"),
     "wordnet": ("abo_vqa.commands.wordnet", "find or fetch WordNet 3.0 and say where it is"),
 }
@@ -74,6 +76,7 @@ WITHOUT_OPTIONS = {
     "finetune",
     "inputs",
     "predict",
+    "profiles",
     "tracking",
     "verifiers",
     "verify",

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.support import ROOT
 
@@ -48,7 +49,7 @@ def test_targets_in_a_folder_with_an_odd_name(tmp_path, name):
     )
     assert "abo-vqa tracking" in called
     assert called.count("abo-vqa show") == 2
-    assert "mypy src tools/sample tools/reference" in called
+    assert "mypy src tools/sample tools/reference tools/notebooks" in called
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
@@ -61,3 +62,22 @@ def test_names_that_libraries_cannot_have_are_refused_before_anything_is_install
     assert f"The path {folder} has" in done.stdout
     assert "Rename that folder" in done.stdout
     assert not (folder / "called").exists()
+
+
+def test_the_torch_that_is_there_and_optional_dependencies(tmp_path):
+    folder = checkout(tmp_path / "mine")
+    done = make(folder, "setup", "TORCH_BACKEND=system", "EXTRAS=quant,s3")
+    assert done.returncode == 0, done.stderr
+    assert (
+        "uv pip install --quiet --compile-bytecode --python .venv/bin/python --constraint "
+        "requirements.lock --override tools/notebooks/system-torch.txt --editable .[quant,s3]"
+    ) in (folder / "called").read_text().splitlines()
+    dropped = (ROOT / "tools/notebooks/system-torch.txt").read_text().splitlines()
+    needs = [Requirement(line) for line in dropped if not line.startswith("#")]
+    assert {need.name for need in needs} == {"torch", "torchvision"}
+    assert not any(need.marker.evaluate() for need in needs)
+    dry = make(folder, "--dry-run", "--always-make", "setup", "TORCH_BACKEND=system")
+    assert "-m venv --system-site-packages .venv" in dry.stdout
+    assert (
+        "--ignore-installed uv" in dry.stdout
+    )  # else pip counts the system's, without its program

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ import pytest
 import yaml
 from helpers import scratch
 from helpers.scratch import run
+
+from tests.support import notebooks
 
 # The clone's fixture runs every stage: five minutes, and more on a machine that does much else.
 pytestmark = pytest.mark.timeout(1800)
@@ -42,6 +45,14 @@ def clone_to(folder):
 def clone(tmp_path_factory):
     folder = clone_to(tmp_path_factory.mktemp("pipeline") / "abo-vqa")
     (folder.parent / "repro.txt").write_text(run(folder, "dvc", "repro"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def saved(clone):
+    """What `abo-vqa session` saves of the clone once everything has run."""
+    folder = clone.parent / "saved"
+    run(clone, "abo-vqa", "session", "save", "--embeddings", str(folder))
     return folder
 
 
@@ -187,6 +198,28 @@ def test_last_screen_of_make_repro(clone):
     assert any("dvc exp run -S lora.r=8" in line for line in lines)
 
 
+@pytest.mark.parametrize(("service", "processes"), [("kaggle", 2), ("colab", None)])
+def test_notebooks_continue_a_session_and_show_its_results(
+    clone, saved, tmp_path, service, processes
+):
+    """Restored from what the clone has computed: nothing but imports costs anything."""
+    shutil.copytree(saved, tmp_path / "saved")
+    executed = notebooks.execute(
+        service, tmp_path, PROFILE="sample", PROCESSES=processes, EMBEDDINGS=True,
+        REPOSITORY=str(clone), CHECKOUT=str(tmp_path / "abo-vqa"), SAVED=str(tmp_path / "saved"),
+    )  # fmt: skip
+    printed = notebooks.printed(executed)
+    assert "restored from" in printed
+    assert "Stage 'finetune' didn't change, skipping" in printed
+    assert "Running stage" not in printed
+    assert (tmp_path / "abo-vqa/dvc.lock").read_bytes() == (clone / "dvc.lock").read_bytes()
+    table = run(clone, "abo-vqa", "show", "--markdown")
+    assert notebooks.shown(executed, "text/markdown")[0] == table
+    assert len(notebooks.shown(executed, "image/png")) == 6  # five figures, and MLflow's curves
+    assert (tmp_path / "abo-vqa-report/report.html").is_file()
+    assert json.loads((tmp_path / "saved/session.json").read_text())["number"] == 2
+
+
 def test_experiment_with_rank_8(clone):
     """Last in this module: it changes the workspace."""
     run(clone, "git", "add", "--all")
@@ -283,3 +316,35 @@ def test_two_clones_give_the_same_bytes(clone, tmp_path):
     run(first, "dvc", "repro")
     for name in ("dvc.lock", "data/vqa.csv", "data/test.csv", "reports/metrics.json"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_notebook_killed_in_training_continues_in_a_new_clone(clone, saved, tmp_path):
+    """The machine, with its checkout, is gone; the same bytes come out as without."""
+    origin = scratch.clone(tmp_path / "origin")
+    text = (origin / "params.yaml").read_text()
+    (origin / "params.yaml").write_text(re.sub(r"(?m)^  epochs: null", "  epochs: 12", text))
+    scratch.commit(origin)
+    parameters = {"PROFILE": "sample", "REPOSITORY": str(origin), "EVERY": 0.1}
+
+    places = {}
+    for name in ("undisturbed", "killed"):
+        folder = Path(shutil.copytree(saved, tmp_path / name / "saved")).parent
+        places[name] = {"CHECKOUT": str(folder / "abo-vqa"), "SAVED": str(folder / "saved")}
+    notebooks.execute("colab", tmp_path, **parameters, **places["undisturbed"])
+    parameters |= places["killed"]
+    process = notebooks.start("colab", tmp_path, **parameters)
+    deadline = time.monotonic() + 600
+    while not notebooks.saved_checkpoints(tmp_path / "killed/saved"):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    notebooks.kill(process)
+    shutil.rmtree(tmp_path / "killed/abo-vqa")
+    printed = notebooks.printed(notebooks.execute("colab", tmp_path, **parameters))
+    training = printed.split("Running stage 'finetune'")[1]
+    assert "fine-tuning:   0%" not in training
+    for name in ("models/adapter/adapter_model.safetensors", "reports/training.json",
+                 "reports/metrics.json", "dvc.lock"):  # fmt: skip
+        ours, theirs = (tmp_path / f"{one}/abo-vqa" / name for one in ("killed", "undisturbed"))
+        assert ours.read_bytes() == theirs.read_bytes(), name

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from abo_vqa.core.paths import DATA_DVC, PROFILES
+from abo_vqa.core.profiles import base_profile
 from abo_vqa.core.scratch import project_root
 from abo_vqa.data.download import RetryPolicy
 from abo_vqa.data.fetch import fetch_archives, pin_archives
@@ -39,10 +40,13 @@ def command(args: argparse.Namespace) -> int:
     """
     folder = args.out.resolve() if args.out else None
     os.chdir(project_root())
-    for line in fetch_archives(args.profile, folder, RetryPolicy()):
+    # A profile that extends another one has its archives, and what is recorded about them.
+    file = PROFILES / f"{args.profile}.yaml"
+    profile = base_profile(file) if file.is_file() else args.profile
+    for line in fetch_archives(profile, folder, RetryPolicy()):
         print(line)
     if args.out is None and DATA_DVC.exists():
         pin_archives()
-        print(f"{DATA_DVC} now pins them; commit it, and {PROFILES / args.profile}.lock.json.")
+        print(f"{DATA_DVC} now pins them; commit it, and {PROFILES / profile}.lock.json.")
     print(f"Use them: set `profile: {args.profile}` in params.yaml, then `dvc repro`.")
     return 0

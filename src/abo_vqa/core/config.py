@@ -18,7 +18,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.local_annotator import check_annotator
 from abo_vqa.core.paths import is_output
-from abo_vqa.core.profiles import misplaced
+from abo_vqa.core.profiles import misplaced, read_profile
 from abo_vqa.core.serve_config import ServeConfig
 from abo_vqa.core.service_config import EndpointConfig, GenerateConfig
 from abo_vqa.core.split_config import SplitConfig, check_vector_models
@@ -300,7 +300,7 @@ def load_config(params: str | Path = "params.yaml") -> Config:
     if not profile.is_file():
         names = ", ".join(sorted(p.stem for p in profiles.glob("*.yaml"))) or "none"
         raise UserError(f"profile: {tuned.get('profile')!r} is unknown; known: {names}.")
-    sources = read_yaml(profile)
+    sources = read_profile(profile)
     defaults = sources.pop("defaults", {})
     problems = misplaced(tuned, sources, params, profile)
     problems += distribute_batch_sizes(sources)

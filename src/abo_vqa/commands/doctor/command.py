@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.commands.doctor import (
+    card_memory,
     endpoints,
     files,
     gpu,
@@ -52,6 +53,7 @@ _GROUPS: dict[str, list[tuple[str, Check]]] = {
         ("cards", gpu.cards),
         ("device", gpu.device),
         ("dtype", gpu.dtype),
+        ("gpu memory", card_memory.card_memory),
     ],
     "files": [
         ("settings", files.settings),

@@ -1,0 +1,1 @@
+"""Work that outlives the machine: saved to a folder elsewhere, restored into a new clone."""

@@ -1,0 +1,1 @@
+"""The notebooks for Kaggle and Colab, from one source."""
