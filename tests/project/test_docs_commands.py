@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.support import ROOT
-from tests.support.page_commands import unknown
+from tests.support.page_commands import unknown, unknown_in_prose
 from tests.support.page_runs import clone_with_own_files, run_block
 from tests.support.pages import PAGES, Block, blocks, required_words, strings_of
 
@@ -82,6 +82,11 @@ def test_every_command_exists_with_its_options():
         if (reason := unknown(command))
     ]
     assert not problems, "\n".join(problems)
+
+
+def test_commands_named_in_prose_exist():
+    texts = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
+    assert {name: found for name, text in texts.items() if (found := unknown_in_prose(text))} == {}
 
 
 def test_code_stands_in_fences_that_say_what_it_is():

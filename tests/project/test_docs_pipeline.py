@@ -1,5 +1,7 @@
 """The commands of the documentation that need the pipeline's results, in a clone that has them."""
 
+import csv
+import re
 import subprocess
 
 import pytest
@@ -37,3 +39,21 @@ def restored(finished):
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.place for block in BLOCKS])
 def test_the_block_runs(block, restored):
     run_block(block, restored)
+
+
+SCHEMAS = [
+    (page.name, file, re.findall(r"^\| `([^`]+)` \|", rows, re.MULTILINE))
+    for page in PAGES
+    if page.parent.name == "stages"
+    for file, rows in re.findall(
+        r"^### `(\S+)`\n\n\| column .*\n.*\n((?:\|.*\n)+)", page.read_text(encoding="utf-8"), re.M
+    )
+]
+
+
+@pytest.mark.parametrize(("page", "file", "columns"), SCHEMAS, ids=[f for _, f, _ in SCHEMAS])
+def test_the_columns_are_those_of_the_file(page, file, columns, restored):
+    with (restored / file).open(newline="", encoding="utf-8") as lines:
+        header = next(csv.reader(lines))
+    names = [re.sub(r"^answer_.+", "answer_<name>", name) for name in header]
+    assert list(dict.fromkeys(names)) == columns, page

@@ -94,6 +94,19 @@ def test_the_reference_has_every_key_of_the_settings_files():
     assert "`null` (sample: `60`, abo: `5000`)" in page
 
 
+@pytest.mark.parametrize("page", [*ENTRY, *PAGES], ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_settings_that_pages_name_exist(page):
+    """`lora.r` in prose, and `-S lora.r=8` in commands."""
+    known = {s.key for group in settings.all_settings().values() for s in group}
+    sections = {key.partition(".")[0] for key in known} - {"data", "models", "report"}
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z]+\.[a-z_.]+?)(?:[:=][^`]*)?`", text))
+    named |= set(re.findall(r"-S '?\+?([a-z]+\.[a-z_]+)", text))
+    free = ("split.cosine.", "generate.json", "verify.py", "split.py")
+    unknown = {n for n in named if n.partition(".")[0] in sections and n not in known}
+    assert [name for name in sorted(unknown) if not name.startswith(free)] == []
+
+
 def test_every_stage_has_a_page_with_its_name():
     pages = {page.stem for page in (DOCS / "stages").glob("*.md")} - {"index"}
     assert pages == set(stages.stage_names())

@@ -36,6 +36,20 @@ def unknown(command: list[str]) -> str | None:
     return None
 
 
+def unknown_in_prose(text: str) -> list[str]:
+    """Commands of ours in `code` within prose that don't exist, or not with these options."""
+    problems = []
+    for name, rest in re.findall(r"`abo-vqa ([a-z]+)\b([^`]*)`", text):
+        if name not in cli.COMMANDS:
+            problems.append(f"abo-vqa {name}")
+            continue
+        parsers = [_parser(name, own_tables) for own_tables in (False, True)]
+        known = {option for parser in parsers for option in parser._option_string_actions}
+        options = set(re.findall(r"(?<!\S)--[a-z][\w-]*", rest))
+        problems += [f"abo-vqa {name} {option}" for option in sorted(options - known)]
+    return problems
+
+
 def _unknown_of_ours(rest: list[str]) -> str | None:
     name = next(iter(rest), "")
     if name.startswith("-"):
