@@ -67,7 +67,7 @@ def runs():
 
 
 def test_a_row_holds_settings_and_results(checkout, monkeypatch):
-    text = Path("params.yaml").read_text().replace("  r: 16\n", "  r: 8\n")
+    text = Path("params.yaml").read_text().replace("  r: 16 ", "  r: 8 ")
     Path("params.yaml").write_text(text)
     config = load_config()
     metrics = {
