@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from abo_vqa.models.answering.inference import ImageQuestion, QuestionAnswerer
+from abo_vqa.data.image_inputs import ImageQuestion
+from abo_vqa.models.answering.inference import QuestionAnswerer
 from abo_vqa.models.answers import Answer
 from abo_vqa.models.base import VQAModel
 from tests.support.serving import image_bytes

@@ -227,8 +227,8 @@ def test_a_client_that_leaves_frees_its_slot(server):
     assert server.ask(image_bytes(), QUESTION).status_code == 200
 
 
-def wait_until(condition):
-    end = time.monotonic() + 15
+def wait_until(condition, seconds=15):
+    end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -7,15 +7,22 @@ abo-vqa serve --model models:/abo-vqa-blip-lora@champion --host 0.0.0.0
 from __future__ import annotations
 
 import argparse
+import importlib
+import os
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from abo_vqa.core.config import load_config
+from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.paths import ADAPTER, FINETUNED_MODEL, FINETUNED_MODELS
 from abo_vqa.core.stage import pin_threads
 from abo_vqa.models.registry import STUDY_MODELS
 
+PAGE_PATH = "/try"
+"""Where the page is that --page adds."""
+_KEYS = "ABO_VQA_API_KEYS"
 _NEEDED = ("litserve", "prometheus_client")
 _LAST_PORT = 65535
 
@@ -74,11 +81,34 @@ def command(args: argparse.Namespace) -> int:
         raise UserError(f"--port: found {args.port}, must be from 0 to {_LAST_PORT}.")
     config = load_config()
     pin_threads(config.threads)
-    # Only here: they load torch and the web framework.
+    # Only here: they load the web framework.
     from abo_vqa.serving.running import run_server, temporary_state
     from abo_vqa.serving.server import create_server
 
+    page = _page(config, args.adapter) if args.page else None
     with temporary_state() as folder:
-        server = create_server(config, args.model, args.adapter, folder)
-        run_server(server, args.host, args.port)
+        server = create_server(
+            config, args.model, args.adapter, folder, page_paths=(PAGE_PATH,) if page else ()
+        )
+        run_server(server, args.host, args.port, page)
     return 0
+
+
+def _page(config: Config, adapter: Path) -> Callable[[Any], None]:
+    """Return what adds the page to the server's application.
+
+    Raises:
+        UserError: the page isn't there, or keys are used, which it doesn't ask for.
+    """
+    if os.environ.get(_KEYS):
+        raise UserError(
+            f"--page: {_KEYS} is set, but the page asks for no key: everybody who reaches it could "
+            "use the models. Serve the page without keys, behind a proxy that asks who it is."
+        )
+    if find_spec("gradio") is None:
+        raise UserError(
+            "--page needs gradio, which isn't installed. Run `pip install 'abo-vqa[serve]'`, or in "
+            "a checkout `make setup`."
+        )
+    mounting = importlib.import_module("abo_vqa.serving.page.mounting")
+    return lambda app: mounting.mount_page(app, config, path=PAGE_PATH, adapter=adapter)

@@ -4,7 +4,7 @@ Every reader of images uses `decode`, so that a model, a service and a person lo
 the same: upright, on white, with 8 bits per channel.
 
 This module imports nothing of this package: programs that have only Pillow and NumPy can use it,
-and versions of the registered model up to 0.9 hold a copy of it beside them.
+and registered models of versions before 0.3 hold a copy of it.
 """
 
 from __future__ import annotations

@@ -21,6 +21,19 @@ class ImageInputError(UserError):
 
 
 @dataclass(frozen=True)
+class ImageQuestion:
+    """A question about an image.
+
+    Attributes:
+        image: the image file's bytes.
+        question: the question.
+    """
+
+    image: bytes
+    question: str
+
+
+@dataclass(frozen=True)
 class ImageInputs:
     """Where images may come from, besides what is sent as bytes or base64.
 

@@ -25,10 +25,10 @@ import pandas as pd
 
 from abo_vqa.core.config import ComputeConfig
 from abo_vqa.core.errors import AboVqaError
-from abo_vqa.data.image_inputs import ImageInputs
+from abo_vqa.data.image_inputs import ImageInputs, ImageQuestion
 from abo_vqa.data.web_images import WebImages
 from abo_vqa.models.adapted import adapted_checkpoint, load_adapted
-from abo_vqa.models.answering.inference import ImageQuestion, QuestionAnswerer
+from abo_vqa.models.answering.inference import QuestionAnswerer
 
 _FETCH = "ABO_VQA_FETCH_URLS"
 _NETWORKS = "ABO_VQA_FETCH_NETWORKS"

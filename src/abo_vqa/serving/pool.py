@@ -33,6 +33,12 @@ class WorkerError(AboVqaError):
     exit_code = 2
 
 
+class QueuesLostError(WorkerError):
+    """The process with LitServe's queues died."""
+
+    exit_code = 1
+
+
 class ModelServer(ls.LitServer):  # type: ignore[misc]
     """LitServe's server, for its workers and queues: the front end has routes of its own."""
 
@@ -91,7 +97,7 @@ class WorkerPool:
 
     def is_ready(self) -> bool:
         """Return whether all workers have their model and the server isn't stopping."""
-        if self.draining:
+        if self.draining or not self.is_alive():
             return False
         statuses = dict(self._server.workers_setup_status)
         ready = bool(statuses) and all(s == WorkerSetupStatus.READY for s in statuses.values())
@@ -157,9 +163,13 @@ class WorkerPool:
 
         Raises:
             WorkerError: a worker can't load its model, or dies again and again.
+            QueuesLostError: nothing can be answered any more.
         """
         while True:
             await asyncio.sleep(_WATCH_S)
+            if not self.is_alive():
+                self._end_requests()
+                raise QueuesLostError("the process with the queues died: start the server again")
             for number, worker in enumerate(self._server.inference_workers):
                 if not worker.is_alive():
                     self._restart(number, worker.exitcode)
@@ -176,14 +186,18 @@ class WorkerPool:
                 f"{_exit(code)}. Another program may need the memory; see the messages above."
             )
         logger.error(f"worker {number} died ({_exit(code)}); starting it again")
-        for item in list(self._server.response_buffer.values()):
-            # With several workers, only the dead one's; those in the queue wait for the next.
-            if item.worker_id == number and not item.event.is_set():
-                item.response = (None, LitAPIStatus.ERROR)
-                item.event.set()
+        self._end_requests(number)
         self._state.forget(number)
         worker = self._server.launch_single_inference_worker(self._api, number)
         self._server.inference_workers[number] = worker
+
+    def _end_requests(self, worker: int | None = None) -> None:
+        """End the requests that a worker was answering; None: all of them."""
+        for item in list(self._server.response_buffer.values()):
+            # Those that are still in the queue wait for another worker.
+            if worker in (None, item.worker_id) and not item.event.is_set():
+                item.response = (None, LitAPIStatus.ERROR)
+                item.event.set()
 
 
 def _exit(code: int | None) -> str:

@@ -205,7 +205,7 @@ def _add_probes(router: APIRouter, parts: ServerParts) -> None:
         """Whether the model is loaded and requests are taken."""
         if parts.pool.draining:
             raise ProblemError(503, "stopping", "the server is stopping")
-        if not (parts.pool.is_alive() and parts.pool.is_ready()):
+        if not parts.pool.is_ready():
             raise ProblemError(503, "loading", "the model isn't loaded yet")
         return ServerStatus(status="ready")
 

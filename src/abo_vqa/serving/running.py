@@ -18,6 +18,7 @@ from litserve.utils import wrap_litserve_start
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.log import get_logger
 from abo_vqa.serving.guard import http_protocol
+from abo_vqa.serving.pool import WorkerError
 from abo_vqa.serving.problems import ProblemError
 from abo_vqa.serving.reloading import Reloader
 from abo_vqa.serving.routes import ServerParts
@@ -84,12 +85,23 @@ def _listen(host: str, port: int) -> socket.socket:
 def _workers(server: AnsweringServer) -> Iterator[None]:
     """Start the processes with the models, and end them."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # children inherit it: see `setup`
+    failure: WorkerError | None = None
     try:
         with wrap_litserve_start(server.lit):
             signal.signal(signal.SIGINT, before)
-            yield
+            try:
+                yield
+            except WorkerError as error:
+                failure = error
+    except (OSError, EOFError):  # the process with the queues is gone: LitServe can't say goodbye
+        if failure is None:
+            raise
+        for worker in server.lit.inference_workers:
+            worker.kill()
     finally:
         signal.signal(signal.SIGINT, before)
+    if failure is not None:
+        raise failure
 
 
 async def _run(server: AnsweringServer, listener: socket.socket) -> None:
@@ -129,7 +141,7 @@ async def _run(server: AnsweringServer, listener: socket.socket) -> None:
     await front.serve(sockets=[listener])
     for task in (announcing, stopping):
         task.cancel()
-    logger.info(f"stopped; {parts.pool.answered:,} requests answered")
+    logger.info(f"stopped; {parts.pool.answered:,} of {parts.pool.accepted:,} requests answered")
     if watching.done():
         watching.result()
     watching.cancel()

@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from abo_vqa import __version__
 from abo_vqa.core.config import Config
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.nvidia import device_nodes
 from abo_vqa.serving.guard import RequestGuard
 from abo_vqa.serving.keys import ADMIN_KEYS, API_KEYS, KeyRing
 from abo_vqa.serving.metrics import ServerMetrics
@@ -24,6 +25,8 @@ from abo_vqa.serving.slots import Slots
 from abo_vqa.serving.source import ModelSource, resolve_source
 from abo_vqa.serving.state import StateFolder
 from abo_vqa.serving.worker import AnsweringAPI
+
+_AMD = Path("/dev/kfd")  # what the system has for AMD's GPUs, "cuda" to torch
 
 
 @dataclass(frozen=True)
@@ -94,17 +97,19 @@ def create_server(
 
 def _devices(config: Config) -> tuple[str, int | list[int]]:
     """Return LitServe's words for `compute.device` and `serve.devices`."""
-    # Only here: it takes seconds to import, and a mistake in the options shouldn't.
-    from abo_vqa.core.devices import pick_device
-
-    device = pick_device(config.compute.device)
-    if device.type == "cpu":
-        return "cpu", 1
+    name, wanted = config.compute.device, config.serve.devices
+    if name == "cpu" or (name == "auto" and not (device_nodes() or _AMD.exists())):
+        return "cpu", 1  # without torch, which takes seconds and 400 MB
     import torch
 
-    if ":" in config.compute.device:
+    from abo_vqa.core.devices import pick_device
+
+    device = pick_device(name)
+    if device.type == "cpu":
+        return "cpu", 1
+    if ":" in name:
         return "cuda", [device.index]
-    there, wanted = torch.cuda.device_count(), config.serve.devices
+    there = torch.cuda.device_count()
     if wanted != "auto" and wanted > there:
         raise UserError(f"serve.devices: found {wanted}, but torch sees {there} GPU(s).")
     return "cuda", there if wanted == "auto" else wanted

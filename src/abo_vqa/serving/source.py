@@ -11,7 +11,6 @@ from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.paths import FINETUNED_MODELS
 from abo_vqa.core.scratch import cache
-from abo_vqa.models.adapters import Adapter
 from abo_vqa.models.registry import checkpoint_of, require_model
 
 if TYPE_CHECKING:
@@ -56,10 +55,23 @@ def resolve_source(reference: str, adapter: Path, config: Config) -> ModelSource
         return _registered(reference)
     require_model(reference, config, FINETUNED_MODELS)
     if reference in FINETUNED_MODELS:
-        Adapter.read(adapter)
+        _check_adapter(adapter)
         return ModelSource(reference, _adapter_version(adapter), str(adapter.resolve()))
     checkpoint = checkpoint_of(reference, config)
     return ModelSource(reference, f"{checkpoint.path}@{checkpoint.revision or 'local'}")
+
+
+def _check_adapter(folder: Path) -> None:
+    """Refuse a folder without an adapter; whether it fits is known when it is loaded.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not (folder / "adapter_config.json").is_file():
+        raise UserError(
+            f"no adapter in {folder} (adapter_config.json is missing): run the stage `finetune`, "
+            "or choose another adapter with --adapter."
+        )
 
 
 def _adapter_version(adapter: Path) -> str:
@@ -102,7 +114,7 @@ def _registered(reference: str) -> ModelSource:
     path = flavor.get("artifacts", {}).get(_ADAPTER, {}).get("path")
     if path is None:
         raise UserError(f"{reference} has no adapter: `abo-vqa` serves the versions it registered.")
-    Adapter.read(local / path)
+    _check_adapter(local / path)
     return ModelSource(name, str(version), str((local / path).resolve()), settings, base)
 
 

@@ -10,7 +10,6 @@ import time
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import litserve as ls
@@ -21,16 +20,13 @@ from litserve.specs.base import LitSpec
 from abo_vqa.core.errors import AboVqaError, UserError, first_line
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.stage import pin_threads
-from abo_vqa.models.adapted import adapted_checkpoint, load_adapted
-from abo_vqa.models.answering.finetuned import load_by_name
-from abo_vqa.models.answering.inference import ImageQuestion, QuestionAnswerer
-from abo_vqa.models.registry import checkpoint_of
+from abo_vqa.data.image_inputs import ImageQuestion
 from abo_vqa.serving.state import StateFolder, Wanted
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
+    from abo_vqa.models.answering.inference import QuestionAnswerer
     from abo_vqa.serving.slots import Slots, Ticket
-    from abo_vqa.serving.source import ModelSource
 
 logger = get_logger(__name__)
 
@@ -132,6 +128,9 @@ class AnsweringAPI(ls.LitAPI):  # type: ignore[misc]
 
     def _load(self, wanted: Wanted) -> _Loaded:
         """Load a model; a failure becomes a reason."""
+        # Only here: the front end, which imports this module, does without torch.
+        from abo_vqa.serving.loading import load_answerer
+
         try:
             return _Loaded(wanted, load_answerer(wanted.source, self._config))
         except AboVqaError as error:
@@ -209,27 +208,6 @@ class AnsweringAPI(ls.LitAPI):  # type: ignore[misc]
     def encode_response(self, output: WorkerReply, **_: Any) -> WorkerReply:
         """Return the reply as it is."""
         return output
-
-
-def load_answerer(source: ModelSource, config: Config) -> QuestionAnswerer:
-    """Load a model.
-
-    Args:
-        source: the model.
-        config: the settings.
-
-    Raises:
-        UserError: it can't be loaded.
-    """
-    pixels = config.serve.max_pixels
-    if source.settings is not None:
-        folder = Path(source.adapter)
-        checkpoint = adapted_checkpoint(folder, source.settings, source.base)
-        model = load_adapted(folder, checkpoint, config.compute)
-        return QuestionAnswerer(model, checkpoint.batch_size, pixels)
-    model = load_by_name(source.name, config, Path(source.adapter))
-    key = config.lora.model if source.adapter else source.name
-    return QuestionAnswerer(model, checkpoint_of(key, config).batch_size, pixels)
 
 
 class _WatchingLoop(BatchedLoop):  # type: ignore[misc]

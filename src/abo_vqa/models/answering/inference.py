@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -14,6 +13,7 @@ from abo_vqa.core.errors import first_line
 from abo_vqa.core.log import get_logger
 from abo_vqa.data.image_decoding import MAX_PIXELS, UnreadableImageError, decode, sha1
 from abo_vqa.data.image_files import ImageError
+from abo_vqa.data.image_inputs import ImageQuestion
 from abo_vqa.models.answering.batches import AdaptiveBatcher, form_batches
 from abo_vqa.models.answers import Answer
 from abo_vqa.models.sources import ImageBatch, ImageCache, ImageFiles, ImageLoader
@@ -27,19 +27,6 @@ logger = get_logger(__name__)
 
 _BLOCK = 64  # images that are encoded together, of a model whose batches are made of questions
 _NO_MEMORY = "out of memory while answering this question alone"
-
-
-@dataclass(frozen=True)
-class ImageQuestion:
-    """A question about an image.
-
-    Attributes:
-        image: the image file's bytes.
-        question: the question.
-    """
-
-    image: bytes
-    question: str
 
 
 class QuestionAnswerer:
