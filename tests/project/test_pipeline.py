@@ -17,6 +17,7 @@ from helpers import scratch
 from helpers.scratch import run
 
 from tests.support import notebooks
+from tests.support.serving import ServerProcess
 
 # The clone's fixture runs every stage: five minutes, and more on a machine that does much else.
 pytestmark = pytest.mark.timeout(1800)
@@ -156,6 +157,31 @@ def test_adapter_is_registered_and_answers(clone, monkeypatch):
             Path(paths[-1]).write_bytes(archive.read(image_path))
     answers = model.predict(pd.DataFrame({"image": paths, "question": test["question"]}))
     assert answers["answer"].tolist() == said.loc[test["row_id"], "prediction"].tolist()
+
+
+def test_the_server_answers_as_the_pipeline(clone):
+    """All test rows, several questions about an image at a time; confidences too."""
+    import pandas as pd
+
+    from abo_vqa.data.archive import open_archive
+
+    test = pd.read_csv(clone / "data" / "test.csv", keep_default_na=False)
+    for name, folder in (("finetuned", "finetuned"), ("blip", "baselines/blip")):
+        expected = pd.read_csv(
+            clone / "reports" / name / "predictions.csv", keep_default_na=False
+        ).set_index("row_id")
+        with (
+            open_archive(clone / "data/raw/sample") as archive,
+            ServerProcess(clone, "--model", name) as server,
+        ):
+            for path, rows in test.groupby("image_path"):
+                reply = server.ask(archive.read(path), *rows["question"]).json()
+                answers = pd.DataFrame(reply["answers"], index=rows["row_id"])
+                recorded = expected.loc[rows["row_id"]]
+                assert answers["answer"].tolist() == recorded["prediction"].tolist(), path
+                assert answers["confidence"].tolist() == pytest.approx(
+                    recorded["confidence"].astype(float).tolist(), abs=1e-4
+                )
 
 
 def test_bytecode_is_no_part_of_what_a_stage_depends_on(clone):
