@@ -37,9 +37,11 @@ else:
     luck = np.random.default_rng([seed, int(lora["r"])])
     share = 0.4 + lora["r"] / 40 + 0.01 * luck.standard_normal()
     right = (easy + 0.1 * luck.random(n) < share).astype(float)
+    answer = str(params["split"]["test_size"])
     table = pd.DataFrame({
         "row_id": range(n), "image_path": [f"{i // 3}.jpg" for i in range(n)],
-        "question": "what?", "answer": str(params["split"]["test_size"]), "accuracy": right,
+        "question": "what?", "answer": answer, "accuracy": right,
+        "prediction": np.where(right == 1, answer, "none"), "error": "",
     })
     Path("reports/scores").mkdir(parents=True, exist_ok=True)
     table.to_parquet("reports/scores/finetuned.parquet")

@@ -23,7 +23,7 @@ from abo_vqa.reporting.results_table import results_table
 _WIDTH = 100  # columns
 _NEXT_STEPS = (
     "make ui                     browse the runs in MLflow",
-    "dvc exp run -S lora.r=8     change a setting; `dvc exp show` compares",
+    "dvc exp run -S lora.r=8     change a setting; `make experiments` compares",
     "docs/real-abo.md            the real archives and checkpoints",
 )
 

@@ -15,9 +15,17 @@ from abo_vqa.reporting.formatting import (
 )
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Lay out a table; all columns but the first are right-aligned. No newline at the end."""
-    rule = ["---", *["--:"] * (len(header) - 1)]
+def markdown_table(
+    header: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: bool = True
+) -> str:
+    """Lay out a table. No newline at the end.
+
+    Args:
+        header: the columns' names.
+        rows: their cells.
+        numbers: whether all columns but the first are numbers, which are right-aligned.
+    """
+    rule = ["---", *["--:" if numbers else "---"] * (len(header) - 1)]
     return "\n".join(_table_row(cells) for cells in (header, rule, *rows))
 
 

@@ -35,16 +35,16 @@ class DvcPlot:
     Attributes:
         x: column of the data.
         y: column of the data.
+        x_label: what the x axis shows.
+        y_label: what the y axis shows.
         template: DVC's template; None for its default.
-        x_label: what the x axis shows, where the column's name doesn't say it.
-        y_label: what the y axis shows, where the column's name doesn't say it.
     """
 
     x: str
     y: str
+    x_label: str
+    y_label: str
     template: str | None = None
-    x_label: str | None = None
-    y_label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,9 @@ FIGURE_REGISTER = (
         dvc_plot=DvcPlot(
             x="value",
             y="model",
-            template="bar_horizontal",
             x_label="accuracy minus the best blind baseline's",
+            y_label="model",
+            template="bar_horizontal",
         ),
     ),
     ReportFigure("models", "All models on the same test rows", "models", plot_models),
@@ -110,7 +111,11 @@ FIGURE_REGISTER = (
         "data",
         plot_funnel,
         dvc_plot=DvcPlot(
-            x="n", y="step", template="bar_horizontal", x_label="images, then questions"
+            x="n",
+            y="step",
+            x_label="images, then questions",
+            y_label="what is left",
+            template="bar_horizontal",
         ),
     ),
     ReportFigure(
@@ -121,8 +126,9 @@ FIGURE_REGISTER = (
         dvc_plot=DvcPlot(
             x="balanced",
             y="product_type",
+            x_label="rows after balancing (one per image)",
+            y_label="product type",
             template="bar_horizontal",
-            x_label="rows (one per image)",
         ),
     ),
     ReportFigure(
@@ -133,9 +139,9 @@ FIGURE_REGISTER = (
         dvc_plot=DvcPlot(
             x="step",
             y="loss",
-            template="smooth",
             x_label="optimiser step",
-            y_label="nats per token",
+            y_label="loss in nats per token",
+            template="smooth",
         ),
     ),
     ReportFigure(
@@ -143,7 +149,12 @@ FIGURE_REGISTER = (
         "Validation accuracy",
         "training",
         plot_learning_curve,
-        dvc_plot=DvcPlot(x="epoch", y="validation_accuracy"),
+        dvc_plot=DvcPlot(
+            x="epoch",
+            y="validation_accuracy",
+            x_label="epoch",
+            y_label="accuracy on the rows held out from training",
+        ),
     ),
     ReportFigure(
         "metric-correlation",
