@@ -37,12 +37,15 @@ PART   ?= all
 # Those with a target of their own take longer, or a GPU.
 BENCHMARKS = $(filter-out benchmarks/rehearsal.py benchmarks/gpu.py,$(wildcard benchmarks/*.py))
 
+# Columns that `make experiments` leaves out: hashes of files, every metric of a model but its accuracy.
+DETAILS := .*/|Created|Executor|trainable_parameters|modules|(.*\.)?(gain_over_blind|alias_accuracy|.*_match|.*f1.*|meteor|wup|rouge.|bleu|bert.*|bart.*|coverage|n)$$
+
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-all lint report ui abo sample bench gpu rehearsal notebooks docs \
-	docs-serve lock clean
+.PHONY: help setup repro test test-all lint report experiments ui abo sample bench gpu rehearsal \
+	notebooks docs docs-serve lock clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 $(BIN)/uv:
 	@case "$$PWD" in *[%:]*) \
@@ -92,6 +95,9 @@ lint: $(VENV)/dev  ## ruff, codespell, mypy --strict, and the layers by import-l
 report: setup  ## rebuild the report and print where it is
 	dvc repro report
 	@abo-vqa show
+
+experiments: setup  ## compare DVC's experiments: the settings and accuracies that differ
+	dvc exp show --only-changed --drop '$(DETAILS)' --md
 
 ui: setup  ## browse the recorded runs in MLflow (PORT=5001, HOST=0.0.0.0)
 	abo-vqa ui --host $(HOST) --port $(PORT)
