@@ -125,7 +125,7 @@ def test_yaml_can_be_read(name):
 def test_continuous_integration_runs_what_everybody_runs():
     workflow = read_yaml(".github/workflows/ci.yml")
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
-    assert [step["run"] for step in steps if "run" in step] == ["bash .ci/run"]
+    assert "bash .ci/run" in [step.get("run") for step in steps]
     assert workflow["permissions"] == {"contents": "read"}
     pythons = workflow["jobs"]["checks"]["strategy"]["matrix"]["python"]
     prefix = "Programming Language :: Python :: 3."
@@ -139,8 +139,8 @@ def test_hooks_have_the_versions_of_the_lock():
     )
     repos = read_yaml(".pre-commit-config.yaml")["repos"]
     revs = {Path(r["repo"]).name.removesuffix("-pre-commit"): r.get("rev") for r in repos}
-    for tool in ("ruff", "codespell"):
-        assert revs[tool] == f"v{lock[tool]}"
+    for tool in ("ruff", "codespell", "check-jsonschema"):
+        assert revs[tool].removeprefix("v") == lock[tool]
 
 
 def test_hooks_leave_out_files_that_exist_and_no_file_fails_the_search_for_keys():
