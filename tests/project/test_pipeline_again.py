@@ -20,6 +20,21 @@ from tests.support.pipelines import clone_to, tracked
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
+def test_a_colleague_pulls_all_results_and_recomputes_none(clone, tmp_path):
+    run(clone, "git", "checkout", "--force", "HEAD")
+    run(clone, "dvc", "checkout", "--force")
+    run(clone, "dvc", "remote", "add", "--default", "team", str(tmp_path / "remote"))
+    run(clone, "dvc", "push", "--quiet")
+    run(clone, "git", "commit", "--quiet", "-am", "remote")
+    second = tmp_path / "second"
+    run(tmp_path, "git", "clone", "--quiet", str(clone), str(second))
+    run(second, "dvc", "pull", "--quiet")
+    assert "Running stage" not in run(second, "dvc", "repro")
+    for name in ("models/adapter/adapter_model.safetensors", "reports/report.html"):
+        assert (second / name).read_bytes() == (clone / name).read_bytes()
+    assert "Same answers: blip, " in run(second, "abo-vqa", "changes", "HEAD")
+
+
 def test_temp_and_queued_runs_land_in_the_same_database(clone):
     run(clone, "git", "checkout", "--force", "HEAD")
     run(clone, "dvc", "checkout", "--force")
