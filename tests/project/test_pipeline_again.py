@@ -21,11 +21,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_a_colleague_pulls_all_results_and_recomputes_none(clone, tmp_path):
-    run(clone, "git", "checkout", "--force", "HEAD")
-    run(clone, "dvc", "checkout", "--force")
     run(clone, "dvc", "remote", "add", "--default", "team", str(tmp_path / "remote"))
     run(clone, "dvc", "push", "--quiet")
-    run(clone, "git", "commit", "--quiet", "-am", "remote")
+    run(clone, "git", "add", "--all")
+    run(clone, "git", "commit", "--quiet", "-m", "results of the first run, and a remote")
     second = tmp_path / "second"
     run(tmp_path, "git", "clone", "--quiet", str(clone), str(second))
     run(second, "dvc", "pull", "--quiet")
