@@ -20,8 +20,7 @@ from abo_vqa.core.paths import ADAPTER, FINETUNED_MODEL, FINETUNED_MODELS
 from abo_vqa.core.stage import pin_threads
 from abo_vqa.models.registry import STUDY_MODELS
 
-PAGE_PATH = "/try"
-"""Where the page is that --page adds."""
+_PAGE = "/try"  # where the page is that --page adds
 _KEYS = "ABO_VQA_API_KEYS"
 _NEEDED = ("litserve", "prometheus_client")
 _LAST_PORT = 65535
@@ -88,7 +87,7 @@ def command(args: argparse.Namespace) -> int:
     page = _page(config, args.adapter) if args.page else None
     with temporary_state() as folder:
         server = create_server(
-            config, args.model, args.adapter, folder, page_paths=(PAGE_PATH,) if page else ()
+            config, args.model, args.adapter, folder, page_paths=(_PAGE,) if page else ()
         )
         run_server(server, args.host, args.port, page)
     return 0
@@ -111,4 +110,4 @@ def _page(config: Config, adapter: Path) -> Callable[[Any], None]:
             "a checkout `make setup`."
         )
     mounting = importlib.import_module("abo_vqa.serving.page.mounting")
-    return lambda app: mounting.mount_page(app, config, path=PAGE_PATH, adapter=adapter)
+    return lambda app: mounting.mount_page(app, config, path=_PAGE, adapter=adapter)
