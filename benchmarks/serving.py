@@ -135,7 +135,7 @@ class Load:
 
 
 async def client(port: int, prepared: list[bytes], start: int, end: float, load: Load) -> None:
-    """One client, until a moment; a refused one waits as long as it is told to."""
+    """One client, until a moment; a refused one tries again five times as soon as it is told to."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     number = start
     while time.perf_counter() < end:
