@@ -19,9 +19,10 @@ from abo_vqa.annotate.verification.effects import earlier_sets, effects, filtere
 from abo_vqa.annotate.verification.filtered import apply_filters, verification_record
 from abo_vqa.annotate.verification.filters import agreeing, capped, kept_rows
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.proportions import wilson_interval
 from abo_vqa.core.verify_config import VerifyConfig, check_verifiers
 from abo_vqa.evaluation.aliases import alias_match
-from abo_vqa.evaluation.intervals import clustered_wilson_interval, wilson_interval
+from abo_vqa.evaluation.intervals import clustered_wilson_interval
 from abo_vqa.models.answering.blind import answer_blind_rows
 from tests.support.annotation import defaults
 

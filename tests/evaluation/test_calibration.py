@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from abo_vqa.core.proportions import wilson_interval
 from abo_vqa.evaluation.calibration import calibrate, risk_coverage_counts
-from abo_vqa.evaluation.intervals import wilson_interval
 
 
 def test_risk_does_not_depend_on_the_order_of_equally_sure_rows():

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from abo_vqa.core.proportions import wilson_interval
 from abo_vqa.evaluation.ceiling import label_noise_ceiling
-from abo_vqa.evaluation.intervals import clustered_wilson_interval, wilson_interval
+from abo_vqa.evaluation.intervals import clustered_wilson_interval
 from abo_vqa.reporting.ceiling import NOT_MEASURED, ceiling_note, ceiling_sentence
 
 

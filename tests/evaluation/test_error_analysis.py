@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 
 from abo_vqa.core.config import load_config
+from abo_vqa.core.proportions import wilson_interval
 from abo_vqa.evaluation.error_analysis import (
     counting_errors,
     f1_by_answer_length,
     yes_no_recall,
 )
-from abo_vqa.evaluation.intervals import wilson_interval
 from abo_vqa.evaluation.study_fractions import study_fractions
 from tests.support import ROOT
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from abo_vqa.core.proportions import wilson_interval
 from abo_vqa.evaluation import intervals
 
 
@@ -63,15 +64,15 @@ def test_slices_are_the_bootstrap_within_rows():
      (311, 390, 0.754736, 0.834334)],
 )  # fmt: skip
 def test_wilson_by_its_formula(successes, trials, low, high):
-    assert intervals.wilson_interval(successes, trials) == pytest.approx((low, high), abs=1e-6)
+    assert wilson_interval(successes, trials) == pytest.approx((low, high), abs=1e-6)
     z, share = 1.959963984540054, successes / trials
     centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z / (1 + z**2 / trials) * (share * (1 - share) / trials + (z / trials) ** 2 / 4) ** 0.5
-    assert intervals.wilson_interval(successes, trials) == pytest.approx(
+    assert wilson_interval(successes, trials) == pytest.approx(
         (max(0, centre - half), min(1, centre + half))
     )
 
 
 def test_wilson_takes_whole_numbers_only():
     with pytest.raises(TypeError):
-        intervals.wilson_interval(2.5, 10)
+        wilson_interval(2.5, 10)

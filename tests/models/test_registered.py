@@ -51,7 +51,7 @@ def trained(tmp_path_factory):
 def model(trained, monkeypatch):
     monkeypatch.chdir(trained[0])
     connect()
-    return mlflow.pyfunc.load_model(f"models:/{NAME}@latest-sample")
+    return mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
 
 
 def ask(model, images, questions):
@@ -206,14 +206,53 @@ def test_the_base_is_stored_once_and_versions_are_pinned(trained, monkeypatch):
     assert len(versions) == 3
     assert len(list((root / "mlartifacts").rglob("model.safetensors"))) == 1
     newest = max(versions, key=lambda version: int(version.version))
+    newest_version = str(newest.version)
     aliases = client.get_registered_model(NAME).aliases
-    assert aliases == {"latest-sample": newest.version, "champion-sample": newest.version}
+    assert {alias: str(version) for alias, version in aliases.items()} == {
+        "latest-sample": newest_version,
+        "champion": "1",
+        "champion-sample": "1",
+        "challenger": newest_version,
+        "challenger-sample": newest_version,
+    }
     assert newest.tags["best_validation_accuracy"]
-    assert "LoRA on models/blip" in newest.description
+    assert newest.tags["decision"].startswith("not better than version 1: ")
+    assert newest.tags["decision"].endswith(" held-out rows, p = 1.00")
+    assert "LoRA on models/blip: rank 16" in newest.description
+    assert f"of {newest.tags['held_out_rows']} held-out rows (95% interval" in newest.description
+    assert newest.tags["decision"] in newest.description
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}/{newest.version}"))
     needed = (folder / "requirements.txt").read_text().split()
     assert all("==" in line and "+" not in line for line in needed), needed
     assert finetune.ADAPTER.is_dir()
+
+
+def test_the_example_is_a_real_question_that_the_model_answers(model):
+    example = model.input_example
+    (row,) = example.to_dict("records")
+    image = Image.open(io.BytesIO(base64.b64decode(row["image"])))
+    assert image.format == "JPEG"
+    answers = model.predict(example)
+    assert answers["error"].isna().all()
+    assert answers["answer"].notna().all()
+
+
+def test_a_moved_project_still_serves_its_model_and_artifacts(trained, tmp_path, monkeypatch):
+    moved = shutil.copytree(trained[0], tmp_path / "moved here")
+    hidden = trained[0].with_name("hidden")
+    trained[0].rename(hidden)  # nothing may be read at the old place
+    try:
+        monkeypatch.chdir(moved)
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        assert main(["tracking"]) == 0
+        client = connect()
+        model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
+        assert model.predict(model.input_example)["error"].isna().all()
+        version = client.get_model_version_by_alias(NAME, "champion")
+        files = [file.path for file in client.list_artifacts(version.run_id)]
+        assert "training.json" in files
+    finally:
+        hidden.rename(trained[0])
 
 
 def test_a_base_with_other_names_for_its_weights_isnt_served(trained, tmp_path, monkeypatch):

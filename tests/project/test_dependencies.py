@@ -19,9 +19,9 @@ PACKAGE = ROOT / "src/abo_vqa"
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # Code without which no stage runs and on which no result depends: it finds, reads, locks and
 # writes files, parses settings, keeps records, ends processes. The choice of a device and a number
-# format is none of it.
+# format is none of it, nor are statistics.
 PLUMBING = {"core"}
-NOT_PLUMBING = "core/devices.py"
+NOT_PLUMBING = {"core/devices.py", "core/proportions.py"}
 # How a service is asked changes no answer, and what was paid for isn't asked again because code has
 # changed: a stage that models of any kind answer in doesn't depend on the clients.
 ENDPOINT, CLIENTS = {"models/endpoint"}, {"remote", "data/pairs.py"}
@@ -62,7 +62,7 @@ def listed(file: Path, parts: set[str]) -> bool:
 
 
 def is_plumbing(file: Path) -> bool:
-    return listed(file, PLUMBING) and not listed(file, {NOT_PLUMBING})
+    return listed(file, PLUMBING) and not listed(file, NOT_PLUMBING)
 
 
 def has_code(file: Path) -> bool:

@@ -135,7 +135,7 @@ def test_an_image_with_most_of_the_rows_is_validated_alone(monkeypatch):
 
     monkeypatch.setattr(validation.Validator, "predict", predict)
     validate = validation.Validator(dataset, table, range(4), torch.float32)
-    assert validate() == [4, 4, 2.0, 4]
+    assert validate() == [4, 4, 2.0, 4, 1, 1, 1, 1]
     assert sizes == [4, 3, 1]
 
 

@@ -41,6 +41,8 @@ class ModelVersionInfo:
         settings: what answering depends on: the prompt, `max_new_tokens`, `threads` and the like.
         validation: accuracy on the held-out rows.
         held_out: a fingerprint of the held-out rows: accuracies on others can't be compared.
+        correct: whether each of them is answered correctly; empty if none were held out.
+        example: values by input column, to try the model with.
         tags: the version's.
     """
 
@@ -56,6 +58,8 @@ class ModelVersionInfo:
     settings: Mapping[str, int | str]
     validation: float
     held_out: str
+    correct: Sequence[bool] = ()
+    example: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from abo_vqa.evaluation.intervals import wilson_interval
+from abo_vqa.core.proportions import wilson_interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

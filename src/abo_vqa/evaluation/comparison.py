@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from abo_vqa.core.proportions import mcnemar_p
 from abo_vqa.evaluation.intervals import bootstrap_means, percentile_interval
-from abo_vqa.evaluation.significance import detectable_difference, holm, mcnemar_p, permutation_p
+from abo_vqa.evaluation.significance import detectable_difference, holm, permutation_p
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

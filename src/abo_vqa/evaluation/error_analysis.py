@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from abo_vqa.core.proportions import wilson_interval
 from abo_vqa.data.normalise import normalise
 from abo_vqa.data.questions import parse_number
-from abo_vqa.evaluation.intervals import bootstrap_means, percentile_interval, wilson_interval
+from abo_vqa.evaluation.intervals import bootstrap_means, percentile_interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

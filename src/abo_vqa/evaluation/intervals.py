@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
+
+from abo_vqa.core.proportions import wilson_interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -156,21 +158,6 @@ def percentile_interval(means: Floats, confidence: float) -> Floats:
         if columns.any():
             bounds[columns] = quantile(means[:, columns], [tail, 1 - tail], axis=0).T
     return bounds
-
-
-def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of a proportion (1927); also useful when all or none succeed.
-
-    Args:
-        successes: a whole number; scipy refuses fractions.
-        trials: at least 1.
-        confidence: e.g. 0.95.
-
-    Returns:
-        The interval's bounds, within 0 and 1.
-    """
-    interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def certain_interval(

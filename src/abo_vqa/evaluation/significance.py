@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 
 from abo_vqa.evaluation.intervals import blocks, cluster_sums
 
@@ -40,25 +40,6 @@ def permutation_p(differences: Floats, clusters: Integers, resamples: int, seed:
         signs = rng.integers(0, 2, size=(block.stop - block.start, len(sums))) * 2.0 - 1.0
         hits += (np.abs(signs @ sums) >= observed - 1e-9).sum(0)  # ties are hits, also by rounding
     return np.asarray((1 + hits) / (1 + resamples))
-
-
-def mcnemar_p(a: Floats, b: Floats) -> float:
-    """Exact McNemar test (McNemar, 1947), which takes rows as independent.
-
-    Under the null hypothesis the b + c rows that only one of the models has right are evenly
-    shared: min(1, 2 P(X <= min(b, c))) with X from Binomial(b + c, 1/2).
-
-    Args:
-        a: [n], one model's scores, 0 or 1.
-        b: [n], another model's scores of the same rows.
-
-    Returns:
-        The p-value; 1 if the models are right on the same rows.
-    """
-    only_a, only_b = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
-    if only_a + only_b == 0:
-        return 1.0
-    return float(binomtest(only_a, only_a + only_b).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from abo_vqa.training.dataset import VqaDataset
 
 _Validate = Callable[[int, int], list[float]]
-"""(rank, world size) → this process's correct answers, rows, summed loss, answer tokens."""
+"""(rank, world size) → this process's correct answers, rows, summed loss, answer tokens; then a 1
+for each row that it answered correctly, a 0 for every other."""
 
 
 class Trainer:
@@ -136,6 +137,7 @@ class Trainer:
                 # A signal since the last step isn't left to the next one: there may be none.
                 if self._distributed.all_reduce([bool(signal_number())])[0]:
                     raise terminated_by(signal_number(), f"after epoch {epoch + 1}")
+        metrics.flush(self.state.step)
         self.rows_per_second = metrics.rows_per_second
 
     def _train_batches(
@@ -168,15 +170,14 @@ class Trainer:
                 if now - saved > 60 * self._settings.checkpoint_minutes:
                     self._save()
                     saved = now
-        metrics.flush(state.step)
 
     def _end_epoch(self, validate: _Validate, log: Log) -> None:
         """Validate, keep the parameters if they are the best so far, and save."""
         self.model.eval()
         shares = validate(self._distributed.rank, self._distributed.world_size)
-        correct, rows, loss, tokens = self._distributed.all_reduce(shares)
+        correct, rows, loss, tokens, *by_row = self._distributed.all_reduce(shares)
         accuracy, loss = correct / rows, loss / tokens
-        self.state.end_epoch(accuracy, loss)
+        self.state.end_epoch(accuracy, loss, by_row)
         self._save()
         log({"validation_accuracy": accuracy, "validation_loss": loss}, self.state.step)
 

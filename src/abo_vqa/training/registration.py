@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import abo_vqa
 from abo_vqa import models
 from abo_vqa.core.config import Config
-from abo_vqa.core.fingerprints import file_md5, fingerprint
-from abo_vqa.core.paths import ADAPTER, TRAIN
+from abo_vqa.core.errors import AboVqaError
+from abo_vqa.core.fingerprints import fingerprint
+from abo_vqa.core.paths import ADAPTER
 from abo_vqa.core.summary import ModelVersion, ModelVersionInfo
+from abo_vqa.data.archive import open_archive
 from abo_vqa.training.registry import trained_checkpoint
-from abo_vqa.training.run import training_seed
+from abo_vqa.training.run import TrainingResult, training_seed
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # MLflow copies these files: importing the first one would load MLflow, before threads are pinned.
 _CODE = Path(models.__file__).with_name("registered.py")
@@ -25,20 +30,22 @@ _REQUIREMENTS = (
 )  # fmt: skip
 
 
-def describe_adapter(config: Config, metrics: Mapping[str, Any], message: str) -> ModelVersion:
+def describe_adapter(config: Config, result: TrainingResult) -> ModelVersion:
     """Describe the adapter that was trained.
 
     Args:
         config: the settings.
-        metrics: numbers about the training; see `TrainingResult`.
-        message: the stage's message.
+        result: what the training left.
     """
-    settings, checkpoint = config.lora, trained_checkpoint(config)
+    settings, checkpoint, metrics = config.lora, trained_checkpoint(config), result.metrics
     description = (
-        f"LoRA on {checkpoint.path}: r {settings.r}, alpha {settings.alpha:g}, "
-        f"lr {settings.lr:g}, targets {', '.join(settings.targets)}; "
-        f"profile {config.profile}, seed {training_seed(config)}.\n{message}"
+        f"LoRA on {checkpoint.path}: rank {settings.r}, alpha {settings.alpha:g}, learning rate "
+        f"{settings.lr:g}, layers {', '.join(settings.targets)} ({metrics['modules']} of them, "
+        f"{metrics['trainable_parameters']:,} parameters); {metrics['rows']:,} rows, "
+        f"{settings.epochs} epochs, the best is {metrics['best_epoch']}; profile {config.profile}, "
+        f"seed {training_seed(config)}."
     )
+    rows = result.held_out
     info = ModelVersionInfo(
         name=config.tracking.model_name,
         profile=config.profile,
@@ -61,7 +68,31 @@ def describe_adapter(config: Config, metrics: Mapping[str, Any], message: str) -
             **({"quantize": checkpoint.quantize} if checkpoint.quantize else {}),
         },
         validation=metrics["best_validation_accuracy"],
-        held_out=fingerprint([{"training": file_md5(TRAIN)}, config.seed, settings.validation]),
-        tags={"profile": config.profile, "lora.model": settings.model, "lora.r": str(settings.r)},
+        held_out=fingerprint(rows[["image_path", "question", "answer"]].to_numpy().tolist()),
+        correct=rows["correct"].astype(bool).tolist(),
+        example=_example(config, rows),
+        tags={
+            "profile": config.profile,
+            "lora.model": settings.model,
+            "lora.r": str(settings.r),
+            "lora.epochs": str(settings.epochs),
+            "best_epoch": str(metrics["best_epoch"]),
+        },
     )
     return ModelVersion(ADAPTER, info)
+
+
+def _example(config: Config, rows: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the first held-out question as the registered model takes it, image and all.
+
+    Nothing if no row is held out or the archive can't be read any more: it is an example only.
+    """
+    if rows.empty:
+        return {}
+    row = rows.iloc[0]
+    try:
+        with open_archive(config.data.raw) as archive:
+            image = archive.read(row["image_path"])
+    except (AboVqaError, OSError):
+        return {}
+    return {"image": [base64.b64encode(image).decode("ascii")], "question": [row["question"]]}

@@ -63,6 +63,8 @@ class TrainingResult:
         history: every step and epoch.
         cost: rows per second since the (re)start, without validation, and the peak of memory.
         is_main: whether this process writes the outputs.
+        held_out: the held-out rows (image_path, question, answer), and whether the best epoch's
+            adapter answers them correctly (correct); none are if `lora.validation` is 0.
         save: writes the best epoch's adapter to a folder.
     """
 
@@ -71,6 +73,7 @@ class TrainingResult:
     history: History
     cost: dict[str, float]
     is_main: bool
+    held_out: pd.DataFrame
     save: Callable[[Path], None] | None = None
 
 
@@ -304,4 +307,6 @@ def train(
         "peak_memory_bytes": peak_memory(vqa.device),
     }
     save = partial(save_adapter, model, vqa.processor)
-    return TrainingResult(metrics, layers, history, cost, is_main, save)
+    validated = table.iloc[held_out][["image_path", "question", "answer"]]
+    validated = validated.assign(correct=history.best_correct if held_out else [])
+    return TrainingResult(metrics, layers, history, cost, is_main, validated, save)

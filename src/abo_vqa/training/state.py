@@ -67,9 +67,9 @@ class TrainingState:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
 
-    def end_epoch(self, accuracy: float, loss: float) -> None:
+    def end_epoch(self, accuracy: float, loss: float, correct: Sequence[float] = ()) -> None:
         """Record an epoch's validation; keep the parameters if it is the best so far."""
-        if self.history.add_epoch(accuracy, loss):
+        if self.history.add_epoch(accuracy, loss, correct):
             self.best = [p.detach().cpu().clone() for p in self.trainable]
 
     def restore_best(self) -> None:

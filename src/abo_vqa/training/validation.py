@@ -79,33 +79,39 @@ class Validator:
         self._dataset, self._family, self._dtype = dataset, dataset.family, dtype
         self._questions, self._answers = table["question"].tolist(), table["answer"].tolist()
         self._limit: int | None = None  # rows that memory suffices for, once it was too small
+        self._places = {row: at for at, row in enumerate(rows)}
         size = self._family.validation_batch_size
         self._batches = [list(rows[i : i + size]) for i in range(0, len(rows), size)]
 
     def __call__(self, rank: int = 0, world_size: int = 1) -> list[float]:
         """Return this process's correct answers, rows, summed loss and answer tokens.
 
+        For each of the rows a number follows: 1 if this process answered it, and correctly, else 0.
+
         Raises:
             UserError: a single image's questions don't fit into memory.
         """
-        totals = [0.0] * 4
-        for rows in self._batches[rank::world_size]:
-            for counts in self._measure(rows):
+        totals, correct = [0.0] * 4, [0.0] * len(self._places)
+        for batch in self._batches[rank::world_size]:
+            for rows, right, loss in self._measure(batch):
+                counts = (sum(right), len(rows), loss, self._dataset.answer_tokens(rows))
                 totals = [total + count for total, count in zip(totals, counts, strict=True)]
-        return totals
+                for row, is_right in zip(rows, right, strict=True):
+                    correct[self._places[row]] = float(is_right)
+        return totals + correct
 
-    def _measure(self, rows: Sequence[int]) -> Iterator[list[float]]:
-        """The same four numbers for some rows, in halves wherever memory is too small for more."""
+    def _measure(self, rows: Sequence[int]) -> Iterator[tuple[Sequence[int], list[bool], float]]:
+        """Some rows, which answers are right, summed loss; in halves where memory is too small."""
         halves = split_batch(rows, self._dataset.image_paths, 2)
         if self._limit is None or len(rows) <= self._limit or len(halves) < 2:
             try:
                 with torch.no_grad(), autocast_context(self._family.device, self._dtype):
                     loss, predictions = self.predict(rows)
-                correct = sum(
+                right = [
                     same_answer(prediction, self._answers[i])
                     for prediction, i in zip(predictions, rows, strict=True)
-                )
-                yield [correct, len(rows), loss, self._dataset.answer_tokens(rows)]
+                ]
+                yield rows, right, loss
                 return
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):

@@ -14,13 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 from mlflow import MlflowClient
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import AnyType, ColSpec, Schema
 
 from abo_vqa.core.fingerprints import content_digest
 from abo_vqa.core.summary import ModelVersionInfo
+from abo_vqa.core.tracking.champion import Decision, appoint, held_out_tags
 from abo_vqa.core.tracking.parents import newest_run
+
+_MODEL_NOTE = """\
+LoRA adapters that answer questions about product images. `models:/{name}@champion` is the best
+version of the profile that was trained last: a new one replaces it only if it is better on the same
+held-out rows by McNemar's test (p < 0.05), else it is the `challenger`. `champion-<profile>` and
+`latest-<profile>` are there for each profile.
+"""
+_TEST = "\n\nTest: "
 
 
 def register(
@@ -28,8 +38,8 @@ def register(
 ) -> None:
     """Log the adapter as a pyfunc model that answers questions, and register a version of it.
 
-    The version has the aliases `latest-<profile>` and, if no version that was validated on the
-    same rows is better, `champion-<profile>`. The base isn't copied into it: see `_stored_base`.
+    The version has the alias `latest-<profile>`; see `champion` for the others. The base isn't
+    copied into it: see `_stored_base`.
 
     Args:
         client: MLflow's client.
@@ -49,7 +59,7 @@ def register(
             experiment, name="model", source_run_id=run, tags=dict(info.tags)
         )
         with warnings.catch_warnings(), _packed(info) as package:
-            # An example would be answered here to check the signature, which a test does already.
+            # The archive may have no image that can be read.
             warnings.filterwarnings("ignore", message=".*input example was not provided")
             Model.log(
                 artifact_path=None,
@@ -63,6 +73,7 @@ def register(
                 artifacts={"adapter": str(adapter)},
                 model_config=settings,
                 signature=_signature(info),
+                input_example=pd.DataFrame(info.example) if info.example else None,
                 pip_requirements=[f"{name}=={_release(name)}" for name in info.requirements],
             )
         versions = client.search_model_versions(f"run_id = '{run}'")
@@ -120,17 +131,37 @@ def _stored_base(client: MlflowClient, experiment: str, base: Path) -> str:
 
 
 def _describe_version(client: MlflowClient, run: str, version: str, info: ModelVersionInfo) -> None:
-    """Give a version its description, tags and aliases."""
-    experiment_name = _parent_name(client, run)
-    client.update_model_version(info.name, version, description=info.description)
-    tags = {**info.tags, "experiment": experiment_name, "held_out": info.held_out}
+    """Give a version its tags, aliases and description."""
+    tags = {**info.tags, "experiment": _parent_name(client, run)}
+    tags |= held_out_tags(info.held_out, info.correct)
     if not math.isnan(info.validation):
         tags["best_validation_accuracy"] = f"{info.validation:.6f}"
     for key, value in tags.items():
         client.set_model_version_tag(info.name, version, key, value)
     client.set_registered_model_alias(info.name, f"latest-{info.profile}", version)
-    if _is_champion(client, info):
-        client.set_registered_model_alias(info.name, f"champion-{info.profile}", version)
+    decision = appoint(client, info.name, version, info.profile, tags)
+    if decision is None:  # decided by an attempt that failed afterwards
+        recorded = client.get_model_version(info.name, version).tags
+        decision = Decision(recorded["role"], recorded["decision"])
+    lines = [info.description, "", *_validation_lines(info)]
+    lines.append(f"{decision.role.capitalize()}: {decision.reason}.")
+    client.update_model_version(info.name, version, description="\n".join(lines))
+    if not client.get_registered_model(info.name).description:
+        client.update_registered_model(info.name, _MODEL_NOTE.format(name=info.name))
+
+
+def _validation_lines(info: ModelVersionInfo) -> list[str]:
+    """Describe the accuracy on the held-out rows, with its interval."""
+    if not info.correct:
+        return []
+    from abo_vqa.core.proportions import wilson_interval  # loads scipy
+
+    right, rows = sum(info.correct), len(info.correct)
+    low, high = (100 * bound for bound in wilson_interval(right, rows))
+    return [
+        f"Validation: {right / rows:.1%} of {rows:,} held-out rows (95% interval {low:.1f} to "
+        f"{high:.1f})."
+    ]
 
 
 def _parent_name(client: MlflowClient, run: str) -> str:
@@ -138,18 +169,6 @@ def _parent_name(client: MlflowClient, run: str) -> str:
     tags = client.get_run(run).data.tags
     parent = tags.get("mlflow.parentRunId")
     return str(client.get_run(parent or run).info.run_name)
-
-
-def _is_champion(client: MlflowClient, info: ModelVersionInfo) -> bool:
-    """Tell whether no version that was validated on the same rows is better."""
-    aliases = client.get_registered_model(info.name).aliases
-    version = aliases.get(f"champion-{info.profile}")
-    if version is None:
-        return True
-    best = client.get_model_version(info.name, version).tags
-    if best.get("held_out") != info.held_out:
-        return True
-    return info.validation >= float(best.get("best_validation_accuracy", "-inf"))
 
 
 def add_result(
@@ -175,3 +194,13 @@ def add_result(
     for model in client.search_model_versions(f"run_id = '{run}'"):
         for key, value in metrics.items():
             client.set_model_version_tag(model.name, model.version, f"test_{key}", f"{value:.6f}")
+        if "accuracy" in metrics:
+            text = (model.description or "").partition(_TEST)[0] + _TEST + _test_line(metrics)
+            client.update_model_version(model.name, model.version, description=text)
+
+
+def _test_line(metrics: Mapping[str, float]) -> str:
+    """Describe the results on the test rows."""
+    gain = metrics.get("gain_over_blind")
+    over = "" if gain is None else f", {100 * gain:+.1f} points over the best blind baseline"
+    return f"{metrics['accuracy']:.1%} of the test rows{over}."
