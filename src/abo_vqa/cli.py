@@ -65,6 +65,7 @@ COMMANDS = {
     "sweep": ("abo_vqa.commands.sweep", "compare all experiments, with the noise of seeds"),
     "session": ("abo_vqa.commands.session", "save work elsewhere, restore it in a new clone"),
     "changes": ("abo_vqa.commands.changes", "settings, accuracies and answers against a commit"),
+    "runs": ("abo_vqa.commands.runs", "which run made a file, and which files a run made"),
     "ui": ("abo_vqa.commands.ui", "browse the recorded runs in MLflow (make ui)"),
     "profiles": ("abo_vqa.commands.profiles", "write anew the profiles that extend another one"),
     "tracking": ("abo_vqa.commands.tracking", "set up MLflow's database, deliver pending records"),

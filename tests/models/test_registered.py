@@ -1,6 +1,7 @@
 """The registered model: what it accepts, how a row fails, and that it answers as the pipeline."""
 
 import base64
+import io
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import pandas as pd
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from PIL import Image
 
 from abo_vqa.cli import main
 from abo_vqa.core.tables import read_table

@@ -52,6 +52,24 @@ def test_a_full_training_keeps_a_thousand_points(workspace, history):
     assert history("samples_per_second")[3][1] == 4.0
 
 
+def test_neither_epochs_nor_odd_lengths_break_the_limit(workspace, history):
+    """20 epochs of 100 steps and one: the end of each has a point, and an accuracy, of its own."""
+    epochs, length = 20, 101
+    with track("finetune", project.load_config()) as tracker:
+        metrics = MetricLogger(tracker.log, epochs * length, None, CPU, epochs)
+        for step in range(1, epochs * length + 1):
+            metrics.update(step, {"loss": float(step)}, rows=8, seconds=2.0)
+            if step % length == 0:
+                metrics.flush(step)
+                tracker.log({"validation_accuracy": 0.5, "validation_loss": 1.0}, step)
+    losses = [step for step, _ in history("loss")]
+    ends = list(range(length, epochs * length + 1, length))
+    assert len(losses) <= 1000
+    assert set(ends) <= set(losses)
+    assert [step for step, _ in history("validation_accuracy")] == ends
+    assert [step for step, _ in history("validation_loss")] == ends
+
+
 def test_a_short_training_keeps_every_step(workspace, history):
     config = project.set_lora({})
     with track("finetune", config) as tracker:

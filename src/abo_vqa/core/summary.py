@@ -85,9 +85,12 @@ class Summary:
         metrics: final numbers for MLflow (timings and memory belong here, not in outputs).
         params: settings that took effect and aren't in the configuration as such.
         headline: the few numbers that whole experiments are compared by.
+        outcome: the result in one sentence; the message's first line if empty.
         results: what became known about files or folders that earlier stages made, by their path.
         datasets: tables read or written, by context ("training", "evaluation", …).
         artifacts: files and folders to keep with the run.
+        tables: columns by name of tables that the browser shows, by the table's name.
+        highlights: files that tell the whole invocation's result, to keep with its run as well.
         model: what to register as a version of a model.
         cleanup: removes journals and checkpoints; to be called when the run is on record, so that a
             kill in between loses no work.
@@ -97,9 +100,12 @@ class Summary:
     metrics: Mapping[str, float] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     headline: Mapping[str, float] = field(default_factory=dict)
+    outcome: str = ""
     results: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     datasets: Mapping[str, Path] = field(default_factory=dict)
     artifacts: tuple[Path, ...] = ()
+    tables: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
+    highlights: tuple[Path, ...] = ()
     model: ModelVersion | None = None
     cleanup: Callable[[], None] = no_cleanup
 

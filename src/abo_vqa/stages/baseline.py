@@ -13,6 +13,7 @@ from abo_vqa.core.processes import launch, process_count, rank_and_world_size
 from abo_vqa.core.stage import execute, pin_threads
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table, write_table
+from abo_vqa.data.answer_sample import answer_sample
 from abo_vqa.models.answering.counts import count_answers, describe_answers
 from abo_vqa.models.answering.estimate import estimate_baseline
 from abo_vqa.models.endpoint.spending import DRY_RUN, spending_of
@@ -42,6 +43,7 @@ def run(config: Config, _log: Log = no_log, *, model: str) -> Summary:
         params=result.record,
         datasets={"questions": VQA},
         artifacts=(out,),
+        tables={"answers": answer_sample(table, result.predictions)},
         cleanup=partial(discard, job.folder),
     )
 
@@ -90,13 +92,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Run the stage, in this process or in several.
+    """Run the stage, in this process or in several; return the exit code.
 
     Args:
         args: the options.
-
-    Returns:
-        The exit code.
     """
     config = load_config()
     require_model(args.model, config, [BLIND_MODEL])

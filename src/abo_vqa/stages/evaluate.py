@@ -29,6 +29,7 @@ from abo_vqa.core.tables import read_table
 from abo_vqa.evaluation.pair_scores import RESULT_DIGITS
 from abo_vqa.evaluation.predictions import answering_models, read_predictions, unfinished_fits
 from abo_vqa.evaluation.results import Tables, evaluate
+from abo_vqa.evaluation.run_tables import describe_result, result_tables
 from abo_vqa.evaluation.summary import headline_metrics, metrics_by_folder
 from abo_vqa.evaluation.wordnet import ensure_wordnet
 
@@ -87,8 +88,10 @@ def run(config: Config, _log: Log = no_log) -> Summary:
         numbers["ceiling/accuracy"] = ceiling["accuracy"]
     return Summary(
         "\n".join(["model             accuracy  over blind", *lines]),
+        outcome=describe_result(metrics),
         metrics=numbers,
         headline=headline_metrics(metrics),
+        tables=result_tables(evaluation),
         results=metrics_by_folder(metrics, evaluation.best_blind),
         datasets={"testing": TEST},
         artifacts=(METRICS, EVALUATION, SCORES),

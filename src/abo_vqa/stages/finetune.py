@@ -52,6 +52,7 @@ def run(config: Config, log: Log = no_log) -> Summary:
         headline={name: metrics[name] for name in ("best_validation_accuracy", "best_epoch")},
         datasets={"training": TRAIN},
         artifacts=(TRAINING,),
+        tables=result.tables(),
         model=describe_adapter(config, result),
         cleanup=partial(discard, folder) if result.is_main else no_cleanup,
     )

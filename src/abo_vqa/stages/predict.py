@@ -15,6 +15,7 @@ from abo_vqa.core.paths import ADAPTER, FINETUNED_MODEL, FINETUNED_MODELS, TEST,
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table, write_table
+from abo_vqa.data.answer_sample import answer_sample
 from abo_vqa.models.answering.finetuned import FinetunedJob, predict_finetuned
 
 
@@ -30,6 +31,7 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     for name in set(FINETUNED_MODELS) - set(names):
         predictions_of(name).unlink(missing_ok=True)
     lines, metrics, artifacts = [], {"rows": float(len(test))}, []
+    tables = {}
     for job, predictions in zip(jobs, predict_finetuned(config, test, jobs), strict=True):
         out = write_table(predictions, predictions_of(job.name))
         failed = int((predictions["error"] != "").sum())
@@ -39,12 +41,14 @@ def run(config: Config, _log: Log = no_log) -> Summary:
         )
         metrics["failed" if job.candidates is None else "ranked_failed"] = failed
         artifacts.append(out)
+        tables[f"answers_{job.name}"] = answer_sample(test, predictions)
     return Summary(
         "\n".join(lines),
         metrics=metrics,
         params={"adapter": str(ADAPTER)},
         datasets={"testing": TEST},
         artifacts=tuple(artifacts),
+        tables=tables,
         cleanup=partial(_discard_journals, jobs),
     )
 

@@ -43,6 +43,7 @@ def run(config: Config, _log: Log = no_log) -> Summary:
         f"{BROWSER}: {report.rows} rows × {report.models} models.",
         metrics={"figures": report.figures, "rows": report.rows},
         artifacts=(REPORT, REPORT_MARKDOWN, BROWSER, FIGURES, CARDS),
+        highlights=(REPORT, FIGURES / "models.png", FIGURES / "gain-over-blind.png"),
     )
 
 

@@ -124,7 +124,7 @@ class Trainer:
         return self.state.history
 
     def _train(self, validate: _Validate, log: Log, log_every: int | None) -> None:
-        metrics = MetricLogger(log, self._total_steps, log_every, self.device)
+        metrics = MetricLogger(log, self._total_steps, log_every, self.device, len(self._epochs))
         with deferred_signals() as signal_number, self._progress_bar() as progress:
             for epoch in range(len(self.state.history.epochs), self._settings.epochs):
                 started = time.monotonic()
@@ -137,7 +137,6 @@ class Trainer:
                 # A signal since the last step isn't left to the next one: there may be none.
                 if self._distributed.all_reduce([bool(signal_number())])[0]:
                     raise terminated_by(signal_number(), f"after epoch {epoch + 1}")
-        metrics.flush(self.state.step)
         self.rows_per_second = metrics.rows_per_second
 
     def _train_batches(
@@ -170,6 +169,7 @@ class Trainer:
                 if now - saved > 60 * self._settings.checkpoint_minutes:
                     self._save()
                     saved = now
+        metrics.flush(state.step)
 
     def _end_epoch(self, validate: _Validate, log: Log) -> None:
         """Validate, keep the parameters if they are the best so far, and save."""

@@ -24,11 +24,19 @@ class MetricLogger:
         steps: number of steps of the whole training.
         every: steps per point; None for as many as keep a curve under 1,000 points.
         device: device whose memory is logged.
+        epochs: how many there are; each ends with a point, so that none spans two.
     """
 
-    def __init__(self, log: Log, steps: int, every: int | None, device: torch.device) -> None:
+    def __init__(
+        self,
+        log: Log,
+        steps: int,
+        every: int | None,
+        device: torch.device,
+        epochs: int = 1,
+    ) -> None:
         self._log, self._device = log, device
-        self._every = every or -(-steps // _MAX_POINTS)
+        self._every = every or max(1, -(-steps // max(1, _MAX_POINTS - epochs)))
         self._total_rows, self._total_seconds = 0, 0.0
         self._reset()
 

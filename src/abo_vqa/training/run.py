@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
+_EPOCH = ("epoch", "validation_accuracy", "validation_loss")
+_ROWS = 1000  # of the table of held-out rows
+
 
 @dataclass(frozen=True)
 class TrainingResult:
@@ -75,6 +78,12 @@ class TrainingResult:
     is_main: bool
     held_out: pd.DataFrame
     save: Callable[[Path], None] | None = None
+
+    def tables(self) -> dict[str, dict[str, list[Any]]]:
+        """Return small tables for the browser of runs: epochs, and the first held-out rows."""
+        first = self.held_out.head(_ROWS)
+        epochs = {name: [epoch[name] for epoch in self.history.epochs] for name in _EPOCH}
+        return {"held_out": {str(k): first[k].tolist() for k in first}, "epochs": epochs}
 
 
 def training_key(config: Config, store: EmbeddingStore, rows: Path = TRAIN) -> str:

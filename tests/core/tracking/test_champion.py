@@ -8,7 +8,8 @@ from scipy.stats import binomtest
 
 from abo_vqa.core.summary import ModelVersionInfo
 from abo_vqa.core.tracking import champion, registry
-from abo_vqa.core.tracking.backend import connect, prepare
+from abo_vqa.core.tracking.backend import connect
+from abo_vqa.core.tracking.experiment import prepare
 
 NAME = "adapters"
 ROWS = 156

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from abo_vqa.core.tracking.backend import lock_file
+from abo_vqa.core.tracking.addresses import lock_file
 
 LEVEL = 0.05  # of the test
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -68,7 +68,9 @@ def _correct(tags: Mapping[str, str]) -> np.ndarray[tuple[int], np.dtype[np.bool
     return np.unpackbits(bits, count=int(tags[_COUNT])).astype(bool)
 
 
-def decide(tags: Mapping[str, str], champion: str, champion_tags: Mapping[str, str]) -> Decision:
+def compare_with_champion(
+    tags: Mapping[str, str], champion: str, champion_tags: Mapping[str, str]
+) -> Decision:
     """Compare a new version with the champion.
 
     Args:
@@ -131,7 +133,7 @@ def appoint(
         if holder is None:
             decision = Decision(CHAMPION, f"the first version of profile {profile}")
         else:
-            decision = decide(tags, holder.version, holder.tags)
+            decision = compare_with_champion(tags, holder.version, holder.tags)
         for key, value in decision.tags().items():  # before the alias: see `Returns`
             client.set_model_version_tag(name, version, key, value)
         client.set_registered_model_alias(name, f"{decision.role}-{profile}", version)

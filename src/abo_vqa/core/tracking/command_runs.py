@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.tracking import origin
+from abo_vqa.core.tracking.descriptions import source_tags
 from abo_vqa.core.tracking.failures import warn
 from abo_vqa.core.tracking.parents import Origin
-from abo_vqa.core.tracking.runs import source_tags, tracked_run
+from abo_vqa.core.tracking.runs import tracked_run
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config

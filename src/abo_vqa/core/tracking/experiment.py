@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -21,12 +22,7 @@ from abo_vqa.core.tracking.store_checks import (
     unknown_kind,
     unusable,
 )
-
-_EXPERIMENT_NOTE = """\
-Visual question answering on Amazon Berkeley Objects. A parent run is one `dvc repro` or one
-experiment, and holds its settings and headline results; its children are the stages that ran.
-See docs/experiments.md.
-"""
+from abo_vqa.core.tracking.views import save_views
 
 
 def prepare(experiment: str) -> str:
@@ -62,12 +58,11 @@ def _find_or_create(experiment: str, uri: str, artifacts: str | None) -> str:
         client = connect()
         existing = client.get_experiment_by_name(experiment)
         if existing is None:
-            tags = {
-                # Else the browser opens the experiment in its view for generative applications.
-                "mlflow.experimentKind": "custom_model_development",
-                "mlflow.note.content": _EXPERIMENT_NOTE,
-            }
-            return str(client.create_experiment(experiment, artifacts, tags))
+            # Else the browser opens the experiment in its view for generative applications.
+            tags = {"mlflow.experimentKind": "custom_model_development"}
+            number = str(client.create_experiment(experiment, artifacts, tags))
+            save_views(client, number, tags, int(time.time() * 1000))
+            return number
     except UnsupportedModelRegistryStoreURIException as error:
         raise unknown_kind(uri) from error
     except (MlflowException, SQLAlchemyError) as error:
@@ -84,6 +79,7 @@ def _find_or_create(experiment: str, uri: str, artifacts: str | None) -> str:
         client.set_experiment_tag(
             existing.experiment_id, "mlflow.experimentKind", "custom_model_development"
         )
+    save_views(client, existing.experiment_id, existing.tags, existing.creation_time)
     return str(existing.experiment_id)
 
 

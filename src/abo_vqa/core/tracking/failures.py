@@ -11,7 +11,7 @@ from requests import RequestException
 
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.tracking import REQUEST_TIMEOUT_S
-from abo_vqa.core.tracking.records import FileChangedError, OutdatedRecordError
+from abo_vqa.core.tracking.file_records import FileChangedError, OutdatedRecordError
 from abo_vqa.core.tracking.store_checks import cause
 
 logger = get_logger(__name__)

@@ -12,7 +12,8 @@ from abo_vqa.core.tracking.failures import warn
 from abo_vqa.core.tracking.outbox import Outbox
 from abo_vqa.core.tracking.parents import Origin
 from abo_vqa.core.tracking.pending import is_under_way, remember_invocation
-from abo_vqa.core.tracking.records import RunRegistry, RunStart
+from abo_vqa.core.tracking.record_base import RunRegistry
+from abo_vqa.core.tracking.records import RunStart
 from abo_vqa.core.tracking.store_checks import StoreBusyError, StoreUnusableError, unusable
 
 

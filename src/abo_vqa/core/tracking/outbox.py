@@ -25,7 +25,8 @@ from abo_vqa.core.tracking.failures import (
     warn,
 )
 from abo_vqa.core.tracking.pending import count_records, keep, pending_folder
-from abo_vqa.core.tracking.records import Record, RunRegistry, RunStart, from_json
+from abo_vqa.core.tracking.record_base import Record, RunRegistry
+from abo_vqa.core.tracking.records import RunStart, from_json
 from abo_vqa.core.tracking.store_checks import check_store
 
 FLUSH_TIMEOUT_S = 15.0  # how long to try without success after the work is done

@@ -15,7 +15,7 @@ from abo_vqa.core.tracking.backend import connect
 from abo_vqa.core.tracking.experiment import prepare
 from abo_vqa.core.tracking.origin import process_has_ended
 
-_NOTE = "mlflow.note.content"
+NOTE = "mlflow.note.content"
 _STOPPED = ("KILLED", "FAILED")
 
 
@@ -88,7 +88,7 @@ def _parent_run(client: MlflowClient, experiment: str, origin: Origin) -> str:
             return parent
         tags = {**origin.parent_tags, "abo_vqa.invocation": origin.key}
         if origin.note:
-            tags[_NOTE] = origin.note
+            tags[NOTE] = origin.note
         run = client.create_run(
             experiment, start_time=origin.at, tags=tags, run_name=origin.parent_name
         )
@@ -141,9 +141,9 @@ def close_run(
     """
     client.set_terminated(run, status=status, end_time=at)
     data = client.get_run(parent).data
-    lines = data.tags.get(_NOTE, "").splitlines()
+    lines = data.tags.get(NOTE, "").splitlines()
     if f"- {line}" not in lines:  # else an attempt failed only after this
         total = Metric("seconds", data.metrics.get("seconds", 0.0) + seconds, at, 0)
-        note = RunTag(_NOTE, "\n".join([*lines, f"- {line}"]))
+        note = RunTag(NOTE, "\n".join([*lines, f"- {line}"]))
         client.log_batch(parent, metrics=[total], tags=[note])
     client.set_terminated(parent, status=status, end_time=at)

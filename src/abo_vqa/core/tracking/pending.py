@@ -12,7 +12,7 @@ from abo_vqa.core.files import atomic_write
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.scratch import cache
 from abo_vqa.core.tracking.addresses import store_name
-from abo_vqa.core.tracking.records import Record, RunRegistry
+from abo_vqa.core.tracking.record_base import Record, RunRegistry
 
 _FORGET_S = 30 * 86400.0  # no invocation takes longer
 

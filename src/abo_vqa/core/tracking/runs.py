@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -13,22 +15,16 @@ from typing import TYPE_CHECKING, Any
 from abo_vqa.core.errors import RetryLaterError, TerminatedError
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.tracking import naming, origin
-from abo_vqa.core.tracking.dvc import hashes, stage_name
+from abo_vqa.core.tracking.descriptions import changed_tag, parent_note, source_tags
+from abo_vqa.core.tracking.dvc import MEMBERS, stage_files, stage_name
 from abo_vqa.core.tracking.failures import reason, warn
+from abo_vqa.core.tracking.file_records import Artifact, Dataset, Model, Table, Text
 from abo_vqa.core.tracking.opening import open_outbox
 from abo_vqa.core.tracking.outbox import Outbox, deliver_pending
 from abo_vqa.core.tracking.parents import Origin
-from abo_vqa.core.tracking.records import (
-    Artifact,
-    Dataset,
-    Metrics,
-    Model,
-    Params,
-    Result,
-    RunEnd,
-    Tags,
-    Text,
-)
+from abo_vqa.core.tracking.records import Metrics, Params, Result, RunEnd, Stages, Tags
+from abo_vqa.core.tracking.resources import ResourceMonitor
+from abo_vqa.core.tracking.reused import HEADLINE
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
@@ -125,11 +121,13 @@ class Tracker:
             self._record(summary)
 
     def _record(self, summary: Summary) -> None:
-        self.line = summary.message.strip().partition("\n")[0]
+        self.line = summary.outcome or summary.message.strip().partition("\n")[0]
         if summary.message:
             self.tag({"mlflow.note.content": f"```\n{summary.message}\n```"})
         self.metrics(summary.metrics)
         self.metrics(summary.headline, to_parent=True)
+        if summary.headline:
+            self.tag({HEADLINE: json.dumps(dict(summary.headline))})
         self.params(naming.drop_known_params(summary.params, self.settings))
         self._results = {
             Path(p).as_posix(): result_values for p, result_values in summary.results.items()
@@ -138,6 +136,10 @@ class Tracker:
             self.outbox.put(Dataset(self._handle, str(path), context, path.as_posix()))
         for path in summary.artifacts:
             self.outbox.put(Artifact(self._handle, str(path)))
+        for path in summary.highlights:
+            self.outbox.put(Artifact(self._handle, str(path), to_parent=True))
+        for name, columns in summary.tables.items():
+            self.outbox.put(Table(self._handle, f"tables/{name}.json", columns))
         if summary.model is not None:
             folder, info = summary.model.folder, asdict(summary.model.info)
             self.outbox.put(Model(self._handle, str(folder), info))
@@ -148,11 +150,15 @@ class Tracker:
         Args:
             stage: the stage's name in dvc.yaml.
         """
-        tags, known = hashes(stage, self._results)
-        self.tag(tags)
+        files = stage_files(stage, self._results)
+        self.tag(files.tags())
+        if files.members:
+            self.outbox.put(Text(self._handle, MEMBERS, json.dumps(files.members, indent=1)))
         for output, metrics in self._results.items():
-            if output in known:
-                self.outbox.put(Result(self._handle, output, known[output], dict(metrics)))
+            if output in files.others:
+                self.outbox.put(Result(self._handle, output, files.others[output], dict(metrics)))
+        if "DVC_STAGE" in os.environ:  # else the stage was run by hand, and rests on nothing
+            self.outbox.put(Stages(self._handle, files.earlier))
 
 
 @contextmanager
@@ -179,6 +185,8 @@ def tracked_run(start: Origin) -> Iterator[Tracker]:
     began, handle = time.monotonic(), uuid.uuid4().hex
     outbox = open_outbox(start, handle)
     tracker = Tracker(handle, outbox)
+    monitor = ResourceMonitor(lambda points: outbox.put(Metrics(handle, points)))
+    monitor.start()
     status, why = "FINISHED", ""
     try:
         yield tracker
@@ -187,6 +195,7 @@ def tracked_run(start: Origin) -> Iterator[Tracker]:
         why = reason(error) if isinstance(error, Exception) else "stopped"
         raise
     finally:
+        monitor.stop()
         tracker.flush()  # what came before a crash or an interruption
         seconds = time.monotonic() - began
         outcome = tracker.line if status == "FINISHED" else f"{status.lower()}: {why}"
@@ -219,9 +228,9 @@ def track(name: str, config: Config, checkpoint: str | None = None) -> Iterator[
         name=name,
         at=int(time.time() * 1000),
         work=fingerprint([name, settings, git]),
-        note="\n".join(_parent_note(config, started, git, changed)),
+        note="\n".join(parent_note(config, started, git, changed)),
         tags={"dvc.stage": stage, **source_tags(name), **owner, **git},
-        parent_tags={**source_tags(started.command), **owner, **git, **_changed_tag(changed)},
+        parent_tags={**source_tags(started.command), **owner, **git, **changed_tag(changed)},
     )
     with tracked_run(start) as tracker:
         tracker.settings = settings
@@ -239,33 +248,6 @@ def track(name: str, config: Config, checkpoint: str | None = None) -> Iterator[
         with _attempt("pending data of an earlier run"):
             if not tracker.outbox.problem:
                 deliver_pending()
-
-
-def source_tags(command: str) -> dict[str, str]:
-    """Return what MLflow's table shows as a run's source.
-
-    Args:
-        command: as it was typed.
-    """
-    return {"mlflow.source.name": command, "mlflow.source.type": "LOCAL"}
-
-
-def _changed_tag(changed: Mapping[str, str]) -> dict[str, str]:
-    return {"abo_vqa.changed": ", ".join(f"{k}={v}" for k, v in changed.items())} if changed else {}
-
-
-def _parent_note(
-    config: Config, started: origin.Invocation, git: Mapping[str, str], changed: Mapping[str, str]
-) -> Iterator[str]:
-    """Write the first lines of an invocation's description; each stage adds its own."""
-    commit = git.get("mlflow.source.git.commit", "")[:7]
-    dirty = ", with uncommitted changes" if git.get("mlflow.source.git.dirty") == "true" else ""
-    yield f"`{started.command}`, profile {config.profile}, seed {config.seed}" + (
-        f", commit {commit}{dirty}" if commit else ""
-    )
-    if changed:
-        listed = ", ".join(f"`{key}` {value}" for key, value in changed.items())
-        yield f"\nSettings that differ from the commit's: {listed}\n"
 
 
 @contextmanager
