@@ -98,7 +98,7 @@ def test_answers_are_joined_by_row_and_cut():
         "prediction": ["square", "Gray"],
         "error": ["", ""],
     }
-    by_id = rows.assign(row_id=[10, 11, 12, 13])
+    by_id = rows.assign(row_id=["10", "11", "12", "13"])  # as read_table reads it
     shifted = predictions.assign(row_id=[13, 10, 11])
     assert answer_sample(by_id, shifted, limit=2) == sample
     unlabelled = answer_sample(rows[["image_path", "question"]], predictions)

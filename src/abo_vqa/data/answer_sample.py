@@ -27,7 +27,8 @@ def answer_sample(
     """
     head = predictions.head(limit)
     by_id = rows.set_index("row_id") if "row_id" in rows else rows
-    asked = by_id.loc[head["row_id"].tolist()]
+    # Numbers as a model's output has them, texts as a table is read.
+    asked = by_id.set_axis(by_id.index.astype(str)).loc[head["row_id"].astype(str).tolist()]
     columns = {name: asked[name].tolist() for name in ("image_path", "question")}
     texts = head["prediction"].tolist()
     if "answer" in asked:
