@@ -39,11 +39,12 @@ _VIEWS = {
         _MODELS,
     ),
 }
+_MARK = "abo_vqa.views"  # the experiment's tag that says they were written
+_FORMER = "Visual question answering on Amazon"  # starts the description until 0.2
 _NOTE = """\
-Visual question answering on Amazon Berkeley Objects. A parent run is one `dvc repro` or one \
-experiment, with its settings and headline results; its children are the stages that ran. \
-**[Compare experiments]({experiments})** or **[rank the models]({models})**; \
-see docs/experiments.md.
+**[Compare experiments]({experiments})** or **[rank the models]({models})**. A parent run is one \
+`dvc repro` or one experiment of visual question answering on Amazon Berkeley Objects, with its \
+settings and headline results; its children are the stages that ran. See docs/experiments.md.
 """
 
 
@@ -60,7 +61,7 @@ def experiment_note(experiment: str) -> str:
 def save_views(
     client: MlflowClient, experiment: str, tags: Mapping[str, str], created: int
 ) -> None:
-    """Add the views, and a description that links to them, where the experiment has none yet.
+    """Add the views, and a description that links to them, to an experiment that never had them.
 
     Args:
         client: MLflow's client.
@@ -68,14 +69,16 @@ def save_views(
         tags: the experiment's.
         created: milliseconds since 1970.
     """
-    if any(key.startswith(_PREFIX) for key in tags):
+    if _MARK in tags:
         return
     for key, (name, query, order, columns) in _VIEWS.items():
         state = json.dumps(_state(query, order, columns)).encode()
         packed = "deflate;" + base64.b64encode(zlib.compress(state)).decode("ascii")
         view = {"name": name, "createdAt": created, "updatedAt": created, "state": packed}
         client.set_experiment_tag(experiment, _PREFIX + key, json.dumps(view))
-    client.set_experiment_tag(experiment, "mlflow.note.content", experiment_note(experiment))
+    if tags.get("mlflow.note.content", _FORMER).startswith(_FORMER):  # else it is the user's
+        client.set_experiment_tag(experiment, "mlflow.note.content", experiment_note(experiment))
+    client.set_experiment_tag(experiment, _MARK, ", ".join(_VIEWS))
 
 
 def _state(query: str, order: str, columns: list[str]) -> dict[str, object]:
