@@ -1,18 +1,26 @@
 """`abo-vqa ui`: MLflow's browser, or a clear message instead of its traceback."""
 
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 from urllib.error import URLError
+from urllib.parse import quote
 from urllib.request import urlopen
 
+import psutil
 import pytest
 
 from abo_vqa.cli import main
 from tests.support import ROOT
+from tests.support.servers.flaky_proxy import FlakyProxy
+from tests.support.servers.postgres import PASSWORD, Postgres
+from tests.support.servers.tracking import free_port
+
+EXPERIMENT = "/api/2.0/mlflow/experiments/get-by-name?experiment_name=abo-vqa"
 
 
 @pytest.fixture(autouse=True)
@@ -22,17 +30,17 @@ def here(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-@pytest.mark.parametrize("uri", ["http://example.org:5000", "https://example.org/mlflow"])
-def test_a_server_is_opened_not_started(monkeypatch, capsys, uri):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert main(["ui"]) == 0
-    assert f"open {uri}" in capsys.readouterr().out
+def test_a_server_is_opened_not_started(monkeypatch, capsys):
+    with FlakyProxy(1) as server:
+        server.fail(404)  # a server that keeps its health to itself answers all the same
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url.replace("://", "://jane:secret-word@"))
+        assert main(["ui"]) == 0
+        assert f"open http://***@127.0.0.1:{server.port}" in capsys.readouterr().out
+        server.fail(502)
+        assert main(["ui"]) == 2
+        printed = capsys.readouterr()
+    assert "it answers HTTP 502" in printed.err
+    assert "secret-word" not in printed.out + printed.err
 
 
 def test_a_taken_port_is_one_message(capsys):
@@ -58,29 +66,56 @@ def test_a_folder_of_files(monkeypatch, capsys):
     assert "sqlite:///mlflow.db" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_the_browser_answers(tmp_path):
-    port = free_port()
+def started(tmp_path, port):
     words = [sys.executable, "-m", "abo_vqa", "ui", "--port", str(port)]
     errors = (tmp_path / "errors").open("w+")
-    server = subprocess.Popen(
+    return subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("existing", [True, False])
+def test_the_browser_answers_when_it_says_so(tmp_path, tables, existing):
+    if existing:
+        shutil.copy(tables, tmp_path / "mlflow.db")
+    port = free_port()
+    server = started(tmp_path, port)
     try:
-        assert server.stdout.readline().startswith(f"open http://127.0.0.1:{port}")
-        for _ in range(240):
-            try:
-                page = urlopen(f"http://127.0.0.1:{port}/", timeout=5).read().decode()
-                break
-            except OSError:
-                time.sleep(0.5)
+        assert f"starting MLflow at http://127.0.0.1:{port}" in server.stdout.readline()
+        ready = server.stdout.readline()
+        assert re.fullmatch(rf"ready in [\d.]+ s: open http://127.0.0.1:{port} .*\n", ready)
+        page = urlopen(f"http://127.0.0.1:{port}/", timeout=20).read().decode()
         assert "MLflow" in page
+        found = urlopen(f"http://127.0.0.1:{port}{EXPERIMENT}", timeout=20).read().decode()
+        assert "abo-vqa" in found  # also where it was created beside the server
         os.killpg(server.pid, signal.SIGINT)  # as a terminal does on Ctrl-C
         assert server.wait(timeout=60) == 0
-        errors.seek(0)
-        assert "Traceback" not in errors.read()
+        assert "Traceback" not in (tmp_path / "errors").read_text()
         with pytest.raises(URLError, match="refused"):
             urlopen(f"http://127.0.0.1:{port}/", timeout=5)
     finally:
         server.terminate()
         server.wait()
+
+
+@pytest.mark.slow
+def test_the_browser_of_a_postgresql_database(tmp_path, monkeypatch):
+    """Its password is on no command line, which everybody on the machine can read."""
+    with Postgres() as database:
+        secret = quote(PASSWORD, safe="")
+        address = database.uri().replace("://mlflow@", f"://mlflow:{secret}@")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        server = started(tmp_path, free_port())
+        try:
+            lines = [server.stdout.readline(), server.stdout.readline()]
+            assert "postgresql+psycopg2://***@/mlflow" in lines[0]
+            assert lines[1].startswith("ready in")
+            family = [psutil.Process(server.pid)]
+            family += family[0].children(recursive=True)
+            assert len(family) > 1
+            assert secret not in str([process.cmdline() for process in family])
+        finally:
+            server.terminate()
+            server.wait()
+        assert secret not in "".join(lines) + (tmp_path / "errors").read_text()

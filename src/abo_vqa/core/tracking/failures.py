@@ -16,9 +16,10 @@ from abo_vqa.core.tracking.store_checks import cause
 
 logger = get_logger(__name__)
 
-# A server that passes artifacts on answers only when it has stored the whole file: MLflow's limit.
-_UPLOAD_TIMEOUT_S = "120"
+# A server that passes artifacts on answers only when it has stored the whole file.
 _TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+# The outbox itself tries again, so that one attempt is enough.
+_UPLOADING = {_TIMEOUT: "120", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 # MLflow's answers that another attempt won't change. A permission can be given later.
 _FINAL = {
     "INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST",
@@ -87,8 +88,9 @@ def long_uploads(needed: bool) -> Iterator[None]:
     if not needed or os.environ.get(_TIMEOUT) != REQUEST_TIMEOUT_S:
         yield
         return
-    os.environ[_TIMEOUT] = _UPLOAD_TIMEOUT_S
+    before = {name: os.environ.get(name, "") for name in _UPLOADING}
+    os.environ.update(_UPLOADING)
     try:
         yield
     finally:
-        os.environ[_TIMEOUT] = REQUEST_TIMEOUT_S
+        os.environ.update(before)

@@ -30,7 +30,7 @@ from abo_vqa.core.tracking.records import RunStart, from_json
 from abo_vqa.core.tracking.store_checks import check_store
 
 FLUSH_TIMEOUT_S = 15.0  # how long to try without success after the work is done
-_LAST_TRY_S = 2.0  # … where the store has been unusable for longer than that already
+_LAST_TRY_S = 2.0  # … where that has failed for as long already, or nothing answers at all
 _MOST_FAILURES = 2  # of records in a channel, before the others have to wait
 _LONGEST_S = 30.0  # between two attempts while the work is running
 # How long one record may take once the work is done: a large model is still being uploaded, but a
@@ -55,6 +55,7 @@ class Outbox:
         self.problem = ""
         self._closed_at = 0.0
         self._failing_since = 0.0
+        self._away = False  # whether the store didn't answer when it was asked last
         self._current: tuple[str, float] | None = None  # the channel that is used, since when
         self._lock = threading.Lock()  # guards `pending`
         self._added = threading.Event()
@@ -99,9 +100,8 @@ class Outbox:
 
     def _patience(self) -> float:
         """Return how long to try without success after the work is done."""
-        if self._failing_since and self._closed_at - self._failing_since > FLUSH_TIMEOUT_S:
-            return min(_LAST_TRY_S, FLUSH_TIMEOUT_S)
-        return FLUSH_TIMEOUT_S
+        failing = self._failing_since and self._closed_at - self._failing_since > FLUSH_TIMEOUT_S
+        return min(_LAST_TRY_S, FLUSH_TIMEOUT_S) if failing or self._away else FLUSH_TIMEOUT_S
 
     def write_pending(self) -> bool:
         """Try every waiting record once, and tell whether any was settled.
@@ -125,7 +125,10 @@ class Outbox:
             elif isinstance(record, RunStart):
                 break
             else:
-                failures[record.channel] += 1 if is_of_one_record(error) else _MOST_FAILURES
+                own = is_of_one_record(error)
+                if not own and not self._is_reachable():
+                    break  # neither the other channel
+                failures[record.channel] += 1 if own else _MOST_FAILURES
                 self._take_out(record, record)  # behind the others, which it may not hold up
         return settled
 
@@ -146,8 +149,9 @@ class Outbox:
         try:
             check_store(uri)
         except UserError as error:
-            self.problem = reason(error)
+            self.problem, self._away = reason(error), True
             return False
+        self._away = False
         return True
 
     def _out_of_time(self) -> bool:
