@@ -10,7 +10,7 @@ from helpers import scratch
 from tests.support.page_runs import clone_with_own_files, run_block
 from tests.support.pages import PAGES, blocks
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 BLOCKS = [block for page in PAGES for block in blocks(page) if "run: slow" in block.markers]
 
 
