@@ -44,10 +44,19 @@ def unknown_in_prose(text: str) -> list[str]:
             problems.append(f"abo-vqa {name}")
             continue
         parsers = [_parser(name, own_tables) for own_tables in (False, True)]
-        known = {option for parser in parsers for option in parser._option_string_actions}
+        known = {option for parser in parsers for option in _all_options(parser)}
         options = set(re.findall(r"(?<!\S)--[a-z][\w-]*", rest))
         problems += [f"abo-vqa {name} {option}" for option in sorted(options - known)]
     return problems
+
+
+def _all_options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """The options of a parser and of the parsers below it."""
+    yield from parser._option_string_actions
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from _all_options(below)
 
 
 def _unknown_of_ours(rest: list[str]) -> str | None:
