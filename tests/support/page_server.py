@@ -46,4 +46,9 @@ if __name__ == "__main__":
     socket.setdefaulttimeout(60)
     if target := os.environ.get("CONNECTIONS"):
         refuse_connections(Path(target))
-    uvicorn.run(application(sys.argv[2:]), host="127.0.0.1", port=int(sys.argv[1]))
+    uvicorn.run(
+        application(sys.argv[2:]),
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        timeout_graceful_shutdown=1,
+    )
