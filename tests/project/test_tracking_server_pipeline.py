@@ -107,7 +107,7 @@ def test_by_hand_tune_and_seeds(clone, server):
     finally:
         params.write_text(text)
     run(clone, server, "git", "checkout", "--force", "HEAD")
-    run(clone, server, "abo-vqa", "seeds", "--n", "1", "-S", "lora.epochs=1")
+    run(clone, server, "abo-vqa", "seeds", "--n", "2", "-S", "lora.epochs=1")
     runs = recorded(server)
     assert [r.info.run_name for name in runs for r in runs[name] if name.startswith("tune")] == [
         "trial 0"
