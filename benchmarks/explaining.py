@@ -65,12 +65,13 @@ def compare(name: str, model: VQAModel, images: list[Any], repeat: int) -> None:
         print(f"{name:12}{way:30}{1000 * seconds:10.1f} ms{seconds / base:8.2f}")
 
 
-def sample(repeat: int) -> None:
+def sample(repeat: int, threads: int) -> None:
     config = load_config()
     zero_shot, tuned = (load_by_name(n, config) for n in (config.lora.model, FINETUNED_MODEL))
     total = sum(p.nbytes for p in tuned.model.parameters())
     released = share_equal_weights(tuned, zero_shot)
     print(f"shared: {released / 1e6:.1f} of the fine-tuned model's {total / 1e6:.1f} MB")
+    torch.set_num_threads(threads)  # loading has set the settings' number
     products, respondents = Products.read(config), Respondents(config)
     images = [products.image(i) for i in range(4)]
     compare("zero-shot", zero_shot, images, repeat)
@@ -95,7 +96,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     print(f"{'model':12}{'way':30}{'processor':>13}{'ratio':>8}")
     if args.sample:
-        sample(args.repeat)
+        sample(args.repeat, args.threads)
     else:
         compare("BLIP-base", blip_base(3), photographs(args.images), args.repeat)
 

@@ -37,8 +37,14 @@ def share_equal_weights(model: VQAModel, other: VQAModel) -> int:
         twin = kept.get(name)
         if twin is None or parameter.data_ptr() == twin.data_ptr():
             continue
-        alike = parameter.shape == twin.shape and parameter.dtype == twin.dtype
-        if alike and parameter.device == twin.device and torch.equal(parameter, twin):
+        # Quantised weights have a state beside their numbers.
+        plain = parameter.is_floating_point() and parameter.dtype == twin.dtype
+        if (
+            plain
+            and parameter.shape == twin.shape
+            and parameter.device == twin.device
+            and torch.equal(parameter, twin)
+        ):
             released[parameter.data_ptr()] = parameter.nbytes
             parameter.data = twin.data
     return sum(released.values())
