@@ -26,8 +26,8 @@ from abo_vqa.core.tracking.lookup import (
     Match,
     RunIndex,
     hash_of,
-    inputs,
-    outputs,
+    input_digests,
+    output_digests,
     versions,
 )
 from abo_vqa.core.tracking.restore import restore_command
@@ -107,7 +107,7 @@ def _file_answer(client: MlflowClient, index: RunIndex, path: Path, typed: str) 
 
 def _restore(match: Match) -> str:
     tags = match.run.data.tags
-    digest = outputs(match.run)[match.output]
+    digest = output_digests(match.run)[match.output]
     stage = tags.get("dvc.stage", "")
     commit = tags.get("mlflow.source.git.commit", "")
     return restore_command(match.output, digest, stage, commit, match.member)
@@ -139,9 +139,9 @@ def _run_answer(client: MlflowClient, index: RunIndex, name: str) -> dict[str, A
             "restore": _restore(Match(stage, path)),
         }
         for stage in stages
-        for path, digest in outputs(stage).items()
+        for path, digest in output_digests(stage).items()
     ]
-    read = [{"path": path, "hash": digest} for path, digest in inputs(run).items()]
+    read = [{"path": path, "hash": digest} for path, digest in input_digests(run).items()]
     others = [_short(index, other) for other in runs[1:]]
     answer = _long(client, index, run) | {"made": files, "read": read, "others": others}
     return answer | {"restored": run.data.tags.get(RESTORED, "")}

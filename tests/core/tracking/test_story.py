@@ -12,7 +12,7 @@ from abo_vqa.core.summary import Summary
 from abo_vqa.core.tracking import dvc, outbox, resources, views
 from abo_vqa.core.tracking.backend import connect
 from abo_vqa.core.tracking.experiment import prepare
-from abo_vqa.core.tracking.lookup import inputs
+from abo_vqa.core.tracking.lookup import input_digests
 from abo_vqa.core.tracking.runs import track
 from tests.support.tracking import dvc_commit, git, make_pipeline, stages
 
@@ -99,8 +99,8 @@ def test_inputs_are_one_tag_and_folders_list_their_files(pipeline, monkeypatch):
     invoke(monkeypatch, pipeline, "first", finetune=Summary(""))
     client, (run,) = stages()
     assert not [key for key in run.data.tags if key.startswith("dvc.dep.")]
-    assert list(inputs(run)) == ["data/split.csv"]
-    assert run.data.tags["dvc.deps"].startswith(inputs(run)["data/split.csv"])
+    assert list(input_digests(run)) == ["data/split.csv"]
+    assert run.data.tags["dvc.deps"].startswith(input_digests(run)["data/split.csv"])
     listing = json.loads(Path(client.download_artifacts(run.info.run_id, dvc.MEMBERS)).read_text())
     assert list(listing) == ["models/adapter"]
     assert set(listing["models/adapter"]) == {"adapter_config.json", "adapter_model.safetensors"}

@@ -70,7 +70,9 @@ class RunIndex:
         Returns:
             The matches, newest first; outputs as such before files of folders.
         """
-        outs = [(run, path, value) for run in self.runs for path, value in outputs(run).items()]
+        outs = [
+            (run, path, value) for run in self.runs for path, value in output_digests(run).items()
+        ]
         if whole := [Match(run, path) for run, path, value in outs if value == digest]:
             return whole
         listings = {value: self._members(run, path, value) for run, path, value in outs}
@@ -87,7 +89,7 @@ class RunIndex:
         Args:
             digest: DVC's hash of it.
         """
-        return [run for run in self.runs if digest in inputs(run).values()]
+        return [run for run in self.runs if digest in input_digests(run).values()]
 
     def find(self, name: str) -> list[Run]:
         """Find runs by id, its beginning, or name; newest first.
@@ -144,7 +146,7 @@ def _cached_listing(digest: str) -> dict[str, str] | None:
     return {entry["relpath"]: entry["md5"] for entry in entries}
 
 
-def outputs(run: Run) -> dict[str, str]:
+def output_digests(run: Run) -> dict[str, str]:
     """Return the hash by path of what a run wrote.
 
     Args:
@@ -154,7 +156,7 @@ def outputs(run: Run) -> dict[str, str]:
     return {key.removeprefix(OUT): tags[key] for key in tags if key.startswith(OUT)}
 
 
-def inputs(run: Run) -> dict[str, str]:
+def input_digests(run: Run) -> dict[str, str]:
     """Return the hash by path of what a run read.
 
     Args:
