@@ -32,7 +32,8 @@ def register(checkout):
         version = client.create_model_version(NAME, f"runs:/{run}/model", run).version
         accuracy = float(np.mean(correct)) if correct else 0.5
         info = ModelVersionInfo(
-            name=NAME, profile=profile, code="", modules=(), requirements=(), inputs=(),
+            name=NAME, profile=profile, code="", package="",
+            package_parts=(), requirements=(), inputs=(),
             outputs=(), description="LoRA: rank 16.", settings={}, validation=accuracy,
             held_out=rows, correct=correct,
         )  # fmt: skip
