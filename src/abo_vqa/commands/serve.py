@@ -73,8 +73,8 @@ def command(args: argparse.Namespace) -> int:
     """
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise UserError(
-            f"serving needs {missing[0]}, which isn't installed. Run `pip install 'abo-vqa[serve]'`"
-            ", or in a checkout `make setup`."
+            f"serving needs {missing[0]}, which isn't installed. Run `make setup EXTRAS=serve` in a "
+            "checkout, or `pip install 'abo-vqa[serve]'`."
         )
     if not 0 <= args.port <= _LAST_PORT:
         raise UserError(f"--port: found {args.port}, must be from 0 to {_LAST_PORT}.")
@@ -106,8 +106,8 @@ def _page(config: Config, adapter: Path) -> Callable[[Any], None]:
         )
     if find_spec("gradio") is None:
         raise UserError(
-            "--page needs gradio, which isn't installed. Run `pip install 'abo-vqa[serve]'`, or in "
-            "a checkout `make setup`."
+            "--page needs gradio, which isn't installed. Run `make setup EXTRAS=serve` in a "
+            "checkout, or `pip install 'abo-vqa[serve]'`."
         )
     mounting = importlib.import_module("abo_vqa.serving.page.mounting")
     return lambda app: mounting.mount_page(app, config, path=_PAGE, adapter=adapter)
