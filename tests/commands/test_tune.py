@@ -2,6 +2,7 @@
 
 import re
 
+import pandas as pd
 import pytest
 
 from abo_vqa.cli import main
@@ -121,7 +122,7 @@ def test_a_bad_epoch_is_pruned(workspace, monkeypatch):
             track({"validation_accuracy": accuracy}, step)
         reached.append(accuracy)
         history = History(best_accuracy=accuracy, best_epoch=1)
-        return run.TrainingResult({}, [], history, 1.0, True)
+        return run.TrainingResult({}, [], history, {}, True, pd.DataFrame())
 
     monkeypatch.setattr(run, "train", train)
     accuracy, _, pruned = search.search_hyperparameters(project.load_config(), 5)
