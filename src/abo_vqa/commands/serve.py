@@ -73,8 +73,8 @@ def command(args: argparse.Namespace) -> int:
     """
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise UserError(
-            f"serving needs {missing[0]}, which isn't installed. Run `make setup EXTRAS=serve` in a "
-            "checkout, or `pip install 'abo-vqa[serve]'`."
+            f"serving needs {missing[0]}, which isn't installed. Run `make setup EXTRAS=serve` in "
+            "a checkout, or `pip install 'abo-vqa[serve]'`."
         )
     if not 0 <= args.port <= _LAST_PORT:
         raise UserError(f"--port: found {args.port}, must be from 0 to {_LAST_PORT}.")
