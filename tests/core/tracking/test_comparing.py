@@ -82,7 +82,7 @@ def test_a_row_holds_settings_and_results(checkout, monkeypatch):
         tracker.finish(summary)
     experiment, (parent,), children = runs()
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
-    assert "Visual question answering" in experiment.tags["mlflow.note.content"]
+    assert "visual question answering" in experiment.tags["mlflow.note.content"]
     assert parent.data.params["lora.r"] == "8"
     assert parent.data.params["profile"] == "sample"
     assert parent.data.params["baselines.fraction"] == "1.0"
@@ -282,5 +282,5 @@ def test_every_setting_that_changes_a_result_is_compared():
     sections = {name for name, value in params.items() if isinstance(value, dict)}
     config = load_config(ROOT / "params.yaml")
     compared = {name.partition(".")[0] for name in naming.compared_settings(config)}
-    assert sections - compared == {"report", "tracking"}
+    assert sections - compared == {"report", "serve", "tracking"}
     assert "ranking.candidates" in naming.stage_settings("predict", config, "blip")
