@@ -22,8 +22,8 @@ def clone(tmp_path_factory):
     run(folder, "git", "tag", "first")
     params = folder / "params.yaml"
     params.write_text(re.sub(r"(?m)^  cap: null", "  cap: 20", params.read_text(), count=1))
-    run(folder, "dvc", "repro", "-q", "curate")
-    call(folder, "commit", "-q", "--force")
+    call(folder, "repro", "-q", "curate")
+    dvc_clones.commit_users(folder, "curate")
     run(folder, "git", "commit", "-qam", "cap 20")
     call(folder, "push", "-q", "-r", "team")
     return folder
@@ -126,6 +126,7 @@ def test_settings_by_pythons_interface(clone):
     assert dvc.api.metrics_show(repo=str(clone))["finetuned"]["accuracy"] > 0
 
 
+@pytest.mark.slow
 def test_artifacts_have_versions_that_anybody_gets_by_name(clone, tmp_path):
     run(clone, "gto", "register", "abo-vqa-adapter", "--version", "v0.1.0")
     run(clone, "gto", "assign", "abo-vqa-adapter", "--version", "v0.1.0", "--stage", "prod")
@@ -157,7 +158,7 @@ def test_artifacts_name_outputs_of_the_pipeline():
 
 @pytest.mark.slow
 def test_gc_keeps_what_the_workspace_or_all_commits_use(clone, tmp_path):
-    """Last in this module: it deletes."""
+    """After the tests that need the first commit's files: it deletes them."""
     old, new = (
         yaml.safe_load(run(clone, "git", "show", f"{rev}:dvc.lock"))["stages"]["curate"]["outs"]
         for rev in ("first", "HEAD")

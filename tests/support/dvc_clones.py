@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 from pathlib import Path
+from unittest import mock
 
 import yaml
 from dvc.cli import main
@@ -45,10 +47,19 @@ def make(folder: Path) -> Path:
 def call(folder: Path, *words: str) -> str:
     """Run DVC in this process, which has loaded it, and return what it prints."""
     printed = io.StringIO()
-    with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+    alone = mock.patch.dict(os.environ, scratch.environment(), clear=True)
+    with alone, contextlib.chdir(folder), contextlib.redirect_stdout(printed):
         code = main(list(words))
     assert code == 0, f"dvc {' '.join(words)}\n{printed.getvalue()}"
     return printed.getvalue()
+
+
+def commit_users(folder: Path, stage: str) -> None:
+    """After a stage ran: put on record that the stages which read its outputs needn't."""
+    lock = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
+    outs = {out["path"] for out in lock[stage]["outs"]}
+    users = [name for name in lock if outs & {dep["path"] for dep in lock[name]["deps"]}]
+    call(folder, "commit", "-q", "--force", *users)
 
 
 def _forget_history(folder: Path) -> None:

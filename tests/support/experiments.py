@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from tests.support import ROOT
+from tests.support.dvc_clones import call
 
 # Accuracy follows from the rank and the seed; a rank of 13 fails. The real stages' files.
 _STAGES = """
@@ -84,10 +85,10 @@ def make(root: Path) -> Path:
     run(root, "git", "init", "--quiet", "--initial-branch", "main")
     for key, value in (("user.name", "scratch"), ("user.email", "scratch@example.org")):
         run(root, "git", "config", key, value)
-    dvc(root, "init", "--quiet")
-    dvc(root, "config", "core.analytics", "false")
-    dvc(root, "config", "core.autostage", "true")
-    dvc(root, "repro", "--quiet")
+    call(root, "init", "--quiet")
+    call(root, "config", "core.analytics", "false")
+    call(root, "config", "core.autostage", "true")
+    call(root, "repro", "--quiet")
     run(root, "git", "add", "--all")
     run(root, "git", "commit", "--quiet", "-m", "results")
     return root
