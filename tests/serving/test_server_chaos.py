@@ -195,3 +195,25 @@ def test_the_page_is_mounted_and_leaves_the_api_as_it_is(project):
         assert server.ask(image_bytes(), QUESTION).status_code == 200
         assert "/try" not in server.get("/openapi.json").text
         assert server.get("/health").headers["content-security-policy"].startswith("default-src")
+
+
+def test_an_open_page_doesnt_keep_the_server(project):
+    """A browser's stream ends with the page; a question that was accepted has its answer."""
+    pytest.importorskip("abo_vqa.serving.page.mounting")
+    with ServerProcess(project, "--page") as server, concurrent.futures.ThreadPoolExecutor() as pool:
+        heartbeat = f"{server.url}/try/gradio_api/heartbeat/an-open-page"
+        with requests.get(heartbeat, stream=True, timeout=60) as stream:
+            assert stream.status_code == 200
+            (worker,), _ = workers(server)
+            worker.suspend()
+            asking = pool.submit(server.ask, image_bytes(), QUESTION)
+            wait_until(lambda: server.metric("in_flight") == 1)
+            start = time.monotonic()
+            server.signal(signal.SIGTERM)
+            time.sleep(5)  # longer than the page's connections are left
+            assert server.process.poll() is None
+            worker.resume()
+            assert server.process.wait(60) == 0
+            assert time.monotonic() - start < 20
+        assert asking.result().status_code == 200
+    assert "Traceback" not in server.log.read_text()

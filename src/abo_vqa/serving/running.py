@@ -21,20 +21,28 @@ from abo_vqa.serving.guard import http_protocol
 from abo_vqa.serving.pool import WorkerError
 from abo_vqa.serving.problems import ProblemError
 from abo_vqa.serving.reloading import Reloader
-from abo_vqa.serving.routes import ServerParts
+from abo_vqa.serving.routes import PATHS, ServerParts
 from abo_vqa.serving.server import AnsweringServer
 
 logger = get_logger(__name__)
 
 _GRACE_S = 5.0  # beyond the longest request, when stopping
+_PAGE_GRACE_S = 3.0  # for the page, whose streams end only when a browser closes it
 
 
 class _FrontEnd(uvicorn.Server):  # type: ignore[misc]
-    """uvicorn's server, which leaves signals to `_run`."""
+    """uvicorn's server, which leaves signals to `_run`, and can close a page's connections."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    def close_page(self) -> None:
+        """Close the connections with requests that aren't for the API."""
+        for connection in list(self.server_state.connections):
+            cycle = connection.cycle
+            if cycle is not None and cycle.scope["path"] not in PATHS:
+                connection.transport.abort()
 
 
 def run_server(
@@ -159,7 +167,7 @@ async def _announce(server: AnsweringServer, listener: socket.socket) -> None:
     logger.info(f"http://{name}:{port}: ready, {workers} process(es) with the model")
 
 
-async def _stop(front: uvicorn.Server, parts: ServerParts, stop: asyncio.Event) -> None:
+async def _stop(front: _FrontEnd, parts: ServerParts, stop: asyncio.Event) -> None:
     """Wait for a signal; then take no more requests, and end once the accepted are answered."""
     await stop.wait()
     parts.pool.draining = True
@@ -167,6 +175,8 @@ async def _stop(front: uvicorn.Server, parts: ServerParts, stop: asyncio.Event) 
     logger.info(f"stopping; {waiting} request(s) are being answered")
     await asyncio.sleep(parts.settings.drain_s)
     front.should_exit = True
+    await asyncio.sleep(_PAGE_GRACE_S)
+    front.close_page()
 
 
 async def _reload(reloader: Reloader) -> None:

@@ -78,6 +78,17 @@ class _Loaded:
     reason: str = ""
 
 
+class _RoutelessSpec(LitSpec):  # type: ignore[misc]
+    """Keeps LitServe from adding routes: the front end has its own."""
+
+    def setup(self, server: ls.LitServer) -> None:
+        """Keep nothing of the server.
+
+        A spec is pickled for each worker's process, and the futures of requests that wait can't
+        be: a worker that died while others waited couldn't be started again.
+        """
+
+
 class AnsweringAPI(ls.LitAPI):  # type: ignore[misc]
     """A model that answers batches of requests, and is exchanged between two of them.
 
@@ -89,7 +100,7 @@ class AnsweringAPI(ls.LitAPI):  # type: ignore[misc]
 
     def __init__(self, config: Config, slots: Slots, state: StateFolder) -> None:
         settings = config.serve
-        spec = LitSpec()  # without routes: the front end has its own
+        spec = _RoutelessSpec()
         spec.api_path = INTERNAL_PATH
         super().__init__(
             max_batch_size=settings.batch_size,
