@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 from PIL import Image
 
 from abo_vqa.cli import main
+from abo_vqa.core.config import load_config
 from abo_vqa.core.tables import read_table
 from abo_vqa.core.tracking.backend import connect
 from abo_vqa.data.archive import open_archive
@@ -220,7 +221,7 @@ def test_the_base_is_stored_once_and_versions_are_pinned(trained, monkeypatch):
     assert newest.tags["best_validation_accuracy"]
     assert newest.tags["decision"].startswith("not better than version 1: ")
     assert newest.tags["decision"].endswith(" held-out rows, p = 1.00")
-    assert "LoRA on models/blip: rank 16" in newest.description
+    assert f"LoRA on models/blip: rank {load_config().lora.r}, " in newest.description
     assert f"of {newest.tags['held_out_rows']} held-out rows (95% interval" in newest.description
     assert newest.tags["decision"] in newest.description
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}/{newest.version}"))
