@@ -200,7 +200,8 @@ def test_the_page_is_mounted_and_leaves_the_api_as_it_is(project):
 def test_an_open_page_doesnt_keep_the_server(project):
     """A browser's stream ends with the page; a question that was accepted has its answer."""
     pytest.importorskip("abo_vqa.serving.page.mounting")
-    with ServerProcess(project, "--page") as server, concurrent.futures.ThreadPoolExecutor() as pool:
+    clients = concurrent.futures.ThreadPoolExecutor()
+    with ServerProcess(project, "--page") as server, clients as pool:
         heartbeat = f"{server.url}/try/gradio_api/heartbeat/an-open-page"
         with requests.get(heartbeat, stream=True, timeout=60) as stream:
             assert stream.status_code == 200

@@ -106,8 +106,8 @@ def _page(config: Config, adapter: Path) -> Callable[[Any], None]:
         )
     if find_spec("gradio") is None:
         raise UserError(
-            "--page needs gradio, which isn't installed. Run `make setup EXTRAS=serve` in a "
-            "checkout, or `pip install 'abo-vqa[serve]'`."
+            "--page needs gradio, which isn't installed. Run `make setup EXTRAS=serve` in "
+            "a checkout, or `pip install 'abo-vqa[serve]'`."
         )
     mounting = importlib.import_module("abo_vqa.serving.page.mounting")
     return lambda app: mounting.mount_page(app, config, path=_PAGE, adapter=adapter)
