@@ -19,8 +19,10 @@ from abo_vqa.core.nested import flatten
 from abo_vqa.core.paths import BALANCED, EVALUATION, METRICS, TEST, TRAIN, TRAINING, VQA
 
 _FILES = (BALANCED, VQA, TRAIN, TEST, TRAINING, EVALUATION, METRICS)
-# Chosen for a machine; results depend on them only by rounding.
-_MACHINE_SETTINGS = re.compile(r"(embed|models\..*|scorers\..*)\.batch_size|compute\.device")
+# Chosen for a machine, or for a server: results depend on them only by rounding, or not at all.
+_MACHINE_SETTINGS = re.compile(
+    r"(embed|models\..*|scorers\..*)\.batch_size|compute\.device|serve\..*"
+)
 _PACKAGES = (
     "abo-vqa", "torch", "transformers", "peft", "open_clip_torch", "bert-score", "nltk",
     "rouge-score", "scikit-learn", "numpy", "pandas", "pillow", "matplotlib", "dvc", "mlflow",
