@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,11 +75,13 @@ class RunIndex:
         ]
         if whole := [Match(run, path) for run, path, value in outs if value == digest]:
             return whole
-        listings = {value: self._members(run, path, value) for run, path, value in outs}
+        # Most runs made the same folders as another one: each is listed once.
+        folders = {value: (run, path) for run, path, value in outs if value.endswith(".dir")}
+        listings = self._listings(folders)
         return [
             Match(run, path, name)
             for run, path, value in outs
-            for name, md5 in listings[value].items()
+            for name, md5 in listings.get(value, {}).items()
             if md5 == digest
         ]
 
@@ -122,28 +124,35 @@ class RunIndex:
         number = run.data.tags.get("mlflow.parentRunId")
         return next((r for r in self.runs if r.info.run_id == number), None)
 
-    def _members(self, run: Run, path: str, digest: str) -> Mapping[str, str]:
-        """Return the MD5 by name of a folder's files, from DVC's cache or the run's artifacts."""
-        if not digest.endswith(".dir"):
-            return {}
-        listing = _cached_listing(digest)
-        if listing is not None:
-            return listing
+    def _listings(self, folders: Mapping[str, tuple[Run, str]]) -> dict[str, dict[str, str]]:
+        """Return the MD5 by name of folders' files, from DVC's cache or a run's artifacts.
+
+        Args:
+            folders: for each folder's hash, a run that wrote it, and its path.
+        """
+        cached = _cached_listings(folders)
+        return {
+            digest: cached[digest] if digest in cached else self._artifact_listing(*place)
+            for digest, place in folders.items()
+        }
+
+    def _artifact_listing(self, run: Run, path: str) -> dict[str, str]:
         with suppress(MlflowException, OSError, ValueError):  # gone, or recorded before 0.3
             text = Path(self._client.download_artifacts(run.info.run_id, MEMBERS)).read_text()
             return dict(json.loads(text).get(path, {}))
         return {}
 
 
-def _cached_listing(digest: str) -> dict[str, str] | None:
-    """Return what DVC's cache lists for a folder; None where it has nothing."""
-    try:
-        with Repo() as repo:
+def _cached_listings(digests: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return what DVC's cache lists for folders, as far as it has them."""
+    listings: dict[str, dict[str, str]] = {}
+    with suppress(NotDvcRepoError), Repo() as repo:
+        for digest in digests:
             file = Path(repo.cache.local.oid_to_path(digest))
-        entries = json.loads(file.read_text(encoding="utf-8"))
-    except (NotDvcRepoError, OSError, ValueError):
-        return None
-    return {entry["relpath"]: entry["md5"] for entry in entries}
+            with suppress(OSError, ValueError):
+                entries = json.loads(file.read_text(encoding="utf-8"))
+                listings[digest] = {entry["relpath"]: entry["md5"] for entry in entries}
+    return listings
 
 
 def output_digests(run: Run) -> dict[str, str]:
