@@ -2,15 +2,10 @@
 
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
+from mlflow_images import browser_of_runs
 from PIL import Image
 
 from abo_vqa.core.config import load_config
@@ -68,24 +63,8 @@ def recorded(tmp_path, monkeypatch, tables):
 
 @pytest.fixture
 def address(recorded):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "abo_vqa", "ui", "--port", str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    try:
-        for _ in range(240):
-            try:
-                urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/#"
-    finally:
-        os.killpg(server.pid, signal.SIGINT)
-        server.wait(timeout=60)
+    with browser_of_runs() as url:
+        yield url
 
 
 def test_the_browser_tells_the_story(address):

@@ -13,11 +13,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from abo_vqa.commands.adapter_option import add_adapter_option
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import refuse_overwriting, refuse_unwritable
 from abo_vqa.core.locks import discard
-from abo_vqa.core.paths import ADAPTER, FINETUNED_MODEL, FINETUNED_MODELS
+from abo_vqa.core.paths import FINETUNED_MODEL, FINETUNED_MODELS
 from abo_vqa.core.stage import pin_threads
 from abo_vqa.core.tables import write_table
 from abo_vqa.data.columns import add_columns_option
@@ -49,13 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help=f"{names}, or another name under models in the profile (default: %(default)s)",
     )
-    parser.add_argument(
-        "--adapter",
-        type=Path,
-        default=ADAPTER,
-        metavar="DIR",
-        help="PEFT folder of `finetuned` (default: %(default)s)",
-    )
+    add_adapter_option(parser)
     one = parser.add_argument_group("one image (JPEG, PNG, WebP, GIF, BMP)")
     one.add_argument("--image", type=Path, metavar="FILE", help="the image")
     one.add_argument("--question", metavar="TEXT", help="one question about it")

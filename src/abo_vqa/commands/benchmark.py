@@ -11,8 +11,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from abo_vqa.commands.adapter_option import add_adapter_option
 from abo_vqa.core.config import load_config
-from abo_vqa.core.paths import ADAPTER, TRAIN
+from abo_vqa.core.paths import TRAIN
 from abo_vqa.core.stage import pin_threads
 from abo_vqa.data.columns import add_columns_option
 
@@ -58,13 +59,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for the results; one that this command wrote earlier is replaced",
     )
-    parser.add_argument(
-        "--adapter",
-        type=Path,
-        default=ADAPTER,
-        metavar="DIR",
-        help="PEFT folder of `finetuned` (default: %(default)s)",
-    )
+    add_adapter_option(parser)
     _add_training_options(parser)
     parser.add_argument(
         "--metrics",

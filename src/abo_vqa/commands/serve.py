@@ -14,9 +14,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from abo_vqa.commands.adapter_option import add_adapter_option
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.paths import ADAPTER, FINETUNED_MODEL, FINETUNED_MODELS
+from abo_vqa.core.paths import FINETUNED_MODEL, FINETUNED_MODELS
 from abo_vqa.core.stage import pin_threads
 from abo_vqa.models.registry import STUDY_MODELS
 
@@ -46,13 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help=f"{names}, another name under models in the profile, or models:/NAME@ALIAS for one in "
         "MLflow's registry (default: %(default)s)",
     )
-    parser.add_argument(
-        "--adapter",
-        type=Path,
-        default=ADAPTER,
-        metavar="DIR",
-        help="PEFT folder of `finetuned` (default: %(default)s)",
-    )
+    add_adapter_option(parser)
     parser.add_argument(
         "--host", default="127.0.0.1", help="0.0.0.0: for other machines (default: %(default)s)"
     )
