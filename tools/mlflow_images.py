@@ -21,7 +21,8 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from abo_vqa.core.config import load_config
-from abo_vqa.core.tracking.backend import connect, prepare
+from abo_vqa.core.tracking.backend import connect
+from abo_vqa.core.tracking.experiment import prepare
 from abo_vqa.reporting.pdf import browser_command
 
 VIEW = "runs?workflowType=machine_learning&viewStateShareKey=abo-vqa-experiments"
