@@ -89,7 +89,7 @@ lint: $(VENV)/dev  ## ruff, codespell, mypy --strict, and the layers by import-l
 	ruff check
 	ruff format --check
 	codespell
-	mypy src tools/sample tools/reference tools/notebooks
+	mypy src tools
 	lint-imports
 
 report: setup  ## rebuild the report and print where it is

@@ -3,7 +3,7 @@
 import pytest
 
 from abo_vqa.cli import main
-from abo_vqa.commands import serve
+from abo_vqa.serving import extra
 from tests.support.workspaces import workspace
 
 
@@ -41,7 +41,7 @@ def test_a_port_that_is_taken(root, monkeypatch, capsys):
 
 def test_without_the_extra_it_says_how_to_install_it(root, monkeypatch, capsys):
     monkeypatch.chdir(root)
-    monkeypatch.setattr(serve, "find_spec", lambda name: None)
+    monkeypatch.setattr(extra, "find_spec", lambda name: None)
     assert "pip install 'abo-vqa[serve]'" in refused(capsys)
 
 

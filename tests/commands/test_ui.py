@@ -17,8 +17,8 @@ import pytest
 from abo_vqa.cli import main
 from tests.support import ROOT
 from tests.support.servers.flaky_proxy import FlakyProxy
+from tests.support.servers.ports import free_port
 from tests.support.servers.postgres import PASSWORD, Postgres
-from tests.support.servers.tracking import free_port
 
 EXPERIMENT = "/api/2.0/mlflow/experiments/get-by-name?experiment_name=abo-vqa"
 

@@ -10,14 +10,14 @@ import pytest
 
 from tests.support.model_loads import ModelLoads
 from tests.support.servers.model_hub import TOKEN, ModelHub
+from tests.support.servers.ports import free_port
 from tests.support.vlms import save_paligemma
 
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory) -> Iterator[ModelLoads]:
     """What loads models from the hub's only address, where nothing listens yet."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     loads = ModelLoads(f"http://127.0.0.1:{port}", tmp_path_factory.mktemp("loads"))
     yield loads
     loads.close()

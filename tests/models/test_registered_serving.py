@@ -2,7 +2,6 @@
 
 import base64
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ import requests
 
 from tests.models.test_registered import NAME, trained  # noqa: F401
 from tests.support import ROOT
+from tests.support.servers.ports import free_port
 from tests.support.serving import ServerProcess
 
 pytestmark = pytest.mark.slow
@@ -20,8 +20,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def served(trained):  # noqa: F811
     root = trained[0]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     folder = root / "pictures"
     folder.mkdir()
     (folder / "a.jpg").write_bytes(trained[3][0])

@@ -2,7 +2,6 @@
 
 import base64
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from playwright.sync_api import expect
 from abo_vqa.reporting.pdf import find_browser
 from tests.support import ROOT
 from tests.support.chrome import Page, chromium
+from tests.support.servers.ports import free_port
 from tests.support.try_page import MARKUP
 
 BROWSER = find_browser()
@@ -43,9 +43,7 @@ HEAT = """column => [...document.querySelectorAll('.vqa-card')[column]
 
 @pytest.fixture(scope="module")
 def server(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     connections = tmp_path_factory.mktemp("network") / "connections.txt"
     paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     environment = {**os.environ, "PYTHONPATH": paths, "CONNECTIONS": str(connections)}

@@ -10,7 +10,6 @@ import argparse
 import importlib
 import os
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.paths import FINETUNED_MODEL, FINETUNED_MODELS
 from abo_vqa.core.stage import pin_threads
 from abo_vqa.models.registry import STUDY_MODELS
+from abo_vqa.serving.extra import require_packages
 
 _PAGE = "/try"  # where the page is that --page adds
 _KEYS = "ABO_VQA_API_KEYS"
-_NEEDED = ("litserve", "prometheus_client")
 _LAST_PORT = 65535
 
 
@@ -66,11 +65,7 @@ def command(args: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
-    if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise UserError(
-            f"serving needs {missing[0]}, which isn't installed. Run `make setup EXTRAS=serve` in "
-            "a checkout, or `pip install 'abo-vqa[serve]'`."
-        )
+    require_packages("serving", "litserve", "prometheus_client")
     if not 0 <= args.port <= _LAST_PORT:
         raise UserError(f"--port: found {args.port}, must be from 0 to {_LAST_PORT}.")
     config = load_config()
@@ -99,10 +94,6 @@ def _page(config: Config, adapter: Path) -> Callable[[Any], None]:
             f"--page: {_KEYS} is set, but the page asks for no key: everybody who reaches it could "
             "use the models. Serve the page without keys, behind a proxy that asks who it is."
         )
-    if find_spec("gradio") is None:
-        raise UserError(
-            "--page needs gradio, which isn't installed. Run `make setup EXTRAS=serve` in "
-            "a checkout, or `pip install 'abo-vqa[serve]'`."
-        )
+    require_packages("--page", "gradio")
     mounting = importlib.import_module("abo_vqa.serving.page.mounting")
     return lambda app: mounting.mount_page(app, config, path=_PAGE, adapter=adapter)

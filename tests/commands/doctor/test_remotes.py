@@ -1,6 +1,5 @@
 """DVC's remotes, a real S3 server's among them: what they lack, and why they can't be used."""
 
-import socket
 import subprocess
 
 import boto3
@@ -8,6 +7,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from abo_vqa.commands.doctor.remotes import remotes
+from tests.support.servers.ports import free_port
 
 PIPELINE = """
 stages:
@@ -101,8 +101,7 @@ def test_no_credentials(look, checkout, s3, bucket, monkeypatch):
 def test_an_endpoint_that_doesnt_answer(look, checkout, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-to-be-seen")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     configure(checkout, url="s3://abo/folder", endpointurl=f"http://127.0.0.1:{port}")
     found = look(remotes)["remote store"]
     assert found.state == "problem"

@@ -19,6 +19,7 @@ from abo_vqa.core.tracking import outbox
 from abo_vqa.core.tracking.backend import connect
 from abo_vqa.core.tracking.runs import track
 from tests.support import ROOT
+from tests.support.servers.ports import free_port
 from tests.support.tracking import stages
 
 
@@ -243,12 +244,9 @@ def test_stopped_isnt_failed(checkout, error, status):
 @pytest.mark.slow
 def test_a_server_that_goes_away_neither_delays_nor_fails_the_work(checkout, monkeypatch, capsys):
     """A real `mlflow server`, killed in the middle; what it missed arrives when it's back."""
-    import socket
     from urllib.request import urlopen
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
 
     def serve():
         words = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]

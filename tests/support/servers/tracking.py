@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,16 +15,11 @@ from urllib.request import ProxyHandler, build_opener
 import yaml
 
 from tests.support import ROOT
+from tests.support.servers.ports import free_port
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
 DATABASE = "mlflow@postgres:5432/mlflow"  # in the compose file's address
 DIRECT = build_opener(ProxyHandler({}))
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def compose_command(**changed: object) -> list[str]:

@@ -7,13 +7,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from abo_vqa.core.errors import UserError
 from abo_vqa.core.paths import ADAPTER
+from abo_vqa.serving.extra import require_packages
 from abo_vqa.serving.page.products import Products
 from abo_vqa.serving.page.respondents import Respondents
 
@@ -49,10 +48,7 @@ def mount_page(
     Raises:
         UserError: Gradio isn't installed, or no model is called so.
     """
-    if find_spec("gradio") is None:
-        raise UserError(
-            "the page needs Gradio, which isn't installed. Run `pip install 'abo-vqa[serve]'`."
-        )
+    require_packages("the page", "gradio")
     respondents = Respondents(config, models, adapter)
     products = Products.read(config)
     _prepare_environment()
