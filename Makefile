@@ -73,7 +73,7 @@ $(VENV)/data: $(RUNTIME) data/raw/sample.dvc models/sample.dvc
 	abo-vqa tracking
 	@touch $@
 
-setup: $(VENV)/data  ## install into .venv, fetch the sample's data, WordNet and MLflow's database
+setup: $(VENV)/data  ## install into .venv, unpack the sample and WordNet, set up MLflow's database
 
 repro: setup  ## run the whole pipeline (profile in params.yaml) and show the result
 	dvc repro

@@ -8,7 +8,15 @@ from importlib import util
 import pytest
 
 from abo_vqa import __version__
-from abo_vqa.cli import COMMANDS, OWN_TABLES, WITHOUT_OPTIONS, _run, main, run_reporting_errors
+from abo_vqa.cli import (
+    COMMANDS,
+    HEADINGS,
+    OWN_TABLES,
+    WITHOUT_OPTIONS,
+    _run,
+    main,
+    run_reporting_errors,
+)
 from tests.support import ROOT
 
 HEAVY = ("torch", "transformers", "mlflow", "pandas", "numpy", "matplotlib", "sklearn", "dvc")
@@ -139,6 +147,25 @@ def test_without_a_command_the_help_is_named(capsys):
     with pytest.raises(SystemExit):
         main([])
     assert "no command given; `abo-vqa --help` lists them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("asc", "did you mean ask?"), ("xyzzy", "`abo-vqa --help` lists them.")]
+)
+def test_an_unknown_command_has_a_hint(name, hint, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([name])
+    assert stop.value.code == 2
+    assert f"no command is called '{name}'; {hint}" in capsys.readouterr().err
+
+
+def test_help_lists_every_command_below_a_heading(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    listed = capsys.readouterr().out.partition("\n\nthe pipeline")[2]
+    blocks = [block.splitlines() for block in f"the pipeline{listed}".split("\n\n")[:-1]]
+    assert [block[0] for block in blocks] == [f"{heading}:" for heading in HEADINGS.values()]
+    assert [line.split()[0] for block in blocks for line in block[1:]] == list(COMMANDS)
 
 
 def test_memory_that_runs_out_is_one_message(capsys):

@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from types import ModuleType
 from typing import NoReturn
 
@@ -28,7 +29,7 @@ from abo_vqa.core.terminal import non_raising_streams, output_lost
 # name: (module, what it does). A module has `command(args) -> int`, and `arguments(parser)` unless
 # the name is in `WITHOUT_OPTIONS`.
 COMMANDS = {
-    # the pipeline's stages, in order
+    # the pipeline, in order
     "curate": ("abo_vqa.stages.curate", "raw archives → data/balanced.csv"),
     "generate": ("abo_vqa.stages.generate", "balanced table + images → data/generated.csv"),
     "vectors": ("abo_vqa.stages.vectors", "images → one vector each, to tell which look alike"),
@@ -43,33 +44,42 @@ COMMANDS = {
     "predict": ("abo_vqa.stages.predict", "answers of the fine-tuned model to the test rows"),
     "evaluate": ("abo_vqa.stages.evaluate", "predictions of every model → metrics and statistics"),
     "report": ("abo_vqa.stages.report", "metrics → figures, report and prediction browser"),
-    # outside the pipeline
+    # results
     "show": ("abo_vqa.commands.show", "the last run's results, and where the report is"),
-    "doctor": ("abo_vqa.commands.doctor.command", "check machine, settings, weights and services"),
-    "fetch": ("abo_vqa.commands.fetch", "download the real ABO archives (make abo)"),
-    "audit": ("abo_vqa.commands.audit", "check any train/test pair of tables for leaks"),
-    "agreement": (
-        "abo_vqa.commands.agreement",
-        "how far reviewers agree, how many answers are wrong",
-    ),
-    "suspects": ("abo_vqa.commands.suspects", "which answers of the set are probably wrong"),
+    "changes": ("abo_vqa.commands.changes", "settings, accuracies and answers against a commit"),
+    "sweep": ("abo_vqa.commands.sweep", "compare all experiments, with the noise of seeds"),
+    "runs": ("abo_vqa.commands.runs", "which run made a file, and which files a run made"),
+    "ui": ("abo_vqa.commands.ui", "browse the recorded runs in MLflow (make ui)"),
+    # models
     "ask": ("abo_vqa.commands.ask", "ask a model about one image, or a table of questions"),
     "serve": ("abo_vqa.commands.serve", "serve a model over HTTP"),
     "benchmark": ("abo_vqa.commands.benchmark", "models on any table of questions and answers"),
-    "export": ("abo_vqa.commands.export", "the set as Parquet, with data card and Croissant"),
     "choose": ("abo_vqa.commands.choose", "score a model on an export's multiple choice"),
-    "score": ("abo_vqa.commands.score", "score any table of answers and predictions"),
-    "merge": ("abo_vqa.commands.merge", "adapter + base → one set of weights"),
     "tune": ("abo_vqa.commands.tune", "search hyperparameters with Optuna"),
     "seeds": ("abo_vqa.commands.seeds", "train the same settings with several seeds"),
-    "sweep": ("abo_vqa.commands.sweep", "compare all experiments, with the noise of seeds"),
+    "merge": ("abo_vqa.commands.merge", "adapter + base → one set of weights"),
+    # tables
+    "audit": ("abo_vqa.commands.audit", "check any train/test pair of tables for leaks"),
+    "agreement": ("abo_vqa.commands.agreement", "how far reviewers agree, which answers are wrong"),
+    "suspects": ("abo_vqa.commands.suspects", "which answers of the set are probably wrong"),
+    "score": ("abo_vqa.commands.score", "score any table of answers and predictions"),
+    "export": ("abo_vqa.commands.export", "the set as Parquet, with data card and Croissant"),
+    # set-up
+    "doctor": ("abo_vqa.commands.doctor.command", "check machine, settings, weights and services"),
+    "fetch": ("abo_vqa.commands.fetch", "download the real ABO archives (make abo)"),
     "session": ("abo_vqa.commands.session", "save work elsewhere, restore it in a new clone"),
-    "changes": ("abo_vqa.commands.changes", "settings, accuracies and answers against a commit"),
-    "runs": ("abo_vqa.commands.runs", "which run made a file, and which files a run made"),
-    "ui": ("abo_vqa.commands.ui", "browse the recorded runs in MLflow (make ui)"),
-    "profiles": ("abo_vqa.commands.profiles", "write anew the profiles that extend another one"),
+    "profiles": ("abo_vqa.commands.profiles", "rewrite the profiles that extend another one"),
     "tracking": ("abo_vqa.commands.tracking", "set up MLflow's database, deliver pending records"),
-    "wordnet": ("abo_vqa.commands.wordnet", "find or fetch WordNet 3.0 and say where it is"),
+    "wordnet": ("abo_vqa.commands.wordnet", "find or unpack WordNet 3.0 and say where it is"),
+}
+
+# The headings of `abo-vqa --help`, by the first command below each.
+HEADINGS = {
+    "curate": "the pipeline, in order",
+    "show": "results",
+    "ask": "models",
+    "audit": "tables of questions and answers",
+    "doctor": "set-up",
 }
 
 # Their modules have no `arguments`: a wrong option, and `--help`, needn't wait for the import.
@@ -105,17 +115,34 @@ _MORE_MEMORY = (
 )
 
 
+def _command_name(text: str) -> str:
+    """Return the command of that name.
+
+    Raises:
+        argparse.ArgumentTypeError: there is none.
+    """
+    if text in COMMANDS:
+        return text
+    close = get_close_matches(text, COMMANDS, n=1)
+    hint = f"did you mean {close[0]}?" if close else "`abo-vqa --help` lists them."
+    raise argparse.ArgumentTypeError(f"no command is called {text!r}; {hint}")
+
+
 def _top_parser() -> argparse.ArgumentParser:
     width = max(map(len, COMMANDS)) + 2
-    lines = [f"  {name:{width}}{text}" for name, (_, text) in COMMANDS.items()]
+    lines: list[str] = []
+    for name, (_, text) in COMMANDS.items():
+        if heading := HEADINGS.get(name):
+            lines += ["", f"{heading}:"]
+        lines.append(f"  {name:{width}}{text}")
     parser = argparse.ArgumentParser(
         prog="abo-vqa",
         description="Visual question answering on Amazon Berkeley Objects.",
-        epilog="commands:\n" + "\n".join(lines) + "\n\n`abo-vqa COMMAND --help` tells more.",
+        epilog="\n".join(lines).lstrip() + "\n\n`abo-vqa COMMAND --help` tells more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"abo-vqa {__version__}")
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    parser.add_argument("command", type=_command_name, metavar="COMMAND")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
 

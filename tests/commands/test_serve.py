@@ -21,6 +21,7 @@ def test_mistakes(root, monkeypatch, capsys):
     monkeypatch.chdir(root)
     assert "no adapter in models/adapter" in refused(capsys)
     assert "no model is called 'nobody'" in refused(capsys, "--model", "nobody")
+    assert "fitted on training rows: `abo-vqa benchmark`" in refused(capsys, "--model", "blind")
     assert "must be from 0 to 65535" in refused(capsys, "--port", "70000")
     monkeypatch.setenv("ABO_VQA_API_KEYS", "hunter2")
     reason = refused(capsys, "--model", "blip")

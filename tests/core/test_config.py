@@ -106,6 +106,16 @@ def test_every_problem_in_one_message(workspace):
     assert message.startswith("5 problem(s)")
 
 
+def test_a_misspelt_setting_is_one_problem(workspace):
+    path = workspace / "params.yaml"
+    path.write_text(path.read_text().replace("  dropout: ", "  droput: "))
+    with pytest.raises(UserError) as caught:
+        load_config()
+    assert str(caught.value).splitlines()[1:] == [
+        "  lora.droput: unknown setting; did you mean dropout?"
+    ]
+
+
 def test_missing_file_is_named(workspace):
     edit(workspace, {"generate.prompt": "conf/prompts/missing.txt"})
     with pytest.raises(UserError, match=r"generate\.prompt: no file at conf/prompts/missing\.txt"):

@@ -1,23 +1,18 @@
-"""WordNet: found, or unpacked whole or not at all; a damaged one is passed over."""
+"""WordNet: the installed one, else the repository's; a damaged one is passed over."""
 
 import shutil
-import subprocess
+import socket
 import zipfile
+from pathlib import Path
 
 import pytest
+from sample.wordnet import lexnames, without_glosses
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.evaluation import wordnet
+from abo_vqa.evaluation.wordnet_reader import WordNetReader
 
-
-def test_lexnames_are_wordnets_45():
-    lines = wordnet.lexnames().splitlines()
-    assert len(lines) == 45
-    assert (lines[0], lines[3], lines[44]) == (
-        "00\tadj.all\t3",
-        "03\tnoun.Tops\t1",
-        "44\tadj.ppl\t3",
-    )
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -30,9 +25,7 @@ def nothing(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_without_any_source_the_message_says_what_to_do(nothing, monkeypatch):
-    monkeypatch.setattr(wordnet, "download_wordnet", lambda: None)
-    monkeypatch.setattr(wordnet, "unpack_debian", lambda: None)
+def test_without_any_source_the_message_says_what_to_do(nothing):
     with pytest.raises(UserError, match=r"nltk\.downloader wordnet"):
         wordnet.ensure_wordnet()
 
@@ -101,30 +94,62 @@ def test_a_broken_wordnet_is_named_and_the_next_one_used(
 
 
 @pytest.mark.parametrize("archive", [True, False])
-def test_a_broken_wordnet_and_no_other_ends_in_the_message(nothing, monkeypatch, archive):
-    monkeypatch.setattr(wordnet, "download_wordnet", lambda: None)
-    monkeypatch.setattr(wordnet, "unpack_debian", lambda: None)
+def test_a_broken_wordnet_and_no_other_ends_in_the_message(nothing, archive):
     broken = lay({"lexnames": b"x"}, nothing / ".cache" / "abo-vqa" / "nltk_data", archive)
     assert broken.exists()
     with pytest.raises(UserError, match=r"nltk\.downloader wordnet"):
         wordnet.ensure_wordnet()
 
 
-@pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="needs dpkg-deb")
-@pytest.mark.parametrize("complete", [True, False])
-def test_a_package_is_unpacked_whole_or_not_at_all(nothing, complete):
-    tree = nothing / "made"
-    (tree / "DEBIAN").mkdir(parents=True)
-    (tree / "DEBIAN" / "control").write_text(
-        "Package: wordnet-base\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b.c>\n"
-        "Description: a test\n"
+@pytest.fixture
+def shipped(nothing):
+    """A machine without WordNet, in a checkout."""
+    copy = nothing / wordnet.ARCHIVE
+    copy.parent.mkdir()
+    copy.write_bytes((REPOSITORY / wordnet.ARCHIVE).read_bytes())
+    return copy
+
+
+def test_a_checkout_needs_no_network(shipped, monkeypatch):
+    """A package index is all that set-up may ask for: see README.md."""
+
+    def refuse(*_args, **_options):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    reader = WordNetReader(wordnet.ensure_wordnet())
+    assert reader.get_version() == "3.0"
+    assert reader.morphy("mice") == "mouse"
+    assert wordnet.find_wordnet() is not None
+
+
+def test_all_but_a_gloss_stays_where_it_is():
+    original = (
+        "  1 a licence | with a bar\n"
+        '00000028 03 n 02 mug 0 cup 0 001 @ 00000099 n 0000 | with a handle; "a mug | of tea"  \n'
     )
-    data = tree / "usr" / "share" / "wordnet"
-    data.mkdir(parents=True)
-    for name in ("data.noun", "index.noun", "data.adv")[: 3 if complete else 2]:
-        (data / name).write_text("x")
-    package = nothing / "wordnet-base_1_all.deb"
-    subprocess.run(["dpkg-deb", "--build", tree, package], check=True, capture_output=True)
-    place = wordnet.unpack(package, nothing / "tree")
-    assert (place is not None) == complete
-    assert (wordnet.data_folder() / "corpora" / "wordnet" / "lexnames").is_file() == complete
+    blank = without_glosses(original.encode()).decode()
+    assert len(blank) == len(original)
+    assert blank.splitlines()[0] == original.splitlines()[0]
+    assert blank.splitlines()[1].rstrip() == original.splitlines()[1].partition(" | ")[0] + " |"
+
+
+def test_a_truncated_archive_is_named(shipped, capfd):
+    cut(shipped)
+    with pytest.raises(UserError, match=r"git restore samples/wordnet\.zip"):
+        wordnet.ensure_wordnet()
+    assert str(shipped) in capfd.readouterr().err
+    assert not (wordnet.data_folder() / "corpora").exists()
+
+
+def test_lexnames_are_wordnets_45():
+    with zipfile.ZipFile(REPOSITORY / wordnet.ARCHIVE) as archive:
+        lines = archive.read("wordnet/lexnames").decode().splitlines()
+    assert lines == lexnames().splitlines()
+    assert len(lines) == 45
+    assert (lines[0], lines[3], lines[44]) == (
+        "00\tadj.all\t3",
+        "03\tnoun.Tops\t1",
+        "44\tadj.ppl\t3",
+    )

@@ -43,14 +43,15 @@ def _read(path: Path) -> Any:
 
 
 def _footnotes(models: Iterable[str]) -> list[str]:
-    """Mark the models that had a part in making the test rows, and return what that means."""
+    """Mark the models that had a part in making the test rows; return what must be known."""
     with suppress(UserError):  # settings that can't be read don't keep results from being shown
         config = load_config()
         name_finetuned(config.lora.model)
         verification = read_json(VERIFICATION) if VERIFICATION.is_file() else {}
         parts = marked_models(config, models, verification)
         mark_models(parts)
-        return circularity_notes(parts, verification)
+        notice = [config.data.notice] if config.data.notice else []
+        return [*notice, *circularity_notes(parts, verification)]
     mark_models(())
     return []
 

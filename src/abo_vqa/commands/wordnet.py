@@ -1,4 +1,4 @@
-"""`abo-vqa wordnet`: find or fetch WordNet 3.0 and say where it is."""
+"""`abo-vqa wordnet`: find or unpack WordNet 3.0 and say where it is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from abo_vqa.evaluation.wordnet import ensure_wordnet
 
 
 def command(_args: argparse.Namespace) -> int:
-    """Find or fetch WordNet, and print its folder.
+    """Find or unpack WordNet, and print its folder.
 
     Returns:
         The exit code.

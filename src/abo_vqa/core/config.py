@@ -23,7 +23,7 @@ from abo_vqa.core.serve_config import ServeConfig
 from abo_vqa.core.service_config import EndpointConfig, GenerateConfig
 from abo_vqa.core.split_config import SplitConfig, check_vector_models
 from abo_vqa.core.trainable import complete_lora
-from abo_vqa.core.validation import describe_validation_error
+from abo_vqa.core.validation import describe_validation_errors
 from abo_vqa.core.verify_config import VerifyConfig, check_verifiers
 from abo_vqa.core.yaml_files import fill_nulls, read_yaml
 
@@ -56,6 +56,7 @@ class DataConfig(BaseConfig):
     attribution: str  # whom to credit, printed there as well
     name: str = "a catalogue of products"  # the catalogue's, in titles and cards
     study: bool = False  # compare with the published study, made of ABO
+    notice: str = ""  # what everybody who meets the numbers must know; beneath every headline
     listings: DownloadConfig | None = None
     images: DownloadConfig | None = None
 
@@ -313,10 +314,8 @@ def load_config(params: str | Path = "params.yaml") -> Config:
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
-        problems += [
-            describe_validation_error(detail, Config, profile).replace(".endpoint.", ".", 1)
-            for detail in error.errors()
-        ]
+        described = describe_validation_errors(error.errors(), Config, profile)
+        problems += [line.replace(".endpoint.", ".", 1) for line in described]
     else:
         problems += _missing_files(config)
     if problems:

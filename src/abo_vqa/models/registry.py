@@ -122,6 +122,10 @@ def suggestion(name: str, config: Config, others: Sequence[str] = ()) -> str:
     known = [*model_names(config), *others]
     if name == CLIP:
         return f"Its variants are {', '.join(REGIMES)}."
+    if name.partition("-")[0] == BLIND_MODEL:
+        return (
+            "A blind baseline is fitted on training rows: `abo-vqa benchmark` and the page have it."
+        )
     if close := get_close_matches(name, known, n=1):
         return f"Did you mean {close[0]}?"
     return (

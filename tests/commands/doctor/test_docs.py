@@ -57,4 +57,3 @@ def test_the_other_page_leads_there():
     page = (ROOT / "docs/doctor.md").read_text(encoding="utf-8")
     assert "## Weights without a network" in page
     assert "data/raw/abo" in page
-    assert "abo-vqa wordnet" in page

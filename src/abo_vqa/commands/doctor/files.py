@@ -24,7 +24,9 @@ def settings(case: Checkout) -> Iterator[Finding]:
         case: the checkout.
     """
     if case.config is None:
-        yield problem("settings", case.fault, "")
+        head, *problems = case.fault.splitlines() or [""]
+        for text in problems or [head]:
+            yield problem("settings", text, "")
     else:
         yield ok("settings", f"params.yaml, profile {case.config.profile}")
         if borrowed := credit_warning(case.config):
@@ -125,14 +127,12 @@ def pinned(root: Path, path: Path, within: bool = False) -> Any:
 
 def wordnet(_case: Checkout) -> Iterator[Finding]:
     """Check that WordNet is here, which METEOR, WUP and the comparison of answers need."""
-    from abo_vqa.evaluation.wordnet import find_wordnet
+    from abo_vqa.evaluation.wordnet import ARCHIVE, REMEDY, find_wordnet, shipped_wordnet
 
-    place = find_wordnet()
-    if place is None:
-        yield warning(
-            "wordnet",
-            "not here; METEOR and WUP in the stage evaluate need it",
-            "`abo-vqa wordnet` downloads it (as `evaluate` would), or explains how to install it.",
-        )
-    else:
+    if place := find_wordnet():
         yield ok("wordnet", str(getattr(place, "path", place)))
+    elif archive := shipped_wordnet():
+        yield ok("wordnet", f"{archive}, unpacked by the first command that needs it")
+    else:
+        found = f"neither in NLTK's folders nor as {ARCHIVE}; METEOR and WUP need it"
+        yield warning("wordnet", found, REMEDY)

@@ -122,7 +122,7 @@ class NotCheckedError(AboVqaError):
         advice: what to do about it.
     """
 
-    def __init__(self, reason: str, advice: str = "Fix that first.") -> None:
+    def __init__(self, reason: str, advice: str = "") -> None:
         super().__init__(reason)
         self.advice = advice
 
