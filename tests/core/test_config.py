@@ -108,11 +108,11 @@ def test_every_problem_in_one_message(workspace):
 
 def test_a_misspelt_setting_is_one_problem(workspace):
     path = workspace / "params.yaml"
-    path.write_text(path.read_text().replace("  dropout: ", "  droput: "))
+    path.write_text(path.read_text().replace("  alpha: ", "  alfa: "))
     with pytest.raises(UserError) as caught:
         load_config()
     assert str(caught.value).splitlines()[1:] == [
-        "  lora.droput: unknown setting; did you mean dropout?"
+        "  lora.alfa: unknown setting; did you mean alpha?"
     ]
 
 
