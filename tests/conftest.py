@@ -23,6 +23,8 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
     MPLBACKEND="Agg",
     DVC_NO_ANALYTICS="1",
+    # Where `make setup` unpacked WordNet: processes in other folders needn't do it again.
+    NLTK_DATA=str(Path(__file__).parents[1] / ".cache" / "abo-vqa" / "nltk_data"),
 )
 # Found examples are right or wrong; how long one takes on a busy machine says nothing.
 settings.register_profile("any machine", deadline=None)

@@ -22,6 +22,7 @@ def nothing(tmp_path, monkeypatch):
 
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setattr(nltk.data, "path", [])
+    monkeypatch.setattr(wordnet, "_SOURCES", tmp_path)
     return tmp_path
 
 
@@ -133,6 +134,12 @@ def test_all_but_a_gloss_stays_where_it_is():
     assert len(blank) == len(original)
     assert blank.splitlines()[0] == original.splitlines()[0]
     assert blank.splitlines()[1].rstrip() == original.splitlines()[1].partition(" | ")[0] + " |"
+
+
+def test_a_workspace_of_ones_own_takes_the_sources_archive(nothing, monkeypatch):
+    """The package may be run in a folder that has only data and settings."""
+    monkeypatch.setattr(wordnet, "_SOURCES", REPOSITORY)
+    assert str(nothing) in str(wordnet.ensure_wordnet())
 
 
 def test_a_truncated_archive_is_named(shipped, capfd):

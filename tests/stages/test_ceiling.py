@@ -156,4 +156,4 @@ def test_suspicious_pairs_alone_are_no_measurement(here: Path) -> None:
     assert reason in html
     assert reason in markdown
     assert reason in model
-    assert "people have reviewed suspicious pairs. How much can be right at most isn't" in data
+    assert "people have reviewed suspicious pairs. The accuracy ceiling isn't known" in data

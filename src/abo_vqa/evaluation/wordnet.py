@@ -20,6 +20,7 @@ logger = get_logger(__name__)
 
 # The repository's own: see tools/sample/wordnet.py.
 ARCHIVE = Path("samples/wordnet.zip")
+_SOURCES = Path(__file__).resolve().parents[3]  # the checkout that this code is in
 REMEDY = (
     f"`git restore {ARCHIVE}` brings the repository's back; elsewhere run "
     "`python -m nltk.downloader wordnet`."
@@ -112,13 +113,14 @@ def ensure_wordnet() -> PathPointer:
 
 def shipped_wordnet() -> Path | None:
     """Return the repository's archive of WordNet; None if it is missing or damaged."""
-    archive = project_root() / ARCHIVE
-    if not archive.is_file():
-        return None
-    if reason := _damage(archive):
+    for root in (project_root(), _SOURCES):
+        archive = root / ARCHIVE
+        if not archive.is_file():
+            continue
+        if not (reason := _damage(archive)):
+            return archive
         logger.warning("WordNet: %s.", reason)
-        return None
-    return archive
+    return None
 
 
 def unpack_wordnet() -> PathPointer | None:

@@ -9,7 +9,7 @@ from abo_vqa.core.units import format_level
 from abo_vqa.reporting.formatting import count, interval_text, percent
 
 NOT_MEASURED = (
-    "How much can be right at most isn't measured: nobody has reviewed the answers "
+    "The accuracy ceiling isn't known: nobody has reviewed the answers yet "
     "(abo-vqa generate --review page.html writes a page for it)."
 )
 
@@ -95,7 +95,7 @@ def review_extent(generation: Mapping[str, Any]) -> str:
 def _not_measured(reviews: Mapping[str, Any] | None) -> str:
     if not reviews:
         return NOT_MEASURED
-    start = "How much can be right at most isn't measured: "
+    start = "The accuracy ceiling isn't known: "
     suspicious = reviews.get("suspicious")
     if suspicious and not reviews["pairs"] + reviews["left_out"]:
         reviewed = count(suspicious["pairs"] + suspicious["left_out"])
