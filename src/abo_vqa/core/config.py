@@ -211,7 +211,7 @@ class _ReportConfig(BaseConfig):
 
 
 class ComputeConfig(BaseConfig):
-    """The device, and the number format on a GPU."""
+    """The device, and the dtype on a GPU."""
 
     device: str
     dtype: _Dtype

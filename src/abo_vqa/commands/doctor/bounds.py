@@ -33,7 +33,7 @@ _BOUNDS = {
 
 
 def bound(dtype: str) -> Bound:
-    """Return what is allowed in a number format.
+    """Return what is allowed in a dtype.
 
     Args:
         dtype: its name.

@@ -1,4 +1,4 @@
-"""Checks of the GPU: driver, what torch makes of it, the device and number format chosen."""
+"""Checks of the GPU: driver, what torch makes of it, the device and dtype chosen."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def device(case: Checkout) -> Iterator[Finding]:
 
 
 def dtype(case: Checkout) -> Iterator[Finding]:
-    """Report the number format of each model's arithmetic.
+    """Report the dtype of each model's arithmetic.
 
     Args:
         case: the checkout.

@@ -60,7 +60,7 @@ class Trial:
         answer: its answer.
         encoded: the image's encoding as a vector, in float32 on the CPU.
         likelihoods: log-likelihoods of those `_CHOICES` that the model has one for, likewise.
-        dtype: the weights' number format.
+        dtype: the weights' dtype.
         parameters: how many it has.
         load_s: seconds that loading took.
         answer_s: seconds that answering took.

@@ -41,7 +41,7 @@ class Step:
         gradients: of all trained parameters.
         start: the trained parameters before the step.
         finite: whether all of them are finite after it.
-        dtype: the arithmetic's number format.
+        dtype: what the arithmetic is done in.
         parameters: how many the model has.
         seconds: how long the step took.
         peak: bytes of memory.

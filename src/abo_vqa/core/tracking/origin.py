@@ -176,7 +176,7 @@ def process_has_ended(tags: dict[str, str]) -> bool:
 def machine(config: Config, checkpoint: str | None = None) -> dict[str, str]:
     """Describe the libraries and the hardware that a stage ran on.
 
-    Device and number format are the actual ones for "auto", and given only where torch was used.
+    Device and dtype are the actual ones for "auto", and given only where torch was used.
 
     Args:
         config: the settings.
@@ -193,7 +193,7 @@ def machine(config: Config, checkpoint: str | None = None) -> dict[str, str]:
 
 
 def _device(config: Config, checkpoint: str | None) -> dict[str, str]:
-    """Describe the device a stage's model was on, and the number format of its arithmetic."""
+    """Describe the device a stage's model was on, and the dtype of its arithmetic."""
     import torch
 
     from abo_vqa.core.devices import pick_device, pick_dtype
