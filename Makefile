@@ -7,8 +7,9 @@ PORT   ?= 5000
 # Which build of torch: none is the lock's; auto, cu126, cpu …: see docs/real-abo.md, "The GPU".
 # system: the one that PYTHON has, as it is.
 TORCH_BACKEND ?=
-# Optional dependencies, e.g. quant,s3: see pyproject.toml.
+# Optional dependencies of pyproject.toml, separated by commas: EXTRAS=quant,s3.
 EXTRAS ?=
+export EXTRAS
 VENV   := .venv
 BIN    := $(VENV)/bin
 # DVC's stages run `python`: it has to be the environment's. The only absolute path here, since the
@@ -42,10 +43,27 @@ DETAILS := .*/|Created|Executor|trainable_parameters|modules|(.*\.)?(gain_over_b
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-all lint report experiments ui abo sample bench gpu rehearsal \
-	notebooks docs docs-serve lock clean
+	notebooks docs docs-serve lock clean known-extras
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+
+# uv installs nothing for an extra that doesn't exist, and succeeds. By awk, since the Python that
+# PYTHON names may be too old to read TOML.
+known-extras:
+	@awk '/^\[/ { inside = $$0 == "[project.optional-dependencies]" } \
+		inside && /^[a-z0-9-]+ *=/ { sub(/ *=.*/, ""); known[$$0]; names = names " " $$0 } \
+		END { \
+			count = split(ENVIRON["EXTRAS"], asked, ","); \
+			for (i = 1; i <= count; i++) \
+				if (!(asked[i] in known)) unknown = unknown " \"" asked[i] "\""; \
+			if (unknown == "") exit 0; \
+			print "EXTRAS: pyproject.toml has no extra" unknown ". It has:" names "."; \
+			print "Several are separated by commas, without blanks: make setup EXTRAS=quant,s3"; \
+			exit 2 }' pyproject.toml >&2
+ifneq ($(EXTRAS),)
+$(BIN)/uv: | known-extras
+endif
 
 $(BIN)/uv:
 	@case "$$PWD" in *[%:]*) \

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from packaging.requirements import Requirement
@@ -17,12 +18,13 @@ def checkout(folder):
     """The Makefile, with an environment whose programs only tell how they were called."""
     programs = folder / ".venv" / "bin"
     programs.mkdir(parents=True)
-    shutil.copy(ROOT / "Makefile", folder)
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
     for name in ("uv", "dvc", "abo-vqa", "python", "ruff", "codespell", "mypy", "lint-imports",
                  "pytest"):  # fmt: skip
         (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> called\n')
         (programs / name).chmod(0o755)
-    for name in ("data/raw/sample.dvc", "models/sample.dvc", "pyproject.toml", "requirements.lock"):
+    for name in ("data/raw/sample.dvc", "models/sample.dvc", "requirements.lock"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     (folder / "data.dvc").write_text("  nfiles: 2\n")
@@ -81,3 +83,40 @@ def test_the_torch_that_is_there_and_optional_dependencies(tmp_path):
     assert (
         "--ignore-installed uv" in dry.stdout
     )  # else pip counts the system's, without its program
+
+
+@pytest.mark.parametrize(
+    ("extras", "unknown"),
+    [
+        ("serv", "serv"),
+        ("quant,serv", "serv"),
+        ("quant s3", "quant s3"),
+        ("quant,", ""),
+        ("Serve", "Serve"),
+    ],
+)
+def test_an_extra_that_does_not_exist_is_refused_before_anything_is_installed(
+    tmp_path, extras, unknown
+):
+    folder = checkout(tmp_path / "mine")
+    (folder / f".venv/runtime-{extras}").touch()  # as a former Makefile left it
+    done = make(folder, "setup", f"EXTRAS={extras}")
+    assert done.returncode == 2
+    assert not (folder / "called").exists()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = " ".join(project["optional-dependencies"])
+    first, second = done.stderr.splitlines()[:2]
+    assert first == f'EXTRAS: pyproject.toml has no extra "{unknown}". It has: {names}.'
+    assert second.endswith("make setup EXTRAS=quant,s3")
+    assert "Installing" not in done.stdout
+
+
+def test_extras_in_a_dry_run_and_in_the_environment(tmp_path, monkeypatch):
+    folder = checkout(tmp_path / "mine")
+    dry = make(folder, "--dry-run", "setup", "EXTRAS=serve")
+    assert dry.returncode == 0, dry.stderr
+    assert "--editable '.[serve]'" in dry.stdout
+    assert not (folder / "called").exists()
+    assert "EXTRAS" not in make(folder, "--dry-run", "setup").stdout
+    monkeypatch.setenv("EXTRAS", "serv")
+    assert 'has no extra "serv"' in make(folder, "setup").stderr
