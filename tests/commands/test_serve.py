@@ -43,7 +43,7 @@ def test_a_port_that_is_taken(root, monkeypatch, capsys):
 def test_without_the_extra_it_says_how_to_install_it(root, monkeypatch, capsys):
     monkeypatch.chdir(root)
     monkeypatch.setattr(extra, "find_spec", lambda name: None)
-    assert "pip install 'abo-vqa[serve]'" in refused(capsys)
+    assert "make setup EXTRAS=serve" in refused(capsys)
 
 
 def test_settings_are_checked(root, monkeypatch, capsys):

@@ -20,5 +20,5 @@ def require_packages(what: str, *packages: str) -> None:
     if missing := [name for name in packages if find_spec(name) is None]:
         raise UserError(
             f"{what} needs {missing[0]}, which isn't installed. Run `make setup EXTRAS=serve` in "
-            "a checkout, or `pip install 'abo-vqa[serve]'`."
+            "the repository's root."
         )

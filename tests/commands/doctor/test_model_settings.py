@@ -67,7 +67,7 @@ def test_what_is_said_is_what_loading_refuses(look, at, bare, name):
 def test_quantised_weights_need_their_package(look, at, bare, monkeypatch):
     monkeypatch.setattr("abo_vqa.commands.doctor.model_settings.find_spec", lambda name: None)
     at("llava", quantize="8bit")
-    assert "abo-vqa[quant]" in look(model_settings)["models.llava"].advice
+    assert "make setup EXTRAS=quant" in look(model_settings)["models.llava"].advice
 
 
 def test_a_model_that_isnt_asked_may_have_any_settings(look, at, bare):

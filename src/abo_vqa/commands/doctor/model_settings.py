@@ -54,7 +54,7 @@ def _quantised(key: str, checkpoint: CheckpointConfig, config: Config) -> Iterat
         return
     place = f"{name}.quantize in {_profile(config)}"
     if find_spec("bitsandbytes") is None:
-        advice = f"`pip install 'abo-vqa[quant]'`, or set {place} to null."
+        advice = f"Run `make setup EXTRAS=quant`, or set {place} to null."
         yield problem(name, f"quantize is {quantize}, and bitsandbytes isn't installed", advice)
     try:
         device = usable(config)

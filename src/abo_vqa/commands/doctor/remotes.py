@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 COMPARE_S = 60.0  # for the list of a remote's files
-_EXTRAS = {"s3": "Install it: uv pip install 'abo-vqa[s3]'."}
+_EXTRAS = {"s3": "Run `make setup EXTRAS=s3`."}
 _DENIED = ("accessdenied", "forbidden", "403", "401", "credentials", "signature", "accesskey")
 
 

@@ -96,7 +96,7 @@ def _check_shared_database(uri: str) -> None:
         driver = getattr(error, "name", None) or first_line(error)
         raise UserError(
             f"MLFLOW_TRACKING_URI is {mask_login(uri)}, whose driver isn't installed ({driver}). "
-            "For PostgreSQL: uv pip install 'abo-vqa[postgres]'."
+            "For PostgreSQL run `make setup EXTRAS=postgres`."
         ) from error
     except (SQLAlchemyError, OSError) as error:
         raise unusable(uri, error) from error
