@@ -60,6 +60,27 @@ def test_models_by_accuracy_with_interval_gain_and_the_reports_address(results, 
     assert len(lines) <= 24
 
 
+def test_the_first_step_is_to_activate_the_environment_that_make_has_used(
+    results, capsys, monkeypatch
+):
+    def steps():
+        assert main(["show"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        start = next(i for i, line in enumerate(lines) if line.startswith("next:"))
+        assert max(len(line) for line in lines if "file://" not in line) <= 100
+        return [line[8:] for line in lines[start:]]
+
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    assert steps()[0].startswith("make ui ")  # another environment than .venv
+    (results / ".venv/bin").mkdir(parents=True)
+    (results / ".venv/bin/activate").touch()
+    first, *others = steps()
+    assert first.startswith("source .venv/bin/activate ")
+    assert others[0].startswith("make ui ")
+    monkeypatch.setenv("VIRTUAL_ENV", str(results / ".venv"))
+    assert steps() == others
+
+
 def test_how_much_can_be_right_is_told(results, capsys):
     path = results / "reports" / "evaluation.json"
     wrong = {"share": 0.1, "low": 0.06, "high": 0.14}

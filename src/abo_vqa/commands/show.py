@@ -21,6 +21,7 @@ from abo_vqa.reporting.formatting import mark_models, name_finetuned
 from abo_vqa.reporting.results_table import results_table
 
 _WIDTH = 100  # columns
+_ACTIVATION = "source .venv/bin/activate   so that this shell finds dvc and abo-vqa"
 _NEXT_STEPS = (
     "make ui                     browse the runs in MLflow",
     "dvc exp run -S lora.r=8     change a setting; `make experiments` compares",
@@ -72,7 +73,20 @@ def _screen(
     ]
     if REPORT.is_file():
         lines += ["", f"report: {REPORT}", f"        {REPORT.resolve().as_uri()}"]
-    return [*lines, "", *(f"{'' if i else 'next:':8}{step}" for i, step in enumerate(_NEXT_STEPS))]
+    return [
+        *lines,
+        "",
+        *(f"{'' if i else 'next:':8}{step}" for i, step in enumerate(_next_steps())),
+    ]
+
+
+def _next_steps() -> list[str]:
+    """Return what to do next, first of all to activate the environment where that isn't done.
+
+    PATH doesn't tell: make puts the environment's programs on its own, not on the shell's.
+    """
+    inactive = "VIRTUAL_ENV" not in os.environ and Path(".venv/bin/activate").is_file()
+    return [*([_ACTIVATION] if inactive else []), *_NEXT_STEPS]
 
 
 def _ceiling(ceiling: Mapping[str, Any] | None) -> list[str]:
