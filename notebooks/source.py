@@ -15,8 +15,9 @@
 #
 # **How long?** Installing and fetching, about 50 GB in all, depend on the network: 20 to 40
 # minutes. Then an estimated 1½ to 3 hours for a tenth of the rows (`FRACTION = 0.1`), 5 to 10 for
-# all. A session ends after nine hours: this notebook stops 25 minutes earlier, saves, and the next
-# session continues. The arithmetic is in
+# all. Kaggle limits a session (12 hours with a GPU when this was written) and the GPU hours of a
+# week (about 30). After `HOURS` (8 hours and 35 minutes) this notebook stops and saves, and the
+# next session continues. The arithmetic is in
 # [docs/notebooks.md](https://github.com/abo-vqa/abo-vqa/blob/main/docs/notebooks.md). To see it
 # work first, set `PROFILE = "sample"`: minutes, without a GPU.
 
@@ -40,7 +41,7 @@ PROFILE = "t4"  # "sample": the small drawn catalogue, to see that everything wo
 FRACTION = 0.1  # of the rows that each zero-shot model answers; 1.0 for all
 ANNOTATOR = "offline"  # who writes the questions; "gemini" needs the secret GEMINI_API_KEY
 PROCESSES = None  # None: one for each GPU
-HOURS = 8.58  # after which the work is stopped and saved
+HOURS = 8.58  # after which the work is stopped and saved: less than Kaggle's limit of a session
 REPOSITORY = "https://github.com/abo-vqa/abo-vqa"
 CHECKOUT = "/tmp/abo-vqa"  # a large disk that isn't kept; /kaggle/working has 20 GB
 SAVED = "/kaggle/working/abo-vqa-session"  # what the next session continues from
