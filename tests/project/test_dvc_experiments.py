@@ -70,6 +70,25 @@ def test_apply_branch_and_remove(clone):
     assert "cap-20" not in run(clone, "dvc", "exp", "list")
 
 
+def test_restored_settings_bring_the_results_from_the_cache(clone):
+    """The way back from `-S` in the quick start, without dvc.lock's hashes of another machine."""
+    run(clone, "dvc", "repro", "-q", "curate")
+    before = dvc_clones.funnel(clone)
+    run(clone, "dvc", "exp", "run", "-q", "-n", "stacked", "-S", "curate.cap=20", "curate")
+    assert dvc_clones.funnel(clone) != before
+    assert "cap: 20" in (clone / "params.yaml").read_text()
+    run(clone, "git", "restore", "params.yaml")
+    printed = run(clone, "dvc", "repro", "curate")
+    assert "Stage 'curate' is cached" in printed
+    assert "Running stage" not in printed
+    assert dvc_clones.funnel(clone) == before
+    run(clone, "dvc", "exp", "apply", "stacked")
+    assert dvc_clones.funnel(clone) != before
+    run(clone, "git", "restore", ".")
+    run(clone, "dvc", "checkout", "-q", "--force")
+    run(clone, "dvc", "exp", "remove", "stacked")
+
+
 def test_two_workers_share_a_queue(clone):
     """All succeed with the right results, and MLflow has all of them."""
     caps = {f"queued-{cap}": cap for cap in (5, 10, 15)}

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import tarfile
 
 import pytest
 
@@ -11,6 +12,7 @@ from abo_vqa.core.paths import EVALUATION
 from tests.support import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLE = ROOT / "docs/images/umbrella.jpg"
 
 
 @pytest.fixture
@@ -58,3 +60,23 @@ def test_make_help_explains_every_target():
     said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     for target in ("setup", "repro", "test", "lint", "report", "ui", "abo", "bench", "clean"):
         assert re.search(rf"make {target} +\w", said.stdout), target
+
+
+def test_images_that_examples_ask_about_are_in_the_repository():
+    own = {"photo.jpg", "chair.webp", "…"}  # the reader's
+    before = r"""(?:--image |image=@|base64 < |open\("|"image": \[")"""
+    for page in (README, *(p.read_text(encoding="utf-8") for p in (ROOT / "docs").glob("*.md"))):
+        named = set(re.findall(before + r"""([^\s"]+\.(?:jpg|webp|png))""", page))
+        assert [name for name in named - own if not (ROOT / name).is_file()] == []
+    assert README.count(f"--image {EXAMPLE.relative_to(ROOT)} ") == 1
+
+
+def test_the_image_of_the_examples_is_one_that_the_sample_draws():
+    archive = ROOT / "data/raw/sample/abo-images-small.tar"
+    assert EXAMPLE.stat().st_size < 30_000
+    if not archive.is_file():
+        pytest.skip("the sample's data aren't here")
+    name = "images/small/69/693e3729.jpg"
+    assert f"`{name}`" in (ROOT / "docs/sample.md").read_text(encoding="utf-8")
+    with tarfile.open(archive) as images:
+        assert images.extractfile(name).read() == EXAMPLE.read_bytes()

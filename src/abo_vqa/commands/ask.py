@@ -1,6 +1,6 @@
 """Ask a model about one image, or about a folder (or tar) of images and a table of questions.
 
-    abo-vqa ask --model blip --image chair.jpg --question "What color is it?"
+    abo-vqa ask --model blip --image docs/images/umbrella.jpg --question "What color is it?"
     abo-vqa ask --images DIR --csv questions.csv --out answers.csv
 
 The table's columns may have any of the usual names; the answers come as generated_answer, and
