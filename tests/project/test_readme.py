@@ -64,7 +64,7 @@ def test_make_help_explains_every_target():
 
 def test_images_that_examples_ask_about_are_in_the_repository():
     own = {"photo.jpg", "chair.webp", "…"}  # the reader's
-    before = r"""(?:--image |image=@|base64 < |open\("|"image": \[")"""
+    before = r"""(?:--image |image=@|base64 < |open\("|image, question = ")"""
     for page in (README, *(p.read_text(encoding="utf-8") for p in (ROOT / "docs").glob("*.md"))):
         named = set(re.findall(before + r"""([^\s"]+\.(?:jpg|webp|png))""", page))
         assert [name for name in named - own if not (ROOT / name).is_file()] == []
