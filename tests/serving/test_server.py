@@ -149,7 +149,7 @@ def test_odd_images_are_answered_or_refused_but_never_fail_the_server(server, mo
         (b'{"image": "x", "questions": "a"}', 422, "request", "valid array"),
         (b'{"image": "x", "questions": []}', 422, "request", "at least 1 item"),
         (b'{"image": "x", "questions": [1, 2]}', 422, "request", "questions.0"),
-        (b'{"image": "x", "question": ["a"]}', 422, "request", "questions: Field required"),
+        (b'{"image": "x", "query": ["a"]}', 422, "request", "questions: Field required"),
         (b'{"image": "", "questions": ["a"]}', 422, "request", "at least 1 character"),
         (b'{"image": "no base64!", "questions": ["a"]}', 422, "image", "isn't base64"),
         (b'{"image": "../../params.yaml", "questions": ["a"]}', 422, "image", "no image at"),
@@ -166,7 +166,7 @@ def test_wrong_bodies_get_one_clear_reason(server, body, status, kind, reason):
 
 def test_limits_of_a_request(server):
     detail = problem(server.ask(image_bytes(), "x" * 301), 422, "question-too-long")
-    assert detail == "a question is too long"
+    assert detail == "questions.0: 301 characters; at most 300 are allowed"
     wrong = requests.post(
         f"{server.url}/v1/answers", data=b"hello", headers={"Content-Type": "a/b"}
     )
@@ -260,7 +260,7 @@ def test_probes_metrics_and_description(server):
     document = server.get("/openapi.json").json()
     post = document["paths"]["/v1/answers"]["post"]
     body = post["requestBody"]["content"]["application/json"]["schema"]
-    assert set(body["properties"]) == {"image", "questions"}
+    assert set(body["properties"]) == {"image", "question", "questions"}
     assert body["examples"]
     assert set(post["responses"]) == set("200 400 401 408 413 415 422 500 503 504".split())
     text = json.dumps(document)
@@ -333,11 +333,11 @@ def test_full_it_sheds_load_and_stopping_it_answers_what_it_accepted(server):
         left = [future for future in asking if not future.exception()]
         assert all(future.result().status_code in (200, 503) for future in left)
         assert any(future.result().status_code == 200 for future in left)
+    wait_until(lambda: not alive(server.process.pid))
     text = server.log.read_text()
     assert "stopping; " in text
-    assert "Traceback" not in text
-    assert ADMIN not in text
-    wait_until(lambda: not alive(server.process.pid))
+    for unwanted in ("Traceback", ADMIN, "leaked"):  # of semaphores Python warns at the very end
+        assert unwanted not in text
 
 
 def alive(group):

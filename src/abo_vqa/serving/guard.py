@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from abo_vqa.serving.problems import ProblemError
+from abo_vqa.serving.problems import ProblemError, internal_problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -59,11 +59,12 @@ class RequestGuard:
         if scope["type"] != "http" or self._is_foreign(scope["path"]):
             await self._app(scope, receive, send)
             return
-        start, status, kind = time.perf_counter(), 500, ""
+        start, status, kind, started = time.perf_counter(), 500, "", False
 
         async def secured(message: Message) -> None:
-            nonlocal status, kind
+            nonlocal status, kind, started
             if message["type"] == "http.response.start":
+                started = True
                 headers = list(message.get("headers", []))
                 status = message["status"]
                 kind = next((v.decode() for name, v in headers if name == _KIND), "")
@@ -76,6 +77,11 @@ class RequestGuard:
                 await too_large.response()(scope, receive, secured)
             else:
                 await self._app(scope, self._limited(receive), secured)
+        except Exception as error:
+            if started:
+                raise
+            # Here: outside, the response would have no headers and no kind for the metrics.
+            await internal_problem(error)(scope, receive, secured)
         finally:
             path = scope["path"] if scope["path"] in self._paths else "other"
             seconds = time.perf_counter() - start

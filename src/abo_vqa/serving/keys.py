@@ -13,7 +13,7 @@ from abo_vqa.serving.problems import ProblemError
 API_KEYS = "ABO_VQA_API_KEYS"
 """Keys that may ask, separated by commas or spaces; unset: everybody may."""
 ADMIN_KEYS = "ABO_VQA_ADMIN_KEYS"
-"""Keys that may reload the model; unset: nobody may, by HTTP."""
+"""Keys that may reload the model; unset: nobody may, over HTTP."""
 _SHORTEST = 16
 
 

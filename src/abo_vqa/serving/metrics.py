@@ -16,6 +16,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from abo_vqa.serving.tally import RequestTally
 from abo_vqa.serving.worker import WorkerReply
 
 METRICS_TYPE = CONTENT_TYPE_LATEST
@@ -30,14 +31,19 @@ class ServerMetrics:
     Args:
         in_flight: returns how many requests are in the server.
         capacity: how many there may be.
+        tallied: the path whose responses are tallied.
+
+    Attributes:
+        tally: how the requests to that path ended.
     """
 
-    def __init__(self, in_flight: Callable[[], float], capacity: int) -> None:
+    def __init__(self, in_flight: Callable[[], float], capacity: int, tallied: str) -> None:
+        self.tally, self._tallied = RequestTally(), tallied
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         self._requests = self._counter("requests", "responses by path and status", "path", "status")
-        self._errors = self._counter("errors", "requests without an answer, by kind", "kind")
+        self._errors = self._counter("errors", "responses that are problems, by kind", "kind")
         self._shed = self._counter("shed", "requests refused at capacity")
         self._questions = self._counter("questions", "questions, by result", "result")
         self._reloads = self._counter("reloads", "changes of the model, by result", "result")
@@ -61,6 +67,8 @@ class ServerMetrics:
     def observe_response(self, path: str, status: int, kind: str, seconds: float) -> None:
         """Count a response; see `guard.Observe`."""
         self._requests.labels(path, str(status)).inc()
+        if path == self._tallied:
+            self.tally.count(status, kind)
         self._latency.labels(path).observe(seconds)
         if kind:
             self._errors.labels(kind).inc()

@@ -71,7 +71,6 @@ class WorkerPool:
         self._server, self._api = server, api
         self.slots, self._state, self._metrics = slots, state, metrics
         self._deaths = 0
-        self.accepted = self.answered = 0
         self.draining = False
 
     @property
@@ -120,7 +119,6 @@ class WorkerPool:
         ticket = self.slots.take()
         if ticket is None:
             raise self._overloaded()
-        self.accepted += 1
         return ticket
 
     async def ask(self, ticket: Ticket, image: bytes, questions: Sequence[str]) -> WorkerReply:

@@ -97,6 +97,16 @@ def problem_response(
     return response
 
 
+def internal_problem(error: Exception) -> JSONResponse:
+    """Log what nobody foresaw, and return a response that doesn't show it.
+
+    Args:
+        error: what was raised.
+    """
+    logger.error("a request failed", exc_info=error)
+    return problem_response(500, "internal", "the server failed; its log has the reason")
+
+
 def _title(status: int) -> str:
     try:
         return HTTPStatus(status).phrase
@@ -124,8 +134,7 @@ def add_problem_handlers(app: FastAPI) -> None:
         return problem_response(_CLIENT_LEFT, "client-left", "the client closed the connection")
 
     async def unforeseen(_request: Request, error: Exception) -> JSONResponse:
-        logger.error("a request failed", exc_info=error)
-        return problem_response(500, "internal", "the server failed; its log has the reason")
+        return internal_problem(error)
 
     app.add_exception_handler(ProblemError, known)
     app.add_exception_handler(HTTPException, http)

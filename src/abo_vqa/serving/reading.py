@@ -18,6 +18,7 @@ from abo_vqa.serving.problems import FieldProblem, ProblemError
 from abo_vqa.serving.schemas import AnswerRequest
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
     from starlette.datastructures import FormData
     from starlette.requests import Request
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _JSON, _FORM = "application/json", "multipart/form-data"
 _FETCHERS = 8  # images that are fetched at the same time
 _MAX_ERRORS = 10  # fields that a problem lists
+_QUESTION = "question"
+_FORM_FIELDS = {"image", _QUESTION, f"{_QUESTION}s"}
 
 
 @dataclass(frozen=True)
@@ -92,11 +95,8 @@ class RequestReader:
             raise ProblemError(400, "form", f"the form can't be read: {reason}") from error
 
     def _check(self, questions: tuple[str, ...]) -> None:
-        """Refuse too many questions, or too long ones."""
+        """Refuse too many questions, and too long ones."""
         most, longest = self._settings.max_questions, self._settings.max_question_chars
-        if len(questions) > most:
-            detail = f"found {len(questions)} questions; at most {most} are allowed"
-            raise ProblemError(422, "too-many-questions", detail)
         errors = [
             FieldProblem(
                 field=f"questions.{i}",
@@ -105,9 +105,13 @@ class RequestReader:
             for i, question in enumerate(questions)
             if len(question) > longest
         ]
+        kind = "question-too-long"
+        if len(questions) > most:
+            kind = "too-many-questions"
+            message = f"found {len(questions):,}; at most {most:,} are allowed"
+            errors.insert(0, FieldProblem(field="questions", message=message))
         if errors:
-            detail = "a question is too long"
-            raise ProblemError(422, "question-too-long", detail, errors[:_MAX_ERRORS])
+            raise _refusal(kind, errors)
 
     async def image(self, parsed: ParsedRequest) -> bytes:
         """Return a request's image, as bytes; it isn't decoded yet.
@@ -120,8 +124,15 @@ class RequestReader:
         """
         # Slow hosts mustn't occupy the threads that everything else needs.
         text = parsed.image if isinstance(parsed.image, str) else ""
-        is_address = text[:8].lower().startswith(("http://", "https://"))
-        pool = self._fetchers if is_address else None
+        is_url = text.strip()[:8].lower().startswith(("http://", "https://"))
+        if is_url and not self._settings.fetch_urls:
+            raise ProblemError(
+                422,
+                "image",
+                "URLs aren't fetched by this server: send the image itself, in base64 or as a "
+                "form's file. Its operator allows URLs with serve.fetch_urls in params.yaml",
+            )
+        pool = self._fetchers if is_url else None
         try:
             running = asyncio.get_running_loop()
             return await running.run_in_executor(pool, self._inputs.read, parsed.image)
@@ -143,28 +154,50 @@ def _from_json(body: bytes) -> ParsedRequest:
         details = error.errors(include_url=False, include_input=False, include_context=False)
         if details[0]["type"] == "json_invalid":
             raise ProblemError(400, "json", f"the body isn't JSON: {details[0]['msg']}") from error
-        errors = [
-            FieldProblem(field=".".join(map(str, detail["loc"])) or "body", message=detail["msg"])
-            for detail in details[:_MAX_ERRORS]
-        ]
-        first = f"{errors[0].field}: {errors[0].message}"
-        detail = f"the request isn't as /openapi.json describes it; {first}"
-        raise ProblemError(422, "request", detail, errors) from error
+        errors = [_field_problem(detail) for detail in details]
+        hint = "The fields are image and questions (a list), or question (a single one)."
+        raise _refusal("request", errors, hint) from error
     return ParsedRequest(request.image, tuple(request.questions))
 
 
+def _field_problem(detail: ErrorDetails) -> FieldProblem:
+    """Return what pydantic found wrong with a field."""
+    field = ".".join(map(str, detail["loc"])) or "body"
+    if detail["type"] != "extra_forbidden":
+        return FieldProblem(field=field, message=detail["msg"])
+    both = field == "question"  # alone, it would have been taken
+    message = "send either question or questions" if both else "there is no such field"
+    return FieldProblem(field=field, message=message)
+
+
+def _refusal(kind: str, errors: list[FieldProblem], hint: str = "") -> ProblemError:
+    """Return the refusal of a request with wrong fields, whose detail lists all of them."""
+    listed = "; ".join(f"{error.field}: {error.message}" for error in errors[:_MAX_ERRORS])
+    more = f"; and {len(errors) - _MAX_ERRORS:,} more" if len(errors) > _MAX_ERRORS else ""
+    detail = f"{listed}{more}" + (f". {hint}" if hint else "")
+    return ProblemError(422, kind, detail, errors[:_MAX_ERRORS])
+
+
 async def _from_fields(form: FormData) -> ParsedRequest:
-    """Read a form: a file (or text) called image, and fields called question.
+    """Read a form: a file (or text) called image, and fields called question or questions.
 
     Raises:
-        ProblemError: one of them is missing.
+        ProblemError: one of them is missing, or there are others.
     """
-    unknown = sorted(set(form) - {"image", "question"})
-    questions = [value for value in form.getlist("question") if isinstance(value, str)]
-    image = form.get("image")
-    if unknown or not questions or image is None:
-        what = f"unknown field {unknown[0]!r}" if unknown else "image or question is missing"
-        detail = f"{what}: a form has the fields image (a file) and question (one or several)"
-        raise ProblemError(422, "request", detail)
+    images = form.getlist("image")
+    asked = [*form.getlist(_QUESTION), *form.getlist(f"{_QUESTION}s")]
+    questions = [value for value in asked if isinstance(value, str)]
+    wrong = dict.fromkeys(sorted(set(form) - _FORM_FIELDS), "there is no such field")
+    if len(images) != 1:
+        wrong["image"] = f"found {len(images)} images; send one" if images else "Field required"
+    if not asked:
+        wrong[_QUESTION] = "Field required"
+    elif len(questions) < len(asked):
+        wrong[_QUESTION] = "found a file; send the text"
+    if wrong:
+        errors = [FieldProblem(field=name, message=message) for name, message in wrong.items()]
+        hint = "A form's fields are image (a file) and question (one or several)."
+        raise _refusal("request", errors, hint)
+    (image,) = images
     content = await image.read() if isinstance(image, UploadFile) else image
     return ParsedRequest(content, tuple(questions))

@@ -40,7 +40,7 @@ _PROBLEMS = {
     408: "the request arrived too slowly",
     413: "the request is too large",
     415: "neither JSON nor a form",
-    422: "the image can't be read, a field is wrong, or a limit is exceeded",
+    422: "the image can't be read, fields are wrong, or limits are exceeded",
     500: "the server failed",
     503: "the server is full, is stopping, or has lost a process: see Retry-After",
     504: "no answer in time",
@@ -97,7 +97,6 @@ def _add_answers(router: APIRouter, parts: ServerParts) -> None:
 
         try:
             given = await _while_waited_for(reply(), request, parts.settings.timeout_s)
-            parts.pool.answered += 1
         finally:
             parts.pool.slots.release(ticket)
         return _response(parsed.questions, given)
@@ -173,7 +172,11 @@ def _add_model(router: APIRouter, parts: ServerParts) -> None:
 
     async def reload(request: Request) -> ReloadResult:
         if not parts.admins:
-            raise ProblemError(404, "not-found", "reloading by HTTP is off: no key may do it")
+            detail = (
+                "reloading over HTTP is off: set ABO_VQA_ADMIN_KEYS and start the server again, or "
+                "send its process SIGHUP"
+            )
+            raise ProblemError(404, "not-found", detail)
         parts.admins.check(request.headers)
         result = await parts.reloader.reload()
         served = ServedModel(name=result.source.name, version=result.source.version)
@@ -226,7 +229,10 @@ def _add_probes(router: APIRouter, parts: ServerParts) -> None:
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe errors for OpenAPI."""
-    other = {404: "reloading by HTTP is off", 409: "the new model can't be loaded"}
+    other = {
+        404: "reloading over HTTP is off: no ABO_VQA_ADMIN_KEYS",
+        409: "the new model can't be loaded",
+    }
     return {
         status: {
             "description": _PROBLEMS.get(status) or other[status],
@@ -246,11 +252,16 @@ def _security(keys: KeyRing) -> list[dict[str, list[str]]]:
 def _request_body() -> dict[str, Any]:
     """Describe both forms of a request for OpenAPI."""
     file = {"type": "string", "format": "binary", "description": "the image file"}
-    question = {"type": "array", "minItems": 1, "items": {"type": "string"}}
+    repeated = {"type": "array", "minItems": 1, "items": {"type": "string"}}
     form = {
         "type": "object",
-        "required": ["image", "question"],
-        "properties": {"image": file, "question": question},
+        "required": ["image"],
+        "properties": {
+            "image": file,
+            "question": {**repeated, "description": "one or several, a field each"},
+            "questions": {**repeated, "description": "another name of `question`"},
+        },
+        "anyOf": [{"required": ["question"]}, {"required": ["questions"]}],
     }
     return {
         "required": True,

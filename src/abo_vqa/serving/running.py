@@ -149,7 +149,7 @@ async def _run(server: AnsweringServer, listener: socket.socket) -> None:
     await front.serve(sockets=[listener])
     for task in (announcing, stopping):
         task.cancel()
-    logger.info(f"stopped; {parts.pool.answered:,} of {parts.pool.accepted:,} requests answered")
+    logger.info(f"stopped; {parts.metrics.tally}")
     if watching.done():
         watching.result()
     watching.cancel()
@@ -159,12 +159,20 @@ async def _announce(server: AnsweringServer, listener: socket.socket) -> None:
     """Say where the server is, and when it is ready."""
     host, port = listener.getsockname()[:2]
     source = server.parts.reloader.source
-    name = f"[{host}]" if ":" in host else host
-    logger.info(f"http://{name}:{port}: loading {source.name} ({source.version})")
+    address = _address(host, port)
+    logger.info(f"{address}: loading {source.name} ({source.version})")
     while not server.parts.pool.is_ready():
         await asyncio.sleep(0.1)
     workers = server.parts.pool.worker_count
-    logger.info(f"http://{name}:{port}: ready, {workers} process(es) with the model")
+    logger.info(f"{address}: ready, {workers} process(es) with the model")
+    # No browser opens the address that stands for all of this machine's.
+    here = _address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
+    for page in server.pages:
+        logger.info(f"try the models in a browser: {here}{page}")
+
+
+def _address(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def _stop(front: _FrontEnd, parts: ServerParts, stop: asyncio.Event) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
 _EXAMPLE: JsonDict = {
@@ -11,19 +13,42 @@ _EXAMPLE: JsonDict = {
 }
 
 
+def _document_both_names(schema: JsonDict) -> None:
+    """Add an example, and `question` as the other name of `questions`."""
+    properties: Any = schema["properties"]
+    properties["question"] = {
+        "type": "string",
+        "title": "Question",
+        "description": "a single question, instead of `questions`",
+    }
+    schema["required"] = ["image"]
+    schema["oneOf"] = [{"required": ["questions"]}, {"required": ["question"]}]
+    schema["examples"] = [_EXAMPLE]
+
+
 class AnswerRequest(BaseModel):
     """One image, and one or several questions about it."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_document_both_names)
 
     image: str = Field(
         min_length=1,
         description=(
             "JPEG, PNG, WebP, GIF or BMP in base64, or as a data URL; where the operator allows "
-            "it, an http(s) address, or a path below the operator's folder of images"
+            "it, an http(s) URL, or a path below the operator's folder of images"
         ),
     )
     questions: list[str] = Field(min_length=1, description="at least one")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_question(cls, fields: Any) -> Any:
+        """Take `question`, a form's name, for `questions`."""
+        if not isinstance(fields, dict) or "question" not in fields or "questions" in fields:
+            return fields
+        others = {key: value for key, value in fields.items() if key != "question"}
+        asked = fields["question"]
+        return others | {"questions": asked if isinstance(asked, list) else [asked]}
 
 
 class QuestionAnswer(BaseModel):

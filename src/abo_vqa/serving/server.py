@@ -20,7 +20,7 @@ from abo_vqa.serving.pool import ModelServer, WorkerPool
 from abo_vqa.serving.problems import add_problem_handlers
 from abo_vqa.serving.reading import RequestReader
 from abo_vqa.serving.reloading import Reloader
-from abo_vqa.serving.routes import PATHS, ServerParts, make_router
+from abo_vqa.serving.routes import ANSWERS, PATHS, ServerParts, make_router
 from abo_vqa.serving.slots import Slots
 from abo_vqa.serving.source import ModelSource, resolve_source
 from abo_vqa.serving.state import StateFolder
@@ -37,11 +37,13 @@ class AnsweringServer:
         app: the application; a page may be mounted on it until it runs.
         lit: LitServe's part, with the workers.
         parts: what the routes use.
+        pages: the paths of the pages that are mounted.
     """
 
     app: FastAPI
     lit: ModelServer
     parts: ServerParts
+    pages: tuple[str, ...] = ()
 
 
 def create_server(
@@ -70,7 +72,7 @@ def create_server(
 
     source = resolve()
     slots, state = Slots(settings.capacity), StateFolder(state_folder)
-    metrics = ServerMetrics(lambda: slots.used, settings.capacity)
+    metrics = ServerMetrics(lambda: slots.used, settings.capacity, ANSWERS)
     api = AnsweringAPI(config, slots, state)
     accelerator, devices = _devices(config)
     lit = ModelServer(
@@ -92,7 +94,7 @@ def create_server(
         KeyRing(ADMIN_KEYS),
     )
     _set_up_app(lit.app, parts, page_paths)
-    return AnsweringServer(lit.app, lit, parts)
+    return AnsweringServer(lit.app, lit, parts, page_paths)
 
 
 def _devices(config: Config) -> tuple[str, int | list[int]]:

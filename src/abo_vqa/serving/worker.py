@@ -16,6 +16,7 @@ import litserve as ls
 from litserve.loops.base import collate_requests
 from litserve.loops.simple_loops import BatchedLoop
 from litserve.specs.base import LitSpec
+from tqdm import tqdm
 
 from abo_vqa.core.errors import AboVqaError, UserError, first_line
 from abo_vqa.core.log import get_logger
@@ -126,6 +127,9 @@ class AnsweringAPI(ls.LitAPI):  # type: ignore[misc]
         # As in the command line: users can't act on these.
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", category=FutureWarning)
+        # tqdm's own lock is a semaphore of the system, which a process that is ended by a signal
+        # leaves behind: Python would warn of it.
+        tqdm.set_lock(threading.RLock())
         pin_threads(self._config.threads)
         self._worker = int(os.environ["LITSERVE_WORKER_ID"])
         compute = self._config.compute.model_copy(update={"device": device})
