@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -80,6 +81,25 @@ def test_a_copy_elsewhere_is_known_by_its_content(here, capsys, tmp_path):
     assert (answer["output"], answer["member"]) == ("models/adapter", "adapter_model.safetensors")
     folder = shutil.copytree("models/adapter", tmp_path / "copied adapter")
     assert ask(capsys, folder)["output"] == "models/adapter"
+
+
+def test_only_a_copy_is_called_one(here, capsys, tmp_path, monkeypatch):
+    copy = shutil.copy("reports/metrics.json", tmp_path / "copied.json")
+    for typed, head in (
+        ("reports/metrics.json", "reports/metrics.json ("),
+        (here / "reports/metrics.json", f"{here}/reports/metrics.json ("),
+        ("models/adapter/adapter_config.json", "models/adapter/adapter_config.json ("),
+        (copy, f"{copy} is a copy of reports/metrics.json ("),
+    ):
+        assert main(["runs", str(typed)]) == 0
+        assert capsys.readouterr().out.startswith(head)
+    monkeypatch.chdir(here / "reports")
+    assert main(["runs", "metrics.json"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("metrics.json (")
+    assert re.search(
+        r"browse: make ui, then http://127.0.0.1:5000/#/experiments/\d+/runs/", printed
+    )
 
 
 def test_files_of_folders_are_found_without_dvcs_cache(here, capsys, tmp_path, monkeypatch):

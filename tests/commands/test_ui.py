@@ -89,7 +89,12 @@ def test_the_browser_answers_when_it_says_so(tmp_path, tables, existing):
     try:
         assert f"starting MLflow at http://127.0.0.1:{port}" in server.stdout.readline()
         ready = ready_line(server)
-        assert re.fullmatch(rf"ready in [\d.]+ s: open http://127.0.0.1:{port} .*\n", ready)
+        # Where the experiment is created beside the server, it may not be there yet.
+        link = (
+            r"/#/experiments/\d+/runs\?\S+" if not existing else r"(/#/experiments/\d+/runs\?\S+)?"
+        )
+        address = f"http://127.0.0.1:{port}"
+        assert re.fullmatch(rf"ready in [\d.]+ s: open {address}{link} .*\n", ready)
         page = urlopen(f"http://127.0.0.1:{port}/", timeout=20).read().decode()
         assert "MLflow" in page
         found = urlopen(f"http://127.0.0.1:{port}{EXPERIMENT}", timeout=20).read().decode()

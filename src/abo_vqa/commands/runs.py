@@ -21,6 +21,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.scratch import project_root
 from abo_vqa.core.tracking.addresses import mask_login, store
 from abo_vqa.core.tracking.backend import connect
+from abo_vqa.core.tracking.browsing import how_to_browse
 from abo_vqa.core.tracking.experiment import prepare
 from abo_vqa.core.tracking.lookup import (
     Match,
@@ -98,11 +99,17 @@ def _file_answer(client: MlflowClient, index: RunIndex, path: Path, typed: str) 
         "hash": digest,
         "output": newest.output,
         "member": newest.member,
+        "copy": not _is_same_place(path, Path(newest.output, newest.member)),
         "made_by": _long(client, index, newest.run),
         "also_made_by": [_short(index, match.run) for match in matches[1:]],
         "read_by": readers,
         "restore": _restore(newest),
     }
+
+
+def _is_same_place(path: Path, other: Path) -> bool:
+    """Tell whether two paths are the same; DVC's links to its cache aren't followed."""
+    return path.name == other.name and path.parent.resolve() == other.parent.resolve()
 
 
 def _restore(match: Match) -> str:
@@ -182,13 +189,14 @@ def _head_lines(run: Mapping[str, Any]) -> list[str]:
     for model in run["models"]:
         aliases = ", ".join(model["aliases"]) or "no alias"
         lines.append(f"  model {model['name']} version {model['version']} ({aliases})")
-    return [*lines, f"  browse: make ui, then {run['page']}"]
+    return [*lines, f"  browse: {how_to_browse(store()[0], run['page'])}"]
 
 
 def _file_lines(answer: Mapping[str, Any]) -> list[str]:
     """Return what is printed about a file."""
     place = "/".join(filter(None, (answer["output"], answer["member"])))
-    lines = [f"{answer['path']} is {place} ({answer['hash']}), made by"]
+    copy = f" is a copy of {place}" if answer["copy"] else ""
+    lines = [f"{answer['path']}{copy} ({answer['hash']}), made by"]
     lines += _head_lines(answer["made_by"])
     for key, text in (("also_made_by", "the same content"), ("read_by", "read by")):
         if runs := answer[key]:

@@ -16,6 +16,7 @@ from urllib.request import ProxyHandler, build_opener
 
 from abo_vqa.core.errors import AboVqaError, UserError
 from abo_vqa.core.tracking.addresses import is_server, mask_login, sqlite_file, store
+from abo_vqa.core.tracking.browsing import experiment_name, local_runs_url, server_runs_url
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +60,8 @@ def command(args: argparse.Namespace) -> int:
         from abo_vqa.core.tracking.store_checks import check_store
 
         check_store(uri)
-        print(f"MLFLOW_TRACKING_URI points to a server with its own UI: open {mask_login(uri)}")
+        url = server_runs_url(uri, experiment_name())
+        print(f"MLFLOW_TRACKING_URI points to a server with its own UI: open {url}")
         return 0
     began = time.monotonic()
     _check_free(args.host, args.port)
@@ -112,7 +114,8 @@ def _mend() -> None:
 
 
 def _announce(address: str, began: float) -> None:
-    """Print that the server answers, as soon as it does."""
+    """Print that the server answers, as soon as it does, and where the runs are."""
+    experiment = experiment_name()  # while the server starts
     direct = build_opener(ProxyHandler({}))  # whatever proxy is set, it isn't for this address
     while True:
         try:
@@ -121,7 +124,8 @@ def _announce(address: str, began: float) -> None:
             time.sleep(0.1)
         else:
             seconds = time.monotonic() - began
-            print(f"ready in {seconds:.1f} s: open {address} (Ctrl-C ends it)", flush=True)
+            url = local_runs_url(address, experiment)
+            print(f"ready in {seconds:.1f} s: open {url} (Ctrl-C ends it)", flush=True)
             return
 
 

@@ -10,11 +10,14 @@ import base64
 import json
 import zlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from mlflow import MlflowClient
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 _PREFIX = "mlflow.sharedViewState."
-_LINK = "#/experiments/{id}/runs?workflowType=machine_learning&viewStateShareKey={key}"
+_RUNS = "#/experiments/{id}/runs?workflowType=machine_learning"  # else in its view for GenAI
+_LINK = _RUNS + "&viewStateShareKey={key}"
 _INVOCATIONS = [
     *("metrics.`accuracy`", "metrics.`gain_over_blind`", "metrics.`best_validation_accuracy`"),
     *("metrics.`seconds`", "tags.`abo_vqa.changed`", "params.`lora.r`", "params.`profile`"),
@@ -56,6 +59,18 @@ def experiment_note(experiment: str) -> str:
     """
     links = {key.rpartition("-")[2]: _LINK.format(id=experiment, key=key) for key in _VIEWS}
     return _NOTE.format(**links)
+
+
+def runs_route(experiment: str, tags: Mapping[str, str]) -> str:
+    """Return the browser's route to an experiment's runs, in the first view if it is still there.
+
+    Args:
+        experiment: the experiment's id.
+        tags: the experiment's.
+    """
+    key = next(iter(_VIEWS))
+    route = _LINK if _PREFIX + key in tags else _RUNS
+    return route.format(id=experiment, key=key)
 
 
 def save_views(
