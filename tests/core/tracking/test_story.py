@@ -74,6 +74,63 @@ def test_results_from_before_the_records_are_called_so(pipeline, monkeypatch):
     assert "- not run, and made before runs were recorded here: finetune, split" in note
 
 
+def test_a_stage_with_the_results_of_another_one_names_it(pipeline, monkeypatch):
+    """DVC takes from its cache what another stage of the same invocation has just made."""
+    text = Path("dvc.yaml").read_text()
+    again = "  resplit: {cmd: python3 stage.py resplit, outs: [data/resplit.csv]}\n"
+    text = text.replace("  evaluate:", f"{again}  evaluate:")
+    Path("dvc.yaml").write_text(
+        text.replace("deps: [data/split.csv, ", "deps: [data/resplit.csv, ")
+    )
+    Path("data/resplit.csv").write_bytes(Path("data/split.csv").read_bytes())
+    dvc_commit()
+    first = invoke(monkeypatch, pipeline, "first", split=Summary(""), evaluate=Summary("done"))
+    note = first.data.tags["mlflow.note.content"]
+    assert "- not run, the same results as split: resplit" in note
+    assert "- not run, and made before runs were recorded here: finetune\n" in note
+    assert first.data.tags["abo_vqa.stages_restored"] == "finetune, resplit"
+    second = invoke(monkeypatch, pipeline, "second", evaluate=Summary("done"))
+    link = f"[first](#/experiments/{first.info.experiment_id}/runs/{first.info.run_id})"
+    note = second.data.tags["mlflow.note.content"]
+    assert f"- not run, restored from {link}: split" in note
+    assert f"- not run, the same results as split of {link}: resplit" in note
+
+
+def test_a_description_starts_with_the_result(pipeline, monkeypatch, tmp_path):
+    """The browser hides the end of a long one. The report's sentence replaces evaluate's."""
+    figure = tmp_path / "models.png"
+    figure.write_bytes(b"a figure")
+    first = invoke(
+        monkeypatch, pipeline, "first",
+        split=Summary("402 test rows"), evaluate=Summary("a table", outcome="70% are right"),
+    )  # fmt: skip
+    note = first.data.tags["mlflow.note.content"].splitlines()
+    assert note[:2] == ["**70% are right**", ""]
+    assert "profile sample" in note[2]
+    assert note[3].startswith("- split (")
+    report = Summary("It answers 70%.\n5 figures", highlights=(figure,))
+    second = invoke(
+        monkeypatch, pipeline, "second",
+        evaluate=Summary("a table", outcome="70% are right"), report=report,
+    )  # fmt: skip
+    note = second.data.tags["mlflow.note.content"].splitlines()
+    assert note[:2] == ["**It answers 70%.**", ""]
+    assert "**70% are right**" not in note
+    assert any(line.endswith("s): 70% are right") for line in note)
+
+
+def test_a_failed_stage_has_no_result(pipeline, monkeypatch):
+    monkeypatch.setenv("DVC_EXP_NAME", "failed")
+    monkeypatch.setenv("DVC_STAGE", "evaluate")
+    with pytest.raises(ValueError, match="wrong"), track("evaluate", pipeline) as tracker:
+        tracker.finish(Summary("", outcome="70% are right"))
+        raise ValueError("something is wrong")
+    client, (run,) = stages()
+    note = client.get_run(run.data.tags["mlflow.parentRunId"]).data.tags["mlflow.note.content"]
+    assert not note.startswith("**")
+    assert "failed: " in note
+
+
 def test_other_results_of_a_stage_arent_the_restored_ones(pipeline, monkeypatch):
     invoke(monkeypatch, pipeline, "first", split=Summary(""), finetune=Summary(""))
     Path("models/adapter/adapter_config.json").unlink()

@@ -16,6 +16,7 @@ from abo_vqa.core.tracking.experiment import prepare
 from abo_vqa.core.tracking.origin import process_has_ended
 
 NOTE = "mlflow.note.content"
+_RESULT = "abo_vqa.result"  # the parent's tag with what its description starts with
 _STOPPED = ("KILLED", "FAILED")
 
 
@@ -126,9 +127,16 @@ def _close_abandoned_runs(client: MlflowClient, experiment: str) -> None:
 
 
 def close_run(
-    client: MlflowClient, run: str, parent: str, status: str, line: str, seconds: float, at: int
+    client: MlflowClient,
+    run: str,
+    parent: str,
+    status: str,
+    line: str,
+    seconds: float,
+    at: int,
+    result: str = "",
 ) -> None:
-    """End a run and its parent, whose description lists what ran and what came out.
+    """End a run and its parent, whose description lists what came out and what ran.
 
     Args:
         client: MLflow's client.
@@ -138,12 +146,25 @@ def close_run(
         line: what the parent's description says about it.
         seconds: how long it took.
         at: milliseconds since 1970.
+        result: what came out of the whole invocation, if the run has shown that: it is what the
+            description starts with, since the browser hides the end of a long one.
     """
     client.set_terminated(run, status=status, end_time=at)
     data = client.get_run(parent).data
     lines = data.tags.get(NOTE, "").splitlines()
     if f"- {line}" not in lines:  # else an attempt failed only after this
         total = Metric("seconds", data.metrics.get("seconds", 0.0) + seconds, at, 0)
-        note = RunTag(NOTE, "\n".join([*lines, f"- {line}"]))
-        client.log_batch(parent, metrics=[total], tags=[note])
+        tags = []
+        if result:
+            lines = _starting_with(result, lines, data.tags.get(_RESULT, ""))
+            tags.append(RunTag(_RESULT, result))
+        tags.append(RunTag(NOTE, "\n".join([*lines, f"- {line}"])))
+        client.log_batch(parent, metrics=[total], tags=tags)
     client.set_terminated(parent, status=status, end_time=at)
+
+
+def _starting_with(result: str, lines: list[str], before: str) -> list[str]:
+    """Return a description's lines with a result before them, in place of an earlier one."""
+    if before and lines[:2] == [f"**{before}**", ""]:
+        lines = lines[2:]
+    return [f"**{result}**", "", *lines]

@@ -128,6 +128,7 @@ class RunEnd(Record):
         line: what the parent's description says about it.
         seconds: how long it took.
         at: milliseconds since 1970.
+        result: what came out of the whole invocation, if the run has shown that.
     """
 
     what: ClassVar[str] = "the run's end"
@@ -135,11 +136,13 @@ class RunEnd(Record):
     line: str
     seconds: float
     at: int
+    result: str = ""
 
     def deliver(self, runs: RunRegistry) -> None:
         """Write it; see `Record`."""
         run, parent, _ = runs.ids[self.run]
-        parents.close_run(runs.client, run, parent, self.status, self.line, self.seconds, self.at)
+        how = (self.status, self.line, self.seconds, self.at, self.result)
+        parents.close_run(runs.client, run, parent, *how)
 
 
 _KINDS = {

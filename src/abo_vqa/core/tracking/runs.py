@@ -42,12 +42,13 @@ class Tracker:
         outbox: where its records wait.
         settings: what was logged as the run's settings.
         line: what the parent's description says about the run.
+        result: what came out of the whole invocation, if this run has shown that.
     """
 
     def __init__(self, handle: str, outbox: Outbox) -> None:
         self.outbox = outbox
         self.settings: dict[str, Any] = {}
-        self.line = ""
+        self.line = self.result = ""
         self._handle = handle
         self._points: list[tuple[str, float, int, int]] = []
         self._thinner = naming.MetricDownsampler()
@@ -122,6 +123,8 @@ class Tracker:
 
     def _record(self, summary: Summary) -> None:
         self.line = summary.outcome or summary.message.strip().partition("\n")[0]
+        if summary.outcome or summary.highlights:
+            self.result = self.line
         if summary.message:
             self.tag({"mlflow.note.content": f"```\n{summary.message}\n```"})
         self.metrics(summary.metrics)
@@ -198,9 +201,11 @@ def tracked_run(start: Origin) -> Iterator[Tracker]:
         monitor.stop()
         tracker.flush()  # what came before a crash or an interruption
         seconds = time.monotonic() - began
-        outcome = tracker.line if status == "FINISHED" else f"{status.lower()}: {why}"
-        line = f"{start.name} ({seconds:.0f} s): {outcome}"
-        outbox.put(RunEnd(handle, status, line, seconds, int(time.time() * 1000)))
+        ended = status == "FINISHED"
+        line = f"{start.name} ({seconds:.0f} s): "
+        line += tracker.line if ended else f"{status.lower()}: {why}"
+        result = tracker.result if ended else ""
+        outbox.put(RunEnd(handle, status, line, seconds, int(time.time() * 1000), result))
         outbox.close()
 
 
