@@ -21,7 +21,7 @@ logger = get_logger(__name__)
 # The repository's own: see tools/sample/wordnet.py.
 ARCHIVE = Path("samples/wordnet.zip")
 _SOURCES = Path(__file__).resolve().parents[3]  # the checkout that this code is in
-REMEDY = (
+WORDNET_REMEDY = (
     f"`git restore {ARCHIVE}` brings the repository's back; elsewhere run "
     "`python -m nltk.downloader wordnet`."
 )
@@ -107,7 +107,7 @@ def ensure_wordnet() -> PathPointer:
     raise UserError(
         "METEOR, WUP and the base forms of answers need WordNet 3.0, which isn't here: neither "
         f"NLTK's data folders ({data_folder()} is one) nor the repository's {ARCHIVE} has one that "
-        f"is complete. {REMEDY}"
+        f"is complete. {WORDNET_REMEDY}"
     )
 
 

@@ -127,12 +127,12 @@ def pinned(root: Path, path: Path, within: bool = False) -> Any:
 
 def wordnet(_case: Checkout) -> Iterator[Finding]:
     """Check that WordNet is here, which METEOR, WUP and the comparison of answers need."""
-    from abo_vqa.evaluation.wordnet import ARCHIVE, REMEDY, find_wordnet, shipped_wordnet
+    from abo_vqa.evaluation.wordnet import ARCHIVE, WORDNET_REMEDY, find_wordnet, shipped_wordnet
 
     if place := find_wordnet():
         yield ok("wordnet", str(getattr(place, "path", place)))
     elif archive := shipped_wordnet():
         yield ok("wordnet", f"{archive}, unpacked by the first command that needs it")
     else:
-        found = f"neither in NLTK's folders nor as {ARCHIVE}; METEOR and WUP need it"
-        yield warning("wordnet", found, REMEDY)
+        lacking = f"neither in NLTK's folders nor as {ARCHIVE}; METEOR and WUP need it"
+        yield warning("wordnet", lacking, WORDNET_REMEDY)
