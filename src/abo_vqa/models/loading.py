@@ -66,7 +66,7 @@ def _quantization_config(
     if find_spec("bitsandbytes") is None:
         raise UserError(
             f"{checkpoint.path}: quantize is {checkpoint.quantize}, which needs bitsandbytes. "
-            "Install it (`pip install 'abo-vqa[quant]'`) or set quantize to null."
+            "Run `make setup EXTRAS=quant` or set quantize to null."
         )
     if checkpoint.quantize == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)

@@ -1,7 +1,7 @@
 """Gemini by google-generativeai, the SDK that the study used.
 
 Its vendor has ended support, so its bugs stay. Use `gemini` unless results have to be compared.
-Needs the extra: pip install 'abo-vqa[legacy]'.
+Needs an optional dependency: make setup EXTRAS=legacy.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class GeminiLegacyClient:
         except ImportError as error:
             raise UserError(
                 "generate.annotator gemini-legacy needs google-generativeai, whose support has "
-                "ended: pip install 'abo-vqa[legacy]', or set generate.annotator: gemini."
+                "ended. Run `make setup EXTRAS=legacy`, or set generate.annotator: gemini."
             ) from error
         if settings.thinking:
             raise UserError(

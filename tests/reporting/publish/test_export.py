@@ -116,7 +116,7 @@ def test_without_mlcroissant_all_else_is_written(
     monkeypatch.setattr("abo_vqa.reporting.publish.croissant.mlc", None)
     assert main(["export", "--out", str(tmp_path / "out")]) == 0
     assert "croissant.json left out" in (printed := capsys.readouterr().out)
-    assert "pip install 'abo-vqa[publish]'" in printed
+    assert "make setup EXTRAS=publish" in printed
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "data"]
 
 

@@ -12,7 +12,7 @@ try:
 except ImportError:  # an optional extra
     mlc = None
 
-INSTALL_HINT = "pip install 'abo-vqa[publish]'"
+INSTALL_HINT = "`make setup EXTRAS=publish`"
 
 
 def croissant_metadata(
