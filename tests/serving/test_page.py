@@ -19,7 +19,7 @@ from abo_vqa.reporting import style
 from abo_vqa.serving.page import mounting
 from abo_vqa.serving.page.blocks import TryPage
 from abo_vqa.serving.page.products import Products
-from abo_vqa.serving.page.rendering import read_asset, render_questions
+from abo_vqa.serving.page.rendering import read_asset, render_header, render_questions
 from abo_vqa.serving.page.respondents import Respondents
 from tests.support.try_page import MARKUP
 
@@ -97,10 +97,10 @@ def test_mistakes_have_one_message(page: TryPage, tmp_path: Path) -> None:
     huge.write_bytes(header)
     Image.new("RGB", (40, 30), "red").save(fine)
     messages = {
-        (None, "what?"): "Choose a product first, or bring an image: JPEG, PNG, WebP, GIF, BMP.",
-        (broken, "what?"): "The image can&#39;t be read: not a JPEG, PNG, WebP, GIF or BMP. Bring",
-        (huge, "what?"): "The image can&#39;t be read: absurd dimensions. Bring another one.",
-        (tmp_path / "gone.jpg", "what?"): "The image isn&#39;t here any more. Bring it again.",
+        (None, "what?"): "Choose a product first, or upload an image: JPEG, PNG, WebP, GIF or BMP.",
+        (broken, "what?"): "The image can&#39;t be read: not a JPEG, PNG, WebP, GIF or BMP. Upload",
+        (huge, "what?"): "The image can&#39;t be read: absurd dimensions. Upload another one.",
+        (tmp_path / "gone.jpg", "what?"): "The image isn&#39;t here any more. Upload it again.",
         (fine, "  "): "Write a question first, or choose one.",
         (fine, "lamp " * 500): "The question is too long: 2,499 characters, and 2,000 are allowed.",
     }
@@ -114,6 +114,29 @@ def test_mistakes_have_one_message(page: TryPage, tmp_path: Path) -> None:
     assert html.count("The question is too long: 82 tokens, room for") == 2
     assert len(answers(html)) == 1
     assert "isn&#39;t on the page any more" in last(page, None, 99, "what?")
+
+
+def test_an_upload_is_checked_at_once(page: TryPage, tmp_path: Path) -> None:
+    broken, fine = tmp_path / "a.png", tmp_path / "b.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\nnothing else")
+    Image.new("RGB", (40, 30), "red").save(fine)
+    assert "The image can&#39;t be read: " in page.check_upload(str(broken))
+    assert page.check_upload(str(fine)) == ""
+
+
+def test_the_samples_models_are_called_so(page: TryPage, monkeypatch) -> None:
+    config = load_config()
+    notice = "About any other image they answer at random."
+    assert not page.respondents.from_sample
+    blip = config.models.blip.model_copy(update={"path": "models/sample/blip"})
+    models = config.models.model_copy(update={"blip": blip})
+    config = config.model_copy(update={"models": models})
+    others = ["clip-train", "blind"]
+    for names, sample in ((["blip"], True), (["finetuned"], True), (others, False)):
+        respondents = Respondents(config, names)
+        assert respondents.from_sample is sample
+        html = render_header(respondents.respondents, 3, from_sample=respondents.from_sample)
+        assert (notice in html) is sample
 
 
 def test_texts_are_escaped(page: TryPage, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_a_product_its_question_and_where_the_models_looked(page: Page) -> None:
 
 
 def test_an_image_of_ones_own(page: Page, tmp_path: Path) -> None:
-    """Brought after a product: its questions go, and there is no reference answer."""
+    """Uploaded after a product: its questions go, and there is no reference answer."""
     page.tab.get_by_role("button", name="plain product").first.click()
     page.tab.locator(".vqa-questions").wait_for()
     page.tab.locator("#vqa-image").get_by_label("Remove Image").or_(
@@ -171,12 +171,14 @@ def test_dropping_a_file(page: Page, tmp_path: Path) -> None:
 def test_mistakes_are_explained_on_the_page(page: Page, tmp_path: Path) -> None:
     alert = page.tab.get_by_role("alert")
     page.tab.locator("#vqa-ask").click()
-    expect(alert).to_contain_text("Choose a product first, or bring an image")
+    expect(alert).to_contain_text("Choose a product first, or upload an image")
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\nnothing else")
-    upload(page, broken)
+    page.tab.locator("#vqa-image input[type=file]").set_input_files(str(broken))
+    expect(alert).to_contain_text("The image can't be read")  # without a question
+    expect(page.tab.locator("#vqa-image img")).to_have_count(0)
     ask(page, "what?")
-    expect(alert).to_contain_text("The image can't be read")
+    expect(alert).to_contain_text("Choose a product first, or upload an image")
     page.tab.get_by_role("button", name="plain product").first.click()
     page.tab.locator(".vqa-questions").wait_for()
     ask(page, "")
@@ -211,6 +213,8 @@ def test_a_phone_and_the_dark(page: Page, scheme: str) -> None:
     assert page.run("document.documentElement.scrollWidth") <= 360
     paper = page.run("getComputedStyle(document.querySelector('.vqa-card')).backgroundColor")
     assert paper == {"light": "rgb(255, 255, 255)", "dark": "rgb(29, 34, 41)"}[scheme]
+    around = page.run("getComputedStyle(document.body).backgroundColor")
+    assert around == {"light": "rgb(247, 249, 251)", "dark": "rgb(20, 24, 29)"}[scheme]
     page.send("Emulation.clearDeviceMetricsOverride")
     tab.emulate_media(color_scheme="light")
 

@@ -50,7 +50,7 @@ class TryPage:
         """Ask all models.
 
         Args:
-            file: the image that has been brought.
+            file: the image that has been uploaded.
             chosen: the position of the chosen product, which comes before a file.
             question: the question.
 
@@ -82,14 +82,28 @@ class TryPage:
         if chosen is not None:
             return self.products.image(chosen)
         if file is None:
-            raise UserError("Choose a product first, or bring an image: JPEG, PNG, WebP, GIF, BMP.")
+            raise UserError(
+                "Choose a product first, or upload an image: JPEG, PNG, WebP, GIF or BMP."
+            )
         path = Path(file)
         try:
             return decode(path.read_bytes(), path.name)
         except UnreadableImageError as error:
-            raise UserError(f"The image can't be read: {error}. Bring another one.") from error
+            raise UserError(f"The image can't be read: {error}. Upload another one.") from error
         except OSError as error:
-            raise UserError("The image isn't here any more. Bring it again.") from error
+            raise UserError("The image isn't here any more. Upload it again.") from error
+
+    def check_upload(self, file: str | None) -> str:
+        """Return what is wrong with an image that has been uploaded, as HTML; "" if nothing is.
+
+        Args:
+            file: the image.
+        """
+        try:
+            self._image(file, None)
+        except UserError as error:
+            return render_problem(str(error))
+        return ""
 
     def _reference(self, chosen: int | None, question: str) -> str | None:
         """Return the reference answer to a question about a product, if there is one."""
@@ -115,7 +129,8 @@ def build_page(page: TryPage) -> gr.Blocks:
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(_KEPT_S, _KEPT_S)
     ) as blocks:
         chosen = gr.State(None)
-        _text(render_header(page.respondents.respondents, len(products)))
+        models = page.respondents
+        _text(render_header(models.respondents, len(products), from_sample=models.from_sample))
         with gr.Row():
             with gr.Column(scale=1, min_width=320):
                 image = gr.Image(
@@ -182,8 +197,14 @@ def _connect(page: TryPage, parts: tuple[Any, ...]) -> None:
             render_nothing(),
         )
 
-    def bring() -> tuple[Any, ...]:
+    def restart() -> tuple[Any, ...]:
         return None, render_products(page.products.products), "", render_nothing()
+
+    def check(file: str | None) -> tuple[Any, ...]:
+        problem = page.check_upload(file)
+        kept = None if problem else gr.skip()  # else a browser would show a broken image's icon
+        *others, nothing = restart()
+        return kept, *others, problem or nothing
 
     def choose(position: int | None, event: gr.EventData) -> tuple[str, str]:
         product = page.product(position)
@@ -205,8 +226,8 @@ def _connect(page: TryPage, parts: tuple[Any, ...]) -> None:
     }
     quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     picker.select(pick, None, [image, chosen, picker, offered, answers], **quick)
-    for event in (image.upload, image.clear):
-        event(bring, None, [chosen, picker, offered, answers], **quick)
+    image.upload(check, image, [image, chosen, picker, offered, answers], **quick)
+    image.clear(restart, None, [chosen, picker, offered, answers], **quick)
     offered.select(choose, chosen, [question, offered], **quick).then(**asking)
     gr.on([ask.click, question.submit], **asking)
 

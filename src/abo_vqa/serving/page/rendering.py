@@ -53,14 +53,19 @@ def read_asset(name: str) -> str:
     return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def render_header(respondents: Sequence[Respondent], products: int) -> str:
+def render_header(
+    respondents: Sequence[Respondent], products: int, *, from_sample: bool = False
+) -> str:
     """Return the page's title and introduction.
 
     Args:
         respondents: the models.
         products: how many products can be chosen from.
+        from_sample: whether the models are the embedded sample's.
     """
-    return _template("header").render(respondents=respondents, products=products)
+    return _template("header").render(
+        respondents=respondents, products=products, from_sample=from_sample
+    )
 
 
 def render_notes() -> str:
@@ -87,7 +92,7 @@ def render_questions(product: PageProduct | None, asked: str = "") -> str:
     """Return the questions that are offered about a product.
 
     Args:
-        product: the product; None for an image that somebody has brought.
+        product: the product; None for an image that somebody has uploaded.
         asked: the question that has been asked.
     """
     return _template("questions").render(product=product, asked=asked)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from abo_vqa.core.errors import AboVqaError
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.memory import out_of_memory, release_memory
-from abo_vqa.core.paths import ADAPTER, FINETUNED_MODEL, FINETUNED_MODELS
+from abo_vqa.core.paths import ADAPTER, FINETUNED_MODEL, FINETUNED_MODELS, SAMPLE_MODELS
 from abo_vqa.models.answering.finetuned import load_by_name
 from abo_vqa.models.candidates import train_candidates
 from abo_vqa.models.explaining.blind import BlindExplainer
 from abo_vqa.models.explaining.registry import explainer_of
-from abo_vqa.models.registry import BLIND_MODEL, require_model
+from abo_vqa.models.registry import BLIND_MODEL, checkpoint_of, require_model
 from abo_vqa.models.sharing import share_equal_weights, vision_weights
 
 if TYPE_CHECKING:
@@ -80,6 +80,10 @@ class Respondents:
         names: the models' names; None: `default_models`.
         adapter: the PEFT folder of the fine-tuned model.
 
+    Attributes:
+        respondents: the models.
+        from_sample: whether one of them is the embedded sample's, which knows its own images only.
+
     Raises:
         UserError: no model is called so.
     """
@@ -91,6 +95,7 @@ class Respondents:
         for name in chosen:
             require_model(name, config, (*FINETUNED_MODELS, BLIND_MODEL))
         self.respondents = tuple(_describe(name, config) for name in chosen)
+        self.from_sample = any(_is_of_sample(name, config) for name in chosen)
         self._config, self._adapter = config, adapter
         self._explainers: dict[str, Explainer[Any]] = {}
         self._blind: BlindExplainer | None = None
@@ -163,6 +168,14 @@ class Respondents:
         if self._blind is None:
             self._blind = BlindExplainer.load()
         return self._blind
+
+
+def _is_of_sample(name: str, config: Config) -> bool:
+    """Tell whether a model's checkpoint, or its adapter's base, is one of the embedded sample."""
+    if name == BLIND_MODEL:
+        return False
+    checkpoint = checkpoint_of(config.lora.model if name in FINETUNED_MODELS else name, config)
+    return Path(checkpoint.path).absolute().is_relative_to(SAMPLE_MODELS.absolute())
 
 
 def _describe(name: str, config: Config) -> Respondent:
