@@ -1,9 +1,11 @@
 """`abo-vqa changes` between commits, experiments and the workspace of a real DVC repository."""
 
+import re
 import shutil
 
 import pandas as pd
 import pytest
+from dvc.repo import Repo
 
 from abo_vqa.cli import main
 from tests.support import experiments
@@ -64,7 +66,23 @@ def test_the_workspace_without_changes(workspace, capsys):
     assert "before" not in out  # no table
 
 
-def test_without_answers_only_metrics_are_compared_and_the_page_says_so(workspace, capsys):
+@pytest.mark.parametrize(
+    ("listed", "reason"),
+    [
+        (True, r"No storage files available: 'reports/scores/finetuned\.parquet'"),
+        (False, r"No such file or directory: '.*\.dvc/cache/.*\.dir'"),
+    ],
+    ids=["listed", "never listed"],
+)
+def test_without_answers_only_metrics_are_compared_and_the_page_says_so(
+    workspace, capsys, listed, reason
+):
+    """Whether or not DVC still knows from earlier which files the outputs' folders had."""
+    with Repo() as repo:
+        repo.drop_data_index()
+    if listed:
+        assert main(["changes", "rank-4"]) == 0
+        capsys.readouterr()
     cache, away = workspace / ".dvc/cache", workspace / ".dvc/away"
     cache.rename(away)
     try:
@@ -75,6 +93,7 @@ def test_without_answers_only_metrics_are_compared_and_the_page_says_so(workspac
         shutil.rmtree(cache, ignore_errors=True)
         away.rename(cache)
     assert "Only metrics are compared: the answers of rank-4" in out
+    assert re.search(reason, out)
     assert "`dvc repro` on rank-4" in out
     assert any(line.startswith("finetuned") for line in out.splitlines())
     assert "--csv: the answers of rank-4" in capsys.readouterr().err

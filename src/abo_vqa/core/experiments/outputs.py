@@ -11,6 +11,7 @@ import pandas as pd
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import SCMError
+from dvc_data.index import DataIndexDirError
 
 from abo_vqa.core.errors import AboVqaError, first_line
 
@@ -88,6 +89,8 @@ def _opened(repo: Repo, rev: str | None, path: Path) -> Iterator[IO[bytes]]:
     try:
         with repo.dvcfs.open(path.as_posix(), "rb") as file:
             yield file
-    except (OSError, DvcException, SCMError, ValueError, KeyError) as error:
+    except (OSError, DvcException, DataIndexDirError, SCMError, ValueError, KeyError) as error:
         name = "the workspace" if rev is None else rev[:7]
-        raise OutputMissingError(f"{path} of {name}: {first_line(error)}") from error
+        # Of a folder that can't be listed, only the cause says why.
+        reason = error.__cause__ if isinstance(error, DataIndexDirError) else None
+        raise OutputMissingError(f"{path} of {name}: {first_line(reason or error)}") from error
