@@ -79,7 +79,7 @@ def test_dvc_repro(clone, server):
     assert not (clone / "mlflow.db").exists()
     assert not (clone / "mlartifacts").exists()
     model = mlflow.MlflowClient(server.url).get_registered_model("abo-vqa-blip-lora")
-    assert set(model.aliases) == {"latest-sample", "champion-sample"}
+    assert set(model.aliases) == {"latest-sample", "champion-sample", "champion"}
 
 
 def test_experiments_in_the_workspace_in_a_copy_and_in_the_queue(clone, server):
