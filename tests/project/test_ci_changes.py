@@ -7,6 +7,8 @@ import yaml
 from helpers import scratch
 from helpers.scratch import run
 
+from tests.support.pipelines import clone_to
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
@@ -24,9 +26,7 @@ def set_params(folder, **changes) -> None:
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     """Two commits: few models and one epoch, then another learning rate."""
-    folder = scratch.clone(tmp_path_factory.mktemp("ci") / "abo-vqa")
-    run(folder, "dvc", "pull", "-q", "--remote", "sample", "data/raw/sample", "models/sample")
-    (folder / "data/raw/abo").mkdir()
+    folder = clone_to(tmp_path_factory.mktemp("ci") / "abo-vqa")  # what `make setup` does there
     set_params(folder, baselines__models=["blip", "blind"], lora__epochs=1)
     set_params(folder, lora__lr=0.00001)
     return folder
