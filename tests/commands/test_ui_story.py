@@ -49,7 +49,11 @@ def recorded(tmp_path, monkeypatch, tables):
                     summary = Summary("done", headline={"best_validation_accuracy": 0.6038})
                 if stage == "evaluate":
                     summary = Summary(
-                        "done", headline=headline, highlights=(figure,), tables=tables_of
+                        "done",
+                        outcome="66% are right",
+                        headline=headline,
+                        highlights=(figure,),
+                        tables=tables_of,
                     )
                 tracker.finish(summary)
     run = next(run for run in stages()[1] if run.info.run_name == "finetune")
@@ -90,8 +94,11 @@ def test_the_browser_tells_the_story(address):
         for text in ("gain_over_blind", "best_validation_accuracy", "0.659", "rank-16", "again"):
             table.get_by_text(text).first.wait_for(timeout=30_000)
         table.close()
-        # the parent says what was restored, and the link leads to the run that made it
+        # the parent's description starts with the result, above what the browser hides
         page.open(f"{home}/runs/{again}")
+        page.tab.locator("strong", has_text="66% are right").wait_for()
+        # it says what was restored, and the link leads to the run that made it
+        page.tab.get_by_role("button", name="Expand description").click()
         shows("not run, restored from")
         with page.tab.expect_popup() as opened:
             page.tab.get_by_role("link", name="rank-16").first.click()
