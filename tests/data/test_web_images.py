@@ -39,10 +39,10 @@ OTHERS = {
     "ftp://example.com/a": "only http and https",
     "gopher://127.0.0.1": "only http and https",
     "http://user:secret@example.com/": "user name",
-    "http:///a.jpg": "not an address",
-    "http://[::1/": "not an address",
-    "http://example.com:99999/": "not an address",
-    "http://exa mple.com/": "not an address",
+    "http:///a.jpg": "not a URL",
+    "http://[::1/": "not a URL",
+    "http://example.com:99999/": "not a URL",
+    "http://exa mple.com/": "not a URL",
 }
 
 

@@ -93,7 +93,7 @@ class ImageInputs:
     def _fetch(self, url: str) -> bytes:
         if self.web is None:
             advice = f": {self.advice}, or send base64" if self.advice else "; send base64"
-            raise ImageInputError(f"addresses aren't fetched{advice}")
+            raise ImageInputError(f"URLs aren't fetched{advice}")
         try:
             return self.web.fetch(url)
         except FetchError as error:

@@ -124,14 +124,14 @@ def _parts(url: str) -> tuple[str, str, int, str]:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise FetchError(f"not an address ({error})") from error
+        raise FetchError(f"not a URL ({error})") from error
     scheme = parts.scheme.lower()
     if scheme not in _PORTS:
-        raise FetchError("only http and https addresses are fetched")
+        raise FetchError("only http and https URLs are fetched")
     if parts.username is not None or parts.password is not None:
-        raise FetchError("addresses with a user name aren't fetched")
+        raise FetchError("URLs with a user name aren't fetched")
     if not parts.hostname or any(c.isspace() or ord(c) < 32 for c in url):
-        raise FetchError("not an address")
+        raise FetchError("not a URL")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return scheme, parts.hostname, port or _PORTS[scheme], target
 
@@ -150,7 +150,7 @@ def _resolve(host: str, port: int, networks: Sequence[_Network]) -> _Address:
         raise FetchError(f"no host is called {host[:100]}") from error
     addresses = [ipaddress.ip_address(str(r[4][0]).partition("%")[0]) for r in results]
     if not addresses or not all(_is_allowed(address, networks) for address in addresses):
-        raise FetchError(f"{host[:100]} isn't a public host: such addresses aren't fetched")
+        raise FetchError(f"{host[:100]} isn't a public host: such URLs aren't fetched")
     return addresses[0]
 
 
