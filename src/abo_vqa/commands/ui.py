@@ -12,11 +12,15 @@ import sys
 import threading
 import time
 from contextlib import closing
-from urllib.request import ProxyHandler, build_opener
 
 from abo_vqa.core.errors import AboVqaError, UserError
 from abo_vqa.core.tracking.addresses import is_server, mask_login, sqlite_file, store
-from abo_vqa.core.tracking.browsing import experiment_name, local_runs_url, server_runs_url
+from abo_vqa.core.tracking.browsing import (
+    DIRECT,
+    experiment_name,
+    local_runs_url,
+    server_runs_url,
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,10 +120,9 @@ def _mend() -> None:
 def _announce(address: str, began: float) -> None:
     """Print that the server answers, as soon as it does, and where the runs are."""
     experiment = experiment_name()  # while the server starts
-    direct = build_opener(ProxyHandler({}))  # whatever proxy is set, it isn't for this address
     while True:
         try:
-            direct.open(f"{address}/health", timeout=2).close()
+            DIRECT.open(f"{address}/health", timeout=2).close()
         except OSError:
             time.sleep(0.1)
         else:

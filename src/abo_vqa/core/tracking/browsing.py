@@ -13,6 +13,8 @@ from abo_vqa.core.tracking.views import runs_route
 
 _BY_NAME = "/api/2.0/mlflow/experiments/get-by-name"
 _TIMEOUT_S = 5.0
+DIRECT = build_opener(ProxyHandler({}))
+"""Asks a server on this machine, whatever proxy is set."""
 _LOCAL = "http://127.0.0.1:5000"  # where `make ui` listens unless it is told otherwise
 
 
@@ -36,10 +38,9 @@ def local_runs_url(address: str, experiment: str) -> str:
     Returns:
         The address; the browser's own if there is no such experiment.
     """
-    direct = build_opener(ProxyHandler({}))  # whatever proxy is set, it isn't for this address
     query = f"{address}{_BY_NAME}?experiment_name={quote(experiment, safe='')}"
     try:
-        with direct.open(query, timeout=_TIMEOUT_S) as reply:
+        with DIRECT.open(query, timeout=_TIMEOUT_S) as reply:
             return _runs_url(address, json.load(reply))
     except (OSError, ValueError, KeyError, TypeError):
         return address
@@ -55,7 +56,7 @@ def server_runs_url(uri: str, experiment: str) -> str:
     Returns:
         The address; the server's own if it has no such experiment, or isn't asked by HTTP.
     """
-    if not uri.startswith(("http://", "https://")):
+    if not _is_http(uri):
         return mask_login(uri)
     from mlflow.exceptions import MlflowException
     from mlflow.utils.credentials import get_default_host_creds
@@ -77,6 +78,11 @@ def server_runs_url(uri: str, experiment: str) -> str:
         return address
 
 
+def _is_http(uri: str) -> bool:
+    """Tell whether a store's address is one that a browser can open."""
+    return uri.startswith(("http://", "https://"))
+
+
 def _runs_url(address: str, reply: Any) -> str:
     """Return the address of the runs of the experiment that MLflow's reply describes."""
     experiment = (reply["experiment"] if isinstance(reply, dict) else None) or {}
@@ -95,6 +101,6 @@ def how_to_browse(uri: str, route: str) -> str:
     """
     if not is_server(uri):
         return f"make ui, then {_LOCAL}/{route}"
-    if not uri.startswith(("http://", "https://")):
+    if not _is_http(uri):
         return f"{route} at {mask_login(uri)}"
     return f"{mask_login(uri).rstrip('/')}/{route}"
