@@ -15,7 +15,7 @@ from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import open_archive
 from abo_vqa.models.candidates import candidates_for
-from abo_vqa.models.embeddings.build import to_array
+from abo_vqa.models.embeddings.encoding import to_array
 from abo_vqa.models.registry import checkpoint_of, load_model
 
 MODELS = ("blip", "blip2", "clip-train", "llava", "vilt")

@@ -128,14 +128,6 @@ def test_options_that_a_stage_would_ignore_are_refused(words, said, capsys):
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", ["0", "-3", "two", "1.5"])
-def test_a_number_of_processes_is_at_least_one(number, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["baseline", "--model", "vilt", f"--processes={number}"])
-    assert stop.value.code == 2
-    assert f"--processes: found '{number}'; a whole number" in capsys.readouterr().err
-
-
 def test_it_tells_its_version(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--version"])

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from abo_vqa import __version__
-from abo_vqa.core import interpreter, processes, system_errors
+from abo_vqa.core import interpreter, system_errors
 from abo_vqa.core.entry import run_process
 from abo_vqa.core.errors import (
     AboVqaError,
@@ -214,17 +214,11 @@ def run_reporting_errors(name: str, work: Callable[[], int]) -> int:
     Returns:
         The exit code.
     """
-    if processes.failed_elsewhere():
-        return 0  # another process has reported why, and `launch` ends with its exit code
     try:
         return work()
     except KeyboardInterrupt:
         return _report(name, "interrupted; run it again to continue", 130)
-    except TerminatedError as stop:
-        if processes.failure_marker() is not None:
-            return stop.exit_code  # `launch` reports it, once for all processes
-        return _report(name, str(stop), stop.exit_code)
-    except RetryLaterError as stop:
+    except (TerminatedError, RetryLaterError) as stop:
         return _report(name, str(stop), stop.exit_code)
     except Exception as error:
         explained = _explain_error(error)
@@ -249,14 +243,10 @@ def _explain_error(error: Exception) -> tuple[str, int] | None:
 
 
 def _report_error(name: str, reason: str, code: int) -> int:
-    """Report a problem, once for all of several processes, and return the exit code."""
+    """Report a problem that ends a command, and return the exit code."""
     if code == UserError.exit_code and os.environ.get("DVC_STAGE"):
         reason += _DVC_REMOVED
-    marker = processes.failure_marker()
-    first = None if marker is None else processes.mark_failed(marker, code)
-    if first is None:
-        return _report(name, reason, code)
-    return _report(name, reason, 0) if first else 0
+    return _report(name, reason, code)
 
 
 def command_parser(

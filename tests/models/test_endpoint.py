@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from abo_vqa.cli import main
 from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import AboVqaError, RetryLaterError, TerminatedError, UserError
 from abo_vqa.core.tables import read_table
 from abo_vqa.models.registry import load_model
-from abo_vqa.remote.journal import AnnotationJournal, read_journal
+from abo_vqa.remote.journal import AnnotationJournal
 from abo_vqa.stages import baseline
 from tests.support import ROOT
 from tests.support.annotation import KEY
@@ -112,24 +111,17 @@ def test_budget_stops_with_everything_saved(hosted_project: Path) -> None:
         assert len(asked(server)) == 21
 
 
-@pytest.mark.slow
-def test_processes_share_a_budget(hosted_project: Path) -> None:
-    price, budget = 100.0, 0.4
-    command = [sys.executable, str(ROOT / "src/abo_vqa"), "baseline", "--model", "hosted"]
-    with GeminiServer(latency=0.7) as server:  # the first isn't done when the second starts
-        add_endpoint(server.url, budget_usd=budget, price_input=price, concurrency=1)
-        profile = Path("conf/profiles/sample.yaml")
-        settings = yaml.safe_load(profile.read_text())
-        settings["batch_sizes"] = {"hosted": 3}  # or one process would have all rows
-        profile.write_text(yaml.safe_dump(settings))
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-        assert subprocess.run([*command, "--processes", "2"], env=environment).returncode == 2
-    journals = [
-        read_journal(path).entries
-        for path in Path(".cache/abo-vqa/endpoint").glob("*/replies-*.jsonl")
-    ]
-    assert len(journals) == 2
-    assert 0 < sum(e.usage.input for entries in journals for e in entries) * price / 1e6 <= budget
+def test_one_process_asks_whatever_the_engine(hosted_project: Path, monkeypatch) -> None:
+    """So there is one journal, one record of the quota, and one budget."""
+
+    def no_cluster(config):
+        pytest.fail("a service needs no workers")
+
+    monkeypatch.setattr("abo_vqa.models.answering.baseline.open_engine", no_cluster)
+    with OpenAIServer() as server:
+        add_endpoint(server.url, "openai")
+        answer_hosted()
+    assert len(list(Path(".cache/abo-vqa/endpoint").glob("*/replies-*.jsonl"))) == 1
 
 
 def test_another_process_is_named(hosted_project: Path) -> None:

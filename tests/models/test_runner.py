@@ -1,4 +1,4 @@
-"""Rows in batches: failures, memory that runs out, interruptions, shares of several processes."""
+"""Rows in batches: failures, memory that runs out, interruptions, workers."""
 
 from pathlib import Path
 
@@ -9,7 +9,12 @@ import torch
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.image_files import ImageError
 from abo_vqa.models.answering.journal import Journal, collect
-from abo_vqa.models.answering.runner import answer_rows
+from abo_vqa.models.answering.runner import (
+    AnsweredBatch,
+    BatchAnswerer,
+    answer_rows,
+    predict_rows,
+)
 from abo_vqa.models.answers import Answer
 from abo_vqa.models.base import VQAModel
 from abo_vqa.models.sources import ImageFiles
@@ -85,26 +90,25 @@ def expected(rows: pd.DataFrame) -> list[str]:
 
 def test_an_unreadable_picture_is_an_error_and_not_an_answer(tmp_path: Path) -> None:
     rows = rows_of(15)
-    answer_rows(Echo(), rows, ImageFiles(painted), tmp_path, 6, "echo")
+    predict_rows(Echo(), rows, ImageFiles(painted), tmp_path, 6, "echo")
     table = collect(rows, tmp_path)
     assert table["prediction"].tolist() == expected(rows)
     assert table["error"].tolist() == ["damaged" if p == "002" else "" for p in rows["image_path"]]
     assert set(table.loc[table["error"] != "", "confidence"]) == {""}
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_progress_ends_at_the_total(tmp_path: Path, capsys, rank: int) -> None:
-    """The first of two processes has two of three batches, and counts the other's as many."""
+def test_progress_ends_at_the_total(tmp_path: Path, capsys) -> None:
     rows = rows_of(15)
-    answer_rows(Echo(), rows, ImageFiles(painted), tmp_path, 6, "echo", rank, world_size=2)
+    predict_rows(Echo(), rows, ImageFiles(painted), tmp_path, 6, "echo")
     last = capsys.readouterr().err.rpartition("\r")[2]
-    assert ("15/15" in last and last.endswith("\n")) if rank == 0 else last == ""
+    assert "15/15" in last
+    assert last.endswith("\n")
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(tmp_path: Path) -> None:
     rows = rows_of(48)
     model = Echo(room=5)
-    answer_rows(model, rows, ImageFiles(painted), tmp_path, 24, "echo")
+    predict_rows(model, rows, ImageFiles(painted), tmp_path, 24, "echo")
     assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
     # 24 fails, 12 fails, 6 may fail, 3 fits: the limit is remembered, not found anew each batch.
     assert max(model.sizes) <= 5
@@ -122,7 +126,7 @@ def test_a_moments_shortage_doesnt_slow_the_rest(tmp_path: Path) -> None:
         return write(*args)
 
     model.predict_answers = recovering
-    answer_rows(model, rows, ImageFiles(painted), tmp_path, 24, "echo")
+    predict_rows(model, rows, ImageFiles(painted), tmp_path, 24, "echo")
     assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
     assert max(model.sizes[:10]) <= 6
     assert max(model.sizes) == 24
@@ -130,7 +134,7 @@ def test_a_moments_shortage_doesnt_slow_the_rest(tmp_path: Path) -> None:
 
 def test_a_card_that_is_too_small_costs_few_lost_batches(tmp_path: Path, capsys) -> None:
     rows = rows_of(6000)
-    answer_rows(Echo(room=6), rows, ImageFiles(painted_any), tmp_path, 24, "echo")
+    predict_rows(Echo(room=6), rows, ImageFiles(painted_any), tmp_path, 24, "echo")
     assert capsys.readouterr().err.count("out of memory") <= 10
 
 
@@ -145,7 +149,7 @@ def test_the_rows_of_a_batch_arent_moved_by_a_shortage(tmp_path: Path) -> None:
             return found
 
     together: list[list[str]] = []
-    answer_rows(Recording(), rows, ImageFiles(painted_any), tmp_path, 24, "echo")
+    predict_rows(Recording(), rows, ImageFiles(painted_any), tmp_path, 24, "echo")
     usual = list(together)
     together.clear()
     (tmp_path / "other").mkdir()
@@ -158,7 +162,7 @@ def test_the_rows_of_a_batch_arent_moved_by_a_shortage(tmp_path: Path) -> None:
         return short(*args)
 
     model.predict_answers = recovering
-    answer_rows(model, rows, ImageFiles(painted_any), tmp_path / "other", 24, "echo")
+    predict_rows(model, rows, ImageFiles(painted_any), tmp_path / "other", 24, "echo")
     whole = [batch for batch in together if len(batch) == 24]
     assert len(whole) >= 5
     assert all(batch in usual for batch in whole)
@@ -174,7 +178,7 @@ def test_pictures_arent_read_again_for_every_part(tmp_path: Path) -> None:
         return painted_any(path)
 
     model = Echo(room=6)
-    answer_rows(model, rows, ImageFiles(counted), tmp_path, 24, "echo")
+    predict_rows(model, rows, ImageFiles(counted), tmp_path, 24, "echo")
     assert sorted(read) == sorted(set(rows["image_path"]))
     assert len(model.prepared) == 8
     assert len(model.seen) == 8 + 4 + 8  # 24 rows in vain, 12 in vain, then 6 at a time
@@ -183,7 +187,7 @@ def test_pictures_arent_read_again_for_every_part(tmp_path: Path) -> None:
 def test_one_pictures_many_questions_see_it_once(tmp_path: Path) -> None:
     rows = rows_of(24).assign(image_path="005")
     model = Echo(room=6)
-    answer_rows(model, rows, ImageFiles(painted), tmp_path, 24, "echo")
+    predict_rows(model, rows, ImageFiles(painted), tmp_path, 24, "echo")
     assert len(model.sizes) == 4
     assert len(model.seen) == 1 + 1 + 1
 
@@ -194,7 +198,7 @@ def test_a_card_on_which_nothing_fits_stops_the_stage_at_once(tmp_path: Path) ->
     with pytest.raises(
         UserError, match=r"8 rows in a row .*for models\.llava in the profile: quantize: 8bit"
     ):
-        answer_rows(model, rows, ImageFiles(painted_any), tmp_path, 24, checkpoint_key="llava")
+        predict_rows(model, rows, ImageFiles(painted_any), tmp_path, 24, checkpoint_key="llava")
     assert Journal(tmp_path).read() == {}
     assert len(set(model.prepared)) <= 16  # of 100: this batch's pictures and the next one's
 
@@ -217,12 +221,12 @@ def test_rows_that_dont_fit_arent_journaled_and_the_others_are_kept(tmp_path: Pa
         UserError,
         match=rf"{len(failing)} row\(s\) didn't fit even one at a time; the other",
     ):
-        answer_rows(model, rows, ImageFiles(painted), tmp_path, 12, "echo")
+        predict_rows(model, rows, ImageFiles(painted), tmp_path, 12, "echo")
     assert sorted(set(rows["row_id"]) - set(Journal(tmp_path).read())) == failing
     assert collect(rows, tmp_path) is None
     model.small = False
     model.sizes.clear()
-    answer_rows(model, rows, ImageFiles(painted), tmp_path, 12, "echo")
+    predict_rows(model, rows, ImageFiles(painted), tmp_path, 12, "echo")
     assert sum(model.sizes) == len(failing)
     assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
 
@@ -240,7 +244,7 @@ def test_memory_that_runs_out_while_reading_ahead_is_survived(tmp_path: Path, er
                 raise error
             return super().preprocess(pictures)
 
-    answer_rows(Greedy(), rows, ImageFiles(painted_any, threads=1), tmp_path, 24, "echo")
+    predict_rows(Greedy(), rows, ImageFiles(painted_any, threads=1), tmp_path, 24, "echo")
     assert collect(rows, tmp_path)["error"].tolist() == [""] * 48
 
 
@@ -260,14 +264,14 @@ def test_a_bug_isnt_taken_for_a_failed_row(tmp_path: Path) -> None:
             raise RuntimeError("shapes don't match")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        answer_rows(Broken(), rows_of(3), ImageFiles(painted), tmp_path, 3, "echo")
+        predict_rows(Broken(), rows_of(3), ImageFiles(painted), tmp_path, 3, "echo")
 
 
 def test_resume_asks_only_what_is_missing(tmp_path: Path) -> None:
     rows = rows_of(30)
     whole = tmp_path / "whole"
     whole.mkdir()
-    answer_rows(Echo(), rows, ImageFiles(painted), whole, 6, "echo")
+    predict_rows(Echo(), rows, ImageFiles(painted), whole, 6, "echo")
     lines = (whole / "answers-0.jsonl").read_bytes().splitlines(keepends=True)
     torn = tmp_path / "torn"
     torn.mkdir()
@@ -275,32 +279,47 @@ def test_resume_asks_only_what_is_missing(tmp_path: Path) -> None:
     (torn / "answers-0.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:20])
     assert collect(rows, torn) is None
     model = Echo()
-    answer_rows(model, rows, ImageFiles(painted), torn, 6, "echo")
+    predict_rows(model, rows, ImageFiles(painted), torn, 6, "echo")
     assert sum(model.sizes) == 30 - 12 - 0  # two of five batches were done (one picture is broken)
     pd.testing.assert_frame_equal(collect(rows, torn), collect(rows, whole))
 
 
-@pytest.mark.parametrize("world", [2, 3])
-def test_shares_make_the_same_whole(tmp_path: Path, world: int) -> None:
+def test_batches_may_come_back_in_any_order(tmp_path: Path) -> None:
+    """As from workers, of which the last one is the fastest."""
     rows = rows_of(40)
-    for rank in reversed(range(world)):
-        answer_rows(Echo(), rows, ImageFiles(painted), tmp_path, 6, "echo", rank, world)
+
+    def backwards(batches):
+        answerers = [BatchAnswerer(Echo(), rows, ImageFiles(painted), "echo") for _ in range(3)]
+        for position in reversed(range(len(batches))):
+            (answered,) = answerers[position % 3]([batches[position]])
+            yield position, answered
+
+    answer_rows(backwards, rows, "image", tmp_path, 6)
     assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
-    sizes = [f.stat().st_size for f in tmp_path.glob("answers-*.jsonl")]
-    assert len(sizes) == world
-    assert min(sizes) > 0
+
+
+def test_workers_whose_models_differ_are_named(tmp_path: Path, capsys) -> None:
+    rows = rows_of(40)
+
+    def mixed(batches):
+        for position, batch in enumerate(batches):
+            answers = [Answer("red", 1.0) for _ in batch]
+            yield position, AnsweredBatch(answers, record={"dtype": "ab"[position % 2]})
+
+    answer_rows(mixed, rows, "image", tmp_path, 6)
+    assert capsys.readouterr().err.count("devices or dtypes differ") == 1
 
 
 @pytest.mark.parametrize("line", [b"\0\0\0", b"12", b"[1]", b"[[]]", b'{"a": 1}'])
 def test_a_damaged_line_is_asked_again(tmp_path: Path, line: bytes) -> None:
     rows = rows_of(12)
     (tmp_path / "answers-0.jsonl").write_bytes(line + b"\n")
-    answer_rows(Echo(), rows, ImageFiles(painted), tmp_path, 6, "echo")
+    predict_rows(Echo(), rows, ImageFiles(painted), tmp_path, 6, "echo")
     assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
 
 
 def test_line_breaks_dont_reach_the_table(tmp_path: Path) -> None:
-    Journal(tmp_path).writer(0)([0, 1], [Answer("two\nlines", 0.123456789), Answer("", None, "x")])
+    Journal(tmp_path).writer()([0, 1], [Answer("two\nlines", 0.123456789), Answer("", None, "x")])
     table = collect(pd.DataFrame({"row_id": [1, 0]}), tmp_path)
     assert table.values.tolist() == [[1, "", "", "x"], [0, "two lines", "0.123457", ""]]
 

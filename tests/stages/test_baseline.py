@@ -1,12 +1,9 @@
-"""The stage `baseline`: one row per question, candidates, kills, several processes."""
+"""The stage `baseline`: one row per question, candidates, kills."""
 
 import itertools
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -244,38 +241,6 @@ def test_unknown_models_and_missing_weights_are_told_plainly(here: Path, capsys)
 
 # --- the real thing, killed --------------------------------------------------------------------
 
-SABOTAGE = """
-import os, signal
-marker = os.path.join({folder!r}, "died")
-if os.environ.get("RANK", "0") == {rank!r} and "WORLD_SIZE" in os.environ:
-    real, count = os.fsync, [0]
-    def fsync(handle):
-        count[0] += 1
-        if count[0] == {batch} and not os.path.exists(marker):
-            open(marker, "w").close()
-            os.kill(os.getpid(), signal.SIGKILL)
-        real(handle)
-    os.fsync = fsync
-"""
-
-
-def baseline(root: Path, *options: str, saboteur: Path | None = None):
-    """`abo-vqa baseline --model blip` in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(saboteur or "")}
-    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{root}/mlflow.db"
-    command = [sys.executable, str(SCRIPT), "baseline", "--model", "blip", *options]
-    return subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, check=False
-    )
-
-
-def sabotage(folder: Path, rank: str, batch: int) -> Path:
-    """A folder for PYTHONPATH: a process kills itself (-9) while it journals a batch."""
-    folder.mkdir()
-    text = SABOTAGE.format(folder=str(folder), rank=rank, batch=batch)
-    (folder / "sitecustomize.py").write_text(text)
-    return folder
-
 
 def test_killed_and_resumed_is_the_same_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from abo_vqa.models.blip.model import Blip
@@ -296,52 +261,3 @@ def test_killed_and_resumed_is_the_same_file(here: Path, monkeypatch: pytest.Mon
     run_stage(stage, load_config(), model="blip")
     assert BLIP.read_bytes() == whole
     assert 0 < sum(asked) < len(read_table(BLIP))
-
-
-def processes_one_dies(here: Path, tmp_path: Path, world: int) -> None:
-    run_stage(stage, load_config(), model="blip")
-    whole = BLIP.read_bytes()
-    BLIP.unlink()
-    # Four batches: the last of three processes has only one.
-    batch = 2 if world == 2 else 1
-    saboteur = sabotage(tmp_path / "s", str(world - 1), batch=batch)
-    done = baseline(here, "--processes", str(world), saboteur=saboteur)
-    assert done.returncode == 0, done.stderr
-    assert (saboteur / "died").exists()
-    assert BLIP.read_bytes() == whole
-
-
-@pytest.mark.slow
-def test_two_processes_of_which_one_dies(here: Path, tmp_path: Path) -> None:
-    processes_one_dies(here, tmp_path, 2)
-
-
-def test_what_only_the_user_can_mend_is_said_once_by_several_processes(here: Path) -> None:
-    """torchrun starts processes again whatever they ended with."""
-    weights = Path("models/blip/model.safetensors")
-    weights.rename(weights.with_suffix(".away"))
-    try:
-        done = baseline(here, "--processes", "2")
-    finally:
-        weights.with_suffix(".away").rename(weights)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.count("can't load the checkpoint") == 1
-    assert "Traceback" not in done.stderr
-    assert "abo-vqa baseline: can't load the checkpoint models/blip" in done.stderr
-    assert "one of 2 processes stopped, for the reason above" in done.stderr.splitlines()[-1]
-
-
-@pytest.mark.slow
-def test_three_processes_of_which_one_dies(here: Path, tmp_path: Path) -> None:
-    processes_one_dies(here, tmp_path, 3)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("world", [2, 3])
-def test_processes_write_the_same_bytes(here: Path, world: int) -> None:
-    run_stage(stage, load_config(), model="blip")
-    whole = BLIP.read_bytes()
-    BLIP.unlink()
-    done = baseline(here, "--processes", str(world))
-    assert done.returncode == 0, done.stderr
-    assert BLIP.read_bytes() == whole

@@ -14,7 +14,7 @@ from abo_vqa.core.tables import read_table
 from abo_vqa.data.archive import open_archive
 from abo_vqa.models.answers import Answer
 from abo_vqa.models.base import VQAModel
-from abo_vqa.models.embeddings import build
+from abo_vqa.models.embeddings import build, encoding
 from abo_vqa.models.embeddings.store import EmbeddingStore
 from abo_vqa.stages import embed
 from tests.support import workspaces
@@ -293,7 +293,7 @@ def test_the_digest_is_the_vectors(here: Path) -> None:
 
 
 def test_a_model_that_can_only_be_asked_is_refused(here: Path, monkeypatch) -> None:
-    monkeypatch.setattr(build, "load_checkpoint", lambda checkpoint, config: Constant())
+    monkeypatch.setattr(encoding, "load_checkpoint", lambda checkpoint, config: Constant())
     with pytest.raises(UserError, match=r"^models\.blip \(.*\) can be asked but not fine-tuned: "):
         run_stage(embed, load_config())
 

@@ -196,7 +196,8 @@ def test_the_report_depends_on_every_other_setting() -> None:
     for file in (ROOT / "params.yaml", ROOT / PROFILE):
         for key, value in yaml.safe_load(file.read_text()).items():
             below = {f"{key}.{name}" for name in value} if isinstance(value, dict) else set()
-            machine = {"compute.device", "embed.batch_size", "batch_sizes", "serve"}
+            machine = {"compute.device", "compute.engine", "compute.workers"}
+            machine |= {"embed.batch_size", "batch_sizes", "serve"}
             assert key in known | machine or below - machine <= known, key
 
 

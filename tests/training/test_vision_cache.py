@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from abo_vqa.models.embeddings import build
+from abo_vqa.models.embeddings import encoding
 from abo_vqa.models.embeddings import store as stored
 from abo_vqa.models.embeddings.store import EmbeddingStore
 from abo_vqa.training import vision_cache
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 def store_of(count: int, dtype: str = "float32", shape: tuple[int, int] = (5, 8)) -> EmbeddingStore:
     values = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
-    vectors = build.to_array(values, dtype)
+    vectors = encoding.to_array(values, dtype)
     paths = pd.DataFrame({"image_path": [str(i) for i in range(count)], "error": ""})
     return EmbeddingStore(vectors, paths, {"dtype": dtype})
 

@@ -211,10 +211,12 @@ class _ReportConfig(BaseConfig):
 
 
 class ComputeConfig(BaseConfig):
-    """The device, and the dtype on a GPU."""
+    """The device, the dtype on a GPU, and the engine that deals work to processes."""
 
     device: str
     dtype: _Dtype
+    engine: Literal["local", "ray"] = "local"
+    workers: Count | None = None  # null: as many as the cluster has room for
 
 
 class _TrackingConfig(BaseConfig):

@@ -1,5 +1,10 @@
 """What can stop a command. Every error has the exit code that the command ends with."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 
 class AboVqaError(Exception):
     """The root of this project's errors.
@@ -9,6 +14,18 @@ class AboVqaError(Exception):
     """
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Callable[..., AboVqaError], tuple[Any, ...]]:
+        # Python would call __init__ with the message, whatever that takes.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(kind: type[AboVqaError], args: tuple[Any, ...], state: dict[str, Any]) -> AboVqaError:
+    """Make an error that another process has pickled."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class UserError(AboVqaError):

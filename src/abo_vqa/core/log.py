@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from contextlib import suppress
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 
 
@@ -45,3 +47,34 @@ def get_logger(name: str) -> logging.Logger:
         name: the module's name.
     """
     return _manager().getLogger(name)
+
+
+class _Collector(logging.Handler):
+    """Keeps messages instead of writing them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: deque[tuple[int, str]] = deque()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message's level and text.
+
+        Args:
+            record: the message.
+        """
+        self.messages.append((record.levelno, self.format(record)))
+
+
+@contextmanager
+def capture_messages() -> Iterator[deque[tuple[int, str]]]:
+    """Collect this process's messages instead of writing them: somebody else is to pass them on.
+
+    Yields:
+        Level and text of each, the oldest first; it grows while the block runs.
+    """
+    root, collector = _manager().root, _Collector()
+    handlers, root.handlers = root.handlers, [collector]
+    try:
+        yield collector.messages
+    finally:
+        root.handlers = handlers

@@ -9,8 +9,7 @@ from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.json_files import write_json
 from abo_vqa.core.locks import discard
 from abo_vqa.core.paths import BLIND, BLIND_FITS, TRAIN, VQA, predictions_of
-from abo_vqa.core.processes import launch, process_count, rank_and_world_size
-from abo_vqa.core.stage import execute, pin_threads
+from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table, write_table
 from abo_vqa.data.answer_sample import answer_sample
@@ -82,17 +81,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", required=True, help=f"{names}, or another name under models in the profile"
     )
-    parser.add_argument(
-        "--processes",
-        type=process_count,
-        default=1,
-        help="processes that share the rows, each on its own GPU; the output is the same",
-    )
     parser.add_argument("--dry-run", action="store_true", help=DRY_RUN)
 
 
 def command(args: argparse.Namespace) -> int:
-    """Run the stage, in this process or in several; return the exit code.
+    """Run the stage, and return the exit code.
 
     Args:
         args: the options.
@@ -102,17 +95,6 @@ def command(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(estimate_baseline(args.model, config))
         return 0
-    first = rank_and_world_size()[0] == 0
-    if args.model != BLIND_MODEL and (args.processes > 1 or not first):
-        from abo_vqa.models.answering.baseline import BaselineJob, answer_as_worker
-
-        # If several processes are to be started, a mistake is reported once, not by each of them.
-        job = BaselineJob.of(args.model, config, read_table(VQA, ["image_path", "question"]))
-        if args.processes > 1:
-            return launch(args.processes, ["baseline", "--model", args.model])
-        pin_threads(config.threads)
-        answer_as_worker(config, job)
-    elif first:
-        checkpoint = None if args.model == BLIND_MODEL else checkpoint_key(args.model)
-        print(execute(f"baseline@{args.model}", partial(run, model=args.model), config, checkpoint))
+    checkpoint = None if args.model == BLIND_MODEL else checkpoint_key(args.model)
+    print(execute(f"baseline@{args.model}", partial(run, model=args.model), config, checkpoint))
     return 0

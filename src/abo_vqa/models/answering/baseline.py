@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from abo_vqa.core.errors import UserError
+from abo_vqa.core.engine import LocalEngine, model_needs, open_engine
 from abo_vqa.core.locks import locked
-from abo_vqa.core.memory import peak_memory
-from abo_vqa.core.processes import (
-    failed_elsewhere,
-    rank_and_world_size,
-    sigterm_as_exit,
-    stop_with_parent,
-)
 from abo_vqa.core.scratch import scratch
 from abo_vqa.models.answering.images import image_source, images_state
 from abo_vqa.models.answering.journal import Journal, answers_key, collect
 from abo_vqa.models.answering.ranked import ranked_candidates, with_decoding
-from abo_vqa.models.answering.runner import answer_rows
+from abo_vqa.models.answering.runner import AnsweredBatch, BatchAnswerer, answer_rows
 from abo_vqa.models.answering.sampling import sample_rows
 from abo_vqa.models.candidates import candidates_for
-from abo_vqa.models.registry import checkpoint_key, checkpoint_of, load_model
+from abo_vqa.models.registry import checkpoint_key, checkpoint_of, family_class, load_model
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
@@ -118,69 +112,56 @@ class BaselineResult:
     metrics: dict[str, float]
 
 
-def _answer_share(config: Config, job: BaselineJob) -> tuple[dict[str, Any], dict[str, float]]:
-    """Answer this process's share of the rows into the journal.
+def answering_work(config: Config, job: BaselineJob) -> BatchAnswerer:
+    """Load the model and open the images, in whichever process answers.
 
-    Returns:
-        The model's record, and measurements: `load_seconds` and, on a GPU, `peak_gpu_bytes`.
+    Args:
+        config: the settings.
+        job: what to answer.
     """
     start = time.perf_counter()
     model = with_decoding(load_model(job.name, config, **job.options), job.candidates)
     metrics = {"load_seconds": time.perf_counter() - start}
-    key, size = checkpoint_key(job.name), checkpoint_of(job.name, config).batch_size
-    rank, world_size = rank_and_world_size()
-    with ExitStack() as stack:
-        images = image_source(
-            config,
-            job.rows,
-            model,
-            stack,
-            checkpoint_key=key,
-            use_stored=job.use_stored,
-        )
-        answer_rows(model, job.rows, images, job.folder, size, key, rank, world_size)
-    if model.device.type == "cuda":
-        metrics["peak_gpu_bytes"] = float(peak_memory(model.device))
-    return model.record(), metrics
+    key, stack = checkpoint_key(job.name), ExitStack()
+    images = image_source(
+        config, job.rows, model, stack, checkpoint_key=key, use_stored=job.use_stored
+    )
+    return BatchAnswerer(model, job.rows, images, key, metrics, stack)
 
 
 def answer_all(config: Config, job: BaselineJob) -> BaselineResult:
     """Answer all rows, except those already in the journal.
-
-    With several processes, this is the first one: it answers its share and waits for the others'.
 
     Args:
         config: the settings.
         job: what to answer.
 
     Raises:
-        UserError: the model can't be loaded, memory isn't sufficient, or another process stopped.
+        UserError: the model can't be loaded, or memory isn't sufficient.
     """
     start = time.perf_counter()
     record: dict[str, Any] = {}
     metrics: dict[str, float] = {}
     with locked(job.folder):
         before = len(Journal(job.folder).read())
-        if collect(job.rows, job.folder) is None:
-            record, metrics = _answer_share(config, job)
-        while (predictions := collect(job.rows, job.folder)) is None:
-            if failed_elsewhere():
-                raise UserError(
-                    f"{job.name}: some rows are missing because another process stopped."
-                )
-            time.sleep(1)
+        if (predictions := collect(job.rows, job.folder)) is None:
+            latest = _answer_missing(config, job)
+            record, metrics = dict(latest.record), dict(latest.metrics)
+            predictions = collect(job.rows, job.folder)
+            assert predictions is not None
     if answered := len(predictions) - before:
         metrics["rows_per_second"] = answered / (time.perf_counter() - start)
     return BaselineResult(predictions, record, metrics)
 
 
-def answer_as_worker(config: Config, job: BaselineJob) -> None:
-    """Answer the share of a process other than the first one.
-
-    Args:
-        config: the settings.
-        job: what to answer.
-    """
-    with sigterm_as_exit(), stop_with_parent(), locked(job.folder, rank_and_world_size()[0]):
-        if collect(job.rows, job.folder) is None:
-            _answer_share(config, job)
+def _answer_missing(config: Config, job: BaselineJob) -> AnsweredBatch:
+    """Have the engine answer what is missing; return the last batch."""
+    checkpoint = checkpoint_of(job.name, config)
+    batch_by = "image" if job.candidates else family_class(checkpoint).batch_by
+    # Requests to a service wait for it, not for a processor: one process sends them all, so that
+    # there is one journal, one record of the quota and one budget.
+    with nullcontext(LocalEngine()) if checkpoint.endpoint else open_engine(config) as engine:
+        deal = partial(engine.run, partial(answering_work, config, job), needs=model_needs(config))
+        latest = answer_rows(deal, job.rows, batch_by, job.folder, checkpoint.batch_size)
+    assert latest is not None
+    return latest

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from abo_vqa.core.engine import model_needs, open_engine
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.locks import locked
@@ -17,9 +19,9 @@ from abo_vqa.core.paths import ADAPTER, FINETUNED_MODELS
 from abo_vqa.core.scratch import scratch
 from abo_vqa.models.adapters import Adapter
 from abo_vqa.models.answering.images import image_source, images_state
-from abo_vqa.models.answering.journal import answers_key
+from abo_vqa.models.answering.journal import answers_key, collect
 from abo_vqa.models.answering.ranked import ranked_candidates, with_decoding
-from abo_vqa.models.answering.runner import predict_rows
+from abo_vqa.models.answering.runner import BatchAnswerer, answer_rows
 from abo_vqa.models.candidates import candidates_for
 from abo_vqa.models.registry import checkpoint_of, family_class, load_model
 
@@ -60,6 +62,44 @@ class FinetunedJob:
         return cls(name, candidates, scratch(name, key))
 
 
+class FinetunedWork:
+    """Loads the fine-tuned model, once in each process that answers.
+
+    Args:
+        config: the settings.
+        test: columns row_id, image_path, question.
+    """
+
+    def __init__(self, config: Config, test: pd.DataFrame) -> None:
+        self._config, self._test = config, test
+        self._model: VQAModel | None = None
+
+    def __getstate__(self) -> tuple[Config, pd.DataFrame]:
+        return self._config, self._test  # another process loads its own
+
+    def __setstate__(self, state: tuple[Config, pd.DataFrame]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+    def make(self, candidates: CandidateAnswers | None) -> BatchAnswerer:
+        """Return what answers batches.
+
+        Args:
+            candidates: what it chooses among; None for free text.
+        """
+        config, name, stack = self._config, self._config.lora.model, ExitStack()
+        self._model = self._model or load_model(name, config, adapter=ADAPTER)
+        images = image_source(
+            config,
+            self._test,
+            self._model,
+            stack,
+            checkpoint_key=name,
+            use_stored=uses_stored(config),
+        )
+        model = with_decoding(self._model, candidates)
+        return BatchAnswerer(model, self._test, images, name, resources=stack)
+
+
 def predict_finetuned(
     config: Config, test: pd.DataFrame, jobs: Sequence[FinetunedJob]
 ) -> list[pd.DataFrame]:
@@ -73,19 +113,21 @@ def predict_finetuned(
     Returns:
         For each job the columns row_id, prediction, confidence, error.
     """
-    name = config.lora.model
+    checkpoint = checkpoint_of(config.lora.model, config)
+    batch_by, needs = family_class(checkpoint).batch_by, model_needs(config)
+    work = FinetunedWork(config, test)
+    tables = []
     with ExitStack() as stack:
         for job in jobs:
             stack.enter_context(locked(job.folder))
-        model = load_model(name, config, adapter=ADAPTER)
-        images = image_source(
-            config, test, model, stack, checkpoint_key=name, use_stored=uses_stored(config)
-        )
-        size = checkpoint_of(name, config).batch_size
-        return [
-            predict_rows(with_decoding(model, job.candidates), test, images, job.folder, size, name)
-            for job in jobs
-        ]
+        engine = stack.enter_context(open_engine(config))
+        for job in jobs:
+            deal = partial(engine.run, partial(work.make, job.candidates), needs=needs)
+            answer_rows(deal, test, batch_by, job.folder, checkpoint.batch_size)
+            predictions = collect(test, job.folder)
+            assert predictions is not None
+            tables.append(predictions)
+    return tables
 
 
 def uses_stored(config: Config, adapter: Path = ADAPTER) -> bool:

@@ -23,7 +23,7 @@ COLUMNS = ["row_id", "prediction", "confidence", "error"]
 
 
 class Journal:
-    """Answers as they are computed: one line of JSON per batch, one file per process.
+    """Answers as they are computed: one line of JSON per batch.
 
     A line is written whole; if the process dies while writing it, reading ignores it.
 
@@ -35,7 +35,7 @@ class Journal:
         self._folder = folder
 
     def read(self) -> dict[int, Answer]:
-        """Return all answers so far, of all processes, by row_id."""
+        """Return all answers so far by row_id; earlier versions had several files of them."""
         answers: dict[int, Answer] = {}
         for file in sorted(self._folder.glob("answers-*.jsonl")):
             for line in file.read_bytes().splitlines():
@@ -46,9 +46,9 @@ class Journal:
                 answers |= rows
         return answers
 
-    def writer(self, rank: int) -> Callable[[Sequence[int], Sequence[Answer]], None]:
-        """Return a function that appends a batch's row ids and answers to this process's file."""
-        file = self._folder / f"answers-{rank}.jsonl"
+    def writer(self) -> Callable[[Sequence[int], Sequence[Answer]], None]:
+        """Return a function that appends a batch's row ids and answers."""
+        file = self._folder / "answers-0.jsonl"
         torn = file.exists() and not file.read_bytes().endswith(b"\n")
         handle = file.open("ab", buffering=0)  # nothing is left in a buffer when the disk is full
 

@@ -1,48 +1,132 @@
 """Tables of questions → answers: batched, journaled, resumable.
 
-Batches are formed over all rows before anything else. So neither the number of processes nor an
+Batches are formed over all rows before anything else. So neither the number of workers nor an
 interruption changes which rows share a batch, and with it the rounding of an answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.fingerprints import fingerprint
+from abo_vqa.core.log import get_logger
+from abo_vqa.core.memory import peak_memory
 from abo_vqa.core.progress import progress_bar
 from abo_vqa.models.answering.batches import MAX_FAILURES, AdaptiveBatcher, form_batches
 from abo_vqa.models.answering.journal import Journal, collect
 from abo_vqa.models.sources import ImageLoader, prefetch
 
 if TYPE_CHECKING:
+    from abo_vqa.models.answers import Answer
     from abo_vqa.models.base import VQAModel
 
+logger = get_logger(__name__)
 
-def answer_rows(
-    model: VQAModel,
-    rows: pd.DataFrame,
-    images: ImageLoader[Any],
-    journal_folder: Path,
-    size: int,
-    checkpoint_key: str,
-    rank: int = 0,
-    world_size: int = 1,
-) -> None:
-    """Answer this process's share of the rows, except those already in the journal.
+
+@dataclass(frozen=True)
+class AnsweredBatch:
+    """What becomes of a batch, wherever it is answered.
+
+    Attributes:
+        answers: in the rows' order; None where memory isn't sufficient for a single row.
+        gave_up: whether too many consecutive rows didn't fit, so that the rest isn't tried.
+        advice: what to change so that a row fits; "" if all did.
+        note: what stands behind the progress bar.
+        record: what the model's answers depend on.
+        metrics: what was measured of the model: `load_seconds` and, on a GPU, `peak_gpu_bytes`.
+    """
+
+    answers: list[Answer | None]
+    gave_up: bool = False
+    advice: str = ""
+    note: str = ""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class BatchAnswerer:
+    """A model that answers batches of rows, the images of one loaded while another is answered.
 
     Args:
         model: the model.
         rows: columns row_id, image_path, question.
         images: where the images come from.
+        checkpoint_key: the model's key under `models` in the profile, for messages.
+        metrics: what was measured when it was loaded.
+        resources: closed in the end.
+    """
+
+    def __init__(
+        self,
+        model: VQAModel,
+        rows: pd.DataFrame,
+        images: ImageLoader[Any],
+        checkpoint_key: str,
+        metrics: Mapping[str, float] = MappingProxyType({}),
+        resources: ExitStack | None = None,
+    ) -> None:
+        self._model, self._rows, self._images = model, rows, images
+        self._checkpoint_key, self._metrics = checkpoint_key, metrics
+        self._batcher = AdaptiveBatcher(model, images)
+        self._resources = resources
+
+    def __call__(self, batches: Sequence[list[int]]) -> Iterator[AnsweredBatch]:
+        """Answer batches.
+
+        Args:
+            batches: positions of rows.
+        """
+        model = self._model
+        for batch, loaded in prefetch(batches, self._load):
+            answers = self._batcher.answer(self._rows.iloc[batch], loaded)
+            metrics = dict(self._metrics)
+            if model.device.type == "cuda":
+                metrics["peak_gpu_bytes"] = float(peak_memory(model.device))
+            yield AnsweredBatch(
+                answers,
+                self._batcher.gave_up,
+                model.memory_advice(self._checkpoint_key) if None in answers else "",
+                model.progress_note,
+                model.record(),
+                metrics,
+            )
+
+    def _load(self, batch: Sequence[int]) -> Any:
+        return self._images.load(self._model, _paths_of(self._rows, batch))
+
+    def close(self) -> None:
+        """Close the archive of the images."""
+        if self._resources:
+            self._resources.close()
+
+
+Deal = Callable[[Sequence[list[int]]], Generator[tuple[int, AnsweredBatch], None, None]]
+"""Has batches answered, here or by workers; see `engine.Engine.run`."""
+
+
+def answer_rows(
+    deal: Deal, rows: pd.DataFrame, batch_by: str, journal_folder: Path, size: int
+) -> AnsweredBatch | None:
+    """Have all rows answered, except those already in the journal.
+
+    Args:
+        deal: has batches answered.
+        rows: columns row_id, image_path, question.
+        batch_by: what a batch's rows have in common; see `VQAModel.batch_by`.
         journal_folder: where the answers go.
         size: maximum number of rows per batch.
-        checkpoint_key: the model's key under `models` in the profile, for messages.
-        rank: this process takes every `world_size`-th batch, starting with the `rank`-th.
-        world_size: the number of processes.
+
+    Returns:
+        The last batch that was answered, with the model's record and measurements; None if all
+        rows were in the journal.
 
     Raises:
         UserError: memory isn't sufficient for some rows, each alone. The other rows' answers are in
@@ -50,37 +134,42 @@ def answer_rows(
     """
     journal = Journal(journal_folder)
     done = journal.read()
-    keys = rows["image_path" if model.batch_by == "image" else "question"]
+    keys = rows["image_path" if batch_by == "image" else "question"]
     row_ids = rows["row_id"].astype(int).tolist()
     # A batch is in the journal whole or not at all, except for rows that memory wasn't enough for.
-    share = form_batches(keys.tolist(), size)[rank::world_size]
-    remaining = [[i for i in batch if row_ids[i] not in done] for batch in share]
+    remaining = (
+        [i for i in batch if row_ids[i] not in done] for batch in form_batches(keys.tolist(), size)
+    )
     pending = [batch for batch in remaining if batch]
-    write = journal.writer(rank)
-    batcher = AdaptiveBatcher(model, images)
-    failed = 0
-    before = len(rows) - sum(map(len, pending)) * world_size
-    with progress_bar(
-        len(rows), initial=before, desc="answering", unit="row", disable=rank != 0
-    ) as bar:
-        for batch, loaded in prefetch(pending, lambda b: images.load(model, _paths_of(rows, b))):
-            answers = batcher.answer(rows.iloc[batch], loaded)
-            answered = {
-                row_ids[i]: answer
-                for i, answer in zip(batch, answers, strict=True)
-                if answer is not None
-            }
+    write = journal.writer()
+    failed, advice, latest = 0, "", None
+    before = len(rows) - sum(map(len, pending))
+    records: dict[str, None] = {}
+    with (
+        progress_bar(len(rows), initial=before, desc="answering", unit="row") as bar,
+        closing(deal(pending)) as results,
+    ):
+        for position, latest in results:
+            pairs = zip(pending[position], latest.answers, strict=True)
+            answered = {row_ids[i]: answer for i, answer in pairs if answer is not None}
             if answered:
                 write(list(answered), list(answered.values()))
-            failed += len(batch) - len(answered)
-            if batcher.gave_up:
+            failed += len(latest.answers) - len(answered)
+            advice = latest.advice or advice
+            records[fingerprint(dict(latest.record))] = None
+            if latest.gave_up:
                 break
-            bar.set_postfix_str(model.progress_note, refresh=False)
-            # The other processes' batches may be smaller.
-            bar.update(min(len(batch) * world_size, len(rows) - bar.n))
+            bar.set_postfix_str(latest.note, refresh=False)
+            bar.update(len(latest.answers))
+    if len(records) > 1:
+        logger.warning(
+            "the workers' devices or dtypes differ: answers may differ by rounding from those of "
+            "one machine (docs/scale-out.md)"
+        )
     if failed:
-        message = _failure_message(failed, batcher.gave_up)
-        raise UserError(f"out of memory: {message}. {model.memory_advice(checkpoint_key)}")
+        message = _failure_message(failed, latest is not None and latest.gave_up)
+        raise UserError(f"out of memory: {message}. {advice}")
+    return latest
 
 
 def _failure_message(failed: int, gave_up: bool) -> str:
@@ -121,7 +210,14 @@ def predict_rows(
     Returns:
         Columns row_id, prediction, confidence, error, in the order of `rows`.
     """
-    answer_rows(model, rows, images, journal_folder, size, checkpoint_key)
+    answerer = BatchAnswerer(model, rows, images, checkpoint_key)
+
+    def answer_here(
+        batches: Sequence[list[int]],
+    ) -> Generator[tuple[int, AnsweredBatch], None, None]:
+        yield from enumerate(answerer(batches))
+
+    answer_rows(answer_here, rows, model.batch_by, journal_folder, size)
     predictions = collect(rows, journal_folder)
     assert predictions is not None
     return predictions

@@ -5,29 +5,26 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
 from abo_vqa.core.devices import pick_device, pick_dtype
-from abo_vqa.core.errors import UserError
+from abo_vqa.core.engine import model_needs, open_engine
 from abo_vqa.core.fingerprints import fingerprint, stage_code
 from abo_vqa.core.locks import locked
-from abo_vqa.core.memory import peak_memory
 from abo_vqa.core.progress import progress
 from abo_vqa.core.scratch import scratch
 from abo_vqa.core.system_errors import report_full_disk
 from abo_vqa.data.archive import open_archive
-from abo_vqa.models.base import VQAModel
 from abo_vqa.models.embeddings.builder import EmbeddingBuilder
+from abo_vqa.models.embeddings.encoding import BlockEncoder, EncodedBlock
 from abo_vqa.models.embeddings.files import VECTORS_FILE
 from abo_vqa.models.embeddings.ragged import RaggedEmbeddingBuilder
 from abo_vqa.models.embeddings.store import expected_meta, write_description
-from abo_vqa.models.registry import checkpoint_of, load_checkpoint
-from abo_vqa.models.sources import ImageEncoder, ImageFiles, prefetch
+from abo_vqa.models.registry import checkpoint_of
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import CheckpointConfig, Config
@@ -41,12 +38,6 @@ def _compute_dtype(config: Config, checkpoint: CheckpointConfig) -> str:
     """
     device = pick_device(config.compute.device)
     return str(pick_dtype(checkpoint, config.compute, device)).removeprefix("torch.")
-
-
-def to_array(encoded: torch.Tensor, dtype: str) -> np.ndarray:
-    """Convert a tensor to one of the stored dtypes; bfloat16 becomes uint16 of the same bits."""
-    values = encoded.to("cpu", getattr(torch, dtype))
-    return np.asarray((values.view(torch.uint16) if dtype == "bfloat16" else values).numpy())
 
 
 @dataclass(frozen=True)
@@ -92,88 +83,74 @@ def build_embeddings(
     }
     if pooled:
         meta |= {"dtype": "float32", "pooling": "mean"}
+    dtype = meta["dtype"]
+    make = partial(BlockEncoder, config, model_name, dtype, pooled=pooled)
     with locked(scratch(stage, embedding_key(config, paths, meta, stage))) as folder:
-        model = load_checkpoint(checkpoint, config)
-        stored = pooled_vector if pooled else type(model).split_encoded
-        if stored is VQAModel.split_encoded:
-            raise UserError(
-                f"models.{model_name} ({checkpoint.path}) can be asked but not fine-tuned: its "
-                "vision outputs can't be stored. Set lora.model to another model."
-            )
-        builder = _make_builder(config, model, paths, folder, out, meta["dtype"], pooled)
-        encoded = _encode_images(config, model_name, model, paths, builder, stored)
+        builder, encoded, peak = _encode_images(config, make, paths, folder, out, dtype)
         builder.finish()
         _link_or_copy(builder.file, out / VECTORS_FILE)
     meta |= {**builder.sizes, "digest": builder.digest}
     write_description(out, paths, builder.errors, meta, builder.columns, builder.lines)
     size = (out / VECTORS_FILE).stat().st_size
-    return BuildResult(builder.errors, encoded, size, peak_memory(model.device), folder)
-
-
-def pooled_vector(model: VQAModel, encoded: Any) -> tuple[torch.Tensor, str]:
-    """Return an image's vector of unit length as a matrix of one row, and no text.
-
-    Args:
-        model: the model that has encoded it.
-        encoded: one entry of the result of `VQAModel.encode`.
-    """
-    vector = model.image_vector(encoded).float()
-    return torch.nn.functional.normalize(vector, dim=0)[None], ""
+    return BuildResult(builder.errors, encoded, size, peak, folder)
 
 
 _Builder = EmbeddingBuilder | RaggedEmbeddingBuilder
 
 
 def _make_builder(
-    config: Config,
-    model: VQAModel,
+    shape: tuple[int, int] | None,
     paths: Sequence[str],
     folder: Path,
     out: Path,
     dtype: str,
-    pooled: bool,
+    blocks: int,
 ) -> _Builder:
-    """The file to write; a ragged one for vectors, since not every model knows their width."""
-    if pooled or model.encoded_shape is None:
+    """The file to write; a ragged one if images differ in their shape."""
+    if shape is None:
         return RaggedEmbeddingBuilder(folder, len(paths), dtype, out)
-    shape = (len(paths), *model.encoded_shape)
-    return EmbeddingBuilder(folder, shape, dtype, len(_blocks(config, paths)), out)
-
-
-def _blocks(config: Config, paths: Sequence[str]) -> list[list[int]]:
-    """The positions of the images that are encoded together."""
-    size = config.embed.batch_size
-    return [list(range(i, min(i + size, len(paths)))) for i in range(0, len(paths), size)]
+    return EmbeddingBuilder(folder, (len(paths), *shape), dtype, blocks, out)
 
 
 def _encode_images(
     config: Config,
-    name: str,
-    model: VQAModel,
+    make: Callable[[], BlockEncoder],
     paths: Sequence[str],
-    builder: _Builder,
-    stored: Callable[[VQAModel, Any], tuple[torch.Tensor, str]],
-) -> int:
-    """Encode the images that are still missing; return their number."""
-    dtype = builder.dtype
-    blocks = _blocks(config, paths)
-    remaining = blocks[builder.done :]
-    row = {path: i for i, path in enumerate(paths)}
-    with open_archive(config.data.raw) as archive, torch.inference_mode():
-        files = ImageFiles(archive.image)
-        encoder = ImageEncoder(model, files, name)
-        loaded = prefetch(remaining, lambda block: files.load(model, [paths[i] for i in block]))
-        for block, images in progress(loaded, total=len(remaining), desc="embedding", unit="batch"):
-            vectors: dict[int, np.ndarray] = {}
-            texts: dict[int, str] = {}
-            errors: dict[str, str] = {}
-            for encoded in encoder.encode([paths[i] for i in block], images):
-                errors |= encoded.errors
-                for path, i in encoded.index.items():
-                    matrix, texts[row[path]] = stored(model, encoded.values[i])
-                    vectors[row[path]] = to_array(matrix, dtype)
-            builder.add(vectors, errors, texts)
-    return sum(map(len, remaining))
+    folder: Path,
+    out: Path,
+    dtype: str,
+) -> tuple[_Builder, int, int]:
+    """Encode the images that are still missing; return their file, their number, peak memory."""
+    size = config.embed.batch_size
+    blocks = [list(paths[i : i + size]) for i in range(0, len(paths), size)]
+    start = RaggedEmbeddingBuilder.recorded(folder) or EmbeddingBuilder.recorded(folder)
+    with open_engine(config) as engine:
+        while True:
+            # An empty block first, which tells the images' shape: the file has its full size
+            # before anything is encoded.
+            dealt = [[], *blocks[start:]]
+            results = engine.run(make, dealt, model_needs(config), in_order=True)
+            with closing(results):
+                shape = next(results)[1].shape
+                builder = _make_builder(shape, paths, folder, out, dtype, len(blocks))
+                if builder.done != start:  # what was recorded is damaged
+                    start = builder.done
+                    continue
+                peak = 0
+                bar = progress(results, total=len(dealt) - 1, desc="embedding", unit="batch")
+                for _, block in bar:
+                    _add(builder, block, start=builder.done * size, paths=paths)
+                    peak = max(peak, block.peak)
+                return builder, sum(map(len, blocks[start:])), peak
+
+
+def _add(builder: _Builder, block: EncodedBlock, start: int, paths: Sequence[str]) -> None:
+    """Append a block whose first image is the one at `start`."""
+    count = len(block.vectors) + len(block.errors)
+    rows = {path: start + i for i, path in enumerate(paths[start : start + count])}
+    vectors = {rows[path]: matrix for path, matrix in block.vectors.items()}
+    texts = {rows[path]: text for path, text in block.texts.items()}
+    builder.add(vectors, block.errors, texts)
 
 
 def embedding_key(

@@ -24,6 +24,8 @@ logger = get_logger(__name__)
 # NumPy has no bfloat16: its bits are stored as integers.
 STORED_DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
 
+_STATE_FILE = "state.json"
+
 
 class EmbeddingBuilder:
     """A file of vectors in the scratch folder, and the number of blocks it holds.
@@ -54,7 +56,7 @@ class EmbeddingBuilder:
     ) -> None:
         self._folder, self._out, self.dtype = folder, out, dtype
         self.file = folder / VECTORS_FILE
-        self._state = folder / "state.json"
+        self._state = folder / _STATE_FILE
         self.done, self.errors, self.digest = self._load_state(shape)
         if self.done:
             mode: Literal["r", "r+"] = "r" if self.done >= blocks else "r+"
@@ -62,6 +64,18 @@ class EmbeddingBuilder:
         else:
             self._vectors = self._create(shape, dtype)
         self.sizes = dict(zip(("images", "tokens", "width"), shape, strict=True))
+
+    @staticmethod
+    def recorded(folder: Path) -> int:
+        """Return how many blocks an earlier process has written; 0 if that can't be read.
+
+        Args:
+            folder: the scratch folder.
+        """
+        try:
+            return int(json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))["done"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
 
     def _load_state(self, shape: tuple[int, ...]) -> tuple[int, dict[str, str], str]:
         """Return an earlier process's blocks, errors and digest; none if they are damaged."""

@@ -19,6 +19,7 @@ from abo_vqa.models.embeddings.files import VECTORS_FILE
 
 logger = get_logger(__name__)
 
+_JOURNAL_FILE = "blocks.jsonl"
 _HEADER = 128  # bytes of NumPy's header, which leaves room for a longer first dimension
 
 
@@ -79,11 +80,21 @@ class RaggedEmbeddingBuilder:
         self._count, self._out, self.dtype = count, out, dtype
         self._dtype = np.dtype(STORED_DTYPES[dtype])
         self.file = folder / VECTORS_FILE
-        self._journal = folder / "blocks.jsonl"
+        self._journal = folder / _JOURNAL_FILE
         self._state = self._load()
         if self._state.done == 0:
             self._journal.unlink(missing_ok=True)
             self.file.unlink(missing_ok=True)
+
+    @staticmethod
+    def recorded(folder: Path) -> int:
+        """Return how many blocks an earlier process has written.
+
+        Args:
+            folder: the scratch folder.
+        """
+        journal = folder / _JOURNAL_FILE
+        return journal.read_bytes().count(b"\n") if journal.is_file() else 0
 
     @property
     def done(self) -> int:

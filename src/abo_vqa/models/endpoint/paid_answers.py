@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import fingerprint
-from abo_vqa.core.processes import rank_and_world_size
 from abo_vqa.core.scratch import scratch
 from abo_vqa.models.answers import Answer
 from abo_vqa.models.endpoint.asking import QuestionRun
@@ -107,7 +106,6 @@ class PaidAnswers:
         self._budget = Budget(settings, (), self._reserved)
         for journal in reply_journals(record):
             self._replies.add_journal(current_replies(self._counted(journal), settings))
-        self._share_budget()
         self._resources = ExitStack()
         self._run: QuestionRun | None = None
         weakref.finalize(self, self._resources.close)
@@ -116,12 +114,6 @@ class PaidAnswers:
     def cost(self) -> str:
         """What the replies have cost, for people."""
         return describe_cost(self._budget.cost, self._settings)
-
-    def _share_budget(self) -> None:
-        """Leave this process its share of the budget: it doesn't notice what others spend."""
-        limit, spent = self._budget.limit, self._budget.cost
-        if limit is not None:
-            self._budget.limit = spent + (limit - spent) / rank_and_world_size()[1]
 
     def _counted(self, entries: Iterable[JournalEntry]) -> Iterator[JournalEntry]:
         """Yield entries, and take what they cost into account."""
@@ -171,7 +163,7 @@ class PaidAnswers:
     def _open(self) -> QuestionRun:
         """Open the journal, the ledger, and a client for each key."""
         settings, stack = self._settings, self._resources
-        path = self._folder / f"replies-{rank_and_world_size()[0]}.jsonl"
+        path = self._folder / "replies-0.jsonl"
         try:
             limit = settings.max_output_tokens
             journal = stack.enter_context(AnnotationJournal(path, self._record, limit=limit))
@@ -182,7 +174,7 @@ class PaidAnswers:
         ledger = Ledger(scratch("generate", "quota") / "calls.sqlite")
         stack.callback(ledger.close)
         keys = stack.enter_context(open_clients(settings))
-        # Killed requests of a run with more processes, too.
+        # Killed requests of versions with several processes, too.
         paths = all_journals(self._folder, self._record)
         names = {journal.name, *map(journal_name, paths)}
         self._reserved.read = lambda: ledger.reserved_cost(*names)

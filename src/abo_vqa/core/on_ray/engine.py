@@ -1,0 +1,135 @@
+"""The engine that `compute.engine: ray` names: a connection to a cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import ray
+
+from abo_vqa.core.engine import ONE_CORE, Engine, Needs, Work
+from abo_vqa.core.errors import UserError, first_line
+from abo_vqa.core.on_ray.dealer import Dealer
+
+_CONNECT_S = 10.0  # until a cluster's head answers
+
+_Batch = TypeVar("_Batch")
+_Result = TypeVar("_Result")
+
+
+class RayEngine(Engine):
+    """Deals batches to workers on a Ray cluster.
+
+    Args:
+        workers: how many; None for as many as the cluster has room for.
+        threads: of each worker; see `stage.pin_threads`.
+
+    Raises:
+        UserError: the cluster can't be reached.
+    """
+
+    def __init__(self, workers: int | None, threads: int) -> None:
+        self._workers, self._threads = workers, threads
+        self._joined = ray.is_initialized()  # by a caller, who ends it, too
+        if not self._joined:
+            _connect()
+
+    def close(self) -> None:
+        """Leave the cluster; one that was started for this process ends."""
+        if not self._joined:
+            ray.shutdown()
+
+    def run(
+        self,
+        make: Callable[[], Work[_Batch, _Result]],
+        batches: Sequence[_Batch],
+        needs: Needs = ONE_CORE,
+        *,
+        in_order: bool = False,
+    ) -> Generator[tuple[int, _Result], None, None]:
+        """Apply work to batches; see `Engine.run`."""
+        if not batches:
+            return
+        dealer = Dealer(make, batches, needs, self._workers, self._threads, in_order=in_order)
+        try:
+            yield from dealer.results()
+        finally:
+            dealer.dismiss()
+
+
+def _connect() -> None:
+    """Join the cluster at RAY_ADDRESS, or start one on this machine.
+
+    Without an address Ray would also join a cluster that runs here already: another command's,
+    perhaps, which ends with it.
+
+    Raises:
+        UserError: it can't be reached.
+    """
+    address = os.environ.get("RAY_ADDRESS", "")
+    if address.startswith("ray://"):
+        raise UserError(
+            f"RAY_ADDRESS is {address}, for Ray's client outside a cluster, which can't pass on "
+            "results as they come. Run the stage on one of the cluster's machines, e.g. with "
+            "`ray job submit`, where RAY_ADDRESS=auto is enough."
+        )
+    _require_listener(address)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # sends nothing to anybody
+    source = str(Path(__file__).parents[3])
+    paths = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    environment = {"PYTHONPATH": os.pathsep.join(paths), "TOKENIZERS_PARALLELISM": "false"}
+    try:
+        with _own_signal_handlers():
+            ray.init(
+                address=address or "local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                runtime_env={"env_vars": environment},
+            )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise _unreachable(address, error) from error
+
+
+def _require_listener(address: str) -> None:
+    """Check that something answers at an address: Ray waits for a minute and ends the process.
+
+    Raises:
+        UserError: nothing does.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal():
+        return  # auto, local
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(address: str, error: BaseException) -> UserError:
+    place = f"the Ray cluster at RAY_ADDRESS={address}" if address else "a Ray cluster here"
+    return UserError(
+        f"can't reach {place}: {first_line(error)}. Check `ray status`; without RAY_ADDRESS a "
+        "cluster of this machine is started, and compute.engine=local needs none."
+    )
+
+
+@contextmanager
+def _own_signal_handlers() -> Iterator[None]:
+    """Keep this process's handlers, which `ray.init` replaces."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
