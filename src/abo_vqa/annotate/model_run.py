@@ -149,7 +149,7 @@ def _ask(
     if config.generate.annotator == LOCAL:
         from abo_vqa.annotate.local.run import write_all  # and torch, which the others spare
 
-        write_all(config, archive, journal, tasks, progress, drop_failing=options.drop_failing)
+        write_all(config, journal, tasks, progress, drop_failing=options.drop_failing)
         return
     request_all(
         config.generate,

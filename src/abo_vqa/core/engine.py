@@ -10,8 +10,8 @@ results and write nothing.
         archive = open_archive(raw)
         return lambda batches: (sum(map(len, map(archive.read, paths))) for paths in batches)
 
-    with open_engine(config) as engine:
-        for position, size in engine.run(make, batches):
+    with open_engine(config) as engine, engine.workers(make) as workers:
+        for position, size in workers.run(batches):
             ...
 """
 
@@ -22,7 +22,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from abo_vqa.core.errors import UserError
 
@@ -57,26 +57,23 @@ class Needs:
 ONE_CORE = Needs()
 
 
-class Engine(ABC):
-    """Applies work to batches."""
+class Workers(ABC, Generic[_Batch, _Result]):
+    """Workers that make their work once, and keep it from run to run; a context manager."""
+
+    def __enter__(self) -> Workers[_Batch, _Result]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @abstractmethod
     def run(
-        self,
-        make: Callable[[], Work[_Batch, _Result]],
-        batches: Sequence[_Batch],
-        needs: Needs = ONE_CORE,
-        *,
-        in_order: bool = False,
+        self, batches: Sequence[_Batch], *, in_order: bool = False
     ) -> Generator[tuple[int, _Result], None, None]:
-        """Apply work to batches.
-
-        Closing the generator stops the work.
+        """Apply the work to batches; closing the generator stops it.
 
         Args:
-            make: makes a worker's work, once in each; can be pickled.
             batches: what is dealt.
-            needs: what a worker takes.
             in_order: yield results in the batches' order, not as they come. Then only a few are
                 held back: a worker that is far ahead waits.
 
@@ -87,6 +84,37 @@ class Engine(ABC):
             UserError: this work can't run here, or as the work says.
             RetryLaterError: workers died again and again.
         """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the workers."""
+
+
+class Engine(ABC):
+    """Provides workers."""
+
+    @abstractmethod
+    def workers(
+        self, make: Callable[[], Work[_Batch, _Result]], needs: Needs = ONE_CORE
+    ) -> Workers[_Batch, _Result]:
+        """Return workers; they start when there is something to do.
+
+        Args:
+            make: makes a worker's work, once in each; can be pickled.
+            needs: what a worker takes.
+        """
+
+    def run(
+        self,
+        make: Callable[[], Work[_Batch, _Result]],
+        batches: Sequence[_Batch],
+        needs: Needs = ONE_CORE,
+        *,
+        in_order: bool = False,
+    ) -> Generator[tuple[int, _Result], None, None]:
+        """Apply work to batches with workers that end afterwards; see `Workers.run`."""
+        with self.workers(make, needs) as workers:
+            yield from workers.run(batches, in_order=in_order)
 
     def map(
         self,
@@ -115,22 +143,36 @@ def _each(function: Callable[[_Batch], _Result]) -> Work[_Batch, _Result]:
 class LocalEngine(Engine):
     """Computes in this process, batch after batch."""
 
+    def workers(
+        self, make: Callable[[], Work[_Batch, _Result]], needs: Needs = ONE_CORE
+    ) -> Workers[_Batch, _Result]:
+        """Return this process; see `Engine.workers`."""
+        return _LocalWorkers(make)
+
+
+class _LocalWorkers(Workers[_Batch, _Result]):
+    """This process.
+
+    Args:
+        make: makes the work, when it is needed first.
+    """
+
+    def __init__(self, make: Callable[[], Work[_Batch, _Result]]) -> None:
+        self._make = make
+        self._work: Work[_Batch, _Result] | None = None
+
     def run(
-        self,
-        make: Callable[[], Work[_Batch, _Result]],
-        batches: Sequence[_Batch],
-        needs: Needs = ONE_CORE,
-        *,
-        in_order: bool = False,
+        self, batches: Sequence[_Batch], *, in_order: bool = False
     ) -> Generator[tuple[int, _Result], None, None]:
-        """Apply work to batches; see `Engine.run`."""
-        if not batches:
-            return
-        work = make()
-        try:
-            yield from enumerate(work(batches))
-        finally:
-            getattr(work, "close", lambda: None)()
+        """Apply the work to batches; see `Workers.run`."""
+        if batches:
+            self._work = self._work or self._make()
+            yield from enumerate(self._work(batches))
+
+    def close(self) -> None:
+        """Close what the work has open."""
+        getattr(self._work, "close", lambda: None)()
+        self._work = None
 
 
 @contextmanager

@@ -9,21 +9,21 @@ goes on with the batches that an uninterrupted one forms, so that rounding doesn
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-from PIL import Image
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING, overload
 
 from abo_vqa.annotate.explain import describe_empty_streak
 from abo_vqa.annotate.local.requests import prompt_text, require_room, system_text
+from abo_vqa.annotate.local.writer import PairWriter
 from abo_vqa.annotate.progress import Progress
 from abo_vqa.annotate.tasks import Task
+from abo_vqa.core.engine import Workers, model_needs, open_engine
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.archive import Archive
-from abo_vqa.models.answering.writing import BatchWriter, WritingTask
-from abo_vqa.models.registry import checkpoint_key, checkpoint_of, load_model
-from abo_vqa.models.sources import ImageBatch, ImageFiles, prefetch
-from abo_vqa.models.writing import TextWriter, WritingOptions, WrittenText
+from abo_vqa.models.answering.writing import WritingTask
+from abo_vqa.models.registry import checkpoint_of
+from abo_vqa.models.writing import WrittenText
 from abo_vqa.remote.contract import Reply, Usage
 from abo_vqa.remote.failure_streaks import FailureStreak, error_kind
 from abo_vqa.remote.journal import AnnotationJournal, JournalEntry, timestamp
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 def write_all(
     config: Config,
-    archive: Archive,
     journal: AnnotationJournal,
     tasks: Sequence[Task],
     progress: Progress,
@@ -45,7 +44,6 @@ def write_all(
 
     Args:
         config: the run's configuration.
-        archive: where the images are read from.
         journal: takes the replies.
         tasks: all tasks of the run, in a fixed order, finished ones included.
         progress: see `Progress`.
@@ -55,47 +53,39 @@ def write_all(
         UserError: the model has no room for a prompt and a reply; see also `LocalRun`.
     """
     require_room(config, tasks)  # before minutes are spent on loading
-    LocalRun(config, archive, journal, progress, drop_failing=drop_failing).run(tasks)
+    with (
+        open_engine(config) as engine,
+        engine.workers(partial(PairWriter, config), model_needs(config)) as writers,
+    ):
+        LocalRun(config, writers, journal, progress, drop_failing=drop_failing).run(tasks)
 
 
 class LocalRun:
-    """Has a model in this process write the pairs that are missing.
+    """Has a model of the profile write the pairs that are missing.
 
     Args:
         config: the run's configuration.
-        archive: where the images are read from.
+        writers: have the model.
         journal: takes the replies.
         progress: see `Progress`.
         drop_failing: whether failures count against their images however many fail alike.
-
-    Raises:
-        UserError: the model can't be loaded, or doesn't follow instructions.
     """
 
     def __init__(
         self,
         config: Config,
-        archive: Archive,
+        writers: Workers[Sequence[WritingTask], list[WrittenText | str]],
         journal: AnnotationJournal,
         progress: Progress,
         *,
         drop_failing: bool,
     ) -> None:
-        settings, name = config.generate, config.generate.model
-        self._settings, self._seed = settings, config.seed
+        settings = config.generate
+        self._settings, self._seed, self._writers = settings, config.seed, writers
         self._journal, self._progress = journal, progress
         self._system = system_text(settings)
         self._failures, self._drop_failing = FailureStreak(), drop_failing
-        self._batch_size = checkpoint_of(name, config).batch_size
-
-        def open_image(path: str) -> Image.Image:
-            image = archive.image(path)
-            image.thumbnail((settings.image_size, settings.image_size), Image.Resampling.LANCZOS)
-            return image
-
-        options = WritingOptions(settings.max_output_tokens, settings.temperature)
-        model = _load_writer(config)
-        self._writer = BatchWriter(model, ImageFiles(open_image), options, checkpoint_key(name))
+        self._batch_size = checkpoint_of(settings.model, config).batch_size
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Write until every task is complete or dropped.
@@ -104,18 +94,20 @@ class LocalRun:
             tasks: all tasks of the run, in a fixed order, finished ones included.
 
         Raises:
-            UserError: image after image fails alike, or memory isn't sufficient for one.
+            UserError: the model can't be loaded or doesn't follow instructions; image after image
+                fails alike; memory isn't sufficient for one.
         """
         open_images = sum(task.is_open for task in tasks)
         for attempt in range(self._settings.attempts):
             batches = _form_batches(tasks, attempt, self._batch_size)
-            for batch, loaded in prefetch(batches, self._load):
-                self._write(batch, loaded)
-                open_images -= sum(not task.is_open for task in batch)
-                self._progress(open_images, 0.0)
-
-    def _load(self, batch: Sequence[Task]) -> ImageBatch:
-        return self._writer.load([task.image_path for task in batch])
+            # In order, since a streak of failures ends the run.
+            results = self._writers.run(_Asked(batches, self._writing_task), in_order=True)
+            with closing(results):
+                for position, texts in results:
+                    batch = batches[position]
+                    self._take(batch, texts)
+                    open_images -= sum(not task.is_open for task in batch)
+                    self._progress(open_images, 0.0)
 
     def _writing_task(self, task: Task) -> WritingTask:
         """Return what a task asks for now; its next reply changes that."""
@@ -124,11 +116,10 @@ class LocalRun:
         seed = int.from_bytes(digest[:8], "big", signed=True)
         return WritingTask(task.image_path, prompt_text(task, self._system), seed)
 
-    def _write(self, batch: Sequence[Task], loaded: ImageBatch | None) -> None:
-        """Write a batch's texts, into the journal all at once, and judge them."""
+    def _take(self, batch: Sequence[Task], texts: Sequence[WrittenText | str]) -> None:
+        """Put a batch's texts into the journal, all at once, and judge them."""
         replies: list[tuple[Task, WrittenText, JournalEntry]] = []
-        asked = [self._writing_task(task) for task in batch]
-        for task, text in zip(batch, self._writer.write(asked, loaded), strict=True):
+        for task, text in zip(batch, texts, strict=True):
             if isinstance(text, str):
                 task.problem = f"unreadable: {text}"
                 continue
@@ -163,6 +154,27 @@ class LocalRun:
         return task.entry(reply, price=0.0)
 
 
+class _Asked(Sequence[list[WritingTask]]):
+    """What batches of tasks ask for, put into words when a batch's turn comes."""
+
+    def __init__(
+        self, batches: Sequence[Sequence[Task]], ask: Callable[[Task], WritingTask]
+    ) -> None:
+        self._batches, self._ask = batches, ask
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    @overload
+    def __getitem__(self, position: int) -> list[WritingTask]: ...
+    @overload
+    def __getitem__(self, position: slice) -> _Asked: ...
+    def __getitem__(self, position: int | slice) -> list[WritingTask] | _Asked:
+        if isinstance(position, slice):
+            return _Asked(self._batches[position], self._ask)
+        return [self._ask(task) for task in self._batches[position]]
+
+
 def _form_batches(tasks: Sequence[Task], attempt: int, size: int) -> list[list[Task]]:
     """Return the batches of a round that aren't in the journal yet.
 
@@ -178,19 +190,3 @@ def _form_batches(tasks: Sequence[Task], attempt: int, size: int) -> list[list[T
     members = [task for task in tasks if task.replies > attempt or is_due(task)]
     batches = [members[i : i + size] for i in range(0, len(members), size)]
     return [due for batch in batches if (due := [task for task in batch if is_due(task)])]
-
-
-def _load_writer(config: Config) -> TextWriter:
-    """Load the model.
-
-    Raises:
-        UserError: it can't be loaded, or it has no chat template.
-    """
-    name = config.generate.model
-    model = load_model(name, config)
-    if not isinstance(model, TextWriter):
-        raise UserError(
-            f"generate.model: {name} ({checkpoint_of(name, config).path}) has no chat template, so "
-            "it wasn't trained to follow instructions. Choose a model of the profile that was."
-        )
-    return model

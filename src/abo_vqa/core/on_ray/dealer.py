@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ import ray
 from ray import cloudpickle
 from ray.exceptions import RayError, RayTaskError
 
-from abo_vqa.core.engine import Needs, Work
+from abo_vqa.core.engine import Needs, Work, Workers
 from abo_vqa.core.errors import RetryLaterError, UserError, first_line
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.on_ray.worker import Worker, sources_digest
@@ -52,62 +52,83 @@ class _Member:
     chunk: deque[int] = field(default_factory=deque)
 
 
-class Dealer:
-    """Deals the batches of one run.
+class RayWorkers(Workers[Any, Any]):
+    """Workers on the cluster, and the batches that are dealt to them.
 
     Args:
         make: makes a worker's work.
-        batches: what is dealt.
         needs: what a worker takes.
         workers: how many; None for as many as there is room for.
         threads: of each worker.
-        in_order: whether results are yielded in the batches' order.
     """
 
     def __init__(
-        self,
-        make: Callable[[], Work[Any, Any]],
-        batches: Sequence[Any],
-        needs: Needs,
-        workers: int | None,
-        threads: int,
-        *,
-        in_order: bool,
+        self, make: Callable[[], Work[Any, Any]], needs: Needs, workers: int | None, threads: int
     ) -> None:
-        self._batches, self._threads, self._in_order = batches, threads, in_order
         self._pickled = ray.put(cloudpickle.dumps(make))  # type: ignore[no-untyped-call]
         self._sources = sources_digest()
-        self._options, room = _actor_options(needs)
-        self._count = min(workers or room, len(batches))
-        self._grows, self._needs = workers is None, needs
-        self._pending = deque(range(len(batches)))
-        self._attempts = [0] * len(batches)
+        self._needs, self._limit, self._threads = needs, workers, threads
         self._members: list[_Member] = []
         self._failed_starts = 0
+        self._messages: set[str] = set()
+        self._begin((), in_order=False)
+
+    def _begin(self, batches: Sequence[Any], *, in_order: bool) -> None:
+        """Prepare to deal batches."""
+        self._options, room = _actor_options(self._needs)
+        self._count = min(self._limit or room, len(batches))
+        self._batches, self._in_order = batches, in_order
+        self._pending = deque(range(len(batches)))
+        self._attempts = [0] * len(batches)
         self._next = 0  # in order: the position that is yielded next
         self._early: dict[int, Any] = {}  # in order: results that came before their turn
-        self._messages: set[str] = set()
 
-    def results(self) -> Iterator[tuple[int, Any]]:
-        """Yield a position and a result for each batch."""
-        left, quiet_since = len(self._batches), time.monotonic()
-        while left:
-            self._hire()
-            ready = self._wait()
-            if ready is None:
-                quiet_since = self._look_around(quiet_since)
-                continue
-            quiet_since = time.monotonic()
-            for position, result in self._hear(ready):
-                left -= 1
-                yield position, result
+    def run(
+        self, batches: Sequence[Any], *, in_order: bool = False
+    ) -> Generator[tuple[int, Any], None, None]:
+        """Apply the work to batches; see `Workers.run`."""
+        if not batches:
+            return
+        self._begin(batches, in_order=in_order)
+        self._deal_to_idle()
+        left, quiet_since = len(batches), time.monotonic()
+        try:
+            while left:
+                self._hire()
+                ready = self._wait()
+                if ready is None:
+                    quiet_since = self._look_around(quiet_since)
+                    continue
+                quiet_since = time.monotonic()
+                for position, result in self._hear(ready):
+                    left -= 1
+                    yield position, result
+            self._wind_up()
+        except BaseException:  # they may be in the middle of something
+            self.close()
+            raise
 
-    def dismiss(self) -> None:
+    def close(self) -> None:
         """End all workers."""
         for member in self._members:
             with suppress(RayError, ValueError):
                 ray.kill(member.actor)
         self._members.clear()
+
+    def _wind_up(self) -> None:
+        """Let workers that have returned all results end their chunks, and keep them."""
+        for member in list(self._members):
+            if member.host and member.waiting_for is not None:
+                with suppress(StopIteration, RayError):
+                    for _ in member.waiting_for:
+                        pass
+                member.waiting_for = None
+
+    def _deal_to_idle(self) -> None:
+        """Give batches to workers that have none."""
+        for member in self._members:
+            if member.host and member.waiting_for is None and self._pending:
+                self._deal(member)
 
     def _hire(self) -> None:
         """Ask for as many workers as are wanted; those that there is no room for come later."""
@@ -126,6 +147,9 @@ class Dealer:
             # A worker that is far ahead of the one that everybody waits for has to wait, too.
             limit = self._next + 2 * _CHUNK * self._count
             asked = [m for m in asked if not m.chunk or m.chunk[0] < limit]
+        if not asked:
+            time.sleep(0.1)
+            return None
         ready, _ = ray.wait([m.waiting_for for m in asked], num_returns=1, timeout=_POLL_S)
         return next((m for m in asked if ready and m.waiting_for == ready[0]), None)
 
@@ -175,8 +199,13 @@ class Dealer:
         self._deal(member)
 
     def _deal(self, member: _Member) -> None:
-        """Give a free worker its next batches, fewer towards the end so that all end together."""
+        """Give a free worker its next batches, fewer towards the end so that all end together.
+
+        A batch that a worker may have died of is dealt alone: the next death is its own.
+        """
         size = max(1, min(_CHUNK, len(self._pending) // (3 * self._count)))
+        if self._pending and self._attempts[self._pending[0]]:
+            size = 1
         member.chunk = deque(self._pending.popleft() for _ in range(min(size, len(self._pending))))
         if not member.chunk:
             member.waiting_for = None
@@ -199,25 +228,23 @@ class Dealer:
             if self._failed_starts > ATTEMPTS:
                 raise RetryLaterError(f"workers on the Ray cluster don't start: {reason}.")
             return
-        if member.chunk:
-            self._attempts[member.chunk[0]] += 1
-            if self._attempts[member.chunk[0]] >= ATTEMPTS:
-                raise RetryLaterError(
-                    f"{ATTEMPTS} workers died of the same batch, the last on {member.host}: "
-                    f"{reason}. Is its memory too small? Ray's logs are in /tmp/ray there. "
-                    "What is finished is kept: run the same command to continue."
-                )
+        for position in member.chunk:  # nobody knows which one it was at: see `_deal`
+            self._attempts[position] += 1
+        if max((self._attempts[position] for position in member.chunk), default=0) >= ATTEMPTS:
+            raise RetryLaterError(
+                f"{ATTEMPTS} workers died of the same batch, the last on {member.host}: {reason}. "
+                "Is its memory too small? Ray's logs are in /tmp/ray there. What is finished is "
+                "kept: run the same command to continue."
+            )
         logger.warning(f"a worker on {member.host} has died: its batches go to another one")
         self._pending.extendleft(reversed(member.chunk))
         if self._in_order:
             self._pending = deque(sorted(self._pending))
-        for idle in self._members:
-            if idle.host and idle.waiting_for is None:
-                self._deal(idle)
+        self._deal_to_idle()
 
     def _look_around(self, quiet_since: float) -> float:
         """Grow with the cluster; say what is waited for, once, if there is no worker."""
-        if self._grows:
+        if self._limit is None:
             room = _actor_options(self._needs)[1]
             self._count = max(self._count, min(room, len(self._batches)))
         started = any(member.host for member in self._members)

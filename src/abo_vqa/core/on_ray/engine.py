@@ -7,16 +7,16 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import ray
 
-from abo_vqa.core.engine import ONE_CORE, Engine, Needs, Work
+from abo_vqa.core.engine import ONE_CORE, Engine, Needs, Work, Workers
 from abo_vqa.core.errors import UserError, first_line
-from abo_vqa.core.on_ray.dealer import Dealer
+from abo_vqa.core.on_ray.dealer import RayWorkers
 
 _CONNECT_S = 10.0  # until a cluster's head answers
 
@@ -46,22 +46,11 @@ class RayEngine(Engine):
         if not self._joined:
             ray.shutdown()
 
-    def run(
-        self,
-        make: Callable[[], Work[_Batch, _Result]],
-        batches: Sequence[_Batch],
-        needs: Needs = ONE_CORE,
-        *,
-        in_order: bool = False,
-    ) -> Generator[tuple[int, _Result], None, None]:
-        """Apply work to batches; see `Engine.run`."""
-        if not batches:
-            return
-        dealer = Dealer(make, batches, needs, self._workers, self._threads, in_order=in_order)
-        try:
-            yield from dealer.results()
-        finally:
-            dealer.dismiss()
+    def workers(
+        self, make: Callable[[], Work[_Batch, _Result]], needs: Needs = ONE_CORE
+    ) -> Workers[_Batch, _Result]:
+        """Return workers on the cluster; see `Engine.workers`."""
+        return RayWorkers(make, needs, self._workers, self._threads)
 
 
 def _connect() -> None:
