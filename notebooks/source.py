@@ -175,7 +175,7 @@ else:
     run(*uv, "venv", "--quiet", *isolate, "--python", sys.executable, ".venv")
     run(*uv, "pip", "install", "--quiet", "--python", ".venv/bin/python", "uv")
     backend = "system" if fits else "auto"
-    run("make", "setup", f"TORCH_BACKEND={backend}", "EXTRAS=quant")
+    run("make", "setup", f"TORCH_BACKEND={backend}", "EXTRAS=quant,scale")
 
 # %% [markdown]
 # ## Settings
@@ -199,6 +199,8 @@ if PROFILE != "sample":  # whose settings are those of params.yaml
     set_parameter("fraction", FRACTION)
 GPUS = len(glob.glob("/dev/nvidia[0-9]*"))
 PROCESSES = PROCESSES or max(1, GPUS)
+if PROCESSES > 1:
+    set_parameter("engine", "ray")  # a worker for each GPU; local: one process for all
 print(f"profile {PROFILE}, {GPUS} GPU(s), {PROCESSES} process(es)")
 if not PREPARED:
     run("abo-vqa", "doctor", "--quick", check=False)
@@ -246,8 +248,8 @@ else:
 # over, training writes a checkpoint and everything stops. If the machine itself dies, at most ten
 # minutes of answers are lost, or fifteen of training.
 #
-# With two GPUs, fine-tuning and the models' answers run in two processes each; DVC then records
-# what they have written.
+# With two GPUs, the models' answers and vision outputs come from a Ray worker on each, and
+# fine-tuning runs in two processes, whose results DVC then records.
 
 # %%
 TIME_IS_OVER = 75
@@ -264,36 +266,21 @@ def step(*words):
     return code == 0
 
 
-def shared_stages():
-    """List what has to run and can be shared by processes."""
-    changed = json.loads(output("dvc", "status", "--json"))
-    models = [name for name in changed if name.startswith("baseline@") and name != "baseline@blind"]
-    return [name for name in ["finetune", *models] if name in changed]
-
-
-def run_shared(stage):
-    """Run a stage in several processes, and have DVC record what it wrote."""
-    processes = str(PROCESSES)
-    if stage == "finetune":
-        launcher = ("torchrun", "--standalone", "--nproc-per-node", processes)
-        done = step(*launcher, "src/abo_vqa/__main__.py", "finetune")
-    else:
-        model = stage.removeprefix("baseline@")
-        done = step("abo-vqa", "baseline", "--model", model, "--processes", processes)
-    if done:
-        run("dvc", "commit", "--force", stage)
-    return done
+def finetune_is_due():
+    """Tell whether the adapter has to be trained."""
+    return "finetune" in json.loads(output("dvc", "status", "--json"))
 
 
 def pipeline():
     """Run what isn't done yet; False if the time is over."""
-    if PROCESSES > 1 and shared_stages():
-        # What they need; `inputs` is the last of it.
-        if not (step("dvc", "repro", "inputs") and step("dvc", "repro", "embed")):
+    if PROCESSES > 1 and finetune_is_due():
+        launcher = ("torchrun", "--standalone", "--nproc-per-node", PROCESSES)
+        trained = step("dvc", "repro", "embed") and step(
+            *launcher, "src/abo_vqa/__main__.py", "finetune"
+        )
+        if not trained:
             return False
-        for stage in shared_stages():
-            if not run_shared(stage):
-                return False
+        run("dvc", "commit", "--force", "finetune")
     return step("dvc", "repro")
 
 

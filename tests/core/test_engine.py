@@ -16,7 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from abo_vqa.core.engine import LocalEngine, Needs, model_needs, open_engine
+from abo_vqa.core.engine.local import LocalEngine
+from abo_vqa.core.engine.opening import model_needs, open_engine
+from abo_vqa.core.engine.work import Needs
 from abo_vqa.core.errors import AboVqaError, RetryLaterError, UserError
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.system_errors import NoSpaceError
@@ -24,8 +26,8 @@ from abo_vqa.data.image_files import ImageError
 from tests.support.settings import with_compute
 
 ray = pytest.importorskip("ray")
-from abo_vqa.core.on_ray import dealer, worker  # noqa: E402
-from abo_vqa.core.on_ray.engine import RayEngine  # noqa: E402
+from abo_vqa.core.engine.on_ray import dealer, worker  # noqa: E402
+from abo_vqa.core.engine.on_ray.engine import RayEngine  # noqa: E402
 
 SQUARES = {number: number * number for number in range(40)}
 
@@ -203,13 +205,13 @@ def test_the_setting_chooses(monkeypatch, engine: RayEngine) -> None:
     with open_engine(with_compute(engine="ray", workers=1)) as joined:
         assert list(joined.map(str, [1])) == ["1"]
     assert ray.is_initialized()  # the caller's
-    monkeypatch.setitem(sys.modules, "abo_vqa.core.on_ray.engine", None)
+    monkeypatch.setitem(sys.modules, "abo_vqa.core.engine.on_ray.engine", None)
     with pytest.raises(ModuleNotFoundError), open_engine(with_compute(engine="ray")):
         pass
 
 
 def test_without_the_package_the_message_says_how_to_get_it(monkeypatch) -> None:
-    monkeypatch.delitem(sys.modules, "abo_vqa.core.on_ray.engine")
+    monkeypatch.delitem(sys.modules, "abo_vqa.core.engine.on_ray.engine")
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
         pytest.raises(UserError, match=r"make setup EXTRAS=scale`; or set compute\.engine"),
@@ -231,7 +233,7 @@ OUTSIDE = """
 import sys
 from abo_vqa import cli
 from abo_vqa.core.processes import sigterm_as_exit, stop_with_parent
-from abo_vqa.core.on_ray.engine import RayEngine
+from abo_vqa.core.engine.on_ray.engine import RayEngine
 
 def slow(batches):
     import time

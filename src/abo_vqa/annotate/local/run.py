@@ -19,7 +19,8 @@ from abo_vqa.annotate.local.requests import prompt_text, require_room, system_te
 from abo_vqa.annotate.local.writer import PairWriter
 from abo_vqa.annotate.progress import Progress
 from abo_vqa.annotate.tasks import Task
-from abo_vqa.core.engine import Workers, model_needs, open_engine
+from abo_vqa.core.engine.opening import model_needs, open_engine
+from abo_vqa.core.engine.work import Workers
 from abo_vqa.core.errors import UserError
 from abo_vqa.models.answering.writing import WritingTask
 from abo_vqa.models.registry import checkpoint_of

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from abo_vqa.core.engine import LocalEngine, model_needs, open_engine
+from abo_vqa.core.engine.local import LocalEngine
+from abo_vqa.core.engine.opening import model_needs, open_engine
 from abo_vqa.core.locks import locked
 from abo_vqa.core.scratch import scratch
 from abo_vqa.models.answering.images import image_source, images_state

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from abo_vqa.core.engine import model_needs, open_engine
+from abo_vqa.core.engine.opening import model_needs, open_engine
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.core.locks import locked

@@ -109,7 +109,7 @@ class BatchAnswerer:
 
 
 Deal = Callable[[Sequence[list[int]]], Generator[tuple[int, AnsweredBatch], None, None]]
-"""Has batches answered, here or by workers; see `engine.Engine.run`."""
+"""Has batches answered, here or by workers; see `Engine.run`."""
 
 
 def answer_rows(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.core.devices import pick_device, pick_dtype
-from abo_vqa.core.engine import model_needs, open_engine
+from abo_vqa.core.engine.opening import model_needs, open_engine
 from abo_vqa.core.fingerprints import fingerprint, stage_code
 from abo_vqa.core.locks import locked
 from abo_vqa.core.progress import progress

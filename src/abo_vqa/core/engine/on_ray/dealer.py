@@ -21,10 +21,10 @@ import ray
 from ray import cloudpickle
 from ray.exceptions import RayError, RayTaskError
 
-from abo_vqa.core.engine import Needs, Work, Workers
+from abo_vqa.core.engine.on_ray.worker import Worker, sources_digest
+from abo_vqa.core.engine.work import Needs, Work, Workers
 from abo_vqa.core.errors import RetryLaterError, UserError, first_line
 from abo_vqa.core.log import get_logger
-from abo_vqa.core.on_ray.worker import Worker, sources_digest
 
 logger = get_logger(__name__)
 

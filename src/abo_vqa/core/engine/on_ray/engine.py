@@ -14,9 +14,9 @@ from typing import TypeVar
 
 import ray
 
-from abo_vqa.core.engine import ONE_CORE, Engine, Needs, Work, Workers
+from abo_vqa.core.engine.on_ray.dealer import RayWorkers
+from abo_vqa.core.engine.work import ONE_CORE, Engine, Needs, Work, Workers
 from abo_vqa.core.errors import UserError, first_line
-from abo_vqa.core.on_ray.dealer import RayWorkers
 
 _CONNECT_S = 10.0  # until a cluster's head answers
 
@@ -71,7 +71,7 @@ def _connect() -> None:
         )
     _require_listener(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # sends nothing to anybody
-    source = str(Path(__file__).parents[3])
+    source = str(Path(__file__).parents[4])
     paths = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     environment = {"PYTHONPATH": os.pathsep.join(paths), "TOKENIZERS_PARALLELISM": "false"}
     try:

@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray import cloudpickle
 
-from abo_vqa.core.engine import Work
+from abo_vqa.core.engine.work import Work
 from abo_vqa.core.errors import AboVqaError
 from abo_vqa.core.fingerprints import content_digest, fingerprint
 from abo_vqa.core.log import capture_messages
@@ -63,4 +63,4 @@ class Worker:
 
 def sources_digest() -> str:
     """Hash this package's sources, which all machines of a cluster must share."""
-    return fingerprint(content_digest(Path(__file__).parents[2]))
+    return fingerprint(content_digest(Path(__file__).parents[3]))
