@@ -8,32 +8,33 @@ starts and how many fields it has, so those are checked here.
 from __future__ import annotations
 
 import csv
-import gzip
-import io
-import operator
 import re
-import zlib
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
+from abo_vqa.core.csv_lengths import WrongLengths
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.files import decode_text
-from abo_vqa.core.text_columns import TextColumns
+from abo_vqa.core.text_columns import TEXT, text_frame
+from abo_vqa.core.text_lines import read_lines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
-_WORKBOOK_MAGIC = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # xlsx and ods; xls
 _EXCEL = re.compile(r'"?sep=."?\s*$', re.IGNORECASE)  # a first line that Excel writes and hides
 _MAX_FIELD_SIZE = 1 << 24  # characters; csv's own limit of 131,072 cuts images in base64
-_SHOWN = 3  # places named in a message
+_CHUNK_ROWS = 1 << 12  # that are in memory as Python's strings
+_CHUNK_SIZE = 1 << 26  # characters of them: images in base64 are long
 
 
 @dataclass(frozen=True)
@@ -71,182 +72,217 @@ def read_csv(path: str | Path) -> ParsedCsv:
         UserError: There is no file, it isn't text or has no header, a line has more or fewer
             fields than the header, or a quote isn't closed where its field ends.
     """
-    path = Path(path)
-    lines = list(io.StringIO(_read_text(path), newline=""))
-    if lines and _EXCEL.match(lines[0]):
-        lines[0] = "\n"  # the header shows the separator itself
-    header = next((line for line in lines if line.strip()), None)
-    if header is None:
-        raise UserError(f"{path} isn't a UTF-8 CSV with a header line: it is empty.")
-    separator = max(SEPARATORS, key=lambda mark: len(next(csv.reader([header], delimiter=mark))))
-    records = _records(path, lines, separator, skip_initial_space=f"{separator} " in header)
-    names = [name.strip() for name in next(records)[1]]
-    unique = _unique(names)
-    columns, starts, wrong = TextColumns(), [], []
-    for start, record in records:
-        starts.append(start)
-        if len(record) == len(names):
-            columns.append(dict(zip(unique, record, strict=True)))
-        else:
-            wrong.append((start, record))
-    _check_lengths(path, wrong, starts, len(names))
-    duplicate_names = tuple(name for name, count in Counter(names).items() if count > 1 and name)
+    stream = CsvStream(Path(path))
+    chunks = list(stream.chunks(stream.names))
+    lines = [chunk.lines for chunk in chunks]
+    columns = join_chunks([chunk.table for chunk in chunks], stream.names)
+    del chunks
     return ParsedCsv(
-        columns.frame(unique),
-        np.asarray(starts, dtype=np.int64),
-        separator,
-        tuple(names),
-        duplicate_names,
+        text_frame(columns),
+        np.concatenate([np.empty(0, dtype=np.int64), *lines]),
+        stream.separator,
+        stream.header,
+        stream.duplicate_names,
     )
 
 
-def _read_text(path: Path) -> str:
-    """Read a text file without its byte order mark.
+@dataclass(frozen=True)
+class CsvChunk:
+    """Rows of a CSV.
 
-    Raises:
-        UserError: It is missing, a folder, damaged, a spreadsheet's own file, or neither UTF-8 nor
-            UTF-16.
+    Attributes:
+        table: texts only.
+        lines: [n] the line of the file each row starts on.
     """
-    if not path.is_file():
-        raise UserError(f"no table at {path}. Check the path, or run the stage that makes it.")
-    try:
-        data = _decompressed(path.read_bytes(), path)
-        if data.startswith(_WORKBOOK_MAGIC):
-            raise UserError(
-                f"{path} is a workbook of a spreadsheet program, or another packed file. Save the "
-                "table as a CSV in UTF-8 (Excel: CSV UTF-8; VLMEvalKit: PRED_FORMAT=tsv)."
-            )
-        text = decode_text(data)
-    except (UnicodeDecodeError, OSError) as error:
-        raise UserError(
-            f"{path} isn't a UTF-8 CSV with a header line: {error}. "
-            "Save the table as a CSV in UTF-8 (Excel: CSV UTF-8)."
-        ) from error
-    if "\0" in text:
-        raise UserError(
-            f"{path} isn't a UTF-8 CSV with a header line: it holds zero bytes. "
-            "Save the table as a CSV in UTF-8 (Excel: CSV UTF-8)."
+
+    table: pa.Table
+    lines: NDArray[np.int64]
+
+
+class CsvStream:
+    """A CSV that is read in one pass, with little of it in memory.
+
+    Attributes:
+        path: the file.
+        separator: see `ParsedCsv`, as all the others.
+        header: the names as the file has them.
+        names: the columns' names, each once.
+        duplicate_names: names that several columns have.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read the header.
+
+        Args:
+            path: the file.
+
+        Raises:
+            UserError: see `read_csv`.
+        """
+        self.path = path
+        self._lines = _RecordLines(read_lines(path))
+        header = self._lines.peek_header()
+        self.separator = max(
+            SEPARATORS, key=lambda mark: len(next(csv.reader([header], delimiter=mark)))
         )
-    return text
+        self._reader = csv.reader(
+            self._lines,
+            delimiter=self.separator,
+            strict=True,
+            # a blank behind a separator is decoration, as the header shows
+            skipinitialspace=f"{self.separator} " in header,
+        )
+        self._columns = 0
+        with self._parsing():
+            _, names = next(self._records(), (0, []))
+        if not header.strip() or not names:
+            raise UserError(f"{path} isn't a UTF-8 CSV with a header line: it is empty.")
+        self.header = tuple(name.strip() for name in names)
+        self._columns = len(self.header)
+        self.names = _unique(self.header)
+        self.duplicate_names = tuple(
+            name for name, count in Counter(self.header).items() if count > 1 and name
+        )
 
+    def chunks(self, columns: Sequence[str], rows: int = _CHUNK_ROWS) -> Iterator[CsvChunk]:
+        """Yield all rows, in order; rows behind one that is wrong aren't yielded.
 
-def _decompressed(data: bytes, path: Path) -> bytes:
-    """Decompress what gzip has compressed.
+        Args:
+            columns: of `names`, those to return.
+            rows: maximum number of a chunk's.
 
-    Raises:
-        UserError: It is damaged.
-    """
-    if not data.startswith(b"\x1f\x8b"):
-        return data
-    try:
-        return gzip.decompress(data)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(
-            f"{path} is a damaged gzip file: {error}. Copy or compress the table again."
-        ) from error
+        Raises:
+            UserError: see `read_csv`.
+        """
+        places = [self.names.index(name) for name in columns]
+        wrong, width = WrongLengths(self._columns), self._columns
+        records = self._records()
+        while True:
+            good: list[list[str]] = []
+            starts, size = array("q"), self._lines.size
+            with self._parsing():
+                for start, record in records:
+                    wrong.rows += 1
+                    wrong.last_start = start
+                    if len(record) != width:
+                        wrong.add(start, record)
+                    elif not wrong.count:
+                        good.append(record)
+                        starts.append(start)
+                        if len(good) == rows or self._lines.size - size > _CHUNK_SIZE:
+                            break
+            if wrong.count:
+                raise UserError(f"{self.path}: {wrong.describe()}")
+            if not good:
+                return
+            texts = list(zip(*good, strict=True)) if places else []
+            arrays = [pa.array(texts[place], TEXT) for place in places]
+            table = pa.table(arrays, pa.schema([(name, TEXT) for name in columns]))
+            yield CsvChunk(table, np.array(starts, dtype=np.int64))
 
+    def tables(self, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
+        """Yield all rows without their lines; see `chunks`.
 
-def _records(
-    path: Path, lines: Sequence[str], separator: str, skip_initial_space: bool
-) -> Iterator[tuple[int, list[str]]]:
-    """Yield all records, the header first; empty lines are left out.
+        Args:
+            columns: of `names`, those to return.
+            rows: maximum number of a table's.
+        """
+        return (chunk.table for chunk in self.chunks(columns, min(rows, _CHUNK_ROWS)))
 
-    Args:
-        path: the file, for messages.
-        lines: its lines.
-        separator: what separates fields.
-        skip_initial_space: a blank behind a separator is decoration, as the header shows.
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the line each record starts on, and its fields; empty lines are left out.
 
-    Yields:
-        The line each record starts on, and its fields.
-
-    Raises:
-        UserError: A quote isn't closed where its field ends, or whole lines stand inside quotes.
-    """
-    columns = 0
-    reader = csv.reader(
-        lines, delimiter=separator, strict=True, skipinitialspace=skip_initial_space
-    )
-    before = csv.field_size_limit(_MAX_FIELD_SIZE)
-    start = 1
-    try:
-        for record in reader:
-            if any(field.strip() for field in record) or len(record) > 1:
-                if columns and reader.line_num > start:
-                    inside = lines[start : reader.line_num - 1]
-                    _check_unclosed_quotes(path, start, inside, separator, columns)
-                columns = columns or len(record)
+        Raises:
+            UserError: Whole lines stand inside quotes.
+        """
+        lines = self._lines
+        for record in self._reader:
+            start, inside = lines.start, lines.held[1:-1]
+            lines.start += len(lines.held)
+            lines.held.clear()
+            if len(record) > 1 or (record and record[0].strip()):
+                if inside and self._columns:
+                    self._check_unclosed_quotes(start, inside)
                 yield start, record
-            start = reader.line_num + 1
-    except csv.Error as error:
-        raise UserError(
-            f"{path}, line {start}: a quote isn't closed where its field ends ({error}). A field "
-            'with quotes, separators or line breaks must be quoted ("…"), with its own quotes '
-            'doubled ("").'
-        ) from error
-    finally:
-        csv.field_size_limit(before)
+
+    @contextmanager
+    def _parsing(self) -> Iterator[None]:
+        """Let fields be long; turn csv's errors into a message."""
+        before = csv.field_size_limit(_MAX_FIELD_SIZE)
+        try:
+            yield
+        except csv.Error as error:
+            raise UserError(
+                f"{self.path}, line {self._lines.start}: a quote isn't closed where its field ends "
+                f"({error}). A field with quotes, separators or line breaks must be quoted "
+                '("…"), with its own quotes doubled ("").'
+            ) from error
+        finally:
+            csv.field_size_limit(before)
+
+    def _check_unclosed_quotes(self, start: int, inside: Sequence[str]) -> None:
+        """Raise UserError if the inner lines of a record look like records themselves.
+
+        With two columns one such line proves nothing (a sentence has a comma): all must look so.
+        """
+        columns = self._columns
+        counts = [len(next(csv.reader([line], delimiter=self.separator), [])) for line in inside]
+        alike = [count == columns for count in counts if count]
+        if columns > 1 and alike and (any(alike) if columns > 2 else all(alike)):
+            raise UserError(
+                f"{self.path}: a quote opened on line {start} is only closed on line "
+                f"{start + len(inside) + 1}, with whole rows in between. Close it, or double it if "
+                "it is part of the text."
+            )
 
 
-def _check_unclosed_quotes(
-    path: Path, start: int, inside: Sequence[str], separator: str, columns: int
-) -> None:
-    """Raise UserError if the inner lines of a record look like records themselves.
+class _RecordLines:
+    """Lines of text that remembers those of the record that is being parsed.
 
-    With two columns one such line proves nothing (a sentence has a comma): all must look so.
+    Attributes:
+        held: the record's lines so far.
+        start: the number of its first line.
+        size: characters of all lines so far.
     """
-    counts = [len(next(csv.reader([line], delimiter=separator), [])) for line in inside]
-    alike = [count == columns for count in counts if count]
-    if columns > 1 and alike and (any(alike) if columns > 2 else all(alike)):
-        raise UserError(
-            f"{path}: a quote opened on line {start} is only closed on line "
-            f"{start + len(inside) + 1}, with whole rows in between. Close it, or double it if it "
-            "is part of the text."
-        )
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self.held: list[str] = []
+        self.start = 1
+        self.size = 0
+        self._lines = lines
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.held.append(line)
+        self.size += len(line)
+        return line
+
+    def peek_header(self) -> str:
+        """Return the first line with a text, "" if there is none; iteration begins before it."""
+        skipped: list[str] = []
+        for line in self._lines:
+            # The header shows the separator itself.
+            skipped.append("\n" if not skipped and _EXCEL.match(line) else line)
+            if skipped[-1].strip():
+                break
+        self._lines = chain(skipped, self._lines)
+        return skipped[-1] if skipped else ""
 
 
-def _check_lengths(
-    path: Path, wrong: Sequence[tuple[int, list[str]]], starts: Sequence[int], columns: int
-) -> None:
-    """Raise UserError if a row doesn't have one field per column.
+def join_chunks(tables: list[pa.Table], names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+    """Return the columns of tables one below the other.
 
     Args:
-        path: the file, for messages.
-        wrong: the rows that don't, each with the line it starts on.
-        starts: the lines on which all rows start.
-        columns: how many there are.
+        tables: texts only.
+        names: their columns, even if there is no table.
     """
-    if not wrong:
-        return
-    counts = {len(row) for _, row in wrong}
-    few, many = (any(test(n, columns) for n in counts) for test in (operator.lt, operator.gt))
-    kind = "fewer or more" if few and many else "fewer" if few else "more"
-    places = ", ".join(f"line {start} has {len(row)}" for start, row in wrong[:_SHOWN])
-    more = f" and {len(wrong) - _SHOWN:,} others" if len(wrong) > _SHOWN else ""
-    raise UserError(
-        f"{path}: {len(wrong):,} line(s) have {kind} fields than the header, which has {columns}: "
-        f"{places}{more}. {_hint(wrong, starts, columns)}"
-    )
-
-
-def _hint(wrong: Sequence[tuple[int, list[str]]], starts: Sequence[int], columns: int) -> str:
-    """Guess what is wrong with lines of the wrong length."""
-    counts = {len(row) for _, row in wrong}
-    if len(wrong) == len(starts) and len(counts) == 1:
-        if columns > 1 and counts == {1}:
-            return "Do the lines have another separator than the header?"
-        if all(row[columns:] and not any(row[columns:]) for _, row in wrong):
-            return "Each line ends in separators that the header lacks: remove them."
-        return "All lines agree, so the header may be wrong: is it the first line of the file?"
-    hints = []
-    if any(count > columns for count in counts):
-        hints.append("Text with separators needs quotes.")
-    if any(count < columns for count in counts):
-        cut = wrong[-1][0] == starts[-1]
-        hints.append(
-            "Was the file cut off?" if cut else "Empty fields still need their separators."
-        )
-    return " ".join(hints)
+    return {
+        name: pa.chunked_array([part for t in tables for part in t[name].chunks], TEXT)
+        for name in names
+    }
 
 
 def _unique(header: Sequence[str]) -> list[str]:

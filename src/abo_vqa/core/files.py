@@ -108,14 +108,14 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def replace_folder(staged: Path, path: Path) -> None:
-    """Put a finished folder in the place of an earlier one, if there is one.
+    """Put a finished folder in the place of an earlier one, or of a file, if there is one.
 
     Args:
         staged: the finished folder, beside `path`.
         path: its place.
     """
     old = path.with_name(f".{path.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
     for file in staged.rglob("*"):
         if file.is_file():
             _flush(file)
@@ -124,7 +124,14 @@ def replace_folder(staged: Path, path: Path) -> None:
             path.rename(old)
         staged.rename(path)
     finally:
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder if it is there."""
+    if path.is_file():
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:

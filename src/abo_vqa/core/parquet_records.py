@@ -66,7 +66,7 @@ def read_parquet_columns(path: Path) -> list[str]:
     Raises:
         UserError: It isn't a Parquet file, is damaged, or has two columns of one name.
     """
-    with _open_parquet(path) as file:
+    with open_parquet(path) as file:
         names = file.schema_arrow.names
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(f"{path} has several columns called {twice[0]}. Rename one.")
@@ -84,7 +84,7 @@ def read_parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: It isn't a Parquet file, or is damaged.
     """
-    with _open_parquet(path) as file:
+    with open_parquet(path) as file:
         for batch in file.iter_batches(_BATCH, columns=_text_parts(file)):
             columns = [_values(column) for column in batch.columns]
             for row in zip(*columns, strict=True):
@@ -92,8 +92,15 @@ def read_parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _open_parquet(path: Path) -> Iterator[parquet.ParquetFile]:
-    """Open a file; turn pyarrow's errors about it into a message."""
+def open_parquet(path: Path) -> Iterator[parquet.ParquetFile]:
+    """Open a file; turn pyarrow's errors about it, in the block as well, into a message.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UserError: It isn't a Parquet file, or is damaged.
+    """
     try:
         with parquet.ParquetFile(path) as file:
             yield file

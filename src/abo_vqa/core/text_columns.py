@@ -1,7 +1,4 @@
-"""Tables of strings, built column by column: a row takes no object of its own.
-
-A text that stands in many rows of a column, such as an answer, is kept once.
-"""
+"""Tables of strings: pandas over Arrow's arrays, in which a cell takes no object of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +6,15 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+TEXT = pa.large_string()
+"""The type of columns in Arrow: the other one, with offsets of 32 bits, ends at 2 GiB."""
+
+_ROWS = 1 << 16  # that are held as Python's strings before they go to Arrow
 
 
 class TextColumns:
@@ -17,9 +22,8 @@ class TextColumns:
 
     def __init__(self) -> None:
         """Begin without any column."""
-        self._columns: dict[str, list[str]] = {}
-        self._texts: dict[str, dict[str, str]] = {}
-        self.rows = 0
+        self._columns: dict[str, _GrowingColumn] = {}
+        self._rows = 0
 
     def append(self, row: Mapping[str, str]) -> None:
         """Add one row.
@@ -28,28 +32,95 @@ class TextColumns:
             row: column → text.
         """
         for name, text in row.items():
-            if name not in self._columns:
-                self._columns[name], self._texts[name] = [], {}
-            column = self._columns[name]
-            column.extend([""] * (self.rows - len(column)))
-            column.append(self._texts[name].setdefault(text, text))
-        self.rows += 1
+            column = self._columns.get(name)
+            if column is None:
+                column = self._columns[name] = _GrowingColumn()
+            column.texts.extend([""] * (self._rows - column.flushed - len(column.texts)))
+            column.texts.append(text)
+        self._rows += 1
+        if self._rows % _ROWS == 0:
+            for column in self._columns.values():
+                column.flush()
 
     def frame(self, names: Iterable[str] = ()) -> pd.DataFrame:
         """Return the table, and forget it here.
 
         Args:
             names: columns that it has even without a row.
-
-        Returns:
-            All columns hold Python's strings.
         """
-        self._texts.clear()
         order = dict.fromkeys((*names, *self._columns))
-        columns = {name: self._columns.pop(name, []) for name in order}
-        for column in columns.values():
-            column.extend([""] * (self.rows - len(column)))
-        return pd.DataFrame(columns, columns=list(columns), dtype=object)
+        columns = {name: self._columns.pop(name, _GrowingColumn()) for name in order}
+        return text_frame({name: column.finish(self._rows) for name, column in columns.items()})
+
+
+class _GrowingColumn:
+    """Texts, most of them in Arrow's arrays already."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.flushed = 0
+        self._arrays: list[pa.Array] = []
+
+    def flush(self) -> None:
+        self._arrays.append(pa.array(self.texts, TEXT))
+        self.flushed += len(self.texts)
+        self.texts = []
+
+    def finish(self, rows: int) -> pa.ChunkedArray:
+        self.texts.extend([""] * (rows - self.flushed - len(self.texts)))
+        self.flush()
+        return pa.chunked_array(self._arrays, TEXT)
+
+
+def text_frame(columns: dict[str, pa.ChunkedArray]) -> pd.DataFrame:
+    """Return columns of texts as a frame of pandas' strings.
+
+    Args:
+        columns: name → texts. It is emptied, so that no two copies of a whole table are in memory.
+    """
+    whole = {}
+    for name in list(columns):
+        column = columns.pop(name)
+        # pandas would join the chunks at every selection of rows.
+        whole[name] = column.combine_chunks() if column.num_chunks > 1 else column
+    table = pa.table(whole, pa.schema([(name, TEXT) for name in whole]))
+    frame: pd.DataFrame = table.to_pandas(types_mapper={TEXT: _DTYPE}.get)
+    return frame
+
+
+def text_table(frame: pd.DataFrame) -> pa.Table:
+    """Return a frame's cells as the texts that `DataFrame.to_csv` writes for them.
+
+    Args:
+        frame: what to convert; a missing value becomes "".
+    """
+    columns = {str(name): _texts(frame[name]) for name in frame}
+    return pa.table(columns, pa.schema([(name, TEXT) for name in columns]))
+
+
+def _texts(column: pd.Series) -> pa.Array:
+    if isinstance(column.dtype, pd.StringDtype):
+        array = pa.array(column, TEXT)
+        array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+        return pc.fill_null(array, "")
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iufb":
+        texts = column.to_numpy().astype(str).astype(object)
+    else:
+        texts = np.array([str(value) for value in column], dtype=object)
+    missing = column.isna().to_numpy()
+    texts[missing] = ""
+    return pa.array(texts, TEXT)
+
+
+def _text_dtype() -> Any:
+    """Return the type that pandas 3 infers for strings: Arrow's, with NaN where one is missing."""
+    try:
+        return pd.StringDtype("pyarrow", na_value=np.nan)
+    except TypeError:  # pandas 2.2
+        return pd.StringDtype("pyarrow_numpy")
+
+
+_DTYPE = _text_dtype()
 
 
 def cell_text(value: Any) -> str:
