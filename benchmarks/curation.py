@@ -2,6 +2,7 @@
 
     python benchmarks/curation.py            # 147,702 listings, 398,212 images
     python benchmarks/curation.py --scale 0.1
+    python benchmarks/curation.py --listings 1_000_000   # ours alone: is it linear, in what memory?
 
 The study's way is Python's json and gzip and a loop over the rows of images.csv. Each measurement
 is a process of its own (so that its peak memory is its own); the best of --repeat runs counts, the
@@ -23,7 +24,15 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from helpers.abo_shaped import EXCLUDED, IMAGES, LISTINGS, image_ids, write_images, write_listings
+from helpers.abo_shaped import (
+    EXCLUDED,
+    IMAGES,
+    LISTINGS,
+    image_ids,
+    write_images,
+    write_listings,
+    write_pictures,
+)
 
 CACHE = Path(__file__).parent.parent / ".cache" / "abo-vqa" / "benchmarks"
 COLUMNS = ["image_path", "name", "product_type", "color", "keywords"]
@@ -119,6 +128,8 @@ def one_way(way: str, raw: Path) -> None:
 
     import pandas as pd
 
+    from abo_vqa.core.tables import read_table
+
     out = raw / f"{way}.csv"
     start = time.perf_counter()
     (study if way == "study" else ours)(raw, out)
@@ -126,30 +137,50 @@ def one_way(way: str, raw: Path) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     # Linux counts kilobytes, macOS bytes.
     peak = used.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-    five = pd.read_csv(out, keep_default_na=False, dtype=str)[COLUMNS].to_csv(index=False)
-    digest = hashlib.md5(five.encode()).hexdigest()
+    table = pd.read_csv(out, keep_default_na=False, dtype=str) if out.is_file() else read_table(out)
+    digest = hashlib.md5(table[COLUMNS].to_csv(index=False).encode()).hexdigest()
     print(wall, used.ru_utime + used.ru_stime, peak, digest)
 
 
-def prepare(scale: float) -> Path:
+def prepare(scale: float, *, pictures: bool = True) -> Path:
     """Archives of `scale` times the real size, made once."""
-    raw = CACHE / f"abo-{scale:g}"
+    raw = CACHE / f"abo-{scale:g}{'' if pictures else '-table'}"
     if not (raw / "abo-images-small.tar").exists():
         images = image_ids(round(IMAGES * scale), 0)
         write_listings(raw, round(LISTINGS * scale), images)
-        write_images(raw, images, 0)
+        if pictures:
+            write_images(raw, images, 0)
+        else:
+            write_pictures(raw, images, lambda _: b"", paths=())
     return raw
+
+
+def growth(listings: int, repeat: int) -> None:
+    """Print processor seconds and memory of a quarter, a half and all of the listings."""
+    print("".join(f"{name:>12}" for name in ("listings", "wall s", "cpu s", "per listing", "MB")))
+    first = 0.0
+    for part in (0.25, 0.5, 1.0):
+        raw = prepare(listings * part / LISTINGS, pictures=False)
+        runs = [measure("ours", raw) for _ in range(repeat)]
+        wall, cpu, peak = (min(values) for values in list(zip(*runs, strict=True))[:3])
+        each = cpu / (listings * part)
+        first = first or each
+        print(f"{listings * part:12,.0f}{wall:12.1f}{cpu:12.1f}{each / first:12.2f}{peak:12.0f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="of the real size (%(default)s)")
+    parser.add_argument("--listings", type=int, help="measure growth up to so many")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each way (%(default)s)")
     parser.add_argument("--way", choices=["study", "ours"], help=argparse.SUPPRESS)
     parser.add_argument("--raw", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.way:
         one_way(args.way, args.raw)
+        return
+    if args.listings:
+        growth(args.listings, args.repeat)
         return
     head = ("listings", "study s", "ours s", "ratio", "study cpu", "ours cpu", "ratio")
     print("".join(f"{name:>11}" for name in (*head, "study MB", "ours MB")))

@@ -12,7 +12,7 @@ import io
 import json
 import random
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -192,12 +192,19 @@ def write_photographs(folder: Path, images: list[tuple[str, str]], seed: int = 0
 
 
 def write_pictures(
-    folder: Path, images: list[tuple[str, str]], content: Callable[[str], bytes]
+    folder: Path,
+    images: list[tuple[str, str]],
+    content: Callable[[str], bytes],
+    paths: Iterable[str] | None = None,
 ) -> None:
-    """abo-images-small.tar: the table, and what `content` gives for each path, in their order."""
+    """abo-images-small.tar: the table, and what `content` gives for each path, in their order.
+
+    `paths` are those of the pictures that the archive holds; None for all of the table.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     table = "image_id,height,width,path\n" + "".join(f"{i},256,256,{p}\n" for i, p in images)
     with tarfile.open(folder / "abo-images-small.tar", "w") as tar:
         add(tar, "images/metadata/images.csv.gz", gzip.compress(table.encode(), 6, mtime=0))
-        for _, path in tqdm(sorted(images, key=lambda x: x[1]), desc="pictures", unit="image"):
+        paths = [path for _, path in images] if paths is None else paths
+        for path in tqdm(sorted(paths), desc="pictures", unit="image"):
             add(tar, f"images/small/{path}", content(path))

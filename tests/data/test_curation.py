@@ -1,9 +1,11 @@
 """Curation as a whole: balancing, images, the stage and the command."""
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from abo_vqa.cli import main
@@ -11,7 +13,8 @@ from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.tables import read_table
-from abo_vqa.data.curation import BALANCED_COLUMNS
+from abo_vqa.data import curation
+from abo_vqa.data.curation import BALANCED_COLUMNS, curate
 from abo_vqa.data.study import STUDY_CONFIG
 from abo_vqa.stages import curate as curate_module
 from tests.support import ROOT
@@ -94,6 +97,36 @@ def test_further_columns_are_there_for_later_stages(tmp_path):
     assert (row["image_id"], row["item_id"]) == ("1", "B1")
     assert (row["brand"], row["material"], row["pattern"]) == ("rivington", "wood", "solid")
     assert row["style"] == ""
+
+
+def test_shards_and_batches_of_images_can_be_dealt_to_other_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(curation, "HASH_BATCH", 4)
+    shards = {
+        "0": [listing("1"), listing("2", item_name=english("kept")), "{broken", "{too"],
+        "8": [listing("3", item_name=english("Letzte", "de_DE")), listing(None), "{third"],
+        "f": [listing("1", item_name=english("last")), "{fourth", *typed({"A": 9})],
+    }
+    ids = ["1", "2", "3", *(f"{i:04d}" for i in range(9))]
+    images = {name: f"{i:02x}/{i}.jpg" for i, name in enumerate(ids)}
+    raw = shop(tmp_path, shards, images, pictures={path: jpeg(0) for path in images.values()})
+    dealt = []
+
+    def run(function, batches):
+        for batch in batches:
+            dealt.append(batch)
+            yield pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(function))(batch)))
+
+    result, other = (curate(raw, STUDY_CONFIG, 42, run=way) for way in (map, run))
+    pd.testing.assert_frame_equal(result.balanced, other.balanced)
+    assert result.funnel == other.funnel
+    assert result.broken == other.broken
+    assert other.broken.first[2:] == ["listings_8.json.gz line 3: {third"]
+    assert result.funnel["listings"] == {
+        "read": 14, "broken": 4, "without_image": 1, "unknown_image": 0, "overwritten": 1,
+    }  # fmt: skip
+    assert [len(batch) for batch in dealt if isinstance(batch, list)] == [4, 4, 3]
+    assert [batch[-9] for batch in dealt if isinstance(batch, str)] == ["0", "8", "f"]
+    assert other.balanced["image_sha1"].nunique() == 1
 
 
 # --- commands ------------------------------------------------------------------------------------

@@ -96,6 +96,20 @@ class Archive:
             UserError: a shard's gzip is damaged or cut off, or there is no shard or no listing.
         """
         broken = broken if broken is not None else BrokenLines()
+        has_listings = False
+        for shard in self.shards():
+            for listing in self.read_shard(shard, broken):
+                has_listings = True
+                yield listing
+        if not has_listings:
+            raise self.no_listing(broken)
+
+    def shards(self) -> list[str]:
+        """Return the names of the files of listings, sorted.
+
+        Raises:
+            UserError: there is none.
+        """
         shards = sorted(filter(_SHARD.fullmatch, self._listings.names()))
         if not shards:
             names = filter(_OTHER_LISTINGS.match, self._listings.names())
@@ -104,19 +118,29 @@ class Archive:
                 f"{self._listings.path} holds no listings/metadata/listings_*.json.gz"
                 f"{f' (there: {there})' if there else ''}. {_WHAT_IS_EXPECTED}"
             )
-        has_listings = False
-        for shard in shards:
-            for listing in self._read_shard(shard, broken):
-                has_listings = True
-                yield listing
-        if not has_listings:
-            raise UserError(
-                f"{self._listings.path} holds {len(shards)} file(s) of listings, but no listing "
-                f"in them ({broken.count:,} broken lines)."
-            )
+        return shards
 
-    def _read_shard(self, shard: str, broken: BrokenLines) -> Iterator[Listing]:
-        """Listings of one shard; only one chunk of its text is in memory at a time."""
+    def no_listing(self, broken: BrokenLines) -> UserError:
+        """Return the error for shards without any listing.
+
+        Args:
+            broken: the lines that can't be parsed.
+        """
+        return UserError(
+            f"{self._listings.path} holds {len(self.shards())} file(s) of listings, but no listing "
+            f"in them ({broken.count:,} broken lines)."
+        )
+
+    def read_shard(self, shard: str, broken: BrokenLines) -> Iterator[Listing]:
+        """Iterate over one shard's listings; only a chunk of its text is in memory at a time.
+
+        Args:
+            shard: one of `shards`.
+            broken: counts the lines that can't be parsed.
+
+        Raises:
+            UserError: the shard's gzip is damaged or cut off.
+        """
         decoder = msgspec.json.Decoder(Listing)
         before, rest = 0, b""  # lines already parsed; the start of an unfinished line
         for chunk in iter_decompressed(

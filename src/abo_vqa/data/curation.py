@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from abo_vqa.core.config import CurateConfig
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.progress import progress
 from abo_vqa.data.archive import Archive, open_archive
-from abo_vqa.data.image_hashes import HASH_COLUMNS, fill_hashes, hash_images
+from abo_vqa.data.clean_rows import RunMap, clean_rows
+from abo_vqa.data.image_hashes import HASH_BATCH, HASH_COLUMNS, fill_hashes, hash_batch
 from abo_vqa.data.listings import BrokenLines
-from abo_vqa.data.rules import EXTRAS, FIELDS, clean_table, paused_gc
+from abo_vqa.data.rules import EXTRAS, FIELDS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 BALANCED_COLUMNS = ("image_path", *FIELDS, "image_id", "item_id", *HASH_COLUMNS, *EXTRAS)
 """The columns of the balanced table, in order."""
@@ -39,7 +46,12 @@ class CurationResult:
 
 
 def curate(
-    raw: Path, settings: CurateConfig, seed: int, *, with_hashes: bool = True
+    raw: Path,
+    settings: CurateConfig,
+    seed: int,
+    *,
+    with_hashes: bool = True,
+    run: RunMap = map,
 ) -> CurationResult:
     """Make the balanced table from the archives.
 
@@ -49,17 +61,20 @@ def curate(
         seed: random state of the sample that balancing takes.
         with_hashes: hash every image that is kept, and drop those that can't be read. False leaves
             the hashes empty and doesn't open images, as in the study.
+        run: applies a function to shards of listings, and to batches of images; their sizes don't
+            depend on it.
 
     Raises:
         UserError: the archives are missing or damaged, or no row is left.
     """
     with open_archive(raw) as archive:
-        with paused_gc():
-            table, funnel, broken = clean_table(archive, settings)
-        kept = _balance(table, settings, seed)
-        funnel["dropped"]["over_cap"] = len(table) - len(kept)
+        rows, funnel, broken = clean_rows(archive, settings, run)
+        kept = rows.take(_balance(rows.product_types, settings, seed))
+        before = rows.product_types
+        del rows  # the texts of those that aren't kept
+        funnel["dropped"]["over_cap"] = len(before) - len(kept)
         if with_hashes:
-            kept, reasons = _hash_rows(kept, archive)
+            kept, reasons = _hash_rows(kept, archive, run)
             funnel["dropped"].update(reasons)
         else:
             kept = fill_hashes(kept, {})[list(BALANCED_COLUMNS)]
@@ -73,22 +88,30 @@ def curate(
     funnel["types"] = int(kept["product_type"].nunique())
     funnel["balance"] = {
         f"{name}_{when}": value
-        for when, rows in (("before", table), ("after", kept))
-        for name, value in _evenness(rows["product_type"]).items()
+        for when, types in (("before", before), ("after", kept["product_type"]))
+        for name, value in _evenness(types).items()
     }
-    return CurationResult(kept, _type_counts(table, kept), funnel, broken)
+    return CurationResult(kept, _type_counts(before, kept["product_type"]), funnel, broken)
 
 
-def _balance(table: pd.DataFrame, settings: CurateConfig, seed: int) -> pd.DataFrame:
-    """Keep a random sample of each large product type (`DataFrame.sample`)."""
-    keep = _type_limits(table["product_type"].value_counts(), settings)
+def _balance(types: pd.Series, settings: CurateConfig, seed: int) -> NDArray[np.int64]:
+    """Draw a random sample of each large product type (`Series.sample`).
+
+    Args:
+        types: [n] of the rows, by image_path.
+        settings: the rules.
+        seed: of each sample.
+
+    Returns:
+        [k] positions of the rows that are kept.
+    """
+    keep = _type_limits(types.value_counts(), settings)
     parts = [
         rows.sample(int(keep[kind]), random_state=seed) if keep[kind] < len(rows) else rows
-        for kind, rows in table.groupby("product_type", sort=True)
+        for kind, rows in types.groupby(types, sort=True)
     ]
-    if not parts:
-        return table
-    return pd.concat(parts).sort_values("image_path", ignore_index=True)
+    places = [part.index.to_numpy() for part in parts]
+    return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *places]))
 
 
 def _type_limits(sizes: pd.Series, settings: CurateConfig) -> pd.Series:
@@ -110,18 +133,27 @@ def _type_limits(sizes: pd.Series, settings: CurateConfig) -> pd.Series:
     return keep
 
 
-def _hash_rows(table: pd.DataFrame, archive: Archive) -> tuple[pd.DataFrame, Counter[str]]:
+def _hash_rows(
+    table: pd.DataFrame, archive: Archive, run: RunMap
+) -> tuple[pd.DataFrame, Counter[str]]:
     """Add the hashes; drop rows whose image can't be read, counted by reason."""
     paths = table["image_path"].tolist()
-    hashes = hash_images(paths, archive.read)
-    problems = [hashes[path].problem for path in paths]
+    batches = [paths[start : start + HASH_BATCH] for start in range(0, len(paths), HASH_BATCH)]
+    hashes = chain.from_iterable(run(partial(hash_batch, archive.read), batches))
+    bar = progress(hashes, total=len(paths), desc="hashes", unit="image")
+    columns: dict[str, list[str]] = {name: [] for name in HASH_COLUMNS}
+    problems = []
+    for row in bar:
+        columns["image_sha1"].append(row.image_sha1)
+        columns["phash"].append(row.phash)
+        problems.append(row.problem)
     reasons = Counter(
         "picture_" + problem.split(",")[0].replace(" ", "_").lower()
         for problem in problems
         if problem
     )
     readable = [not problem for problem in problems]
-    table = fill_hashes(table, hashes)[list(BALANCED_COLUMNS)]
+    table = table.assign(**columns)[list(BALANCED_COLUMNS)]
     return table[readable].reset_index(drop=True), reasons
 
 
@@ -142,9 +174,9 @@ def _evenness(types: pd.Series) -> dict[str, float]:
     }
 
 
-def _type_counts(table: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+def _type_counts(clean: pd.Series, kept: pd.Series) -> pd.DataFrame:
     """Rows per product type before and after balancing, the largest type first."""
-    before, after = (t["product_type"].value_counts() for t in (table, kept))
+    before, after = clean.value_counts(), kept.value_counts()
     counts = pd.DataFrame({"clean": before, "balanced": after.reindex(before.index, fill_value=0)})
     counts = counts.rename_axis("product_type").reset_index()
     return counts.sort_values(["clean", "product_type"], ascending=[False, True], ignore_index=True)

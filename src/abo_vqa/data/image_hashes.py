@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 
 import pandas as pd
 
@@ -17,6 +18,9 @@ from abo_vqa.data.image_decoding import UnreadableImageError, phash, sha1
 from abo_vqa.data.image_files import ImageError
 
 HASH_COLUMNS = ("image_sha1", "phash")
+
+HASH_BATCH = 1024
+"""Images that are hashed together."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,25 @@ def hash_images(
         read: returns an image's bytes; an `ImageError` becomes the image's problem.
         by_name: see `image_decoding.phash`.
     """
+    parts = [names[start : start + HASH_BATCH] for start in range(0, len(names), HASH_BATCH)]
+    hashes = chain.from_iterable(hash_batch(read, part, by_name=by_name) for part in parts)
+    bar = progress(hashes, total=len(names), desc="hashes", unit="image")
+    return dict(zip(names, bar, strict=True))
+
+
+def hash_batch(
+    read: Callable[[str], bytes], names: Sequence[str], *, by_name: bool = True
+) -> list[ImageHashes]:
+    """Hash a batch of images in threads; see `hash_images`.
+
+    Args:
+        read: returns an image's bytes.
+        names: the images.
+        by_name: see `image_decoding.phash`.
+
+    Returns:
+        Their hashes, in order.
+    """
 
     def compute(name: str) -> ImageHashes:
         try:
@@ -56,11 +79,9 @@ def hash_images(
 
     pool = ThreadPoolExecutor()
     try:
-        hashes = pool.map(compute, names)
-        bar = progress(hashes, total=len(names), desc="hashes", unit="image")
-        return dict(zip(names, bar, strict=True))
+        return list(pool.map(compute, names))
     finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C, not another 14,000 images
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C, not another 1,000 images
 
 
 def fill_hashes(table: pd.DataFrame, hashes: Mapping[str, ImageHashes]) -> pd.DataFrame:

@@ -60,6 +60,9 @@ class Listing(msgspec.Struct, gc=False):
 _KEYWORDS_DECODER = msgspec.json.Decoder(Field)
 
 
+_FIRST = 3  # broken lines that are quoted
+
+
 @dataclass
 class BrokenLines:
     """Lines that aren't JSON objects.
@@ -81,9 +84,18 @@ class BrokenLines:
             line: its bytes.
         """
         self.count += 1
-        if len(self.first) < 3:
+        if len(self.first) < _FIRST:
             start = line[:60].decode(errors="replace")
             self.first.append(f"{shard.rsplit('/', 1)[-1]} line {number}: {start}")
+
+    def extend(self, other: BrokenLines) -> None:
+        """Count the lines of another shard.
+
+        Args:
+            other: of a shard that comes later.
+        """
+        self.count += other.count
+        self.first = (self.first + other.first)[:_FIRST]
 
 
 def parse_lines(text: bytes, shard: str, before: int, broken: BrokenLines) -> Iterator[Listing]:

@@ -9,24 +9,17 @@ reason.
 from __future__ import annotations
 
 import gc
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from abo_vqa.core.config import CurateConfig
+from abo_vqa.core.text_columns import TEXT
 from abo_vqa.data.archive import Archive
 from abo_vqa.data.listings import BrokenLines, Field, FieldValue, Listing
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 FIELDS = ("name", "product_type", "color", "keywords")
 """The fields of a listing that the study uses."""
@@ -35,7 +28,18 @@ EXTRAS = ("brand", "material", "pattern", "item_shape", "style", "finish_type")
 """Other fields that describe what an image shows."""
 
 _ASCII = FIELDS[:3]
-_COLUMNS = ("image_path", *FIELDS, "image_id", "item_id", *EXTRAS)
+
+LISTING_COLUMNS = (*FIELDS, "item_id", *EXTRAS)
+"""The columns that a listing gives."""
+
+REASONS = (
+    "",
+    *(f"{why}_{name}" for name in _ASCII for why in ("no", "non_ascii")),
+    "no_keywords",
+)
+"""Why a listing gives no row; the first, "", stands for one that does."""
+
+_REASON_CODES = {reason: code for code, reason in enumerate(REASONS)}
 
 _LanguageRule = Callable[[Field], str]
 
@@ -84,7 +88,8 @@ def any_en(field: Field) -> str:
 LANGUAGE_RULES: dict[str, _LanguageRule] = {"first_en": first_en, "any_en": any_en}
 """The values of `curate.language`."""
 
-_OTHER = {"first_en": "any_en", "any_en": "first_en"}
+OTHER_RULE = {"first_en": "any_en", "any_en": "first_en"}
+"""A language rule → the one whose yield is counted beside."""
 
 
 def joined_keywords(field: Field) -> str:
@@ -122,41 +127,85 @@ def _rejection(values: tuple[str, str, str], required: frozenset[str]) -> str:
     return ""
 
 
-@dataclass
-class _CollectedListings:
-    """What the listings say about each image.
+@dataclass(frozen=True)
+class SelectedListings:
+    """What the listings of a shard say about their images; of several about one, the last.
+
+    Arrow's arrays: they are compact, and cheap to send from one process to another.
 
     Attributes:
-        latest: an image id → the last listing's row (FIELDS, item id, EXTRAS), or the reason why
-            there is none.
-        kept_by_other_rule: ids of images that the other language rule would keep.
+        images: [n] image ids, each once.
+        reasons: [n] position in `REASONS`.
+        by_other_rule: [n] whether the other language rule would give a row.
+        rows: `LISTING_COLUMNS` of the images without a reason, in their order.
         read: how many listings there are.
         without_image: how many of them name no image.
-        overwritten: how many were replaced by a later one.
+        broken: lines that aren't JSON.
     """
 
-    latest: dict[str, tuple[str, ...] | str] = field(default_factory=dict)
-    kept_by_other_rule: set[str] = field(default_factory=set)
-    read: int = 0
-    without_image: int = 0
-    overwritten: int = 0
+    images: pa.Array
+    reasons: pa.Array
+    by_other_rule: pa.Array
+    rows: pa.Table
+    read: int
+    without_image: int
+    broken: BrokenLines
 
 
-def _collect(listings: Iterable[Listing], settings: CurateConfig) -> _CollectedListings:
-    """Read all listings; a later one of the same image replaces an earlier one."""
-    pick, other = LANGUAGE_RULES[settings.language], LANGUAGE_RULES[_OTHER[settings.language]]
+def select_listings(archive: Archive, settings: CurateConfig, shard: str) -> SelectedListings:
+    """Read one shard, and apply the rules to each listing.
+
+    Args:
+        archive: the raw data.
+        settings: the rules.
+        shard: one of `Archive.shards`.
+    """
+    broken = BrokenLines()
+    with _paused_gc():
+        latest, read, without_image = _latest(archive.read_shard(shard, broken), settings)
+        images = pa.array(latest, TEXT)
+        rows: list[tuple[str, ...]] = []
+        reasons, by_other_rule = bytearray(), []
+        for values, usable_by_other_rule in latest.values():
+            by_other_rule.append(usable_by_other_rule)
+            if isinstance(values, str):
+                reasons.append(_REASON_CODES[values])
+            else:
+                reasons.append(0)
+                rows.append(values)
+        latest.clear()
+        columns = zip(*rows, strict=True) if rows else ((),) * len(LISTING_COLUMNS)
+        arrays = [pa.array(column, TEXT) for column in columns]
+    return SelectedListings(
+        images,
+        pa.array(reasons, pa.uint8()),
+        pa.array(by_other_rule, pa.bool_()),
+        pa.table(arrays, list(LISTING_COLUMNS)),
+        read,
+        without_image,
+        broken,
+    )
+
+
+def _latest(
+    listings: Iterable[Listing], settings: CurateConfig
+) -> tuple[dict[str, tuple[tuple[str, ...] | str, bool]], int, int]:
+    """Read listings; a later one of the same image replaces an earlier one.
+
+    Returns:
+        An image id → its row (or the reason why there is none), and whether the other language rule
+        would give one; how many listings there are; how many of them name no image.
+    """
+    pick, other = LANGUAGE_RULES[settings.language], LANGUAGE_RULES[OTHER_RULE[settings.language]]
     required, extras = frozenset(settings.required), attrgetter(*EXTRAS)
-    collected = _CollectedListings()
-    latest, kept_by_other_rule = collected.latest, collected.kept_by_other_rule
+    latest: dict[str, tuple[tuple[str, ...] | str, bool]] = {}
+    read = without_image = 0
     for listing in listings:
-        collected.read += 1
+        read += 1
         image = listing.main_image_id
         if not image:
-            collected.without_image += 1
+            without_image += 1
             continue
-        if image in latest:
-            collected.overwritten += 1
-            kept_by_other_rule.discard(image)
         fields = (listing.item_name, listing.product_type, listing.color)
         values = (pick(fields[0]), pick(fields[1]), pick(fields[2]))
         reason = _rejection(values, required)
@@ -167,19 +216,18 @@ def _collect(listings: Iterable[Listing], settings: CurateConfig) -> _CollectedL
             keywords = joined_keywords(listing.keywords())
             if not keywords and "keywords" in required:
                 reason, usable_by_other_rule = reason or "no_keywords", False
-        if usable_by_other_rule:
-            kept_by_other_rule.add(image)
-        latest[image] = reason or (
+        row = reason or (
             *[v.lower() if v.isascii() else "" for v in values],  # not ASCII: not required
             keywords,
             listing.item_id or "",
             *[any_en(field).lower() if field else "" for field in extras(listing)],
         )
-    return collected
+        latest[image] = (row, usable_by_other_rule)
+    return latest, read, without_image
 
 
 @contextmanager
-def paused_gc() -> Iterator[None]:
+def _paused_gc() -> Iterator[None]:
     """Pause Python's cycle collector, which would scan millions of values that form no cycle."""
     was = gc.isenabled()
     gc.disable()
@@ -188,79 +236,3 @@ def paused_gc() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
-
-
-def _is_in(values: pd.Series, allowed: list[str]) -> NDArray[np.bool_]:
-    """[n] which strings are known; ten times faster than pandas' `isin`."""
-    array = pc.is_in(pa.array(values, pa.string()), value_set=pa.array(allowed, pa.string()))
-    mask: NDArray[np.bool_] = array.to_numpy(zero_copy_only=False)
-    return mask
-
-
-_BAD_IMAGES: tuple[tuple[str, Callable[[pd.DataFrame], pd.Series]], ...] = (
-    ("no_image_id_or_path", lambda images: (images["image_id"] == "") | (images["path"] == "")),
-    ("duplicate_image_id", lambda images: images["image_id"].duplicated()),
-    ("duplicate_path", lambda images: images["path"].duplicated()),
-)
-
-
-def _with_metadata(
-    images: pd.DataFrame, collected: _CollectedListings, dropped: Counter[str]
-) -> pd.DataFrame:
-    """The rows of images.csv that are sound and described by a listing; the others are counted."""
-    for reason, test in _BAD_IMAGES:
-        bad = test(images)
-        dropped[reason] = int(bad.sum())
-        images = images[~bad]
-    known = _is_in(images["image_id"], list(collected.latest))
-    dropped["no_metadata"] = int((~known).sum())
-    return images[known]
-
-
-def clean_table(
-    archive: Archive, settings: CurateConfig
-) -> tuple[pd.DataFrame, dict[str, Any], BrokenLines]:
-    """Join listings with images and keep the rows that the rules allow.
-
-    Args:
-        archive: the raw data.
-        settings: the rules.
-
-    Returns:
-        the rows sorted by image_path, the funnel so far, and the lines that didn't parse.
-    """
-    broken = BrokenLines()
-    collected = _collect(archive.listings(broken), settings)
-    images = archive.image_table()
-    total, dropped = len(images), Counter[str]()
-    images = _with_metadata(images, collected, dropped)
-    excluded = _is_in(images["image_id"], list(settings.excluded_images))
-    dropped["excluded"] = int(excluded.sum())
-    kept = images[~excluded]
-    rows, by_other_rule = [], 0
-    for image, path in zip(kept["image_id"].tolist(), kept["path"].tolist(), strict=True):
-        values = collected.latest[image]
-        by_other_rule += image in collected.kept_by_other_rule
-        if isinstance(values, str):
-            dropped[values] += 1
-        else:
-            rows.append((path, *values[:4], image, *values[4:]))
-    rows.sort()  # by path, which is unique
-    table = pd.DataFrame(rows, columns=list(_COLUMNS), dtype=object)
-    clean = {settings.language: len(table), _OTHER[settings.language]: by_other_rule}
-    funnel = {
-        "images": total,
-        "with_metadata": len(images),
-        "clean": len(table),
-        "dropped": dict(dropped),
-        "listings": {
-            "read": collected.read,
-            "broken": broken.count,
-            "without_image": collected.without_image,
-            "unknown_image": len(collected.latest) - len(images),
-            "overwritten": collected.overwritten,
-        },
-        "language": {name: clean[name] for name in LANGUAGE_RULES}
-        | {"gained_by_any_en": clean["any_en"] - clean["first_en"]},
-    }
-    return table, funnel, broken
