@@ -25,7 +25,7 @@ from abo_vqa.data.rules import (
     LANGUAGE_RULES,
     LISTING_COLUMNS,
     OTHER_RULE,
-    REASONS,
+    REJECTIONS,
     SelectedListings,
     select_listings,
 )
@@ -108,8 +108,8 @@ def clean_rows(
     dropped["excluded"] = int((~allowed).sum())
     images, latest = images[allowed], listings.latest[known[allowed]]
     reasons = listings.reasons[latest]
-    for code, count in enumerate(np.bincount(reasons, minlength=len(REASONS))):
-        dropped[REASONS[code]] += int(count)
+    for code, count in enumerate(np.bincount(reasons, minlength=len(REJECTIONS))):
+        dropped[REJECTIONS[code]] += int(count)
     clean = dropped.pop("")
     good = reasons == 0
     rows = CleanRows(
@@ -147,7 +147,7 @@ class _Listings:
     Attributes:
         images: [n] image ids, each once.
         latest: [n] the last listing about each, one of m.
-        reasons: [m] position in `REASONS`.
+        reasons: [m] position in `REJECTIONS`.
         by_other_rule: [m] whether the other language rule would give a row.
         places: [m] where in `rows` it is, if it gives one.
         rows: `LISTING_COLUMNS`.

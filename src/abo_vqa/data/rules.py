@@ -32,14 +32,14 @@ _ASCII = FIELDS[:3]
 LISTING_COLUMNS = (*FIELDS, "item_id", *EXTRAS)
 """The columns that a listing gives."""
 
-REASONS = (
+REJECTIONS = (
     "",
     *(f"{why}_{name}" for name in _ASCII for why in ("no", "non_ascii")),
     "no_keywords",
 )
 """Why a listing gives no row; the first, "", stands for one that does."""
 
-_REASON_CODES = {reason: code for code, reason in enumerate(REASONS)}
+_REASON_CODES = {reason: code for code, reason in enumerate(REJECTIONS)}
 
 _LanguageRule = Callable[[Field], str]
 
@@ -135,7 +135,7 @@ class SelectedListings:
 
     Attributes:
         images: [n] image ids, each once.
-        reasons: [n] position in `REASONS`.
+        reasons: [n] position in `REJECTIONS`.
         by_other_rule: [n] whether the other language rule would give a row.
         rows: `LISTING_COLUMNS` of the images without a reason, in their order.
         read: how many listings there are.
