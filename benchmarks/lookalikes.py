@@ -4,26 +4,31 @@
     abo-vqa vectors --model blip && abo-vqa vectors --model clip
     PYTHONPATH=tools python benchmarks/lookalikes.py      # the sample, whose truth is known
     python benchmarks/lookalikes.py --same item_id        # any catalogue
-    python benchmarks/lookalikes.py --cost 20000          # processor seconds of all pairs
+    python benchmarks/lookalikes.py --cost 20000          # processor seconds, vectors and hashes
+    python benchmarks/lookalikes.py --search 1000000      # hashes by the million, and their recall
 
 Pairs of images are known to be the same by the sample's generator: those of one drawing (compressed
 again, moved, or the same file), and those of one product (other poses and light as well). Without
 it, by a column of the balanced table. A pair counts as found if its images are alike. 95% intervals
 are Wilson's, of pairs. The last table chooses each threshold on one half of the products and
-measures it on the other. Groups by variant: variants.py.
+measures it on the other. Groups by variant: variants.py. --search makes hashes up (see
+helpers/large_catalogue.py), a quarter, half and all of so many, and compares all pairs of
+100,000 as well.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from helpers.large_catalogue import catalogue_hashes
 from helpers.shares import share
 from scipy.sparse import coo_matrix, csr_matrix, eye_array
 
@@ -31,13 +36,15 @@ from abo_vqa.core.config import load_config
 from abo_vqa.core.paths import BALANCED, VECTORS
 from abo_vqa.core.stage import pin_threads
 from abo_vqa.core.tables import read_table
-from abo_vqa.data.hashes import close_pairs, hash_graph
+from abo_vqa.data.hash_search import SearchPart, close_pairs, plan_search, search_part
+from abo_vqa.data.hashes import hash_graph
 from abo_vqa.data.image_vectors import ImageVectors, read_image_vectors, vector_graph
 from abo_vqa.data.similarity import SimilarityGraph, unite_graphs
 
 DISTANCES = (0, 2, 4, 6, 8)
 COSINES = (0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99)
 SEED = 7  # of the sample
+RECALLED = 100_000  # hashes all of whose pairs are compared, to tell what the search misses
 Graph = Callable[[pd.DataFrame], SimilarityGraph]
 
 
@@ -184,10 +191,47 @@ def print_cost(count: int, width: int) -> None:
     assert graph.adjacency.nnz == count  # random vectors are alike to themselves alone
     hashes = rng.integers(0, 2**64, count, dtype=np.uint64)
     start = time.process_time()
-    sum(len(i) for i, _ in close_pairs(hashes, hashes, 4))
+    sum(len(i) for i, _ in close_pairs(hashes, 4))
     by_hashes = time.process_time() - start
     print(f"{count:,} images: {by_vectors:.1f} s by vectors of width {width}, {by_hashes:.1f} s by "
           f"hashes, {by_vectors / by_hashes:.1f} times as much")  # fmt: skip
+
+
+def print_search(count: int, distance: int) -> None:
+    """Processor seconds and peak memory of the search at three sizes, and its recall on a part."""
+    print(
+        "| hashes | distinct | tables | key, bits | pairs | CPU s | to the smallest, per hash | "
+        "peak memory, MB |\n|---|---|---|---|---|---|---|---|"
+    )
+    smallest = 0.0
+    for size in (count // 4, count // 2, count):
+        distinct = np.unique(catalogue_hashes(size))
+        start = time.process_time()
+        plan = plan_search(distinct, distance)
+        pairs = sum(len(search_part(distinct, table)[0]) for table in plan)
+        spent = time.process_time() - start
+        smallest = smallest or spent / size
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        print(
+            f"| {size:,} | {len(distinct):,} | {len(plan)} | {plan[0].key.bit_count()} | "
+            f"{pairs:,} | {spent:.2f} | {spent / size / smallest:.2f} | {peak:,} |"
+        )
+    part = np.unique(catalogue_hashes(min(count, RECALLED), SEED))
+    start = time.process_time()
+    every = pair_set([search_part(part, SearchPart(distance, 0))])
+    spent = time.process_time() - start
+    tables = pair_set(search_part(part, table) for table in plan)
+    print(
+        f"\nall pairs of {len(part):,} compared: {spent:.1f} CPU s, {len(every):,} pairs, of which "
+        f"those tables find {len(every & tables) / max(1, len(every)):.2%}, and "
+        f"{len(tables - every):,} others"
+    )
+
+
+def pair_set(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> set[tuple[int, int]]:
+    """Pairs as a set, the smaller position first."""
+    both = [np.sort(np.stack(pairs), axis=0).T.tolist() for pairs in parts]
+    return {(first, second) for pairs in both for first, second in pairs}
 
 
 def main() -> None:
@@ -195,11 +239,16 @@ def main() -> None:
     parser.add_argument("--balanced", type=Path, default=BALANCED)
     parser.add_argument("--same", help="the column that tells which images are the same")
     parser.add_argument("--cost", type=int, help="measure this with so many random images instead")
+    parser.add_argument("--search", type=int, help="search so many made-up hashes instead")
+    parser.add_argument("--distance", type=int, default=4, help="bits, for --search")
     parser.add_argument("--width", type=int, default=768)
     args = parser.parse_args()
     pin_threads(load_config().threads)
     if args.cost:
         print_cost(args.cost, args.width)
+        return
+    if args.search:
+        print_search(args.search, args.distance)
         return
     table = read_table(args.balanced, ("image_path", "item_id", "phash"))
     truths = sample_truth(table["image_path"]) if not args.same else {

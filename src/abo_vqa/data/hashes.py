@@ -8,21 +8,21 @@ bits, their Hamming distance.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.similarity import SimilarityGraph, graph_of_pairs
+from abo_vqa.data.hash_search import close_pairs
+from abo_vqa.data.similarity import Pairs, SimilarityGraph, graph_of_pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _HASH = re.compile("[0-9a-fA-F]{16}")
 _BRIGHTNESS = np.uint64(1 << 63)  # the bit of frequency 0
-_TILE = (64, 4096)  # hashes compared at a time: the differences stay in the processor's cache
 
 
 def hash_bits(values: Sequence[str]) -> NDArray[np.uint64]:
@@ -40,7 +40,15 @@ def hash_bits(values: Sequence[str]) -> NDArray[np.uint64]:
     bad = next((value for value in values if not _HASH.fullmatch(value)), None)
     if bad is not None:
         raise UserError(f"phash {bad!r} isn't 16 hex digits (imagehash.phash as text).")
-    return np.array([int(value, 16) for value in values], dtype=np.uint64)
+    return np.frombuffer(bytes.fromhex("".join(values)), dtype=">u8").astype(np.uint64)
+
+
+def _distinct_bits(hashes: pd.Series) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """[n] the number of each row's hash, -1 if unknown, and [k] the hashes by number."""
+    codes, names = pd.factorize(hashes.to_numpy(dtype=object))
+    known = names != ""
+    numbers = np.append(np.where(known, np.cumsum(known) - 1, -1), -1)
+    return numbers[codes], hash_bits(names[known].tolist())
 
 
 def without_content(hashes: pd.Series) -> NDArray[np.bool_]:
@@ -57,40 +65,19 @@ def without_content(hashes: pd.Series) -> NDArray[np.bool_]:
     Returns:
         [n] whether there is a hash, and it has no content.
     """
-    known = (hashes != "").to_numpy(dtype=bool)
-    empty = np.zeros(len(hashes), dtype=np.bool_)
-    empty[known] = (hash_bits(hashes[known].tolist()) & ~_BRIGHTNESS) == 0
-    return empty
+    codes, bits = _distinct_bits(hashes)
+    return np.append(_is_plain(bits), False)[codes]
 
 
-def close_pairs(
-    left: NDArray[np.uint64], right: NDArray[np.uint64], distance: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Find the pairs of hashes within a Hamming distance of each other.
-
-    All pairs are compared, a tile at a time: 76,000 hashes against themselves take 3 s.
-
-    Args:
-        left: [n] hashes.
-        right: [m] hashes.
-        distance: the maximum number of different bits.
-
-    Yields:
-        positions (i, j) of pairs left[i] and right[j].
-    """
-    height, width = _TILE
-    for top in range(0, len(left), height):
-        rows = left[top : top + height, None]
-        for start in range(0, len(right), width):
-            apart = np.bitwise_count(rows ^ right[None, start : start + width])
-            # Flat: numpy's nonzero of two dimensions takes three times as long as all the rest.
-            flat = np.flatnonzero((apart <= distance).ravel())
-            if len(flat):
-                i, j = np.divmod(flat, apart.shape[1])
-                yield i + top, j + start
+def _is_plain(bits: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """[k] whether a hash has no content."""
+    plain: NDArray[np.bool_] = (bits & ~_BRIGHTNESS) == 0
+    return plain
 
 
-def hash_graph(hashes: pd.Series, distance: int) -> SimilarityGraph:
+def hash_graph(
+    hashes: pd.Series, distance: int, run: Callable[..., Iterable[Pairs]] = map
+) -> SimilarityGraph:
     """Compare all hashes of a table.
 
     Nodes are the distinct hashes in ascending order, so that the order of rows doesn't matter.
@@ -99,15 +86,19 @@ def hash_graph(hashes: pd.Series, distance: int) -> SimilarityGraph:
     Args:
         hashes: [n] hex digits, "" if unknown.
         distance: the maximum number of different bits, of 64.
+        run: deals the parts of the search, see `hash_search.close_pairs`.
 
     Raises:
         UserError: a hash isn't 16 hex digits, or the distance is so large that nearly all images
             are near-duplicates.
     """
-    known = ((hashes != "") & ~without_content(hashes)).to_numpy(dtype=bool)
-    nodes = np.full(len(hashes), -1, dtype=np.int64)
-    codes, names = pd.factorize(hashes[known].to_numpy(dtype=object))
-    bits, places = np.unique(hash_bits(list(names)), return_inverse=True)
-    nodes[known] = places[codes]
-    setting = f"a distance of {distance} bits"
-    return graph_of_pairs(nodes, len(bits), close_pairs(bits, bits, distance), setting)
+    codes, known = _distinct_bits(hashes)
+    content = ~_is_plain(known)
+    bits, places = np.unique(known[content], return_inverse=True)  # digits may be capitals
+    node_of = np.full(len(known) + 1, -1, dtype=np.int64)
+    node_of[:-1][content] = places
+
+    def search(limit: int) -> Iterator[Pairs]:
+        return close_pairs(bits, distance, run=run, limit=limit)
+
+    return graph_of_pairs(node_of[codes], len(bits), search, f"a distance of {distance} bits")

@@ -18,7 +18,7 @@ import pandas as pd
 from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.tables import STUDY_COLUMNS, read_table
 from abo_vqa.data.image_paths import ImageIndex
-from abo_vqa.data.similarity import SimilarityGraph, graph_of_pairs
+from abo_vqa.data.similarity import Pairs, SimilarityGraph, graph_of_pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -182,20 +182,19 @@ def vector_graph(paths: pd.Series, known: ImageVectors, cosine: float) -> Simila
     present = places >= 0
     node_of = np.where(present, np.cumsum(present) - 1, -1)
     units = known.units(places[present])
-    pairs = _alike_pairs(units, cosine)
-    return graph_of_pairs(node_of[codes], len(units), pairs, f"a cosine of {cosine:g}")
+
+    def search(_limit: int) -> Iterator[Pairs]:
+        return _alike_pairs(units, cosine)
+
+    return graph_of_pairs(node_of[codes], len(units), search, f"a cosine of {cosine:g}")
 
 
-def _alike_pairs(
-    units: NDArray[np.float32], cosine: float
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Pairs with a cosine of at least `cosine`, each in both orders, and each vector with itself.
+def _alike_pairs(units: NDArray[np.float32], cosine: float) -> Iterator[Pairs]:
+    """Pairs with a cosine of at least `cosine`, each once.
 
     Only half of the tiles are computed: the product of two tiles isn't the same to the last bit in
     both orders.
     """
-    everything = np.arange(len(units), dtype=np.int64)
-    yield everything, everything
     for top in range(0, len(units), _TILE):
         rows = units[top : top + _TILE]
         for start in range(top, len(units), _TILE):
@@ -206,4 +205,3 @@ def _alike_pairs(
             i, j = np.divmod(np.flatnonzero(close.ravel()), close.shape[1])
             if len(i):
                 yield i + top, j + start
-                yield j + start, i + top

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,9 @@ from abo_vqa.core.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+Pairs = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
+"""The ends of some pairs: first[k] and second[k] are one."""
 
 _MAX_PAIRS = 40_000_000  # 0.3 GB; beyond that the threshold separates nothing
 
@@ -66,7 +69,7 @@ class SimilarityGraph:
 def graph_of_pairs(
     nodes: NDArray[np.int64],
     count: int,
-    pairs: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    search: Callable[[int], Iterable[Pairs]],
     setting: str,
 ) -> SimilarityGraph:
     """Build a graph from the pairs of nodes that are alike.
@@ -74,21 +77,25 @@ def graph_of_pairs(
     Args:
         nodes: [n] the node of each row, -1 for none.
         count: the number of nodes.
-        pairs: each pair in both orders, and each node with itself.
+        search: finds the pairs, each once and none of a node with itself; given a number, it may
+            stop when it has more pairs than that.
         setting: what makes a pair alike, for the message.
 
     Raises:
         UserError: so many pairs are alike that grouping is useless.
     """
     ends: list[NDArray[np.int32]] = []
-    total = 0
-    for i, j in pairs:
-        total += len(i)
+    total = count  # both orders of a pair are entries, and each node is like itself
+    for i, j in search(_MAX_PAIRS // 2):
+        total += 2 * len(i)
         _require_fewer_pairs(total, count, setting)
         ends.append(np.stack([i, j]).astype(np.int32))
+    _require_fewer_pairs(total, count, setting)
     i, j = np.concatenate(ends, axis=1) if ends else np.empty((2, 0), dtype=np.int32)
-    graph = coo_matrix((np.ones(len(i), dtype=np.int32), (i, j)), shape=(count, count))
-    return SimilarityGraph(nodes, graph.tocsr())
+    ends.clear()
+    half = coo_matrix((np.ones(len(i), dtype=np.int32), (i, j)), shape=(count, count)).tocsr()
+    itself = csr_matrix(eye_array(count, dtype=np.int32))
+    return SimilarityGraph(nodes, csr_matrix(half + half.T + itself))
 
 
 def _require_fewer_pairs(total: int, count: int, setting: str) -> None:
