@@ -11,7 +11,7 @@ groups as the split.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.similarity import SimilarityGraph, csr_columns
+from abo_vqa.data.neighbours import Neighbours, order_by_density
+from abo_vqa.data.similarity import SimilarityGraph
 from abo_vqa.data.similarity_rule import SimilarityRule
 from abo_vqa.data.variants import variant_codes
 
@@ -50,6 +51,8 @@ BY_SIMILARITY = ("near-duplicate", "variant")
 
 # Columns whose equal values make a group by themselves.
 _EQUAL = ("image_path", "item_id", "image_sha1")
+
+_MAX_ROUNDS = 100  # of choosing centres; a catalogue takes about ten
 
 
 def group_rows(
@@ -171,28 +174,42 @@ def leader_clusters(units: NDArray[np.int64], graph: SimilarityGraph) -> NDArray
         [u] the cluster of each unit: the number of its centre.
     """
     has = graph.incidence(units)
-    owners = has.T.tocsr()
+    near = Neighbours(has, graph.adjacency)
     density = has @ (graph.adjacency @ np.asarray(has.sum(axis=0)).ravel())
-    cluster = np.arange(has.shape[0])
-    free = density > 0
-    for centre in _by_density(density, has):
-        if not free[centre]:
-            continue
-        near = np.unique(csr_columns(graph.adjacency, csr_columns(has, np.array([centre]))))
-        taken = csr_columns(owners, near)
-        taken = taken[free[taken]]
-        cluster[taken] = centre
-        free[taken] = False
+    order = order_by_density(density, has)
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    centre = _centres(rank, density > 0, near)
+    cluster = np.arange(len(order))
+    first = near.smallest(np.where(centre, rank, len(order)))
+    cluster[density > 0] = order[first[density > 0]]
     return cluster
 
 
-def _by_density(density: NDArray[np.int64], has: csr_matrix) -> list[int]:
-    """Units from the densest to the sparsest, ties broken by their nodes."""
-    own = [
-        tuple(sorted(has.indices[start:end]))
-        for start, end in zip(has.indptr[:-1], has.indptr[1:], strict=True)
-    ]
-    return sorted(range(len(own)), key=lambda unit: (-density[unit], own[unit]))
+def _centres(
+    rank: NDArray[np.int64], free: NDArray[np.bool_], near: Neighbours
+) -> NDArray[np.bool_]:
+    """[u] whether a unit that is visited in the order of `rank` becomes a centre.
+
+    Whoever comes before all its free neighbours will be a centre, and they won't: many units are
+    decided at a time. Of random orders a few rounds decide all (Blelloch, Fineman & Shun, SPAA
+    2012); what is left of others is visited one by one.
+    """
+    free, last = free.copy(), len(rank)
+    centre = np.zeros(last, dtype=np.bool_)
+    for _ in range(_MAX_ROUNDS):
+        first = near.smallest(np.where(free, rank, last))
+        chosen = free & (first == rank)
+        if not chosen.any():
+            return centre
+        centre |= chosen
+        free &= near.smallest(np.where(chosen, 0, 1)) > 0
+    left = np.flatnonzero(free)
+    for unit in left[np.argsort(rank[left])].tolist():
+        if free[unit]:
+            centre[unit] = True
+            free[near.of(unit)] = False
+    return centre
 
 
 def _shared_pairs(groups: NDArray[np.int64], graph: SimilarityGraph) -> csr_matrix:
@@ -225,22 +242,29 @@ def bundle_groups(
     shared = _shared_pairs(groups, graph)
     rows = np.bincount(groups)
     component = connected_components(shared, directed=False)[1]
-    weight = np.bincount(component, weights=rows)[component]
-    cut = weight > whole
-    parent, size = np.arange(len(rows)), rows.copy()
-    for left, right in _strongest_first(shared, rows):
-        a, b = _find_root(parent, left), _find_root(parent, right)
-        if a != b and (not cut[left] or size[a] + size[b] <= limit):
-            parent[max(a, b)] = min(a, b)
-            size[min(a, b)] += size[max(a, b)]
-    whole_bundles = np.array(
-        [_find_root(parent, group) for group in range(len(rows))], dtype=np.int64
-    )
-    bundle: NDArray[np.int64] = whole_bundles[groups]
+    weight = np.bincount(component, weights=rows)
+    # A component that isn't cut is a bundle, numbered by its first group.
+    first = np.unique(component, return_index=True)[1]
+    bundles = first[component]
+    cut = np.flatnonzero((weight > whole)[component])
+    if len(cut):
+        bundles[cut] = cut[_merge_strongest(shared[cut][:, cut], rows[cut], limit)]
+    bundle: NDArray[np.int64] = bundles[groups]
     return bundle
 
 
-def _strongest_first(shared: csr_matrix, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
+def _merge_strongest(shared: csr_matrix, rows: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    """[g] the first group of each group's bundle, of at most `limit` rows."""
+    parent, size = list(range(len(rows))), rows.tolist()
+    for left, right in _strongest_first(shared, rows):
+        a, b = _find_root(parent, left), _find_root(parent, right)
+        if a != b and size[a] + size[b] <= limit:
+            parent[max(a, b)] = min(a, b)
+            size[min(a, b)] += size[max(a, b)]
+    return np.array([_find_root(parent, group) for group in range(len(rows))], dtype=np.int64)
+
+
+def _strongest_first(shared: csr_matrix, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """Pairs of linked groups, the most strongly linked first, ties by their numbers."""
     pairs = shared.tocoo()
     upper = pairs.row < pairs.col
@@ -248,12 +272,12 @@ def _strongest_first(shared: csr_matrix, rows: NDArray[np.int64]) -> list[tuple[
     # Square roots of integers and their ratios round alike on every machine.
     strength = pairs.data[upper] / np.sqrt(rows[left] * rows[right])
     order = np.lexsort((right, left, -strength))
-    return list(zip(left[order].tolist(), right[order].tolist(), strict=True))
+    return zip(left[order].tolist(), right[order].tolist(), strict=True)
 
 
-def _find_root(parent: NDArray[np.int64], item: int) -> int:
+def _find_root(parent: list[int], item: int) -> int:
     """The representative of an item's set in a disjoint-set forest, with path halving."""
     while parent[item] != item:
         parent[item] = parent[parent[item]]
-        item = int(parent[item])
+        item = parent[item]
     return item
