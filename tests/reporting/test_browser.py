@@ -1,14 +1,14 @@
 """The prediction browser in a real Chromium: offline, right, free of errors, smooth at 10,000."""
 
-import json
-import os
 import re
 import statistics
-from pathlib import Path
 
 import pytest
 
 from abo_vqa.core.config import load_config
+from abo_vqa.reporting import browser, writing
+from abo_vqa.reporting.browser_data import collect_browser_data
+from abo_vqa.reporting.inputs import load_results
 from abo_vqa.reporting.pdf import find_browser, print_pdf
 from abo_vqa.stages import report
 from tests.support.chrome import chromium
@@ -61,25 +61,21 @@ CHANGES = """(() => {
 })()"""
 
 
-def reported(folder, images, seed):
+def reported(folder, images, seed, embedded):
     """The pages of a made-up run, without the figures (they have their own tests)."""
     make(folder, images, seed)
-    before, draw = Path.cwd(), report.draw_figures
-    os.chdir(folder)
-    report.draw_figures = lambda results: []
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(writing, "draw_figures", lambda results: [])
+        patch.setattr(browser, "EMBEDDED_PREDICTIONS", embedded)
         report.run(load_config())
-    finally:
-        report.draw_figures = draw
-        os.chdir(before)
-    page = (folder / "reports" / "browser.html").read_text(encoding="utf-8")
-    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
+        data = browser.browser_payload(collect_browser_data(load_results(load_config())), {})
     return folder / "reports", data
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    return reported(tmp_path_factory.mktemp("small"), 200, 5)
+@pytest.fixture(scope="module", params=[10**9, 0], ids=["one file", "parts"])
+def small(request, tmp_path_factory):
+    return reported(tmp_path_factory.mktemp("small"), 200, 5, request.param)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +94,7 @@ def opened(page, small):
 
     def open_at(fragment=""):
         page.open((small[0] / "browser.html").as_uri() + fragment)
+        page.run("reading")
         return page
 
     yield open_at
@@ -310,16 +307,19 @@ def test_error_cards_of_the_report_lead_to_their_row(page, small, rows):
     assert page.problems == []
     wanted = page.run("document.querySelector('.cards a').href")
     page.open(wanted)
+    page.run("reading")
     assert f"row={selected(page)}" in wanted
     assert page.problems == []
 
 
-def test_ten_thousand_rows_stay_smooth(page, tmp_path):
-    folder, data = reported(tmp_path, -(-ROWS * 5 // 3), 7)
+@pytest.mark.parametrize("embedded", [10**9, 0], ids=["one file", "parts"])
+def test_ten_thousand_rows_stay_smooth(page, tmp_path, embedded):
+    folder, data = reported(tmp_path, -(-ROWS * 5 // 3), 7, embedded)
     rows = Rows(data)
     assert rows.n >= ROWS * 0.98
     page.size(1400, 900)
     page.open((folder / "browser.html").as_uri())
+    page.run("reading")
     assert shown(page) == rows.n
     # A fast scroll (ten rows a frame) and jumps to anywhere: time to draw, and rows that exist.
     scrolled, jumped = (
@@ -337,6 +337,23 @@ def test_ten_thousand_rows_stay_smooth(page, tmp_path):
     print("ms:", {k: round(v, 1) for k, v in {**medians, **times}.items()})
     assert max(times.values()) < 400, times
     assert page.problems == []
+
+
+def test_a_view_waits_for_the_parts_it_needs(page, tmp_path):
+    folder, data = reported(tmp_path, 60, 5, 0)
+    rows = Rows(data)
+    page.problems.clear()
+    page.open((folder / "browser.html").as_uri() + "#model=vilt&sort=bartscore&outcome=wrong")
+    page.run("reading")
+    assert shown(page) == rows.count(lambda i: rows.value("vilt", i) == 0)
+    assert page.problems == []
+    # Without one of its scripts the page names it, and shows the rest.
+    (folder / "browser" / "model-3.js").unlink()
+    page.open((folder / "browser.html").as_uri())
+    page.run("reading")
+    assert "model-3.js is missing" in page.run("document.getElementById('count').textContent")
+    assert page.run("document.querySelectorAll('.row').length") > 0
+    page.problems.clear()
 
 
 def test_report_prints_to_pdf(small):

@@ -17,7 +17,7 @@ from mlflow.utils.search_utils import SearchUtils
 from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
-from abo_vqa.reporting import style, writing
+from abo_vqa.reporting import browser, style, writing
 from abo_vqa.reporting.figures.register import FIGURE_REGISTER
 from abo_vqa.reporting.formatting import points
 from abo_vqa.reporting.pages import SECTIONS
@@ -59,7 +59,7 @@ def folder(runs):
 
 
 def written(folder):
-    made = ("report.html", "report.md", "browser.html", "figures", "cards", "thumbnails")
+    made = ("report.html", "report.md", "browser.html", "browser", "figures", "cards", "thumbnails")
     files = [p for p in (folder / "reports").rglob("*") if p.is_file()]
     return {
         p.relative_to(folder).as_posix(): p for p in files if p.parts[len(folder.parts) + 1] in made
@@ -258,7 +258,29 @@ def test_past_the_limit_thumbnails_lie_beside_the_page(runs, tmp_path, monkeypat
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
     thumbs = data["images"]["thumb"]
     assert thumbs
-    assert all((tmp_path / "reports" / thumb).read_bytes()[8:12] == b"WEBP" for thumb in thumbs)
+    assert all(
+        (tmp_path / "reports" / thumb).read_bytes()[:3] == b"\xff\xd8\xff" for thumb in thumbs
+    )
+
+
+def test_a_large_page_has_its_data_and_thumbnails_beside_it(runs, tmp_path, monkeypatch):
+    make(tmp_path, 12, SEED)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(writing, "draw_figures", lambda results: [])
+    monkeypatch.setattr(browser, "EMBEDDED_PREDICTIONS", 10)
+    report.run(load_config())
+    reports = tmp_path / "reports"
+    beside = {path.name for path in (reports / "browser").iterdir()}
+    assert {"rows.js", f"model-{len(SKILL) - 1}.js", "metric-0.js"} <= beside
+    page = (reports / "browser.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
+    assert data["folder"] == "browser"
+    assert list((reports / "thumbnails").rglob("*.jpg"))
+    assert "data:image/webp" in (reports / "report.html").read_text()  # its cards need no files
+    # A smaller one after it is a single file again.
+    monkeypatch.setattr(browser, "EMBEDDED_PREDICTIONS", 10**9)
+    report.run(load_config())
+    assert [path.name for path in (reports / "browser").iterdir()] == ["README.txt"]
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,33 @@
-"""Small WebP copies of images, read in parallel."""
+"""Small copies of images, read in parallel."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from abo_vqa.data.image_files import ImageError
-from abo_vqa.reporting.inputs import Results
 from abo_vqa.reporting.pages import write_page
 
+if TYPE_CHECKING:
+    from abo_vqa.core.config import Config
+
 OpenImage = Callable[[str], Image.Image]
-_QUALITY = 82  # WebP; no visible loss at this size
+_QUALITY = 82  # no visible loss at this size
+# A page that holds its thumbnails needs small ones. Tens of thousands of files, read one by one,
+# may be a fifth larger and take a third of the time.
+_EMBEDDED: dict[str, Any] = {"format": "WEBP", "method": 4}
+_FILES: dict[str, Any] = {"format": "JPEG"}
 
 
-def _thumbnail(open_image: OpenImage, path: str, side: int) -> bytes | None:
+def _thumbnail(
+    open_image: OpenImage, path: str, side: int, options: Mapping[str, Any]
+) -> bytes | None:
     """Return an image with its longest side at most `side` pixels; None if it can't be read."""
     try:
         image = open_image(path)
@@ -26,44 +35,89 @@ def _thumbnail(open_image: OpenImage, path: str, side: int) -> bytes | None:
         return None
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = BytesIO()
-    image.save(buffer, "WEBP", quality=_QUALITY, method=4)
+    image.save(buffer, quality=_QUALITY, **options)
     return buffer.getvalue()
 
 
-def make_thumbnails(results: Results, open_image: OpenImage) -> dict[str, bytes | None]:
-    """Return a thumbnail of every test image by its path, None for one that can't be read.
+def embed_thumbnails(
+    paths: Sequence[str], open_image: OpenImage, config: Config
+) -> dict[str, str | None]:
+    """Return addresses that hold the thumbnails.
 
     Args:
-        results: the run's numbers.
+        paths: the images' paths.
         open_image: returns the RGB image at a path, or raises `ImageError`; called in threads.
+        config: the thumbnails' size and the number of threads.
+
+    Returns:
+        Path → address, None for an image that can't be read.
     """
-    config = results.config
-    paths = list(dict.fromkeys(results.scores[results.primary_model]["image_path"]))
+    side = config.report.thumbnail
+
+    def address(path: str) -> str | None:
+        content = _thumbnail(open_image, path, side, _EMBEDDED)
+        if not content:
+            return None
+        return "data:image/webp;base64," + base64.b64encode(content).decode("ascii")
+
     with ThreadPoolExecutor(config.threads) as pool:
-        contents = pool.map(lambda p: _thumbnail(open_image, p, config.report.thumbnail), paths)
-        return dict(zip(paths, contents, strict=True))
+        return dict(zip(paths, pool.map(address, paths), strict=True))
 
 
-def data_uri(content: bytes | None) -> str | None:
-    """Return WebP bytes as an address that a page can hold."""
-    if not content:
-        return None
-    return "data:image/webp;base64," + base64.b64encode(content).decode("ascii")
+def save_thumbnails(
+    paths: Sequence[str], open_image: OpenImage, folder: Path, config: Config
+) -> dict[str, str | None]:
+    """Write thumbnails to a folder beside the page, each as soon as it is made.
+
+    Args:
+        paths: the images' paths.
+        open_image: returns the RGB image at a path, or raises `ImageError`; called in threads.
+        folder: where they go, under the images' own paths.
+        config: the thumbnails' size and the number of threads.
+
+    Returns:
+        Path → address relative to the page, None for an image that can't be read.
+    """
+    side = config.report.thumbnail
+    for parent in {(folder / path).parent for path in paths}:
+        parent.mkdir(parents=True, exist_ok=True)
+
+    def address(path: str) -> str | None:
+        content = _thumbnail(open_image, path, side, _FILES)
+        if not content:
+            return None
+        target = folder / f"{path}.jpg"
+        target.write_bytes(content)  # not atomic: syncing tens of thousands takes minutes
+        return target.relative_to(folder.parent).as_posix()
+
+    with ThreadPoolExecutor(config.threads) as pool:
+        return dict(zip(paths, pool.map(address, paths), strict=True))
 
 
-def embed_thumbnails(thumbnails: Mapping[str, bytes | None], folder: Path) -> dict[str, str | None]:
-    """Return addresses that hold the thumbnails; a note in their folder says where they are."""
-    write_page(folder / "README.txt", "All thumbnails are inside browser.html.\n")
-    return {path: data_uri(content) for path, content in thumbnails.items()}
+def note_embedding(folder: Path, content: str) -> None:
+    """Leave a note in a folder that has nothing else in it.
+
+    Args:
+        folder: the folder.
+        content: what is embedded in the page, e.g. "All thumbnails".
+    """
+    write_page(folder / "README.txt", f"{content} are inside browser.html.\n")
 
 
-def save_thumbnails(thumbnails: Mapping[str, bytes | None], folder: Path) -> dict[str, str | None]:
-    """Write the thumbnails to a folder beside the page; return their addresses relative to it."""
-    addresses: dict[str, str | None] = dict.fromkeys(thumbnails)
-    for path, content in thumbnails.items():
-        if content:
-            target = folder / f"{path}.webp"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)  # not atomic: syncing tens of thousands takes minutes
-            addresses[path] = target.relative_to(folder.parent).as_posix()
-    return addresses
+def pick_thumbnails(
+    addresses: Mapping[str, str | None],
+    paths: Sequence[str],
+    open_image: OpenImage,
+    config: Config,
+) -> dict[str, str | None]:
+    """Return addresses that hold some images' thumbnails.
+
+    Args:
+        addresses: what `embed_thumbnails` or `save_thumbnails` returned.
+        paths: the images wanted.
+        open_image: returns the RGB image at a path, or raises `ImageError`.
+        config: the thumbnails' size and the number of threads.
+    """
+    known = {path: addresses.get(path) for path in paths}
+    files = [path for path, address in known.items() if address and ":" not in address]
+    return known | embed_thumbnails(files, open_image, config)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abo_vqa.core.paths import BROWSER, FIGURES, REPORT, REPORT_MARKDOWN, THUMBNAILS
-from abo_vqa.reporting.browser import browser_payload, render_browser
+from abo_vqa.core.paths import (
+    BROWSER,
+    BROWSER_DATA,
+    FIGURES,
+    REPORT,
+    REPORT_MARKDOWN,
+    THUMBNAILS,
+)
+from abo_vqa.reporting import browser
+from abo_vqa.reporting.browser_data import collect_browser_data
 from abo_vqa.reporting.figures.register import draw_figures, write_figure
 from abo_vqa.reporting.pages import (
     page_figure,
@@ -18,9 +28,9 @@ from abo_vqa.reporting.pages import (
 )
 from abo_vqa.reporting.tables import error_cards
 from abo_vqa.reporting.thumbnails import (
-    data_uri,
     embed_thumbnails,
-    make_thumbnails,
+    note_embedding,
+    pick_thumbnails,
     save_thumbnails,
 )
 
@@ -47,7 +57,7 @@ class WrittenReport:
 
 
 def write_report(results: Results, open_image: OpenImage, folder: Path) -> WrittenReport:
-    """Write report.html, report.md, browser.html, figures/ and thumbnails/.
+    """Write report.html, report.md, browser.html, browser/, figures/ and thumbnails/.
 
     Args:
         results: the run's numbers.
@@ -58,14 +68,48 @@ def write_report(results: Results, open_image: OpenImage, folder: Path) -> Writt
     for figure, drawing in draw_figures(results):
         write_figure(figure.name, drawing, folder / FIGURES.name)
         figures.append(page_figure(figure, drawing))
-    thumbnails = make_thumbnails(results, open_image)
+    thumbnails = _write_thumbnails(results, open_image, folder / THUMBNAILS.name)
     errors = error_cards(results)
-    error_thumbnails = {e["image_path"]: data_uri(thumbnails[e["image_path"]]) for e in errors}
-    context = report_context(results, figures, error_thumbnails, errors)
+    paths = [error["image_path"] for error in errors]
+    pictured = pick_thumbnails(thumbnails, paths, open_image, results.config)
+    context = report_context(results, figures, pictured, errors)
     write_page(folder / REPORT.name, render_html(context))
     write_page(folder / REPORT_MARKDOWN.name, render_markdown(context))
-    embedded = len(thumbnails) <= results.config.report.embed_thumbnails
-    place = embed_thumbnails if embedded else save_thumbnails
-    payload = browser_payload(results, place(thumbnails, folder / THUMBNAILS.name))
-    write_page(folder / BROWSER.name, render_browser(results.title, payload))
-    return WrittenReport(context, len(figures), len(payload["rows"]["id"]), len(payload["models"]))
+    _write_browser(results, thumbnails, folder)
+    return WrittenReport(context, len(figures), _count_rows(results), len(results.ranking))
+
+
+def _count_rows(results: Results) -> int:
+    return len(results.scores[results.primary_model])
+
+
+def _write_thumbnails(
+    results: Results, open_image: OpenImage, folder: Path
+) -> dict[str, str | None]:
+    """Make a thumbnail of every test image; return their addresses by path.
+
+    Few are embedded in the page that shows them; many, or those of a page that has its data beside
+    it anyway, become files.
+    """
+    paths = list(dict.fromkeys(results.scores[results.primary_model]["image_path"]))
+    if _is_one_file(results) and len(paths) <= results.config.report.embed_thumbnails:
+        note_embedding(folder, "All thumbnails")
+        return embed_thumbnails(paths, open_image, results.config)
+    return save_thumbnails(paths, open_image, folder, results.config)
+
+
+def _is_one_file(results: Results) -> bool:
+    return _count_rows(results) * len(results.ranking) <= browser.EMBEDDED_PREDICTIONS
+
+
+def _write_browser(results: Results, thumbnails: Mapping[str, str | None], folder: Path) -> None:
+    """Write browser.html, and the data of a large one beside it."""
+    data = collect_browser_data(results)
+    beside = folder / BROWSER_DATA.name
+    if _is_one_file(results):
+        payload = browser.browser_payload(data, thumbnails)
+        shutil.rmtree(beside, ignore_errors=True)  # of an earlier, larger report
+        note_embedding(beside, "All predictions")
+    else:
+        payload = browser.write_browser_parts(data, thumbnails, beside)
+    write_page(folder / BROWSER.name, browser.render_browser(results.title, payload))

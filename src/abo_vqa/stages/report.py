@@ -7,6 +7,7 @@ import argparse
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.paths import (
     BROWSER,
+    BROWSER_DATA,
     CARDS,
     FIGURES,
     REPORT,
@@ -25,7 +26,9 @@ from abo_vqa.reporting.writing import write_report
 
 
 def run(config: Config, _log: Log = no_log) -> Summary:
-    """Write `reports/{report.html,report.md,browser.html}`, `figures/`, `cards/`, `thumbnails/`.
+    """Write `reports/{report.html,report.md,browser.html}` and what belongs to them.
+
+    That is `browser/`, `figures/`, `cards/` and `thumbnails/` there.
 
     Args:
         config: the settings.
@@ -42,7 +45,7 @@ def run(config: Config, _log: Log = no_log) -> Summary:
         message=f"{report.context['conclusion']}\n{REPORT}: {report.figures} figures; "
         f"{BROWSER}: {report.rows} rows × {report.models} models.",
         metrics={"figures": report.figures, "rows": report.rows},
-        artifacts=(REPORT, REPORT_MARKDOWN, BROWSER, FIGURES, CARDS),
+        artifacts=(REPORT, REPORT_MARKDOWN, BROWSER, BROWSER_DATA, FIGURES, CARDS),
         highlights=(REPORT, FIGURES / "models.png", FIGURES / "gain-over-blind.png"),
     )
 
