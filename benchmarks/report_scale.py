@@ -13,82 +13,27 @@ give every pair a number: what they take is measured by text_metrics.py. MLflow'
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from unittest import mock
-from zlib import crc32
 
 from helpers import many_questions
 from helpers.evaluated import SKILL, workspace
+from helpers.parts import Parts, measured, print_parts, timed
+from helpers.stand_ins import stand_in_scorers
 
 TEST_SHARE = 5  # one row of so many is for testing
-
-
-class StandIn:
-    """A neural scorer's numbers without its network: the same for the same pair."""
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def signature(self) -> str:
-        return "a stand-in"
-
-    def published_baseline(self) -> None:
-        return None
-
-    def baseline(self, _references: object) -> float:
-        return 0.5
-
-
-class BertStandIn(StandIn):
-    def score(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[float]]:
-        return {pair: [share(pair, k) for k in range(3)] for pair in pairs}
-
-
-class BartStandIn(StandIn):
-    def score(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], float]:
-        return {pair: -8 * share(pair, 3) for pair in pairs}
-
-
-def share(pair: tuple[str, str], k: int) -> float:
-    return crc32(f"{pair}{k}".encode()) / 2**32
 
 
 def run_evaluate() -> None:
     from abo_vqa.core.config import load_config
     from abo_vqa.core.stage import pin_threads
-    from abo_vqa.evaluation import bartscore, bertscore
     from abo_vqa.stages.evaluate import run
 
     config = load_config()
     pin_threads(config.threads)
-    with (
-        mock.patch.object(bertscore, "BertScore", BertStandIn),
-        mock.patch.object(bartscore, "BartScore", BartStandIn),
-    ):
+    with stand_in_scorers():
         run(config)
-
-
-def timed(parts: dict[str, list[float]], function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, with its processor and wall seconds added to `parts`."""
-
-    def call(*args: Any, **options: Any) -> Any:
-        used, wall = time.process_time(), time.perf_counter()
-        try:
-            result = function(*args, **options)
-            return list(result) if hasattr(result, "__next__") else result
-        finally:
-            part = parts.setdefault(function.__name__, [0.0, 0.0])
-            part[0] += time.process_time() - used
-            part[1] += time.perf_counter() - wall
-
-    return call
 
 
 def run_report() -> None:
@@ -98,32 +43,17 @@ def run_report() -> None:
 
     names = ("draw_figures", "write_figure", "page_figure", "_write_thumbnails", "error_cards",
              "report_context", "render_html", "_write_browser")  # fmt: skip
-    parts: dict[str, list[float]] = {}
+    parts: Parts = {}
     for name in names:
         if hasattr(writing, name):
             setattr(writing, name, timed(parts, getattr(writing, name)))
     for name in ("load_results", "render_cards"):
         setattr(report, name, timed(parts, getattr(report, name)))
     print(report.run(load_config()).message)
-    for name, (used, wall) in parts.items():
-        print(f"  {name:16} {used:6.1f} processor seconds, {wall:6.1f} s")
+    print_parts(parts)
 
 
 STAGES: dict[str, Callable[[], None]] = {"evaluate": run_evaluate, "report": run_report}
-
-
-def measured(stage: str, folder: Path) -> str:
-    """One line: what a stage took in a process of its own."""
-    start = time.perf_counter()
-    command = [sys.executable, str(Path(__file__).resolve()), "--stage", stage]
-    process = subprocess.Popen(command, cwd=folder)
-    _, status, used = os.wait4(process.pid, 0)  # this process's use, not all children's
-    if status:
-        raise SystemExit(f"{stage} failed")
-    return (
-        f"{stage:9} {used.ru_utime + used.ru_stime:6.1f} processor seconds, "
-        f"{time.perf_counter() - start:6.1f} s, {used.ru_maxrss / 1024:6.0f} MB"
-    )
 
 
 def sizes(reports: Path) -> str:
@@ -155,7 +85,9 @@ def main() -> None:
             skill = {name: SKILL[name] for name in blind_last[: args.models]}
             workspace(folder, many_questions.table(TEST_SHARE * args.rows), skill, jpegs=200)
         if not args.browse:
-            lines = [measured(stage, folder) for stage in STAGES if args.only in (None, stage)]
+            lines = [
+                measured(__file__, stage, folder) for stage in STAGES if args.only in (None, stage)
+            ]
             print("\n".join(lines))
             print(sizes(folder / "reports"))
         if args.browse:

@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from helpers.abo_shaped import add
 
+from abo_vqa.core.tables import write_table
+
 ROOT = Path(__file__).parents[2]
 BLIND = {"baselines/blind/majority": 0.13, "baselines/blind/type": 0.28,
          "baselines/blind/question": 0.40, "baselines/blind/ngram": 0.44}  # fmt: skip
@@ -105,12 +107,12 @@ def workspace(
     test = vqa[held_out]
     for name, table in (("vqa", vqa), ("train", vqa[~held_out]), ("test", test),
                         ("balanced", products)):  # fmt: skip
-        table.to_csv(data / f"{name}.csv", index=False)
+        write_table(table, data / f"{name}.csv")
     _write_counts(data, products, vqa, test)
     for name, share in skill.items():
         (reports / name).mkdir(parents=True)
         answers = predictions(test if name == "finetuned" else vqa, share, rng)
-        answers.to_csv(reports / name / "predictions.csv", index=False)
+        write_table(answers, reports / name / "predictions.csv")
     steps = [{"step": s, "loss": 3 / (1 + s / 500), "lr": 5e-5} for s in range(0, 13_640, 50)]
     epochs = [{"epoch": e, "validation_accuracy": 0.6 + 0.02 * e} for e in (1, 2, 3)]
     training = {"best_epoch": 3, "held_out_rows": 1800, "epochs": epochs, "steps": steps}

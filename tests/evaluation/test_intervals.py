@@ -48,10 +48,30 @@ def test_interval_is_numpys_quantile_with_and_without_gaps():
     assert np.isnan(bounds[2]).all()
 
 
+def test_columns_need_not_be_one_array():
+    values, clusters = rows(columns=3)
+    values[::7, 1] = np.nan
+    together = intervals.bootstrap_means(values, clusters, 50, 3)
+    apart = intervals.bootstrap_means(list(values.T), clusters, 50, 3)
+    assert np.array_equal(together, apart)
+
+
+def test_sums_within_clusters_are_those_of_a_loop():
+    values, clusters = rows(columns=2)
+    values[5, 0] = np.nan
+    sums, counts = intervals.cluster_sums(values, clusters)
+    for g in range(clusters.max() + 1):
+        for m in (0, 1):
+            inside = [v for v in values[clusters == g, m] if not np.isnan(v)]
+            assert counts[g, m] == len(inside)
+            assert sums[g, m] == pytest.approx(sum(inside))
+
+
 def test_slices_are_the_bootstrap_within_rows():
     values, clusters = rows(columns=2)
     inside = np.stack([np.arange(120) % 4 == 0, np.arange(120) < 6], axis=1)
-    means = intervals.bootstrap_slice_means(values, inside, clusters, 200, 5)
+    slices = [np.flatnonzero(mask) for mask in inside.T]
+    means = intervals.bootstrap_slice_means(values, slices, clusters, 200, 5)
     for k in (0, 1):
         part = np.where(inside[:, k : k + 1], values, np.nan)
         expected = intervals.bootstrap_means(part, clusters, 200, 5)

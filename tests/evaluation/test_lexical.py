@@ -86,8 +86,8 @@ def test_rows_are_the_same_scored_at_once_or_one_by_one_in_any_order():
     for name in names:
         for pair in pairs:
             alone = TEXT_METRICS[name](*pair)
-            assert forth.values[name][forth.index[pair]] == alone
-            assert back.values[name][back.index[pair]] == alone
+            assert forth.values[name][forth.distinct.index(pair)] == alone
+            assert back.values[name][back.distinct.index(pair)] == alone
 
 
 def test_a_pair_is_scored_once_however_many_rows_have_it(monkeypatch):

@@ -27,7 +27,7 @@ def test_hundreds_of_product_types_take_the_memory_of_a_few() -> None:
     whole = n * types * len(scored) * 8  # a number for each row, type and model: 26 MB
     assert peak < 3 * whole
     right = np.column_stack([table["accuracy"] for table in scored.values()])
-    inside = np.column_stack(list(slice_members(rows, ["product_type"]).values()))
+    inside = list(slice_members(rows, ["product_type"]).values())
     means = bootstrap_slice_means(right, inside, clusters, few.resamples, config.seed)
     at_once = percentile_interval(means, few.confidence).reshape(types, len(scored), 2)
     for m, model in enumerate(scored):

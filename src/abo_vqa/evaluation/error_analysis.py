@@ -134,7 +134,7 @@ def f1_by_answer_length(
     if not parts:
         return results
     settings = config.evaluate
-    means = bootstrap_means(np.column_stack(columns), clusters, settings.resamples, config.seed)
+    means = bootstrap_means(columns, clusters, settings.resamples, config.seed)
     bounds = percentile_interval(means, settings.confidence).tolist()
     for (model, part), (low, high) in zip(parts, bounds, strict=True):
         results[model].append({**part, "low": low, "high": high})

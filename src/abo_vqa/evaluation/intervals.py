@@ -5,7 +5,7 @@ Rows of one image aren't independent, so the bootstrap resamples whole images ("
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,24 +20,26 @@ if TYPE_CHECKING:
     Integers = NDArray[np.int64]
 
 BLOCK = 1000  # resamples at a time: bounds memory, doesn't change results
-_CELLS = 1_000_000  # and at most this many draws: several arrays of this size are made
+_CELLS = 4_000_000  # and at most this many draws: several arrays of this size are made
 
 
-def cluster_sums(values: Floats, clusters: Integers) -> tuple[Floats, Floats]:
+def cluster_sums(columns: Floats | Sequence[Floats], clusters: Integers) -> tuple[Floats, Floats]:
     """Sum values within clusters.
 
     Args:
-        values: [n, M]; NaN isn't counted.
+        columns: [n, M], or M columns [n], which then needn't be in memory twice; NaN isn't counted.
         clusters: [n], numbers from 0 to G - 1.
 
     Returns:
         Sums [G, M] and counts [G, M].
     """
     groups = int(clusters.max()) + 1 if len(clusters) else 0
-    known = ~np.isnan(values)
-    sums, counts = np.zeros((groups, values.shape[1])), np.zeros((groups, values.shape[1]))
-    np.add.at(sums, clusters, np.where(known, values, 0.0))
-    np.add.at(counts, clusters, known.astype(np.float64))
+    columns = columns.T if isinstance(columns, np.ndarray) else columns
+    sums, counts = np.zeros((groups, len(columns))), np.zeros((groups, len(columns)))
+    for m, column in enumerate(columns):
+        known = ~np.isnan(column)
+        sums[:, m] = np.bincount(clusters, np.where(known, column, 0.0), minlength=groups)
+        counts[:, m] = np.bincount(clusters, known, minlength=groups)
     return sums, counts
 
 
@@ -67,14 +69,16 @@ def _cluster_weights(groups: int, resamples: int, seed: int) -> Iterator[tuple[s
         yield block, counts.astype(np.float64)
 
 
-def bootstrap_means(values: Floats, clusters: Integers, resamples: int, seed: int) -> Floats:
+def bootstrap_means(
+    values: Floats | Sequence[Floats], clusters: Integers, resamples: int, seed: int
+) -> Floats:
     """Means under resampling of clusters with replacement (Efron & Tibshirani, 1993, ch. 8).
 
     With W [R, G] how often each cluster is drawn, and S and N [G, M] the sums and counts within
     clusters, all resampled means are two matrix products: (W S) / (W N).
 
     Args:
-        values: [n, M], one column per model and metric; NaN where a row has no score.
+        values: [n, M], or M columns, one per model and metric; NaN where a row has no score.
         clusters: [n], the number of each row's image.
         resamples: R.
         seed: seed of the random generator.
@@ -85,7 +89,7 @@ def bootstrap_means(values: Floats, clusters: Integers, resamples: int, seed: in
     sums, counts = cluster_sums(values, clusters)
     if (counts == counts[:, :1]).all():  # no score is missing: one column of counts is enough
         counts = counts[:, :1]
-    means = np.empty((values.shape[1], resamples)).T  # contiguous columns: quantiles follow
+    means = np.empty((sums.shape[1], resamples)).T  # contiguous columns: quantiles follow
     with np.errstate(invalid="ignore"):
         for block, weights in _cluster_weights(len(sums), resamples, seed):
             means[block] = (weights @ sums) / (weights @ counts)
@@ -110,13 +114,16 @@ def bootstrap_totals(sums: Floats, resamples: int, seed: int) -> Floats:
 
 
 def bootstrap_slice_means(
-    values: Floats, members: NDArray[np.bool_], clusters: Integers, resamples: int, seed: int
+    values: Floats, slices: Sequence[Integers], clusters: Integers, resamples: int, seed: int
 ) -> Floats:
     """The bootstrap of means within slices of the rows.
 
+    A slice costs what its own clusters cost: hundreds of small ones cost what a few large ones do.
+    Sums of zeros and ones are whole numbers, hence exact, whatever they are added up with.
+
     Args:
         values: [n, M], without NaN.
-        members: [n, K], the rows of each slice.
+        slices: K of them, each the positions of its rows.
         clusters: [n], the number of each row's image.
         resamples: R.
         seed: seed of the random generator.
@@ -124,16 +131,23 @@ def bootstrap_slice_means(
     Returns:
         [R, K * M], a slice's M columns together; NaN where a resample has no row of a slice.
     """
-    slices, models = members.shape[1], values.shape[1]
-    cells = (members[:, :, None] * values[:, None, :]).reshape(len(values), -1)  # [n, K * M]
-    sums, _ = cluster_sums(cells, clusters)
-    counts, _ = cluster_sums(members.astype(np.float64), clusters)
-    means = np.empty((slices * models, resamples)).T
+    models = values.shape[1]
+    groups = int(clusters.max()) + 1 if len(clusters) else 0
+    parts = [_slice_sums(values[rows], clusters[rows]) for rows in slices]
+    means = np.empty((len(slices) * models, resamples)).T
     with np.errstate(invalid="ignore"):
-        for block, weights in _cluster_weights(len(sums), resamples, seed):
-            drawn = (weights @ sums).reshape(-1, slices, models) / (weights @ counts)[:, :, None]
-            means[block] = drawn.reshape(len(drawn), -1)
+        for block, weights in _cluster_weights(groups, resamples, seed):
+            for k, (members, sums) in enumerate(parts):
+                drawn = weights[:, members] @ sums
+                means[block, k * models : (k + 1) * models] = drawn[:, 1:] / drawn[:, :1]
     return means
+
+
+def _slice_sums(values: Floats, clusters: Integers) -> tuple[Integers, Floats]:
+    """A slice's clusters, and for each the number of its rows and the sums of their values."""
+    members, position = np.unique(clusters, return_inverse=True)
+    sums = [np.bincount(position, column) for column in values.T]
+    return members, np.column_stack([np.bincount(position), *sums])
 
 
 def percentile_interval(means: Floats, confidence: float) -> Floats:

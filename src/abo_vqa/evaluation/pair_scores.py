@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from importlib.metadata import version
 from inspect import getdoc
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,9 +19,13 @@ from abo_vqa.evaluation.aliases import alias_matcher
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from abo_vqa.core.config import ScorersConfig
+    from abo_vqa.core.config import ScorerConfig, ScorersConfig
+    from abo_vqa.evaluation.bartscore import BartScore
+    from abo_vqa.evaluation.bertscore import BertScore
 
-_Pair = tuple[str, str]
+TextPair = tuple[str, str]
+_Batch = Sequence[TextPair]
+Run = Callable[[Callable[[_Batch], "NDArray[np.float64]"], Sequence[_Batch]], Iterable[Any]]
 _TextMetric = Callable[[str, str], float]
 
 TEXT_METRICS: dict[str, _TextMetric] = {
@@ -43,49 +48,49 @@ METRIC_NAMES = (*TEXT_METRICS, *_NEURAL_METRICS)
 # A network's outputs differ in the seventh digit between processors; four decimals hide that.
 RESULT_DIGITS = dict.fromkeys((*_NEURAL_METRICS, "confidence", "expected_calibration_error"), ".4f")
 
+BATCH_PAIRS = 20_000
+"""Pairs that are scored at a time, and sent to another process together."""
+
 
 @dataclass(frozen=True)
 class PairScores:
     """Scores of distinct (prediction, reference) pairs, to be looked up for any rows.
 
     Attributes:
-        index: pair → its position in the values.
+        distinct: the pairs, sorted.
         values: metric → [distinct].
         signature: metric → how it was computed.
     """
 
-    index: Mapping[_Pair, int]
+    distinct: Sequence[TextPair]
     values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     signature: dict[str, str] = field(default_factory=dict)
 
-    def columns(
-        self, pairs: Sequence[_Pair], failed: NDArray[np.bool_]
-    ) -> dict[str, NDArray[np.float64]]:
+    def columns(self, positions: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
         """Look up the scores of rows.
 
         Args:
-            pairs: [n] each row's (prediction, reference).
-            failed: [n] rows without an answer.
+            positions: [n] of each row's pair among the distinct ones; -1 for a row that failed.
 
         Returns:
             metric → [n] scores, NaN where a row failed.
         """
-        positions = [self.index[p] for p, bad in zip(pairs, failed, strict=True) if not bad]
-        columns = {}
-        for name, values in self.values.items():
-            columns[name] = np.full(len(failed), np.nan)
-            columns[name][~failed] = values[positions]
-        return columns
+        failed = positions < 0
+        return {
+            name: np.where(failed, np.nan, values[positions] if len(values) else np.nan)
+            for name, values in self.values.items()
+        }
 
 
 def score_pairs(
-    pairs: Iterable[_Pair],
+    pairs: Iterable[TextPair],
     metrics: Sequence[str],
     *,
     references: Iterable[str] = (),
     scorers: ScorersConfig | None = None,
     alias_table: Path | None = None,
     device: str = "cpu",
+    run: Run = map,
 ) -> PairScores:
     """Compute metrics of every distinct (prediction, reference), on the raw strings.
 
@@ -97,42 +102,119 @@ def score_pairs(
         scorers: the neural metrics' models, if one of these is among the metrics.
         alias_table: the CSV of aliases.
         device: where the neural metrics are computed.
+        run: applies a function to batches of pairs, in their order. The function can be pickled
+            and the batches are formed before, so other processes may do it with the same result.
 
     Returns:
         The scores, with a signature per metric.
     """
     distinct = sorted(set(pairs))  # the same batches, hence the same bytes, in any order of rows
-    scores = PairScores({pair: i for i, pair in enumerate(distinct)})
-    functions = dict(TEXT_METRICS)
-    if alias_table is not None:
-        functions["alias_accuracy"] = alias_matcher(alias_table)
-    for name in metrics:
-        if name in functions:
-            values = [functions[name](*pair) for pair in distinct]
-            scores.values[name] = np.array(values, dtype=np.float64)
-            scores.signature[name] = _text_signature(name, alias_table)
+    scores = PairScores(distinct)
+    names = [
+        name
+        for name in metrics
+        if name in TEXT_METRICS or (name == "alias_accuracy" and alias_table is not None)
+    ]
+    function = partial(score_texts, metrics=names, alias_table=alias_table)
+    values = np.concatenate([np.empty((0, len(names))), *run(function, _batches(distinct))])
+    for name, column in zip(names, values.T, strict=True):
+        scores.values[name] = np.ascontiguousarray(column)
+        scores.signature[name] = _text_signature(name, alias_table)
     if scorers is not None:
         if set(metrics) & set(_BERTSCORE_METRICS):
-            _add_bertscore(scores, distinct, metrics, references, scorers, device)
+            _add_bertscore(scores, metrics, references, scorers, device, run)
         if "bartscore" in metrics:
-            _add_bartscore(scores, distinct, scorers, device)
+            _add_bartscore(scores, scorers, device, run)
     return scores
+
+
+def _batches(distinct: Sequence[TextPair]) -> list[Sequence[TextPair]]:
+    return [distinct[i : i + BATCH_PAIRS] for i in range(0, len(distinct), BATCH_PAIRS)]
+
+
+def score_texts(
+    pairs: Sequence[TextPair], metrics: Sequence[str], alias_table: Path | None
+) -> NDArray[np.float64]:
+    """Compute metrics that need no model.
+
+    Args:
+        pairs: (prediction, reference).
+        metrics: names of `TEXT_METRICS`, or "alias_accuracy".
+        alias_table: the CSV of aliases.
+
+    Returns:
+        [pairs, metrics].
+    """
+    functions = dict(TEXT_METRICS)
+    if "alias_accuracy" in metrics and alias_table is not None:
+        functions["alias_accuracy"] = alias_matcher(alias_table)
+    chosen = [functions[name] for name in metrics]
+    values = [[function(*pair) for function in chosen] for pair in pairs]
+    return np.array(values, dtype=np.float64).reshape(len(pairs), len(metrics))
+
+
+def score_with_bertscore(
+    pairs: Sequence[TextPair], scorer: ScorerConfig, device: str
+) -> NDArray[np.float64]:
+    """Compute BERTScore.
+
+    Args:
+        pairs: distinct (prediction, reference).
+        scorer: its model.
+        device: where to compute.
+
+    Returns:
+        [pairs, 3]: precision, recall and F1.
+    """
+    by_pair = _bertscore(scorer.model_dump_json(), device).score(pairs)
+    return np.array([by_pair[pair] for pair in pairs], dtype=np.float64).reshape(-1, 3)
+
+
+def score_with_bartscore(
+    pairs: Sequence[TextPair], scorer: ScorerConfig, device: str
+) -> NDArray[np.float64]:
+    """Compute BARTScore.
+
+    Args:
+        pairs: distinct (prediction, reference).
+        scorer: its model.
+        device: where to compute.
+
+    Returns:
+        [pairs].
+    """
+    by_pair = _bartscore(scorer.model_dump_json(), device).score(pairs)
+    return np.array([by_pair[pair] for pair in pairs], dtype=np.float64)
+
+
+@lru_cache(1)  # a process that scores batch after batch loads the model once
+def _bertscore(scorer: str, device: str) -> BertScore:
+    from abo_vqa.core.config import ScorerConfig
+    from abo_vqa.evaluation import bertscore
+
+    return bertscore.BertScore(ScorerConfig.model_validate_json(scorer), device)
+
+
+@lru_cache(1)
+def _bartscore(scorer: str, device: str) -> BartScore:
+    from abo_vqa.core.config import ScorerConfig
+    from abo_vqa.evaluation import bartscore
+
+    return bartscore.BartScore(ScorerConfig.model_validate_json(scorer), device)
 
 
 def _add_bertscore(
     scores: PairScores,
-    distinct: Sequence[_Pair],
     metrics: Sequence[str],
     references: Iterable[str],
     scorers: ScorersConfig,
     device: str,
+    run: Run,
 ) -> None:
     """Add the BERTScore metrics that are asked for."""
-    from abo_vqa.evaluation.bertscore import BertScore
-
-    scorer = BertScore(scorers.bertscore, device)
-    by_pair = scorer.score(distinct)
-    values = np.array([by_pair[pair] for pair in distinct]).reshape(-1, 3)
+    function = partial(score_with_bertscore, scorer=scorers.bertscore, device=device)
+    values = np.concatenate([np.empty((0, 3)), *run(function, _batches(scores.distinct))])
+    scorer = _bertscore(scorers.bertscore.model_dump_json(), device)
     columns = dict(zip(_BERTSCORE_METRICS, values.T, strict=False))
     signature = dict.fromkeys(_BERTSCORE_METRICS, scorer.signature())
     if "bertscore_f1_rescaled" in metrics:
@@ -144,22 +226,21 @@ def _add_bertscore(
         signature["bertscore_f1_rescaled"] += (
             f"; (F1 - {baseline:.6f}) / (1 - {baseline:.6f}), {how}"
         )
+    _bertscore.cache_clear()  # its memory is the next metric's
     for name in _BERTSCORE_METRICS:
         if name in metrics:
-            scores.values[name] = columns[name]
+            scores.values[name] = np.ascontiguousarray(columns[name])
             scores.signature[name] = signature[name]
 
 
-def _add_bartscore(
-    scores: PairScores, distinct: Sequence[_Pair], scorers: ScorersConfig, device: str
-) -> None:
+def _add_bartscore(scores: PairScores, scorers: ScorersConfig, device: str, run: Run) -> None:
     """Add BARTScore."""
-    from abo_vqa.evaluation.bartscore import BartScore
-
-    scorer = BartScore(scorers.bartscore, device)
-    by_pair = scorer.score(distinct)
-    scores.values["bartscore"] = np.array([by_pair[pair] for pair in distinct], dtype=np.float64)
+    function = partial(score_with_bartscore, scorer=scorers.bartscore, device=device)
+    values = [np.empty(0), *run(function, _batches(scores.distinct))]
+    scorer = _bartscore(scorers.bartscore.model_dump_json(), device)
+    scores.values["bartscore"] = np.concatenate(values)
     scores.signature["bartscore"] = scorer.signature()
+    _bartscore.cache_clear()
 
 
 def _text_signature(name: str, alias_table: Path | None) -> str:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.paths import FINETUNED_MODEL, FINETUNED_MODELS, VQA
-from abo_vqa.core.tables import read_table
+from abo_vqa.core.tables import iter_table
 from abo_vqa.models.blind.baselines import VARIANTS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _COLUMNS = ("row_id", "prediction", "confidence", "error")
 
@@ -41,12 +46,13 @@ def unfinished_fits(fits: Mapping[str, Mapping[str, bool]]) -> list[str]:
     return [f"blind-{name}" for name, fit in fits.items() if not fit["ended"]]
 
 
-def read_predictions(path: Path, rows: int) -> pd.DataFrame:
+def read_predictions(path: Path, rows: int, only: NDArray[np.int64] | None = None) -> pd.DataFrame:
     """Read a model's predictions.
 
     Args:
-        path: a CSV with the columns row_id, prediction, confidence and error.
+        path: a table with the columns row_id, prediction, confidence and error.
         rows: number of rows that can be answered.
+        only: rows whose predictions are wanted; the others are checked, but take no memory.
 
     Returns:
         prediction, confidence (NaN for none) and error, by row_id.
@@ -54,22 +60,32 @@ def read_predictions(path: Path, rows: int) -> pd.DataFrame:
     Raises:
         UserError: a column is missing, a row occurs twice, or isn't one of the `rows` rows.
     """
-    table = read_table(path, _COLUMNS)
     remedy = "Run the stage that makes it again."
-    try:
-        table["row_id"] = table["row_id"].astype(int)
-        table["confidence"] = table["confidence"].replace("", "nan").astype(float)
-    except ValueError as error:
-        raise UserError(f"{path}: row_id and confidence are numbers: {error}. {remedy}") from error
-    repeated = table.loc[table["row_id"].duplicated(), "row_id"]
-    if len(repeated):
-        raise UserError(f"{path} has row {repeated.iloc[0]} twice. {remedy}")
-    unknown = table.loc[~table["row_id"].between(0, rows - 1), "row_id"]
-    if len(unknown):
-        raise UserError(
-            f"{path} answers row {unknown.iloc[0]}, but {VQA} has rows 0 to {rows - 1}. {remedy}"
-        )
-    return table.set_index("row_id")
+    known = np.zeros(rows, dtype=np.bool_)
+    wanted = np.zeros(rows, dtype=np.bool_)
+    wanted[slice(None) if only is None else only] = True
+    parts = []
+    for part in iter_table(path, _COLUMNS):
+        try:
+            row_ids = part["row_id"].astype(int).to_numpy()
+            confidence = part["confidence"].replace("", "nan").astype(float)
+        except ValueError as error:
+            raise UserError(
+                f"{path}: row_id and confidence are numbers: {error}. {remedy}"
+            ) from error
+        unknown = (row_ids < 0) | (row_ids >= rows)
+        if unknown.any():
+            raise UserError(
+                f"{path} answers row {row_ids[unknown][0]}, but {VQA} has rows 0 to {rows - 1}. "
+                f"{remedy}"
+            )
+        repeated = known[row_ids] | pd.Index(row_ids).duplicated()
+        if repeated.any():
+            raise UserError(f"{path} has row {row_ids[repeated][0]} twice. {remedy}")
+        known[row_ids] = True
+        table = part.assign(row_id=row_ids, confidence=confidence)
+        parts.append(table if only is None else table[wanted[row_ids]])
+    return pd.concat(parts).set_index("row_id")
 
 
 def join_predictions(rows: pd.DataFrame, predictions: pd.DataFrame, model: str) -> pd.DataFrame:
@@ -87,16 +103,15 @@ def join_predictions(rows: pd.DataFrame, predictions: pd.DataFrame, model: str) 
         UserError: no test row has a prediction.
     """
     joined = predictions.reindex(rows["row_id"])
-    table = rows.copy()
     missing = joined["prediction"].isna().to_numpy(dtype=bool)
     if missing.all():
         raise UserError(
             f"{model} has no prediction for any test row. Run the baselines with "
             "baselines.fraction: 1.0, or a fraction large enough to include some."
         )
-    table["prediction"] = joined["prediction"].fillna("").to_numpy()
-    table["confidence"] = joined["confidence"].to_numpy(dtype=float)
-    error = joined["error"].fillna("").to_numpy(dtype=object, copy=True)
-    error[missing] = "not predicted: outside baselines.fraction"
-    table["error"] = error
-    return table
+    error = joined["error"].where(~missing, "not predicted: outside baselines.fraction")
+    return rows.assign(
+        prediction=joined["prediction"].fillna("").to_numpy(),
+        confidence=joined["confidence"].to_numpy(dtype=float),
+        error=error.to_numpy(),
+    )

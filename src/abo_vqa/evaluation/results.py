@@ -35,6 +35,7 @@ from abo_vqa.evaluation.summary import (
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
+    from abo_vqa.evaluation.pair_scores import Run
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     *,
     required: bool = True,
+    run: Run = map,
 ) -> Evaluation:
     """Score and analyse all models' predictions of the same test rows.
 
@@ -97,6 +99,7 @@ def evaluate(
         device: where the neural metrics are computed.
         metrics: which metrics are computed (see `scoring.score_test_rows`); None for all.
         required: whether a neural metric's model that can't be used is an error.
+        run: applies a function to batches of pairs (see `pair_scores.score_pairs`).
 
     Returns:
         The results.
@@ -110,7 +113,10 @@ def evaluate(
         model: join_predictions(rows, predictions, model)
         for model, predictions in tables.predictions.items()
     }
-    scored, signature, notes = score_test_rows(joined, config, device, metrics, required=required)
+    scored, signature, notes = score_test_rows(
+        joined, config, device, metrics, required=required, run=run
+    )
+    del joined
     blind = best_blind_model(scored)
     details = {
         "signature": signature,
@@ -126,7 +132,11 @@ def evaluate(
         details["learning_curve"] = curve
     if tables.vqa is not None:
         details["fractions"] = score_all_rows(
-            _zero_shot(tables.predictions), tables.vqa, config, device
+            {m: t for m, t in tables.predictions.items() if answers_all_rows(m)},
+            tables.vqa["answer"],
+            config,
+            device,
+            run,
         )
     if tables.train is not None and FINETUNED_RANKED in tables.predictions:
         details["closed_world"] = describe_candidates(tables.train, tables.test, config.ranking)
@@ -164,10 +174,10 @@ def analyse(scored: Mapping[str, pd.DataFrame], config: Config) -> dict[str, Any
     }
 
 
-def _zero_shot(predictions: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """The predictions of models that were not fitted on train: neither fine-tuned nor blind."""
-    return {
-        model: table
-        for model, table in predictions.items()
-        if model not in FINETUNED_MODELS and not model.startswith("blind-")
-    }
+def answers_all_rows(model: str) -> bool:
+    """Whether a model's answers to all rows are scored: it was fitted on none of them.
+
+    Args:
+        model: its name; neither a fine-tuned one nor a blind baseline is such a model.
+    """
+    return model not in FINETUNED_MODELS and not model.startswith("blind-")

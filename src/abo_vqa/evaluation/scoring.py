@@ -10,12 +10,16 @@ import pandas as pd
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.units import format_level
+from abo_vqa.evaluation.distinct_pairs import distinct_pairs
 from abo_vqa.evaluation.metric_choice import group_by_scorer
 from abo_vqa.evaluation.pair_scores import METRIC_NAMES, PairScores, score_pairs
 from abo_vqa.evaluation.study_fractions import study_fractions
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from abo_vqa.core.config import Config
+    from abo_vqa.evaluation.pair_scores import Run
 
 ALL_ROWS_METRICS = ("exact_match", "f1", "bertscore_f1")  # what the study prints for its samples
 
@@ -27,6 +31,7 @@ def score_test_rows(
     metrics: Sequence[str] | None = None,
     *,
     required: bool = True,
+    run: Run = map,
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str], list[str]]:
     """Score every model's predictions of the test rows; a pair that several have is scored once.
 
@@ -38,6 +43,7 @@ def score_test_rows(
             for all.
         required: whether a neural metric's model that can't be used is an error; else its metrics
             are left out.
+        run: see `pair_scores.score_pairs`.
 
     Returns:
         Model → its table with a column per metric; the metrics' signatures; and why metrics were
@@ -47,19 +53,20 @@ def score_test_rows(
         UserError: a required model can't be used.
     """
     references = sorted({answer for table in tables.values() for answer in table["answer"]})
-    pairs = _answered_pairs(tables)
+    pairs = distinct_pairs(list(tables.values()))
     metrics = metrics or ("alias_accuracy", *METRIC_NAMES)
     groups = [list(metrics)] if required else list(group_by_scorer(metrics).values())
-    scores, notes = PairScores({}), []
+    scores, notes = PairScores(pairs.pairs), []
     for names in groups:
         try:
             part = score_pairs(
-                pairs,
+                pairs.pairs,
                 names,
                 references=references,
                 scorers=config.scorers,
                 alias_table=config.evaluate.aliases,
                 device=device,
+                run=run,
             )
         except UserError as error:
             if required:
@@ -67,7 +74,7 @@ def score_test_rows(
             notes.append(f"left out: {', '.join(names)}: {error}")
             continue
         scores = PairScores(
-            part.index, scores.values | part.values, scores.signature | part.signature
+            part.distinct, scores.values | part.values, scores.signature | part.signature
         )
     signature = {
         "accuracy": "exact match after normalisation; a failed row counts as wrong",
@@ -75,49 +82,55 @@ def score_test_rows(
         "intervals": f"percentile bootstrap over images, {config.evaluate.resamples} resamples, "
         f"{format_level(config.evaluate.confidence)}, seed {config.seed}",
     }
-    return {model: _add_scores(t, scores) for model, t in tables.items()}, signature, notes
+    scored = {
+        model: _add_scores(table, scores, positions)
+        for (model, table), positions in zip(tables.items(), pairs.positions, strict=True)
+    }
+    return scored, signature, notes
 
 
 def score_all_rows(
-    predictions: Mapping[str, pd.DataFrame], vqa: pd.DataFrame, config: Config, device: str
+    predictions: Mapping[str, pd.DataFrame],
+    answers: pd.Series,
+    config: Config,
+    device: str,
+    run: Run = map,
 ) -> dict[str, list[dict[str, float]]]:
     """Score the study's fractions of all rows, train and test together.
 
     Args:
         predictions: model → its predictions by row_id, in sampling order.
-        vqa: all questions and answers.
+        answers: those of all rows.
         config: the neural metrics' models.
         device: where the neural metrics are computed.
+        run: see `pair_scores.score_pairs`.
 
     Returns:
         Model → `study_fractions` of its answers.
     """
-    tables = {
-        model: table.assign(answer=vqa["answer"].to_numpy()[table.index])
-        for model, table in predictions.items()
-    }
-    pairs = _answered_pairs(tables)
-    scores = score_pairs(pairs, ALL_ROWS_METRICS, scorers=config.scorers, device=device)
-    return {
-        model: study_fractions(_add_scores(table, scores), len(vqa), ALL_ROWS_METRICS[1:])
-        for model, table in tables.items()
-    }
+    tables = [
+        table.assign(answer=answers.take(table.index.to_numpy()).array)
+        for table in predictions.values()
+    ]
+    pairs = distinct_pairs(tables)
+    scores = score_pairs(
+        pairs.pairs, ALL_ROWS_METRICS, scorers=config.scorers, device=device, run=run
+    )
+    fractions = {}
+    for model, positions in zip(predictions, pairs.positions, strict=True):
+        scored = _add_scores(tables.pop(0), scores, positions)  # one at a time in memory
+        fractions[model] = study_fractions(scored, len(answers), ALL_ROWS_METRICS[1:])
+    return fractions
 
 
-def _answered_pairs(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str]]:
-    """(prediction, answer) of every row that didn't fail."""
-    answered = (table[table["error"] == ""] for table in tables.values())
-    return [p for t in answered for p in zip(t["prediction"], t["answer"], strict=True)]
-
-
-def _add_scores(table: pd.DataFrame, scores: PairScores) -> pd.DataFrame:
+def _add_scores(
+    table: pd.DataFrame, scores: PairScores, positions: NDArray[np.int64]
+) -> pd.DataFrame:
     """The table with accuracy and a column per metric.
 
     A failed row has no score in any metric; only the accuracies count it, as wrong.
     """
-    failed = np.asarray(table["error"] != "", dtype=np.bool_)
-    pairs = list(zip(table["prediction"], table["answer"], strict=True))
-    columns = scores.columns(pairs, failed)
+    columns = scores.columns(positions)
     columns["accuracy"] = np.nan_to_num(columns["exact_match"])
     if "alias_accuracy" in columns:
         columns["alias_accuracy"] = np.nan_to_num(columns["alias_accuracy"])

@@ -25,7 +25,6 @@ SLICE_COLUMNS = (
 )  # fmt: skip
 _MIN_ROWS = 20  # of a worst slice: the interval of a smaller one says nothing
 _MAX_WORST = 10
-_SLICES_AT_ONCE = 32  # bounds memory
 
 _SliceTable = dict[str, list[dict[str, Any]]]
 
@@ -53,43 +52,28 @@ def slice_accuracy(
     """
     correct = np.column_stack([t["accuracy"].to_numpy(dtype=float) for t in scored.values()])
     members = slice_members(next(iter(scored.values())), columns)
-    bounds = _bootstrap_intervals(correct, list(members.values()), clusters, config)
+    settings = config.evaluate
+    means = bootstrap_slice_means(
+        correct, list(members.values()), clusters, settings.resamples, config.seed
+    )
+    bounds = percentile_interval(means, settings.confidence).reshape(len(members), -1, 2)
     results: dict[str, _SliceTable] = {model: {c: [] for c in columns} for model in scored}
     for k, ((column, value), rows) in enumerate(members.items()):
+        inside = correct[rows]
         for m, model in enumerate(scored):
-            accuracy = float(correct[rows, m].mean())
-            certain = certain_interval(correct[rows, m], clusters[rows], config.evaluate.confidence)
+            accuracy = float(inside[:, m].mean())
+            certain = certain_interval(inside[:, m], clusters[rows], settings.confidence)
             low, high = certain or bounds[k, m]
             results[model][column].append(
-                {"value": value, "n": int(rows.sum()), "accuracy": accuracy,
+                {"value": value, "n": len(rows), "accuracy": accuracy,
                  "low": float(low), "high": float(high)}
             )  # fmt: skip
     return results
 
 
-def _bootstrap_intervals(
-    correct: NDArray[np.float64],
-    members: Sequence[NDArray[np.bool_]],
-    clusters: NDArray[np.int64],
-    config: Config,
-) -> NDArray[np.float64]:
-    """[K, M, 2] each model's interval within each slice.
-
-    Every batch of slices sees the same resamples: drawing them again is cheap, and hundreds of
-    product types at once would take a gigabyte.
-    """
-    settings = config.evaluate
-    bounds = []
-    for start in range(0, len(members), _SLICES_AT_ONCE):
-        batch = np.column_stack(members[start : start + _SLICES_AT_ONCE])
-        means = bootstrap_slice_means(correct, batch, clusters, settings.resamples, config.seed)
-        bounds.append(percentile_interval(means, settings.confidence))
-    return np.concatenate(bounds).reshape(len(members), correct.shape[1], 2)
-
-
 def slice_members(
     rows: pd.DataFrame, columns: Sequence[str]
-) -> dict[tuple[str, str], NDArray[np.bool_]]:
+) -> dict[tuple[str, str], NDArray[np.int64]]:
     """Find the rows of each slice.
 
     Args:
@@ -97,13 +81,16 @@ def slice_members(
         columns: the columns whose values are the slices.
 
     Returns:
-        (column, value) → [n] mask of its rows; a column's largest slice first, equal ones by name.
+        (column, value) → the positions of its rows; a column's largest slice first, equal ones by
+        name.
     """
     members = {}
     for column in columns:
         labels, values = pd.factorize(rows[column].astype(str), sort=True)
-        for i in np.argsort(-np.bincount(labels), kind="stable"):
-            members[column, str(values[i])] = labels == i
+        sizes = np.bincount(labels, minlength=len(values))
+        places = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
+        for i in np.argsort(-sizes, kind="stable"):
+            members[column, str(values[i])] = places[i]
     return members
 
 

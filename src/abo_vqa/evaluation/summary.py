@@ -93,13 +93,13 @@ def metric_intervals(
         Model → metric → [low, high].
     """
     names = metric_columns(next(iter(scored.values())))
-    values = np.column_stack([table[names].to_numpy(dtype=float) for table in scored.values()])
+    values = [table[name].to_numpy(dtype=float) for table in scored.values() for name in names]
     level = config.evaluate.confidence
     means = bootstrap_means(values, clusters, config.evaluate.resamples, config.seed)
     bounds = percentile_interval(means, level)
     for column, interval in enumerate(bounds):
         if interval[0] == interval[1]:  # all rows right, or all wrong
-            bounds[column] = certain_interval(values[:, column], clusters, level) or interval
+            bounds[column] = certain_interval(values[column], clusters, level) or interval
     return {
         model: {
             name: interval.tolist()

@@ -11,6 +11,7 @@ import pandas as pd
 from abo_vqa.data.normalise import same_answer
 from abo_vqa.data.questions import question_type
 from abo_vqa.evaluation.clusters import image_clusters
+from abo_vqa.evaluation.distinct_pairs import distinct_pairs
 from abo_vqa.evaluation.intervals import bootstrap_means, certain_interval, percentile_interval
 from abo_vqa.evaluation.pair_scores import score_pairs
 from abo_vqa.evaluation.slices import slice_accuracy
@@ -35,12 +36,10 @@ def score_table(
     Returns:
         A column per metric, in the rows' order; and the metrics' signatures.
     """
-    failed = np.asarray(rows["error"] != "", dtype=np.bool_)
-    pairs = list(zip(rows["prediction"], rows["answer"], strict=True))
-    answered = [pair for pair, bad in zip(pairs, failed, strict=True) if not bad]
+    pairs = distinct_pairs([rows])
     names = dict.fromkeys("exact_match" if name == "accuracy" else name for name in metrics)
-    scores = score_pairs(answered, list(names), scorers=config.scorers, device=device)
-    columns, signature = scores.columns(pairs, failed), dict(scores.signature)
+    scores = score_pairs(pairs.pairs, list(names), scorers=config.scorers, device=device)
+    columns, signature = scores.columns(pairs.positions[0]), dict(scores.signature)
     if "accuracy" in metrics:
         columns["accuracy"] = np.nan_to_num(columns["exact_match"])
         signature["accuracy"] = "equal after normalisation, empty = 0; a failed row is wrong"

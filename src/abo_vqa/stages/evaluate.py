@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+import numpy as np
+
 from abo_vqa.core.config import Config, load_config
 from abo_vqa.core.devices import pick_device
 from abo_vqa.core.files import atomic_folder
@@ -25,13 +27,15 @@ from abo_vqa.core.paths import (
 )
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
-from abo_vqa.core.tables import read_table
+from abo_vqa.core.tables import read_table, table_columns
 from abo_vqa.evaluation.pair_scores import RESULT_DIGITS
 from abo_vqa.evaluation.predictions import answering_models, read_predictions, unfinished_fits
-from abo_vqa.evaluation.results import Tables, evaluate
+from abo_vqa.evaluation.results import Tables, answers_all_rows, evaluate
 from abo_vqa.evaluation.run_tables import describe_result, result_tables
 from abo_vqa.evaluation.summary import headline_metrics, metrics_by_folder
 from abo_vqa.evaluation.wordnet import ensure_wordnet
+
+_TEST_COLUMNS = ("row_id", "image_path", "question", "answer")
 
 
 def _read_tables(config: Config) -> Tables:
@@ -40,14 +44,19 @@ def _read_tables(config: Config) -> Tables:
     Raises:
         UserError: A table is missing or doesn't fit the others.
     """
-    vqa = read_table(VQA, ("question", "answer"))
+    rows = len(vqa := read_table(VQA, ("question", "answer"), columns=("answer",)))
     models = answering_models(config.baselines.models, ranked=config.ranking.finetuned)
     with_fits = "blind" in config.baselines.models and BLIND_FITS.is_file()
+    optional = [name for name in ("product_type", "reviewed") if name in table_columns(TEST)]
+    test = read_table(TEST, columns=[*_TEST_COLUMNS, *optional])
+    # Of millions of answers, only those to the test rows take memory.
+    tested = np.asarray(test["row_id"].astype(int), dtype=np.int64)
+    only = {model: None if answers_all_rows(model) else tested for model in models}
     return Tables(
         vqa=vqa,
-        train=read_table(TRAIN, ("question", "answer")),
-        test=read_table(TEST, ("row_id", "image_path", "question", "answer")),
-        predictions={model: read_predictions(predictions_of(model), len(vqa)) for model in models},
+        train=read_table(TRAIN, columns=("question", "answer")),
+        test=test,
+        predictions={m: read_predictions(predictions_of(m), rows, only[m]) for m in models},
         unfinished_fits=unfinished_fits(read_json(BLIND_FITS)) if with_fits else [],
         training=read_json(TRAINING),
         reviews=_reviews(),
