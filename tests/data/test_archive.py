@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data import archive as archive_module
+from abo_vqa.data import decompression
 from abo_vqa.data.archive import open_archive
 from abo_vqa.data.image_files import ImageError
 from abo_vqa.data.listings import BrokenLines, FieldValue
@@ -100,7 +100,7 @@ def test_half_of_a_character_becomes_a_question_mark(tmp_path):
 def test_lines_across_chunks_stay_whole(tmp_path, monkeypatch, chunk):
     items = [listing(str(i)) for i in range(20)]
     raw = write_shop(tmp_path, [*items[:9], "broken", *items[9:]], IMAGES)
-    monkeypatch.setattr(archive_module, "_CHUNK_SIZE", chunk)
+    monkeypatch.setattr(decompression, "_CHUNK_SIZE", chunk)
     found, broken = read(raw)
     assert [item.main_image_id for item in found] == [str(i) for i in range(20)]
     assert broken.first == ["listings_0.json.gz line 10: broken"]
@@ -134,7 +134,7 @@ def test_a_gzip_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
     raw = write_shop(tmp_path, [listing("1")], IMAGES)
     bomb = gzip.compress(b"[" * 5_000_000)
     write_tar(raw / "abo-listings.tar", {"listings/metadata/listings_0.json.gz": bomb})
-    monkeypatch.setattr(archive_module, "_MAX_UNPACKED_SIZE", 1_000_000)
+    monkeypatch.setattr(decompression, "_MAX_UNPACKED_SIZE", 1_000_000)
     with pytest.raises(UserError, match="unpacks to more than 1,000,000 bytes"):
         read(raw)
 
@@ -281,7 +281,7 @@ def test_a_truncated_tar(tmp_path):
 def test_what_follows_a_gzip_stream_is_told_apart_from_a_cut(tmp_path, change, told):
     text = b"line\n" * 5000
     data = change(gzip.compress(text))
-    chunks = archive_module.iter_decompressed(data, "a.json.gz", tmp_path)
+    chunks = decompression.iter_decompressed(data, "a.json.gz", tmp_path)
     if told:
         with pytest.raises(UserError, match=told):
             b"".join(chunks)

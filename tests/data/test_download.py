@@ -7,7 +7,7 @@ import time
 import pytest
 
 from abo_vqa.core import system_errors
-from abo_vqa.core.config import DownloadConfig
+from abo_vqa.core.data_config import DownloadConfig
 from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.data.download import (
     PartialDownload,

@@ -71,7 +71,7 @@ def test_long_and_foreign_names_take_the_slow_way(tmp_path, files, layout, name)
 
 def test_both_walks_agree(tmp_path, files):
     path = write_tar(tmp_path / "a.tar", files)
-    fast, slow = scan_headers(path), scan_with_tarfile(path)
+    fast, slow = scan_headers(path), scan_with_tarfile(path, path.open("rb"))
     assert fast.names.tolist() == slow.names.tolist()
     assert np.array_equal(fast.offsets, slow.offsets)
     assert np.array_equal(fast.sizes, slow.sizes)
@@ -134,7 +134,7 @@ def test_an_archive_cut_at_the_end_of_a_member_is_not_taken_for_whole(tmp_path):
     with pytest.raises(UserError, match="truncated"):
         scan_headers(path)
     with pytest.raises(UserError, match="truncated"):
-        scan_with_tarfile(path)
+        scan_with_tarfile(path, path.open("rb"))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.files import refuse_unwritable
+from abo_vqa.core.remote_pin import url_or_path
 from abo_vqa.core.tables import write_table
 from abo_vqa.data.curation import curate, describe_curation
 from abo_vqa.data.rules import LANGUAGE_RULES
@@ -24,7 +25,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "Without options: the pipeline's stage, configured by params.yaml. With --raw and --out: "
         "any folder with the two archives, or their extracted contents, by the study's rules."
     )
-    parser.add_argument("--raw", type=Path, metavar="DIR", help="folder with the archives")
+    parser.add_argument(
+        "--raw",
+        type=url_or_path,
+        metavar="DIR",
+        help="folder with the archives, or its URL (s3://…)",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="CSV to write")
     parser.add_argument(
         "--cap",

@@ -14,11 +14,13 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from abo_vqa.core.batch_sizes import distribute_batch_sizes
 from abo_vqa.core.checkpoint_settings import check_models
 from abo_vqa.core.config_base import BaseConfig, Count, Fraction
+from abo_vqa.core.data_config import DataConfig
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.local_annotator import check_annotator
 from abo_vqa.core.paths import is_output
 from abo_vqa.core.profiles import misplaced, read_profile
+from abo_vqa.core.remote_pin import pin_problems, split_raw
 from abo_vqa.core.serve_config import ServeConfig
 from abo_vqa.core.service_config import EndpointConfig, GenerateConfig
 from abo_vqa.core.split_config import SplitConfig, check_vector_models
@@ -34,31 +36,6 @@ Family = Literal["blip", "blip2", "chat", "clip", "endpoint", "llava", "prefix",
 """A class of models; `abo_vqa.models.registry.FAMILIES` has their implementations."""
 Shortlist = Literal["first_token", "frequent"]
 """Which candidates of a closed world a question is decided among."""
-
-
-class DownloadConfig(BaseConfig):
-    """A file to download: its address and, once known, its size in bytes and SHA-256."""
-
-    url: str  # where the archive is downloaded from
-    bytes: int | None = None  # its size; what was measured is in the profile's .lock.json
-    sha256: str | None = None  # its hash; another file is refused
-
-
-class DataConfig(BaseConfig):
-    """The archives: their folder, their licence, and where they are downloaded from.
-
-    `name` is the catalogue's in titles and cards. `study`: the report compares with the published
-    study, which only makes sense for its own catalogue.
-    """
-
-    raw: Path  # the folder of the archives, or of what they unpack to
-    licence: str  # printed in the report, the cards and exports
-    attribution: str  # whom to credit, printed there as well
-    name: str = "a catalogue of products"  # the catalogue's, in titles and cards
-    study: bool = False  # compare with the published study, made of ABO
-    notice: str = ""  # what everybody who meets the numbers must know; beneath every headline
-    listings: DownloadConfig | None = None
-    images: DownloadConfig | None = None
 
 
 class CheckpointConfig(BaseConfig):
@@ -313,6 +290,7 @@ def load_config(params: str | Path = "params.yaml") -> Config:
     problems += check_annotator(merged)
     problems += check_verifiers(merged)
     problems += check_vector_models(merged)
+    merged["data"] = split_raw(merged.get("data"), profile.stem)
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
@@ -320,6 +298,7 @@ def load_config(params: str | Path = "params.yaml") -> Config:
         problems += [line.replace(".endpoint.", ".", 1) for line in described]
     else:
         problems += _missing_files(config)
+        problems += pin_problems(config.data.raw, config.data.url, profile.stem)
     if problems:
         head = f"{len(problems)} problem(s) in the settings ({params} and {profile}):"
         raise UserError("\n  ".join([head, *problems]))

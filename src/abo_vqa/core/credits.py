@@ -33,7 +33,8 @@ def credit_warning(config: Config) -> str:
             config.data.attribution,
             config.data.licence,
         )
-        if same and Path(str(data.get("raw"))) != config.data.raw:
+        own = Path(config.data.url or config.data.raw)
+        if same and Path(str(data.get("raw")).rstrip("/")) != own:
             return (
                 f"data.attribution and data.licence of the profile {config.profile} are those of "
                 f"{file.name}, and will be published with your data: change them in "

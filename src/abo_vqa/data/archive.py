@@ -6,27 +6,24 @@
         image = archive.image("14/14fe8812.jpg")
 
 The folder holds `abo-listings.tar` and `abo-images-small.tar`, or what they unpack to
-(`listings/metadata/…`, `images/metadata/…`, `images/small/…`).
+(`listings/metadata/…`, `images/metadata/…`, `images/small/…`), or the pin of tars on object storage.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import msgspec
 import pyarrow as pa
-from isal import igzip_threaded  # Intel's inflate, ahead of the parser in a thread of its own
-from isal.igzip_lib import IsalError
 from pyarrow import csv
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.remote_pin import is_url, read_pin
+from abo_vqa.data.decompression import iter_decompressed
 from abo_vqa.data.image_decoding import UnreadableImageError, browser_safe_jpeg, decode
 from abo_vqa.data.image_files import ImageError
 from abo_vqa.data.listings import BrokenLines, Listing, parse_lines
@@ -35,6 +32,11 @@ from abo_vqa.data.members import FolderMembers, TarMembers
 if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
+
+    from abo_vqa.data.remote_tar import RemoteTarMembers
+
+Members: TypeAlias = "TarMembers | FolderMembers | RemoteTarMembers"
+"""The parts that an archive is read from."""
 
 LISTINGS_TAR, IMAGES_TAR = "abo-listings.tar", "abo-images-small.tar"
 IMAGE_PREFIX = "images/small/"
@@ -53,8 +55,6 @@ _IMAGES_CSV_TYPES = {
     "width": pa.int64(),
     "path": pa.string(),
 }
-_MAX_UNPACKED_SIZE = 1 << 29  # bytes of one file; ABO's largest has a tenth of that
-_CHUNK_SIZE = 4 << 20  # bytes of JSON decoded at a time: little memory, and few calls
 
 _T = TypeVar("_T")
 
@@ -63,12 +63,10 @@ class Archive:
     """The listings and images in a folder; a context manager. Reads are thread-safe.
 
     Attributes:
-        raw: the folder.
+        raw: the folder, or its URL.
     """
 
-    def __init__(
-        self, raw: Path, listings: TarMembers | FolderMembers, images: TarMembers | FolderMembers
-    ) -> None:
+    def __init__(self, raw: Path | str, listings: Members, images: Members) -> None:
         self.raw = raw
         self._listings, self._images = listings, images
 
@@ -78,7 +76,7 @@ class Archive:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[Callable[[Path], Archive], tuple[Path]]:
+    def __reduce__(self) -> tuple[Callable[[Path | str], Archive], tuple[Path | str]]:
         return open_archive, (self.raw,)  # each worker process opens its own
 
     def close(self) -> None:
@@ -205,6 +203,20 @@ class Archive:
         """
         return [self._images.size(IMAGE_PREFIX + path) for path in paths]
 
+    def prefetch(self, paths: Iterable[str]) -> None:
+        """Fetch images from object storage, many at a time; of local archives, do nothing.
+
+        Call it with some hundred images that are read next.
+
+        Args:
+            paths: of the images; missing ones are reported when they are read.
+
+        Raises:
+            UserError: the archive changed, or may not be read.
+            RetryLaterError: the network kept failing.
+        """
+        self._images.prefetch(IMAGE_PREFIX + path for path in paths)
+
     def read(self, path: str) -> bytes:
         """Return an image's bytes.
 
@@ -254,24 +266,37 @@ def open_archive(raw: str | Path) -> Archive:
     """Open the two archives in a folder, or the folder they were extracted to.
 
     Args:
-        raw: the folder.
+        raw: the folder; its URL, or the folder of its pin, if the archives are on object storage.
 
     Raises:
         UserError: the folder or one of its two parts is missing, or an archive is damaged.
+        RetryLaterError: archives on object storage can't be reached.
     """
+    pin = None if is_url(raw) else read_pin(Path(raw))
+    if is_url(raw) or pin:
+        from abo_vqa.data.remote_tar import open_remote_tar  # and with it fsspec
+
+        url = pin.url if pin else str(raw)
+        return _open_both(raw, lambda tar, _: open_remote_tar(url, tar, pin))
     raw = Path(raw)
     if not raw.is_dir():
         raise UserError(
             f"no folder {raw}. For the embedded sample: `dvc pull data/raw/sample`; "
-            "for the real archives: `make abo`; for a catalogue of your own: docs/data.md."
+            "for the real archives: `make abo`; for archives on object storage: "
+            f"`abo-vqa fetch --profile {raw.name}`; for a catalogue of your own: docs/data.md."
         )
-    listings = _open_part(raw, LISTINGS_TAR, "listings")
+    return _open_both(raw, partial(_open_part, raw))
+
+
+def _open_both(raw: str | Path, open_part: Callable[[str, str], Members]) -> Archive:
+    """Open the listings and the images."""
+    listings = open_part(LISTINGS_TAR, "listings")
     try:
-        images = _open_part(raw, IMAGES_TAR, "images")
+        images = open_part(IMAGES_TAR, "images")
     except BaseException:
         listings.close()
         raise
-    return Archive(raw, listings, images)
+    return Archive(raw if is_url(raw) else Path(raw), listings, images)
 
 
 def _open_part(raw: Path, tar: str, folder: str) -> TarMembers | FolderMembers:
@@ -286,59 +311,3 @@ def _open_part(raw: Path, tar: str, folder: str) -> TarMembers | FolderMembers:
         "`make abo` downloads the real archives, `dvc pull data/raw/sample` the sample's; "
         "for a catalogue of your own see docs/data.md."
     )
-
-
-def iter_decompressed(data: bytes, name: str, where: Path) -> Iterator[bytes]:
-    """Yield a file's content in chunks, decompressed if its name ends in .gz.
-
-    Args:
-        data: the file's bytes.
-        name: the file's name.
-        where: the archive, for messages.
-
-    Raises:
-        UserError: the gzip stream is damaged, cut off, or followed by something else.
-    """
-    if not name.endswith(".gz"):
-        yield data
-        return
-    try:
-        if not data:
-            raise EOFError("the file is empty")
-        size = 0
-        with igzip_threaded.open(io.BytesIO(data), "rb") as stream:
-            while chunk := stream.read(_CHUNK_SIZE):
-                size += len(chunk)
-                if size > _MAX_UNPACKED_SIZE:
-                    raise OverflowError(f"it unpacks to more than {_MAX_UNPACKED_SIZE:,} bytes")
-                yield chunk
-    except (EOFError, OverflowError, gzip.BadGzipFile, IsalError) as error:  # type: ignore[misc]
-        # (isal's stub declares the error an instance)
-        fault = str(error) if isinstance(error, OverflowError) else _not_gzip(data) or str(error)
-        raise UserError(
-            f"{name} in {where} is damaged ({fault}). Delete {where} and fetch it again."
-        ) from error
-
-
-def _not_gzip(data: bytes) -> str:
-    """Say what isn't gzip in a file that can't be decompressed; "" if it is cut off or damaged.
-
-    The reader takes whatever follows the last stream for the beginning of another, cut-off one.
-    """
-    magic, rest = b"\x1f\x8b", data
-    if data and not data.startswith(magic):
-        return "it isn't gzip"
-    while rest.startswith(magic):
-        stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-        left = rest
-        try:
-            while left and not stream.eof:
-                stream.decompress(left, _CHUNK_SIZE)
-                left = stream.unconsumed_tail
-        except zlib.error:
-            break
-        if not stream.eof:
-            return ""
-        rest = stream.unused_data
-    behind = len(rest)
-    return "" if behind in (0, len(data)) else f"{behind:,} byte(s) that aren't gzip follow its end"

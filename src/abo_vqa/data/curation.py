@@ -46,7 +46,7 @@ class CurationResult:
 
 
 def curate(
-    raw: Path,
+    raw: Path | str,
     settings: CurateConfig,
     seed: int,
     *,
@@ -56,7 +56,7 @@ def curate(
     """Make the balanced table from the archives.
 
     Args:
-        raw: the archives' folder.
+        raw: the archives' folder, or its URL.
         settings: the rules.
         seed: random state of the sample that balancing takes.
         with_hashes: hash every image that is kept, and drop those that can't be read. False leaves
@@ -139,7 +139,9 @@ def _hash_rows(
     """Add the hashes; drop rows whose image can't be read, counted by reason."""
     paths = table["image_path"].tolist()
     batches = [paths[start : start + HASH_BATCH] for start in range(0, len(paths), HASH_BATCH)]
-    hashes = chain.from_iterable(run(partial(hash_batch, archive.read), batches))
+    hashes = chain.from_iterable(
+        run(partial(hash_batch, archive.read, prefetch=archive.prefetch), batches)
+    )
     bar = progress(hashes, total=len(paths), desc="hashes", unit="image")
     columns: dict[str, list[str]] = {name: [] for name in HASH_COLUMNS}
     problems = []

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from requests import Response
 from urllib3.exceptions import HTTPError
 
-from abo_vqa.core.config import DownloadConfig
+from abo_vqa.core.data_config import DownloadConfig
 from abo_vqa.core.errors import AboVqaError, RetryLaterError, UserError
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.json_files import read_json, write_json

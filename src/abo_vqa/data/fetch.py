@@ -10,10 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from abo_vqa.core.config import DataConfig, DownloadConfig
+from abo_vqa.core.data_config import DataConfig, DownloadConfig
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json, write_json
 from abo_vqa.core.paths import DATA_DVC, PROFILES
+from abo_vqa.core.remote_pin import RemotePin, is_url, split_raw, url_problem
 from abo_vqa.core.yaml_files import read_yaml
 from abo_vqa.data.archive import IMAGES_TAR, LISTINGS_TAR
 from abo_vqa.data.download import RetryPolicy, download_archive
@@ -51,6 +52,50 @@ def fetch_archives(profile: str, folder: Path | None, retries: RetryPolicy) -> I
         yield f"{folder / name}: {archive.bytes:,} bytes, SHA-256 {archive.sha256}"
 
 
+def pin_remote(profile: str) -> Iterator[str]:
+    """Pin archives that are read on object storage, where they are.
+
+    Both are opened, which builds their indexes; nothing else is copied. What tells their versions
+    apart is written to `data/raw/<profile>/remote.json`, which the stages depend on.
+
+    Args:
+        profile: the profile's name; its `data.raw` is a URL.
+
+    Yields:
+        Lines for the terminal.
+
+    Raises:
+        UserError: An archive is missing or damaged, or may not be read.
+        RetryLaterError: The network kept failing; the same command continues.
+    """
+    from abo_vqa.data.remote_tar import open_remote_tar
+
+    data = _read_data(profile)
+    assert data.url is not None  # `has_remote_archives` checked
+    objects = {}
+    for name in (LISTINGS_TAR, IMAGES_TAR):
+        members = open_remote_tar(data.url, name, None)
+        objects[name] = state = members.remote.state
+        yield (
+            f"{members.path}: {state.size:,} bytes, version {state.version or 'unknown'}; "
+            f"{len(members.index):,} files"
+        )
+        members.close()
+    path = RemotePin(data.url, objects).save(data.raw)
+    yield f"{path} pins them: another version of an archive makes the stages stale."
+
+
+def has_remote_archives(profile: str) -> bool:
+    """Whether a profile's `data.raw` is a URL.
+
+    Args:
+        profile: the profile's name; it needn't exist.
+    """
+    path = PROFILES / f"{profile}.yaml"
+    data = read_yaml(path).get("data") if path.is_file() else None
+    return isinstance(data, dict) and (is_url(data.get("raw", "")) or "url" in data)
+
+
 def pin_archives() -> None:
     """Record the downloaded files in data.dvc.
 
@@ -83,9 +128,14 @@ def _read_data(profile: str) -> DataConfig:
         names = ", ".join(sorted(file.stem for file in PROFILES.glob("*.yaml"))) or "none"
         raise UserError(f"--profile {profile}: unknown; there are: {names}.")
     try:
-        data = DataConfig.model_validate(read_yaml(path).get("data") or {})
+        section = split_raw(read_yaml(path).get("data"), profile)
+        data = DataConfig.model_validate(section or {})
     except ValidationError as error:
         raise UserError(f"{path}, data: {error}") from error
+    if data.url is not None:
+        if problem := url_problem(data.url):
+            raise UserError(f"{path}, data.raw: {problem}")
+        return data
     if data.listings is None or data.images is None:
         raise UserError(f"{path} names no archives to download (data.listings, data.images).")
     return data

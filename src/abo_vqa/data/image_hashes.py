@@ -6,16 +6,18 @@ unlike because nobody looked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, zip_longest
 
 import pandas as pd
 
 from abo_vqa.core.progress import progress
 from abo_vqa.data.image_decoding import UnreadableImageError, phash, sha1
 from abo_vqa.data.image_files import ImageError
+
+_PART = 128  # images of a batch that are fetched together, while others are hashed
 
 HASH_COLUMNS = ("image_sha1", "phash")
 
@@ -39,7 +41,11 @@ class ImageHashes:
 
 
 def hash_images(
-    names: Sequence[str], read: Callable[[str], bytes], *, by_name: bool = True
+    names: Sequence[str],
+    read: Callable[[str], bytes],
+    *,
+    by_name: bool = True,
+    prefetch: Callable[[Sequence[str]], None] | None = None,
 ) -> dict[str, ImageHashes]:
     """Hash images in threads; Pillow decodes outside Python's global lock.
 
@@ -47,15 +53,22 @@ def hash_images(
         names: the images.
         read: returns an image's bytes; an `ImageError` becomes the image's problem.
         by_name: see `image_decoding.phash`.
+        prefetch: fetches images that are read next; see `Archive.prefetch`.
     """
     parts = [names[start : start + HASH_BATCH] for start in range(0, len(names), HASH_BATCH)]
-    hashes = chain.from_iterable(hash_batch(read, part, by_name=by_name) for part in parts)
+    hashes = chain.from_iterable(
+        hash_batch(read, part, by_name=by_name, prefetch=prefetch) for part in parts
+    )
     bar = progress(hashes, total=len(names), desc="hashes", unit="image")
     return dict(zip(names, bar, strict=True))
 
 
 def hash_batch(
-    read: Callable[[str], bytes], names: Sequence[str], *, by_name: bool = True
+    read: Callable[[str], bytes],
+    names: Sequence[str],
+    *,
+    by_name: bool = True,
+    prefetch: Callable[[Sequence[str]], None] | None = None,
 ) -> list[ImageHashes]:
     """Hash a batch of images in threads; see `hash_images`.
 
@@ -63,6 +76,7 @@ def hash_batch(
         read: returns an image's bytes.
         names: the images.
         by_name: see `image_decoding.phash`.
+        prefetch: see `hash_images`.
 
     Returns:
         Their hashes, in order.
@@ -79,9 +93,30 @@ def hash_batch(
 
     pool = ThreadPoolExecutor()
     try:
-        return list(pool.map(compute, names))
+        return list(
+            pool.map(compute, names)
+            if prefetch is None
+            else _in_parts(pool, compute, names, prefetch)
+        )
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C, not another 1,000 images
+
+
+def _in_parts(
+    pool: ThreadPoolExecutor,
+    compute: Callable[[str], ImageHashes],
+    names: Sequence[str],
+    prefetch: Callable[[Sequence[str]], None],
+) -> Iterator[ImageHashes]:
+    """Hash images part by part, while those of the next part are fetched."""
+    parts = [names[start : start + _PART] for start in range(0, len(names), _PART)]
+    with ThreadPoolExecutor(1) as fetcher:
+        fetched = [fetcher.submit(prefetch, part) for part in parts[:1]]
+        for part, following in zip_longest(parts, parts[1:]):
+            fetched.pop().result()
+            if following is not None:
+                fetched.append(fetcher.submit(prefetch, following))
+            yield from pool.map(compute, part)
 
 
 def fill_hashes(table: pd.DataFrame, hashes: Mapping[str, ImageHashes]) -> pd.DataFrame:

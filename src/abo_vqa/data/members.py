@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile
 
@@ -63,19 +63,33 @@ class TarMembers:
         offset, size = member
         # The header precedes the data: reading both shows whether the index still fits.
         data = os.pread(self._file, size + BLOCK_SIZE, offset - BLOCK_SIZE)
-        field = data[:100].split(b"\0", 1)[0].removeprefix(b"./")
-        key = name.encode()
-        fits = bool(field) and (
-            field[:90] in key or not key.isascii()
-        )  # in pax archives, "?" for other characters
-        if len(data) != size + BLOCK_SIZE or not fits:
+        if len(data) != size + BLOCK_SIZE or not header_fits(data, name.encode()):
             index_path(self.path).unlink(missing_ok=True)
             raise UserError(f"{self.path} was changed while it was in use. Run this again.")
         return data[BLOCK_SIZE:]
 
+    def prefetch(self, names: Iterable[str]) -> None:
+        """Do nothing: the file is near.
+
+        Args:
+            names: of the members.
+        """
+
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
+
+
+def header_fits(data: bytes, name: bytes) -> bool:
+    """Tell whether a member's header names it.
+
+    Args:
+        data: the header, and what follows it.
+        name: the member's name in the index.
+    """
+    field = data[:100].split(b"\0", 1)[0].removeprefix(b"./")
+    # in pax archives, "?" for other characters
+    return bool(field) and (field[:90] in name or not name.isascii())
 
 
 def index_path(tar: Path) -> Path:
@@ -173,3 +187,10 @@ class FolderMembers:
 
     def close(self) -> None:
         """Do nothing: no file is held open."""
+
+    def prefetch(self, names: Iterable[str]) -> None:
+        """Do nothing: files are near.
+
+        Args:
+            names: of the members.
+        """

@@ -16,7 +16,7 @@ import mmap
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import IO, TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -62,11 +62,18 @@ class TarIndex:
         Returns:
             offset and size of its data, or None.
         """
+        place = self.place(name)
+        return None if place is None else (int(self.offsets[place]), int(self.sizes[place]))
+
+    def place(self, name: str) -> int | None:
+        """Return a member's position in the index, None if there is no such member.
+
+        Args:
+            name: its name.
+        """
         key = name.encode()
         place = int(np.searchsorted(self.names, np.bytes_(key)))
-        if place == len(self.names) or self.names[place] != key:
-            return None
-        return int(self.offsets[place]), int(self.sizes[place])
+        return None if place == len(self.names) or self.names[place] != key else place
 
 
 def build_index(path: Path) -> TarIndex:
@@ -83,11 +90,18 @@ def build_index(path: Path) -> TarIndex:
     try:
         return scan_headers(path)
     except UnsupportedTarError:
-        return scan_with_tarfile(path)
+        with path.open("rb") as file:
+            return scan_with_tarfile(path, file)
 
 
-def _as_index(names: NDArray[np.bytes_], offsets: _Offsets, sizes: _Offsets) -> TarIndex:
-    """Sort members by name; keep the last of equal names."""
+def sorted_index(names: NDArray[np.bytes_], offsets: _Offsets, sizes: _Offsets) -> TarIndex:
+    """Sort members by name; keep the last of equal names.
+
+    Args:
+        names: [n] of the members, in the tar's order.
+        offsets: [n] where their data begins.
+        sizes: [n] bytes of data.
+    """
     order = np.argsort(names, kind="stable")
     names = names[order]
     last = np.ones(len(names), dtype=bool)
@@ -109,21 +123,41 @@ def scan_headers(path: Path) -> TarIndex:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # closed with its last user
     if hasattr(data, "madvise"):
         data.madvise(mmap.MADV_SEQUENTIAL)
-    headers, sizes = _walk_headers(data, path)
+    headers, sizes, end = walk_headers(data)
+    if end + BLOCK_SIZE > len(data):
+        if not len(headers):
+            raise UnsupportedTarError
+        raise truncated_tar(path, len(data))
+    if any(data[end : end + BLOCK_SIZE]):
+        raise UnsupportedTarError
     blocks = np.frombuffer(data, dtype=np.uint8, count=len(data) // BLOCK_SIZE * BLOCK_SIZE)
-    blocks = blocks.reshape(-1, BLOCK_SIZE)
-    # A few thousand headers at a time: copying all of them would take 200 MB.
-    parts = [
-        _parse_headers(blocks[headers[start : start + 8192] // BLOCK_SIZE], path)
-        for start in range(0, len(headers), 8192)
-    ]
-    names = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, dtype="S1")
-    files = np.concatenate([part[1] for part in parts]) if parts else np.empty(0, dtype=bool)
-    return _as_index(names[files], headers[files] + BLOCK_SIZE, sizes[files])
+    names, files = parse_headers(blocks.reshape(-1, BLOCK_SIZE), headers, path)
+    return sorted_index(names[files], headers[files] + BLOCK_SIZE, sizes[files])
 
 
-def _walk_headers(data: mmap.mmap, path: Path) -> tuple[_Offsets, _Offsets]:
-    """[m] positions of all headers and [m] sizes of their members, in bytes."""
+def truncated_tar(path: Path | str, size: int) -> UserError:
+    """Return the error about a tar that ends before its last member does.
+
+    Args:
+        path: the tar.
+        size: its bytes.
+    """
+    return UserError(f"{path} is truncated after {size:,} bytes. {_ADVICE}")
+
+
+def walk_headers(data: mmap.mmap | bytes) -> tuple[_Offsets, _Offsets, int]:
+    """Jump from header to header.
+
+    Args:
+        data: a tar, or a part of one that begins with a header.
+
+    Returns:
+        [m] positions of the headers that are there, [m] sizes of their members in bytes, and the
+        position where the next header would be: at the archive's end, or behind the data.
+
+    Raises:
+        UnsupportedTarError: a size isn't a plain number.
+    """
     headers, sizes, position, end = [], [], 0, len(data)
     while position + BLOCK_SIZE <= end and data[position]:
         try:
@@ -134,19 +168,40 @@ def _walk_headers(data: mmap.mmap, path: Path) -> tuple[_Offsets, _Offsets]:
         headers.append(position)
         sizes.append(size)
         position += BLOCK_SIZE + (size + BLOCK_SIZE - 1) // BLOCK_SIZE * BLOCK_SIZE
-    if position + BLOCK_SIZE > end:
-        if not headers:
-            raise UnsupportedTarError
-        raise UserError(f"{path} is truncated after {end:,} bytes. {_ADVICE}")
-    if any(data[position : position + BLOCK_SIZE]):
-        raise UnsupportedTarError
-    return np.array(headers, dtype=np.int64), np.array(sizes, dtype=np.int64)
+    return np.array(headers, dtype=np.int64), np.array(sizes, dtype=np.int64), position
 
 
-def _parse_headers(
-    rows: NDArray[np.uint8], path: Path
+def parse_headers(
+    blocks: NDArray[np.uint8], headers: _Offsets, path: Path | str
 ) -> tuple[NDArray[np.bytes_], NDArray[np.bool_]]:
     """Check headers and parse them.
+
+    Args:
+        blocks: [b, 512] a tar, or a part of one.
+        headers: [m] positions of headers in it, in bytes.
+        path: the tar, for messages.
+
+    Returns:
+        [m] names, [m] whether the member is a regular file.
+
+    Raises:
+        UnsupportedTarError: a header is unusual or damaged.
+        UserError: a member would leave the folder.
+    """
+    # A few thousand headers at a time: copying all of them would take 200 MB.
+    parts = [
+        _parse_rows(blocks[headers[start : start + 8192] // BLOCK_SIZE], path)
+        for start in range(0, len(headers), 8192)
+    ]
+    names = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, dtype="S1")
+    files = np.concatenate([part[1] for part in parts]) if parts else np.empty(0, dtype=bool)
+    return names, files
+
+
+def _parse_rows(
+    rows: NDArray[np.uint8], path: Path | str
+) -> tuple[NDArray[np.bytes_], NDArray[np.bool_]]:
+    """Check and parse a few thousand headers at once.
 
     Args:
         rows: [m, 512] headers (POSIX.1-1988 and GNU layouts).
@@ -175,18 +230,19 @@ def _parse_headers(
     return names.astype(f"S{width}"), regular
 
 
-def scan_with_tarfile(path: Path) -> TarIndex:
+def scan_with_tarfile(path: Path | str, file: IO[bytes]) -> TarIndex:
     """Index any archive that Python's `tarfile` reads; about ten times slower.
 
     Args:
-        path: the tar.
+        path: the tar, for messages.
+        file: its bytes.
 
     Raises:
         UserError: see `build_index`.
     """
     names, places = [], []
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
             while member := tar.next():
                 vars(tar)["members"] = []  # which would keep all 398,212
                 name = member.name.encode(errors="surrogateescape")
@@ -199,18 +255,17 @@ def scan_with_tarfile(path: Path) -> TarIndex:
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"{path} isn't a tar archive, or is damaged: {error}. {_ADVICE}") from error
     # `tarfile` takes a damaged header for the end; the true end is a block of zeros.
-    with path.open("rb") as file:
-        file.seek(end)
-        block = file.read(BLOCK_SIZE)
+    file.seek(end)
+    block = file.read(BLOCK_SIZE)
     if len(block) < BLOCK_SIZE:
         raise UserError(f"{path} is truncated. {_ADVICE}")
     if any(block):
         raise UserError(f"{path} is damaged at byte {end:,}. {_ADVICE}")
     table = np.array(places, dtype=np.int64).reshape(-1, 2)
-    return _as_index(np.array(names, dtype=np.bytes_), table[:, 0], table[:, 1])
+    return sorted_index(np.array(names, dtype=np.bytes_), table[:, 0], table[:, 1])
 
 
-def _safe_name(name: bytes, path: Path) -> bytes:
+def _safe_name(name: bytes, path: Path | str) -> bytes:
     """A member's name without a leading "./"; one that leaves the folder is refused."""
     if name.startswith(b"./"):
         name = name[2:]
@@ -219,7 +274,7 @@ def _safe_name(name: bytes, path: Path) -> bytes:
     return name
 
 
-def _refuse_member(name: bytes, path: Path, what: str) -> None:
+def _refuse_member(name: bytes, path: Path | str, what: str) -> None:
     """Raise UserError about a member."""
     raise UserError(
         f"{path} holds {name.decode(errors='replace')!r}, {what}: refused. "

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from abo_vqa.core.config import DownloadConfig
+from abo_vqa.core.data_config import DownloadConfig
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.progress import progress
 from abo_vqa.data.tar_index import build_index

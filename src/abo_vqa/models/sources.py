@@ -78,15 +78,23 @@ class ImageFiles:
         open_image: returns the RGB image at a path, or raises `ImageError`; called from any thread.
         threads: threads that decode and preprocess; the default depends on the machine's cores. The
             results are the same for any number.
+        fetch: fetches images that are opened next, many at a time; see `Archive.prefetch`.
     """
 
-    def __init__(self, open_image: Callable[[str], Image], threads: int | None = None) -> None:
-        self.open_image = open_image
+    def __init__(
+        self,
+        open_image: Callable[[str], Image],
+        threads: int | None = None,
+        fetch: Callable[[Sequence[str]], None] | None = None,
+    ) -> None:
+        self.open_image, self._fetch = open_image, fetch
         threads = default_threads() if threads is None else threads
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def load(self, model: VQAModel, paths: Sequence[str]) -> ImageBatch:
         """Decode and preprocess images."""
+        if self._fetch:
+            self._fetch(paths)
         if len(paths) <= _CHUNK:
             return self._preprocess(model, paths)
         # In parts without threads, too: a batch's decoded images may not fit into memory together.

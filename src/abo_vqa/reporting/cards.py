@@ -114,7 +114,7 @@ def render_export_card(
         split=split_settings(config),
         answers=_by_frequency(Counter(row["answer"] or "(empty)" for row in rows))[:_TOP_ANSWERS],
         answer_description=answer_description(row["answer"] for row in rows),
-        raw=_portable_path(config.data.raw),
+        raw=config.data.url or _portable_path(config.data.raw),
         source=_question_source(config),
         blind=sorted(blind_test_accuracy().items()),
         blind_choices=blind_choices,

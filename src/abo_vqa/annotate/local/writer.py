@@ -39,8 +39,9 @@ class PairWriter:
             image.thumbnail((settings.image_size, settings.image_size), Image.Resampling.LANCZOS)
             return image
 
+        files = ImageFiles(open_image, fetch=self._archive.prefetch)
         key = checkpoint_key(settings.model)
-        self._writer = BatchWriter(model, ImageFiles(open_image), options, key)
+        self._writer = BatchWriter(model, files, options, key)
 
     def __call__(
         self, batches: Sequence[Sequence[WritingTask]]

@@ -10,6 +10,7 @@ from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem, war
 from abo_vqa.core.circularity import circularity_warnings
 from abo_vqa.core.credits import credit_warning
 from abo_vqa.core.paths import SAMPLE_DATA
+from abo_vqa.core.remote_pin import PIN_NAME, read_pin
 from abo_vqa.core.tracking.origin import SOURCES, git
 from abo_vqa.core.units import format_bytes
 from abo_vqa.data.archive import IMAGES_TAR, LISTINGS_TAR, open_archive
@@ -65,17 +66,25 @@ def archives(case: Checkout) -> Iterator[Finding]:
     if not raw.is_dir() or not any(raw.iterdir()):
         yield problem("archives", f"none in {raw}", _source_of_archives(case, raw))
         return
+    if (pin := read_pin(raw)) is not None:
+        objects = pin.objects.items()
+        sizes = ", ".join(f"{name} {format_bytes(state.size)}" for name, state in objects)
+        place = f"{pin.url}, pinned in {raw / PIN_NAME}"
+    else:
+        sizes = ", ".join(f"{p.name} {format_bytes(p.stat().st_size)}" for p in present)
+        place = str(raw)
     with open_archive(raw) as archive:  # what is cut off or missing is said here
         next(archive.listings())
         archive.image_table()
         count = len(archive.image_paths())
-    sizes = ", ".join(f"{p.name} {format_bytes(p.stat().st_size)}" for p in present) or "unpacked"
-    yield ok("archives", f"{raw}: {sizes}; {count:,} images")
+    yield ok("archives", f"{place}: {sizes or 'unpacked'}; {count:,} images")
     yield agreement("pinned", case, raw)
 
 
 def _source_of_archives(case: Checkout, raw: Path) -> str:
     """Return where the archives of a profile come from."""
+    if case.settings.data.url is not None:
+        return f"`abo-vqa fetch --profile {case.settings.profile}` pins those on object storage."
     if case.real:
         return "`make abo` brings them."
     if raw == SAMPLE_DATA or pinned(case.root, raw) is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from abo_vqa.commands.doctor.masking import mask
 from abo_vqa.core import interpreter, system_errors
-from abo_vqa.core.errors import AboVqaError, UserError
+from abo_vqa.core.errors import AboVqaError, RetryLaterError, UserError
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
@@ -146,7 +146,7 @@ def examine(name: str, check: Check, case: Checkout) -> Iterator[Finding]:
             yield _sanitize(finding)
     except NotCheckedError as reason:
         yield warning(name, str(reason), reason.advice)
-    except UserError as error:
+    except (UserError, RetryLaterError) as error:
         yield _sanitize(problem(name, str(error), ""))
     except ModuleNotFoundError as error:
         yield _sanitize(problem(name, f"{error.name} isn't installed", interpreter.REMEDY))

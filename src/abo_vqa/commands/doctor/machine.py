@@ -12,7 +12,7 @@ from pathlib import Path
 
 from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem, warning
 from abo_vqa.core import interpreter
-from abo_vqa.core.errors import UserError
+from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.core.memory import available_memory
 from abo_vqa.core.paths import embeddings_of
 from abo_vqa.core.processes import cores
@@ -148,7 +148,8 @@ def need(case: Checkout) -> tuple[str, float]:
         return f"about {_ROOM / GB:.1f} GB", _ROOM
     copies = 1 if stored_once(case.root) else 2
     here = _images_here(case)
-    archives = _ARCHIVES if here is None and case.real else 0.0
+    local = config.data.url is None
+    archives = _ARCHIVES if here is None and case.real and local else 0.0
     # Curation with the study's cap leaves few of the study's images; of others it may leave all.
     images = min(here, PICTURES) if here and config.data.study else here or PICTURES
     store = case.root / embeddings_of("blip") / VECTORS_FILE
@@ -169,7 +170,7 @@ def _images_here(case: Checkout) -> int | None:
     try:
         with open_archive(case.root / case.settings.data.raw) as archive:
             return len(archive.image_paths())
-    except UserError:  # said by `files.archives`
+    except (UserError, RetryLaterError):  # said by `files.archives`
         return None
 
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from abo_vqa.commands.doctor.findings import Checkout
-from abo_vqa.core.errors import UserError
+from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.core.paths import SAMPLE_DATA
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def sample_image(case: Checkout) -> tuple[str, Image]:
 
     for raw in dict.fromkeys((case.settings.data.raw, SAMPLE_DATA)):
         # What is wrong with archives is another check's finding.
-        with suppress(UserError), open_archive(raw) as archive:
+        with suppress(UserError, RetryLaterError), open_archive(raw) as archive:
             for path in archive.image_paths()[:_TRIES]:
                 with suppress(ImageError):
                     return f"{raw}: {path}", archive.image(path)

@@ -39,7 +39,8 @@ def image_source(
     """
     if use_stored and (stored := stored_encodings(config, checkpoint_key)):
         return stored
-    files = ImageFiles(stack.enter_context(open_archive(config.data.raw)).image)
+    archive = stack.enter_context(open_archive(config.data.raw))
+    files = ImageFiles(archive.image, fetch=archive.prefetch)
     return keep_encoded(files, model, rows, checkpoint_key)
 
 

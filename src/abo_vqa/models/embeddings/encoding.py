@@ -65,7 +65,7 @@ class BlockEncoder:
         # Not every model knows the width of its vectors.
         self._shape = None if pooled else self._model.encoded_shape
         self._archive = open_archive(config.data.raw)
-        self._files = ImageFiles(self._archive.image)
+        self._files = ImageFiles(self._archive.image, fetch=self._archive.prefetch)
         self._encoder = ImageEncoder(self._model, self._files, model_name)
 
     def __call__(self, blocks: Sequence[list[str]]) -> Iterator[EncodedBlock]:

@@ -117,7 +117,8 @@ def export(
 
 def _key(rows: _Rows, archive: Archive, form: str) -> str:
     """Return a fingerprint of everything that the files depend on."""
-    files = [path for path in sorted(archive.raw.glob("*")) if path.is_file()]
+    raw = Path(archive.raw)  # the folder of the pin, if the archives are on object storage
+    files = [path for path in sorted(raw.glob("*")) if path.is_file()]
     dates = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     code = [file_md5(path) for path in sorted(Path(__file__).parent.glob("*.py"))]
     parts = [
@@ -125,7 +126,7 @@ def _key(rows: _Rows, archive: Archive, form: str) -> str:
         for name, part in rows.items()
         for start in range(0, len(part), _ROWS_AT_ONCE)
     ]
-    return fingerprint([form, parts, str(archive.raw.resolve()), dates, code])
+    return fingerprint([form, parts, str(raw.resolve()), dates, code])
 
 
 def _finished_split(
