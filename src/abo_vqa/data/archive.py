@@ -6,7 +6,7 @@
         image = archive.image("14/14fe8812.jpg")
 
 The folder holds `abo-listings.tar` and `abo-images-small.tar`, or what they unpack to
-(`listings/metadata/…`, `images/metadata/…`, `images/small/…`), or the pin of tars on object storage.
+(`listings/metadata/…`, `images/metadata/…`, `images/small/…`), or pins tars on object storage.
 """
 
 from __future__ import annotations
