@@ -14,6 +14,7 @@ from tests.support import ROOT
     [
         ("curation.py", ["--scale", "0.01", "--repeat", "1"], "same bytes in all runs"),
         ("tar_reading.py", ["--members", "3000", "--repeat", "1"], "against extraction"),
+        ("remote_reading.py", ["--members", "2000", "--images", "100"], "fetched ahead"),
         ("exchange.py", ["--rows", "1500", "--formats", "llava"], "both / one"),
     ],
 )
