@@ -101,7 +101,7 @@ def score_pairs(
             published for the encoder.
         scorers: the neural metrics' models, if one of these is among the metrics.
         alias_table: the CSV of aliases.
-        device: where the neural metrics are computed.
+        device: where the neural metrics are computed; see `pick_device`.
         run: applies a function to batches of pairs, in their order. The function can be pickled
             and the batches are formed before, so other processes may do it with the same result.
 
@@ -190,17 +190,21 @@ def score_with_bartscore(
 @lru_cache(1)  # a process that scores batch after batch loads the model once
 def _bertscore(scorer: str, device: str) -> BertScore:
     from abo_vqa.core.config import ScorerConfig
+    from abo_vqa.core.devices import pick_device  # imports torch
     from abo_vqa.evaluation import bertscore
 
-    return bertscore.BertScore(ScorerConfig.model_validate_json(scorer), device)
+    settings = ScorerConfig.model_validate_json(scorer)
+    return bertscore.BertScore(settings, str(pick_device(device)))
 
 
 @lru_cache(1)
 def _bartscore(scorer: str, device: str) -> BartScore:
     from abo_vqa.core.config import ScorerConfig
+    from abo_vqa.core.devices import pick_device  # imports torch
     from abo_vqa.evaluation import bartscore
 
-    return bartscore.BartScore(ScorerConfig.model_validate_json(scorer), device)
+    settings = ScorerConfig.model_validate_json(scorer)
+    return bartscore.BartScore(settings, str(pick_device(device)))
 
 
 def _add_bertscore(

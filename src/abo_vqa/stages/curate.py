@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from abo_vqa.core.config import Config, load_config
+from abo_vqa.core.engine.opening import open_engine
 from abo_vqa.core.json_files import write_results
 from abo_vqa.core.nested import flatten
 from abo_vqa.core.paths import BALANCED, FUNNEL, TYPES
@@ -24,7 +25,8 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     Args:
         config: the settings.
     """
-    result = curate(config.data.raw, config.curate, config.seed)
+    with open_engine(config) as engine:
+        result = curate(config.data.raw, config.curate, config.seed, run=engine.map)
     write_table(result.balanced, BALANCED)
     write_table(result.types, TYPES)
     write_results(result.funnel, FUNNEL)

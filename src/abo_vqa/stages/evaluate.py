@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from abo_vqa.core.config import Config, load_config
-from abo_vqa.core.devices import pick_device
+from abo_vqa.core.engine.opening import model_needs, open_engine
 from abo_vqa.core.files import atomic_folder
 from abo_vqa.core.json_files import read_json, write_results
 from abo_vqa.core.paths import (
@@ -80,7 +81,9 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     """
     ensure_wordnet()  # before any long work
     tables = _read_tables(config)
-    evaluation = evaluate(tables, config, str(pick_device(config.compute.device)))
+    with open_engine(config) as engine:
+        deal = partial(engine.map, needs=model_needs(config))
+        evaluation = evaluate(tables, config, config.compute.device, run=deal)
     with atomic_folder(SCORES) as folder:
         for model, table in evaluation.scored.items():
             table.to_parquet(folder / scores_of(model).name, index=False)

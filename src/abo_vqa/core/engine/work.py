@@ -104,12 +104,18 @@ class Engine(ABC):
     ) -> Iterator[_Result]:
         """Apply a function to batches; like Python's `map`, results come in order.
 
+        A single batch isn't worth a worker's start.
+
         Args:
             function: can be pickled.
             batches: what is dealt.
             needs: what a worker takes.
         """
-        results = self.run(partial(_each, function), list(batches), needs, in_order=True)
+        dealt = list(batches)
+        if len(dealt) == 1 and not needs.gpu:
+            yield function(dealt[0])
+            return
+        results = self.run(partial(_each, function), dealt, needs, in_order=True)
         with closing(results):
             for _, result in results:
                 yield result
