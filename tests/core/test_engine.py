@@ -4,18 +4,22 @@ import errno
 import inspect
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
+from abo_vqa.commands.doctor import engine as doctor
+from abo_vqa.commands.doctor.findings import Checkout
 from abo_vqa.core.engine.local import LocalEngine
 from abo_vqa.core.engine.opening import model_needs, open_engine
 from abo_vqa.core.engine.work import Needs
@@ -23,6 +27,7 @@ from abo_vqa.core.errors import AboVqaError, RetryLaterError, UserError
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.system_errors import NoSpaceError
 from abo_vqa.data.image_files import ImageError
+from tests.support import ROOT
 from tests.support.settings import with_compute
 
 ray = pytest.importorskip("ray")
@@ -227,6 +232,22 @@ def test_what_a_model_needs() -> None:
     assert model_needs(with_compute(device="cuda:1", engine="local")).gpu is True
     with pytest.raises(UserError, match="one GPU of one machine"):
         model_needs(with_compute(device="cuda:1", engine="ray"))
+
+
+def test_the_doctor_starts_workers(engine: RayEngine, monkeypatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    case = Checkout(ROOT, with_compute(engine="ray", device="cpu", workers=3), "", (), True)
+    [finding] = doctor.engine(case)
+    assert finding.state == "ok"
+    assert re.fullmatch(
+        r"ray at this machine: room for [1-9]\d* worker\(s\) with 2 core\(s\) each, .*: 3",
+        finding.found,
+    )
+    assert list(doctor.engine(replace(case, config=with_compute(engine="local")))) == []
+    [finding] = doctor.engine(replace(case, config=with_compute(engine="ray", device="cuda:1")))
+    assert (finding.state, finding.advice) == (
+        "problem", "Set compute.device to auto, cuda or cpu.",
+    )  # fmt: skip
 
 
 OUTSIDE = """

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from abo_vqa.commands.doctor import (
     card_memory,
     endpoints,
+    engine,
     files,
     gpu,
     machine,
@@ -70,6 +71,7 @@ _GROUPS: dict[str, list[tuple[str, Check]]] = {
         ("endpoints", endpoints.endpoints),
         ("remotes", remotes.remotes),
         ("tracking", stores.tracking),
+        ("engine", engine.engine),
         ("model hub", services.hub),
     ],
 }

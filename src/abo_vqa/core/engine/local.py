@@ -20,6 +20,10 @@ class LocalEngine(Engine):
         """Return this process; see `Engine.workers`."""
         return _LocalWorkers(make)
 
+    def room(self, needs: Needs = ONE_CORE) -> int:
+        """Return 1: this process."""
+        return 1
+
 
 class _LocalWorkers(Workers[_Batch, _Result]):
     """This process.

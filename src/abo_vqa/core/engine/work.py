@@ -84,6 +84,14 @@ class Engine(ABC):
             needs: what a worker takes.
         """
 
+    @abstractmethod
+    def room(self, needs: Needs = ONE_CORE) -> int:
+        """Return how many workers there is room for at the moment, at least one.
+
+        Args:
+            needs: what a worker takes.
+        """
+
     def run(
         self,
         make: Callable[[], Work[_Batch, _Result]],

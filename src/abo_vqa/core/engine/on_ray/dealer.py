@@ -75,7 +75,7 @@ class RayWorkers(Workers[Any, Any]):
 
     def _begin(self, batches: Sequence[Any], *, in_order: bool) -> None:
         """Prepare to deal batches."""
-        self._options, room = _actor_options(self._needs)
+        self._options, room = actor_options(self._needs)
         self._count = min(self._limit or room, len(batches))
         self._batches, self._in_order = batches, in_order
         self._pending = deque(range(len(batches)))
@@ -245,7 +245,7 @@ class RayWorkers(Workers[Any, Any]):
     def _look_around(self, quiet_since: float) -> float:
         """Grow with the cluster; say what is waited for, once, if there is no worker."""
         if self._limit is None:
-            room = _actor_options(self._needs)[1]
+            room = actor_options(self._needs)[1]
             self._count = max(self._count, min(room, len(self._batches)))
         started = any(member.host for member in self._members)
         if not started and time.monotonic() - quiet_since > _PATIENCE_S:
@@ -262,10 +262,13 @@ class RayWorkers(Workers[Any, Any]):
             logger.log(level, f"{text} (worker on {member.host})")
 
 
-def _actor_options(needs: Needs) -> tuple[dict[str, Any], int]:
+def actor_options(needs: Needs) -> tuple[dict[str, Any], int]:
     """Return a worker's options, and how many the cluster has room for, at least one.
 
     No machine may have as many cores as are asked for: then a worker takes what the largest has.
+
+    Args:
+        needs: what a worker takes.
     """
     alive = (node for node in ray.nodes() if node["Alive"])  # type: ignore[no-untyped-call]
     nodes = [node["Resources"] for node in alive]

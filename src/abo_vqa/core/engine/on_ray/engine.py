@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import ray
 
-from abo_vqa.core.engine.on_ray.dealer import RayWorkers
+from abo_vqa.core.engine.on_ray.dealer import RayWorkers, actor_options
 from abo_vqa.core.engine.work import ONE_CORE, Engine, Needs, Work, Workers
 from abo_vqa.core.errors import UserError, first_line
 
@@ -51,6 +51,10 @@ class RayEngine(Engine):
     ) -> Workers[_Batch, _Result]:
         """Return workers on the cluster; see `Engine.workers`."""
         return RayWorkers(make, needs, self._workers, self._threads)
+
+    def room(self, needs: Needs = ONE_CORE) -> int:
+        """Return how many workers the cluster's machines have room for; see `Engine.room`."""
+        return actor_options(needs)[1]
 
 
 def _connect() -> None:
