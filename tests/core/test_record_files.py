@@ -292,3 +292,21 @@ def test_damaged_parquet_and_strange_folders_are_named(tmp_path: Path) -> None:
         rows(write(tmp_path / "train.json", [CONVERSATION]).parent)
     with pytest.raises(UserError, match="no table at"):
         rows(tmp_path / "none.json")
+
+
+def test_texts_in_parquet_are_read_whole_and_a_zero_byte_is_named(tmp_path):
+    folder = tmp_path / "t"
+    folder.mkdir()
+    for place, answers in enumerate((["None", None, ""], ["x"])):
+        parquet.write_table(
+            pa.table({"question": ["q"] * len(answers), "answer": answers}),
+            folder / f"{place}.parquet",
+        )
+    columns = read_columns(folder, ("question", "answer"))
+    assert columns.frame["answer"].tolist() == ["None", "", "", "x"]
+    assert columns.lines.tolist() == [1, 2, 3, 4]
+    parquet.write_table(
+        pa.table({"question": ["q", "q"], "answer": ["x", "a\0b"]}), folder / "1.parquet"
+    )
+    with pytest.raises(UserError, match=r"1\.parquet, record 2: 'answer' holds zero bytes"):
+        read_columns(folder, ("question", "answer"))

@@ -140,7 +140,7 @@ def _read_pairs(table: Path, archive: Archive) -> list[tuple[str, SampledPair]]:
     """
     if table in (VQA, GENERATED):
         frame = read_table(GENERATED, _COLUMNS)
-        if REJECTS.is_file():
+        if REJECTS.exists():
             rejects = read_table(REJECTS, (*_COLUMNS, "reason")).drop_duplicates()
             frame = before_reviews(frame, rejects)
         return [

@@ -86,7 +86,7 @@ def _foreign_pairs(reviews: Reviews) -> list[str]:
 
     The set is what the annotator wrote, with what people and filters have changed or left out.
     """
-    tables = [path for path in (GENERATED, REJECTS, VQA) if path.is_file()]
+    tables = [path for path in (GENERATED, REJECTS, VQA) if path.exists()]
     names = ["image_path", "question", "answer"]
     own = {
         pair_key(*row)

@@ -74,7 +74,7 @@ def benchmark(args: argparse.Namespace, config: Config) -> int:
     questions = QuestionTable.read(args.table, args.images, args.columns, VQA_COLUMNS)
     ensure_wordnet()  # before any long work
     print(questions.columns.describe())
-    path = args.train or (TRAIN if TRAIN.is_file() else None)
+    path = args.train or (TRAIN if TRAIN.exists() else None)
     train = None if path is None else TrainRows.read(path, questions)
     warnings, notes = _describe_inputs(questions, train, cross_fit=args.cross_fit)
     for line in [*notes, *(f"warning: {text}" for text in warnings)]:
@@ -119,7 +119,7 @@ def _choose_models(args: argparse.Namespace, config: Config) -> list[str]:
         names = [*config.baselines.models]
         if has_adapter:
             names.append(FINETUNED_MODEL)
-            if config.ranking.finetuned and TRAIN.is_file():
+            if config.ranking.finetuned and TRAIN.exists():
                 names.append(FINETUNED_RANKED)
     else:
         names = [name.strip() for name in args.models.split(",") if name.strip()]

@@ -27,7 +27,7 @@ def known_ceiling(rows: pd.DataFrame) -> Mapping[str, Any] | None:
     Raises:
         UserError: the last evaluation or its test set is damaged.
     """
-    if not (EVALUATION.is_file() and TEST.is_file() and set(_PAIR) <= set(rows.columns)):
+    if not (EVALUATION.is_file() and TEST.exists() and set(_PAIR) <= set(rows.columns)):
         return None
     ceiling: Mapping[str, Any] | None = read_json(EVALUATION).get("ceiling")
     if not ceiling:

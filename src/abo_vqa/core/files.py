@@ -181,10 +181,10 @@ def refuse_unwritable(out: Path, content: str, option: str = "--out") -> None:
         option: the command's option that names it.
 
     Raises:
-        UserError: It is a folder.
+        UserError: It is a folder, and not of a large table's parts.
         OSError: The system refuses a file there.
     """
-    if out.is_dir():
+    if out.is_dir() and not any(out.glob("part-*.parquet")):
         raise UserError(f"{option} {out} is a folder; it names the file for {content}.")
     try:
         with tempfile.TemporaryFile(dir=nearest_existing(out.absolute().parent)):

@@ -25,9 +25,15 @@ def file_md5(path: str | Path) -> str:
     """Hash a file's bytes with MD5, as DVC records it.
 
     Args:
-        path: the file.
+        path: the file; of a folder, such as a large table's, the MD5 of DVC's list of its files,
+            with DVC's ".dir" behind it.
     """
-    with Path(path).open("rb") as handle:
+    path = Path(path)
+    if path.is_dir():
+        files = sorted((f.relative_to(path).parts, f) for f in path.rglob("*") if f.is_file())
+        listed = [{"md5": file_md5(file), "relpath": "/".join(parts)} for parts, file in files]
+        return hashlib.md5(json.dumps(listed).encode()).hexdigest() + ".dir"
+    with path.open("rb") as handle:
         return hashlib.file_digest(handle, "md5").hexdigest()
 
 

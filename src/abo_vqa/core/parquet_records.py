@@ -11,9 +11,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pyarrow import Array, ArrowException, BaseExtensionType, DataType, UuidType, parquet, types
+from pyarrow import (
+    Array,
+    ArrowException,
+    BaseExtensionType,
+    ChunkedArray,
+    DataType,
+    UuidType,
+    chunked_array,
+    parquet,
+    types,
+)
+from pyarrow.compute import any as any_true
+from pyarrow.compute import fill_null, match_substring
 
 from abo_vqa.core.errors import UserError, first_line
+from abo_vqa.core.text_columns import TEXT
 
 PARQUET_SUFFIX = ".parquet"
 _LISTS = (
@@ -89,6 +102,36 @@ def read_parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
             columns = [_values(column) for column in batch.columns]
             for row in zip(*columns, strict=True):
                 yield dict(zip(batch.schema.names, row, strict=True))
+
+
+def read_parquet_texts(path: Path) -> dict[str, ChunkedArray] | None:
+    """Return the columns of a Parquet file that has nothing but texts, a row no object of its own.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Name → texts; None if a column holds something else, or a text a zero byte, and the rows are
+        to be read one by one.
+
+    Raises:
+        UserError: It isn't a Parquet file, or is damaged.
+    """
+    with open_parquet(path) as file:
+        schema = file.schema_arrow
+        if not all(types.is_string(kind) or types.is_large_string(kind) for kind in schema.types):
+            return None
+        tables = []
+        for batch in file.iter_batches(_BATCH):
+            batch.validate(full=True)  # that texts are UTF-8
+            columns = [fill_null(column.cast(TEXT), "") for column in batch.columns]
+            if any(any_true(match_substring(column, "\0")).as_py() for column in columns):
+                return None
+            tables.append(columns)
+    return {
+        name: chunked_array([columns[place] for columns in tables], TEXT)
+        for place, name in enumerate(schema.names)
+    }
 
 
 @contextmanager

@@ -7,33 +7,35 @@ file's own format names; what they mean is found as for a CSV.
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from abo_vqa.core.csvfile import ParsedCsv
-from abo_vqa.core.errors import UserError, first_line
-from abo_vqa.core.files import decode_text
+from abo_vqa.core.errors import UserError
+from abo_vqa.core.json_records import load_json_records
 from abo_vqa.core.parquet_records import (
     PARQUET_SUFFIX,
     parquet_files,
     read_parquet_columns,
     read_parquet_rows,
+    read_parquet_texts,
 )
-from abo_vqa.core.text_columns import TextColumns, cell_text, is_clean
+from abo_vqa.core.text_columns import TextColumns, cell_text, is_clean, text_frame
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 JSON_SUFFIXES = (".json", ".jsonl")
 _IMAGE_TOKEN = "<image>"
 _ASKING, _ANSWERING = ("human", "user"), ("gpt", "assistant")
 _IMAGES = ("image", "images")  # columns that hold an image, or a list of them
 _COCO_SUBSETS = ("train2014", "val2014", "test2015")  # whose files are named by number
-_MAX_BYTES = 1 << 30  # parsed JSON takes several times its size
 _EXPECTED = (
     "Known are a list of records (image, question, answer), LLaVA's conversations, and VQAv2's "
     "questions and annotations"
@@ -63,7 +65,7 @@ def read_records(path: Path) -> ParsedCsv:
         raise UserError(f"no table at {path}. Check the path, or run the stage that makes it.")
     if path.suffix.lower() == PARQUET_SUFFIX:
         return _parquet_table(path)
-    value = _load_json(path)
+    value = load_json_records(path)
     if isinstance(value, dict) and {"questions", "annotations"} <= value.keys():
         return _parsed(path, _numbered(_vqav2_rows(path, value, value)))
     if isinstance(value, dict) and ("questions" in value or "annotations" in value):
@@ -83,39 +85,6 @@ def read_records(path: Path) -> ParsedCsv:
 def is_record_file(path: Path) -> bool:
     """Whether a path names such a file, by its suffix, or a folder."""
     return path.is_dir() or path.suffix.lower() in (*JSON_SUFFIXES, PARQUET_SUFFIX)
-
-
-def _load_json(path: Path) -> Any:
-    """Parse a JSON file, or each line of a JSON Lines file.
-
-    Raises:
-        UserError: It is too large, nested too deeply, or isn't JSON in UTF-8 or UTF-16.
-    """
-    if (size := path.stat().st_size) > _MAX_BYTES:
-        raise UserError(
-            f"{path} has {size >> 20:,} MiB; JSON is read up to {_MAX_BYTES >> 20:,} MiB. "
-            "Save the table as CSV or Parquet, without the images themselves."
-        )
-    try:
-        text = decode_text(path.read_bytes())
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} isn't UTF-8 text ({error.reason} at byte {error.start}). Save it in UTF-8."
-        ) from error
-    try:
-        if path.suffix.lower() == ".jsonl":
-            return [_parse(line) for line in text.split("\n") if line.strip()]
-        return _parse(text)
-    except json.JSONDecodeError as error:
-        lines = " If each line is a record, name it .jsonl." if error.msg == "Extra data" else ""
-        raise UserError(f"{path} isn't valid JSON: {error}.{lines}") from error
-    except (RecursionError, ValueError) as error:
-        raise UserError(f"{path} can't be read as JSON: {first_line(error)}.") from error
-
-
-def _parse(text: str) -> Any:
-    """Parse JSON; NaN, which pandas writes for an empty cell, is null."""
-    return json.loads(text, parse_constant=lambda _: None)
 
 
 def _numbered(rows: Iterable[_Record]) -> Iterator[tuple[int, _Record]]:
@@ -218,7 +187,7 @@ def _vqav2_folder(folder: Path) -> tuple[_Record, _Record]:
     """
     files = sorted(folder.glob("*.json"))
     if len(files) == 2:
-        contents = [_load_json(file) for file in files]
+        contents = [load_json_records(file) for file in files]
         for one, other in (contents, contents[::-1]):
             both = isinstance(one, dict) and isinstance(other, dict)
             if both and "questions" in one and "annotations" in other:
@@ -313,20 +282,25 @@ def _parsed(
                 )
         columns.append(row)
         places.append(place)
-    frame = columns.frame(names)
-    lines = np.array(places, dtype=np.int64)
-    return ParsedCsv(frame, lines, "", tuple(map(str, frame)), ())
+    return _as_parsed(columns.frame(names), np.array(places, dtype=np.int64))
+
+
+def _as_parsed(frame: pd.DataFrame, places: NDArray[np.int64]) -> ParsedCsv:
+    return ParsedCsv(frame, places, "", tuple(map(str, frame)), ())
 
 
 def _parquet_table(path: Path) -> ParsedCsv:
-    return _parsed(path, _numbered(read_parquet_rows(path)), read_parquet_columns(path))
+    names, texts = read_parquet_columns(path), read_parquet_texts(path)
+    if texts is None:
+        return _parsed(path, _numbered(read_parquet_rows(path)), names)
+    frame = text_frame(texts)
+    return _as_parsed(frame, np.arange(1, len(frame) + 1, dtype=np.int64))
 
 
 def _joined(tables: Sequence[ParsedCsv]) -> ParsedCsv:
     """Return tables of the same columns as one."""
     frame = pd.concat([table.frame for table in tables], ignore_index=True)
-    lines = np.arange(1, len(frame) + 1, dtype=np.int64)
-    return replace(tables[0], frame=frame, lines=lines)
+    return _as_parsed(frame, np.arange(1, len(frame) + 1, dtype=np.int64))
 
 
 def _one_image(path: Path, place: int, name: str, value: Any) -> Any:

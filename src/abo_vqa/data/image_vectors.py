@@ -124,7 +124,7 @@ def read_image_vectors(folder: Path) -> ImageVectors:
         UserError: it is missing, incomplete or damaged, or holds something else.
     """
     file, table = (folder / name for name in VECTOR_FILES)
-    if not (file.is_file() and table.is_file()):
+    if not (file.is_file() and table.exists()):
         raise UserError(
             f"no image vectors in {folder}: it needs the files {' and '.join(VECTOR_FILES)}. "
             "`abo-vqa vectors --model NAME` computes them for the pipeline's images."

@@ -70,9 +70,9 @@ def _runs_command(experiment: str, metrics_md5: str) -> str:
 def artifact_hashes() -> list[tuple[str, str]]:
     """Return the MD5 of tables, results and folders, as DVC records them.
 
-    Files are hashed here, folders' hashes come from dvc.lock.
+    Tables and results are hashed here, other folders' hashes come from dvc.lock.
     """
-    files = [(file.as_posix(), file_md5(file)) for file in _FILES if file.is_file()]
+    files = {file.as_posix(): file_md5(file) for file in _FILES if file.exists()}
     folders = {
         path: md5
         for name, stage in _locked_stages().items()
@@ -80,7 +80,7 @@ def artifact_hashes() -> list[tuple[str, str]]:
         for path, md5 in _locked_hashes(stage).items()
         if md5.endswith(".dir") and not path.startswith("src/")
     }
-    return sorted([*files, *folders.items()])
+    return sorted((folders | files).items())
 
 
 def _locked_stages() -> dict[str, dict[str, Any]]:
@@ -109,8 +109,7 @@ def matching_lock_entry(stage: str, *files: str | Path) -> dict[str, Any] | None
         return None
     known = _locked_hashes(entry)
     same = all(
-        Path(file).is_file() and known.get(Path(file).as_posix()) == file_md5(file)
-        for file in files
+        Path(file).exists() and known.get(Path(file).as_posix()) == file_md5(file) for file in files
     )
     return entry if same else None
 

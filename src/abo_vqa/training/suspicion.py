@@ -102,11 +102,11 @@ def _judge(
     """Return the answers to some rows of the model that is trained on the others."""
     folder.mkdir(exist_ok=True)
     rows = folder / "train.csv"
-    if not rows.is_file():
+    if not rows.exists():
         write_table(table[~mine], rows)
     checkpoints = checkpoint_folder(config, rows)
     adapter, result = (folder / f"{kind}-{checkpoints.name}" for kind in ("adapter", "answers"))
-    if result.is_file():
+    if result.exists():
         discard(checkpoints)
         return read_table(result)
     if not adapter.is_dir():

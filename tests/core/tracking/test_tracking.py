@@ -1,5 +1,6 @@
 """MLflow: one database, a parent per invocation, a child per stage, real hashes."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import pandas as pd
 import pytest
 
+from abo_vqa.core import tables
 from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.fingerprints import file_md5
@@ -66,6 +68,20 @@ def test_stages_of_one_invocation_are_children_of_one_parent(checkout, tmp_path)
         (step, 1 / (step + 1)) for step in range(1200)
     ]
     assert [f.path for f in client.list_artifacts(found["finetune"].info.run_id)] == ["t.csv"]
+
+
+def test_a_table_in_parts_has_dvcs_hash_of_its_folder(checkout, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "PARTITION_ROWS", 2)
+    table = write_table(pd.DataFrame({"question": ["q"] * 3, "answer": "None"}), tmp_path / "t.csv")
+    with track("split", checkout) as tracker:
+        tracker.finish(Summary("", datasets={"testing": table}, artifacts=(table,)))
+    client, found = runs()
+    recorded = found["split"].inputs.dataset_inputs[0].dataset
+    assert recorded.digest == file_md5(table)
+    assert recorded.digest.endswith(".dir")
+    assert json.loads(recorded.profile) == {"num_rows": 3, "num_elements": 6}
+    parts = client.list_artifacts(found["split"].info.run_id, "t.csv")
+    assert [part.path for part in parts] == ["t.csv/part-00000.parquet"]
 
 
 def test_a_crash_marks_the_runs_failed_and_keeps_what_was_seen(checkout):

@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 import mlflow
 import pandas as pd
 from mlflow.data.sources import LocalArtifactDatasetSource
+from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, InputTag
 
 from abo_vqa.core.errors import AboVqaError
 from abo_vqa.core.fingerprints import content_digest, file_md5
 from abo_vqa.core.summary import ModelVersionInfo
-from abo_vqa.core.tables import read_table
+from abo_vqa.core.tables import iter_table
 from abo_vqa.core.tracking import registry
 from abo_vqa.core.tracking.record_base import Record, RunRegistry
 
@@ -134,14 +135,20 @@ class Dataset(_FileRecord):
     def deliver(self, runs: RunRegistry) -> None:
         """Write it; see `Record`."""
         path = self.check()
+        pieces = iter_table(path)
+        first = next(pieces)
         table = mlflow.data.from_pandas(
-            read_table(path),
+            first,
             source=LocalArtifactDatasetSource(self.source),
             name=path.stem,
             digest=file_md5(path),
-        )
+        )._to_mlflow_entity()
+        rows = len(first) + sum(map(len, pieces))  # MLflow would have the whole table in memory
+        size = {"num_rows": rows, "num_elements": rows * first.shape[1]}
+        known = dict(table)
+        whole = MlflowDataset(**known | {"profile": json.dumps(size)})
         tag = InputTag("mlflow.data.context", self.context)
-        runs.client.log_inputs(runs.of(self), [DatasetInput(table._to_mlflow_entity(), [tag])])
+        runs.client.log_inputs(runs.of(self), [DatasetInput(whole, [tag])])
 
 
 @dataclass(frozen=True)

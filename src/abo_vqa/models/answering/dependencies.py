@@ -40,7 +40,7 @@ def inputs_of(name: str, config: Config) -> dict[str, Any]:
     if name == "blip":
         # The first holds a digest of the vectors, which are too large to be hashed here.
         files = [embeddings_of(name) / file for file in (META_FILE, PATHS_FILE)]
-        inputs["vision"] = [file_md5(file) for file in files if file.is_file()]
+        inputs["vision"] = [file_md5(file) for file in files if file.exists()]
     return inputs
 
 

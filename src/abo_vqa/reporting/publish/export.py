@@ -171,7 +171,7 @@ def _read_rows(chosen: Mapping[str, str] | None) -> tuple[_Rows, list[str]]:
     Raises:
         UserError: the pipeline hasn't been run, or one side is empty.
     """
-    missing = [str(path) for path in (*_SPLITS.values(), *_INPUTS) if not path.is_file()]
+    missing = [str(path) for path in (*_SPLITS.values(), *_INPUTS) if not path.exists()]
     if missing:
         raise UserError(
             f"nothing to export: no {', '.join(missing)}. Run `dvc repro split` first "
