@@ -43,7 +43,7 @@ def made_up(rows: int) -> Iterator[pd.DataFrame]:
             records.append(
                 {
                     "image_path": f"{digest[:2]}/{digest[:8]}.jpg",
-                    "question": f"What is the colour of the {kind} on the left, model {image % 997}?",
+                    "question": f"What is the colour of the {kind}, model {image % 997}?",
                     "answer": rng.choice(("red", "None", "wood", kind)),
                     "image_id": f"{digest[8:19]}L",
                     "item_id": f"B{image:09d}",

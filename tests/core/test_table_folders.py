@@ -88,6 +88,7 @@ def test_commands_write_and_read_folders_in_place_of_large_tables(
     (tmp_path / "mine" / "notes.txt").touch()
     assert main(["curate", "--raw", str(raw), "--out", str(tmp_path / "mine")]) == 2
     table = read_table(out)
+    pd.testing.assert_frame_equal(pd.read_parquet(out), table, check_dtype=False)
     columns = read_columns(out, ("image_path",))
     pd.testing.assert_frame_equal(columns.frame, table)
     assert columns.lines.tolist() == list(range(1, 10))

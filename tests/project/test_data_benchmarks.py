@@ -13,6 +13,8 @@ from tests.support import ROOT
     ("script", "options", "text"),
     [
         ("curation.py", ["--scale", "0.01", "--repeat", "1"], "same bytes in all runs"),
+        ("curation.py", ["--listings", "4000", "--repeat", "1"], "per listing"),
+        ("large_tables.py", ["--rows", "70000"], "Parquet parts piece by piece"),
         ("tar_reading.py", ["--members", "3000", "--repeat", "1"], "against extraction"),
         ("remote_reading.py", ["--members", "2000", "--images", "100"], "fetched ahead"),
         ("exchange.py", ["--rows", "1500", "--formats", "llava"], "both / one"),
