@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from abo_vqa.core.tables import TableWriter
+
 LARGEST_LOOK = 300  # images
 TILT = 1.0  # standard deviation of a bit's log-odds; 0 sets all alike
 STEP = 100_000  # hashes drawn at a time
@@ -59,21 +61,27 @@ def exchanged(rng: np.random.Generator, hashes: NDArray[np.uint64]) -> NDArray[n
     return hashes
 
 
-def write_questions(path: Path, rows: int, images: int, seed: int = 0) -> Path:
-    """Write a table like data/vqa.csv: about one product in four has several images."""
+def write_questions(path: Path, rows: int, images: int, seed: int = 0) -> None:
+    """Write a table like data/vqa.csv; two products in five share an item id with another image."""
+    with TableWriter(path) as writer:
+        for piece in questions(rows, images, seed):
+            writer.write(piece)
+
+
+def questions(rows: int, images: int, seed: int) -> Iterator[pd.DataFrame]:
+    """The rows in pieces, in the order of their images."""
     rng = np.random.default_rng(seed)
     hashes = catalogue_hashes(images, seed)
     products = np.minimum(np.arange(images), rng.integers(0, int(images * 2.5), images))
     types = np.minimum(rng.zipf(1.3, images), 576)
     digests = rng.integers(0, 2**63, (images, 2), dtype=np.uint64)
-    of = np.sort(rng.integers(0, images, rows))  # about three questions an image
-    for start in range(0, rows, STEP):
-        at = of[start : start + STEP]
-        number = rng.integers(0, 20_000, len(at))
+    every = np.sort(rng.integers(0, images, rows))  # about three questions an image
+    for at in np.array_split(every, rows // STEP + 1):
         answers = np.array(ANSWERS, dtype=object)[rng.integers(0, len(ANSWERS), len(at))]
+        details = rng.integers(0, 20_000, len(at))
         columns = {
             "image_path": [f"{i % 256:02x}/{i:08x}.jpg" for i in at],
-            "question": [f"What is detail {n} of the product in the image?" for n in number],
+            "question": [f"What is detail {n} of the product in the image?" for n in details],
             "answer": answers,
             "image_id": [f"{i:08x}GL" for i in at],
             "item_id": [f"B{products[i]:09d}" for i in at],
@@ -86,7 +94,4 @@ def write_questions(path: Path, rows: int, images: int, seed: int = 0) -> Path:
             "answer_blind": "no",
             "agreement": "0",
         }
-        pd.DataFrame(columns).to_csv(
-            path, mode="a" if start else "w", header=not start, index=False, lineterminator="\n"
-        )
-    return path
+        yield pd.DataFrame(columns, dtype=object)

@@ -11,13 +11,14 @@ from abo_vqa.core.tables import write_table
 from abo_vqa.data import audit
 from abo_vqa.data.audit_text import describe_audit, share_warnings
 from abo_vqa.data.columns import add_columns_option, read_columns
-from abo_vqa.data.groups import GROUP_COLUMNS
+from abo_vqa.data.groups import GROUP_COLUMNS, require_columns
 from abo_vqa.data.provenance import add_provenance_options, complete_table
 from abo_vqa.data.similarity_options import (
     add_similarity_options,
     comparable_table,
     similarity_rule,
 )
+from abo_vqa.data.similarity_rule import ComparedTable
 from abo_vqa.data.splitting import split_rows, take_sides
 from abo_vqa.data.study import STUDY_SEED, STUDY_TEST_SIZE
 
@@ -70,19 +71,20 @@ def command(args: argparse.Namespace) -> int:
     table, notes = complete_table(read, args.balanced, args.images, names=args.group == "variant")
     table, coverage = comparable_table(table, rule)
     print("\n".join([*notes, *coverage]))
+    require_columns(table, args.group)
+    compared = ComparedTable.of([table], rule, audit.VQA_COLUMNS)
     sides = split_rows(
-        table,
+        compared,
         args.group,
         args.test_size,
         args.seed,
         rule=rule,
         stratify=not args.no_stratify,
     )
-    train, test = take_sides(table, sides)
-    report = audit.audit_split(train, test, args.group, rule)
+    report = audit.audit_sides(compared, sides, args.group)
     missed = share_warnings(report, args.group, args.test_size)
     print("\n".join([describe_audit(report, args.group), *missed]))
     audit.refuse_leaks(report, args.group, rule.options())
-    for side, path in zip((train, test), outputs, strict=True):
+    for side, path in zip(take_sides(table, sides), outputs, strict=True):
         write_table(side, path)
     return 0

@@ -9,7 +9,7 @@ or the whole, would otherwise be too small, the cheapest first.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -102,12 +102,12 @@ class Exposure:
 class _Side:
     """The smaller side, filled bundle by bundle.
 
+    Python's numbers and lists, because a catalogue has hundreds of thousands of bundles, most of
+    one product type: numpy's operations on arrays of one number take ten times as long.
+
     Attributes:
-        bundles: all bundles.
-        taken: [b] True for those on this side.
         target: rows that it should have.
         missing: rows that it lacks; negative if it has too many.
-        missing_types: [t] the same by product type.
 
     Args:
         bundles: all bundles.
@@ -115,12 +115,22 @@ class _Side:
     """
 
     def __init__(self, bundles: Bundles, share: float) -> None:
-        self.bundles = bundles
-        self.taken = np.zeros(len(bundles.rows), dtype=bool)
-        self._total = int(bundles.rows.sum())
+        self._rows: list[int] = bundles.rows.tolist()
+        self._taken = [False] * len(self._rows)
+        self._total = sum(self._rows)
         self.target = share * self._total
         self.missing = self.target
-        self.missing_types = share * np.asarray(bundles.types.sum(axis=0)).ravel()
+        types = bundles.types
+        by_type = share * np.asarray(types.sum(axis=0)).ravel()
+        self._missing_types: list[float] = by_type.tolist()
+        self._starts: list[int] = types.indptr.tolist()
+        self._types: list[int] = types.indices.tolist()
+        self._counts: list[int] = types.data.tolist()
+
+    @property
+    def taken(self) -> NDArray[np.bool_]:
+        """[b] True for the bundles on this side."""
+        return np.array(self._taken, dtype=np.bool_)
 
     def gain(self, bundle: int, by_type: bool, sign: int = 1) -> float:
         """By how many rows taking a bundle brings the side closer to its target.
@@ -130,38 +140,41 @@ class _Side:
             by_type: count the targets of product types as well.
             sign: -1 for giving the bundle back.
         """
-        rows = sign * float(self.bundles.rows[bundle])
-        gain = abs(self.missing) - abs(self.missing - rows)
+        gain: float = abs(self.missing) - abs(self.missing - sign * self._rows[bundle])
         return gain + _TYPE_WEIGHT * self.type_gain(bundle, sign) if by_type else gain
 
     def type_gain(self, bundle: int, sign: int = 1) -> float:
         """The gain in the product types alone."""
-        types, counts = self._types_of(bundle)
-        missing = self.missing_types[types]
-        return float(np.sum(np.abs(missing) - np.abs(missing - sign * counts)))
+        gains: list[float] = []
+        for place in range(self._starts[bundle], self._starts[bundle + 1]):
+            missing: float = self._missing_types[self._types[place]]
+            gains.append(abs(missing) - abs(missing - sign * self._counts[place]))
+        if len(gains) == 1:
+            return gains[0]
+        return float(np.sum(gains))  # Python's sum rounds otherwise, in another way since 3.12
 
     def take(self, bundle: int, sign: int = 1) -> None:
         """Take a bundle, or give it back (sign -1)."""
-        types, counts = self._types_of(bundle)
-        self.taken[bundle] = sign > 0
-        self.missing -= sign * self.bundles.rows[bundle]
-        self.missing_types[types] -= sign * counts
+        self._taken[bundle] = sign > 0
+        self.missing -= sign * self._rows[bundle]
+        for place in range(self._starts[bundle], self._starts[bundle + 1]):
+            self._missing_types[self._types[place]] -= sign * self._counts[place]
 
     def take_useful(self, offered: Iterable[int], by_type: bool) -> None:
         """Take the bundles that bring a gain; one pass, because the side only gets fuller."""
         for bundle in offered:
-            fits = self.bundles.rows[bundle] <= self.target
-            if fits and not self.taken[bundle] and self.gain(bundle, by_type) > 0:
+            fits = self._rows[bundle] <= self.target
+            if fits and not self._taken[bundle] and self.gain(bundle, by_type) > 0:
                 self.take(bundle)
 
-    def exchange(self, offered: NDArray[np.int64]) -> None:
+    def exchange(self, offered: Sequence[int]) -> None:
         """Give back bundles of types that are too frequent, and take others for them.
 
         Args:
             offered: clean bundles, so that no exposure changes.
         """
         for _ in range(_MAX_ROUNDS):
-            surplus = [b for b in offered if self.taken[b] and self.gain(b, True, -1) > 0]
+            surplus = [b for b in offered if self._taken[b] and self.gain(b, True, -1) > 0]
             for bundle in surplus:
                 if self.gain(bundle, True, -1) > 0:
                     self.take(bundle, -1)
@@ -176,27 +189,22 @@ class _Side:
             return True
         if not by_type:
             return False
-        missing = self.missing_types
+        missing = self._missing_types
         if bundle is not None:
-            missing = missing[self._types_of(bundle)[0]]
-        return bool(missing.max(initial=0.0) > tolerance)
+            own = self._types[self._starts[bundle] : self._starts[bundle + 1]]
+            missing = [missing[number] for number in own]
+        return bool(max(missing, default=0.0) > tolerance)
 
-    def fill(self, offered: NDArray[np.int64]) -> None:
+    def fill(self, offered: Sequence[int]) -> None:
         """As a last resort, take bundles larger than the target, smallest first; never all."""
-        smallest = sorted(offered.tolist(), key=lambda b: self.bundles.rows[b])
+        smallest = sorted(offered, key=lambda b: self._rows[b])
         for bundle in smallest:
             closer = self.lacks(by_type=False) and self.gain(bundle, by_type=False) > 0
-            left = self._total - (self.target - self.missing) - self.bundles.rows[bundle]
-            if not self.taken[bundle] and closer and left > 0:
+            left = self._total - (self.target - self.missing) - self._rows[bundle]
+            if not self._taken[bundle] and closer and left > 0:
                 self.take(bundle)
-        if not self.taken.any():
+        if not any(self._taken):
             self.take(smallest[0])
-
-    def _types_of(self, bundle: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The product types of a bundle, and its rows of each."""
-        types = self.bundles.types
-        span = slice(types.indptr[bundle], types.indptr[bundle + 1])
-        return types.indices[span], types.data[span]
 
 
 def assign_bundles(
@@ -215,8 +223,8 @@ def assign_bundles(
     """
     smaller = min(share, 1 - share)
     side = _Side(bundles, smaller)
-    first, rest = _stratified_order(bundles, smaller, seed)
-    clean, cut = np.concatenate([first, rest]), np.flatnonzero(~bundles.clean)
+    first, rest = (part.tolist() for part in _stratified_order(bundles, smaller, seed))
+    clean, cut = first + rest, np.flatnonzero(~bundles.clean)
     for by_type in (True, False):
         if by_type or side.lacks(by_type):
             side.take_useful(first, by_type)
@@ -225,9 +233,9 @@ def assign_bundles(
             side.exchange(clean)
         for _ in range(_MAX_ROUNDS):  # a bundle given back for its size may hold a rare type
             if exposure is not None and side.lacks(by_type):
-                _take_cheapest(side, exposure, cut, by_type)
+                _take_cheapest(side, exposure, bundles.rows, cut, by_type)
                 side.exchange(clean)
-    side.fill(np.concatenate([clean, cut]))
+    side.fill(clean + cut.tolist())
     test: NDArray[np.bool_] = side.taken if share <= 0.5 else ~side.taken
     return test
 
@@ -266,10 +274,13 @@ def fold_ratio(test_size: float) -> tuple[int, int]:
 
 
 def _take_cheapest(
-    side: _Side, exposure: Exposure, offered: NDArray[np.int64], by_type: bool
+    side: _Side,
+    exposure: Exposure,
+    rows: NDArray[np.int64],
+    offered: NDArray[np.int64],
+    by_type: bool,
 ) -> None:
     """Take bundles that separate near-duplicates, fewest per row first, while rows are lacking."""
-    rows = side.bundles.rows
     for bundle in np.flatnonzero(side.taken & ~exposure.taken).tolist():
         exposure.take(bundle)
     free = set(offered[~side.taken[offered]].tolist())

@@ -8,18 +8,18 @@ image_sha1, phash, product_type) decide what else can be checked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.groups import BY_SIMILARITY, group_rows
+from abo_vqa.data.groups import BY_SIMILARITY, group_rows, require_columns
 from abo_vqa.data.hashes import without_content
-from abo_vqa.data.image_paths import unify_image_paths
+from abo_vqa.data.key_columns import compact_table
 from abo_vqa.data.similarity import SimilarityGraph
-from abo_vqa.data.similarity_rule import SimilarityRule
+from abo_vqa.data.similarity_rule import ComparedTable, SimilarityRule
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,46 +71,73 @@ def audit_split(
         UserError: a side has no rows, or a perceptual hash isn't 16 hex digits.
     """
     _refuse_empty(train=train, test=test)
-    names = unify_image_paths(train["image_path"], test["image_path"])
-    train, test = (t.assign(image_path=n) for t, n in zip((train, test), names, strict=True))
-    common = [name for name in train if name in test]
-    both = pd.concat([train[common], test[common]], ignore_index=True)
-    graph = rule.graph(both) if "phash" in common else None
+    require_columns(train[[name for name in train if name in test]], kind)
+    both = ComparedTable.of((train, test), rule, VQA_COLUMNS)
+    return _audit(both.table, np.arange(len(both.table)) >= len(train), kind, rule, both.graph)
+
+
+def audit_sides(
+    compared: ComparedTable, sides: Sequence[NDArray[np.int64]], kind: str
+) -> dict[str, Any]:
+    """Audit the split of a table whose images are compared already; see `audit_split`.
+
+    Args:
+        compared: the whole table, with `VQA_COLUMNS`.
+        sides: positions of the train rows and of the test rows.
+        kind: the kind of group that the split is made by.
+    """
+    rows = np.concatenate(sides)
+    both = compared.table.iloc[rows].reset_index(drop=True)
+    graph = None if compared.graph is None else compared.graph.take(rows)
+    return _audit(both, np.arange(len(rows)) >= len(sides[0]), kind, compared.rule, graph)
+
+
+def _audit(
+    both: pd.DataFrame,
+    in_test: NDArray[np.bool_],
+    kind: str,
+    rule: SimilarityRule,
+    graph: SimilarityGraph | None,
+) -> dict[str, Any]:
+    """Audit the two sides of a compact table."""
     own = group_rows(both, kind, rule, graph)
+    images = _numbers(both["image_path"])
     report: dict[str, Any] = {
-        "rows": {"train": len(train), "test": len(test)},
-        "images": {"train": train["image_path"].nunique(), "test": test["image_path"].nunique()},
-        "groups": _group_sizes(both, own),
-        "shared": _shared_values(train, test),
+        "rows": {"train": int((~in_test).sum()), "test": int(in_test.sum())},
+        "images": {"train": _distinct(images[~in_test]), "test": _distinct(images[in_test])},
+        "groups": _group_sizes(images, own),
+        "shared": _shared_values(both, in_test),
         "unchecked": _unchecked_images(both, graph),
     }
     if graph is not None:
-        report |= _compare_images(both, len(train), rule, graph, report["shared"])
+        groups = own if kind == "near-duplicate" else None
+        report |= _compare_images(both, in_test, rule, graph, report["shared"], groups)
     if kind == "variant":
-        report["shared"]["variant_groups"] = _groups_on_both_sides(own, len(train))
-    report["overlap"] = text_overlap(train, test)
-    if "product_type" in common:
-        report["types"] = {"largest_difference": _largest_type_difference(train, test)}
+        report["shared"]["variant_groups"] = len(_on_both_sides(own, in_test))
+    report["overlap"] = _text_overlap(both, in_test)
+    if "product_type" in both:
+        difference = _largest_difference(_numbers(both["product_type"]), in_test)
+        report["types"] = {"largest_difference": difference}
     return report
 
 
 def _compare_images(
     both: pd.DataFrame,
-    train_rows: int,
+    in_test: NDArray[np.bool_],
     rule: SimilarityRule,
     graph: SimilarityGraph,
     shared: dict[str, int],
+    groups: NDArray[np.int64] | None,
 ) -> dict[str, Any]:
     """What depends on which images are alike; the number of shared groups goes into `shared`."""
-    groups = group_rows(both, "near-duplicate", rule, graph)
-    shared["near_duplicate_groups"] = _groups_on_both_sides(groups, train_rows)
-    count = _exposed_images(both["image_path"], train_rows, graph)
-    images = both["image_path"].iloc[train_rows:].nunique()
-    report: dict[str, Any] = {
-        "near_duplicates": {"test_images": count, "share": round(count / max(1, images), 6)}
-    }
-    plain = without_content(both["phash"]) & (graph.nodes < 0)
-    if empty := int(both.loc[plain, "image_path"].nunique()):
+    if groups is None:
+        groups = group_rows(both, "near-duplicate", rule, graph)
+    shared["near_duplicate_groups"] = len(_on_both_sides(groups, in_test))
+    images = _numbers(both["image_path"])
+    count = _distinct(images[in_test & graph.resembles(~in_test)])
+    share = count / max(1, _distinct(images[in_test]))
+    report: dict[str, Any] = {"near_duplicates": {"test_images": count, "share": round(share, 6)}}
+    if empty := _distinct(images[without_content(both["phash"]) & (graph.nodes < 0)]):
         report["hashes_without_content"] = empty
     return report
 
@@ -122,18 +149,29 @@ def _refuse_empty(**tables: pd.DataFrame) -> None:
             raise UserError(f"the {side} table has no rows: nothing to compare.")
 
 
-def _groups_on_both_sides(groups: NDArray[np.int64], train_rows: int) -> int:
-    """How many groups have rows among the first `train_rows` and among the others."""
-    return len(set(groups[:train_rows]) & set(groups[train_rows:]))
+def _numbers(column: pd.Series) -> NDArray[np.int64]:
+    """[n] the number of each row's text in a column of a compact table."""
+    return column.cat.codes.to_numpy(dtype=np.int64).astype(np.int64, copy=False)
 
 
-def _shared_values(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, int]:
-    """How many values of each column that both sides have are on both."""
-    return {
-        name: len((set(train[column]) & set(test[column])) - {""})
-        for name, column in _EQUAL.items()
-        if column in train and column in test
-    }
+def _distinct(numbers: NDArray[np.int64]) -> int:
+    """How many different numbers there are."""
+    return int(np.count_nonzero(np.bincount(numbers)))
+
+
+def _on_both_sides(numbers: NDArray[np.int64], in_test: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The numbers that rows of both sides have."""
+    return np.intersect1d(numbers[~in_test], numbers[in_test]).astype(np.int64)
+
+
+def _shared_values(both: pd.DataFrame, in_test: NDArray[np.bool_]) -> dict[str, int]:
+    """How many values of each column are on both sides; an empty one is none."""
+    shared = {}
+    for name, column in _EQUAL.items():
+        if column in both:
+            known = (both[column] != "").to_numpy(dtype=bool)
+            shared[name] = len(_on_both_sides(_numbers(both[column])[known], in_test[known]))
+    return shared
 
 
 def _unchecked_images(table: pd.DataFrame, graph: SimilarityGraph | None) -> dict[str, int]:
@@ -142,30 +180,34 @@ def _unchecked_images(table: pd.DataFrame, graph: SimilarityGraph | None) -> dic
     An image whose value is empty can't be compared; it isn't known to be unlike the others.
     """
     known = {
-        name: table[column] != ""
+        name: (table[column] != "").to_numpy(dtype=bool)
         for name, column in _EQUAL.items()
         if name != "images" and column in table
     }
     if graph is not None:
-        known["near_duplicate_groups"] = pd.Series(graph.nodes >= 0, index=table.index)
-    paths = table["image_path"]
-    return {name: len(set(paths) - set(paths[has])) for name, has in known.items()}
+        known["near_duplicate_groups"] = graph.nodes >= 0
+    images = _numbers(table["image_path"])
+    return {name: _distinct(images) - _distinct(images[has]) for name, has in known.items()}
 
 
-def _largest_type_difference(train: pd.DataFrame, test: pd.DataFrame) -> float:
+def _largest_difference(types: NDArray[np.int64], in_test: NDArray[np.bool_]) -> float:
     """The largest difference between the shares of a product type."""
-    left, right = (t["product_type"].value_counts(normalize=True) for t in (train, test))
-    return round(float(left.sub(right, fill_value=0).abs().max()), 6)
+    count = int(types.max()) + 1
+    train, test = (
+        np.bincount(types[side], minlength=count) / side.sum() for side in (~in_test, in_test)
+    )
+    return round(float(np.abs(train - test).max()), 6)
 
 
-def _group_sizes(table: pd.DataFrame, groups: NDArray[np.int64]) -> dict[str, int]:
+def _group_sizes(images: NDArray[np.int64], groups: NDArray[np.int64]) -> dict[str, int]:
     """How many groups there are, and how large the largest is, in images and in rows."""
-    by_group = table.groupby(groups)["image_path"]
+    width = int(images.max()) + 1
+    of_images = np.bincount(np.unique(groups * width + images) // width)
     return {
-        "count": int(by_group.ngroups),
-        "largest_images": int(by_group.nunique().max()),
-        "largest_rows": int(by_group.size().max()),
-        "with_several_images": int((by_group.nunique() > 1).sum()),
+        "count": len(of_images),
+        "largest_images": int(of_images.max()),
+        "largest_rows": int(np.bincount(groups).max()),
+        "with_several_images": int((of_images > 1).sum()),
     }
 
 
@@ -177,14 +219,10 @@ def count_near_duplicates(train: pd.DataFrame, test: pd.DataFrame, rule: Similar
         test: the same.
         rule: which images are near-duplicates.
     """
-    both = pd.concat([train, test], ignore_index=True)
-    return _exposed_images(both["image_path"], len(train), rule.graph(both))
-
-
-def _exposed_images(paths: pd.Series, train_rows: int, graph: SimilarityGraph) -> int:
-    """How many images of the rows after the first `train_rows` are like one of these."""
-    in_test = np.arange(len(paths)) >= train_rows
-    return int(paths[in_test & graph.resembles(~in_test)].nunique())
+    both = compact_table((train, test), ("image_path", "phash"))
+    in_test = np.arange(len(both)) >= len(train)
+    exposed = in_test & rule.graph(both).resembles(~in_test)
+    return _distinct(_numbers(both["image_path"])[exposed])
 
 
 def text_overlap(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
@@ -198,15 +236,28 @@ def text_overlap(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
         shares of test rows: `questions`, whose question is in train; `pairs`, whose question and
         answer are.
     """
-    train, test = (t[t["question"].str.strip() != ""] for t in (train, test))
+    both = compact_table((train, test), ("question", "answer"))
+    return _text_overlap(both, np.arange(len(both)) >= len(train))
+
+
+def _text_overlap(both: pd.DataFrame, in_test: NDArray[np.bool_]) -> dict[str, float]:
+    """`text_overlap` of a compact table of both sides."""
+    (questions, blank), (answers, _) = (_folded(both[name]) for name in ("question", "answer"))
+    asked = questions != blank
+    pairs = questions * (int(answers.max(initial=0)) + 1) + answers
     shares: dict[str, float] = {}
-    for name, columns in (("questions", ["question"]), ("pairs", ["question", "answer"])):
-        left, right = (
-            pd.MultiIndex.from_arrays([t[c].str.strip().str.lower() for c in columns])
-            for t in (train, test)
-        )
-        shares[name] = round(float(right.isin(left).mean()), 6) if len(test) else 0.0
+    for name, numbers in (("questions", questions), ("pairs", pairs)):
+        test = numbers[in_test & asked]
+        repeated = np.isin(test, numbers[~in_test & asked])
+        shares[name] = round(float(repeated.mean()), 6) if len(test) else 0.0
     return shares
+
+
+def _folded(column: pd.Series) -> tuple[NDArray[np.int64], int]:
+    """[n] the number of each row's text without its case and outer blanks; "" has the last one."""
+    texts = [*(text.strip().lower() for text in column.cat.categories), ""]
+    places = pd.factorize(np.array(texts, dtype=object))[0]
+    return places[_numbers(column)], int(places[-1])
 
 
 def find_leaks(report: Mapping[str, Any], kind: str) -> dict[str, int]:

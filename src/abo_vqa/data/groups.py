@@ -20,6 +20,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.data.key_columns import numbered_texts
 from abo_vqa.data.neighbours import Neighbours, order_by_density
 from abo_vqa.data.similarity import SimilarityGraph
 from abo_vqa.data.similarity_rule import SimilarityRule
@@ -131,7 +132,7 @@ def strictest_group(columns: Iterable[str], limit: str = "near-duplicate") -> st
 
 def _codes(values: pd.Series) -> NDArray[np.int64]:
     """[n] a number for each distinct value; -1 for the empty one."""
-    numbers = pd.factorize(values)[0].astype(np.int64)
+    numbers = numbered_texts(values)[0]
     numbers[(values == "").to_numpy(dtype=bool)] = -1
     return numbers
 

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.hash_search import close_pairs
+from abo_vqa.data.key_columns import numbered_texts
 from abo_vqa.data.similarity import Pairs, SimilarityGraph, graph_of_pairs
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
 _HASH = re.compile("[0-9a-fA-F]{16}")
@@ -45,7 +46,7 @@ def hash_bits(values: Sequence[str]) -> NDArray[np.uint64]:
 
 def _distinct_bits(hashes: pd.Series) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
     """[n] the number of each row's hash, -1 if unknown, and [k] the hashes by number."""
-    codes, names = pd.factorize(hashes.to_numpy(dtype=object))
+    codes, names = numbered_texts(hashes)
     known = names != ""
     numbers = np.append(np.where(known, np.cumsum(known) - 1, -1), -1)
     return numbers[codes], hash_bits(names[known].tolist())

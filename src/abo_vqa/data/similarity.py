@@ -49,6 +49,14 @@ class SimilarityGraph:
         has.data[:] = 1
         return has
 
+    def take(self, rows: NDArray[np.int64]) -> SimilarityGraph:
+        """Return the graph of other rows of the same images.
+
+        Args:
+            rows: positions, in any order.
+        """
+        return SimilarityGraph(self.nodes[rows], self.adjacency)
+
     def resembles(self, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Find the rows whose image is like that of one of some rows.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -12,6 +13,7 @@ from abo_vqa.core.json_files import read_json
 from abo_vqa.core.paths import vectors_of
 from abo_vqa.data.hashes import hash_graph
 from abo_vqa.data.image_vectors import ImageVectors, read_image_vectors, vector_graph
+from abo_vqa.data.key_columns import KEY_COLUMNS, compact_table, unify_paths
 from abo_vqa.data.similarity import SimilarityGraph, unite_graphs
 
 if TYPE_CHECKING:
@@ -57,6 +59,45 @@ class SimilarityRule:
         """Return the rule for images that differ up to twice as much, in bits and in angles."""
         doubled = tuple((known, 2 * cosine**2 - 1) for known, cosine in self.vectors)
         return SimilarityRule(2 * self.distance, doubled)
+
+
+@dataclass(frozen=True)
+class ComparedTable:
+    """A table whose images are compared once, for its split and for the split's audit.
+
+    Attributes:
+        table: compact, with unified paths (see `key_columns`).
+        rule: which images are near-duplicates.
+    """
+
+    table: pd.DataFrame
+    rule: SimilarityRule
+
+    @classmethod
+    def of(
+        cls, tables: Sequence[pd.DataFrame], rule: SimilarityRule, others: Sequence[str] = ()
+    ) -> ComparedTable:
+        """Put tables one below the other, without the columns that nobody compares.
+
+        Args:
+            tables: with image_path.
+            rule: which images are near-duplicates.
+            others: columns to keep besides `key_columns.KEY_COLUMNS`.
+        """
+        common = [name for name in tables[0] if all(name in table for table in tables)]
+        kept = [str(name) for name in common if name in KEY_COLUMNS or name in others]
+        table = compact_table(tables, kept)
+        table["image_path"] = unify_paths(table["image_path"])
+        return cls(table, rule)
+
+    @cached_property
+    def graph(self) -> SimilarityGraph | None:
+        """Which images are alike; None without the column phash.
+
+        Raises:
+            UserError: see `SimilarityRule.graph`.
+        """
+        return self.rule.graph(self.table) if "phash" in self.table else None
 
 
 def configured_rule(config: Config) -> SimilarityRule:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,11 +13,12 @@ import pandas as pd
 from scipy.sparse import coo_matrix
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.tables import TableWriter, iter_table, read_table
 from abo_vqa.data.assignment import Bundles, Exposure, assign_bundles
 from abo_vqa.data.groups import BY_SIMILARITY, bundle_groups, group_rows, require_columns
-from abo_vqa.data.image_paths import unify_image_paths
+from abo_vqa.data.key_columns import numbered_texts, sorted_numbers
 from abo_vqa.data.similarity import SimilarityGraph
-from abo_vqa.data.similarity_rule import SimilarityRule
+from abo_vqa.data.similarity_rule import ComparedTable, SimilarityRule
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,11 +27,13 @@ if TYPE_CHECKING:
 _WHOLE_SHARE = 0.5  # of the smaller side; a component with more rows is cut
 _BUNDLE_SHARE = 0.02  # of all rows: what it is cut into; ten bundles fill a test set of a fifth
 
+_PIECE = 1 << 16  # rows that are written at a time
+
 _Positions = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
 
 
 def split_rows(
-    table: pd.DataFrame,
+    table: pd.DataFrame | ComparedTable,
     kind: str,
     test_size: float,
     seed: int,
@@ -38,7 +44,8 @@ def split_rows(
     """Choose the rows of train and test.
 
     Args:
-        table: a VQA table with the columns `groups.REQUIRED_COLUMNS[kind]`.
+        table: a VQA table with the columns `groups.REQUIRED_COLUMNS[kind]`; if its images are
+            compared already, by the same rule.
         kind: which rows stay together, see `groups.group_rows`.
         test_size: share of the images (kind "image") or of the rows (else) that goes to test.
         seed: random state.
@@ -51,13 +58,15 @@ def split_rows(
     Raises:
         UserError: columns are missing, or there are too few groups for two sides.
     """
-    if table.empty:
+    whole = table.table if isinstance(table, ComparedTable) else table
+    if whole.empty:
         raise UserError("the VQA table has no rows: nothing to split.")
-    table = table.assign(image_path=unify_image_paths(table["image_path"])[0])
+    require_columns(whole, kind)
+    compared = table if isinstance(table, ComparedTable) else ComparedTable.of([table], rule)
     if kind == "image":
-        sides = _study_split(table, test_size, seed)
+        sides = _study_split(compared.table, test_size, seed)
     else:
-        sides = _grouped_split(table, kind, test_size, seed, rule=rule, stratify=stratify)
+        sides = _grouped_split(compared, kind, test_size, seed, stratify)
     if not all(map(len, sides)):
         raise UserError(
             f"the table's groups by {kind} are too few or too large for a test set of "
@@ -70,7 +79,7 @@ def _study_split(table: pd.DataFrame, test_size: float, seed: int) -> _Positions
     """The study's split: whole images drawn by scikit-learn, in the order drawn."""
     from sklearn.model_selection import train_test_split  # a second, which other kinds needn't pay
 
-    images = list(table.groupby("image_path", sort=True).indices.values())
+    images = list(table.groupby(sorted_numbers(table["image_path"]), sort=True).indices.values())
     if len(images) < 2:
         raise UserError(f"{len(images)} image(s) can't be split into train and test.")
     if math.ceil(test_size * len(images)) >= len(images):
@@ -83,18 +92,13 @@ def _study_split(table: pd.DataFrame, test_size: float, seed: int) -> _Positions
 
 
 def _grouped_split(
-    table: pd.DataFrame,
-    kind: str,
-    test_size: float,
-    seed: int,
-    *,
-    rule: SimilarityRule,
-    stratify: bool,
+    compared: ComparedTable, kind: str, test_size: float, seed: int, stratify: bool
 ) -> _Positions:
     """Whole groups assigned to the sides (see `assignment`); rows keep their order."""
-    require_columns(table, kind)
-    graph = rule.graph(table) if kind in BY_SIMILARITY else None
-    groups = _renumber_by_image(group_rows(table, kind, rule, graph), table["image_path"])
+    table = compared.table
+    graph = compared.graph if kind in BY_SIMILARITY else None
+    groups = group_rows(table, kind, compared.rule, graph)
+    groups = _renumber_by_image(groups, table["image_path"])
     if groups.max() == 0:
         raise UserError(
             f"all rows are one group by {kind}: there is nothing to put into the test set. Use "
@@ -118,17 +122,18 @@ def _grouped_split(
 def _exposure(paths: pd.Series, bundles: NDArray[np.int64], graph: SimilarityGraph) -> Exposure:
     """What the images' likeness costs a split, each image counted once."""
     # Only some of an image's rows may have its hash; -1, for none, comes last in this order.
-    rows = pd.DataFrame({"path": paths.to_numpy(), "bundle": bundles, "node": graph.nodes})
-    images = rows.sort_values("node", ascending=False, kind="stable").drop_duplicates("path")
-    once = SimilarityGraph(images["node"].to_numpy(), graph.adjacency)
-    return Exposure(images["bundle"].to_numpy(), once)
+    order = np.argsort(-graph.nodes, kind="stable")
+    numbers = numbered_texts(paths)[0]
+    images = order[np.unique(numbers[order], return_index=True)[1]]
+    return Exposure(bundles[images], graph.take(images))
 
 
 def _renumber_by_image(groups: NDArray[np.int64], images: pd.Series) -> NDArray[np.int64]:
     """Number groups by their first image's name, so that the order of rows doesn't matter."""
-    first = images.groupby(groups).min()
+    first = np.full(int(groups.max()) + 1, len(groups))
+    np.minimum.at(first, groups, sorted_numbers(images))
     rank = np.empty(len(first), dtype=np.int64)
-    rank[np.argsort(first.to_numpy(dtype=object), kind="stable")] = np.arange(len(first))
+    rank[np.argsort(first, kind="stable")] = np.arange(len(first))
     return rank[groups]
 
 
@@ -136,7 +141,7 @@ def _rows_by_type(groups: NDArray[np.int64], types: pd.Series | None) -> csr_mat
     """[g, t] rows of each group by product type; a single type if types is None."""
     numbers = np.zeros(len(groups), dtype=np.int64)
     if types is not None:
-        numbers = pd.factorize(types, sort=True)[0]
+        numbers = sorted_numbers(types)
     ones = np.ones(len(groups), dtype=np.int64)
     return coo_matrix((ones, (groups, numbers))).tocsr()
 
@@ -154,3 +159,40 @@ def take_sides(table: pd.DataFrame, sides: _Positions) -> tuple[pd.DataFrame, pd
     numbered = table.assign(row_id=np.arange(len(table)))
     train, test = (numbered.iloc[rows] for rows in sides)
     return train, test
+
+
+def write_sides(
+    source: Path, sides: _Positions, outputs: Sequence[Path], added: pd.DataFrame
+) -> None:
+    """Copy the rows of both sides to tables of their own, like `take_sides`, piece by piece.
+
+    Args:
+        source: the whole table.
+        sides: positions of the train rows and of the test rows.
+        outputs: where each side goes.
+        added: columns that the source lacks, of all its rows.
+    """
+    if all((np.diff(rows) > 0).all() for rows in sides):
+        with ExitStack() as stack:
+            writers = [stack.enter_context(TableWriter(path)) for path in outputs]
+            for piece in iter_table(source):
+                numbers = piece.index.to_numpy(dtype=np.int64)
+                whole = _with_columns(piece, added, numbers)
+                for rows, writer in zip(sides, writers, strict=True):
+                    first, last = np.searchsorted(rows, (numbers[0], numbers[-1] + 1))
+                    writer.write(whole.loc[rows[first:last]])
+        return
+    table = read_table(source)
+    for rows, path in zip(sides, outputs, strict=True):
+        with TableWriter(path) as writer:
+            for start in range(0, len(rows), _PIECE):
+                some = rows[start : start + _PIECE]
+                writer.write(_with_columns(table.iloc[some], added, some))
+
+
+def _with_columns(
+    piece: pd.DataFrame, added: pd.DataFrame, rows: NDArray[np.int64]
+) -> pd.DataFrame:
+    """Some rows with the columns that the table lacks, and `row_id`."""
+    new = {str(name): added[name].iloc[rows].to_numpy(dtype=object) for name in added}
+    return piece.assign(**new, row_id=rows)

@@ -15,12 +15,13 @@ from abo_vqa.core.nested import flatten
 from abo_vqa.core.paths import AUDIT, BALANCED, TEST, TRAIN, VQA
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
-from abo_vqa.core.tables import read_table, write_table
+from abo_vqa.core.tables import read_table, table_columns
 from abo_vqa.data import audit
 from abo_vqa.data.audit_text import describe_audit, share_warnings
-from abo_vqa.data.similarity_rule import configured_rule
-from abo_vqa.data.splitting import split_rows, take_sides
-from abo_vqa.data.variants import add_names
+from abo_vqa.data.key_columns import KEY_COLUMNS
+from abo_vqa.data.similarity_rule import ComparedTable, configured_rule
+from abo_vqa.data.splitting import split_rows, write_sides
+from abo_vqa.data.variants import NAME_COLUMNS, add_names
 
 
 def run(config: Config, _log: Log = no_log) -> Summary:
@@ -33,24 +34,27 @@ def run(config: Config, _log: Log = no_log) -> Summary:
         UserError: A group is on both sides.
     """
     settings = config.split
-    table = read_table(VQA, audit.VQA_COLUMNS)
+    columns = [name for name in table_columns(VQA) if name in (*KEY_COLUMNS, *audit.VQA_COLUMNS)]
+    table = read_table(VQA, audit.VQA_COLUMNS, columns=columns)
+    added = table[[]]
     if settings.group == "variant":
         table = add_names(table, BALANCED)
+        added = table[list(NAME_COLUMNS)]
     rule = configured_rule(config)
+    compared = ComparedTable.of([table], rule, audit.VQA_COLUMNS)
+    del table  # its texts take most of the memory
     sides = split_rows(
-        table,
+        compared,
         settings.group,
         settings.test_size,
         config.seed,
         rule=rule,
         stratify=settings.stratify,
     )
-    train, test = take_sides(table, sides)
-    report = audit.audit_split(train, test, settings.group, rule)
+    report = audit.audit_sides(compared, sides, settings.group)
     write_results(report, AUDIT)  # before leaks are refused: it shows where they are
     audit.refuse_leaks(report, settings.group, rule.options())
-    write_table(train, TRAIN)
-    write_table(test, TEST)
+    write_sides(VQA, sides, (TRAIN, TEST), added)
     missed = share_warnings(report, settings.group, settings.test_size)
     return Summary(
         message="\n".join([describe_audit(report, settings.group), *missed]),
