@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from abo_vqa.core.paths import vectors_of
 from abo_vqa.data.hashes import hash_graph
 from abo_vqa.data.image_vectors import ImageVectors, read_image_vectors, vector_graph
 from abo_vqa.data.key_columns import KEY_COLUMNS, compact_table, unify_paths
-from abo_vqa.data.similarity import SimilarityGraph, unite_graphs
+from abo_vqa.data.similarity import Pairs, SimilarityGraph, unite_graphs
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
@@ -30,10 +30,12 @@ class SimilarityRule:
     Attributes:
         distance: how many of a perceptual hash's 64 bits may differ.
         vectors: vectors, each with the smallest cosine of images that are alike.
+        run: has the parts of a search done, as `map` does, or by workers; see `Engine.map`.
     """
 
     distance: int
     vectors: tuple[tuple[ImageVectors, float], ...] = ()
+    run: Callable[..., Iterable[Pairs]] = field(default=map, compare=False, repr=False)
 
     def graph(self, table: pd.DataFrame) -> SimilarityGraph:
         """Compare a table's images.
@@ -45,7 +47,7 @@ class SimilarityRule:
             UserError: a perceptual hash isn't 16 hex digits, a vector has no direction, or nearly
                 all images are alike.
         """
-        graphs = [hash_graph(table["phash"], self.distance)]
+        graphs = [hash_graph(table["phash"], self.distance, self.run)]
         graphs += [vector_graph(table["image_path"], *each) for each in self.vectors]
         return unite_graphs(graphs)
 
@@ -58,7 +60,7 @@ class SimilarityRule:
     def loosened(self) -> SimilarityRule:
         """Return the rule for images that differ up to twice as much, in bits and in angles."""
         doubled = tuple((known, 2 * cosine**2 - 1) for known, cosine in self.vectors)
-        return SimilarityRule(2 * self.distance, doubled)
+        return SimilarityRule(2 * self.distance, doubled, self.run)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ shares alike where the groups allow. `variant` adds products that differ in colo
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from abo_vqa.core.config import Config, load_config
+from abo_vqa.core.engine.opening import open_engine
 from abo_vqa.core.json_files import write_results
 from abo_vqa.core.nested import flatten
 from abo_vqa.core.paths import AUDIT, BALANCED, TEST, TRAIN, VQA
@@ -40,18 +42,19 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     if settings.group == "variant":
         table = add_names(table, BALANCED)
         added = table[list(NAME_COLUMNS)]
-    rule = configured_rule(config)
-    compared = ComparedTable.of([table], rule, audit.VQA_COLUMNS)
-    del table  # its texts take most of the memory
-    sides = split_rows(
-        compared,
-        settings.group,
-        settings.test_size,
-        config.seed,
-        rule=rule,
-        stratify=settings.stratify,
-    )
-    report = audit.audit_sides(compared, sides, settings.group)
+    with open_engine(config) as engine:
+        rule = replace(configured_rule(config), run=engine.map)
+        compared = ComparedTable.of([table], rule, audit.VQA_COLUMNS)
+        del table  # its texts take most of the memory
+        sides = split_rows(
+            compared,
+            settings.group,
+            settings.test_size,
+            config.seed,
+            rule=rule,
+            stratify=settings.stratify,
+        )
+        report = audit.audit_sides(compared, sides, settings.group)
     write_results(report, AUDIT)  # before leaks are refused: it shows where they are
     audit.refuse_leaks(report, settings.group, rule.options())
     write_sides(VQA, sides, (TRAIN, TEST), added)
