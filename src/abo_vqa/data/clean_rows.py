@@ -7,7 +7,7 @@ texts stay in Arrow's arrays as the shards gave them, and are only gathered for 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from abo_vqa.core.config import CurateConfig
+from abo_vqa.core.engine.work import RunMap
 from abo_vqa.core.text_columns import TEXT, text_frame
 from abo_vqa.data.archive import Archive
 from abo_vqa.data.listings import BrokenLines
@@ -32,12 +33,6 @@ from abo_vqa.data.rules import (
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-RunMap = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
-"""Applies a function to each of some batches, like Python's `map`: results come in their order.
-
-Where it deals them to other processes, the function is pickled.
-"""
 
 
 class CleanRows:

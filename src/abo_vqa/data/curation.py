@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 from abo_vqa.core.config import CurateConfig
+from abo_vqa.core.engine.work import RunMap
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.progress import progress
 from abo_vqa.data.archive import Archive, open_archive
-from abo_vqa.data.clean_rows import RunMap, clean_rows
+from abo_vqa.data.clean_rows import clean_rows
 from abo_vqa.data.image_hashes import HASH_BATCH, HASH_COLUMNS, fill_hashes, hash_batch
 from abo_vqa.data.listings import BrokenLines
 from abo_vqa.data.rules import EXTRAS, FIELDS

@@ -10,7 +10,7 @@ found once: by the table of the first m - d blocks in which its hashes agree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from abo_vqa.core.engine.work import RunMap
 from abo_vqa.data.similarity import Pairs
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def close_pairs(
     bits: NDArray[np.uint64],
     distance: int,
     *,
-    run: Callable[..., Iterable[Pairs]] = map,
+    run: RunMap = map,
     limit: int | None = None,
 ) -> Iterator[Pairs]:
     """Find the pairs of hashes within a Hamming distance of each other.

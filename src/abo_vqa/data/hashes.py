@@ -8,11 +8,12 @@ bits, their Hamming distance.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from abo_vqa.core.engine.work import RunMap
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.hash_search import close_pairs
 from abo_vqa.data.key_columns import numbered_texts
@@ -76,9 +77,7 @@ def _is_plain(bits: NDArray[np.uint64]) -> NDArray[np.bool_]:
     return plain
 
 
-def hash_graph(
-    hashes: pd.Series, distance: int, run: Callable[..., Iterable[Pairs]] = map
-) -> SimilarityGraph:
+def hash_graph(hashes: pd.Series, distance: int, run: RunMap = map) -> SimilarityGraph:
     """Compare all hashes of a table.
 
     Nodes are the distinct hashes in ascending order, so that the order of rows doesn't matter.

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from abo_vqa.core.engine.work import RunMap
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.paths import vectors_of
 from abo_vqa.data.hashes import hash_graph
 from abo_vqa.data.image_vectors import ImageVectors, read_image_vectors, vector_graph
 from abo_vqa.data.key_columns import KEY_COLUMNS, compact_table, unify_paths
-from abo_vqa.data.similarity import Pairs, SimilarityGraph, unite_graphs
+from abo_vqa.data.similarity import SimilarityGraph, unite_graphs
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
@@ -35,7 +36,7 @@ class SimilarityRule:
 
     distance: int
     vectors: tuple[tuple[ImageVectors, float], ...] = ()
-    run: Callable[..., Iterable[Pairs]] = field(default=map, compare=False, repr=False)
+    run: RunMap = field(default=map, compare=False, repr=False)
 
     def graph(self, table: pd.DataFrame) -> SimilarityGraph:
         """Compare a table's images.

@@ -24,8 +24,8 @@ def engine(case: Checkout) -> Iterator[Finding]:
             room = opened.room(needs)
             list(opened.map(str, range(2)))  # in the same folder, from the same sources
     except AboVqaError as error:
-        found, _, advice = str(error).partition(". ")
-        yield problem("engine", found, advice or "Set compute.engine to local.")
+        fault, _, advice = str(error).partition(". ")
+        yield problem("engine", fault, advice or "Set compute.engine to local.")
         return
     address = os.environ.get("RAY_ADDRESS") or "this machine"
     wanted = case.config.compute.workers

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 _Batch = TypeVar("_Batch")
 _Result = TypeVar("_Result")
@@ -17,6 +17,9 @@ Work: TypeAlias = Callable[[Sequence[_Batch]], Iterator[_Result]]
 
 Where it has a method `close`, that is called in the end, unless the worker is killed.
 """
+
+RunMap: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+"""Applies a function to batches in their order: `map` itself, or `Engine.map`."""
 
 
 @dataclass(frozen=True)
