@@ -6,8 +6,10 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pandas as pd
 
 from abo_vqa.core.fingerprints import fingerprint, stage_code
@@ -19,6 +21,7 @@ from abo_vqa.models.registry import checkpoint_of
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
 
+_LINE = msgspec.json.Decoder(list[tuple[int, str, float | None, str]])
 COLUMNS = ["row_id", "prediction", "confidence", "error"]
 
 
@@ -38,12 +41,15 @@ class Journal:
         """Return all answers so far by row_id; earlier versions had several files of them."""
         answers: dict[int, Answer] = {}
         for file in sorted(self._folder.glob("answers-*.jsonl")):
-            for line in file.read_bytes().splitlines():
-                try:
-                    rows = {row_id: Answer(*answer) for row_id, *answer in json.loads(line)}
-                except (ValueError, TypeError):
-                    continue  # the process died while writing it, or the disk is damaged
-                answers |= rows
+            with file.open("rb") as lines:
+                for line in lines:
+                    try:
+                        rows = _LINE.decode(line)
+                    except msgspec.MsgspecError:
+                        continue  # the process died while writing it, or the disk is damaged
+                    for row_id, text, confidence, error in rows:
+                        # Answers repeat, and there may be millions.
+                        answers[row_id] = Answer(intern(text), confidence, intern(error))
         return answers
 
     def writer(self) -> Callable[[Sequence[int], Sequence[Answer]], None]:
@@ -88,10 +94,11 @@ def collect(rows: pd.DataFrame, journal_folder: Path) -> pd.DataFrame | None:
     if any(row_id not in done for row_id in row_ids):
         return None
     answers = [done[row_id] for row_id in row_ids]
+    clean = {text: _one_line(text) for text in {answer.text for answer in answers}}
     return pd.DataFrame(
         {
             "row_id": row_ids,
-            "prediction": [_one_line(a.text) for a in answers],
+            "prediction": [clean[a.text] for a in answers],
             "confidence": ["" if a.confidence is None else f"{a.confidence:.6f}" for a in answers],
             "error": [a.error for a in answers],
         },
