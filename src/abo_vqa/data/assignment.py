@@ -9,7 +9,6 @@ or the whole, would otherwise be too small, the cheapest first.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 _TOLERANCE = 0.01  # of the target: what a type, or the whole, may lack without cutting a component
 _TYPE_WEIGHT = 1.01  # of a type's row against any row: a full side still exchanges types
+_UNSURE = 1e-3  # rows: far more than rounding makes of sums of whole rows and shares of them
+_SUMMED_BY_NUMPY = 8  # numbers, from which on it adds them in another order
 _MAX_ROUNDS = 5  # of exchanges; two or three suffice
 
 
@@ -115,6 +116,7 @@ class _Side:
     """
 
     def __init__(self, bundles: Bundles, share: float) -> None:
+        self._bundles = bundles
         self._rows: list[int] = bundles.rows.tolist()
         self._taken = [False] * len(self._rows)
         self._total = sum(self._rows)
@@ -149,9 +151,12 @@ class _Side:
         for place in range(self._starts[bundle], self._starts[bundle + 1]):
             missing: float = self._missing_types[self._types[place]]
             gains.append(abs(missing) - abs(missing - sign * self._counts[place]))
-        if len(gains) == 1:
-            return gains[0]
-        return float(np.sum(gains))  # Python's sum rounds otherwise, in another way since 3.12
+        if len(gains) >= _SUMMED_BY_NUMPY:
+            return float(np.sum(gains))
+        total = 0.0
+        for gain in gains:  # not Python's sum, which compensates for rounding since 3.12
+            total += gain
+        return total
 
     def take(self, bundle: int, sign: int = 1) -> None:
         """Take a bundle, or give it back (sign -1)."""
@@ -160,21 +165,35 @@ class _Side:
         for place in range(self._starts[bundle], self._starts[bundle + 1]):
             self._missing_types[self._types[place]] -= sign * self._counts[place]
 
-    def take_useful(self, offered: Iterable[int], by_type: bool) -> None:
+    def take_useful(self, offered: NDArray[np.int64], by_type: bool) -> None:
         """Take the bundles that bring a gain; one pass, because the side only gets fuller."""
-        for bundle in offered:
-            fits = self._rows[bundle] <= self.target
-            if fits and not self._taken[bundle] and self.gain(bundle, by_type) > 0:
+        for bundle in offered[self._may_gain(by_type)[offered] & ~self.taken[offered]].tolist():
+            if self._rows[bundle] <= self.target and self.gain(bundle, by_type) > 0:
                 self.take(bundle)
 
-    def exchange(self, offered: Sequence[int]) -> None:
+    def _may_gain(self, by_type: bool, sign: int = 1) -> NDArray[np.bool_]:
+        """[b] False where `gain` is negative, and will be while the side only gets fuller.
+
+        (With sign -1: while it only gets emptier.) Rounding makes it unsure of gains close to 0.
+        """
+        gain = abs(self.missing) - np.abs(self.missing - sign * self._bundles.rows)
+        if by_type:
+            types = self._bundles.types
+            missing = np.array(self._missing_types)[types.indices]
+            gains = np.abs(missing) - np.abs(missing - sign * types.data)
+            gain = gain + _TYPE_WEIGHT * np.add.reduceat(gains, types.indptr[:-1])
+        may_gain: NDArray[np.bool_] = gain > -_UNSURE
+        return may_gain
+
+    def exchange(self, offered: NDArray[np.int64]) -> None:
         """Give back bundles of types that are too frequent, and take others for them.
 
         Args:
             offered: clean bundles, so that no exposure changes.
         """
         for _ in range(_MAX_ROUNDS):
-            surplus = [b for b in offered if self._taken[b] and self.gain(b, True, -1) > 0]
+            likely = offered[self._may_gain(True, -1)[offered] & self.taken[offered]]
+            surplus = [b for b in likely.tolist() if self.gain(b, True, -1) > 0]
             for bundle in surplus:
                 if self.gain(bundle, True, -1) > 0:
                     self.take(bundle, -1)
@@ -195,9 +214,9 @@ class _Side:
             missing = [missing[number] for number in own]
         return bool(max(missing, default=0.0) > tolerance)
 
-    def fill(self, offered: Sequence[int]) -> None:
+    def fill(self, offered: NDArray[np.int64]) -> None:
         """As a last resort, take bundles larger than the target, smallest first; never all."""
-        smallest = sorted(offered, key=lambda b: self._rows[b])
+        smallest = sorted(offered.tolist(), key=lambda b: self._rows[b])
         for bundle in smallest:
             closer = self.lacks(by_type=False) and self.gain(bundle, by_type=False) > 0
             left = self._total - (self.target - self.missing) - self._rows[bundle]
@@ -223,8 +242,8 @@ def assign_bundles(
     """
     smaller = min(share, 1 - share)
     side = _Side(bundles, smaller)
-    first, rest = (part.tolist() for part in _stratified_order(bundles, smaller, seed))
-    clean, cut = first + rest, np.flatnonzero(~bundles.clean)
+    first, rest = _stratified_order(bundles, smaller, seed)
+    clean, cut = np.concatenate([first, rest]), np.flatnonzero(~bundles.clean)
     for by_type in (True, False):
         if by_type or side.lacks(by_type):
             side.take_useful(first, by_type)
@@ -235,7 +254,7 @@ def assign_bundles(
             if exposure is not None and side.lacks(by_type):
                 _take_cheapest(side, exposure, bundles.rows, cut, by_type)
                 side.exchange(clean)
-    side.fill(clean + cut.tolist())
+    side.fill(np.concatenate([clean, cut]))
     test: NDArray[np.bool_] = side.taken if share <= 0.5 else ~side.taken
     return test
 

@@ -146,6 +146,11 @@ def connected_rows(columns: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     Returns:
         [n] the component of each row, numbered by first appearance.
     """
+    # A table lists the questions about an image one after another: such rows count once.
+    changes = np.ones(len(columns[0]), dtype=np.bool_)
+    changes[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
+    changes[1:] |= np.all([column[1:] < 0 for column in columns], axis=0)
+    columns = [column[changes] for column in columns]
     n = len(columns[0])
     rows, values, width = [], [], n
     for column in columns:  # a bipartite graph of rows and values
@@ -155,8 +160,10 @@ def connected_rows(columns: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
         width += int(column.max(initial=-1)) + 1
     ends = (np.concatenate(rows), np.concatenate(values))
     graph = coo_matrix((np.ones(len(ends[0]), dtype=np.int8), ends), shape=(width, width))
-    labels: NDArray[np.int64] = connected_components(graph, directed=False)[1][:n].astype(np.int64)
-    return pd.factorize(labels)[0].astype(np.int64)
+    labels = connected_components(graph, directed=False)[1][:n]
+    components: NDArray[np.int64] = pd.factorize(labels)[0].astype(np.int64)
+    by_row: NDArray[np.int64] = components[np.cumsum(changes) - 1]
+    return by_row
 
 
 def leader_clusters(units: NDArray[np.int64], graph: SimilarityGraph) -> NDArray[np.int64]:
@@ -180,36 +187,37 @@ def leader_clusters(units: NDArray[np.int64], graph: SimilarityGraph) -> NDArray
     order = order_by_density(density, has)
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    centre = _centres(rank, density > 0, near)
-    cluster = np.arange(len(order))
+    with_nodes = np.flatnonzero(density > 0)
+    centre = _centres(rank, with_nodes, near)
     first = near.smallest(np.where(centre, rank, len(order)))
-    cluster[density > 0] = order[first[density > 0]]
+    cluster = np.arange(len(order))
+    cluster[with_nodes] = order[first[with_nodes]]
     return cluster
 
 
 def _centres(
-    rank: NDArray[np.int64], free: NDArray[np.bool_], near: Neighbours
+    rank: NDArray[np.int64], free: NDArray[np.int64], near: Neighbours
 ) -> NDArray[np.bool_]:
-    """[u] whether a unit that is visited in the order of `rank` becomes a centre.
+    """[u] whether a unit becomes a centre, if they are visited in the order of `rank`.
 
     Whoever comes before all its free neighbours will be a centre, and they won't: many units are
     decided at a time. Of random orders a few rounds decide all (Blelloch, Fineman & Shun, SPAA
     2012); what is left of others is visited one by one.
     """
-    free, last = free.copy(), len(rank)
-    centre = np.zeros(last, dtype=np.bool_)
+    centre = np.zeros(len(rank), dtype=np.bool_)
+    near = near.among(free)
     for _ in range(_MAX_ROUNDS):
-        first = near.smallest(np.where(free, rank, last))
-        chosen = free & (first == rank)
-        if not chosen.any():
+        chosen = near.smallest(rank[free]) == rank[free]
+        centre[free[chosen]] = True
+        left = np.flatnonzero(near.smallest(np.where(chosen, 0, 1)) > 0)
+        if not len(left):
             return centre
-        centre |= chosen
-        free &= near.smallest(np.where(chosen, 0, 1)) > 0
-    left = np.flatnonzero(free)
-    for unit in left[np.argsort(rank[left])].tolist():
-        if free[unit]:
-            centre[unit] = True
-            free[near.of(unit)] = False
+        free, near = free[left], near.among(left)
+    undecided = np.ones(len(free), dtype=np.bool_)
+    for unit in np.argsort(rank[free]).tolist():
+        if undecided[unit]:
+            centre[free[unit]] = True
+            undecided[near.of(unit)] = False
     return centre
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from abo_vqa.data.similarity import csr_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from scipy.sparse import csr_matrix
 
 
 class Neighbours:
@@ -29,6 +29,18 @@ class Neighbours:
         self._has = has
         self._adjacency = adjacency
         self._owners = has.T.tocsr()
+
+    def among(self, units: NDArray[np.int64]) -> Neighbours:
+        """Return the neighbours that some units are of each other.
+
+        Args:
+            units: those that count, whose numbers are their positions here.
+        """
+        has = self._has[units]
+        nodes, places = np.unique(has.indices, return_inverse=True)
+        shape = (len(units), len(nodes))
+        fewer = csr_matrix((has.data, places, has.indptr), shape=shape)
+        return Neighbours(fewer, self._adjacency[nodes][:, nodes])
 
     def of(self, unit: int) -> NDArray[np.int64]:
         """Return the neighbours of a unit.
