@@ -34,6 +34,20 @@ def test_a_colleague_pulls_all_results_and_recomputes_none(clone, tmp_path):
     assert "Same answers: blip, " in run(second, "abo-vqa", "changes", "HEAD")
 
 
+def test_every_stage_on_ray_writes_the_same_bytes(clone):
+    """Workers and one process that has everything: dvc.lock, and with it every output."""
+    pytest.importorskip("ray")
+    params = clone / "params.yaml"
+    before, lock = params.read_text(), (clone / "dvc.lock").read_bytes()
+    params.write_text(before.replace("engine: local", "engine: ray"))
+    try:
+        said = run(clone, "dvc", "repro", "--force")
+    finally:
+        params.write_text(before)
+    assert "Running stage 'baseline@llava'" in said
+    assert (clone / "dvc.lock").read_bytes() == lock
+
+
 def test_temp_and_queued_runs_land_in_the_same_database(clone):
     run(clone, "git", "checkout", "--force", "HEAD")
     run(clone, "dvc", "checkout", "--force")
