@@ -104,7 +104,7 @@ def test_journals_checkpoints_and_outputs_come_back(worked, clones, tmp_path):
 def test_what_is_quickly_had_again_stays_here(worked, clones, tmp_path):
     worked.output("data/embeddings/blip", vectors=b"large")
     for name in ("nltk_data/words", "embed/key/vectors.bin", "locks/a", "mlflow.lock",
-                 "finetune/key/.half"):  # fmt: skip
+                 "finetune/key/.half", "remote/url/version/members"):  # fmt: skip
         worked.write(f".cache/abo-vqa/{name}", b"x")
     small = worked.save(tmp_path / "saved")
     assert {name for name in small.files if "abo-vqa" in name} == {
@@ -239,6 +239,14 @@ def test_work_of_another_checkout_is_not_replaced(worked, clones, tmp_path):
     worked.write(".cache/abo-vqa/finetune/key/step-9.pt", b"late")
     with pytest.raises(UserError, match="which this one lacks"):  # the first goes on, unaware
         worked.save(tmp_path / "saved")
+
+
+def test_what_a_new_checkout_fetched_is_no_work_of_its_own(worked, clones, tmp_path):
+    """On a new machine archives are pinned, and their indexes built, before the work comes back."""
+    worked.save(tmp_path / "saved")
+    two = clones("two")
+    two.write(".cache/abo-vqa/remote/url/version/index.npz", b"index")
+    assert two.restore(tmp_path / "saved") is not None
 
 
 def test_the_next_folder_continues_the_session(worked, clones, tmp_path):

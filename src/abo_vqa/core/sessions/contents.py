@@ -16,9 +16,9 @@ from abo_vqa.core.yaml_files import read_yaml
 LOCK = Path("dvc.lock")
 SCRATCH = Path(".cache/abo-vqa")
 MARKER = SCRATCH / "session.json"  # which save this checkout is as new as
-# Locks are the machine's. Word lists and vision outputs are had again in seconds and minutes, and
-# the latter are larger than all the rest: 13 GB for the study's images.
-_ELSEWHERE = ("locks", "nltk_data", "embed", "vectors", MARKER.name)
+# Locks are the machine's. Word lists, images from object storage and vision outputs are had again
+# in seconds and minutes, and the latter are larger than all the rest: 13 GB for the study's images.
+_ELSEWHERE = ("locks", "nltk_data", "embed", "vectors", "remote", MARKER.name)
 _TRACKING = (Path("mlflow.db"), Path("mlartifacts"))
 _COMPANIONS = ("-wal", "-shm", "-journal")  # of an SQLite database: a snapshot has their contents
 _SQLITE = b"SQLite format 3\0"

@@ -15,7 +15,7 @@ from abo_vqa.core.sessions.saving import read_marker, write_marker
 logger = get_logger(__name__)
 
 # What a checkout has of its own before anything ran in it.
-_FRESH = {"locks", "nltk_data", "mlflow", MARKER.name}
+_FRESH = {"locks", "nltk_data", "mlflow", "remote", MARKER.name}
 
 
 def restore_session(
