@@ -46,7 +46,7 @@ RUN make .venv/bin/uv
 RUN --mount=type=cache,target=/home/abo/.cache/uv,uid=1000,gid=1000 \
     uv pip install --quiet --compile-bytecode --python .venv/bin/python \
         --constraint requirements.lock ${TORCH_BACKEND:+--torch-backend=${TORCH_BACKEND}} \
-        --requirement pyproject.toml --extra postgres --extra s3
+        --requirement pyproject.toml --extra postgres --extra s3 --extra scale
 COPY --chown=abo:abo . .
 RUN --mount=type=cache,target=/home/abo/.cache/uv,uid=1000,gid=1000 make setup
 CMD ["make", "repro"]
