@@ -192,13 +192,22 @@ def where_am_i(_batch):
 
 def test_workers_work_where_the_driver_does(engine: RayEngine, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert list(engine.map(where_am_i, [0])) == [(str(tmp_path), "1", True)]
+    assert set(engine.map(where_am_i, [0, 1])) == {(str(tmp_path), "1", True)}
 
 
 def test_other_sources_are_refused(engine: RayEngine, monkeypatch) -> None:
     monkeypatch.setattr(dealer, "sources_digest", lambda: "older")
     with pytest.raises(UserError, match=r"its copy of src/abo_vqa differs\. Every machine"):
-        list(engine.map(str, [1]))
+        list(engine.map(str, [1, 2]))
+
+
+def test_mixed_hardware_is_named_once(engine: RayEngine, monkeypatch, capsys) -> None:
+    workers = engine.workers(make_squares)
+    monkeypatch.setattr(workers, "_deal", lambda member: None)
+    for host, processor in [("a", "T4"), ("b", "T4"), ("c", "H100"), ("d", "H100"), ("a", "T4")]:
+        workers._welcome(dealer._Member(None, None), host, processor, "")
+    [line] = capsys.readouterr().err.splitlines()
+    assert "different processors (T4 on a, H100 on c): results may differ by rounding" in line
 
 
 # --- settings -----------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.data.image_files import ImageError
 from abo_vqa.models.answering.journal import Journal, collect
 from abo_vqa.models.answering.runner import (
-    AnsweredBatch,
     BatchAnswerer,
     answer_rows,
     predict_rows,
@@ -296,18 +295,6 @@ def test_batches_may_come_back_in_any_order(tmp_path: Path) -> None:
 
     answer_rows(backwards, rows, "image", tmp_path, 6)
     assert collect(rows, tmp_path)["prediction"].tolist() == expected(rows)
-
-
-def test_workers_whose_models_differ_are_named(tmp_path: Path, capsys) -> None:
-    rows = rows_of(40)
-
-    def mixed(batches):
-        for position, batch in enumerate(batches):
-            answers = [Answer("red", 1.0) for _ in batch]
-            yield position, AnsweredBatch(answers, record={"dtype": "ab"[position % 2]})
-
-    answer_rows(mixed, rows, "image", tmp_path, 6)
-    assert capsys.readouterr().err.count("devices or dtypes differ") == 1
 
 
 @pytest.mark.parametrize("line", [b"\0\0\0", b"12", b"[1]", b"[[]]", b'{"a": 1}'])

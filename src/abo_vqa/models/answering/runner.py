@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.fingerprints import fingerprint
-from abo_vqa.core.log import get_logger
 from abo_vqa.core.memory import peak_memory
 from abo_vqa.core.progress import progress_bar
 from abo_vqa.models.answering.batches import MAX_FAILURES, AdaptiveBatcher, form_batches
@@ -27,8 +25,6 @@ from abo_vqa.models.sources import ImageLoader, prefetch
 if TYPE_CHECKING:
     from abo_vqa.models.answers import Answer
     from abo_vqa.models.base import VQAModel
-
-logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -144,7 +140,6 @@ def answer_rows(
     write = journal.writer()
     failed, advice, latest = 0, "", None
     before = len(rows) - sum(map(len, pending))
-    records: dict[str, None] = {}
     with (
         progress_bar(len(rows), initial=before, desc="answering", unit="row") as bar,
         closing(deal(pending)) as results,
@@ -156,16 +151,10 @@ def answer_rows(
                 write(list(answered), list(answered.values()))
             failed += len(latest.answers) - len(answered)
             advice = latest.advice or advice
-            records[fingerprint(dict(latest.record))] = None
             if latest.gave_up:
                 break
             bar.set_postfix_str(latest.note, refresh=False)
             bar.update(len(latest.answers))
-    if len(records) > 1:
-        logger.warning(
-            "the workers' devices or dtypes differ: answers may differ by rounding from those of "
-            "one machine (docs/scale-out.md)"
-        )
     if failed:
         message = _failure_message(failed, latest is not None and latest.gave_up)
         raise UserError(f"out of memory: {message}. {advice}")

@@ -71,6 +71,7 @@ class RayWorkers(Workers[Any, Any]):
         self._members: list[_Member] = []
         self._failed_starts = 0
         self._messages: set[str] = set()
+        self._processors: dict[str, str] = {}  # each with the first machine that has it
         self._begin((), in_order=False)
 
     def _begin(self, batches: Sequence[Any], *, in_order: bool) -> None:
@@ -183,7 +184,7 @@ class RayWorkers(Workers[Any, Any]):
         else:
             yield position, value
 
-    def _welcome(self, member: _Member, host: str, problem: str) -> None:
+    def _welcome(self, member: _Member, host: str, processor: str, problem: str) -> None:
         """Give a worker that has started its first batches.
 
         Raises:
@@ -196,6 +197,13 @@ class RayWorkers(Workers[Any, Any]):
                 "same environment."
             )
         member.host, self._failed_starts = host, 0
+        known = next(iter(self._processors.items()), (processor, host))
+        if self._processors.setdefault(processor, host) == host and processor != known[0]:
+            logger.warning(
+                f"workers compute on different processors ({known[0]} on {known[1]}, {processor} "
+                f"on {host}): results may differ by rounding from those of one machine "
+                "(docs/scale-out.md)"
+            )
         self._deal(member)
 
     def _deal(self, member: _Member) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import socket
 import traceback
 from collections.abc import Iterator, Sequence
@@ -35,14 +36,15 @@ class Worker:
         self._folder, self._threads = folder, threads
         self._work: Work[Any, Any] | None = None
 
-    def start(self, sources: str) -> tuple[str, str]:
-        """Return where the worker is, and why it can't work there, or ""."""
-        host = socket.gethostname()
+    def start(self, sources: str) -> tuple[str, str, str]:
+        """Return where the worker is, on which processor, and why it can't work there, or ""."""
+        host, processor = socket.gethostname(), _processor()
         if not Path(self._folder).is_dir():
-            return host, f"there is no folder {self._folder}"
+            return host, processor, f"there is no folder {self._folder}"
         os.chdir(self._folder)
         pin_threads(self._threads)
-        return host, "" if sources_digest() == sources else "its copy of src/abo_vqa differs"
+        same = sources_digest() == sources
+        return host, processor, "" if same else "its copy of src/abo_vqa differs"
 
     @ray.method(num_returns="streaming", _generator_backpressure_num_objects=AHEAD)
     def compute(self, pickled: bytes, batches: Sequence[Any]) -> Iterator[tuple[str, Any]]:
@@ -64,3 +66,18 @@ class Worker:
 def sources_digest() -> str:
     """Hash this package's sources, which all machines of a cluster must share."""
     return fingerprint(content_digest(Path(__file__).parents[3]))
+
+
+def _processor() -> str:
+    """Name what this worker computes on: its kind of GPU as Ray calls it, else the processor."""
+    if ray.get_gpu_ids():
+        node = ray.get_runtime_context().get_node_id()
+        resources = next(n["Resources"] for n in ray.nodes() if n["NodeID"] == node)  # type: ignore[no-untyped-call]
+        kinds = [name for name in resources if name.startswith("accelerator_type:")]
+        return ", ".join(sorted(kinds)) or "a GPU"
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
