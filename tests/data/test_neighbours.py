@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from abo_vqa.data import groups as groups_module
-from abo_vqa.data.groups import bundle_groups, leader_clusters
+from abo_vqa.data.groups import bundle_groups, connected_rows, leader_clusters
 from abo_vqa.data.hashes import hash_graph
 from abo_vqa.data.neighbours import Neighbours, order_by_density
 from tests.support.splitting import hexed
@@ -88,6 +88,22 @@ def test_bundles_are_those_of_merging_every_component():
         limit, whole = rng.randrange(1, 20), rng.randrange(30)
         merged = bundle_groups(units, graph, limit, whole).tolist()
         assert merged == bundles_one_by_one(units, graph, limit, whole)
+
+
+def test_components_of_rows_are_those_of_passing_shared_values_on():
+    for seed in range(60):
+        rng = random.Random(seed)
+        rows = []
+        for _ in range(rng.randrange(1, 15)):  # rows in a row are often the same
+            row = tuple(rng.randrange(-1, 8) for _ in range(3))
+            rows += [row] * rng.randrange(1, 4)
+        label = list(range(len(rows)))
+        for _ in rows:
+            for a, b in combinations(range(len(rows)), 2):
+                if any(x == y >= 0 for x, y in zip(rows[a], rows[b], strict=True)):
+                    label[a] = label[b] = min(label[a], label[b])
+        columns = list(np.array(rows).T)
+        assert connected_rows(columns).tolist() == pd.factorize(np.array(label))[0].tolist()
 
 
 @settings(max_examples=100, deadline=None)
