@@ -21,6 +21,7 @@ from abo_vqa.data.object_store import RemoteObject
 from abo_vqa.data.study import STUDY_CONFIG
 from abo_vqa.data.tar_index import build_index
 from tests.support.archives import write_tar
+from tests.support.servers.object_store import WebFolder
 
 
 def images_of(archive):
@@ -196,6 +197,25 @@ def test_any_store_of_fsspec(remote_shop):
         memory.pipe(f"/shop/{IMAGES_TAR}", b"another")
         with pytest.raises(ObjectChangedError):
             images_of(remote).remote.check()
+
+
+def test_a_web_server_with_ranges(remote_shop):
+    with WebFolder(remote_shop.local) as web, open_archive(remote_shop.local) as local:
+        with open_archive(web.url) as remote:
+            paths = local.image_paths()
+            remote.prefetch(paths[:20])
+            assert [remote.read(p) for p in paths] == [local.read(p) for p in paths]
+            tar = remote_shop.local / IMAGES_TAR
+            tar.write_bytes(tar.read_bytes() + bytes(512))
+            with pytest.raises(ObjectChangedError):
+                images_of(remote).remote.check()
+            tar.unlink()
+            with pytest.raises(ObjectChangedError):
+                images_of(remote).remote.check()
+        with pytest.raises(
+            UserError, match=rf"{web.url} holds no {IMAGES_TAR}|no bucket or folder"
+        ):
+            open_archive(web.url)
 
 
 def test_former_versions_leave_the_disk(remote_shop, tmp_path):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
+import re
 import socket
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +116,48 @@ class CutWire:
         for end in (source, target):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+
+class WebFolder:
+    """Serves a folder over HTTP, with ranges and ETags, as a store does for the public."""
+
+    def __init__(self, folder: Path) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                file = folder / self.path.rpartition("/")[2]
+                if not file.is_file():
+                    self.send_response(404)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                data = file.read_bytes()
+                span = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
+                start, end = (int(span[1]), int(span[2]) + 1) if span else (0, len(data))
+                self.send_response(206 if span else 200)
+                self.send_header("Accept-Ranges", "bytes")
+                self.send_header("Content-Length", str(len(data[start:end])))
+                if span:
+                    self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
+                self.send_header("ETag", f'"{hashlib.md5(data).hexdigest()}"')
+                self.end_headers()
+                if self.command == "GET":
+                    self.wfile.write(data[start:end])
+
+            do_HEAD = do_GET
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._http.server_port}/shop"
+
+    def __enter__(self) -> WebFolder:
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
