@@ -2,8 +2,10 @@ import gzip
 
 import pytest
 
+from abo_vqa.core import csvfile, text_lines
 from abo_vqa.core.csvfile import read_csv
 from abo_vqa.core.errors import UserError
+from abo_vqa.core.tables import iter_table
 
 
 def parsed(tmp_path, text, encoding="utf-8"):
@@ -75,3 +77,35 @@ def test_doubled_and_nameless_columns_are_told_apart(tmp_path):
 def test_excels_first_line_is_no_header(tmp_path):
     table = parsed(tmp_path, "sep=;\na;b\n1;2\n")
     assert (table.header, table.separator, table.lines.tolist()) == (("a", "b"), ";", [3])
+
+
+@pytest.mark.parametrize("block", [4, 5, 7])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_where_a_block_ends_changes_nothing(tmp_path, monkeypatch, block, encoding, end):
+    rows = ["a,b", 'grün,"x\r\ny"', "", '"say ""hi""",None', "日本語,", "1,2"]
+    whole = parsed(tmp_path, end.join(rows), encoding)
+    monkeypatch.setattr(text_lines, "_BLOCK", block)
+    monkeypatch.setattr(csvfile, "_CHUNK_SIZE", 8)
+    pieces = parsed(tmp_path, end.join(rows), encoding)
+    assert pieces.frame.equals(whole.frame)
+    assert pieces.frame.values.tolist()[0] == ["grün", "x\r\ny"]
+    assert pieces.lines.tolist() == whole.lines.tolist()
+
+
+def test_a_csv_is_read_no_further_than_needed(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_lines, "_BLOCK", 64)
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n" + "1,2\n" * 200 + "3\n" + "1,2\n" * 200 + "\xe9,4,5\n")
+    pieces = iter_table(path, rows=100)
+    assert [len(next(pieces)), len(next(pieces))] == [100, 100]
+    with pytest.raises(UserError, match=r"2 line\(s\) have fewer or more .*line 202 has 1, line 4"):
+        next(pieces)
+
+
+@pytest.mark.parametrize("before", [3, 61, 64])
+def test_the_byte_that_is_not_utf8_is_counted_from_the_files_start(tmp_path, monkeypatch, before):
+    monkeypatch.setattr(text_lines, "_BLOCK", 64)
+    (tmp_path / "t.csv").write_bytes(b"a\n" + b"x" * (before - 2) + b"\xc3(")
+    with pytest.raises(UserError, match=f"byte at position {before}: invalid continuation"):
+        read_csv(tmp_path / "t.csv")
