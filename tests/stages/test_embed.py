@@ -209,7 +209,7 @@ def test_a_disk_without_room_is_one_message_before_the_work(here: Path, monkeypa
         shutil, "disk_usage", lambda place: SimpleNamespace(free=0 if place == other else 10**9)
     )
     with pytest.raises(NoSpaceError, match=r"another-disk/vectors\.npy"):
-        EmbeddingBuilder(here, (11, 5, 32), "float32", 1, other)
+        EmbeddingBuilder(here, (11, 5, 32), "float32", other)
 
 
 def test_vectors_are_mapped_and_not_read(here: Path) -> None:
@@ -275,7 +275,7 @@ def test_the_digest_is_the_vectors(here: Path) -> None:
 
     def digest(name: str, values: np.ndarray, size: int = 2, stop: int = 6) -> str:
         for at in range(0, stop, size):
-            builder = EmbeddingBuilder(here / name, values.shape, "float32", 6 // size, here)
+            builder = EmbeddingBuilder(here / name, values.shape, "float32", here)
             if builder.done == at // size:  # a process of its own for every block
                 block = range(at, at + size)
                 builder.add({i: values[i] for i in reversed(block)}, {})

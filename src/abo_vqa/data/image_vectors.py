@@ -1,8 +1,9 @@
 """Images' vectors, computed by a model, and which images are alike by them.
 
 A folder holds `vectors.npy`, [N, V] numbers, and `paths.csv` with the column image_path in the
-order of the vectors. The stage `vectors` writes such folders; any other program may. Two images are
-alike if the cosine of the angle between their vectors is at least a threshold.
+order of the vectors. The stage `vectors` writes such folders, with shards instead where there are
+many images; any other program may. Two images are alike if the cosine of the angle between their
+vectors is at least a threshold.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ import pandas as pd
 
 from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.tables import STUDY_COLUMNS, read_table
+from abo_vqa.core.vector_files import SHARDS_FILE, VECTORS_FILE, has_vectors
 from abo_vqa.data.image_paths import ImageIndex
 from abo_vqa.data.similarity import Pairs, SimilarityGraph, graph_of_pairs
+from abo_vqa.data.vector_shards import VectorShards, open_vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-VECTOR_FILES = ("vectors.npy", "paths.csv")
+VECTOR_FILES = (VECTORS_FILE, "paths.csv")
 """The names of a folder's vectors, and of the table that says whose they are."""
 
 _TILE = 2048  # vectors compared with as many others at a time: 16 MB of cosines
@@ -43,12 +46,12 @@ class ImageVectors:
 
     index: ImageIndex
     positions: dict[str, int]
-    vectors: NDArray[np.float32]
+    vectors: NDArray[np.float32] | VectorShards
     source: str
 
     @classmethod
     def of(
-        cls, paths: Sequence[str], vectors: NDArray[np.float32], source: str = ""
+        cls, paths: Sequence[str], vectors: NDArray[np.float32] | VectorShards, source: str = ""
     ) -> ImageVectors:
         """Index vectors by their images.
 
@@ -124,14 +127,16 @@ def read_image_vectors(folder: Path) -> ImageVectors:
         UserError: it is missing, incomplete or damaged, or holds something else.
     """
     file, table = (folder / name for name in VECTOR_FILES)
-    if not (file.is_file() and table.exists()):
+    if not (has_vectors(folder) and table.exists()):
         raise UserError(
             f"no image vectors in {folder}: it needs the files {' and '.join(VECTOR_FILES)}. "
             "`abo-vqa vectors --model NAME` computes them for the pipeline's images."
         )
     paths = _paths_with_vectors(read_table(table, ("image_path",), STUDY_COLUMNS), folder)
+    if not file.is_file():
+        file = folder / SHARDS_FILE
     try:
-        vectors = np.load(file, mmap_mode="r")
+        vectors = open_vectors(folder, "compute it again")
     except (ValueError, EOFError) as error:
         raise UserError(f"{file} is damaged ({first_line(error)}): compute it again.") from error
     if vectors.ndim != 2 or vectors.dtype.kind != "f":

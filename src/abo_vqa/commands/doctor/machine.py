@@ -19,8 +19,8 @@ from abo_vqa.core.processes import cores
 from abo_vqa.core.system_errors import nearest_existing
 from abo_vqa.core.tracking.origin import LIBRARIES
 from abo_vqa.core.units import GB
+from abo_vqa.core.vector_files import vector_files
 from abo_vqa.data.archive import open_archive
-from abo_vqa.models.embeddings.files import VECTORS_FILE
 from abo_vqa.models.hub import is_repository
 
 _LOCK = Path("requirements.lock")
@@ -152,10 +152,10 @@ def need(case: Checkout) -> tuple[str, float]:
     archives = _ARCHIVES if here is None and case.real and local else 0.0
     # Curation with the study's cap leaves few of the study's images; of others it may leave all.
     images = min(here, PICTURES) if here and config.data.study else here or PICTURES
-    store = case.root / embeddings_of("blip") / VECTORS_FILE
+    stored = sum(f.stat().st_size for f in vector_files(case.root / embeddings_of("blip")))
     expected = float(images * _VALUES * _BYTES[config.embed.dtype])
-    # The file may be another profile's, which is replaced by one of the expected size.
-    outputs = max(0.0, expected - (store.stat().st_size if store.is_file() else 0))
+    # The files may be another profile's, which are replaced by those of the expected size.
+    outputs = max(0.0, expected - stored)
     total = copies * (archives + outputs) + _ROOM
     parts = [
         f"archives {archives / GB:.1f} GB",

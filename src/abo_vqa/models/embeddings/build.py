@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,11 +15,10 @@ from abo_vqa.core.fingerprints import fingerprint, stage_code
 from abo_vqa.core.locks import locked
 from abo_vqa.core.progress import progress
 from abo_vqa.core.scratch import scratch
-from abo_vqa.core.system_errors import report_full_disk
 from abo_vqa.data.archive import open_archive
 from abo_vqa.models.embeddings.builder import EmbeddingBuilder
 from abo_vqa.models.embeddings.encoding import BlockEncoder, EncodedBlock
-from abo_vqa.models.embeddings.files import VECTORS_FILE
+from abo_vqa.models.embeddings.publishing import publish_vectors
 from abo_vqa.models.embeddings.ragged import RaggedEmbeddingBuilder
 from abo_vqa.models.embeddings.store import expected_meta, write_description
 from abo_vqa.models.registry import checkpoint_of
@@ -88,10 +85,9 @@ def build_embeddings(
     with locked(scratch(stage, embedding_key(config, paths, meta, stage))) as folder:
         builder, encoded, peak = _encode_images(config, make, paths, folder, out, dtype)
         builder.finish()
-        _link_or_copy(builder.file, out / VECTORS_FILE)
+        size = publish_vectors(builder.shards, builder.dtype, builder.row_shape, out)
     meta |= {**builder.sizes, "digest": builder.digest}
     write_description(out, paths, builder.errors, meta, builder.columns, builder.lines)
-    size = (out / VECTORS_FILE).stat().st_size
     return BuildResult(builder.errors, encoded, size, peak, folder)
 
 
@@ -104,12 +100,11 @@ def _make_builder(
     folder: Path,
     out: Path,
     dtype: str,
-    blocks: int,
 ) -> _Builder:
-    """The file to write; a ragged one if images differ in their shape."""
+    """The files to write; ragged ones if images differ in their shape."""
     if shape is None:
         return RaggedEmbeddingBuilder(folder, len(paths), dtype, out)
-    return EmbeddingBuilder(folder, (len(paths), *shape), dtype, blocks, out)
+    return EmbeddingBuilder(folder, (len(paths), *shape), dtype, out)
 
 
 def _encode_images(
@@ -120,19 +115,19 @@ def _encode_images(
     out: Path,
     dtype: str,
 ) -> tuple[_Builder, int, int]:
-    """Encode the images that are still missing; return their file, their number, peak memory."""
+    """Encode the images that are still missing; return their files, their number, peak memory."""
     size = config.embed.batch_size
     blocks = [list(paths[i : i + size]) for i in range(0, len(paths), size)]
     start = RaggedEmbeddingBuilder.recorded(folder) or EmbeddingBuilder.recorded(folder)
     with open_engine(config) as engine:
         while True:
-            # An empty block first, which tells the images' shape: the file has its full size
+            # An empty block first, which tells the images' shape: files have their full size
             # before anything is encoded.
             dealt = [[], *blocks[start:]]
             results = engine.run(make, dealt, model_needs(config), in_order=True)
             with closing(results):
                 shape = next(results)[1].shape
-                builder = _make_builder(shape, paths, folder, out, dtype, len(blocks))
+                builder = _make_builder(shape, paths, folder, out, dtype)
                 if builder.done != start:  # what was recorded is damaged
                     start = builder.done
                     continue
@@ -168,14 +163,3 @@ def embedding_key(
         sizes = archive.sizes(paths)
     images = list(zip(paths, sizes, strict=True))
     return fingerprint([dict(meta), config.embed.model_dump(), stage_code(stage), images])
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name, without a second copy if both are on one disk."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or one without links
-        with report_full_disk(target, source.stat().st_size):
-            shutil.copyfile(source, target)

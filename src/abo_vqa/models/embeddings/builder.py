@@ -1,23 +1,26 @@
-"""The file of vision outputs while it is being written: resumable after each block."""
+"""The files of vision outputs while they are being written: resumable after each block."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
 import numpy as np
 
 from abo_vqa.core.files import atomic_write
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.system_errors import NoSpaceError, nearest_existing, report_full_disk
-from abo_vqa.models.embeddings.files import VECTORS_FILE
+from abo_vqa.core.vector_files import VECTORS_FILE, shard_name, vector_files
+from abo_vqa.data.vector_shards import map_array
+from abo_vqa.models.embeddings import files
 
 logger = get_logger(__name__)
 
@@ -27,8 +30,23 @@ STORED_DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": np.ui
 _STATE_FILE = "state.json"
 
 
+@dataclass(frozen=True)
+class WrittenShard:
+    """A file of vectors in the scratch folder.
+
+    Attributes:
+        file: the file.
+        images: how many images' vectors it holds.
+        rows: the length of its array.
+    """
+
+    file: Path
+    images: int
+    rows: int
+
+
 class EmbeddingBuilder:
-    """A file of vectors in the scratch folder, and the number of blocks it holds.
+    """Files of vectors in the scratch folder, and the number of blocks they hold.
 
     Blocks are written in order and counted once they are on disk, so a killed process leaves a
     whole number of them, and the next one continues after them.
@@ -37,33 +55,42 @@ class EmbeddingBuilder:
         folder: the scratch folder.
         shape: [N, T, V] of the vectors.
         dtype: the dtype they are stored in.
-        blocks: the number of blocks; a file that has all of them is only read.
-        out: the folder that the finished file goes to; if it is on another disk, the file needs
-            space there as well.
+        out: the folder that the finished files go to; if it is on another disk, they need space
+            there as well.
 
     Attributes:
         dtype: see above.
-        file: the file of vectors.
-        done: the number of blocks it holds.
+        shards: the files, in order, each of whole images.
+        row_shape: the shape of a row of their arrays.
+        done: the number of blocks they hold.
         sizes: images, tokens and width of the vectors.
         errors: path → why the image can't be read.
         digest: of all vectors so far, in a chain: hashing gigabytes again at the end would take
             longer than encoding the sample's images.
     """
 
-    def __init__(
-        self, folder: Path, shape: tuple[int, ...], dtype: str, blocks: int, out: Path
-    ) -> None:
+    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: str, out: Path) -> None:
         self._folder, self._out, self.dtype = folder, out, dtype
-        self.file = folder / VECTORS_FILE
+        self._dtype = np.dtype(STORED_DTYPES[dtype])
+        count, *row_shape = shape
+        self.row_shape = tuple(row_shape)
+        self._room = max(1, files.SHARD_BYTES // (math.prod(row_shape) * self._dtype.itemsize))
+        self.shards = self._divide(count)
+        self._open: dict[int, np.memmap] = {}
         self._state = folder / _STATE_FILE
-        self.done, self.errors, self.digest = self._load_state(shape)
-        if self.done:
-            mode: Literal["r", "r+"] = "r" if self.done >= blocks else "r+"
-            self._vectors = np.load(self.file, mmap_mode=mode)
-        else:
-            self._vectors = self._create(shape, dtype)
+        self.done, self.errors, self.digest = self._load_state()
+        if not self.done:
+            self._create()
         self.sizes = dict(zip(("images", "tokens", "width"), shape, strict=True))
+
+    def _divide(self, count: int) -> list[WrittenShard]:
+        """Deal images to files: as many as there is room for to each, in order."""
+        sizes = [min(self._room, count - start) for start in range(0, count, self._room)]
+        names = [VECTORS_FILE] if len(sizes) <= 1 else [*map(shard_name, range(len(sizes)))]
+        return [
+            WrittenShard(self._folder / name, size, size)
+            for name, size in zip(names, sizes or [0], strict=True)
+        ]
 
     @staticmethod
     def recorded(folder: Path) -> int:
@@ -77,41 +104,50 @@ class EmbeddingBuilder:
         except (OSError, ValueError, KeyError, TypeError):
             return 0
 
-    def _load_state(self, shape: tuple[int, ...]) -> tuple[int, dict[str, str], str]:
+    def _load_state(self) -> tuple[int, dict[str, str], str]:
         """Return an earlier process's blocks, errors and digest; none if they are damaged."""
-        if not (self._state.is_file() and self.file.is_file()):
+        if not self._state.is_file():
             return 0, {}, ""
         try:
             state = json.loads(self._state.read_text(encoding="utf-8"))
-            if np.load(self.file, mmap_mode="r").shape == shape:
-                return int(state["done"]), dict(state["errors"]), str(state["digest"])
-            reason = "of another shape"
+            for shard in self.shards:
+                map_array(shard.file, (shard.rows, *self.row_shape), self._dtype)
+            return int(state["done"]), dict(state["errors"]), str(state["digest"])
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            reason = str(error)
-        logger.warning(f"{self._folder} is damaged ({reason}): starting over.")
+            logger.warning(f"{self._folder} is damaged ({error}): starting over.")
         return 0, {}, ""
 
-    def _create(self, shape: tuple[int, ...], dtype: str) -> np.memmap:
-        """Create the file in its full size: writing to mapped memory can't report a full disk.
+    def _create(self) -> None:
+        """Create the files in their full size: writing to mapped memory can't report a full disk.
 
         Raises:
-            OSError: there is no space for it.
+            OSError: there is no space for them.
         """
-        self.file.unlink(missing_ok=True)
         self._state.unlink(missing_ok=True)
-        vectors = np.lib.format.open_memmap(self.file, "w+", STORED_DTYPES[dtype], shape)
-        size = self.file.stat().st_size
+        for file in vector_files(self._folder):
+            file.unlink()
+        for shard in self.shards:
+            shape = (shard.rows, *self.row_shape)
+            np.lib.format.open_memmap(shard.file, "w+", self._dtype, shape)
+        first = self.shards[0].file
+        size = sum(shard.file.stat().st_size for shard in self.shards)
         try:
             if device_of(self._out) != device_of(self._folder):
-                require_space(self._out / self.file.name, size)
-            require_space(self.file, size)
-            with report_full_disk(self.file, size), self.file.open("r+b") as file:
-                if hasattr(os, "posix_fallocate"):  # detects quotas as well
-                    os.posix_fallocate(file.fileno(), 0, size)
+                require_space(self._out / first.name, size)
+            require_space(first, size)
+            for shard in self.shards:
+                reserve(shard.file)
         except OSError:
-            self.file.unlink()
+            for shard in self.shards:
+                shard.file.unlink()
             raise
-        return vectors
+
+    def _writable(self, number: int) -> np.memmap:
+        """The array of a file, to be written to."""
+        if number not in self._open:
+            file = self.shards[number].file
+            self._open[number] = np.lib.format.open_memmap(file, mode="r+")
+        return self._open[number]
 
     @property
     def columns(self) -> dict[str, list[int]]:
@@ -138,12 +174,17 @@ class EmbeddingBuilder:
         """
         assert not any(texts.values()), "images of one shape need no text"
         for row, vectors in sorted(rows.items()):
-            self._vectors[row] = vectors
-            # Image by image, so that the digest doesn't depend on the size of the blocks.
+            number, place = divmod(row, self._room)
+            stored = self._writable(number)
+            stored[place] = vectors
+            # Image by image, so that the digest doesn't depend on the size of blocks or files.
             content = hashlib.md5(f"{self.digest} {row} ".encode())
-            content.update(np.ascontiguousarray(self._vectors[row]).data)
+            content.update(np.ascontiguousarray(stored[place]).data)
             self.digest = content.hexdigest()
-        self._vectors.flush()
+        for stored in self._open.values():
+            stored.flush()
+        # Blocks come in order: no other one concerns an earlier file than the last of this one.
+        self._open = {number: self._open[number] for number in sorted(self._open)[-1:]}
         self.done += 1
         self.errors |= errors
         state = {"done": self.done, "errors": self.errors, "digest": self.digest}
@@ -151,12 +192,28 @@ class EmbeddingBuilder:
             temporary.write_text(json.dumps(state))
 
     def finish(self) -> None:
-        """Do nothing: the header is complete from the beginning."""
+        """Let go of the files, whose headers are complete from the beginning."""
+        self._open.clear()
 
 
 def device_of(path: Path) -> int:
     """Return the number of the disk that a path is on, or will be."""
     return nearest_existing(path).stat().st_dev
+
+
+def reserve(file: Path) -> None:
+    """Take the disk space of a file that has its full size, and holes.
+
+    Args:
+        file: the file.
+
+    Raises:
+        NoSpaceError: a quota doesn't allow it, or the disk is full.
+    """
+    size = file.stat().st_size
+    with report_full_disk(file, size), file.open("r+b") as handle:
+        if hasattr(os, "posix_fallocate"):  # detects quotas as well
+            os.posix_fallocate(handle.fileno(), 0, size)
 
 
 def require_space(file: Path, size: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from abo_vqa.core.paths import embeddings_of
-from abo_vqa.models.embeddings.files import VECTORS_FILE
+from abo_vqa.core.vector_files import has_vectors
 from abo_vqa.models.embeddings.store import EmbeddingStore
 from abo_vqa.models.sources import ImageBatch
 
@@ -55,7 +55,7 @@ def stored_encodings(config: Config, model: str) -> StoredEncodings | None:
         UserError: the folder of vision outputs is incomplete or damaged.
     """
     folder = embeddings_of(model)
-    if not (folder / VECTORS_FILE).is_file():
+    if not has_vectors(folder):
         return None
     store = EmbeddingStore.open(folder)
     return StoredEncodings(store) if store.matches(config, model) else None

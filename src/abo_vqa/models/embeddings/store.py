@@ -15,14 +15,16 @@ from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.json_files import read_json, write_json
 from abo_vqa.core.tables import STUDY_COLUMNS, read_table, write_table
-from abo_vqa.models.embeddings.files import META_FILE, PATHS_FILE, TEXTS_FILE, VECTORS_FILE
+from abo_vqa.core.vector_files import SHARDS_FILE, VECTORS_FILE, has_vectors
+from abo_vqa.data.vector_shards import VectorShards, open_vectors
+from abo_vqa.models.embeddings.files import META_FILE, PATHS_FILE, TEXTS_FILE
 from abo_vqa.models.identity import identity
 from abo_vqa.models.registry import checkpoint_of
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
 
-SLICE = 64 * 2**20  # bytes that are read from the file at a time
+SLICE = 64 * 2**20  # bytes that are read from the files at a time
 
 
 def how_to_embed(model: str) -> str:
@@ -39,7 +41,7 @@ class EmbeddingStore:
 
     Args:
         vectors: [N, T, V], N images' outputs of T tokens and width V, or [S, V] if images may
-            differ in T; bfloat16 is stored as uint16.
+            differ in T; bfloat16 is stored as uint16. In one file or in several.
         paths: columns image_path and error, in the order of the vectors; tokens and text, if images
             may differ in T.
         meta: what the outputs were computed with (see `expected_meta`), and their shape.
@@ -54,7 +56,7 @@ class EmbeddingStore:
 
     def __init__(
         self,
-        vectors: np.ndarray,
+        vectors: np.ndarray | VectorShards,
         paths: pd.DataFrame,
         meta: Mapping[str, Any],
         lines: Sequence[str] = (),
@@ -76,6 +78,9 @@ class EmbeddingStore:
     def open(cls, folder: str | Path) -> EmbeddingStore:
         """Map a folder written by the stage `embed`; vectors are read when they are asked for.
 
+        Where they are several files, each is mapped, and checked, when it is first needed: the
+        others may be missing.
+
         Args:
             folder: the stage's output.
 
@@ -83,13 +88,12 @@ class EmbeddingStore:
             UserError: the folder is missing, incomplete or damaged.
         """
         folder = Path(folder)
-        file = folder / VECTORS_FILE
-        if not file.is_file():
+        if not has_vectors(folder):
             raise UserError(f"no vision outputs in {folder}; {how_to_embed(folder.name)}.")
         paths = read_table(folder / PATHS_FILE, ("image_path", "error"), STUDY_COLUMNS)
         meta = read_json(folder / META_FILE)
         try:
-            vectors = np.load(file, mmap_mode="r")
+            vectors = open_vectors(folder, how_to_embed(folder.name))
             lines = [] if vectors.ndim == 3 else read_json(folder / TEXTS_FILE)["lines"]
             store = cls(vectors, paths, meta, lines)
             if vectors.ndim == 3 and len(vectors) != len(paths):
@@ -97,6 +101,8 @@ class EmbeddingStore:
             if vectors.ndim == 2 and len(vectors) != store._tokens.sum():
                 raise ValueError(f"{len(vectors)} tokens of {store._tokens.sum()}")
         except (ValueError, EOFError, KeyError) as error:
+            one = folder / VECTORS_FILE
+            file = one if one.is_file() else folder / SHARDS_FILE
             raise UserError(
                 f"{file} is damaged or incomplete ({first_line(error)}): "
                 f"{how_to_embed(folder.name)}."
@@ -162,7 +168,7 @@ class EmbeddingStore:
             UserError: a path isn't in the store, or its image couldn't be read.
         """
         rows = self.rows(paths)
-        # One pass over the file in its own order, scattered into the order asked for.
+        # One pass over the files in their own order, scattered into the order asked for.
         order = np.argsort(rows, kind="stable")
         if self.vectors.ndim == 2:
             ends = self._tokens[rows].cumsum()
@@ -203,6 +209,11 @@ class EmbeddingStore:
         """The dtype they are stored in."""
         dtype: torch.dtype = getattr(torch, self.meta["dtype"])
         return dtype
+
+    def close(self) -> None:
+        """Close the files; what was read remains. The store can be used again."""
+        if isinstance(self.vectors, VectorShards):
+            self.vectors.close()
 
     def matches(self, config: Config, model: str) -> bool:
         """Return whether these are the outputs of the weights and dtype that the settings name.
