@@ -129,12 +129,13 @@ class EmbeddingBuilder:
         for shard in self.shards:
             shape = (shard.rows, *self.row_shape)
             np.lib.format.open_memmap(shard.file, "w+", self._dtype, shape)
-        first = self.shards[0].file
+        # One file by its name, several by their folder.
+        name = self.shards[0].file.name if len(self.shards) == 1 else ""
         size = sum(shard.file.stat().st_size for shard in self.shards)
         try:
             if device_of(self._out) != device_of(self._folder):
-                require_space(self._out / first.name, size)
-            require_space(first, size)
+                require_space(self._out / name, size)
+            require_space(self._folder / name, size)
             for shard in self.shards:
                 reserve(shard.file)
         except OSError:
