@@ -138,7 +138,12 @@ class VectorShards:
         numbers = np.searchsorted(self._ends, rows, side="right")
         for number in np.unique(numbers):
             chosen = np.flatnonzero(numbers == number)
-            values[chosen] = self._map(int(number))[rows[chosen] - self._start(number)]
+            array, places = self._map(int(number)), rows[chosen] - self._start(number)
+            if chosen[-1] - chosen[0] < len(chosen):  # neighbours: without a copy on the way
+                out = values[chosen[0] : chosen[-1] + 1]
+                np.take(array, places, axis=0, out=out, mode="clip")
+            else:
+                values[chosen] = array[places]
         return values
 
     def _start(self, number: int) -> int:
@@ -164,11 +169,11 @@ class VectorShards:
             file = self._folder / shard.file
             try:
                 array = map_array(file, (shard.rows, *self.shape[1:]), self.dtype)
+            except FileNotFoundError as error:
+                raise UserError(f"{file} is missing: {self._advice}.") from error
             except (OSError, ValueError, EOFError) as error:
-                missing = isinstance(error, FileNotFoundError)
-                fault = f"damaged or incomplete ({first_line(error)})"
                 raise UserError(
-                    f"{file} is {'missing' if missing else fault}: {self._advice}."
+                    f"{file} is damaged or incomplete ({first_line(error)}): {self._advice}."
                 ) from error
             while len(self._maps) >= _MOST_MAPPED:
                 self._maps.popitem(last=False)
