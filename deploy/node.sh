@@ -9,6 +9,7 @@
 #
 # RAY_AUTH_TOKEN  any secret, the same on all machines: whoever reaches a cluster without one can run
 #                 programs on it
+# RAY_CPUS        cores of this machine that the cluster may use (all)
 # RAY_PORT        of the head (6379)
 # JOIN_S          seconds that machines wait for each other (300)
 set -euo pipefail
@@ -21,6 +22,10 @@ if [ -f .venv/bin/activate ]; then
     . .venv/bin/activate
 fi
 export RAY_USAGE_STATS_ENABLED=0
+options=(--block)
+if [ -n "${RAY_CPUS:-}" ]; then
+    options+=("--num-cpus=$RAY_CPUS")
+fi
 if [ "$nodes" -le 1 ]; then
     exec "$@"
 fi
@@ -51,7 +56,7 @@ finish() { # not `ray stop`, which would end other jobs' clusters on this machin
 if [ "$rank" -gt 0 ]; then
     # A machine that can't join, or whose head has ended, is no failure of the command.
     await_head || exit 0
-    ray start --address="$head:$port" --block &
+    ray start --address="$head:$port" "${options[@]}" &
     cluster=$!
     trap 'finish; exit 0' EXIT TERM INT
     misses=0
@@ -66,7 +71,7 @@ if [ "$rank" -gt 0 ]; then
     exit 0
 fi
 
-ray start --head --node-ip-address="$head" --port="$port" --include-dashboard=false --block &
+ray start --head --node-ip-address="$head" --port="$port" --include-dashboard=false "${options[@]}" &
 cluster=$!
 child=
 trap finish EXIT

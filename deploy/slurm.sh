@@ -27,6 +27,7 @@ first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 head=$(scontrol show node "$first" | grep -oP 'NodeAddr=\K\S+')
 # Another job, of somebody else perhaps, may have a cluster on the same machine.
 export RAY_PORT=$((20000 + SLURM_JOB_ID % 20000)) RAY_TMPDIR="/tmp/ray-$SLURM_JOB_ID"
+export RAY_CPUS=$SLURM_CPUS_PER_TASK # Ray counts those of the machine, not those of the job
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 export RAY_AUTH_TOKEN
 

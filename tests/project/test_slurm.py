@@ -23,7 +23,7 @@ while true; do sleep 0.2; done
 NODES = """\
 import ray
 ray.init(log_to_driver=False)
-print(sum(node["Alive"] for node in ray.nodes()), "nodes")
+print(sum(node["Alive"] for node in ray.nodes()), "nodes", ray.cluster_resources()["CPU"], "cores")
 """
 
 
@@ -72,4 +72,4 @@ def test_several_nodes_are_one_ray_cluster(slurm, checkout):
     job = slurm.submit(checkout, log, "--nodes=2", *SMALL, "deploy/slurm.sh", *command)
     slurm.await_state(job, "COMPLETED", seconds=240)
     assert "2 of 2 machines are in the cluster" in log.read_text()
-    assert "\n2 nodes\n" in log.read_text()
+    assert "\n2 nodes 2.0 cores\n" in log.read_text()  # one of each node's two
