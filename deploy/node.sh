@@ -64,8 +64,8 @@ if [ "$rank" -gt 0 ]; then
         sleep 2
         if listening; then misses=0; else misses=$((misses + 1)); fi
     done
-    if [ "$misses" -eq 3 ]; then # `ray start` would wait half a minute for the head to let it go
-        pkill -TERM -P "$cluster" || true
+    if [ "$misses" -eq 3 ]; then # asked politely, they wait a minute for the head to let them go
+        pkill -KILL -P "$cluster" || true
         wait "$cluster" || true
     fi
     exit 0
