@@ -1,5 +1,7 @@
 """What goes wrong with object storage: noticed, tried again where that helps, said in one line."""
 
+from pathlib import Path
+
 import pytest
 from s3fs import S3FileSystem
 
@@ -8,6 +10,7 @@ from abo_vqa.core.errors import RetryLaterError, UserError
 from abo_vqa.data import object_store as object_store_module
 from abo_vqa.data import remote_tar
 from abo_vqa.data.archive import IMAGES_TAR, LISTINGS_TAR, open_archive
+from abo_vqa.data.image_collection import open_images
 from abo_vqa.data.object_errors import ObjectChangedError, describe_missing_package
 from tests.data.conftest import use_store
 from tests.support.archives import jpeg, write_tar
@@ -148,6 +151,11 @@ def test_a_header_that_isnt_the_index_s(remote_shop):
         members.index.offsets[:] += 512
         with pytest.raises(ObjectChangedError):
             archive.read(archive.image_paths()[0])
+
+
+def test_images_of_a_users_table_arent_read_from_a_url():
+    with pytest.raises(UserError, match=r"only data.raw of a profile and .* Copy the tar"):
+        open_images(Path("s3://bucket/images.tar"))
 
 
 def test_a_missing_package_says_how_to_install_it():

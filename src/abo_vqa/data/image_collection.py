@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 MISSING = "No such file or directory"
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+_MANGLED_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]")  # as `Path` leaves s3://bucket
 _USTAR = 257  # where a tar's header says what it is
 _COMPRESSED = {
     b"\x1f\x8b": "gzip",
@@ -43,6 +45,11 @@ class ImageFolder:
     """
 
     def __init__(self, root: Path) -> None:
+        if not root.is_dir() and _MANGLED_URL.match(str(root)):
+            raise UserError(
+                f"--images {root} is a URL; only data.raw of a profile and `abo-vqa curate --raw` "
+                "may be one. Copy the tar, and name the copy."
+            )
         if not root.is_dir():
             raise UserError(
                 f"no folder {root}; --images names the folder, or the tar, that the images are in."
