@@ -324,6 +324,20 @@ def test_the_documented_command(workspace):
     assert_same(one, (losses(), load_file(ADAPTER)))
 
 
+@pytest.mark.slow
+def test_ray_trains_workers_do_the_same(workspace, monkeypatch):
+    """The other documented command, with two workers on cores."""
+    pytest.importorskip("ray.train")
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    one = trained(EXACT)
+    ADAPTER.unlink()
+    command = [sys.executable, str(ROOT / "deploy/ray_train.py"), "--workers", "2", "--cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "2 processes share each batch" in done.stdout + done.stderr
+    assert_same(one, (losses(), load_file(ADAPTER)))
+
+
 def test_one_card_for_several_processes_is_refused(workspace, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")

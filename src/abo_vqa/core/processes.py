@@ -86,9 +86,13 @@ def deferred_signals() -> Iterator[Callable[[], int]]:
     """Remember SIGTERM and Ctrl-C instead of dying of them; a second Ctrl-C ends the work at once.
 
     Yields:
-        A function that returns the number of the signal that came, or 0.
+        A function that returns the number of the signal that came, or 0; always 0 where the work
+        runs in another thread than the main one, as in Ray Train's workers.
     """
     received = 0
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: 0
+        return
 
     def note(number: int, _frame: object) -> None:
         nonlocal received
