@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 import yaml
@@ -18,6 +17,7 @@ SCRIPTS = sorted(DEPLOY.glob("*.sh"))
 SKY = yaml.safe_load((DEPLOY / "skypilot.yaml").read_text())
 CLAIM, JOB = yaml.safe_load_all((DEPLOY / "kuberay.yaml").read_text())
 CLUSTER = JOB["spec"]["rayClusterSpec"]
+WORKDIR = re.findall(r"(?m)^WORKDIR (.*)$", (ROOT / "Dockerfile").read_text())[0]
 GROUPS = CLUSTER["workerGroupSpecs"]
 PODS = [
     JOB["spec"]["submitterPodTemplate"],
@@ -184,8 +184,10 @@ def test_kubernetes_accepts_the_pods():
 
 def test_kubernetes_runs_what_is_here_on_spot_machines():
     assert JOB["spec"]["entrypoint"].endswith("/deploy/run.sh")
-    place = Path(JOB["spec"]["entrypoint"].split()[1]).parents[1]
-    assert f"WORKDIR {place}\n" in (ROOT / "Dockerfile").read_text()
+    [copy] = PODS[1]["spec"]["initContainers"]
+    script = copy["command"][-1]
+    subprocess.run(["bash", "-n", "-c", script], check=True)
+    assert f"tar -C {WORKDIR} " in script
     assert CLUSTER["authOptions"] == {"mode": "token"}
     [group] = GROUPS
     spec = group["template"]["spec"]
@@ -199,7 +201,8 @@ def test_kubernetes_runs_what_is_here_on_spot_machines():
         assert claim == CLAIM["metadata"]["name"]
         [container] = pod["spec"]["containers"]
         variables = {entry["name"]: entry.get("value") for entry in container["env"]}
-        assert variables["STATE"].startswith("/state/")
+        assert variables["PYTHONPATH"] == f"{container['workingDir']}/src"
+        assert "STATE" not in variables  # the checkout itself is on the volume
 
 
 def test_slurm_requeues_and_warns_the_stages():
