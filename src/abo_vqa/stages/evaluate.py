@@ -86,6 +86,8 @@ def run(config: Config, _log: Log = no_log) -> Summary:
         evaluation = evaluate(tables, config, config.compute.device, run=deal)
     with atomic_folder(SCORES) as folder:
         for model, table in evaluation.scored.items():
+            # pandas' metadata names the types in memory; the bytes shouldn't follow read_table's.
+            table = table.astype(dict.fromkeys(("image_path", "question", "answer"), object))
             table.to_parquet(folder / scores_of(model).name, index=False)
     metrics = evaluation.metrics
     write_results(metrics, METRICS, RESULT_DIGITS)
