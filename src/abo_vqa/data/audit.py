@@ -17,7 +17,7 @@ import pandas as pd
 from abo_vqa.core.errors import UserError
 from abo_vqa.data.groups import BY_SIMILARITY, group_rows, require_columns
 from abo_vqa.data.hashes import without_content
-from abo_vqa.data.key_columns import compact_table
+from abo_vqa.data.key_columns import compact_table, run_starts
 from abo_vqa.data.similarity import SimilarityGraph
 from abo_vqa.data.similarity_rule import ComparedTable, SimilarityRule
 
@@ -161,7 +161,9 @@ def _distinct(numbers: NDArray[np.int64]) -> int:
 
 def _on_both_sides(numbers: NDArray[np.int64], in_test: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The numbers that rows of both sides have."""
-    return np.intersect1d(numbers[~in_test], numbers[in_test]).astype(np.int64)
+    count = int(numbers.max(initial=-1)) + 1
+    train, test = (np.bincount(numbers[side], minlength=count) for side in (~in_test, in_test))
+    return np.flatnonzero((train > 0) & (test > 0)).astype(np.int64)
 
 
 def _shared_values(both: pd.DataFrame, in_test: NDArray[np.bool_]) -> dict[str, int]:
@@ -202,7 +204,8 @@ def _largest_difference(types: NDArray[np.int64], in_test: NDArray[np.bool_]) ->
 def _group_sizes(images: NDArray[np.int64], groups: NDArray[np.int64]) -> dict[str, int]:
     """How many groups there are, and how large the largest is, in images and in rows."""
     width = int(images.max()) + 1
-    of_images = np.bincount(np.unique(groups * width + images) // width)
+    starts = run_starts(groups, images)
+    of_images = np.bincount(np.unique(groups[starts] * width + images[starts]) // width)
     return {
         "count": len(of_images),
         "largest_images": int(of_images.max()),

@@ -20,7 +20,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.data.key_columns import numbered_texts
+from abo_vqa.data.key_columns import numbered_texts, run_starts
 from abo_vqa.data.neighbours import Neighbours, order_by_density
 from abo_vqa.data.similarity import SimilarityGraph
 from abo_vqa.data.similarity_rule import SimilarityRule
@@ -146,10 +146,8 @@ def connected_rows(columns: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     Returns:
         [n] the component of each row, numbered by first appearance.
     """
-    # A table lists the questions about an image one after another: such rows count once.
-    changes = np.ones(len(columns[0]), dtype=np.bool_)
-    changes[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
-    changes[1:] |= np.all([column[1:] < 0 for column in columns], axis=0)
+    changes = run_starts(*columns)
+    changes |= np.all([column < 0 for column in columns], axis=0)  # such rows share nothing
     columns = [column[changes] for column in columns]
     n = len(columns[0])
     rows, values, width = [], [], n

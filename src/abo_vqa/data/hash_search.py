@@ -99,6 +99,8 @@ def plan_search(
     """
     count = len(bits)
     best, least = [SearchPart(distance, 0, limit=limit)], _TILE_PAIR * count * (count - 1) / 2
+    if count <= _SMALL:
+        return best
     chosen = np.random.RandomState(0).permutation(count)[:_SAMPLE]
     sample, scale = bits[chosen], (count / max(1, len(chosen))) ** 2
     for blocks in range(distance + 1, min(distance + _MAX_EXTRA_BLOCKS, _BITS) + 1):

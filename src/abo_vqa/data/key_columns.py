@@ -71,6 +71,22 @@ def sorted_numbers(column: pd.Series) -> NDArray[np.int64]:
     return ranks
 
 
+def run_starts(*columns: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Find the rows that differ from the one before: questions about an image follow each other.
+
+    Args:
+        columns: [n] numbers; at least one.
+
+    Returns:
+        [n] True for the first of each run of equal rows.
+    """
+    starts = np.zeros(len(columns[0]), dtype=np.bool_)
+    starts[:1] = True
+    for column in columns:
+        starts[1:] |= column[1:] != column[:-1]
+    return starts
+
+
 def unify_paths(column: pd.Series) -> pd.Series:
     """Give each image of a column one name; see `image_paths.unify_image_paths`.
 

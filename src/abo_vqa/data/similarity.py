@@ -10,6 +10,7 @@ import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix, eye_array
 
 from abo_vqa.core.errors import UserError
+from abo_vqa.data.key_columns import run_starts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +42,7 @@ class SimilarityGraph:
         Returns:
             [u, k] 1 where an owner has a node.
         """
-        known = self.nodes >= 0
+        known = (self.nodes >= 0) & run_starts(self.nodes, owners)
         shape = (int(owners.max(initial=-1)) + 1, self.adjacency.shape[0])
         ones = np.ones(int(known.sum()), dtype=np.int32)
         has = csr_matrix((ones, (owners[known], self.nodes[known])), shape=shape)

@@ -16,7 +16,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.tables import TableWriter, iter_table, read_table
 from abo_vqa.data.assignment import Bundles, Exposure, assign_bundles
 from abo_vqa.data.groups import BY_SIMILARITY, bundle_groups, group_rows, require_columns
-from abo_vqa.data.key_columns import numbered_texts, sorted_numbers
+from abo_vqa.data.key_columns import numbered_texts, run_starts, sorted_numbers
 from abo_vqa.data.similarity import SimilarityGraph
 from abo_vqa.data.similarity_rule import ComparedTable, SimilarityRule
 
@@ -122,8 +122,9 @@ def _grouped_split(
 def _exposure(paths: pd.Series, bundles: NDArray[np.int64], graph: SimilarityGraph) -> Exposure:
     """What the images' likeness costs a split, each image counted once."""
     # Only some of an image's rows may have its hash; -1, for none, comes last in this order.
-    order = np.argsort(-graph.nodes, kind="stable")
     numbers = numbered_texts(paths)[0]
+    starts = np.flatnonzero(run_starts(numbers, graph.nodes))
+    order = starts[np.argsort(-graph.nodes[starts], kind="stable")]
     images = order[np.unique(numbers[order], return_index=True)[1]]
     return Exposure(bundles[images], graph.take(images))
 
