@@ -3,8 +3,8 @@
     RAY_ADDRESS=auto python deploy/ray_train.py --workers 4 && dvc commit --force finetune
 
 Ray Train starts the processes and tells each its rank, as torchrun does; Accelerate does the rest.
-A worker that dies ends all of them; Ray Train starts them again, from the last checkpoint. On several
-machines the checkout, with the checkpoints, has to be on a disk that they share.
+A worker that dies ends all of them; Ray Train starts them again, from the last checkpoint. On
+several machines the checkout, with the checkpoints, has to be on a disk that they share.
 """
 
 from __future__ import annotations
