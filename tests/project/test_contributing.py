@@ -62,7 +62,7 @@ def test_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pair_scores, "TEXT_METRICS", metrics)
     example("metric", TEXT_METRICS=metrics)
     scores = pair_scores.score_pairs([("red", "rose"), ("red", "blue")], ["same_initial"])
-    by_pair = {pair: scores.values["same_initial"][i] for pair, i in scores.index.items()}
+    by_pair = dict(zip(scores.distinct, scores.values["same_initial"], strict=True))
     assert by_pair == {("red", "rose"): 1.0, ("red", "blue"): 0.0}
     assert scores.signature["same_initial"].startswith("Return 1 if both texts start")
 
