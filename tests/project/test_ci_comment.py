@@ -42,7 +42,7 @@ def test_a_long_table_is_cut_in_the_comment_and_whole_beside_it(checkout):
     assert done.returncode == 0, done.stdout + done.stderr
     page = (checkout / "changes/comment.md").read_text()
     assert page.startswith("## Results against ")
-    assert "| row 100 |\n\n… and more: `metrics.md` of the artifact." in page
+    assert "| row 100 |\n\n… and more: metrics.md of the artifact." in page
     assert page.count("| row ") == 100
     assert page.count("<details>") == page.count("</details>") == 2
     assert (checkout / "changes/metrics.md").read_text().count("| row ") == ROWS
