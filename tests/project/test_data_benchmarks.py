@@ -17,6 +17,9 @@ from tests.support import ROOT
         ("large_tables.py", ["--rows", "70000"], "Parquet parts piece by piece"),
         ("tar_reading.py", ["--members", "3000", "--repeat", "1"], "against extraction"),
         ("remote_reading.py", ["--members", "2000", "--images", "100"], "fetched ahead"),
+        ("lookalikes.py", ["--search", "6000"], "find 100.00%, and 0 others"),
+        ("split.py", ["--rows", "2400"], "| 2,400 | 800 |"),
+        ("split.py", ["--sizes", "600", "--distances", "4", "--seeds", "1"], "| 600 | 4 |"),
         ("exchange.py", ["--rows", "1500", "--formats", "llava"], "both / one"),
     ],
 )
