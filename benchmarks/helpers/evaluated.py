@@ -95,6 +95,7 @@ def workspace(
     (folder / "models").mkdir()
     (folder / "models" / "sample").symlink_to(ROOT / "models" / "sample")
     data, reports = folder / "data", folder / "reports"
+    reports.mkdir()
     (data / "raw" / "sample").mkdir(parents=True)
     products = _products(sorted(set(questions["image_path"])), rng)
     added = products.set_index("image_path").loc[questions["image_path"]].reset_index(drop=True)

@@ -12,9 +12,32 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from helpers.study_questions import ATTRIBUTES, COLOURS, COUNTS, FORMS, ROWS, SHARES, words, zipf
+from helpers.study_questions import (
+    ATTRIBUTES,
+    COLOURS,
+    COUNTS,
+    FORMS,
+    ROWS,
+    SHARES,
+    SYLLABLES,
+    zipf,
+)
 
 ROWS_PER_PICTURE = 3
+
+
+def words(n: int) -> list[str]:
+    """`n` distinct made-up words of three to six syllables, in a random order."""
+    base = len(SYLLABLES)
+    numbers = np.random.default_rng(1).permutation(n) + base**3
+    texts = []
+    for number in numbers.tolist():
+        text = ""
+        while number:
+            number, syllable = divmod(number, base)
+            text += SYLLABLES[syllable]
+        texts.append(text)
+    return texts
 
 
 def drawn(rng: np.random.Generator, listed: Sequence[str], n: int, exponent: float) -> np.ndarray:
@@ -33,7 +56,7 @@ def table(rows: int, seed: int = 0, growth: float | None = None) -> pd.DataFrame
     """
     rng = np.random.default_rng(seed)
     growth = max(1.0, (rows / ROWS) ** 0.5) if growth is None else growth
-    made = words(np.random.default_rng(1), int(6000 * growth))
+    made = words(int(6000 * growth))
     ends = (np.array([0, 1500, 2100, 2700, 2990, 6000]) * growth).astype(int)
     noun, part, adjective, colour, other = (made[a:b] for a, b in pairwise(ends))
     listed = {"noun": noun, "part": part, "adjective": adjective, "attribute": list(ATTRIBUTES)}

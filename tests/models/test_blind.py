@@ -120,3 +120,25 @@ def test_cross_fitting_with_answers_about_few_images() -> None:
         assert fitted[6] == "red"
     with pytest.raises(UserError, match="fewer than two images"):
         cross_fit_blind(rows, np.array([0, 1, 2, 3, 4, 5, 0, 6]), 1)
+
+
+def test_each_distinct_question_is_asked_once(monkeypatch) -> None:
+    from abo_vqa.models.answering import blind as answering
+
+    batches = []
+
+    def fit(_questions, _answers):
+        def predict(asked):
+            batches.append(list(asked))
+            return [question.lower() for question in asked], [0.25] * len(asked)
+
+        return predict
+
+    monkeypatch.setitem(answering.VARIANTS, "majority", fit)
+    rows = pd.DataFrame({"row_id": [3, 0, 2, 1], "question": ["B?", "A?", "B?", "B?"]})
+    train = pd.DataFrame({"question": ["A?"], "answer": ["x"]})
+    table = answering.answer_blind_rows(rows, train, ["majority"])["majority"].predictions
+    assert batches == [["B?", "A?"]]
+    assert table["row_id"].tolist() == [3, 0, 2, 1]
+    assert table["prediction"].tolist() == ["b?", "a?", "b?", "b?"]
+    assert set(table["confidence"]) == {"0.250000"}

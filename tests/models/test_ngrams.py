@@ -114,3 +114,38 @@ def test_merged_words_change_no_probability(pairs, monkeypatch) -> None:
     expected, confident = Ngrams(more)(asked)
     assert said == expected
     np.testing.assert_allclose(sure, confident, atol=2e-3)
+
+
+def test_of_many_questions_and_answers_the_most_frequent_are_fitted(monkeypatch) -> None:
+    pairs = {("What is it?", "lamp"): 5, ("what is IT?", "chair"): 2, ("Rare?", "lamp"): 1,
+             ("Color?", "red"): 4, ("Color?", "blue"): 1}  # fmt: skip
+    assert ngrams.limit_pairs(pairs) == pairs
+    monkeypatch.setattr(ngrams, "QUESTIONS", 2)
+    without_rare = {pair: n for pair, n in pairs.items() if pair[0] != "Rare?"}
+    assert ngrams.limit_pairs(pairs) == without_rare
+    monkeypatch.setattr(ngrams, "QUESTION_CELLS", 6)  # three answers to two questions
+    assert ngrams.limit_pairs(pairs) == {
+        pair: n for pair, n in without_rare.items() if pair[1] != "blue"
+    }
+
+
+def test_of_many_words_the_most_frequent_are_fitted(monkeypatch) -> None:
+    asked = {
+        ("color red lamp", "red"): 3,
+        ("color blue lamp", "blue"): 3,
+        ("color of it", "red"): 2,
+    }
+    monkeypatch.setattr(ngrams, "WEIGHT_CELLS", 4)  # two words by two answers
+    model = Ngrams(asked)
+    assert model.weights.shape == (3, 2)  # and the intercept
+    words = model.vectorizer.get_feature_names_out()
+    kept = {word for word, n in zip(words, np.diff(model.merged.indptr), strict=True) if n}
+    assert kept == {"color", "lamp"}
+    assert len(model(["color of what"])[0]) == 1
+
+
+def test_the_study_s_split_is_within_the_limits() -> None:
+    questions, words, answers = 15_600, 8_500, 1_300
+    assert questions <= ngrams.QUESTIONS
+    assert questions * answers <= ngrams.QUESTION_CELLS
+    assert words * answers <= ngrams.WEIGHT_CELLS

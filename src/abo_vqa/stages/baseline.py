@@ -51,8 +51,8 @@ def _run_blind(config: Config) -> Summary:
     """Write reports/baselines/blind/<variant>/predictions.csv for each blind baseline."""
     from abo_vqa.models.answering.blind import answer_blind  # loads scikit-learn
 
-    table = read_table(VQA, ["image_path", "question"])
-    results = answer_blind(config, table, read_table(TRAIN, ["question", "answer"]))
+    table = read_table(VQA, columns=["image_path", "question"])
+    results = answer_blind(config, table, read_table(TRAIN, columns=["question", "answer"]))
     artifacts = [
         write_table(result.predictions, predictions_of(f"blind-{variant}"))
         for variant, result in results.items()

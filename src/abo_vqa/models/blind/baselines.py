@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from abo_vqa.data.normalise import normalise
 from abo_vqa.data.questions import question_type
@@ -27,56 +27,62 @@ def unify_spelling(questions: Sequence[str], answers: Sequence[str]) -> tuple[li
         The questions and answers to fit on.
     """
     spellings: dict[str, Counter[str]] = {}
-    for answer in answers:
-        spellings.setdefault(normalise(answer), Counter())[answer.strip().lower()] += 1
-    best = {key: _most_common(list(counts.elements()))[0] for key, counts in spellings.items()}
-    pairs = [
-        (question, best[normalise(answer)])
-        for question, answer in zip(questions, answers, strict=True)
-        if normalise(answer)
-    ]
-    return [question for question, _ in pairs], [answer for _, answer in pairs]
+    for answer, count in Counter(answers).items():
+        spellings.setdefault(normalise(answer), Counter())[answer.strip().lower()] += count
+    best = {key: _most_common(counts)[0] for key, counts in spellings.items()}
+    spelt = {answer: best[normalise(answer)] for answer in set(answers) if normalise(answer)}
+    known = [i for i, answer in enumerate(answers) if answer in spelt]
+    return [questions[i] for i in known], [spelt[answers[i]] for i in known]
 
 
-def _most_common(answers: Sequence[str]) -> tuple[str, float]:
+def _most_common(counts: Mapping[str, int]) -> tuple[str, float]:
     """Return the most frequent answer (alphabetically first among equals) and its share."""
-    counts = Counter(answers)
     best = min(counts, key=lambda answer: (-counts[answer], answer))
-    return best, counts[best] / len(answers)
+    return best, counts[best] / sum(counts.values())
 
 
 def _most_common_by_key(
-    keys: Sequence[str], answers: Sequence[str]
+    keys: Iterable[str], answers: Iterable[str]
 ) -> dict[str, tuple[str, float]]:
     """Return the most frequent answer for each key, and its share there."""
-    groups: dict[str, list[str]] = {}
-    for key, answer in zip(keys, answers, strict=True):
-        groups.setdefault(key, []).append(answer)
-    return {key: _most_common(group) for key, group in groups.items()}
+    groups: dict[str, dict[str, int]] = {}
+    for (key, answer), count in Counter(zip(keys, answers, strict=True)).items():
+        groups.setdefault(key, {})[answer] = count
+    return {key: _most_common(counts) for key, counts in groups.items()}
+
+
+def _of_each(function: Callable[[str], str], texts: Sequence[str]) -> Iterator[str]:
+    """Yield a function of each text, which is called once for each distinct one."""
+    values = {text: function(text) for text in set(texts)}
+    return (values[text] for text in texts)
+
+
+def _folded(question: str) -> str:
+    return question.strip().lower()
 
 
 def fit_majority(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
     """Fit the most frequent answer of all."""
-    best = _most_common(answers)
+    best = _most_common(Counter(answers))
     return lambda unseen: _unzip([best for _ in unseen])
 
 
 def fit_type_majority(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
     """Fit the most frequent answer for each type of question; for unseen types, of all."""
-    table = _most_common_by_key([question_type(q) for q in questions], answers)
-    overall = _most_common(answers)
+    table = _most_common_by_key(_of_each(question_type, questions), answers)
+    overall = _most_common(Counter(answers))
     return lambda unseen: _unzip([table.get(question_type(q), overall) for q in unseen])
 
 
 def fit_question_lookup(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
     """Fit the most frequent answer for each question; for unseen questions, for their type."""
-    table = _most_common_by_key([q.strip().lower() for q in questions], answers)
+    table = _most_common_by_key(_of_each(_folded, questions), answers)
     back_off = fit_type_majority(questions, answers)
 
     def predict(unseen: Sequence[str]) -> tuple[list[str], list[float]]:
         others = zip(*back_off(unseen), strict=True)
         return _unzip(
-            [table.get(q.strip().lower(), other) for q, other in zip(unseen, others, strict=True)]
+            [table.get(_folded(q), other) for q, other in zip(unseen, others, strict=True)]
         )
 
     return predict
@@ -87,7 +93,8 @@ def fit_ngrams(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
 
     Answers that occur only once aren't classes: they can't be learnt from words that occur once,
     and there are hundreds of them. If no word occurs in two rows there is nothing to fit, and
-    `fit_question_lookup` is the best that can be done.
+    `fit_question_lookup` is the best that can be done. Of a split with more than a quarter of a
+    million distinct questions the most frequent ones count (`ngrams.limit_pairs`).
 
     Args:
         questions: the training questions.
@@ -97,11 +104,12 @@ def fit_ngrams(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
         The predictor; `converged` tells whether the fit reached its tolerance.
     """
     counts = Counter(answers)
-    pairs = [(q, a) for q, a in zip(questions, answers, strict=True) if counts[a] > 1]
-    if len({answer for _, answer in pairs}) < 2:
+    repeated = {answer for answer, count in counts.items() if count > 1}
+    if len(repeated) < 2:
         return fit_question_lookup(questions, answers)
+    pairs = Counter((q, a) for q, a in zip(questions, answers, strict=True) if a in repeated)
     try:
-        return Ngrams(Counter(pairs))
+        return Ngrams(pairs)
     except NoWordError:
         return fit_question_lookup(questions, answers)
 

@@ -11,6 +11,7 @@ Shapes: Q distinct questions, F features (merged words) and the intercept, K ans
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -33,6 +34,10 @@ INVERSE_REGULARIZATION = 2.0  # scikit-learn's C, chosen on held-out images
 # Largest entry of the mean loss's gradient. The last hundredth of the loss takes most of the time
 # and changes no answer.
 TOLERANCE = 5e-4
+# What is fitted of a large split. A fit takes seconds and bytes in proportion to Q K and F K, which
+# would grow with the square of the rows; the study's split has half of either.
+QUESTIONS = 1 << 18
+QUESTION_CELLS, WEIGHT_CELLS = 1 << 25, 1 << 24
 _BATCH = 4096  # questions predicted at a time, which bounds the memory for probabilities
 
 
@@ -177,6 +182,57 @@ def merge_columns(features: sparse.csr_array) -> sparse.csr_array:
     )
 
 
+def limit_pairs(pairs: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+    """Return what is fitted of a large split: its most frequent questions, and their answers.
+
+    Args:
+        pairs: how often each (question, answer) occurs; of a question, case doesn't count.
+
+    Returns:
+        All pairs if there are few; else those of the `QUESTIONS` most frequent questions with the
+        most frequent answers, as many as `QUESTION_CELLS` allows. Of equally frequent ones the
+        alphabetically first are taken.
+    """
+    by_question: Counter[str] = Counter()
+    for (question, _), count in pairs.items():
+        by_question[question.lower()] += count
+    if len(by_question) > QUESTIONS:
+        asked = _most_frequent(by_question, QUESTIONS)
+        pairs = {pair: count for pair, count in pairs.items() if pair[0].lower() in asked}
+    by_answer: Counter[str] = Counter()
+    for (_, answer), count in pairs.items():
+        by_answer[answer] += count
+    limit = QUESTION_CELLS // min(len(by_question), QUESTIONS)
+    if len(by_answer) > limit:
+        given = _most_frequent(by_answer, max(2, limit))
+        pairs = {pair: count for pair, count in pairs.items() if pair[1] in given}
+    return dict(pairs)
+
+
+def _most_frequent(counts: Mapping[str, int], limit: int) -> set[str]:
+    return set(sorted(counts, key=lambda text: (-counts[text], text))[:limit])
+
+
+def limit_columns(
+    merged: sparse.csr_array, features: sparse.csr_array, limit: int
+) -> sparse.csr_array:
+    """Return the merging matrix without the rarest words.
+
+    Args:
+        merged: sparse [words, F], see `merge_columns`.
+        features: sparse [Q, words].
+        limit: how many columns may be left.
+
+    Returns:
+        Sparse [words, F or `limit`]; of equally frequent columns the first are taken.
+    """
+    if merged.shape[1] <= limit:
+        return merged
+    frequency = np.asarray((features @ merged > 0).sum(axis=0)).ravel()
+    kept = np.sort(np.argsort(-frequency, kind="stable")[:limit])
+    return sparse.csr_array(sparse.csc_array(merged)[:, kept])
+
+
 class NoWordError(AboVqaError):
     """No question has a word."""
 
@@ -199,6 +255,7 @@ class Ngrams:
     """
 
     def __init__(self, pairs: Mapping[tuple[str, str], int]) -> None:
+        pairs = limit_pairs(pairs)
         distinct = sorted(pairs)  # the same sums, hence the same bytes, in any order of rows
         questions = sorted({question.lower() for question, _ in distinct})
         self.answers = sorted({answer for _, answer in distinct})
@@ -209,7 +266,8 @@ class Ngrams:
             features = self.vectorizer.fit_transform(questions)
         except ValueError as error:
             raise NoWordError(str(error)) from error
-        self.merged = merge_columns(features)
+        limit = max(1, WEIGHT_CELLS // len(self.answers))
+        self.merged = limit_columns(merge_columns(features), features, limit)
         coords = [row[q.lower()] for q, _ in distinct], [column[a] for _, a in distinct]
         values = np.array([pairs[pair] for pair in distinct], np.float32)
         counts = sparse.csr_array((values, coords), shape=(len(row), len(column)))
