@@ -1,10 +1,6 @@
-"""Vision outputs in several files: the same vectors, after a kill anywhere, read by image."""
+"""Vision outputs in several files: the same vectors, read by image."""
 
 import os
-import shutil
-import signal
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,52 +9,19 @@ import torch
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.vector_files import SHARDS_FILE, VECTORS_FILE, shard_name
-from abo_vqa.data import vector_shards
+from abo_vqa.data import remote_vectors, vector_shards
 from abo_vqa.models.embeddings import files
-from abo_vqa.models.embeddings.builder import EmbeddingBuilder
-from abo_vqa.models.embeddings.publishing import publish_vectors
-from abo_vqa.models.embeddings.ragged import RaggedEmbeddingBuilder
-from abo_vqa.models.embeddings.store import EmbeddingStore, write_description
-from tests.support.forks import Fork
-
-WIDTH, COUNT = 4, 23
-UNREADABLE = {0: "empty", 9: "not a JPEG", 22: "empty"}
-PATHS = [f"{i:02d}.jpg" for i in range(COUNT)]
-KINDS = ["uniform", "ragged"]
-ROOM = 5 * 3 * WIDTH * 4  # five images of three tokens in float32
-
-
-def matrix(kind: str, row: int) -> np.ndarray:
-    tokens = 3 if kind == "uniform" else 1 + row % 5
-    values = np.random.default_rng(row).normal(size=(tokens, WIDTH))
-    return values.astype(np.float32)
-
-
-def make_builder(kind: str, work: Path, out: Path) -> EmbeddingBuilder | RaggedEmbeddingBuilder:
-    if kind == "uniform":
-        return EmbeddingBuilder(work, (COUNT, 3, WIDTH), "float32", out)
-    return RaggedEmbeddingBuilder(work, COUNT, "float32", out)
-
-
-def build(kind: str, place: Path, size: int) -> None:
-    """Write a store in blocks of `size` images, going on with what the scratch folder holds."""
-    work, out = place / "work", place / "out"
-    work.mkdir(parents=True, exist_ok=True)
-    builder = make_builder(kind, work, out)
-    blocks = [range(at, min(at + size, COUNT)) for at in range(0, COUNT, size)]
-    for block in blocks[builder.done :]:
-        rows = {row: matrix(kind, row) for row in block if row not in UNREADABLE}
-        errors = {PATHS[row]: UNREADABLE[row] for row in block if row in UNREADABLE}
-        texts = {row: f"<{row % 2}>" for row in rows} if kind == "ragged" else {}
-        builder.add(rows, errors, texts)
-    builder.finish()
-    publish_vectors(builder.shards, "float32", builder.row_shape, out)
-    meta = {"dtype": "float32", **builder.sizes, "digest": builder.digest}
-    write_description(out, PATHS, builder.errors, meta, builder.columns, builder.lines)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+from abo_vqa.models.embeddings.store import EmbeddingStore
+from tests.support.embedding_builds import (
+    KINDS,
+    PATHS,
+    ROOM,
+    UNREADABLE,
+    build,
+    build_remote,
+    contents,
+    matrix,
+)
 
 
 @pytest.fixture
@@ -86,12 +49,12 @@ def test_shards_hold_the_vectors_of_the_one_file(kind, tmp_path, monkeypatch) ->
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_shards_are_of_whole_images_whatever_the_blocks(kind, tmp_path, small) -> None:
-    for size in (1, 4, COUNT):
+    for size in (1, 4, 23):
         build(kind, tmp_path / str(size), size)
     assert contents(tmp_path / "1/out") == contents(tmp_path / "4/out")
-    assert contents(tmp_path / "1/out") == contents(tmp_path / f"{COUNT}/out")
+    assert contents(tmp_path / "1/out") == contents(tmp_path / "23/out")
     shards = read_json(tmp_path / "4/out" / SHARDS_FILE)["shards"]
-    assert sum(shard["images"] for shard in shards) == COUNT
+    assert sum(shard["images"] for shard in shards) == 23
     if kind == "uniform":
         assert [shard["images"] for shard in shards] == [5, 5, 5, 5, 3]
 
@@ -117,6 +80,25 @@ def test_images_are_read_from_the_shards_that_hold_them(kind, tmp_path, small) -
     assert store.errors == {PATHS[i]: why for i, why in UNREADABLE.items()}
     store.close()
     assert torch.equal(store.get([PATHS[1]])[0], torch.from_numpy(matrix(kind, 1)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("at_a_time", [1, 200, 10**6])
+def test_images_are_read_from_a_store(kind, at_a_time, tmp_path, small, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")  # what is kept lies beside it
+    (tmp_path / "store").mkdir()
+    monkeypatch.setattr(remote_vectors, "_BATCH", at_a_time)
+    monkeypatch.setattr(remote_vectors, "_MOST_OPEN", 2)
+    build_remote(kind, tmp_path, 4, f"file://{tmp_path}/store")
+    assert sorted(p.suffix for p in (tmp_path / "out").iterdir()).count(".npy") == 0
+    asked = [17, 3, 21, 3, 8, 20, 1, 4]
+    for _ in range(2):  # from the store, and from what was kept of it
+        store = EmbeddingStore.open(tmp_path / "out")
+        got = store.get([PATHS[i] for i in asked])
+        for row, values in zip(asked, got, strict=True):
+            assert torch.equal(values, torch.from_numpy(matrix(kind, row)))
+        store.close()
 
 
 def test_only_shards_that_are_needed_are_opened(tmp_path, small, monkeypatch) -> None:
@@ -205,68 +187,3 @@ def test_files_of_an_earlier_layout_go(tmp_path, monkeypatch) -> None:
     monkeypatch.undo()
     build("uniform", tmp_path, 4)
     assert contents(tmp_path / "out") == whole
-
-
-# --- kills ---------------------------------------------------------------------------------------
-
-
-def killed_at(line: int, kind: str, place: Path) -> bool:
-    """Build in a process that SIGKILL ends at the n-th line of our code; whether it came so far."""
-    child = os.fork()
-    if child == 0:
-        left = line
-
-        def count(frame, event, _argument):
-            nonlocal left
-            if "abo_vqa" not in frame.f_code.co_filename:
-                return None
-            left -= event == "line"
-            if left <= 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return count
-
-        sys.settrace(count)
-        build(kind, place, 4)
-        sys.settrace(None)
-        os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-
-
-def complete(kind: str, place: Path) -> dict[Path, tuple[int, bytes]]:
-    """The shards that the scratch folder's record says are complete: no other run changes them."""
-    work = place / "work"
-    if not work.is_dir() or not (done := make_builder(kind, work, place / "out").done):
-        return {}
-    shards, images, result = make_builder(kind, work, place / "out").shards, 0, {}
-    for number, shard in enumerate(shards):
-        images += shard.images
-        finished = images <= done * 4 if kind == "uniform" else number < len(shards) - 1
-        if finished:
-            result[shard.file] = (shard.file.stat().st_mtime_ns, shard.file.read_bytes())
-    return result
-
-
-def kill_everywhere(kind: str, place: Path, stride: int) -> None:
-    """For a process without threads: kill a build at each n-th line, and finish it."""
-    files.SHARD_BYTES = ROOM
-    build(kind, place / "whole", 4)
-    whole = contents(place / "whole/out")
-    line, kept = stride, 0
-    while killed_at(line, kind, place / str(line)):
-        before = complete(kind, place / str(line))
-        shutil.rmtree(place / str(line) / "out", ignore_errors=True)  # as DVC does
-        build(kind, place / str(line), 4)
-        assert contents(place / str(line) / "out") == whole, line
-        for file, state in before.items():
-            assert (file.stat().st_mtime_ns, file.read_bytes()) == state, (line, file)
-        kept += len(before)
-        line += stride
-    assert line > 15 * stride
-    assert kept > 15
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_killed_anywhere_and_resumed_to_the_same_bytes(kind: str, tmp_path: Path) -> None:
-    process = Fork(kill_everywhere, kind, tmp_path, 29)
-    stderr = process.wait()
-    assert process.returncode == 0, stderr[-3000:]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from abo_vqa.core.batch_sizes import distribute_batch_sizes
 from abo_vqa.core.checkpoint_settings import check_models
@@ -20,7 +20,7 @@ from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.local_annotator import check_annotator
 from abo_vqa.core.paths import is_output
 from abo_vqa.core.profiles import misplaced, read_profile
-from abo_vqa.core.remote_pin import pin_problems, split_raw
+from abo_vqa.core.remote_pin import check_folder_url, pin_problems, split_raw
 from abo_vqa.core.serve_config import ServeConfig
 from abo_vqa.core.service_config import EndpointConfig, GenerateConfig
 from abo_vqa.core.split_config import SplitConfig, check_vector_models
@@ -125,6 +125,7 @@ class _EmbedConfig(BaseConfig):
 
     dtype: _Dtype
     batch_size: Count
+    store: Annotated[str, AfterValidator(check_folder_url)] | None
 
 
 class _BaselinesConfig(BaseConfig):

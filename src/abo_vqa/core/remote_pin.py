@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from abo_vqa.core.config_base import secret_in_setting
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json, write_json
 from abo_vqa.core.paths import DATA
@@ -90,10 +91,27 @@ def url_problem(url: str) -> str:
         )
     if parts.query or parts.fragment:
         return (
-            "found a URL with a ? or #; name the folder that holds the two archives, and give "
-            "credentials by the environment"
+            "found a URL with a ? or #; name the folder alone, and give credentials by the "
+            "environment"
         )
     return ""
+
+
+def check_folder_url(url: str) -> str:
+    """Check a setting that names a folder on object storage.
+
+    Args:
+        url: the setting.
+
+    Raises:
+        PydanticCustomError: it holds a login, which would get into records of runs.
+        ValueError: it isn't such a URL.
+    """
+    if problem := url_problem(url):
+        raise secret_in_setting(problem)
+    if not is_url(url) or not urlsplit(url).netloc:
+        raise ValueError("it should be the URL of a folder, such as s3://bucket/prefix")
+    return url
 
 
 def split_raw(data: Any, profile: str) -> Any:

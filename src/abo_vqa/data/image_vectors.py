@@ -20,8 +20,9 @@ from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.tables import STUDY_COLUMNS, read_table
 from abo_vqa.core.vector_files import SHARDS_FILE, VECTORS_FILE, has_vectors
 from abo_vqa.data.image_paths import ImageIndex
+from abo_vqa.data.remote_vectors import open_vectors
 from abo_vqa.data.similarity import Pairs, SimilarityGraph, graph_of_pairs
-from abo_vqa.data.vector_shards import VectorShards, open_vectors
+from abo_vqa.data.vector_shards import VectorShards
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -47,19 +47,20 @@ def describe_missing_package(url: str, error: Exception) -> str:
     return f"{url} can't be read: {first_line(error)}. {advice}"
 
 
-def permanent_fault(url: str, error: Exception) -> UserError | None:
+def permanent_fault(url: str, error: Exception, done: str = "read") -> UserError | None:
     """Return the error about what another attempt won't change; None if it may help.
 
     Args:
         url: of the object.
         error: what a file system of fsspec raised.
+        done: what was to be done to it.
     """
     codes = {code for cause in _chain(error) for code in _codes(cause)}
     if codes & _CHANGED:
         return changed_object(url)
     if codes & _DENIED:
         return UserError(
-            f"{url} can't be read: access is denied, or credentials are missing or wrong "
+            f"{url} can't be {done}: access is denied, or credentials are missing or wrong "
             f"({', '.join(sorted(codes & _DENIED))}). For S3: AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws, or FSSPEC_S3_ANON=true for a public "
             "bucket."
@@ -79,19 +80,22 @@ def is_transient(error: Exception) -> bool:
     return isinstance(error, OSError | TimeoutError) or bool(modules & {*_NETWORK_MODULES})
 
 
-def network_failure(url: str, error: Exception, attempts: int) -> RetryLaterError:
+def network_failure(
+    url: str, error: Exception, attempts: int, done: str = "read"
+) -> RetryLaterError:
     """Return the error for a connection that kept failing.
 
     Args:
         url: of the object.
         error: the last failure.
         attempts: how many there were.
+        done: what was to be done to it.
     """
     detail = mask_login(first_line(error, longest=160))
     return RetryLaterError(
-        f"{url} can't be read: {detail}, {attempts} times in a row. Check the network and the "
-        "endpoint (AWS_ENDPOINT_URL for an S3-compatible server). What was read is kept: the same "
-        "command continues."
+        f"{url} can't be {done}: {detail}, {attempts} times in a row. Check the network and the "
+        f"endpoint (AWS_ENDPOINT_URL for an S3-compatible server). What was {done} is kept: the "
+        "same command continues."
     )
 
 

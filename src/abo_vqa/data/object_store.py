@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from abo_vqa.core.errors import UserError
@@ -60,6 +61,35 @@ def list_folder(url: str) -> list[str]:
             "copy the archives there."
         ) from None
     return sorted(str(name).rstrip("/").rpartition("/")[2] for name in names)
+
+
+def upload_file(file: Path, url: str) -> None:
+    """Copy a file to a store, in parts where it is large; an object of that name is replaced.
+
+    Args:
+        file: the file.
+        url: of the object.
+
+    Raises:
+        UserError: the protocol isn't known or its package missing, there is no such bucket, or
+            access is denied.
+        RetryLaterError: the network kept failing.
+    """
+    filesystem, path = _filesystem(url, None)
+
+    def put() -> None:
+        filesystem.put_file(str(file), path)
+        filesystem.invalidate_cache()
+        size = filesystem.info(path)["size"]
+        if size != file.stat().st_size:
+            raise ConnectionError(f"only {size:,} bytes arrived")
+
+    try:
+        _retried(url, put, "written")
+    except FileNotFoundError:
+        raise UserError(
+            f"{url} can't be written: there is no such bucket. Create it, or correct the URL."
+        ) from None
 
 
 class RemoteObject:
@@ -202,8 +232,13 @@ def _filesystem(url: str, version: str | None) -> tuple[Any, str]:
     return filesystem, path
 
 
-def _retried(url: str, action: Callable[[], _T]) -> _T:
+def _retried(url: str, action: Callable[[], _T], done: str = "read") -> _T:
     """Call a function until the network lets it pass.
+
+    Args:
+        url: of the object.
+        action: the function.
+        done: what it does to the object, for messages.
 
     Raises:
         FileNotFoundError: as the store says.
@@ -216,13 +251,13 @@ def _retried(url: str, action: Callable[[], _T]) -> _T:
         except FileNotFoundError:
             raise
         except Exception as error:
-            fault = permanent_fault(url, error)
+            fault = permanent_fault(url, error, done)
             if fault is not None:
                 raise fault from error
             if not is_transient(error):
                 raise
             if attempt == _ATTEMPTS:
-                raise network_failure(url, error, attempt) from error
+                raise network_failure(url, error, attempt, done) from error
             wait = _FIRST_WAIT * 2 ** (attempt - 1) * random.uniform(0.8, 1.2)
             logger.warning(f"{url}: {type(error).__name__}; again in {wait:.1f} s")
             time.sleep(wait)

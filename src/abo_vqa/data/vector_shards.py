@@ -7,8 +7,9 @@ matrix or, where images differ in their number of tokens, one token.
 from __future__ import annotations
 
 import math
+import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +17,10 @@ import numpy as np
 
 from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.json_files import read_json, write_json
-from abo_vqa.core.vector_files import SHARDS_FILE, VECTORS_FILE
+from abo_vqa.core.vector_files import SHARDS_FILE
+
+Span = tuple[int, int]
+"""First row, and the one behind the last."""
 
 _MOST_MAPPED = 256  # a mapping holds a file open, of which a process may often have only 1,024
 
@@ -29,11 +33,15 @@ class Shard:
         file: its name.
         images: how many images' vectors it holds.
         rows: the length of its array.
+        bytes: its size, where it is on object storage.
+        md5: of its bytes there, by which DVC notices that it is another one.
     """
 
     file: str
     images: int
     rows: int
+    bytes: int | None = None
+    md5: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,11 +52,13 @@ class ShardList:
         dtype: of all shards, as NumPy writes it in a file's header.
         row_shape: the shape of a row.
         shards: in order.
+        url: the folder on object storage that holds them; None for the folder of the list.
     """
 
     dtype: str
     row_shape: tuple[int, ...]
     shards: tuple[Shard, ...]
+    url: str | None = None
 
     @classmethod
     def read(cls, folder: Path) -> ShardList:
@@ -63,12 +73,18 @@ class ShardList:
         content = read_json(folder / SHARDS_FILE)
         try:
             shards = tuple(
-                Shard(str(each["file"]), int(each["images"]), int(each["rows"]))
+                Shard(
+                    str(each["file"]),
+                    int(each["images"]),
+                    int(each["rows"]),
+                    each.get("bytes"),
+                    each.get("md5"),
+                )
                 for each in content["shards"]
             )
             row_shape = tuple(int(size) for size in content["row_shape"])
             np.dtype(content["dtype"])
-            return cls(str(content["dtype"]), row_shape, shards)
+            return cls(str(content["dtype"]), row_shape, shards, content.get("url"))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{type(error).__name__}: {first_line(error)}") from error
 
@@ -78,11 +94,16 @@ class ShardList:
         Args:
             folder: the folder.
         """
-        write_json(asdict(self), folder / SHARDS_FILE)
+        content = {key: value for key, value in asdict(self).items() if value is not None}
+        content["shards"] = [
+            {key: value for key, value in shard.items() if value is not None}
+            for shard in content["shards"]
+        ]
+        write_json(content, folder / SHARDS_FILE)
 
 
 class VectorShards:
-    """An array [rows, …] in several files of a folder.
+    """An array [rows, …] in several files of a folder. Thread-safe.
 
     Args:
         folder: the folder.
@@ -95,10 +116,10 @@ class VectorShards:
     """
 
     def __init__(self, folder: Path, listed: ShardList, advice: str) -> None:
-        self._folder, self._advice = folder, advice
-        self._listed = listed
+        self._folder, self._listed, self._advice = folder, listed, advice
         self._ends = np.cumsum([shard.rows for shard in listed.shards], dtype=np.int64)
         self._maps: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
         self.shape = (int(self._ends[-1]) if len(self._ends) else 0, *listed.row_shape)
         self.dtype = np.dtype(listed.dtype)
 
@@ -116,47 +137,64 @@ class VectorShards:
         """Return the number of rows."""
         return self.shape[0]
 
-    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """Read rows.
 
         Args:
-            rows: a slice without a step, or positions in any order.
-
-        Returns:
-            Them; of a slice within one file without a copy.
+            rows: positions in any order.
 
         Raises:
             UserError: a file that holds some of them is missing or damaged.
         """
-        if isinstance(rows, slice):
-            start, stop, _ = rows.indices(len(self))
-            parts = [self._map(n)[a:b] for n, a, b in self._pieces(start, max(start, stop))]
-            if len(parts) == 1:
-                return parts[0]
-            return np.concatenate([np.empty((0, *self.shape[1:]), self.dtype), *parts])
         values = np.empty((len(rows), *self.shape[1:]), self.dtype)
         numbers = np.searchsorted(self._ends, rows, side="right")
         for number in np.unique(numbers):
             chosen = np.flatnonzero(numbers == number)
-            array, places = self._map(int(number)), rows[chosen] - self._start(number)
+            places = rows[chosen] - self._start(number)
             if chosen[-1] - chosen[0] < len(chosen):  # neighbours: without a copy on the way
-                out = values[chosen[0] : chosen[-1] + 1]
-                np.take(array, places, axis=0, out=out, mode="clip")
+                self._take(int(number), places, values[chosen[0] : chosen[-1] + 1])
             else:
-                values[chosen] = array[places]
+                part = np.empty((len(chosen), *self.shape[1:]), self.dtype)
+                self._take(int(number), places, part)
+                values[chosen] = part
         return values
+
+    def spans(self, spans: Sequence[Span]) -> list[np.ndarray]:
+        """Read neighbouring rows, such as the tokens of an image.
+
+        Args:
+            spans: first row, and the one behind the last; all of a span are in one file.
+
+        Returns:
+            An array for each, which must not be written to.
+
+        Raises:
+            UserError: a file that holds some of them is missing or damaged.
+        """
+        starts = np.array([start for start, _ in spans], dtype=np.int64)
+        numbers = np.searchsorted(self._ends, starts, side="right")
+        results: list[np.ndarray] = [np.empty((0, *self.shape[1:]), self.dtype)] * len(spans)
+        for number in np.unique(numbers).tolist():
+            here = np.flatnonzero(numbers == number).tolist()
+            chosen = [i for i in here if spans[i][0] < spans[i][1]]
+            if chosen:
+                first = self._start(number)
+                places = [(spans[i][0] - first, spans[i][1] - first) for i in chosen]
+                for i, part in zip(chosen, self._spans(number, places), strict=True):
+                    results[i] = part
+        return results
 
     def _start(self, number: int) -> int:
         """The position of a file's first row."""
         return int(self._ends[number] - self._listed.shards[number].rows)
 
-    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """The files that hold the rows from `start` to `stop`, each with the rows to take."""
-        number = int(np.searchsorted(self._ends, start, side="right"))
-        while start < stop:
-            first, end = self._start(number), min(stop, int(self._ends[number]))
-            yield number, start - first, end - first
-            start, number = end, number + 1
+    def _take(self, number: int, places: np.ndarray, out: np.ndarray) -> None:
+        """Read rows of a file."""
+        np.take(self._map(number), places, axis=0, out=out, mode="clip")
+
+    def _spans(self, number: int, spans: Sequence[Span]) -> list[np.ndarray]:
+        """Read neighbouring rows of a file."""
+        return [self._map(number)[start:stop] for start, stop in spans]
 
     def _map(self, number: int) -> np.ndarray:
         """Map a file, or return its mapping.
@@ -164,26 +202,30 @@ class VectorShards:
         Raises:
             UserError: it is missing or damaged.
         """
-        if number not in self._maps:
-            shard = self._listed.shards[number]
-            file = self._folder / shard.file
-            try:
-                array = map_array(file, (shard.rows, *self.shape[1:]), self.dtype)
-            except FileNotFoundError as error:
-                raise UserError(f"{file} is missing: {self._advice}.") from error
-            except (OSError, ValueError, EOFError) as error:
-                raise UserError(
-                    f"{file} is damaged or incomplete ({first_line(error)}): {self._advice}."
-                ) from error
-            while len(self._maps) >= _MOST_MAPPED:
-                self._maps.popitem(last=False)
-            self._maps[number] = array
-        self._maps.move_to_end(number)
-        return self._maps[number]
+        with self._lock:
+            if number not in self._maps:
+                while len(self._maps) >= _MOST_MAPPED:
+                    self._maps.popitem(last=False)
+                self._maps[number] = self._open(self._listed.shards[number])
+            self._maps.move_to_end(number)
+            return self._maps[number]
+
+    def _open(self, shard: Shard) -> np.ndarray:
+        """Map a file."""
+        file = self._folder / shard.file
+        try:
+            return map_array(file, (shard.rows, *self.shape[1:]), self.dtype)
+        except FileNotFoundError as error:
+            raise UserError(f"{file} is missing: {self._advice}.") from error
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(
+                f"{file} is damaged or incomplete ({first_line(error)}): {self._advice}."
+            ) from error
 
     def close(self) -> None:
         """Forget the mappings: files are closed once nothing that was read refers to them."""
-        self._maps.clear()
+        with self._lock:
+            self._maps.clear()
 
 
 def map_array(file: Path, shape: Sequence[int], dtype: np.dtype) -> np.memmap:
@@ -208,20 +250,3 @@ def map_array(file: Path, shape: Sequence[int], dtype: np.dtype) -> np.memmap:
     if file.stat().st_size != size:
         raise ValueError(f"{file.stat().st_size:,} bytes, not {size:,}")
     return array
-
-
-def open_vectors(folder: Path, advice: str) -> np.ndarray | VectorShards:
-    """Map the vectors of a folder, whether they are one file or several.
-
-    Args:
-        folder: it has one of both.
-        advice: what to do where a shard is missing or damaged, for messages.
-
-    Raises:
-        ValueError: the only file, or the list of several, is damaged.
-        EOFError: the only file is cut off.
-    """
-    if (folder / VECTORS_FILE).is_file():
-        array: np.ndarray = np.load(folder / VECTORS_FILE, mmap_mode="r")
-        return array
-    return VectorShards(folder, ShardList.read(folder), advice)

@@ -66,6 +66,13 @@ def test_the_disk_that_the_real_archives_and_vision_outputs_take(look, monkeypat
     assert look(machine.disk)["disk"].state == "ok"
 
 
+def test_shards_that_go_to_a_store_take_the_room_of_three(look, monkeypatch):
+    monkeypatch.setattr(machine, "stored_once", lambda root: True)
+    stored = {"dtype": "float32", "store": "s3://bucket/prefix"}
+    found = look(machine.disk, profile="abo", embed=stored)["disk"]
+    assert "vision outputs 12.9 GB (float32)" in found.found
+
+
 def test_a_catalogue_of_ones_own_takes_the_room_of_its_own_images(look, checkout, monkeypatch):
     """Twelve unpacked images, though the profile was copied from the real one."""
     monkeypatch.setattr(machine, "stored_once", lambda root: True)

@@ -21,6 +21,7 @@ from abo_vqa.core.tracking.origin import LIBRARIES
 from abo_vqa.core.units import GB
 from abo_vqa.core.vector_files import vector_files
 from abo_vqa.data.archive import open_archive
+from abo_vqa.models.embeddings.files import SHARD_BYTES, UPLOADED_AT_A_TIME
 from abo_vqa.models.hub import is_repository
 
 _LOCK = Path("requirements.lock")
@@ -154,6 +155,8 @@ def need(case: Checkout) -> tuple[str, float]:
     images = min(here, PICTURES) if here and config.data.study else here or PICTURES
     stored = sum(f.stat().st_size for f in vector_files(case.root / embeddings_of("blip")))
     expected = float(images * _VALUES * _BYTES[config.embed.dtype])
+    if config.embed.store is not None:
+        expected = min(expected, float(UPLOADED_AT_A_TIME * SHARD_BYTES))
     # The files may be another profile's, which are replaced by those of the expected size.
     outputs = max(0.0, expected - stored)
     total = copies * (archives + outputs) + _ROOM

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,10 @@ from abo_vqa.core.scratch import scratch
 from abo_vqa.data.archive import open_archive
 from abo_vqa.models.embeddings.builder import EmbeddingBuilder
 from abo_vqa.models.embeddings.encoding import BlockEncoder, EncodedBlock
-from abo_vqa.models.embeddings.publishing import publish_vectors
+from abo_vqa.models.embeddings.publishing import publish_list, publish_vectors
 from abo_vqa.models.embeddings.ragged import RaggedEmbeddingBuilder
 from abo_vqa.models.embeddings.store import expected_meta, write_description
+from abo_vqa.models.embeddings.uploading import ShardUploader
 from abo_vqa.models.registry import checkpoint_of
 
 if TYPE_CHECKING:
@@ -82,10 +83,21 @@ def build_embeddings(
         meta |= {"dtype": "float32", "pooling": "mean"}
     dtype = meta["dtype"]
     make = partial(BlockEncoder, config, model_name, dtype, pooled=pooled)
-    with locked(scratch(stage, embedding_key(config, paths, meta, stage))) as folder:
-        builder, encoded, peak = _encode_images(config, make, paths, folder, out, dtype)
+    place = scratch(stage, embedding_key(config, paths, meta, stage))
+    with ExitStack() as stack:
+        folder = stack.enter_context(locked(place))
+        uploader = None
+        if config.embed.store is not None and not pooled:
+            url = f"{config.embed.store.rstrip('/')}/{model_name}/{folder.name}"
+            uploader = stack.enter_context(closing(ShardUploader(url, folder, meta)))
+        work = _Work(folder, out, dtype, uploader)
+        builder, encoded, peak = _encode_images(config, make, paths, work)
         builder.finish()
-        size = publish_vectors(builder.shards, builder.dtype, builder.row_shape, out)
+        if uploader is None:
+            size = publish_vectors(builder.shards, dtype, builder.row_shape, out)
+        else:
+            uploader.finish(builder.shards)
+            size = publish_list(uploader.url, uploader.shards, dtype, builder.row_shape, out)
     meta |= {**builder.sizes, "digest": builder.digest}
     write_description(out, paths, builder.errors, meta, builder.columns, builder.lines)
     return BuildResult(builder.errors, encoded, size, peak, folder)
@@ -94,31 +106,41 @@ def build_embeddings(
 _Builder = EmbeddingBuilder | RaggedEmbeddingBuilder
 
 
-def _make_builder(
-    shape: tuple[int, int] | None,
-    paths: Sequence[str],
-    folder: Path,
-    out: Path,
-    dtype: str,
-) -> _Builder:
-    """The files to write; ragged ones if images differ in their shape."""
-    if shape is None:
-        return RaggedEmbeddingBuilder(folder, len(paths), dtype, out)
-    return EmbeddingBuilder(folder, (len(paths), *shape), dtype, out)
+@dataclass(frozen=True)
+class _Work:
+    """Where vectors are written, and go to."""
+
+    folder: Path
+    out: Path
+    dtype: str
+    uploader: ShardUploader | None
+
+    def recorded(self) -> int:
+        """Return how many blocks an earlier process has written."""
+        return RaggedEmbeddingBuilder.recorded(self.folder) or EmbeddingBuilder.recorded(
+            self.folder
+        )
+
+    def builder(self, shape: tuple[int, int] | None, count: int) -> _Builder:
+        """Return the files to write; ragged ones if images differ in their shape."""
+        uploaded = None if self.uploader is None else len(self.uploader.shards)
+        builder: _Builder
+        if shape is None:
+            builder = RaggedEmbeddingBuilder(self.folder, count, self.dtype, self.out, uploaded)
+        else:
+            builder = EmbeddingBuilder(self.folder, (count, *shape), self.dtype, self.out, uploaded)
+        if self.uploader is not None and not builder.done:
+            self.uploader.forget()
+        return builder
 
 
 def _encode_images(
-    config: Config,
-    make: Callable[[], BlockEncoder],
-    paths: Sequence[str],
-    folder: Path,
-    out: Path,
-    dtype: str,
+    config: Config, make: Callable[[], BlockEncoder], paths: Sequence[str], work: _Work
 ) -> tuple[_Builder, int, int]:
     """Encode the images that are still missing; return their files, their number, peak memory."""
     size = config.embed.batch_size
     blocks = [list(paths[i : i + size]) for i in range(0, len(paths), size)]
-    start = RaggedEmbeddingBuilder.recorded(folder) or EmbeddingBuilder.recorded(folder)
+    start = work.recorded()
     with open_engine(config) as engine:
         while True:
             # An empty block first, which tells the images' shape: files have their full size
@@ -127,7 +149,7 @@ def _encode_images(
             results = engine.run(make, dealt, model_needs(config), in_order=True)
             with closing(results):
                 shape = next(results)[1].shape
-                builder = _make_builder(shape, paths, folder, out, dtype)
+                builder = work.builder(shape, len(paths))
                 if builder.done != start:  # what was recorded is damaged
                     start = builder.done
                     continue
@@ -136,6 +158,8 @@ def _encode_images(
                 for _, block in bar:
                     _add(builder, block, start=builder.done * size, paths=paths)
                     peak = max(peak, block.peak)
+                    if work.uploader is not None:
+                        work.uploader.upload(builder.complete)
                 return builder, sum(map(len, blocks[start:])), peak
 
 

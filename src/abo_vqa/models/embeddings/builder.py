@@ -57,6 +57,8 @@ class EmbeddingBuilder:
         dtype: the dtype they are stored in.
         out: the folder that the finished files go to; if it is on another disk, they need space
             there as well.
+        uploaded: the number of files that went to object storage, as each does that is complete;
+            None if they stay.
 
     Attributes:
         dtype: see above.
@@ -69,8 +71,15 @@ class EmbeddingBuilder:
             longer than encoding the sample's images.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: str, out: Path) -> None:
-        self._folder, self._out, self.dtype = folder, out, dtype
+    def __init__(
+        self,
+        folder: Path,
+        shape: tuple[int, ...],
+        dtype: str,
+        out: Path,
+        uploaded: int | None = None,
+    ) -> None:
+        self._folder, self._out, self.dtype, self._uploaded = folder, out, dtype, uploaded
         self._dtype = np.dtype(STORED_DTYPES[dtype])
         count, *row_shape = shape
         self.row_shape = tuple(row_shape)
@@ -78,7 +87,7 @@ class EmbeddingBuilder:
         self.shards = self._divide(count)
         self._open: dict[int, np.memmap] = {}
         self._state = folder / _STATE_FILE
-        self.done, self.errors, self.digest = self._load_state()
+        self._images, self.done, self.errors, self.digest = self._load_state()
         if not self.done:
             self._create()
         self.sizes = dict(zip(("images", "tokens", "width"), shape, strict=True))
@@ -104,21 +113,27 @@ class EmbeddingBuilder:
         except (OSError, ValueError, KeyError, TypeError):
             return 0
 
-    def _load_state(self) -> tuple[int, dict[str, str], str]:
-        """Return an earlier process's blocks, errors and digest; none if they are damaged."""
+    def _load_state(self) -> tuple[int, int, dict[str, str], str]:
+        """Return an earlier process's images, blocks, errors and digest; none if damaged."""
         if not self._state.is_file():
-            return 0, {}, ""
+            return 0, 0, {}, ""
         try:
             state = json.loads(self._state.read_text(encoding="utf-8"))
-            for shard in self.shards:
-                map_array(shard.file, (shard.rows, *self.row_shape), self._dtype)
-            return int(state["done"]), dict(state["errors"]), str(state["digest"])
+            images = int(state["images"])
+            for number, shard in enumerate(self.shards):
+                if self._uploaded is not None and number * self._room >= images:
+                    shard.file.unlink(missing_ok=True)  # it wasn't counted, and may be a part
+                elif number >= (self._uploaded or 0):
+                    map_array(shard.file, (shard.rows, *self.row_shape), self._dtype)
+            return images, int(state["done"]), dict(state["errors"]), str(state["digest"])
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             logger.warning(f"{self._folder} is damaged ({error}): starting over.")
-        return 0, {}, ""
+        return 0, 0, {}, ""
 
     def _create(self) -> None:
         """Create the files in their full size: writing to mapped memory can't report a full disk.
+
+        Those that will be uploaded are created when they are begun.
 
         Raises:
             OSError: there is no space for them.
@@ -126,13 +141,18 @@ class EmbeddingBuilder:
         self._state.unlink(missing_ok=True)
         for file in vector_files(self._folder):
             file.unlink()
-        for shard in self.shards:
-            shape = (shard.rows, *self.row_shape)
-            np.lib.format.open_memmap(shard.file, "w+", self._dtype, shape)
+        if self._uploaded is not None:
+            most = self.shards[: files.UPLOADED_AT_A_TIME]
+            row_bytes = math.prod(self.row_shape) * self._dtype.itemsize
+            require_space(self._folder, sum(shard.rows for shard in most) * row_bytes)
+            return
         # One file by its name, several by their folder.
         name = self.shards[0].file.name if len(self.shards) == 1 else ""
-        size = sum(shard.file.stat().st_size for shard in self.shards)
         try:
+            for shard in self.shards:
+                shape = (shard.rows, *self.row_shape)
+                np.lib.format.open_memmap(shard.file, "w+", self._dtype, shape)
+            size = sum(shard.file.stat().st_size for shard in self.shards)
             if device_of(self._out) != device_of(self._folder):
                 require_space(self._out / name, size)
             require_space(self._folder / name, size)
@@ -140,15 +160,30 @@ class EmbeddingBuilder:
                 reserve(shard.file)
         except OSError:
             for shard in self.shards:
-                shard.file.unlink()
+                shard.file.unlink(missing_ok=True)
             raise
 
     def _writable(self, number: int) -> np.memmap:
         """The array of a file, to be written to."""
         if number not in self._open:
-            file = self.shards[number].file
-            self._open[number] = np.lib.format.open_memmap(file, mode="r+")
+            shard = self.shards[number]
+            if shard.file.exists():
+                array = np.lib.format.open_memmap(shard.file, mode="r+")
+            else:
+                shape = (shard.rows, *self.row_shape)
+                array = np.lib.format.open_memmap(shard.file, "w+", self._dtype, shape)
+                reserve(shard.file)
+            self._open[number] = array
         return self._open[number]
+
+    @property
+    def complete(self) -> list[WrittenShard]:
+        """The files whose images have all been counted."""
+        return [
+            shard
+            for number, shard in enumerate(self.shards)
+            if number * self._room + shard.images <= self._images
+        ]
 
     @property
     def columns(self) -> dict[str, list[int]]:
@@ -174,6 +209,9 @@ class EmbeddingBuilder:
             texts: position → line of text, which must be empty.
         """
         assert not any(texts.values()), "images of one shape need no text"
+        end = self._images + len(rows) + len(errors)
+        for number in {row // self._room for row in range(self._images, end)}:
+            self._writable(number)  # also one whose images can't be read
         for row, vectors in sorted(rows.items()):
             number, place = divmod(row, self._room)
             stored = self._writable(number)
@@ -186,11 +224,12 @@ class EmbeddingBuilder:
             stored.flush()
         # Blocks come in order: no other one concerns an earlier file than the last of this one.
         self._open = {number: self._open[number] for number in sorted(self._open)[-1:]}
-        self.done += 1
+        done = self.done + 1
         self.errors |= errors
-        state = {"done": self.done, "errors": self.errors, "digest": self.digest}
+        state = {"images": end, "done": done, "errors": self.errors, "digest": self.digest}
         with atomic_write(self._state) as temporary:
             temporary.write_text(json.dumps(state))
+        self._images, self.done = end, done
 
     def finish(self) -> None:
         """Let go of the files, whose headers are complete from the beginning."""

@@ -32,9 +32,7 @@ def publish_vectors(
     Raises:
         NoSpaceError: they have to be copied, and the disk has no space for them.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    for stale in (out / SHARDS_FILE, *vector_files(out)):
-        stale.unlink(missing_ok=True)
+    _clear(out)
     if len(shards) == 1:
         names = [VECTORS_FILE]
     else:
@@ -45,6 +43,33 @@ def publish_vectors(
         listed = [Shard(name, s.images, s.rows) for s, name in zip(shards, names, strict=True)]
         ShardList(np.dtype(STORED_DTYPES[dtype]).str, row_shape, tuple(listed)).write(out)
     return sum((out / name).stat().st_size for name in names)
+
+
+def publish_list(
+    url: str, shards: Sequence[Shard], dtype: str, row_shape: tuple[int, ...], out: Path
+) -> int:
+    """Write the list of shards that are on object storage to an output.
+
+    Args:
+        url: the folder that holds them.
+        shards: in order.
+        dtype: the dtype that the vectors are stored in.
+        row_shape: the shape of a row of their arrays.
+        out: the output; files of an earlier run are replaced.
+
+    Returns:
+        The number of bytes there.
+    """
+    _clear(out)
+    ShardList(np.dtype(STORED_DTYPES[dtype]).str, row_shape, tuple(shards), url).write(out)
+    return sum(shard.bytes or 0 for shard in shards)
+
+
+def _clear(out: Path) -> None:
+    """Remove an earlier run's vectors."""
+    out.mkdir(parents=True, exist_ok=True)
+    for stale in (out / SHARDS_FILE, *vector_files(out)):
+        stale.unlink(missing_ok=True)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -124,13 +124,18 @@ class RaggedEmbeddingBuilder:
         count: number of images.
         dtype: the dtype they are stored in.
         out: the folder that the finished files go to.
+        uploaded: the number of files that went to object storage, as each does that is complete;
+            None if they stay.
 
     Attributes:
         dtype: see above.
     """
 
-    def __init__(self, folder: Path, count: int, dtype: str, out: Path) -> None:
+    def __init__(
+        self, folder: Path, count: int, dtype: str, out: Path, uploaded: int | None = None
+    ) -> None:
         self._folder, self._count, self._out, self.dtype = folder, count, out, dtype
+        self._uploaded = uploaded
         self._dtype = np.dtype(STORED_DTYPES[dtype])
         self._journal = folder / _JOURNAL_FILE
         self._state = self._load()
@@ -175,6 +180,11 @@ class RaggedEmbeddingBuilder:
         return [WrittenShard(self._file(i), each.images, each.tokens) for i, each in extents]
 
     @property
+    def complete(self) -> list[WrittenShard]:
+        """The files that no image will be added to, all but the last one."""
+        return self.shards[:-1]
+
+    @property
     def row_shape(self) -> tuple[int, ...]:
         """The shape of a row of their arrays."""
         return (self._state.width,)
@@ -205,7 +215,7 @@ class RaggedEmbeddingBuilder:
         try:
             for line in lines:
                 state.add(json.loads(line))
-            for number in range(len(state.extents)):
+            for number in range(self._uploaded or 0, len(state.extents)):
                 self._check(state, number)
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             logger.warning(f"{self._journal.parent} is damaged ({error}): starting over.")
@@ -299,6 +309,10 @@ class RaggedEmbeddingBuilder:
         written = sum(state.end(number) for number in range(len(state.extents)))
         expected = written * self._count // max(1, len(state.tokens))
         file = self._file(0)
+        if self._uploaded is not None:
+            most = files.UPLOADED_AT_A_TIME * files.SHARD_BYTES
+            require_space(file, min(expected, most) - written)
+            return
         if device_of(self._out) != device_of(file):
             require_space(self._out / file.name, expected)
         require_space(file, expected - written)
@@ -306,6 +320,8 @@ class RaggedEmbeddingBuilder:
     def finish(self) -> None:
         """Write the header of the last file with the final number of tokens."""
         number = len(self._state.extents) - 1
+        if number < (self._uploaded or 0):
+            return
         file, shape = self._file(number), (self._state.extents[number].tokens, self._state.width)
         file.touch()
         if file.stat().st_size and np.load(file, mmap_mode="r").shape == shape:

@@ -16,7 +16,8 @@ from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.json_files import read_json, write_json
 from abo_vqa.core.tables import STUDY_COLUMNS, read_table, write_table
 from abo_vqa.core.vector_files import SHARDS_FILE, VECTORS_FILE, has_vectors
-from abo_vqa.data.vector_shards import VectorShards, open_vectors
+from abo_vqa.data.remote_vectors import open_vectors
+from abo_vqa.data.vector_shards import VectorShards
 from abo_vqa.models.embeddings.files import META_FILE, PATHS_FILE, TEXTS_FILE
 from abo_vqa.models.identity import identity
 from abo_vqa.models.registry import checkpoint_of
@@ -171,18 +172,39 @@ class EmbeddingStore:
         # One pass over the files in their own order, scattered into the order asked for.
         order = np.argsort(rows, kind="stable")
         if self.vectors.ndim == 2:
-            ends = self._tokens[rows].cumsum()
-            for position in order:
-                tokens, end = self._tokens[rows[position]], self._ends[rows[position]]
-                # Copied, because torch takes no array that can't be written to.
-                vectors = torch.from_numpy(self.vectors[end - tokens : end].copy())
-                out[ends[position] - tokens : ends[position]] = vectors.view(self.dtype)
+            self._fill_ragged(out, rows, order)
             return
         size = max(1, SLICE // self.image_bytes)
         for start in range(0, len(order), size):
             positions = order[start : start + size]
             vectors = torch.from_numpy(self.vectors[rows[positions]]).view(self.dtype)
             out.index_copy_(0, torch.from_numpy(positions).to(out.device), vectors.to(out.device))
+
+    def _fill_ragged(self, out: torch.Tensor, rows: np.ndarray, order: np.ndarray) -> None:
+        """Read images that differ in their number of tokens, some at a time, in the files' order.
+
+        Args:
+            out: see `fill`.
+            rows: the images' positions.
+            order: in which they are read.
+        """
+        ends = self._tokens[rows].cumsum()
+        size = max(1, SLICE // max(1, int(self._tokens.max()) * self.image_bytes))
+        for start in range(0, len(order), size):
+            positions = order[start : start + size]
+            tokens = self._tokens[rows[positions]]
+            lasts = self._ends[rows[positions]]
+            spans = [(int(end - n), int(end)) for end, n in zip(lasts, tokens, strict=True)]
+            for position, count, part in zip(positions, tokens, self._spans(spans), strict=True):
+                # Copied, because torch takes no array that can't be written to.
+                vectors = torch.from_numpy(part.copy()).view(self.dtype)
+                out[ends[position] - count : ends[position]] = vectors
+
+    def _spans(self, spans: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """Read tokens that follow one another."""
+        if isinstance(self.vectors, VectorShards):
+            return self.vectors.spans(spans)
+        return [self.vectors[start:stop] for start, stop in spans]
 
     def rows(self, paths: Sequence[str]) -> np.ndarray:
         """Return images' positions.
@@ -201,7 +223,7 @@ class EmbeddingStore:
 
     @property
     def image_bytes(self) -> int:
-        """Bytes of one image's vision outputs, where images don't differ."""
+        """Bytes of one image's vision outputs, where images don't differ; else of a token's."""
         return int(self.vectors.itemsize * np.prod(self.vectors.shape[1:]))
 
     @property
