@@ -1,6 +1,7 @@
 """Vision outputs in several files: the same vectors, read by image."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +111,22 @@ def test_only_shards_that_are_needed_are_opened(tmp_path, small, monkeypatch) ->
     assert len(store.get([PATHS[7], PATHS[16]])) == 2
     with pytest.raises(UserError, match=rf"out/{shard_name(2)} is missing: run the stage `embed`"):
         store.get([PATHS[7], PATHS[12]])
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="mappings are read from /proc")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_closed_store_holds_no_file(kind, tmp_path, small, monkeypatch) -> None:
+    def mapped() -> int:
+        return Path("/proc/self/maps").read_text().count(f"{tmp_path}/out/vectors-")
+
+    build(kind, tmp_path, 4)
+    store = EmbeddingStore.open(tmp_path / "out")
+    assert mapped() == 0
+    got = store.get([PATHS[1], PATHS[21]])
+    assert mapped() == 2
+    store.close()
+    assert mapped() == 0
+    assert torch.equal(got[0], torch.from_numpy(matrix(kind, 1)))
 
 
 def test_few_files_are_open_at_a_time(tmp_path, small, monkeypatch) -> None:

@@ -41,7 +41,6 @@ from abo_vqa.training.validation import Validator, hold_out
 from abo_vqa.training.vision_cache import (
     EncodedSource,
     PixelSource,
-    VisionCache,
     cache_vision_outputs,
 )
 
@@ -244,8 +243,8 @@ def _open_images(
     try:
         yield EncodedSource(outputs, vqa)
     finally:
-        if isinstance(outputs, VisionCache):
-            outputs.close()
+        outputs.close()
+        store.close()
 
 
 def load_for_training(config: Config) -> TrainableFamily:

@@ -33,11 +33,12 @@ def image_source(
         config: the settings.
         rows: the rows to answer, with a column image_path.
         model: the loaded model.
-        stack: closes the archive.
+        stack: closes the archive or the vision outputs.
         checkpoint_key: the model's key under `models` in the profile, for messages.
         use_stored: whether the model's vision part is the one that the stage `embed` runs.
     """
     if use_stored and (stored := stored_encodings(config, checkpoint_key)):
+        stack.callback(stored.store.close)
         return stored
     archive = stack.enter_context(open_archive(config.data.raw))
     files = ImageFiles(archive.image, fetch=archive.prefetch)
