@@ -16,9 +16,9 @@ from abo_vqa.core.config import load_config
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import read_json
 from abo_vqa.core.paths import BALANCED, FUNNEL, TYPES, embeddings_of
+from abo_vqa.core.vector_files import VECTORS_FILE
 from abo_vqa.data.archive import IMAGES_TAR, open_archive
 from abo_vqa.data.object_errors import ObjectChangedError
-from abo_vqa.models.embeddings.files import VECTORS_FILE
 from abo_vqa.stages import curate, embed
 from tests.support import ROOT, workspaces
 from tests.support.stages import run_stage
