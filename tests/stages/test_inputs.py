@@ -197,7 +197,7 @@ def test_the_report_depends_on_every_other_setting() -> None:
         for key, value in yaml.safe_load(file.read_text()).items():
             below = {f"{key}.{name}" for name in value} if isinstance(value, dict) else set()
             machine = {"compute.device", "compute.engine", "compute.workers"}
-            machine |= {"embed.batch_size", "batch_sizes", "serve"}
+            machine |= {"embed.batch_size", "embed.store", "batch_sizes", "serve"}
             assert key in known | machine or below - machine <= known, key
 
 
@@ -210,3 +210,4 @@ def test_the_page_leaves_out_what_no_result_depends_on(
     assert {"lora.batch_size", "models.llava.prompt", "compute.dtype"} <= names
     assert not {n for n in names if n.endswith("batch_size")} - {"lora.batch_size"}
     assert "compute.device" not in names
+    assert "embed.store" not in names
