@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from abo_vqa.evaluation.bartscore import BartScore
     from abo_vqa.evaluation.bertscore import BertScore
 
-TextPair = tuple[str, str]
-_Batch = Sequence[TextPair]
-Run = Callable[[Callable[[_Batch], "NDArray[np.float64]"], Sequence[_Batch]], Iterable[Any]]
+_Pair = tuple[str, str]
+_Batch = Sequence[_Pair]
+PairRunner = Callable[[Callable[[_Batch], "NDArray[np.float64]"], Sequence[_Batch]], Iterable[Any]]
 _TextMetric = Callable[[str, str], float]
 
 TEXT_METRICS: dict[str, _TextMetric] = {
@@ -62,7 +62,7 @@ class PairScores:
         signature: metric → how it was computed.
     """
 
-    distinct: Sequence[TextPair]
+    distinct: Sequence[_Pair]
     values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     signature: dict[str, str] = field(default_factory=dict)
 
@@ -83,14 +83,14 @@ class PairScores:
 
 
 def score_pairs(
-    pairs: Iterable[TextPair],
+    pairs: Iterable[_Pair],
     metrics: Sequence[str],
     *,
     references: Iterable[str] = (),
     scorers: ScorersConfig | None = None,
     alias_table: Path | None = None,
     device: str = "cpu",
-    run: Run = map,
+    run: PairRunner = map,
 ) -> PairScores:
     """Compute metrics of every distinct (prediction, reference), on the raw strings.
 
@@ -128,12 +128,12 @@ def score_pairs(
     return scores
 
 
-def _batches(distinct: Sequence[TextPair]) -> list[Sequence[TextPair]]:
+def _batches(distinct: Sequence[_Pair]) -> list[Sequence[_Pair]]:
     return [distinct[i : i + BATCH_PAIRS] for i in range(0, len(distinct), BATCH_PAIRS)]
 
 
 def score_texts(
-    pairs: Sequence[TextPair], metrics: Sequence[str], alias_table: Path | None
+    pairs: Sequence[_Pair], metrics: Sequence[str], alias_table: Path | None
 ) -> NDArray[np.float64]:
     """Compute metrics that need no model.
 
@@ -154,7 +154,7 @@ def score_texts(
 
 
 def score_with_bertscore(
-    pairs: Sequence[TextPair], scorer: ScorerConfig, device: str
+    pairs: Sequence[_Pair], scorer: ScorerConfig, device: str
 ) -> NDArray[np.float64]:
     """Compute BERTScore.
 
@@ -171,7 +171,7 @@ def score_with_bertscore(
 
 
 def score_with_bartscore(
-    pairs: Sequence[TextPair], scorer: ScorerConfig, device: str
+    pairs: Sequence[_Pair], scorer: ScorerConfig, device: str
 ) -> NDArray[np.float64]:
     """Compute BARTScore.
 
@@ -213,7 +213,7 @@ def _add_bertscore(
     references: Iterable[str],
     scorers: ScorersConfig,
     device: str,
-    run: Run,
+    run: PairRunner,
 ) -> None:
     """Add the BERTScore metrics that are asked for."""
     function = partial(score_with_bertscore, scorer=scorers.bertscore, device=device)
@@ -237,7 +237,9 @@ def _add_bertscore(
             scores.signature[name] = signature[name]
 
 
-def _add_bartscore(scores: PairScores, scorers: ScorersConfig, device: str, run: Run) -> None:
+def _add_bartscore(
+    scores: PairScores, scorers: ScorersConfig, device: str, run: PairRunner
+) -> None:
     """Add BARTScore."""
     function = partial(score_with_bartscore, scorer=scorers.bartscore, device=device)
     values = [np.empty(0), *run(function, _batches(scores.distinct))]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from abo_vqa.core.config import Config
-    from abo_vqa.evaluation.pair_scores import Run
+    from abo_vqa.evaluation.pair_scores import PairRunner
 
 ALL_ROWS_METRICS = ("exact_match", "f1", "bertscore_f1")  # what the study prints for its samples
 
@@ -31,7 +31,7 @@ def score_test_rows(
     metrics: Sequence[str] | None = None,
     *,
     required: bool = True,
-    run: Run = map,
+    run: PairRunner = map,
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str], list[str]]:
     """Score every model's predictions of the test rows; a pair that several have is scored once.
 
@@ -60,22 +60,16 @@ def score_test_rows(
     for names in groups:
         try:
             part = score_pairs(
-                pairs.pairs,
-                names,
-                references=references,
-                scorers=config.scorers,
-                alias_table=config.evaluate.aliases,
-                device=device,
-                run=run,
-            )
+                pairs.pairs, names, references=references, scorers=config.scorers,
+                alias_table=config.evaluate.aliases, device=device, run=run,
+            )  # fmt: skip
         except UserError as error:
             if required:
                 raise
             notes.append(f"left out: {', '.join(names)}: {error}")
             continue
-        scores = PairScores(
-            part.distinct, scores.values | part.values, scores.signature | part.signature
-        )
+        scores.values.update(part.values)
+        scores.signature.update(part.signature)
     signature = {
         "accuracy": "exact match after normalisation; a failed row counts as wrong",
         **scores.signature,
@@ -94,7 +88,7 @@ def score_all_rows(
     answers: pd.Series,
     config: Config,
     device: str,
-    run: Run = map,
+    run: PairRunner = map,
 ) -> dict[str, list[dict[str, float]]]:
     """Score the study's fractions of all rows, train and test together.
 
