@@ -148,6 +148,7 @@ def test_a_part_stops_soon_after_its_limit(monkeypatch):
 
 def test_too_many_alike_hashes_are_refused_before_all_pairs_exist(monkeypatch):
     monkeypatch.setattr(similarity, "_MAX_PAIRS", 10_000)
+    monkeypatch.setattr(similarity, "_MAX_PAIRS_PER_IMAGE", 0)
     taken = []
 
     def run(function, parts):

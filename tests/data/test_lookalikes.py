@@ -105,6 +105,7 @@ def test_united_graphs_say_what_any_of_them_says(rows):
 
 def test_a_threshold_that_groups_everything_is_refused_before_memory_is_full(monkeypatch):
     monkeypatch.setattr(similarity, "_MAX_PAIRS", 1000)
+    monkeypatch.setattr(similarity, "_MAX_PAIRS_PER_IMAGE", 0)
     names = [f"{i}.jpg" for i in range(60)]
     same = np.ones((60, 2))
     with pytest.raises(UserError, match=r"at a cosine of 0\.9 more than 1,000 pairs of 60 images"):

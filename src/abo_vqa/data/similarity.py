@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 Pairs = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
 """The ends of some pairs: first[k] and second[k] are one."""
 
-_MAX_PAIRS = 40_000_000  # 0.3 GB; beyond that the threshold separates nothing
+# Beyond that the threshold separates nothing. A large catalogue has more near-duplicates of each
+# image; the pairs of a million images may take 3 GB.
+_MAX_PAIRS, _MAX_PAIRS_PER_IMAGE = 40_000_000, 200
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def graph_of_pairs(
     """
     ends: list[NDArray[np.int32]] = []
     total = count  # both orders of a pair are entries, and each node is like itself
-    for i, j in search(_MAX_PAIRS // 2):
+    for i, j in search(_max_pairs(count) // 2):
         total += 2 * len(i)
         _require_fewer_pairs(total, count, setting)
         ends.append(np.stack([i, j]).astype(np.int32))
@@ -107,11 +109,16 @@ def graph_of_pairs(
     return SimilarityGraph(nodes, csr_matrix(half + half.T + itself))
 
 
+def _max_pairs(count: int) -> int:
+    """How many pairs of so many images may be alike."""
+    return max(_MAX_PAIRS, _MAX_PAIRS_PER_IMAGE * count)
+
+
 def _require_fewer_pairs(total: int, count: int, setting: str) -> None:
     """Raise UserError if too many pairs are alike."""
-    if total > _MAX_PAIRS:
+    if total > _max_pairs(count):
         raise UserError(
-            f"at {setting} more than {_MAX_PAIRS:,} pairs of {count:,} images count as "
+            f"at {setting} more than {_max_pairs(count):,} pairs of {count:,} images count as "
             "near-duplicates, which makes grouping useless. Use a smaller distance, or a cosine "
             "closer to 1."
         )

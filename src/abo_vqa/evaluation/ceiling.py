@@ -84,3 +84,22 @@ def _reviewed_pairs(
     pairs = np.repeat([kind["pairs"] for kind in kinds], [kind["images"] for kind in kinds])
     wrong = np.repeat([kind["wrong"] for kind in kinds], [kind["images"] for kind in kinds])
     return np.repeat(wrong / pairs, pairs), np.repeat(np.arange(len(pairs)), pairs)
+
+
+def review_findings(
+    verification: Mapping[str, Any], generation: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return how many reviewed, and what they found wrong of what the filters leave.
+
+    Args:
+        verification: the content of data/verification.json.
+        generation: the content of data/generate.json.
+
+    Returns:
+        `Tables.reviews`; {} if nobody reviewed.
+    """
+    reviews = verification.get("reviews")
+    if not reviews:
+        return {}
+    people = generation["reviews"]
+    return {**reviews, "raters": people.get("random", people)["raters"]}

@@ -8,10 +8,11 @@ from functools import lru_cache, partial
 from importlib.metadata import version
 from inspect import getdoc
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from abo_vqa.core.engine.work import RunMap
 from abo_vqa.core.fingerprints import file_md5
 from abo_vqa.evaluation import lexical, wordnet_metrics
 from abo_vqa.evaluation.aliases import alias_matcher
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 _Pair = tuple[str, str]
 _Batch = Sequence[_Pair]
-PairRunner = Callable[[Callable[[_Batch], "NDArray[np.float64]"], Sequence[_Batch]], Iterable[Any]]
 _TextMetric = Callable[[str, str], float]
 
 TEXT_METRICS: dict[str, _TextMetric] = {
@@ -90,7 +90,7 @@ def score_pairs(
     scorers: ScorersConfig | None = None,
     alias_table: Path | None = None,
     device: str = "cpu",
-    run: PairRunner = map,
+    run: RunMap = map,
 ) -> PairScores:
     """Compute metrics of every distinct (prediction, reference), on the raw strings.
 
@@ -213,7 +213,7 @@ def _add_bertscore(
     references: Iterable[str],
     scorers: ScorersConfig,
     device: str,
-    run: PairRunner,
+    run: RunMap,
 ) -> None:
     """Add the BERTScore metrics that are asked for."""
     function = partial(score_with_bertscore, scorer=scorers.bertscore, device=device)
@@ -237,9 +237,7 @@ def _add_bertscore(
             scores.signature[name] = signature[name]
 
 
-def _add_bartscore(
-    scores: PairScores, scorers: ScorersConfig, device: str, run: PairRunner
-) -> None:
+def _add_bartscore(scores: PairScores, scorers: ScorersConfig, device: str, run: RunMap) -> None:
     """Add BARTScore."""
     function = partial(score_with_bartscore, scorer=scorers.bartscore, device=device)
     values = [np.empty(0), *run(function, _batches(scores.distinct))]

@@ -35,7 +35,7 @@ from abo_vqa.evaluation.summary import (
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
-    from abo_vqa.evaluation.pair_scores import PairRunner
+    from abo_vqa.core.engine.work import RunMap
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     *,
     required: bool = True,
-    run: PairRunner = map,
+    run: RunMap = map,
 ) -> Evaluation:
     """Score and analyse all models' predictions of the same test rows.
 

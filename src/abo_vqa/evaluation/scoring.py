@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from abo_vqa.core.config import Config
-    from abo_vqa.evaluation.pair_scores import PairRunner
+    from abo_vqa.core.engine.work import RunMap
 
 ALL_ROWS_METRICS = ("exact_match", "f1", "bertscore_f1")  # what the study prints for its samples
 
@@ -31,7 +31,7 @@ def score_test_rows(
     metrics: Sequence[str] | None = None,
     *,
     required: bool = True,
-    run: PairRunner = map,
+    run: RunMap = map,
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str], list[str]]:
     """Score every model's predictions of the test rows; a pair that several have is scored once.
 
@@ -88,7 +88,7 @@ def score_all_rows(
     answers: pd.Series,
     config: Config,
     device: str,
-    run: PairRunner = map,
+    run: RunMap = map,
 ) -> dict[str, list[dict[str, float]]]:
     """Score the study's fractions of all rows, train and test together.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -29,6 +28,7 @@ from abo_vqa.core.paths import (
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table, table_columns
+from abo_vqa.evaluation.ceiling import review_findings
 from abo_vqa.evaluation.pair_scores import RESULT_DIGITS
 from abo_vqa.evaluation.predictions import answering_models, read_predictions, unfinished_fits
 from abo_vqa.evaluation.results import Tables, answers_all_rows, evaluate
@@ -60,17 +60,8 @@ def _read_tables(config: Config) -> Tables:
         predictions={m: read_predictions(predictions_of(m), rows, only[m]) for m in models},
         unfinished_fits=unfinished_fits(read_json(BLIND_FITS)) if with_fits else [],
         training=read_json(TRAINING),
-        reviews=_reviews(),
+        reviews=review_findings(read_json(VERIFICATION), read_json(GENERATION)),
     )
-
-
-def _reviews() -> dict[str, Any]:
-    """Return how many reviewed, and what they found wrong of what the filters leave."""
-    reviews = read_json(VERIFICATION).get("reviews")
-    if not reviews:
-        return {}
-    people = read_json(GENERATION)["reviews"]
-    return {**reviews, "raters": people.get("random", people)["raters"]}
 
 
 def run(config: Config, _log: Log = no_log) -> Summary:
