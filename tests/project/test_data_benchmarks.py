@@ -20,6 +20,8 @@ from tests.support import ROOT
         ("lookalikes.py", ["--search", "6000"], "find 100.00%, and 0 others"),
         ("split.py", ["--rows", "2400"], "| 2,400 | 800 |"),
         ("split.py", ["--sizes", "600", "--distances", "4", "--seeds", "1"], "| 600 | 4 |"),
+        ("answers.py", ["--rows", "3000"], "| 3,000 |"),
+        pytest.param("engine.py", ["--seconds", "2"], "of local", marks=pytest.mark.slow),
         ("exchange.py", ["--rows", "1500", "--formats", "llava"], "both / one"),
     ],
 )
