@@ -67,9 +67,8 @@ def locally() -> Config:
 
 def workers() -> list[psutil.Process]:
     """Processes of workers that compute at the moment."""
-    return [
-        p for p in psutil.process_iter(["name", "cmdline"]) if "ray::Worker" in str(p.cmdline())
-    ]
+    every = psutil.process_iter(["cmdline"])
+    return [process for process in every if "ray::Worker" in str(process.info["cmdline"])]
 
 
 def kill_worker(_cluster: Cluster) -> None:

@@ -12,10 +12,10 @@ MIN_PYTHON = (3, 11)
 # first: a message names four.
 PACKAGES = (
     "pandas", "torch", "transformers", "mlflow", "dvc", "numpy", "PIL", "accelerate", "bert_score",
-    "filelock", "google.genai", "huggingface_hub", "imagehash", "isal", "jinja2", "krippendorff",
-    "matplotlib", "msgspec", "nltk", "open_clip", "openai", "optuna", "packaging", "peft", "psutil",
-    "pyarrow", "pydantic", "requests", "rouge_score", "safetensors", "scipy", "sklearn",
-    "sqlalchemy", "torchvision", "tqdm", "urllib3", "yaml",
+    "filelock", "fsspec", "google.genai", "huggingface_hub", "imagehash", "isal", "jinja2",
+    "krippendorff", "matplotlib", "msgspec", "nltk", "open_clip", "openai", "optuna", "packaging",
+    "peft", "psutil", "pyarrow", "pydantic", "requests", "rouge_score", "safetensors", "scipy",
+    "sklearn", "sqlalchemy", "torchvision", "tqdm", "urllib3", "yaml",
 )  # fmt: skip
 # Set in a process that was started again with another Python, so that this happens only once.
 REEXECUTED = "ABO_VQA_REEXECUTED"
