@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -77,15 +77,17 @@ def _connect() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # sends nothing to anybody
     source = str(Path(__file__).parents[4])
     paths = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    environment = {"PYTHONPATH": os.pathsep.join(paths), "TOKENIZERS_PARALLELISM": "false"}
+    variables = {"PYTHONPATH": os.pathsep.join(paths), "TOKENIZERS_PARALLELISM": "false"}
+    # Processes that a cluster starts ahead of time have its own environment: a new one has ours.
+    own = not address or address == "local"
     try:
-        with _own_signal_handlers():
+        with _own_signal_handlers(), _environment(variables if own else {}):
             ray.init(
                 address=address or "local",
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,
-                runtime_env={"env_vars": environment},
+                runtime_env=None if own else {"env_vars": variables},
             )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise _unreachable(address, error) from error
@@ -112,6 +114,21 @@ def _unreachable(address: str, error: BaseException) -> UserError:
         f"can't reach {place}: {first_line(error)}. Check `ray status`; without RAY_ADDRESS a "
         "cluster of this machine is started, and compute.engine=local needs none."
     )
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Have other variables while a cluster is started."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager
