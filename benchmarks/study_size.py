@@ -12,16 +12,13 @@ the neural scorers are the sample's small ones, MLflow's part is left out.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from helpers import study_questions
 from helpers.evaluated import workspace
+from helpers.parts import measured
 
 
 def run_audit() -> None:
@@ -54,20 +51,6 @@ STAGES: dict[str, Callable[[], None]] = {
 }
 
 
-def measured(stage: str, folder: Path) -> str:
-    """One line: what a stage took in a process of its own."""
-    start = time.perf_counter()
-    command = [sys.executable, str(Path(__file__).resolve()), "--stage", stage]
-    process = subprocess.Popen(command, cwd=folder)
-    _, status, used = os.wait4(process.pid, 0)  # this process's use, not all children's
-    if status:
-        raise SystemExit(f"{stage} failed")
-    return (
-        f"{stage:9} {used.ru_utime + used.ru_stime:6.1f} processor seconds, "
-        f"{time.perf_counter() - start:6.1f} s, {used.ru_maxrss / 1024:6.0f} MB"
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=study_questions.ROWS)
@@ -83,7 +66,7 @@ def main() -> None:
             folder.mkdir(parents=True, exist_ok=True)
             pictures = round(args.rows * study_questions.PICTURES / study_questions.ROWS)
             workspace(folder, study_questions.table(args.rows, pictures))
-        lines = [measured(stage, folder) for stage in STAGES]
+        lines = [measured(__file__, stage, folder) for stage in STAGES]
         pages = [folder / "reports" / page for page in ("report.html", "browser.html")]
         pages += [folder / "reports" / "metrics.json", folder / "reports" / "evaluation.json"]
         print("\n".join(lines))
