@@ -201,6 +201,20 @@ def test_other_sources_are_refused(engine: RayEngine, monkeypatch) -> None:
         list(engine.map(str, [1, 2]))
 
 
+def test_compiled_sources_dont_count(tmp_path, monkeypatch) -> None:
+    package = tmp_path / "abo_vqa"
+    (package / "core/engine/on_ray").mkdir(parents=True)
+    source = package / "core/engine/on_ray/worker.py"
+    source.write_text("")
+    monkeypatch.setattr(worker, "__file__", str(source))
+    before = worker.sources_digest()
+    (package / "core/__pycache__").mkdir()
+    (package / "core/__pycache__/worker.cpython-311.pyc").write_bytes(b"compiled")
+    assert worker.sources_digest() == before
+    source.write_text("pass")
+    assert worker.sources_digest() != before
+
+
 def test_mixed_hardware_is_named_once(engine: RayEngine, monkeypatch, capsys) -> None:
     workers = engine.workers(make_squares)
     monkeypatch.setattr(workers, "_deal", lambda member: None)

@@ -15,7 +15,7 @@ from ray import cloudpickle
 
 from abo_vqa.core.engine.work import Work
 from abo_vqa.core.errors import AboVqaError
-from abo_vqa.core.fingerprints import content_digest, fingerprint
+from abo_vqa.core.fingerprints import file_md5, fingerprint
 from abo_vqa.core.log import capture_messages
 from abo_vqa.core.stage import pin_threads
 
@@ -64,8 +64,13 @@ class Worker:
 
 
 def sources_digest() -> str:
-    """Hash this package's sources, which all machines of a cluster must share."""
-    return fingerprint(content_digest(Path(__file__).parents[3]))
+    """Hash this package's sources, which all machines of a cluster must share.
+
+    Not what Python has compiled of them, which differs, and appears while they are imported.
+    """
+    package = Path(__file__).parents[3]
+    files = sorted(package.rglob("*.py"))
+    return fingerprint([(file.relative_to(package).as_posix(), file_md5(file)) for file in files])
 
 
 def _processor() -> str:
