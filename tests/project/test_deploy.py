@@ -182,6 +182,19 @@ def test_kubernetes_accepts_the_pods():
         validator.validate(definition, version, strict=True)
 
 
+def test_rays_autoscaler_reads_the_cluster():
+    """Its own reader of the operator's resource; the operator's schema isn't on an index."""
+    module = "ray.autoscaler._private.kuberay.autoscaling_config"
+    ray = pytest.importorskip(module, reason="scale extra")
+    resource = {"metadata": {"name": "abo-vqa", "namespace": "default"}, "spec": CLUSTER}
+    config = ray._derive_autoscaling_config_from_ray_cr(resource)
+    head, workers = config["available_node_types"].values()
+    assert (head["resources"]["CPU"], head["resources"]["GPU"]) == (0, 0)  # work is for workers
+    assert (workers["resources"]["CPU"], workers["resources"]["GPU"]) == (4, 1)
+    assert workers["resources"]["memory"] == 16 * 2**30
+    assert (workers["min_workers"], config["max_workers"]) == (1, 8)
+
+
 def test_kubernetes_runs_what_is_here_on_spot_machines():
     assert JOB["spec"]["entrypoint"].endswith("/deploy/run.sh")
     [copy] = PODS[1]["spec"]["initContainers"]
