@@ -40,8 +40,9 @@ def test_only_results_that_settings_make_tell_rows_apart():
         run("a", r=8),
         run("b", r=8.0, seed=2, keep_checkpoints=5),
         run("c", r=8, seed=3, gradient_checkpointing=True),
+        run("d", r=8, seed=4, **{"compute.engine": "ray", "compute.workers": 2}),
     ]
-    assert rows(*same) == [["a", "b", "c"]]
+    assert rows(*same) == [["a", "b", "c", "d"]]
     assert len(rows(run("a", r=8), run("b", r=4, seed=2))) == 2
     assert len(rows(run("a", code="old"), run("b", code="new", seed=2))) == 2
 

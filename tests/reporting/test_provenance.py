@@ -4,7 +4,13 @@ import hashlib
 
 import yaml
 
-from abo_vqa.reporting.provenance import artifact_hashes, library_versions, settings_rows
+from abo_vqa.core.config import load_config
+from abo_vqa.reporting.provenance import (
+    artifact_hashes,
+    library_versions,
+    provenance,
+    settings_rows,
+)
 
 
 def test_files_are_hashed_and_folders_come_from_the_lock(tmp_path, monkeypatch):
@@ -39,6 +45,15 @@ def test_settings_are_leaves_by_their_full_name():
         ("lora.lr", "null"),
         ("seed", "42"),
     ]
+
+
+def test_settings_of_the_machine_are_left_out():
+    config = load_config()
+    machine = {"device": "cuda", "engine": "ray", "workers": 2}
+    other = config.model_copy(update={"compute": config.compute.model_copy(update=machine)})
+    settings = provenance(config, {})["settings"]
+    assert settings == provenance(other, {})["settings"]
+    assert ("compute.dtype", config.compute.dtype) in settings
 
 
 def test_versions_name_what_results_depend_on():

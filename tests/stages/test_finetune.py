@@ -247,6 +247,8 @@ def test_another_base_isnt_mistaken(workspace):
     config = project.load_config()
     key = run.training_key(config, store)
     assert key == run.training_key(project.set_lora({"keep_checkpoints": 5}), store)
+    workers = config.compute.model_copy(update={"engine": "ray", "workers": 2})
+    assert key == run.training_key(config.model_copy(update={"compute": workers}), store)
     assert key != run.training_key(project.set_lora({"alpha": 3}), store)
     weights = Path("models/blip/config.json")
     described = json.loads(weights.read_text())

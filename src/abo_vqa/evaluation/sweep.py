@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 # Settings that change no result of the fine-tuned model, and the seed, which makes no other row.
 _IGNORED = (
     "lora.seed", "lora.checkpoint_minutes", "lora.keep_checkpoints", "lora.gradient_checkpointing",
-    "report.", "tracking.", "compute.device", "embed.batch_size", "batch_sizes.", "baselines.",
+    "report.", "tracking.", "compute.device", "compute.engine", "compute.workers",
+    "embed.batch_size", "batch_sizes.", "baselines.",
 )  # fmt: skip
 _BASE = "base."
 _ROW_COLUMNS = ["row_id", "image_path", "question", "answer"]

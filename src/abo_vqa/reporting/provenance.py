@@ -21,7 +21,8 @@ from abo_vqa.core.paths import BALANCED, EVALUATION, METRICS, TEST, TRAIN, TRAIN
 _FILES = (BALANCED, VQA, TRAIN, TEST, TRAINING, EVALUATION, METRICS)
 # Chosen for a machine, or for a server: results depend on them only by rounding, or not at all.
 _MACHINE_SETTINGS = re.compile(
-    r"(embed|models\..*|scorers\..*)\.batch_size|embed\.store|compute\.device|serve\..*"
+    r"(embed|models\..*|scorers\..*)\.batch_size|embed\.store|serve\..*"
+    r"|compute\.(device|engine|workers)"
 )
 _PACKAGES = (
     "abo-vqa", "torch", "transformers", "peft", "open_clip_torch", "bert-score", "nltk",

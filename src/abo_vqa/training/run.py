@@ -102,7 +102,7 @@ def training_key(config: Config, store: EmbeddingStore, rows: Path = TRAIN) -> s
             settings,
             config.seed,
             config.threads,
-            config.compute.model_dump(),
+            config.compute.model_dump(include={"device", "dtype"}),  # the engine changes no byte
             config.split.model_dump(),
             vector_digests(config.split.cosine),
             checkpoint.answer_settings(),
