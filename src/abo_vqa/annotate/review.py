@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from abo_vqa.annotate.review_sample import Card, ReviewPlan, draw_sample
 from abo_vqa.annotate.reviews import Reviews
 from abo_vqa.core.files import atomic_write
 from abo_vqa.core.fingerprints import fingerprint
+from abo_vqa.core.page_policy import page_policy
 from abo_vqa.data.archive import Archive, open_archive
 from abo_vqa.data.image_files import ImageError
 
@@ -98,10 +98,6 @@ def _render(cards: Sequence[Card], data_urls: Sequence[str]) -> str:
         "unknown": sorted(UNKNOWN_ANSWERS),
     }
     style, script = ((_TEMPLATES / f"review.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {_source(style)}; "
-        f"script-src {_source(script)}; base-uri 'none'; form-action 'none'"
-    )
     return environment.get_template("review.html.j2").render(
         cards=zip(cards, data_urls, strict=True),
         count=len(pairs),
@@ -111,12 +107,7 @@ def _render(cards: Sequence[Card], data_urls: Sequence[str]) -> str:
             "drawn": drawn,
             "limits": limits,
         },
-        policy=policy,
+        policy=page_policy(style, script),
         style=style,
         script=script,
     )
-
-
-def _source(text: str) -> str:
-    """Return how a content security policy names an inline style or script."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

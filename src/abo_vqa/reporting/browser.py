@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from abo_vqa.core.files import atomic_folder
+from abo_vqa.core.page_policy import page_policy
 from abo_vqa.reporting.browser_data import (
     CONFIDENCE_UNITS,
     METRIC_UNITS,
@@ -162,9 +163,12 @@ def render_browser(title: str, payload: Mapping[str, Any]) -> str:
         payload: what `browser_payload` or `write_browser_parts` returned.
     """
     template = template_environment().get_template("browser.html.j2")
+    css = read_assets("base.css", "browser.css")
+    script = read_assets("browser_store.js", "browser.js")
     return template.render(
         title=title,
-        css=read_assets("base.css", "browser.css"),
+        css=css,
         payload=_script_safe(payload),
-        script=read_assets("browser_store.js", "browser.js"),
+        script=script,
+        policy=page_policy(css, script, beside="img script" if "folder" in payload else "img"),
     )

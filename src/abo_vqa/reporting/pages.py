@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from abo_vqa.core.files import atomic_write
+from abo_vqa.core.page_policy import page_policy
 from abo_vqa.core.paths import FINETUNED_MODELS
 from abo_vqa.reporting import formatting, markdown, tables
 from abo_vqa.reporting.ceiling import ceiling_caption, ceiling_note, ceiling_sentence
@@ -211,7 +212,8 @@ def _pipeline_counts(results: Results) -> dict[str, int]:
 def render_html(context: Mapping[str, Any]) -> str:
     """Render report.html from `report_context`."""
     template = template_environment().get_template("report.html.j2")
-    return template.render(**context, css=read_assets("base.css", "report.css"))
+    css, script = read_assets("base.css", "report.css"), read_assets("report.js")
+    return template.render(**context, css=css, script=script, policy=page_policy(css, script))
 
 
 def render_markdown(context: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ function el(tag, attributes, ...children) {
   const node = document.createElement(tag);
   for (const [key, value] of Object.entries(attributes || {})) {
     if (key === "class") node.className = value;
+    else if (key === "top") node.style.top = value;  // an attribute would be against the page's policy
     else if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
     else node.setAttribute(key, value);
   }
@@ -94,7 +95,7 @@ function draw(fresh) {
 function line(i, at) {
   const m = modelIndex(state.model), v = modelIndex(state.vs);
   const row = el("div", { class: "row", role: "option", "aria-selected": String(i === current), "aria-posinset": at + 1, "aria-setsize": shown.length,
-    "data-row": columns.id[i], style: `top:${at * ROW}px`, onclick: () => { current = i; reveal(); } },
+    "data-row": columns.id[i], top: `${at * ROW}px`, onclick: () => { current = i; reveal(); } },
     el("span", { class: "pic" }, image(i)),
     el("span", {}, el("span", { class: "asked" }, S[columns.question[i]]), el("small", {}, kindOf(i))),
     el("span", { class: "truth" }, el("small", {}, "expected"), S[columns.answer[i]] || "(empty)"), answer(m, i, "mine"));
