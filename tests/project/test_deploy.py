@@ -53,7 +53,9 @@ def checkout(tmp_path):
     body = {
         "abo-vqa": 'echo "abo-vqa $*" >> calls; [ "$2" = restore ] || exit "$(cat fail)"',
         "dvc": 'if [ "$1" = config ]; then cat remote 2>/dev/null; exit; fi\n'
-        'echo "dvc $*" >> calls; [ "$1" = push ] || exit "$(cat fail)"',
+        'echo "dvc $*" >> calls; [ "$1" = status ] && exit "$(cat status)"; '
+        '[ "$1" = push ] || exit "$(cat fail)"',
+        "python": 'echo "python $*" >> calls',
     }
     for name, text in body.items():
         file = tmp_path / "bin" / name
@@ -91,6 +93,32 @@ def test_results_are_pushed_once_all_is_finished_and_there_is_a_remote(checkout)
     assert run(checkout, script)[1] == ["dvc repro", "dvc push --quiet"]
     (checkout / "fail").write_text("1")
     assert run(checkout, script)[:2] == (1, ["dvc repro"])
+
+
+def test_training_goes_to_the_clusters_workers(checkout):
+    script = str(checkout / "deploy/run.sh")
+    (checkout / "status").write_text("1")
+    before = ["dvc repro split embed", "dvc status --quiet finetune"]
+    training = ["python deploy/ray_train.py --workers 4", "dvc commit --force finetune"]
+    calls = run(checkout, script, "report", TRAIN_WORKERS="4")
+    assert calls == (0, [*before, *training, "dvc repro report"], "")
+    (checkout / "status").write_text("0")  # it is trained
+    assert run(checkout, script, TRAIN_WORKERS="4")[1] == [*before, "dvc repro"]
+    (checkout / "fail").write_text("75")
+    assert run(checkout, script, TRAIN_WORKERS="4") == (75, before[:1], "")
+
+
+def test_what_training_reads_is_made_before():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    made = [dep for dep in stages["finetune"]["deps"] if re.match("data/(?!raw)", dep)]
+    [named] = re.findall(r"(?m)^ +dvc repro ([a-z ]+)$", (DEPLOY / "run.sh").read_text())
+    known = set()
+    for name in named.split():
+        stage = stages[name].get("do") or stages[name]
+        known |= {dep for dep in stage["deps"] if dep.startswith("data/")}
+        known |= {out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]}
+    for dep in made:
+        assert any(dep.startswith(path.partition("$")[0]) for path in known), dep
 
 
 def test_a_new_machine_goes_on_with_the_session(checkout):
@@ -202,6 +230,8 @@ def test_kubernetes_runs_what_is_here_on_spot_machines():
     subprocess.run(["bash", "-n", "-c", script], check=True)
     assert f"tar -C {WORKDIR} " in script
     assert CLUSTER["authOptions"] == {"mode": "token"}
+    lock = (ROOT / "requirements.lock").read_text()
+    assert f"\nray=={CLUSTER['rayVersion']}\n" in lock  # the operator wants it for tokens
     [group] = GROUPS
     spec = group["template"]["spec"]
     assert spec["nodeSelector"]
