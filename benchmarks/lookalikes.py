@@ -6,14 +6,15 @@
     python benchmarks/lookalikes.py --same item_id        # any catalogue
     python benchmarks/lookalikes.py --cost 20000          # processor seconds, vectors and hashes
     python benchmarks/lookalikes.py --search 1000000      # hashes by the million, and their recall
+    python benchmarks/lookalikes.py --search-vectors 200000
 
 Pairs of images are known to be the same by the sample's generator: those of one drawing (compressed
 again, moved, or the same file), and those of one product (other poses and light as well). Without
 it, by a column of the balanced table. A pair counts as found if its images are alike. 95% intervals
 are Wilson's, of pairs. The last table chooses each threshold on one half of the products and
-measures it on the other. Groups by variant: variants.py. --search makes hashes up (see
-helpers/large_catalogue.py), a quarter, half and all of so many, and compares all pairs of
-100,000 as well.
+measures it on the other. Groups by variant: variants.py. --search and --search-vectors make hashes
+or vectors up (see helpers/large_catalogue.py), a quarter, half and all of so many, and compare all
+pairs of 100,000 as well.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from helpers.large_catalogue import catalogue_hashes
+from helpers.large_catalogue import catalogue_hashes, catalogue_vectors
 from helpers.shares import share
 from scipy.sparse import coo_matrix, csr_matrix, eye_array
 
@@ -36,6 +37,7 @@ from abo_vqa.core.config import load_config
 from abo_vqa.core.paths import BALANCED, VECTORS
 from abo_vqa.core.stage import pin_threads
 from abo_vqa.core.tables import read_table
+from abo_vqa.data import vector_search
 from abo_vqa.data.hash_search import SearchPart, close_pairs, plan_search, search_part
 from abo_vqa.data.hashes import hash_graph
 from abo_vqa.data.image_vectors import ImageVectors, read_image_vectors, vector_graph
@@ -228,6 +230,33 @@ def print_search(count: int, distance: int) -> None:
     )
 
 
+def print_vector_search(count: int, width: int) -> None:
+    """Processor seconds and peak memory of vectors' search, and its recall on a part."""
+    print("| images | pivots | pairs | CPU s | to the smallest, per image | peak memory, MB |\n"
+          "|---|---|---|---|---|---|")  # fmt: skip
+    smallest = 0.0
+    for size in (count // 4, count // 2, count):
+        vectors = catalogue_vectors(size, width)
+        start = time.process_time()
+        pairs = sum(len(i) for i, _ in vector_search.alike_vectors(vectors, 0.95))
+        spent = time.process_time() - start
+        smallest = smallest or spent / size
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        pivots = len(vector_search.draw_pivots(size)) if size > vector_search.EXHAUSTIVE else 0
+        print(f"| {size:,} | {pivots:,} | {pairs:,} | {spent:.1f} | "
+              f"{spent / size / smallest:.2f} | {peak:,} |", flush=True)  # fmt: skip
+    vectors = catalogue_vectors(min(count, RECALLED), width, SEED)
+    for cosine in (0.85, 0.9, 0.95):
+        chosen = pair_set(vector_search.alike_vectors(vectors, cosine))
+        start = time.process_time()
+        every = pair_set(vector_search.compare_all(vectors, cosine))
+        spent = time.process_time() - start
+        print(f"\ncosine {cosine}, all pairs of {len(vectors):,} compared: {spent:.1f} CPU s, "
+              f"{len(every):,} pairs, of which the search finds "
+              f"{len(every & chosen) / max(1, len(every)):.2%}, and "
+              f"{len(chosen - every):,} others")  # fmt: skip
+
+
 def pair_set(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> set[tuple[int, int]]:
     """Pairs as a set, the smaller position first."""
     both = [np.sort(np.stack(pairs), axis=0).T.tolist() for pairs in parts]
@@ -240,6 +269,7 @@ def main() -> None:
     parser.add_argument("--same", help="the column that tells which images are the same")
     parser.add_argument("--cost", type=int, help="measure this with so many random images instead")
     parser.add_argument("--search", type=int, help="search so many made-up hashes instead")
+    parser.add_argument("--search-vectors", type=int, help="search so many made-up vectors instead")
     parser.add_argument("--distance", type=int, default=4, help="bits, for --search")
     parser.add_argument("--width", type=int, default=768)
     args = parser.parse_args()
@@ -249,6 +279,9 @@ def main() -> None:
         return
     if args.search:
         print_search(args.search, args.distance)
+        return
+    if args.search_vectors:
+        print_vector_search(args.search_vectors, args.width)
         return
     table = read_table(args.balanced, ("image_path", "item_id", "phash"))
     truths = sample_truth(table["image_path"]) if not args.same else {

@@ -37,6 +37,36 @@ def catalogue_hashes(count: int, seed: int = 0) -> NDArray[np.uint64]:
     return result
 
 
+def catalogue_vectors(count: int, width: int, seed: int = 0) -> NDArray[np.float32]:
+    """[count, width] vectors of unit length, spread like a vision model's.
+
+    They lie in a cone, in one of many topics each, and vary more in some directions than in others.
+    A third of them is near another image's, at a cosine from 0.8 to 0.999.
+    """
+    rng = np.random.default_rng(seed)
+    scale = (1 / np.sqrt(1 + np.arange(width) / 8)).astype(np.float32)
+    topics = 1.2 * rng.standard_normal(width, np.float32)
+    topics = topics + rng.standard_normal((max(8, count // 200), width), np.float32)
+    vectors = np.empty((count, width), np.float32)
+    firsts = count - count // 3
+    for part, size in spans(0, firsts):
+        noise = 0.7 * rng.standard_normal((size, width), np.float32)
+        vectors[part] = topics[rng.integers(0, len(topics), size)] + noise
+    for part, size in spans(firsts, count):
+        noise = rng.uniform(0.02, 0.6, (size, 1)) * rng.standard_normal((size, width), np.float32)
+        vectors[part] = vectors[rng.integers(0, firsts, size)] + noise
+    vectors *= scale
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
+
+
+def spans(first: int, end: int) -> Iterator[tuple[slice, int]]:
+    """The rows from `first` to `end` in steps that fit into memory."""
+    for start in range(first, end, STEP):
+        stop = min(start + STEP, end)
+        yield slice(start, stop), stop - start
+
+
 def steps(count: int) -> Iterator[int]:
     """`count` in steps that fit into memory."""
     for start in range(0, count, STEP):

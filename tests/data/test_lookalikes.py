@@ -14,7 +14,7 @@ from PIL import Image
 from abo_vqa.cli import main
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.tables import read_table, write_table
-from abo_vqa.data import image_vectors, similarity
+from abo_vqa.data import similarity, similarity_rule, vector_search
 from abo_vqa.data.audit import audit_split, count_near_duplicates, find_leaks
 from abo_vqa.data.groups import group_rows, strictest_group
 from abo_vqa.data.hashes import hash_graph
@@ -48,7 +48,7 @@ def folder_of(place: Path, names, vectors=VECTORS, **columns) -> Path:
 
 @pytest.mark.parametrize("tile", [1, 7, 2048])
 def test_pairs_are_those_of_all_cosines_whatever_the_tiles(monkeypatch, tile):
-    monkeypatch.setattr(image_vectors, "_TILE", tile)
+    monkeypatch.setattr(vector_search, "_TILE", tile)
     vectors = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
     vectors[30:] = 3 * vectors[:10]  # of other lengths: the same direction
     names = [f"{i:02d}.jpg" for i in range(40)]
@@ -57,6 +57,71 @@ def test_pairs_are_those_of_all_cosines_whatever_the_tiles(monkeypatch, tile):
     expected = unit @ unit.T >= 0.9 - 1e-6
     assert 40 < expected.sum() < 1600
     assert np.array_equal(graph.adjacency.toarray(), expected)
+
+
+def planted(count, width=64, seed=0):
+    """Unit vectors like a model's: a cone, topics in it, and a third near another image."""
+    rng = np.random.default_rng(seed)
+    scale = 1 / np.sqrt(1 + np.arange(width) / 8)
+    centre, topics = rng.standard_normal((2, 1, width)), rng.standard_normal((20, width))
+    vectors = 1.2 * centre[0] + topics[rng.integers(0, 20, count)]
+    vectors += 0.7 * rng.standard_normal((count, width))
+    copies = count // 3
+    sources = rng.integers(0, count - copies, copies)
+    vectors[-copies:] = vectors[sources] + rng.uniform(
+        0.02, 0.5, (copies, 1)
+    ) * rng.standard_normal((copies, width))
+    vectors *= scale
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def pair_set(pairs):
+    """Pairs as a set, of which none may come twice."""
+    listed = [pair for i, j in pairs for pair in zip(i.tolist(), j.tolist(), strict=True)]
+    ordered = {(min(pair), max(pair)) for pair in listed}
+    assert len(ordered) == len(listed)
+    return ordered
+
+
+def last_first(function, parts):
+    """As workers might: the parts are done in another order."""
+    parts = list(parts)
+    return [function(part) for part in reversed(parts)][::-1]
+
+
+def test_many_images_are_searched_by_pivots(monkeypatch):
+    vectors = planted(3000)
+    every = pair_set(vector_search.alike_vectors(vectors, 0.95))
+    assert len(every) > 500
+    monkeypatch.setattr(vector_search, "EXHAUSTIVE", 100)
+    monkeypatch.setattr(vector_search, "_DEALT", 500)
+    compared = []
+    strip = vector_search._compare_strip
+    monkeypatch.setattr(
+        vector_search, "_compare_strip", lambda *args: compared.append(len(args[0])) or strip(*args)
+    )
+    chosen = pair_set(vector_search.alike_vectors(vectors, 0.95))
+    assert chosen <= every
+    assert len(chosen) >= 0.99 * len(every)
+    assert sum(n * n for n in compared) < 3000**2 / 4
+
+
+def test_parts_of_a_search_may_be_done_anywhere(monkeypatch):
+    monkeypatch.setattr(vector_search, "_TILE", 64)
+    vectors = planted(600)
+    every = pair_set(vector_search.alike_vectors(vectors, 0.9))
+    assert pair_set(vector_search.alike_vectors(vectors, 0.9, run=last_first)) == every
+    monkeypatch.setattr(vector_search, "EXHAUSTIVE", 100)
+    near = pair_set(vector_search.alike_vectors(vectors, 0.9))
+    assert pair_set(vector_search.alike_vectors(vectors, 0.9, run=last_first)) == near
+
+
+def test_a_search_that_may_miss_pairs_is_told(monkeypatch):
+    names = pd.Series([f"{i}.jpg" for i in range(60)] * 2)
+    assert rule(names[:60], np.eye(60)).notes(names) == []
+    monkeypatch.setattr(similarity_rule, "EXHAUSTIVE", 59)
+    [note] = rule(names[:60], np.eye(60)).notes(names)
+    assert "60 images are more than 59" in note
 
 
 def test_copies_are_alike_even_at_a_cosine_of_one():

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from abo_vqa.core.engine.work import RunMap
 from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.tables import STUDY_COLUMNS, read_table
 from abo_vqa.core.vector_files import SHARDS_FILE, VECTORS_FILE, has_vectors
 from abo_vqa.data.image_paths import ImageIndex
 from abo_vqa.data.remote_vectors import open_vectors
 from abo_vqa.data.similarity import Pairs, SimilarityGraph, graph_of_pairs
+from abo_vqa.data.vector_search import alike_vectors
 from abo_vqa.data.vector_shards import VectorShards
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 VECTOR_FILES = (VECTORS_FILE, "paths.csv")
 """The names of a folder's vectors, and of the table that says whose they are."""
 
-_TILE = 2048  # vectors compared with as many others at a time: 16 MB of cosines
 _ROUNDING = 1e-6  # a copy's cosine may be as much below 1
 
 
@@ -168,17 +169,19 @@ def _paths_with_vectors(table: pd.DataFrame, folder: Path) -> list[str]:
     return table["image_path"].tolist()
 
 
-def vector_graph(paths: pd.Series, known: ImageVectors, cosine: float) -> SimilarityGraph:
+def vector_graph(
+    paths: pd.Series, known: ImageVectors, cosine: float, run: RunMap = map
+) -> SimilarityGraph:
     """Compare all images of a table by their vectors.
 
-    Nodes are the images in the order of their names, so that the order of rows doesn't matter. All
-    pairs are compared, a tile at a time, so the matrix of cosines never exists as a whole: n images
-    take n² V multiplications, 4 V bytes of memory each, and the pairs that are alike.
+    Nodes are the images in the order of their names, so that the order of rows doesn't matter. It
+    takes 4 V bytes of memory for each image, and the pairs that are alike.
 
     Args:
         paths: [n] images.
         known: their vectors.
         cosine: the smallest cosine of images that are alike.
+        run: has the parts of the search done, as `map` does, or by workers; see `Engine.map`.
 
     Raises:
         UserError: nearly all images are alike, or a vector has no direction.
@@ -189,25 +192,7 @@ def vector_graph(paths: pd.Series, known: ImageVectors, cosine: float) -> Simila
     node_of = np.where(present, np.cumsum(present) - 1, -1)
     units = known.units(places[present])
 
-    def search(_limit: int) -> Iterator[Pairs]:
-        return _alike_pairs(units, cosine)
+    def search(limit: int) -> Iterator[Pairs]:
+        return alike_vectors(units, cosine - _ROUNDING, run=run, limit=limit)
 
     return graph_of_pairs(node_of[codes], len(units), search, f"a cosine of {cosine:g}")
-
-
-def _alike_pairs(units: NDArray[np.float32], cosine: float) -> Iterator[Pairs]:
-    """Pairs with a cosine of at least `cosine`, each once.
-
-    Only half of the tiles are computed: the product of two tiles isn't the same to the last bit in
-    both orders.
-    """
-    for top in range(0, len(units), _TILE):
-        rows = units[top : top + _TILE]
-        for start in range(top, len(units), _TILE):
-            cosines = rows @ units[start : start + _TILE].T
-            close = cosines >= cosine - _ROUNDING
-            if start == top:
-                close = np.triu(close, 1)
-            i, j = np.divmod(np.flatnonzero(close.ravel()), close.shape[1])
-            if len(i):
-                yield i + top, j + start

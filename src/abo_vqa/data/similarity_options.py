@@ -68,13 +68,15 @@ def comparable_table(table: pd.DataFrame, rule: SimilarityRule) -> tuple[pd.Data
         rule: the rule.
 
     Returns:
-        The table, and lines for the terminal: how many images have vectors.
+        The table, and lines for the terminal: how many images have vectors, and how these are
+        searched.
 
     Raises:
         UserError: none of the images has one.
     """
     paths = table["image_path"].tolist()
     notes = [known.describe_coverage(paths) for known, _ in rule.vectors]
+    notes += rule.notes(table["image_path"])
     if rule.vectors and "phash" not in table:
         table = table.assign(phash="")
     return table, notes

@@ -16,6 +16,7 @@ from abo_vqa.data.hashes import hash_graph
 from abo_vqa.data.image_vectors import ImageVectors, read_image_vectors, vector_graph
 from abo_vqa.data.key_columns import KEY_COLUMNS, compact_table, unify_paths
 from abo_vqa.data.similarity import SimilarityGraph, unite_graphs
+from abo_vqa.data.vector_search import EXHAUSTIVE
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import Config
@@ -49,8 +50,26 @@ class SimilarityRule:
                 all images are alike.
         """
         graphs = [hash_graph(table["phash"], self.distance, self.run)]
-        graphs += [vector_graph(table["image_path"], *each) for each in self.vectors]
+        graphs += [vector_graph(table["image_path"], *each, self.run) for each in self.vectors]
         return unite_graphs(graphs)
+
+    def notes(self, paths: pd.Series) -> list[str]:
+        """Say where a search may miss pairs.
+
+        Args:
+            paths: the images, of any number of rows.
+
+        Returns:
+            A line for the terminal for each of the vectors, if there are too many of them to
+            compare all pairs.
+        """
+        if not self.vectors or (count := paths.nunique()) <= EXHAUSTIVE:
+            return []
+        return [
+            f"{known.source}: {count:,} images are more than {EXHAUSTIVE:,}, so only those near a "
+            "common pivot are compared; about one pair of 1,000 is missed (docs/data.md)"
+            for known, _ in self.vectors
+        ]
 
     def options(self) -> str:
         """Return the options by which `split` and `audit` follow this rule; "" for the default."""

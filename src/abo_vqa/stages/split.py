@@ -45,6 +45,7 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     with open_engine(config) as engine:
         rule = replace(configured_rule(config), run=engine.map)
         compared = ComparedTable.of([table], rule, audit.VQA_COLUMNS)
+        notes = rule.notes(compared.table["image_path"])
         del table  # its texts take most of the memory
         sides = split_rows(
             compared,
@@ -60,7 +61,7 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     write_sides(VQA, sides, (TRAIN, TEST), added)
     missed = share_warnings(report, settings.group, settings.test_size)
     return Summary(
-        message="\n".join([describe_audit(report, settings.group), *missed]),
+        message="\n".join([describe_audit(report, settings.group), *missed, *notes]),
         metrics={name: float(value) for name, value in flatten(report, "/").items()},
         datasets={"training": TRAIN, "testing": TEST},
         artifacts=(AUDIT,),
