@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,18 @@ def fingerprint(value: Any) -> str:
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fingerprint_pieces(pieces: Iterable[Any]) -> str:
+    """Hash what doesn't fit into memory as JSON: 16 hex digits, which depend on the pieces.
+
+    Args:
+        pieces: see `fingerprint`.
+    """
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(fingerprint(piece).encode())
+    return digest.hexdigest()[:16]
 
 
 def file_md5(path: str | Path) -> str:

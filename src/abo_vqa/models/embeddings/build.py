@@ -7,11 +7,11 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from abo_vqa.core.devices import pick_device, pick_dtype
 from abo_vqa.core.engine.opening import model_needs, open_engine
-from abo_vqa.core.fingerprints import fingerprint, stage_code
+from abo_vqa.core.fingerprints import fingerprint, fingerprint_pieces, stage_code
 from abo_vqa.core.locks import locked
 from abo_vqa.core.progress import progress
 from abo_vqa.core.scratch import scratch
@@ -26,6 +26,8 @@ from abo_vqa.models.registry import checkpoint_of
 
 if TYPE_CHECKING:
     from abo_vqa.core.config import CheckpointConfig, Config
+
+_PIECE = 4096  # images whose sizes are hashed together
 
 
 def _compute_dtype(config: Config, checkpoint: CheckpointConfig) -> str:
@@ -134,18 +136,50 @@ class _Work:
         return builder
 
 
+class _Blocks(Sequence[list[str]]):
+    """Images in blocks, which are made as they are asked for.
+
+    Args:
+        paths: the images.
+        size: of a block.
+        start: the first block.
+        shape_first: whether an empty one is in front.
+    """
+
+    def __init__(
+        self, paths: Sequence[str], size: int, start: int = 0, *, shape_first: bool = False
+    ) -> None:
+        self._paths, self._size = paths, size
+        self._numbers = range(start - shape_first, -(-len(paths) // size))
+        self._empty = start - 1 if shape_first else None
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> list[str]: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[list[str]]: ...
+    def __getitem__(self, place: int | slice) -> list[str] | list[list[str]]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        number = self._numbers[place]
+        if number == self._empty:
+            return []
+        return list(self._paths[number * self._size : (number + 1) * self._size])
+
+
 def _encode_images(
     config: Config, make: Callable[[], BlockEncoder], paths: Sequence[str], work: _Work
 ) -> tuple[_Builder, int, int]:
     """Encode the images that are still missing; return their files, their number, peak memory."""
     size = config.embed.batch_size
-    blocks = [list(paths[i : i + size]) for i in range(0, len(paths), size)]
     start = work.recorded()
     with open_engine(config) as engine:
         while True:
             # An empty block first, which tells the images' shape: files have their full size
             # before anything is encoded.
-            dealt = [[], *blocks[start:]]
+            dealt = _Blocks(paths, size, start, shape_first=True)
             results = engine.run(make, dealt, model_needs(config), in_order=True)
             with closing(results):
                 shape = next(results)[1].shape
@@ -160,7 +194,7 @@ def _encode_images(
                     peak = max(peak, block.peak)
                     if work.uploader is not None:
                         work.uploader.upload(builder.complete)
-                return builder, sum(map(len, blocks[start:])), peak
+                return builder, max(0, len(paths) - start * size), peak
 
 
 def _add(builder: _Builder, block: EncodedBlock, start: int, paths: Sequence[str]) -> None:
@@ -183,7 +217,7 @@ def embedding_key(
         meta: what the outputs' meta.json will say; see `expected_meta`.
         stage: the stage that computes them.
     """
+    pieces = _Blocks(paths, _PIECE)
     with open_archive(config.data.raw) as archive:
-        sizes = archive.sizes(paths)
-    images = list(zip(paths, sizes, strict=True))
+        images = fingerprint_pieces([piece, archive.sizes(piece)] for piece in pieces)
     return fingerprint([dict(meta), config.embed.model_dump(), stage_code(stage), images])

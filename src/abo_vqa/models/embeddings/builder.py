@@ -8,7 +8,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -186,7 +186,7 @@ class EmbeddingBuilder:
         ]
 
     @property
-    def columns(self) -> dict[str, list[int]]:
+    def columns(self) -> dict[str, Sequence[int]]:
         """What else is known of each image: nothing."""
         return {}
 

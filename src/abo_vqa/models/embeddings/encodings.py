@@ -28,7 +28,8 @@ class StoredEncodings:
     def load(self, model: VQAModel, paths: Sequence[str]) -> ImageBatch:
         """Read vision outputs from disk."""
         errors = {p: self.store.errors[p] for p in paths if p in self.store.errors}
-        missing = [p for p in paths if p not in self.store.index]
+        places = self.store.index.places(paths).tolist()
+        missing = [p for p, place in zip(paths, places, strict=True) if place < 0]
         errors |= dict.fromkeys(missing, "not in the embedding store")
         readable = [p for p in paths if p not in errors]
         index = {path: i for i, path in enumerate(readable)}

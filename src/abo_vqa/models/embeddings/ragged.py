@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,9 +58,9 @@ class _State:
     done: int = 0
     digest: str = ""
     width: int = 0
-    tokens: list[int] = field(default_factory=list)
+    tokens: array[int] = field(default_factory=lambda: array("i"))
     lines: dict[str, int] = field(default_factory=dict)
-    texts: list[int] = field(default_factory=list)
+    texts: array[int] = field(default_factory=lambda: array("i"))
     errors: dict[str, str] = field(default_factory=dict)
     extents: list[_Extent] = field(default_factory=lambda: [_Extent()])
 
@@ -107,9 +108,9 @@ class _State:
                 self.extents.append(_Extent())
             self.extents[number].images += 1
             self.extents[number].tokens += tokens
-        self.tokens += block["tokens"]
+        self.tokens.extend(block["tokens"])
         self.lines |= {line: len(self.lines) + i for i, line in enumerate(block["lines"])}
-        self.texts += block["texts"]
+        self.texts.extend(block["texts"])
         self.errors |= block["errors"]
 
 
@@ -156,7 +157,10 @@ class RaggedEmbeddingBuilder:
             folder: the scratch folder.
         """
         journal = folder / _JOURNAL_FILE
-        return journal.read_bytes().count(b"\n") if journal.is_file() else 0
+        if not journal.is_file():
+            return 0
+        with journal.open("rb") as lines:
+            return sum(line.endswith(b"\n") for line in lines)
 
     @property
     def done(self) -> int:
@@ -196,7 +200,7 @@ class RaggedEmbeddingBuilder:
         return {"images": self._count, "tokens": tokens, "width": self._state.width}
 
     @property
-    def columns(self) -> dict[str, list[int]]:
+    def columns(self) -> dict[str, Sequence[int]]:
         """T of each image, and the number of its line of text."""
         return {"tokens": self._state.tokens, "text": self._state.texts}
 
@@ -210,18 +214,20 @@ class RaggedEmbeddingBuilder:
         state = _State(self._dtype.itemsize)
         if not self._journal.is_file():
             return state
-        content = self._journal.read_bytes()
-        lines = content[: content.rfind(b"\n") + 1].splitlines()  # the last one may be torn
+        whole = 0  # bytes
         try:
-            for line in lines:
-                state.add(json.loads(line))
+            with self._journal.open("rb") as lines:
+                for line in lines:
+                    if line.endswith(b"\n"):  # the last one may be torn
+                        state.add(json.loads(line))
+                        whole += len(line)
             for number in range(self._uploaded or 0, len(state.extents)):
                 self._check(state, number)
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             logger.warning(f"{self._journal.parent} is damaged ({error}): starting over.")
             return _State(self._dtype.itemsize)
         with self._journal.open("r+b") as handle:
-            handle.truncate(sum(len(line) + 1 for line in lines))
+            handle.truncate(whole)
         return state
 
     def _check(self, state: _State, number: int) -> None:

@@ -14,7 +14,8 @@ import torch
 from abo_vqa.core.errors import UserError, first_line
 from abo_vqa.core.fingerprints import fingerprint
 from abo_vqa.core.json_files import read_json, write_json
-from abo_vqa.core.tables import STUDY_COLUMNS, read_table, write_table
+from abo_vqa.core.tables import STUDY_COLUMNS, TableWriter, read_table
+from abo_vqa.core.text_list import TextIndex, TextList
 from abo_vqa.core.vector_files import SHARDS_FILE, VECTORS_FILE, has_vectors
 from abo_vqa.data.remote_vectors import open_vectors
 from abo_vqa.data.vector_shards import VectorShards
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from abo_vqa.core.config import Config
 
 SLICE = 64 * 2**20  # bytes that are read from the files at a time
+_PIECE = 1 << 14  # images whose description is written at a time
 
 
 def how_to_embed(model: str) -> str:
@@ -64,15 +66,13 @@ class EmbeddingStore:
     ) -> None:
         self.vectors = vectors
         self.meta = meta
-        self.index = {path: i for i, path in enumerate(paths["image_path"])}
-        self.errors = {p: e for p, e in zip(paths["image_path"], paths["error"], strict=True) if e}
+        self.index = TextIndex(TextList.of(paths["image_path"]))
+        unreadable = paths[paths["error"] != ""]
+        self.errors = dict(zip(unreadable["image_path"], unreadable["error"], strict=True))
         self._lines = list(lines)
-        if vectors.ndim == 3:
-            self._tokens: np.ndarray = np.full(len(paths), vectors.shape[1], dtype=np.int64)
-            self._texts: np.ndarray = np.zeros(0, dtype=np.int64)
-        else:
-            self._tokens = paths["tokens"].astype(np.int64).to_numpy()
-            self._texts = paths["text"].astype(np.int64).to_numpy()
+        ragged = vectors.ndim == 2
+        self._tokens = _numbers(paths["tokens"]) if ragged else np.zeros(0, np.int64)
+        self._texts = _numbers(paths["text"]) if ragged else np.zeros(0, np.int64)
         self._ends = self._tokens.cumsum()
 
     @classmethod
@@ -145,7 +145,10 @@ class EmbeddingStore:
         Args:
             paths: N images.
         """
-        counts: list[int] = self._tokens[self.rows(paths)].tolist()
+        rows = self.rows(paths)
+        if self.vectors.ndim == 3:
+            return [int(self.vectors.shape[1])] * len(rows)
+        counts: list[int] = self._tokens[rows].tolist()
         return counts
 
     def shape_of(self, paths: Sequence[str]) -> tuple[int, ...]:
@@ -215,11 +218,12 @@ class EmbeddingStore:
         Raises:
             UserError: a path isn't in the store, or its image couldn't be read.
         """
-        for path in paths:
-            if path in self.errors or path not in self.index:
+        places = self.index.places(paths)
+        for path, place in zip(paths, places.tolist(), strict=True):
+            if place < 0 or path in self.errors:
                 why = self.errors.get(path, "not in the embedding store; run `embed` again")
                 raise UserError(f"no vision output of {path}: {why}.")
-        return np.array([self.index[path] for path in paths], dtype=np.int64)
+        return places
 
     @property
     def image_bytes(self) -> int:
@@ -248,6 +252,12 @@ class EmbeddingStore:
         return {key: self.meta.get(key, "") for key in expected} == expected
 
 
+def _numbers(column: pd.Series) -> np.ndarray:
+    """Return a column of numbers, which a table has as texts."""
+    numbers: np.ndarray = column.astype(np.int64).to_numpy()
+    return numbers
+
+
 def write_description(
     folder: Path,
     paths: Sequence[str],
@@ -266,8 +276,13 @@ def write_description(
         columns: tokens and text, if images may differ in their number of tokens.
         lines: the lines that text counts.
     """
-    table = pd.DataFrame({"image_path": paths, "error": [errors.get(path, "") for path in paths]})
-    write_table(table.assign(**columns), folder / PATHS_FILE)
+    with TableWriter(folder / PATHS_FILE, ["image_path", "error", *columns]) as writer:
+        for start in range(0, len(paths), _PIECE):
+            piece = slice(start, start + _PIECE)
+            names = list(paths[piece])
+            table = {"image_path": names, "error": [errors.get(name, "") for name in names]}
+            numbers = {name: values[piece] for name, values in columns.items()}
+            writer.write(pd.DataFrame({**table, **numbers}))
     (folder / TEXTS_FILE).unlink(missing_ok=True)  # of another kind of model before
     if columns:
         write_json({"lines": list(lines)}, folder / TEXTS_FILE)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from abo_vqa.core.locks import discard
 from abo_vqa.core.summary import Summary
-from abo_vqa.core.tables import read_table
+from abo_vqa.core.text_list import distinct_texts
 from abo_vqa.models.embeddings.build import build_embeddings
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def embed_table(
         OSError: the disk has no space for the file.
     """
     start = time.perf_counter()
-    paths = sorted(set(read_table(table, ["image_path"])["image_path"]))
+    paths = distinct_texts(table, "image_path")
     result = build_embeddings(config, model, paths, out, pooled=pooled)
     speed = {}
     if result.encoded:
