@@ -26,9 +26,13 @@ def answer_sample(
         Values by column.
     """
     head = predictions.head(limit)
-    by_id = rows.set_index("row_id") if "row_id" in rows else rows
     # Numbers as a model's output has them, texts as a table is read.
-    asked = by_id.set_axis(by_id.index.astype(str)).loc[head["row_id"].astype(str).tolist()]
+    ids = head["row_id"].astype(str).tolist()
+    if "row_id" in rows:
+        asked = rows[rows["row_id"].astype(str).isin(ids)]
+        asked = asked.set_axis(asked["row_id"].astype(str)).loc[ids]
+    else:
+        asked = rows.iloc[[int(row) for row in ids]]
     columns = {name: asked[name].tolist() for name in ("image_path", "question")}
     texts = head["prediction"].tolist()
     if "answer" in asked:

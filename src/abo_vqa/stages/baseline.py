@@ -11,7 +11,7 @@ from abo_vqa.core.locks import discard
 from abo_vqa.core.paths import BLIND, BLIND_FITS, TRAIN, VQA, predictions_of
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
-from abo_vqa.core.tables import read_table, write_table
+from abo_vqa.core.tables import read_table, table_columns, write_table
 from abo_vqa.data.answer_sample import answer_sample
 from abo_vqa.models.answering.counts import count_answers, describe_answers
 from abo_vqa.models.answering.estimate import estimate_baseline
@@ -28,7 +28,9 @@ def run(config: Config, _log: Log = no_log, *, model: str) -> Summary:
     """
     if model == BLIND_MODEL:
         return _run_blind(config)
-    table = read_table(VQA, ["image_path", "question"])
+    columns = ["image_path", "question"]
+    columns += {"answer"}.intersection(table_columns(VQA))
+    table = read_table(VQA, columns=columns)
     # Only here: it loads torch, which the blind baselines don't need.
     from abo_vqa.models.answering.baseline import BaselineJob, answer_all
 

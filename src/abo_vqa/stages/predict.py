@@ -14,7 +14,7 @@ from abo_vqa.core.locks import discard
 from abo_vqa.core.paths import ADAPTER, FINETUNED_MODEL, FINETUNED_MODELS, TEST, predictions_of
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
-from abo_vqa.core.tables import read_table, write_table
+from abo_vqa.core.tables import read_table, table_columns, write_table
 from abo_vqa.data.answer_sample import answer_sample
 from abo_vqa.models.answering.finetuned import FinetunedJob, predict_finetuned
 
@@ -25,7 +25,9 @@ def run(config: Config, _log: Log = no_log) -> Summary:
     Args:
         config: the settings.
     """
-    test = read_table(TEST, ["row_id", "image_path", "question"])
+    columns = ["row_id", "image_path", "question"]
+    columns += {"answer"}.intersection(table_columns(TEST))
+    test = read_table(TEST, columns=columns)
     names = FINETUNED_MODELS if config.ranking.finetuned else (FINETUNED_MODEL,)
     jobs = [FinetunedJob.of(name, config, test) for name in names]
     for name in set(FINETUNED_MODELS) - set(names):

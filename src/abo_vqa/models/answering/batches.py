@@ -6,25 +6,73 @@ rows and the batch size; when memory runs out a batch is split, and rows never m
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, overload
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from abo_vqa.core.log import get_logger
 from abo_vqa.core.memory import out_of_memory, release_memory
+from abo_vqa.core.text_list import TextList
 from abo_vqa.models.answers import Answer
 from abo_vqa.models.base import VQAModel
 from abo_vqa.models.sources import ImageBatch, ImageLoader
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 logger = get_logger(__name__)
 
 _PATIENCE = 16  # parts that must fit before larger ones are tried again
+_PIECE = 1 << 16  # sorted keys that are compared at a time
 MAX_FAILURES = 8  # consecutive rows that don't fit alone before the rest is dropped
 
 
-def form_batches(keys: Sequence[str], size: int) -> list[list[int]]:
+class RowBatches(Sequence[list[int]]):
+    """Rows in batches, which are made as they are asked for: there may be millions.
+
+    Args:
+        order: [n] positions of rows, batch after batch.
+        ends: [b] where each batch ends in it.
+    """
+
+    def __init__(self, order: NDArray[np.integer], ends: NDArray[np.int64]) -> None:
+        self._order, self._ends = order, ends
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, place: int) -> list[int]: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[list[int]]: ...
+    def __getitem__(self, place: int | slice) -> list[int] | list[list[int]]:
+        """Return the positions of a batch's rows."""
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        end = self._ends[place]
+        start = self._ends[place - 1] if place % len(self) else 0
+        batch: list[int] = self._order[start:end].tolist()
+        return batch
+
+    def without(self, left_out: NDArray[np.bool_]) -> RowBatches:
+        """Return the batches without some rows, and without those that then are empty.
+
+        Args:
+            left_out: [n] by position.
+        """
+        kept = ~left_out[self._order]
+        ends = np.unique(np.append(0, kept.cumsum())[self._ends])
+        return RowBatches(self._order[kept], ends[ends > 0])
+
+
+def form_batches(keys: Sequence[str] | pd.Series, size: int) -> RowBatches:
     """Group rows into batches, rows with the same key together.
 
     Keys are taken in sorted order, so the batches don't depend on the order of the groups; a group
@@ -37,19 +85,38 @@ def form_batches(keys: Sequence[str], size: int) -> list[list[int]]:
     Returns:
         The positions of each batch's rows.
     """
-    groups: dict[str, list[int]] = {}
-    for position, key in enumerate(keys):
-        groups.setdefault(key, []).append(position)
-    batches: list[list[int]] = [[]]
-    for key in sorted(groups):
-        group = groups[key]
-        if batches[-1] and len(batches[-1]) + len(group) > size:
-            batches.append([])
-        for start in range(0, len(group), size):
-            if len(batches[-1]) >= size:
-                batches.append([])
-            batches[-1] += group[start : start + size]
-    return [batch for batch in batches if batch]
+    texts = TextList.of(keys) if isinstance(keys, pd.Series) else TextList(keys)
+    if not len(texts):
+        return RowBatches(np.empty(0, np.int64), np.empty(0, np.int64))
+    # By UTF-8's bytes, which is the order of Python's strings as well; equal keys stay in order.
+    order = pc.sort_indices(texts.array).to_numpy()
+    order = order.astype(np.int32 if len(order) <= np.iinfo(np.int32).max else np.int64)
+    ends, filled = array("q"), 0  # the last batch's rows
+    position = 0
+    for count in _group_sizes(texts, order):
+        if filled and filled + count > size:
+            ends.append(position)
+            filled = 0
+        for start in range(0, count, size):
+            if filled >= size:
+                ends.append(position)
+                filled = 0
+            part = min(size, count - start)
+            filled, position = filled + part, position + part
+    ends.append(position)
+    return RowBatches(order, np.frombuffer(ends, np.int64))
+
+
+def _group_sizes(texts: TextList, order: NDArray[np.integer]) -> Iterator[int]:
+    """Yield how many equal texts follow each other in an order."""
+    begun = 0
+    for start in range(1, len(order), _PIECE):
+        piece = texts.array.take(pa.array(order[start - 1 : start + _PIECE]))
+        differs = pc.not_equal(piece.slice(1), piece.slice(0, len(piece) - 1))
+        for place in np.flatnonzero(differs.to_numpy(zero_copy_only=False)).tolist():
+            yield start + place - begun
+            begun = start + place
+    yield len(order) - begun
 
 
 class RowLimit:

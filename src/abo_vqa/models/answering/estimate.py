@@ -23,6 +23,6 @@ def estimate_baseline(name: str, config: Config) -> str:
     Raises:
         UserError: the model runs on this machine.
     """
-    table = read_table(VQA, ["image_path", "question"])
+    table = read_table(VQA, columns=["image_path", "question"])
     rows = sample_rows(table, config.seed, config.baselines.fraction)
     return estimate_questions(name, config, rows)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from abo_vqa.core.fingerprints import fingerprint_pieces
+from abo_vqa.core.text_list import TextList
 from abo_vqa.data.archive import open_archive
 from abo_vqa.models.embeddings.encodings import stored_encodings
 from abo_vqa.models.sources import ImageCache, ImageFiles, ImageLoader
@@ -77,5 +79,6 @@ def images_state(
     """
     if use_stored and (stored := stored_encodings(config, checkpoint_key)):
         return dict(stored.store.meta)
+    paths = TextList.of(rows["image_path"])
     with open_archive(config.data.raw) as archive:
-        return archive.sizes(rows["image_path"])
+        return fingerprint_pieces(map(archive.sizes, paths.pieces()))

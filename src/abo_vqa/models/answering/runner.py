@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from abo_vqa.core.errors import UserError
@@ -129,24 +130,21 @@ def answer_rows(
             the journal, unless too many such rows were consecutive.
     """
     journal = Journal(journal_folder)
-    done = journal.read()
+    row_ids = rows["row_id"].to_numpy().astype(np.int64)
+    done = journal.read().places(row_ids) >= 0
     keys = rows["image_path" if batch_by == "image" else "question"]
-    row_ids = rows["row_id"].astype(int).tolist()
     # A batch is in the journal whole or not at all, except for rows that memory wasn't enough for.
-    remaining = (
-        [i for i in batch if row_ids[i] not in done] for batch in form_batches(keys.tolist(), size)
-    )
-    pending = [batch for batch in remaining if batch]
+    pending = form_batches(keys, size).without(done)
     write = journal.writer()
     failed, advice, latest = 0, "", None
-    before = len(rows) - sum(map(len, pending))
+    before = int(done.sum())
     with (
         progress_bar(len(rows), initial=before, desc="answering", unit="row") as bar,
         closing(deal(pending)) as results,
     ):
         for position, latest in results:
-            pairs = zip(pending[position], latest.answers, strict=True)
-            answered = {row_ids[i]: answer for i, answer in pairs if answer is not None}
+            pairs = zip(row_ids[pending[position]].tolist(), latest.answers, strict=True)
+            answered = {row_id: answer for row_id, answer in pairs if answer is not None}
             if answered:
                 write(list(answered), list(answered.values()))
             failed += len(latest.answers) - len(answered)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
 
 
 def sample_rows(table: pd.DataFrame, seed: int, fraction: float) -> pd.DataFrame:
@@ -19,7 +16,9 @@ def sample_rows(table: pd.DataFrame, seed: int, fraction: float) -> pd.DataFrame
     Returns:
         Columns row_id (0-based position in `table`), image_path, question.
     """
-    rows = table[["image_path", "question"]].copy()
-    rows.insert(0, "row_id", range(len(rows)))
-    shuffled = rows.sample(frac=1, random_state=seed)
-    return shuffled.head(int(len(rows) * fraction)).reset_index(drop=True)
+    # Positions alone are shuffled: the texts are copied once.
+    order = pd.Series(range(len(table))).sample(frac=1, random_state=seed).to_numpy()
+    chosen = order[: int(len(table) * fraction)]
+    rows = table[["image_path", "question"]].take(chosen).reset_index(drop=True)
+    rows.insert(0, "row_id", chosen)
+    return rows
