@@ -60,6 +60,8 @@ def measure(folder: Path, count: int, batch_by: str) -> None:
     with AnonymousPeak() as peak:
         questions = read_table(folder / "vqa.csv", columns=["image_path", "question", "answer"])
         rows = sample_rows(questions, 42, 1.0)
+        asked, expected = questions.head(200).copy(), questions["answer"]  # what the stage keeps
+        del questions
         rows_digest(rows)
         fingerprint_pieces(map(len, TextList.of(rows["image_path"]).pieces()))
         answer_rows(at_once, rows, batch_by, folder, BATCH)
@@ -68,7 +70,8 @@ def measure(folder: Path, count: int, batch_by: str) -> None:
     seconds = time.process_time() - start
     size = sum(file.stat().st_size for file in folder.glob("*.jsonl"))
     assert table is not None
-    assert len(table) == count
+    assert len(table) == len(expected) == count
+    assert len(asked) == min(count, 200)
     print(
         f"| {count:,} | {seconds:.1f} | {count / seconds:,.0f} | {size / count:.0f} "
         f"| {peak.bytes / 1e6:,.0f} | {peak.bytes / count:.0f} |"

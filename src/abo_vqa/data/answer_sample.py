@@ -9,16 +9,17 @@ from abo_vqa.data.normalise import same_answer
 if TYPE_CHECKING:
     import pandas as pd
 
-_ROWS = 200
+SAMPLE_ROWS = 200
 
 
 def answer_sample(
-    rows: pd.DataFrame, predictions: pd.DataFrame, limit: int = _ROWS
+    rows: pd.DataFrame, predictions: pd.DataFrame, limit: int = SAMPLE_ROWS
 ) -> dict[str, list[Any]]:
     """Return the first of a model's answers, beside the questions and the expected answers.
 
     Args:
-        rows: image_path, question and, where they are known, answer; by position, or by row_id.
+        rows: image_path, question and, where they are known, answer; by row_id, which is a column
+            or else the index.
         predictions: row_id, prediction, confidence and error.
         limit: how many.
 
@@ -32,7 +33,7 @@ def answer_sample(
         asked = rows[rows["row_id"].astype(str).isin(ids)]
         asked = asked.set_axis(asked["row_id"].astype(str)).loc[ids]
     else:
-        asked = rows.iloc[[int(row) for row in ids]]
+        asked = rows.loc[[int(row) for row in ids]]
     columns = {name: asked[name].tolist() for name in ("image_path", "question")}
     texts = head["prediction"].tolist()
     if "answer" in asked:

@@ -12,7 +12,7 @@ from abo_vqa.core.paths import BLIND, BLIND_FITS, TRAIN, VQA, predictions_of
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table, table_columns, write_table
-from abo_vqa.data.answer_sample import answer_sample
+from abo_vqa.data.answer_sample import SAMPLE_ROWS, answer_sample
 from abo_vqa.models.answering.counts import count_answers, describe_answers
 from abo_vqa.models.answering.estimate import estimate_baseline
 from abo_vqa.models.endpoint.spending import DRY_RUN, spending_of
@@ -35,16 +35,19 @@ def run(config: Config, _log: Log = no_log, *, model: str) -> Summary:
     from abo_vqa.models.answering.baseline import BaselineJob, answer_all
 
     job = BaselineJob.of(model, config, table)
+    asked = table.loc[job.rows["row_id"].head(SAMPLE_ROWS)]
+    expected = table.get("answer", ())
+    del table  # its other columns take as much memory as the rows to answer
     result = answer_all(config, job)
     out = write_table(result.predictions, predictions_of(model))
     spent, cost = spending_of(model, config)
     return Summary(
-        describe_answers(model, config, result.predictions, out, table.get("answer", ()), spent),
+        describe_answers(model, config, result.predictions, out, expected, spent),
         metrics={**count_answers(result.predictions), **result.metrics, **cost},
         params=result.record,
         datasets={"questions": VQA},
         artifacts=(out,),
-        tables={"answers": answer_sample(table, result.predictions)},
+        tables={"answers": answer_sample(asked, result.predictions)},
         cleanup=partial(discard, job.folder),
     )
 

@@ -142,10 +142,10 @@ class Journal:
             confidences.append(math.nan if confidence is None else confidence)
             errors.append(pool.setdefault(error, len(pool)))
         return JournalAnswers(
-            np.array(row_ids, np.int64),
-            np.array(texts, np.int32),
-            np.array(confidences, np.float64),
-            np.array(errors, np.int32),
+            np.frombuffer(row_ids, np.int64),
+            np.frombuffer(texts, np.int32),
+            np.frombuffer(confidences, np.float64),
+            np.frombuffer(errors, np.int32),
             list(pool),
         )
 
