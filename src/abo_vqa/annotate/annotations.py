@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from abo_vqa.core.row_list import RowList
 from abo_vqa.data.pairs import Pair, Product, Reject
 
 PROVENANCE_COLUMNS = ("image_id", "item_id", "product_type", "image_sha1", "phash")
@@ -30,9 +31,9 @@ class Annotations:
     """
 
     images: int
-    rows: list[dict[str, str]] = field(default_factory=list)
-    rejects: list[dict[str, str]] = field(default_factory=list)
-    incomplete: list[dict[str, str]] = field(default_factory=list)
+    rows: RowList = field(default_factory=RowList)
+    rejects: RowList = field(default_factory=RowList)
+    incomplete: RowList = field(default_factory=RowList)
     replaced: list[dict[str, str]] = field(default_factory=list)
     reviewed: list[dict[str, str]] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
@@ -49,7 +50,7 @@ class Annotations:
             annotator: who wrote them.
         """
         provenance = {name: product.get(name, "") for name in PROVENANCE_COLUMNS}
-        self.rows += [
+        self.rows.extend(
             {
                 "image_path": product["image_path"],
                 "question": pair.question,
@@ -59,7 +60,7 @@ class Annotations:
                 "annotator": annotator,
             }
             for pair in pairs
-        ]
+        )
 
     def leave_out(self, image_path: str, reason: str, pairs: Iterable[Pair] = ()) -> None:
         """Leave an image out.
@@ -70,14 +71,14 @@ class Annotations:
             pairs: those that were accepted, but are too few.
         """
         self.dropped.append(reason)
-        self.incomplete += [
+        self.incomplete.extend(
             {"image_path": image_path, "question": pair.question, "answer": pair.answer}
             for pair in pairs
-        ]
+        )
 
     def add_rejects(self, image_path: str, rejects: Iterable[Reject]) -> None:
         """Add an image's rejected pairs."""
-        self.rejects += [
+        self.rejects.extend(
             {
                 "image_path": image_path,
                 "question": r.question,
@@ -85,4 +86,4 @@ class Annotations:
                 "reason": r.reason,
             }
             for r in rejects
-        ]
+        )

@@ -15,6 +15,7 @@ from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.local_annotator import LOCAL
 from abo_vqa.core.summary import Log
+from abo_vqa.core.text_list import TextList
 from abo_vqa.data.archive import open_archive
 from abo_vqa.data.pairs import REASONS, REVIEW, Pair, Product, Reject
 
@@ -43,7 +44,8 @@ def _annotate_offline(
     share = 0.5 if config.generate.yes_share is None else config.generate.yes_share
     annotator = OfflineAnnotator(products, share, config.seed)
     with open_archive(config.data.raw) as archive:
-        unreadable = unreadable_images(archive, [product["image_path"] for product in products])
+        paths = TextList(product["image_path"] for product in products)
+        unreadable = unreadable_images(archive, paths)
     annotations = Annotations(len(products))
     for product in products:
         if product["image_path"] in unreadable:

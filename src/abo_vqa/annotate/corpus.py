@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from abo_vqa.data.normalise import normalise
 from abo_vqa.data.questions import question_type
 from abo_vqa.models.blind.baselines import fit_ngrams, fit_question_lookup
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _Row = Mapping[str, str]
 
@@ -18,7 +24,60 @@ _NGRAM_ROWS = 5_000  # more rows take minutes, and change the share by less than
 _YES_TOLERANCE = 0.1
 
 
-def check_corpus(rows: Sequence[_Row], seed: int, yes_share: float | None) -> dict[str, Any]:
+class _Numbered:
+    """Texts by number, each kept once."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+
+    def __call__(self, text: str) -> int:
+        return self.numbers.setdefault(text, len(self.numbers))
+
+    @property
+    def texts(self) -> list[str]:
+        return list(self.numbers)
+
+
+class _Columns:
+    """A table's columns as numbers: millions of rows fit into memory.
+
+    Args:
+        rows: see `check_corpus`.
+    """
+
+    def __init__(self, rows: Iterable[_Row]) -> None:
+        images, kinds, questions, answers = _Numbered(), _Numbered(), _Numbered(), _Numbered()
+        columns: tuple[array[int], ...] = tuple(array("i") for _ in range(4))
+        for row in rows:
+            columns[0].append(images(row["image_path"]))
+            columns[1].append(kinds(row.get("product_type", "")))
+            columns[2].append(questions(row["question"]))
+            columns[3].append(answers(row["answer"]))
+        self.images, self.kinds, self.questions, raw_answers = (
+            np.frombuffer(column, np.int32) for column in columns
+        )
+        self.image_paths, self.kind_names = images.texts, kinds.texts
+        self.question_texts = questions.texts
+        plain, unified = _Numbered(), _Numbered()
+        numbers = [plain(normalise(text)) for text in self.question_texts]
+        self.plain_questions = np.array(numbers, np.int64)[self.questions]
+        self.unique_questions = len(plain.numbers)
+        numbers = [unified(normalise(text)) for text in answers.texts]
+        self.answers = np.array(numbers, np.int64)[raw_answers]
+        self.answer_texts = unified.texts
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def pairs(self, numbers: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return one number for each row's number in a column together with its question."""
+        together: NDArray[np.int64] = (
+            numbers.astype(np.int64) * max(1, self.unique_questions) + self.plain_questions
+        )
+        return together
+
+
+def check_corpus(rows: Iterable[_Row], seed: int, yes_share: float | None) -> dict[str, Any]:
     """Return numbers about a table, and warnings.
 
     Args:
@@ -29,93 +88,96 @@ def check_corpus(rows: Sequence[_Row], seed: int, yes_share: float | None) -> di
     Returns:
         counts and shares, deterministic for the same rows and seed.
     """
-    answers = [normalise(row["answer"]) for row in rows]
+    table = _Columns(rows)
     numbers: dict[str, Any] = {
-        "duplicate_pairs": _count_repeated(rows),
-        "unique_questions": len({normalise(row["question"]) for row in rows}),
-        "unique_answers": len(set(answers)),
-        "top_10_answers_share": _top_share(answers, 10),
-        "yes_no": _yes_no_balance(rows, answers),
-        "types": _diversity(rows),
-        "answerable_without_picture": _blind_accuracies(rows, answers, seed),
+        "images": len(table.image_paths),
+        "duplicate_pairs": len(table) - len(np.unique(table.pairs(table.images))),
+        "unique_questions": table.unique_questions,
+        "unique_answers": len(table.answer_texts),
+        "top_10_answers_share": _top_share(table.answers, 10),
+        "yes_no": _yes_no_balance(table),
+        "types": _diversity(table),
+        "answerable_without_picture": _blind_accuracies(table, seed),
     }
     numbers["warnings"] = _warnings(numbers, yes_share)
     return numbers
 
 
-def _count_repeated(rows: Sequence[_Row]) -> int:
-    """Return the number of rows whose image has the same normalised question in an earlier row."""
-    counts = Counter((row["image_path"], normalise(row["question"])) for row in rows)
-    return sum(n - 1 for n in counts.values())
-
-
-def _top_share(answers: Sequence[str], n: int) -> float:
+def _top_share(answers: NDArray[np.int64], n: int) -> float:
     """Return the share of the n most frequent answers."""
-    top = sum(count for _, count in Counter(answers).most_common(n))
-    return round(top / len(answers), 4) if answers else 0.0
+    top = int(np.sort(np.bincount(answers))[-n:].sum()) if len(answers) else 0
+    return round(top / len(answers), 4) if len(answers) else 0.0
 
 
-def _yes_no_balance(rows: Sequence[_Row], answers: Sequence[str]) -> dict[str, Any]:
+def _yes_no_balance(table: _Columns) -> dict[str, Any]:
     """Return the numbers of yes and no among the answers to yes/no questions."""
-    counts = Counter(
-        answer
-        for row, answer in zip(rows, answers, strict=True)
-        if answer in ("yes", "no") and question_type(row["question"]) == "yes/no"
-    )
+    types = [question_type(text) == "yes/no" for text in table.question_texts]
+    asked = np.array(types, bool)[table.questions]
+    counts = Counter({"yes": 0, "no": 0})
+    for number, answer in enumerate(table.answer_texts):
+        if answer in counts:
+            counts[answer] = int((asked & (table.answers == number)).sum())
     total = counts["yes"] + counts["no"]
     share = round(counts["yes"] / total, 4) if total else None
     return {"yes": counts["yes"], "no": counts["no"], "yes_share": share}
 
 
-def _diversity(rows: Sequence[_Row]) -> dict[str, Any]:
+def _diversity(table: _Columns) -> dict[str, Any]:
     """Return how varied the questions about one product type are.
 
     A type's diversity is its number of different questions over its number of rows.
     """
-    questions: dict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        questions[row.get("product_type", "")].append(normalise(row["question"]))
-    shares = {t: len(set(texts)) / len(texts) for t, texts in questions.items() if len(texts) >= 10}
+    kinds = len(table.kind_names)
+    rows = np.bincount(table.kinds, minlength=kinds).tolist()
+    different = np.unique(table.pairs(table.kinds)) // max(1, table.unique_questions)
+    texts = np.bincount(different, minlength=kinds).tolist()
+    shares = {name: texts[i] / rows[i] for i, name in enumerate(table.kind_names) if rows[i] >= 10}
     if not shares:
-        return {"types": len(questions)}
+        return {"types": kinds}
     least = min(shares, key=lambda t: (shares[t], t))
     return {
-        "types": len(questions),
+        "types": kinds,
         "least_diverse": least,
         "least_diversity": round(shares[least], 4),
         "median_diversity": round(sorted(shares.values())[len(shares) // 2], 4),
     }
 
 
-def _blind_accuracies(rows: Sequence[_Row], answers: Sequence[str], seed: int) -> dict[str, float]:
+def _blind_accuracies(table: _Columns, seed: int) -> dict[str, float]:
     """Return the share of the rows that predictors answer correctly without the image.
 
     Each is fitted on four fifths of the images and predicts the other fifth, in turn.
     """
-    questions = [row["question"] for row in rows]
-    folds = image_folds(rows, seed)
+    folds = _folds(table.images, table.image_paths, seed)
     if not folds:
         return {}
     hits = {"question": 0, "ngram": 0}
-    with_ngrams = len(rows) <= _NGRAM_ROWS
+    with_ngrams = len(table) <= _NGRAM_ROWS
+    # A blank answer is never predicted.
+    blank = np.array([not text for text in table.answer_texts], bool)[table.answers]
     for held_out in folds:
-        inside = set(held_out)
-        # A blank answer is never predicted.
-        fit = [i for i in range(len(rows)) if i not in inside and answers[i]]
-        if not fit:
+        inside = np.zeros(len(table), bool)
+        inside[held_out] = True
+        fit = np.flatnonzero(~inside & ~blank)
+        if not len(fit):
             continue
-        training = [questions[i] for i in fit], [answers[i] for i in fit]
-        test_questions = [questions[i] for i in held_out]
+        questions, answers = table.question_texts, table.answer_texts
+        training = (
+            [questions[i] for i in table.questions[fit]],
+            [answers[i] for i in table.answers[fit]],
+        )
+        test_questions = [questions[i] for i in table.questions[held_out]]
+        expected = [answers[i] for i in table.answers[held_out]]
         for name, method in (("question", fit_question_lookup), ("ngram", fit_ngrams)):
             if name == "ngram" and not with_ngrams:
                 continue
             predicted, _ = method(*training)(test_questions)
             hits[name] += sum(
-                p == answers[i] != "" for p, i in zip(predicted, held_out, strict=True)
+                p == answer != "" for p, answer in zip(predicted, expected, strict=True)
             )
     if not with_ngrams:
         del hits["ngram"]
-    return {name: round(n / len(rows), 4) for name, n in hits.items()}
+    return {name: round(n / len(table), 4) for name, n in hits.items()}
 
 
 def image_folds(rows: Sequence[_Row], seed: int) -> list[list[int]]:
@@ -128,14 +190,28 @@ def image_folds(rows: Sequence[_Row], seed: int) -> list[list[int]]:
     Returns:
         the row numbers of each fold; [] for fewer images than folds.
     """
-    by_image: dict[str, list[int]] = defaultdict(list)
-    for i, row in enumerate(rows):
-        by_image[row["image_path"]].append(i)
-    images = sorted(by_image)
-    if len(images) < _FOLDS:
+    images = _Numbered()
+    numbers = np.array([images(row["image_path"]) for row in rows], np.int32)
+    return [fold.tolist() for fold in _folds(numbers, images.texts, seed)]
+
+
+def _folds(numbers: NDArray[np.int32], paths: Sequence[str], seed: int) -> list[NDArray[np.int64]]:
+    """Divide rows into folds; see `image_folds`.
+
+    Args:
+        numbers: of each row's image.
+        paths: by number.
+        seed: for the order of the images.
+    """
+    if len(paths) < _FOLDS:
         return []
+    images = sorted(range(len(paths)), key=paths.__getitem__)
     random.Random(seed).shuffle(images)
-    return [[i for image in images[f::_FOLDS] for i in by_image[image]] for f in range(_FOLDS)]
+    place = np.empty(len(paths), np.int64)
+    place[images] = np.arange(len(paths))
+    order = np.argsort(place[numbers], kind="stable")
+    folds = place[numbers][order] % _FOLDS
+    return [order[folds == fold] for fold in range(_FOLDS)]
 
 
 def _warnings(numbers: Mapping[str, Any], yes_share: float | None) -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 from typing import Any
 
 from abo_vqa.annotate.annotations import Annotations
 from abo_vqa.annotate.draws import DRAWN_COLUMN, RANDOM, SUSPICIOUS
 from abo_vqa.annotate.reviews import CORRECT, KEEP, REJECT, Reviews, Verdict
+from abo_vqa.core.row_list import RowList
 from abo_vqa.data.pairs import CORRECTED, REVIEW, PairKey, pair_key
 
 REVIEWED_COLUMN = "reviewed"
@@ -33,8 +35,9 @@ def apply_reviews(annotations: Annotations, reviews: Reviews) -> dict[str, Any]:
         return {}
     rejected = [row for row in annotations.rejects if row["reason"] == REVIEW]
     # What people kept of an image that has lost too many pairs was reviewed like the rest.
-    written = [*annotations.rows, *rejected, *annotations.incomplete]
+    written = chain(annotations.rows, rejected, annotations.incomplete)
     present = {key: _texts(row) for row in written if (key := _key(row)) in verdicts}
+    decided = RowList()
     for row in annotations.rows:
         verdict = verdicts.get(_key(row))
         state = _STATES[verdict.decision] if verdict else row.get(REVIEWED_COLUMN, "")
@@ -42,6 +45,8 @@ def apply_reviews(annotations: Annotations, reviews: Reviews) -> dict[str, Any]:
         if verdict and verdict.decision == CORRECT:
             annotations.replaced.append({**_texts(row), "reason": CORRECTED})
             row["answer"] = verdict.corrected
+        decided.append(row)
+    annotations.rows = decided
     current = {pair: verdicts[pair] for pair in present}
     annotations.reviewed = [
         {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from abo_vqa.annotate import corpus
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from abo_vqa.core.config import Config
 
 
-def count_reasons(reasons: Sequence[str]) -> dict[str, int]:
+def count_reasons(reasons: Iterable[str]) -> dict[str, int]:
     """Return how often each reason occurs, most frequent first."""
     counts = Counter(reasons)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
@@ -31,17 +31,18 @@ def generation_counts(
         reviews: the counts of reviews (see `corrections.apply_reviews`); {} without reviews.
     """
     rows, flagged = annotations.rows, annotations.flagged
+    checked = corpus.check_corpus(rows, config.seed, config.generate.yes_share)
     return {
         **({"model": model} if (model := local_annotator(config)) else {}),
         "images": annotations.images,
-        "annotated_images": len({row["image_path"] for row in rows}),
+        "annotated_images": checked.pop("images"),
         "pairs": len(rows),
         "dropped_images": count_reasons(annotations.dropped),
-        "rejected": count_reasons([row["reason"] for row in annotations.rejects]),
+        "rejected": count_reasons(row["reason"] for row in annotations.rejects),
         **({"kept_in_spite_of": count_reasons(flagged)} if flagged else {}),
         **({"reviews": dict(reviews)} if reviews else {}),
-        "kinds": count_reasons([row["question_kind"] for row in rows]),
-        "corpus": corpus.check_corpus(rows, config.seed, config.generate.yes_share),
+        "kinds": count_reasons(row["question_kind"] for row in rows),
+        "corpus": checked,
     }
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from abo_vqa.annotate.quality_filter import QualityFilter
 from abo_vqa.annotate.reviews import REJECT, Reviews, read_reviews, review_files
 from abo_vqa.core.paths import BALANCED
 from abo_vqa.core.progress import progress
-from abo_vqa.core.tables import STUDY_COLUMNS, read_table
+from abo_vqa.core.row_list import RowList
+from abo_vqa.core.tables import STUDY_COLUMNS
 from abo_vqa.data.archive import Archive
 from abo_vqa.data.image_files import ImageError
 
@@ -18,13 +20,13 @@ if TYPE_CHECKING:
     from abo_vqa.core.config import Config
 
 
+_PART = 1024  # images
 _COLUMNS = ("image_path", "name", "product_type", "color", "keywords")
 
 
-def read_products() -> list[dict[str, str]]:
+def read_products() -> RowList:
     """Return the balanced table's rows."""
-    rows = read_table(BALANCED, _COLUMNS, STUDY_COLUMNS).to_dict("records")
-    return [{str(name): str(value) for name, value in row.items()} for row in rows]
+    return RowList.read(BALANCED, _COLUMNS, STUDY_COLUMNS)
 
 
 def reviews_in_use(config: Config) -> Reviews:
@@ -61,6 +63,9 @@ def unreadable_images(archive: Archive, paths: Sequence[str]) -> dict[str, str]:
             return error.reason
         return ""
 
+    # In parts: a pool has an object for each call that it is given.
+    parts = (paths[start : start + _PART] for start in range(0, len(paths), _PART))
     with ThreadPoolExecutor() as pool:
-        problems = progress(pool.map(problem, paths), total=len(paths), desc="images", unit="image")
-        return {path: why for path, why in zip(paths, problems, strict=True) if why}
+        problems = chain.from_iterable(pool.map(problem, part) for part in parts)
+        bar = progress(problems, total=len(paths), desc="images", unit="image")
+        return {path: why for path, why in zip(paths, bar, strict=True) if why}

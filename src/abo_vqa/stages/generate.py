@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-
-import pandas as pd
+from itertools import chain
 
 from abo_vqa.annotate.annotators import run_annotator
 from abo_vqa.annotate.corrections import apply_reviews
@@ -20,9 +19,9 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.json_files import write_results
 from abo_vqa.core.nested import numeric_metrics
 from abo_vqa.core.paths import GENERATED, GENERATION, REJECTS, REVIEWED
+from abo_vqa.core.row_list import write_rows
 from abo_vqa.core.stage import execute
 from abo_vqa.core.summary import Log, Summary, no_log
-from abo_vqa.core.tables import write_table
 
 
 def run(config: Config, log: Log = no_log) -> Summary:
@@ -43,17 +42,15 @@ def run(config: Config, log: Log = no_log) -> Summary:
         raise UserError(
             f"none of the {len(products):,} images got its {quality_filter.questions} pairs: "
             f"{count_reasons(annotations.dropped)}. "
-            f"The rejects: {count_reasons([row['reason'] for row in annotations.rejects])}."
+            f"The rejects: {count_reasons(row['reason'] for row in annotations.rejects)}."
         )
     review_counts = apply_reviews(annotations, reviews)
     counts = generation_counts(config, annotations, review_counts)
     columns = ["image_path", "question", "answer", "reason"]
-    rejects = pd.DataFrame([*annotations.rejects, *annotations.replaced], columns=columns)
-    write_table(rejects, REJECTS)
-    reviewed = pd.DataFrame(annotations.reviewed, columns=[*columns[:-1], "wrong", DRAWN_COLUMN])
-    write_table(reviewed, REVIEWED)
+    write_rows(chain(annotations.rejects, annotations.replaced), REJECTS, columns)
+    write_rows(annotations.reviewed, REVIEWED, [*columns[:-1], "wrong", DRAWN_COLUMN])
     write_results(counts, GENERATION)
-    write_table(pd.DataFrame(annotations.rows), GENERATED)
+    write_rows(annotations.rows, GENERATED)
     return Summary(
         message="\n".join(
             [*annotations.notes, generation_summary(counts), *counts["corpus"]["warnings"]]
