@@ -70,12 +70,6 @@ def test_what_another_process_works_in_isnt_removed(folder, holder):
     assert list(folder.parent.iterdir()) == []
 
 
-def test_parts_of_a_folder_dont_wait_for_each_other(folder):
-    with locked(folder), locked(folder, part=1):
-        discard(folder)
-        assert folder.is_dir()
-
-
 def test_what_a_kill_left_of_a_removal_goes_with_the_next(folder, monkeypatch):
     monkeypatch.setattr(locks.shutil, "rmtree", lambda *a, **k: None)
     (folder / "half").write_text("x")

@@ -12,7 +12,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -24,25 +24,27 @@ logger = get_logger(__name__)
 _REMOVED = ".removed-"  # in front of the name of a folder that is being removed
 
 
-def _lock_file(folder: Path, part: int | str) -> Path:
-    """Return a lock's file, next to the stages' folders: it survives the folder's removal."""
-    return folder.parent.parent / "locks" / folder.parent.name / f"{folder.name}-{part}.lock"
+def _lock_file(folder: Path) -> Path:
+    """Return a lock's file, next to the stages' folders: it survives the folder's removal.
+
+    The 0 is from versions whose processes had a lock each, and which may be running.
+    """
+    return folder.parent.parent / "locks" / folder.parent.name / f"{folder.name}-0.lock"
 
 
 @contextmanager
-def locked(folder: Path, part: int = 0) -> Iterator[Path]:
+def locked(folder: Path) -> Iterator[Path]:
     """Work alone in a folder from `scratch.scratch`; it exists within the block.
 
     While another process has it, wait, after a message that says which one.
 
     Args:
         folder: the folder.
-        part: several processes that share the folder on purpose lock one part each.
 
     Yields:
         The folder.
     """
-    file = _lock_file(folder, part)
+    file = _lock_file(folder)
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file)
     try:
@@ -81,17 +83,17 @@ def discard(folder: Path) -> None:
     Args:
         folder: the folder; it may be missing.
     """
-    with ExitStack() as stack:
-        parts = {_lock_file(folder, 0), *_lock_file(folder, 0).parent.glob(f"{folder.name}-*.lock")}
-        for file in sorted(parts):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(file)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                return
-            stack.callback(lock.release)
+    file = _lock_file(folder)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return
+    try:
         if folder.is_dir():
             folder.rename(folder.with_name(f"{_REMOVED}{folder.name}-{os.getpid()}"))
+    finally:
+        lock.release()
     for leftover in folder.parent.glob(f"{_REMOVED}*"):  # this one, and what a kill left
         shutil.rmtree(leftover, ignore_errors=True)

@@ -16,14 +16,39 @@ from abo_vqa.data.tar_index import BLOCK_SIZE, TarIndex, build_index
 
 MIN_KEPT_MEMBERS = 10_000
 """Members from which an index is worth a file beside the archive."""
+_NAMES = 1 << 14  # that are Python's strings at a time
 
 
-class TarMembers:
+class IndexedMembers:
+    """Members of a tar, wherever it is, as its index knows them.
+
+    Attributes:
+        index: of the members.
+    """
+
+    index: TarIndex
+
+    def names(self) -> Iterator[str]:
+        """Iterate over the names of all regular members, sorted."""
+        for start in range(0, len(self.index), _NAMES):
+            names = self.index.names[start : start + _NAMES].tolist()
+            yield from (name.decode(errors="replace") for name in names)
+
+    def size(self, name: str) -> int | None:
+        """Return a member's size in bytes, or None if there is no such member.
+
+        Args:
+            name: its name.
+        """
+        member = self.index.find(name)
+        return None if member is None else member[1]
+
+
+class TarMembers(IndexedMembers):
     """The members of a tar, by name. Reads are thread-safe (`os.pread`).
 
     Attributes:
         path: the tar.
-        index: of its members.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,19 +59,6 @@ class TarMembers:
         except BaseException:
             os.close(self._file)
             raise
-
-    def names(self) -> Iterator[str]:
-        """Iterate over the names of all regular members, sorted."""
-        return (name.decode(errors="replace") for name in self.index.names.tolist())
-
-    def size(self, name: str) -> int | None:
-        """Return a member's size in bytes, or None if there is no such member.
-
-        Args:
-            name: its name.
-        """
-        member = self.index.find(name)
-        return None if member is None else member[1]
 
     def read(self, name: str) -> bytes | None:
         """Return a member's bytes, or None if there is no such member.

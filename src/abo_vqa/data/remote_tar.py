@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.remote_pin import PIN_NAME, ObjectVersion, RemotePin
 from abo_vqa.data.member_cache import MemberCache, remote_cache
-from abo_vqa.data.members import header_fits
+from abo_vqa.data.members import IndexedMembers, header_fits
 from abo_vqa.data.object_errors import ObjectChangedError, changed_object
 from abo_vqa.data.object_store import Range, RemoteObject, list_folder
 from abo_vqa.data.remote_index import REQUEST_SIZE, load_or_build_remote
@@ -21,12 +21,11 @@ _BATCH = 64 << 20  # bytes fetched at a time
 _MEMORY = 256 << 20  # bytes of members that were fetched ahead, where the disk takes none
 
 
-class RemoteTarMembers:
+class RemoteTarMembers(IndexedMembers):
     """The members of a tar on object storage, with the interface of `TarMembers`. Thread-safe.
 
     Attributes:
         path: the tar's URL.
-        index: of its members.
         remote: the object.
 
     Args:
@@ -56,19 +55,6 @@ class RemoteTarMembers:
         self._ahead: dict[int, bytes] = {}
         self._ahead_size = 0
         self._lock = threading.Lock()
-
-    def names(self) -> Iterator[str]:
-        """Iterate over the names of all regular members, sorted."""
-        return (name.decode(errors="replace") for name in self.index.names.tolist())
-
-    def size(self, name: str) -> int | None:
-        """Return a member's size in bytes, or None if there is no such member.
-
-        Args:
-            name: its name.
-        """
-        member = self.index.find(name)
-        return None if member is None else member[1]
 
     def read(self, name: str) -> bytes | None:
         """Return a member's bytes, or None if there is no such member.

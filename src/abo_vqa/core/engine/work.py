@@ -29,12 +29,10 @@ class Needs:
     Attributes:
         cpus: cores.
         gpu: a GPU of its own; None: if the cluster has any.
-        memory: bytes, for the cluster's bookkeeping; 0: whatever there is.
     """
 
     cpus: int = 1
     gpu: bool | None = False
-    memory: int = 0
 
 
 ONE_CORE = Needs()

@@ -290,7 +290,6 @@ def actor_options(needs: Needs) -> tuple[dict[str, Any], int]:
     options = {
         "num_cpus": cpus,
         "num_gpus": int(gpu),
-        "memory": needs.memory or None,
         "max_restarts": 0,
         "max_task_retries": 0,
         "scheduling_strategy": "SPREAD",
