@@ -25,6 +25,7 @@ from helpers.abo_shaped import image_ids, write_pictures
 from helpers.real_size import photographs
 from helpers.usage import AnonymousPeak
 
+from abo_vqa.core.tables import read_table, write_table
 from abo_vqa.data.archive import IMAGES_TAR, open_archive
 from abo_vqa.data.curation import BALANCED_COLUMNS, _hash_rows
 
@@ -47,8 +48,11 @@ def measure(raw: Path) -> None:
         index.unlink()
     before = resource.getrusage(resource.RUSAGE_SELF)
     with AnonymousPeak() as peak, open_archive(raw) as archive:
-        table = pd.DataFrame("", range(len(archive.image_table())), BALANCED_COLUMNS)
-        table["image_path"] = sorted(archive.image_table()["path"])
+        rows = pd.DataFrame("", range(len(archive.image_table())), BALANCED_COLUMNS, dtype="str")
+        rows["image_path"] = sorted(archive.image_table()["path"])
+        write_table(rows, raw / "rows.csv")
+        table = read_table(raw / "rows.csv")
+        del rows
         wall = time.perf_counter()
         hashed, problems = _hash_rows(table, archive, map)
         wall = time.perf_counter() - wall

@@ -6,7 +6,7 @@ import pytest
 
 from abo_vqa.core import text_list
 from abo_vqa.core.errors import UserError
-from abo_vqa.core.text_list import TextIndex, TextList, distinct_texts
+from abo_vqa.core.text_list import TextBatches, TextIndex, TextList, distinct_texts
 
 TEXTS = ["b/1.jpg", "a/é.jpg", "a/z.jpg", "", "a/\U0001f5bc.jpg", "a/\uff21.jpg", "B"]
 
@@ -60,3 +60,21 @@ def test_a_table_without_rows_has_no_texts(tmp_path) -> None:
     assert list(distinct_texts(tmp_path / "t.csv", "image_path")) == []
     with pytest.raises(UserError, match="lacks"):
         distinct_texts(tmp_path / "t.csv", "path")
+
+
+PATHS = [f"{i:02d}.jpg" for i in range(11)]
+
+
+@pytest.mark.parametrize("start", [0, 2, 3])
+def test_batches_are_slices(start: int) -> None:
+    expected = [PATHS[i : i + 4] for i in range(4 * start, 11, 4)]
+    assert list(TextBatches(TextList(PATHS), 4, start)) == expected
+    assert len(TextBatches(TextList(PATHS), 4, start)) == len(expected)
+    with_empty = TextBatches(TextList(PATHS), 4, start, empty_first=True)
+    assert list(with_empty) == [[], *expected]
+    assert with_empty[1:] == expected
+    assert len(with_empty) == len(expected) + 1
+
+
+def test_without_texts_there_is_only_the_empty_batch() -> None:
+    assert list(TextBatches(TextList([]), 4, empty_first=True)) == [[]]

@@ -71,6 +71,41 @@ class TextList(Sequence[str]):
             yield from piece
 
 
+class TextBatches(Sequence[list[str]]):
+    """Texts in batches, which are made as they are asked for.
+
+    Args:
+        texts: the texts.
+        size: of a batch.
+        start: the first batch.
+        empty_first: whether an empty one is in front.
+    """
+
+    def __init__(
+        self, texts: Sequence[str], size: int, start: int = 0, *, empty_first: bool = False
+    ) -> None:
+        self._texts, self._size = texts, size
+        self._numbers = range(start - empty_first, -(-len(texts) // size))
+        self._empty = start - 1 if empty_first else None
+
+    def __len__(self) -> int:
+        """Return their number."""
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> list[str]: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[list[str]]: ...
+    def __getitem__(self, place: int | slice) -> list[str] | list[list[str]]:
+        """Return a batch, or a list of some."""
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        number = self._numbers[place]
+        if number == self._empty:
+            return []
+        return list(self._texts[number * self._size : (number + 1) * self._size])
+
+
 class TextIndex(Mapping[str, int]):
     """Text → its position, found by a hash of 64 bits; of equal texts, the last one's.
 

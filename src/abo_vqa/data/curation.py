@@ -16,6 +16,8 @@ from abo_vqa.core.config import CurateConfig
 from abo_vqa.core.engine.work import RunMap
 from abo_vqa.core.errors import UserError
 from abo_vqa.core.progress import progress
+from abo_vqa.core.text_columns import TextColumns
+from abo_vqa.core.text_list import TextBatches, TextList
 from abo_vqa.data.archive import Archive, open_archive
 from abo_vqa.data.clean_rows import clean_rows
 from abo_vqa.data.image_hashes import HASH_BATCH, HASH_COLUMNS, fill_hashes, hash_batch
@@ -138,26 +140,23 @@ def _hash_rows(
     table: pd.DataFrame, archive: Archive, run: RunMap
 ) -> tuple[pd.DataFrame, Counter[str]]:
     """Add the hashes; drop rows whose image can't be read, counted by reason."""
-    paths = table["image_path"].tolist()
-    batches = [paths[start : start + HASH_BATCH] for start in range(0, len(paths), HASH_BATCH)]
+    batches = TextBatches(TextList.of(table["image_path"]), HASH_BATCH)
     hashes = chain.from_iterable(
         run(partial(hash_batch, archive.read, prefetch=archive.prefetch), batches)
     )
-    bar = progress(hashes, total=len(paths), desc="hashes", unit="image")
-    columns: dict[str, list[str]] = {name: [] for name in HASH_COLUMNS}
-    problems = []
-    for row in bar:
-        columns["image_sha1"].append(row.image_sha1)
-        columns["phash"].append(row.phash)
+    columns, problems = TextColumns(), []
+    for row in progress(hashes, total=len(table), desc="hashes", unit="image"):
+        columns.append({name: getattr(row, name) for name in HASH_COLUMNS})
         problems.append(row.problem)
     reasons = Counter(
         "picture_" + problem.split(",")[0].replace(" ", "_").lower()
         for problem in problems
         if problem
     )
+    added = columns.frame(HASH_COLUMNS).set_axis(table.index)
+    table = table.assign(**{name: added[name] for name in HASH_COLUMNS})[list(BALANCED_COLUMNS)]
     readable = [not problem for problem in problems]
-    table = table.assign(**columns)[list(BALANCED_COLUMNS)]
-    return table[readable].reset_index(drop=True), reasons
+    return (table[readable] if reasons else table).reset_index(drop=True), reasons
 
 
 def _evenness(types: pd.Series) -> dict[str, float]:

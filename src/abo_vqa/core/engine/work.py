@@ -120,7 +120,7 @@ class Engine(ABC):
             batches: what is dealt.
             needs: what a worker takes.
         """
-        dealt = list(batches)
+        dealt = batches if isinstance(batches, Sequence) else list(batches)
         if len(dealt) == 1 and not needs.gpu:
             yield function(dealt[0])
             return

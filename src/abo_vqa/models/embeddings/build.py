@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from abo_vqa.core.devices import pick_device, pick_dtype
 from abo_vqa.core.engine.opening import model_needs, open_engine
@@ -15,6 +15,7 @@ from abo_vqa.core.fingerprints import fingerprint, fingerprint_pieces, stage_cod
 from abo_vqa.core.locks import locked
 from abo_vqa.core.progress import progress
 from abo_vqa.core.scratch import scratch
+from abo_vqa.core.text_list import TextBatches
 from abo_vqa.data.archive import open_archive
 from abo_vqa.models.embeddings.builder import EmbeddingBuilder
 from abo_vqa.models.embeddings.encoding import BlockEncoder, EncodedBlock
@@ -136,39 +137,6 @@ class _Work:
         return builder
 
 
-class _Blocks(Sequence[list[str]]):
-    """Images in blocks, which are made as they are asked for.
-
-    Args:
-        paths: the images.
-        size: of a block.
-        start: the first block.
-        shape_first: whether an empty one is in front.
-    """
-
-    def __init__(
-        self, paths: Sequence[str], size: int, start: int = 0, *, shape_first: bool = False
-    ) -> None:
-        self._paths, self._size = paths, size
-        self._numbers = range(start - shape_first, -(-len(paths) // size))
-        self._empty = start - 1 if shape_first else None
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    @overload
-    def __getitem__(self, place: int) -> list[str]: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[list[str]]: ...
-    def __getitem__(self, place: int | slice) -> list[str] | list[list[str]]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
-        number = self._numbers[place]
-        if number == self._empty:
-            return []
-        return list(self._paths[number * self._size : (number + 1) * self._size])
-
-
 def _encode_images(
     config: Config, make: Callable[[], BlockEncoder], paths: Sequence[str], work: _Work
 ) -> tuple[_Builder, int, int]:
@@ -179,7 +147,7 @@ def _encode_images(
         while True:
             # An empty block first, which tells the images' shape: files have their full size
             # before anything is encoded.
-            dealt = _Blocks(paths, size, start, shape_first=True)
+            dealt = TextBatches(paths, size, start, empty_first=True)
             results = engine.run(make, dealt, model_needs(config), in_order=True)
             with closing(results):
                 shape = next(results)[1].shape
@@ -217,7 +185,7 @@ def embedding_key(
         meta: what the outputs' meta.json will say; see `expected_meta`.
         stage: the stage that computes them.
     """
-    pieces = _Blocks(paths, _PIECE)
+    pieces = TextBatches(paths, _PIECE)
     with open_archive(config.data.raw) as archive:
         images = fingerprint_pieces([piece, archive.sizes(piece)] for piece in pieces)
     return fingerprint([dict(meta), config.embed.model_dump(), stage_code(stage), images])
