@@ -28,6 +28,7 @@ logger = get_logger(__name__)
 STORED_DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
 
 _STATE_FILE = "state.json"
+_ERRORS_FILE = "errors.jsonl"  # apart from the state, which is written anew after each block
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,11 @@ class EmbeddingBuilder:
         self._room = max(1, files.SHARD_BYTES // (math.prod(row_shape) * self._dtype.itemsize))
         self.shards = self._divide(count)
         self._open: dict[int, np.memmap] = {}
-        self._state = folder / _STATE_FILE
+        self._state, self._errors_file = folder / _STATE_FILE, folder / _ERRORS_FILE
         self._images, self.done, self.errors, self.digest = self._load_state()
         if not self.done:
             self._create()
+        self._errors_size = self._errors_file.stat().st_size if self._errors_file.exists() else 0
         self.sizes = dict(zip(("images", "tokens", "width"), shape, strict=True))
 
     def _divide(self, count: int) -> list[WrittenShard]:
@@ -125,10 +127,27 @@ class EmbeddingBuilder:
                     shard.file.unlink(missing_ok=True)  # it wasn't counted, and may be a part
                 elif number >= (self._uploaded or 0):
                     map_array(shard.file, (shard.rows, *self.row_shape), self._dtype)
-            return images, int(state["done"]), dict(state["errors"]), str(state["digest"])
+            errors = self._load_errors(int(state["errors_size"]))
+            return images, int(state["done"]), errors, str(state["digest"])
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             logger.warning(f"{self._folder} is damaged ({error}): starting over.")
         return 0, 0, {}, ""
+
+    def _load_errors(self, size: int) -> dict[str, str]:
+        """Return the errors that the state counts, and cut off what was written after them.
+
+        Args:
+            size: bytes of them.
+
+        Raises:
+            ValueError: the file holds less.
+        """
+        self._errors_file.touch()
+        if self._errors_file.stat().st_size < size:
+            raise ValueError(f"{self._errors_file.name} is truncated")
+        with self._errors_file.open("r+b") as lines:
+            lines.truncate(size)
+            return dict(entry for line in lines for entry in json.loads(line).items())
 
     def _create(self) -> None:
         """Create the files in their full size: writing to mapped memory can't report a full disk.
@@ -139,6 +158,7 @@ class EmbeddingBuilder:
             OSError: there is no space for them.
         """
         self._state.unlink(missing_ok=True)
+        self._errors_file.unlink(missing_ok=True)
         for file in vector_files(self._folder):
             file.unlink()
         if self._uploaded is not None:
@@ -225,8 +245,18 @@ class EmbeddingBuilder:
         # Blocks come in order: no other one concerns an earlier file than the last of this one.
         self._open = {number: self._open[number] for number in sorted(self._open)[-1:]}
         done = self.done + 1
-        self.errors |= errors
-        state = {"images": end, "done": done, "errors": self.errors, "digest": self.digest}
+        if errors:
+            line = json.dumps(dict(errors)) + "\n"
+            with (
+                report_full_disk(self._errors_file, len(line)),
+                self._errors_file.open("a") as file,
+            ):
+                file.write(line)
+            self.errors |= errors
+            self._errors_size += len(line)
+        state = {
+            "images": end, "done": done, "errors_size": self._errors_size, "digest": self.digest
+        }  # fmt: skip
         with atomic_write(self._state) as temporary:
             temporary.write_text(json.dumps(state))
         self._images, self.done = end, done
