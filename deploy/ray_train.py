@@ -40,6 +40,9 @@ def main() -> None:
     parser.add_argument("--cpu", action="store_true", help="on cores instead of GPUs")
     args = parser.parse_args()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    from abo_vqa.core.engine.opening import share_token
+
+    share_token()
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer

@@ -259,13 +259,16 @@ def test_what_a_model_needs() -> None:
 
 def test_the_doctor_starts_workers(engine: RayEngine, monkeypatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    case = Checkout(ROOT, with_compute(engine="ray", device="cpu", workers=3), "", (), True)
+    case = Checkout(ROOT, with_compute(engine="ray", device="cpu"), "", (), True)
     [finding] = doctor.engine(case)
     assert finding.state == "ok"
     assert re.fullmatch(
-        r"ray at this machine: room for [1-9]\d* worker\(s\) with 2 core\(s\) each, .*: 3",
+        r"Ray at this machine has room for [1-9]\d* worker\(s\) with 2 core\(s\) each",
         finding.found,
     )
+    many = with_compute(engine="ray", device="cpu", workers=500)
+    [finding] = doctor.engine(replace(case, config=many))
+    assert (finding.state, finding.found[-27:]) == ("warning", "and compute.workers is 500")
     assert list(doctor.engine(replace(case, config=with_compute(engine="local")))) == []
     [finding] = doctor.engine(replace(case, config=with_compute(engine="ray", device="cuda:1")))
     assert (finding.state, finding.advice) == (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem
+from abo_vqa.commands.doctor.findings import Checkout, Finding, ok, problem, warning
 from abo_vqa.core.engine.opening import model_needs, open_engine
 from abo_vqa.core.errors import AboVqaError
 
@@ -29,11 +29,14 @@ def engine(case: Checkout) -> Iterator[Finding]:
         return
     address = os.environ.get("RAY_ADDRESS") or "this machine"
     wanted = case.config.compute.workers
-    asked = "" if wanted is None else f", compute.workers: {wanted}"
-    kind = {
+    each = {
         True: "a GPU",
         False: f"{needs.cpus} core(s)",
-        None: "a GPU, or else its threads' cores",
+        None: f"a GPU (without any: {needs.cpus} core(s))",
     }
-    message = f"ray at {address}: room for {room} worker(s) with {kind[needs.gpu]} each{asked}"
-    yield ok("engine", message, {"workers": float(room)})
+    message = f"Ray at {address} has room for {room} worker(s) with {each[needs.gpu]} each"
+    if wanted is not None and wanted > room:
+        advice = "The others start as machines join; else set compute.workers to that, or null."
+        yield warning("engine", f"{message}, and compute.workers is {wanted}", advice)
+    else:
+        yield ok("engine", message, {"workers": float(room)})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abo_vqa.core.engine.local import LocalEngine
@@ -30,17 +32,32 @@ def open_engine(config: Config) -> Generator[Engine, None, None]:
     if config.compute.engine == "local":
         yield LocalEngine()
         return
+    share_token()
     try:
         from abo_vqa.core.engine.on_ray.engine import RayEngine
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
         raise UserError(
-            "compute.engine is ray, and the package isn't installed: `make setup EXTRAS=scale`; or "
-            "set compute.engine to local."
+            "compute.engine is ray, and the package isn't installed. Install it with `make setup "
+            "EXTRAS=scale`, or set compute.engine to local."
         ) from error
     with closing(RayEngine(config.compute.workers, config.threads)) as engine:
         yield engine
+
+
+def share_token() -> None:
+    """Send Ray's token to the cluster that RAY_ADDRESS names, if there is one.
+
+    `ray start` asks for a token as soon as it has one (RAY_AUTH_TOKEN, or a file that the first
+    cluster on a machine leaves), but a program sends it only if it is told to: before Ray is
+    imported. A cluster that doesn't ask for it takes no notice.
+    """
+    if os.environ.get("RAY_ADDRESS", "local") == "local":
+        return  # a cluster of one's own
+    file = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
+    if os.environ.get("RAY_AUTH_TOKEN") or Path(file).is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def model_needs(config: Config) -> Needs:

@@ -21,6 +21,7 @@ import ray
 from ray import cloudpickle
 from ray.exceptions import RayError, RayTaskError
 
+from abo_vqa.core.engine.on_ray.cluster import ClusterWatch, log_folder
 from abo_vqa.core.engine.on_ray.worker import Worker, sources_digest
 from abo_vqa.core.engine.work import Needs, Work, Workers
 from abo_vqa.core.errors import RetryLaterError, UserError, first_line
@@ -69,6 +70,7 @@ class RayWorkers(Workers[Any, Any]):
         self._sources = sources_digest()
         self._needs, self._limit, self._threads = needs, workers, threads
         self._members: list[_Member] = []
+        self._cluster = ClusterWatch()
         self._failed_starts = 0
         self._messages: set[str] = set()
         self._processors: dict[str, str] = {}  # each with the first machine that has it
@@ -97,6 +99,7 @@ class RayWorkers(Workers[Any, Any]):
             while left:
                 self._hire()
                 ready = self._wait()
+                self._cluster.check()
                 if ready is None:
                     quiet_since = self._look_around(quiet_since)
                     continue
@@ -110,11 +113,16 @@ class RayWorkers(Workers[Any, Any]):
             raise
 
     def close(self) -> None:
-        """End all workers."""
+        """End all workers; those of a cluster that has ended have ended with it."""
         for member in self._members:
+            self._dismiss(member)
+        self._members.clear()
+
+    def _dismiss(self, member: _Member) -> None:
+        """End a worker, which may have died."""
+        if not self._cluster.lost:
             with suppress(RayError, ValueError):
                 ray.kill(member.actor)
-        self._members.clear()
 
     def _wind_up(self) -> None:
         """Let workers that have returned all results end their chunks, and keep them."""
@@ -225,11 +233,11 @@ class RayWorkers(Workers[Any, Any]):
         """Take back the batches of a worker that has died.
 
         Raises:
-            RetryLaterError: workers die again and again.
+            RetryLaterError: workers die again and again, or the cluster has ended.
         """
+        self._cluster.check(now=True)
         self._members.remove(member)
-        with suppress(RayError, ValueError):
-            ray.kill(member.actor)
+        self._dismiss(member)
         reason = first_line(error)
         if not member.host:
             self._failed_starts += 1
@@ -241,8 +249,8 @@ class RayWorkers(Workers[Any, Any]):
         if max((self._attempts[position] for position in member.chunk), default=0) >= ATTEMPTS:
             raise RetryLaterError(
                 f"{ATTEMPTS} workers died of the same batch, the last on {member.host}: {reason}. "
-                "Is its memory too small? Ray's logs are in /tmp/ray there. What is finished is "
-                "kept: run the same command to continue."
+                f"Is its memory too small? Ray's logs are in {log_folder()} there. What is "
+                "finished is kept: run the same command to continue."
             )
         logger.warning(f"a worker on {member.host} has died: its batches go to another one")
         self._pending.extendleft(reversed(member.chunk))

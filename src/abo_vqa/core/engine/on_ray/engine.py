@@ -89,7 +89,7 @@ def _connect() -> None:
                 logging_level=logging.CRITICAL,
                 runtime_env=None if own else {"env_vars": variables},
             )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # Ray raises this very class if its head doesn't start in time
         raise _unreachable(address, error) from error
 
 
@@ -111,8 +111,9 @@ def _require_listener(address: str) -> None:
 def _unreachable(address: str, error: BaseException) -> UserError:
     place = f"the Ray cluster at RAY_ADDRESS={address}" if address else "a Ray cluster here"
     return UserError(
-        f"can't reach {place}: {first_line(error)}. Check `ray status`; without RAY_ADDRESS a "
-        "cluster of this machine is started, and compute.engine=local needs none."
+        f"can't reach {place}: {first_line(error)}. Check `ray status`; a cluster that asks for a "
+        "token wants RAY_AUTH_TOKEN as on its head. Without RAY_ADDRESS a cluster of this machine "
+        "is started, and compute.engine=local needs none."
     )
 
 
