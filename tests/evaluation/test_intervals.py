@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from abo_vqa.core.proportions import wilson_interval
-from abo_vqa.evaluation import intervals
+from abo_vqa.evaluation import intervals, resampling
 
 
 def rows(seed=0, images=40, each=3, columns=2):
@@ -26,7 +26,7 @@ def test_bootstrap_is_resampling_images_one_by_one():
 def test_the_size_of_a_block_changes_nothing(monkeypatch):
     values, clusters = rows()
     whole = intervals.bootstrap_means(values, clusters, 100, 0)
-    monkeypatch.setattr(intervals, "BLOCK", 7)
+    monkeypatch.setattr(resampling, "BLOCK", 7)
     assert np.allclose(whole, intervals.bootstrap_means(values, clusters, 100, 0), atol=1e-12)
 
 

@@ -5,22 +5,20 @@ Rows of one image aren't independent, so the bootstrap resamples whole images ("
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import norm
 
 from abo_vqa.core.proportions import wilson_interval
+from abo_vqa.evaluation.resampling import SliceSums, drawn_counts, drawn_totals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
-
-BLOCK = 1000  # resamples at a time: bounds memory, doesn't change results
-_CELLS = 4_000_000  # and at most this many draws: several arrays of this size are made
 
 
 def cluster_sums(columns: Floats | Sequence[Floats], clusters: Integers) -> tuple[Floats, Floats]:
@@ -41,32 +39,6 @@ def cluster_sums(columns: Floats | Sequence[Floats], clusters: Integers) -> tupl
         sums[:, m] = np.bincount(clusters, np.where(known, column, 0.0), minlength=groups)
         counts[:, m] = np.bincount(clusters, known, minlength=groups)
     return sums, counts
-
-
-def blocks(resamples: int, groups: int) -> Iterator[slice]:
-    """Divide the resamples of `groups` clusters into blocks that fit into memory.
-
-    Args:
-        resamples: number of resamples in all.
-        groups: number of clusters.
-
-    Yields:
-        Consecutive slices of range(resamples).
-    """
-    size = max(1, min(BLOCK, _CELLS // max(1, groups)))
-    for start in range(0, resamples, size):
-        yield slice(start, min(start + size, resamples))
-
-
-def _cluster_weights(groups: int, resamples: int, seed: int) -> Iterator[tuple[slice, Floats]]:
-    """How often each of G clusters is drawn, with replacement: blocks of [rows, G]."""
-    rng = np.random.default_rng(seed)
-    for block in blocks(resamples, groups):
-        rows = block.stop - block.start
-        drawn = rng.integers(0, groups, size=(rows, groups))
-        flat = (drawn + groups * np.arange(rows)[:, None]).ravel()
-        counts = np.bincount(flat, minlength=rows * groups).reshape(rows, groups)
-        yield block, counts.astype(np.float64)
 
 
 def bootstrap_means(
@@ -91,8 +63,8 @@ def bootstrap_means(
         counts = counts[:, :1]
     means = np.empty((sums.shape[1], resamples)).T  # contiguous columns: quantiles follow
     with np.errstate(invalid="ignore"):
-        for block, weights in _cluster_weights(len(sums), resamples, seed):
-            means[block] = (weights @ sums) / (weights @ counts)
+        for block, drawn in drawn_counts(len(sums), resamples, seed):
+            means[block] = drawn_totals(drawn, sums) / drawn_totals(drawn, counts)
     return means
 
 
@@ -108,8 +80,8 @@ def bootstrap_totals(sums: Floats, resamples: int, seed: int) -> Floats:
         [R, K].
     """
     totals = np.empty((resamples, sums.shape[1]))
-    for block, weights in _cluster_weights(len(sums), resamples, seed):
-        totals[block] = weights @ sums
+    for block, drawn in drawn_counts(len(sums), resamples, seed):
+        totals[block] = drawn_totals(drawn, sums)
     return totals
 
 
@@ -117,9 +89,6 @@ def bootstrap_slice_means(
     values: Floats, slices: Sequence[Integers], clusters: Integers, resamples: int, seed: int
 ) -> Floats:
     """The bootstrap of means within slices of the rows.
-
-    A slice costs what its own clusters cost: hundreds of small ones cost what a few large ones do.
-    Sums of zeros and ones are whole numbers, hence exact, whatever they are added up with.
 
     Args:
         values: [n, M], without NaN.
@@ -133,21 +102,13 @@ def bootstrap_slice_means(
     """
     models = values.shape[1]
     groups = int(clusters.max()) + 1 if len(clusters) else 0
-    parts = [_slice_sums(values[rows], clusters[rows]) for rows in slices]
-    means = np.empty((len(slices) * models, resamples)).T
+    sums = SliceSums(values, slices, clusters, groups)
+    means = np.empty((len(slices), models, resamples))  # contiguous columns: quantiles follow
     with np.errstate(invalid="ignore"):
-        for block, weights in _cluster_weights(groups, resamples, seed):
-            for k, (members, sums) in enumerate(parts):
-                drawn = weights[:, members] @ sums
-                means[block, k * models : (k + 1) * models] = drawn[:, 1:] / drawn[:, :1]
-    return means
-
-
-def _slice_sums(values: Floats, clusters: Integers) -> tuple[Integers, Floats]:
-    """A slice's clusters, and for each the number of its rows and the sums of their values."""
-    members, position = np.unique(clusters, return_inverse=True)
-    sums = [np.bincount(position, column) for column in values.T]
-    return members, np.column_stack([np.bincount(position), *sums])
+        for block, drawn in drawn_counts(groups, resamples, seed):
+            totals = sums.totals(drawn)
+            np.divide(totals[1:], totals[:1], out=means[..., block].transpose(1, 0, 2))
+    return means.reshape(-1, resamples).T
 
 
 def percentile_interval(means: Floats, confidence: float) -> Floats:

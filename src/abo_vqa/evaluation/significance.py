@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import norm
 
-from abo_vqa.evaluation.intervals import blocks, cluster_sums
+from abo_vqa.evaluation.intervals import cluster_sums
+from abo_vqa.evaluation.resampling import drawn_signs, drawn_totals
 
 if TYPE_CHECKING:
     from abo_vqa.evaluation.intervals import Floats, Integers
@@ -33,12 +34,11 @@ def permutation_p(differences: Floats, clusters: Integers, resamples: int, seed:
         [P] p-values.
     """
     sums, _ = cluster_sums(differences, clusters)
-    rng = np.random.default_rng(seed)
     observed = np.abs(sums.sum(0))
     hits = np.zeros(differences.shape[1])
-    for block in blocks(resamples, len(sums)):
-        signs = rng.integers(0, 2, size=(block.stop - block.start, len(sums))) * 2.0 - 1.0
-        hits += (np.abs(signs @ sums) >= observed - 1e-9).sum(0)  # ties are hits, also by rounding
+    for signs in drawn_signs(len(sums), resamples, seed):
+        totals = np.abs(drawn_totals(signs, sums))
+        hits += (totals >= observed - 1e-9).sum(0)  # ties are hits, also by rounding
     return np.asarray((1 + hits) / (1 + resamples))
 
 
