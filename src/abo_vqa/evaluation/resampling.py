@@ -8,10 +8,11 @@ cache: what a cluster takes then doesn't depend on how many there are.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import csr_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -129,19 +130,24 @@ class SliceSums:
             groups: G, the number of clusters.
         """
         self._shape = (1 + values.shape[1], len(slices))
+        sizes = [len(rows) for rows in slices]
         rows = np.concatenate([np.empty(0, dtype=np.int64), *slices])
-        inside = np.repeat(np.arange(len(slices), dtype=np.int32), [len(rows) for rows in slices])
-        members = clusters[rows].astype(np.int32)
-        shape = (len(slices), groups)
-        parts = [csr_array((np.ones(len(rows)), (inside, members)), shape=shape)]
-        for column in values.T:
-            added = column[rows]
-            at = np.flatnonzero(added)
-            parts.append(csr_array((added[at], (inside[at], members[at])), shape=shape))
-        columns = vstack(parts, format="csc")
-        chunks = [columns[:, at : at + CHUNK].tocsr() for at in range(0, groups, CHUNK)]
-        self._number = np.float32 if all(map(_is_exact, chunks)) else np.float64
-        self._chunks = [chunk.astype(self._number) for chunk in chunks]
+        inside = np.repeat(np.arange(len(slices), dtype=np.int32), sizes)
+        clusters = clusters.astype(np.int32)  # a sparse table's positions, in half the memory
+        order = np.argsort(clusters[rows], kind="stable")
+        rows, inside = rows[order], inside[order]
+        members = clusters[rows]
+        del order
+        bounds = np.searchsorted(members, np.arange(0, groups + CHUNK, CHUNK))
+        self._chunks = []
+        for number, (start, stop) in enumerate(pairwise(bounds)):
+            part = slice(start, stop)
+            added = np.column_stack([np.ones(stop - start), values[rows[part]]])
+            at, column = np.nonzero(added)
+            lines = column.astype(np.int32) * np.int32(len(slices)) + inside[part][at]
+            position = members[part][at] - np.int32(number * CHUNK)
+            shape = (self._shape[0] * self._shape[1], min(CHUNK, groups - number * CHUNK))
+            self._chunks.append(_compact(csr_array((added[at, column], (lines, position)), shape)))
 
     def totals(self, counts: Counts) -> Floats:
         """Add up over the clusters drawn.
@@ -153,13 +159,15 @@ class SliceSums:
             [1 + M, K, rows]: the number of each slice's rows, then the sums of the M columns.
         """
         totals = np.zeros((self._shape[0] * self._shape[1], len(counts)))
-        for i, chunk in enumerate(self._chunks):
-            factors = counts[:, i * CHUNK : (i + 1) * CHUNK].T
-            totals += chunk @ np.ascontiguousarray(factors, dtype=self._number)
+        for number, chunk in enumerate(self._chunks):
+            factors = counts[:, number * CHUNK : (number + 1) * CHUNK].T
+            totals += chunk @ np.ascontiguousarray(factors, dtype=chunk.dtype)
         return totals.reshape(*self._shape, len(counts))
 
 
-def _is_exact(sums: csr_array) -> bool:
-    """Whether single precision has all totals of these sums, however often clusters are drawn."""
+def _compact(sums: csr_array) -> csr_array:
+    """The sums in single precision if it has all totals of them, whatever is drawn."""
     whole = np.array_equal(sums.data, np.rint(sums.data))
-    return whole and bool(abs(sums).sum(axis=1).max(initial=0) * _MOST < _EXACT)
+    if whole and abs(sums).sum(axis=1).max(initial=0) * _MOST < _EXACT:
+        return sums.astype(np.float32)
+    return sums
