@@ -13,11 +13,11 @@ Table = np.ndarray
 GROUPS, RESAMPLES, SEED = 37, 53, 3
 
 
-@pytest.fixture(params=["whole", "pieces"])
+@pytest.fixture(params=[None, 3 * GROUPS, GROUPS - 7])
 def _sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sizes as they are, where a test is one piece, or several pieces of everything."""
-    if request.param == "pieces":
-        for name, size in {"BLOCK": 20, "CHUNK": 10, "_DRAWS": 3 * GROUPS}.items():
+    if request.param:
+        for name, size in {"BLOCK": 20, "CHUNK": 10, "_DRAWS": request.param}.items():
             monkeypatch.setattr(resampling, name, size)
 
 

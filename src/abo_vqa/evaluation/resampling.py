@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BLOCK = 256  # resamples at a time: bounds memory, doesn't change results
 CHUNK = 1024  # clusters at a time: a block of their counts, as numbers to multiply, takes 1 to 2 MB
 _CELLS = 64_000_000  # and at most this many draws are kept, a byte each
-_DRAWS = 100_000  # what is drawn at a time, if a resample is smaller
+_DRAWS = 50_000  # and this many are drawn at a time, of several resamples or a part of one
 _EXACT = 2**24  # up to here single precision has every whole number
 _MOST = 255  # a cluster's count in a byte; drawing one more often has a chance below 1e-500
 
@@ -58,8 +58,9 @@ def drawn_counts(groups: int, resamples: int, seed: int) -> Iterator[tuple[slice
     rng = np.random.default_rng(seed)
     for block in blocks(resamples, groups):
         counts = np.zeros((block.stop - block.start, groups), dtype=np.uint8)
-        for part in _parts(counts):
-            drawn = rng.integers(0, groups, size=part.shape)
+        for rows, columns in _pieces(*counts.shape):
+            part = counts[rows]
+            drawn = rng.integers(0, groups, size=(len(part), columns.stop - columns.start))
             drawn += groups * np.arange(len(part))[:, None]
             np.add.at(part.reshape(-1), drawn.ravel(), np.uint8(1))
         yield block, counts
@@ -79,18 +80,22 @@ def drawn_signs(groups: int, resamples: int, seed: int) -> Iterator[NDArray[np.i
     rng = np.random.default_rng(seed)
     for block in blocks(resamples, groups):
         signs = np.empty((block.stop - block.start, groups), dtype=np.int8)
-        for part in _parts(signs):
-            part[:] = rng.integers(0, 2, size=part.shape)
+        for piece in _pieces(*signs.shape):
+            signs[piece] = rng.integers(0, 2, size=signs[piece].shape)
         signs *= 2
         signs -= 1
         yield signs
 
 
-def _parts(table: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
-    """A table's rows, as many at a time as the processor's cache holds, or one."""
-    step = max(1, _DRAWS // max(1, table.shape[1]))
-    for start in range(0, len(table), step):
-        yield table[start : start + step]
+def _pieces(rows: int, groups: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of a table in the order of its cells, as many as the cache holds draws."""
+    step = max(1, _DRAWS // max(1, groups))
+    for start in range(0, rows, step):
+        for column in range(0, groups, _DRAWS):
+            yield (
+                slice(start, min(start + step, rows)),
+                slice(column, min(column + _DRAWS, groups)),
+            )
 
 
 def drawn_totals(factors: Counts | NDArray[np.int8], sums: Floats) -> Floats:
