@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from abo_vqa.data import assignment
 from abo_vqa.data.assignment import Bundles, _Side, assign_bundles
 
 
@@ -31,19 +32,20 @@ def by_definition(side, bundles, bundle, by_type, sign):
 
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("by_type", [True, False])
-def test_no_bundle_is_skipped_that_would_gain_then_or_later(by_type, sign):
+def test_no_bundle_is_skipped_that_would_gain_then_or_later(monkeypatch, by_type, sign):
     for seed in range(6):
         bundles, rng = drawn_bundles(seed), random.Random(seed)
         side = _Side(bundles, rng.choice((0.05, 0.2, 0.5)))
         every = list(range(len(bundles.rows)))
         for bundle in rng.sample(every, rng.randrange(len(every))):
             side.take(bundle)
-        may_gain = side._may_gain(by_type, sign)
+        monkeypatch.setattr(assignment, "_STEP", 7)
+        likely = set(side._likely(np.arange(len(every)), by_type, sign))
         for moved in rng.sample(every, len(every) // 3):
             for bundle in every:
                 gain = side.gain(bundle, by_type, sign)
                 assert gain == by_definition(side, bundles, bundle, by_type, sign)
-                assert may_gain[bundle] or gain <= 0
+                assert bundle in likely or gain <= 0
             if side._taken[moved] == (sign < 0):
                 side.take(moved, sign)
 
@@ -54,3 +56,12 @@ def test_the_test_set_has_its_share_and_is_the_same_every_time():
         first, second = (assign_bundles(bundles, None, 0.3, 5) for _ in range(2))
         assert np.array_equal(first, second)
         assert 0 < first.sum() < len(first)
+
+
+def test_how_many_bundles_are_looked_through_at_a_time_changes_nothing(monkeypatch):
+    for seed in range(20):
+        bundles = drawn_bundles(seed)
+        whole = assign_bundles(bundles, None, 0.3, seed)
+        monkeypatch.setattr(assignment, "_STEP", 1 + seed % 3)
+        assert np.array_equal(assign_bundles(bundles, None, 0.3, seed), whole)
+        monkeypatch.undo()

@@ -9,6 +9,7 @@ or the whole, would otherwise be too small, the cheapest first.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ _TOLERANCE = 0.01  # of the target: what a type, or the whole, may lack without 
 _TYPE_WEIGHT = 1.01  # of a type's row against any row: a full side still exchanges types
 _UNSURE = 1e-3  # rows: far more than rounding makes of sums of whole rows and shares of them
 _SUMMED_BY_NUMPY = 8  # numbers, from which on it adds them in another order
+_STEP = 1 << 12  # bundles that are looked through at a time
 _MAX_ROUNDS = 5  # of exchanges; two or three suffice
 
 
@@ -167,23 +169,35 @@ class _Side:
 
     def take_useful(self, offered: NDArray[np.int64], by_type: bool) -> None:
         """Take the bundles that bring a gain; one pass, because the side only gets fuller."""
-        for bundle in offered[self._may_gain(by_type)[offered] & ~self.taken[offered]].tolist():
+        for bundle in self._likely(offered[~self.taken[offered]], by_type):
             if self._rows[bundle] <= self.target and self.gain(bundle, by_type) > 0:
                 self.take(bundle)
 
-    def _may_gain(self, by_type: bool, sign: int = 1) -> NDArray[np.bool_]:
-        """[b] False where `gain` is negative, and will be while the side only gets fuller.
+    def _likely(self, offered: NDArray[np.int64], by_type: bool, sign: int = 1) -> Iterator[int]:
+        """Bundles that may bring a gain, while the side only gets fuller (sign -1: emptier).
 
-        (With sign -1: while it only gets emptier.) Rounding makes it unsure of gains close to 0.
+        Most of a large catalogue's bundles stop being useful soon, of which numpy is sure at once.
         """
-        gain = abs(self.missing) - np.abs(self.missing - sign * self._bundles.rows)
-        if by_type:
-            types = self._bundles.types
+        for start in range(0, len(offered), _STEP):
+            some = offered[start : start + _STEP]
+            yield from some[self._rough_gain(some, by_type, sign) > -_UNSURE].tolist()
+
+    def _rough_gain(
+        self, bundles: NDArray[np.int64], by_type: bool, sign: int = 1
+    ) -> NDArray[np.float64]:
+        """[k] `gain` of some bundles, but for rounding.
+
+        What is negative stays so while the side only gets fuller; with sign -1, emptier.
+        """
+        rough: NDArray[np.float64] = abs(self.missing) - np.abs(
+            self.missing - sign * self._bundles.rows[bundles]
+        )
+        if by_type and len(bundles):
+            types = self._bundles.types[bundles]
             missing = np.array(self._missing_types)[types.indices]
             gains = np.abs(missing) - np.abs(missing - sign * types.data)
-            gain = gain + _TYPE_WEIGHT * np.add.reduceat(gains, types.indptr[:-1])
-        may_gain: NDArray[np.bool_] = gain > -_UNSURE
-        return may_gain
+            rough = rough + _TYPE_WEIGHT * np.add.reduceat(gains, types.indptr[:-1])
+        return rough
 
     def exchange(self, offered: NDArray[np.int64]) -> None:
         """Give back bundles of types that are too frequent, and take others for them.
@@ -192,12 +206,16 @@ class _Side:
             offered: clean bundles, so that no exposure changes.
         """
         for _ in range(_MAX_ROUNDS):
-            likely = offered[self._may_gain(True, -1)[offered] & self.taken[offered]]
-            surplus = [b for b in likely.tolist() if self.gain(b, True, -1) > 0]
-            for bundle in surplus:
+            taken = offered[self.taken[offered]]
+            rough = self._rough_gain(taken, True, -1)
+            unsure = np.flatnonzero(np.abs(rough) <= _UNSURE)
+            useful = rough > _UNSURE
+            useful[unsure] = [self.gain(b, True, -1) > 0 for b in taken[unsure].tolist()]
+            surplus = taken[useful]
+            for bundle in self._likely(surplus, True, -1):
                 if self.gain(bundle, True, -1) > 0:
                     self.take(bundle, -1)
-            if not surplus:
+            if not len(surplus):
                 return
             self.take_useful(offered, by_type=True)
 
