@@ -28,10 +28,16 @@ def test_unified_paths_are_those_of_unify_image_paths(paths):
     @settings(max_examples=150, deadline=None)
     @given(st.lists(paths, max_size=12))
     def check(column):
-        unified = unify_paths(pd.Series(column, dtype=object))
-        assert unified.astype(object).tolist() == unify_image_paths(column)[0]
+        for dtype in (object, "category"):
+            unified = unify_paths(pd.Series(column, dtype=object).astype(dtype))
+            assert unified.astype(object).tolist() == unify_image_paths(column)[0]
 
     check()
+
+
+def test_a_category_of_unified_paths_is_not_made_again():
+    column = pd.Series(["0a/b.jpg", "0c/d.jpg", "0a/b.jpg"], dtype="category")
+    assert unify_paths(column) is column
 
 
 @pytest.mark.parametrize("dtype", [object, "str", "category"])

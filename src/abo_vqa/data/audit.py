@@ -205,7 +205,8 @@ def _group_sizes(images: NDArray[np.int64], groups: NDArray[np.int64]) -> dict[s
     """How many groups there are, and how large the largest is, in images and in rows."""
     width = int(images.max()) + 1
     starts = run_starts(groups, images)
-    of_images = np.bincount(np.unique(groups[starts] * width + images[starts]) // width)
+    pairs = np.sort(groups[starts] * width + images[starts])  # np.unique would hash them
+    of_images = np.bincount(pairs[run_starts(pairs)] // width)
     return {
         "count": len(of_images),
         "largest_images": int(of_images.max()),

@@ -96,6 +96,10 @@ def unify_paths(column: pd.Series) -> pd.Series:
     Returns:
         [n] names, as a category.
     """
+    if isinstance(column.dtype, pd.CategoricalDtype) and all(
+        map(_UNIFIED.fullmatch, column.cat.categories)
+    ):
+        return column  # a category of a million names takes a second to make
     numbers, texts = numbered_texts(column)
     if not all(map(_UNIFIED.fullmatch, texts)):
         names = np.array(unify_image_paths(texts)[0], dtype=object)
