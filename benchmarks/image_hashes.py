@@ -44,18 +44,16 @@ def jpegs() -> list[bytes]:
 
 def measure(raw: Path) -> None:
     """Hash all images of an archive; print a line of the table."""
+    with open_archive(raw) as archive:
+        paths = sorted(archive.image_table()["path"])
+    rows = pd.DataFrame("", range(len(paths)), BALANCED_COLUMNS, dtype="str")
+    table = read_table(write_table(rows.assign(image_path=paths), raw / "rows.csv"))
     for index in raw.glob("*.index.npz"):
         index.unlink()
-    before = resource.getrusage(resource.RUSAGE_SELF)
+    before, wall = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     with AnonymousPeak() as peak, open_archive(raw) as archive:
-        rows = pd.DataFrame("", range(len(archive.image_table())), BALANCED_COLUMNS, dtype="str")
-        rows["image_path"] = sorted(archive.image_table()["path"])
-        write_table(rows, raw / "rows.csv")
-        table = read_table(raw / "rows.csv")
-        del rows
-        wall = time.perf_counter()
         hashed, problems = _hash_rows(table, archive, map)
-        wall = time.perf_counter() - wall
+    wall = time.perf_counter() - wall
     used, count = resource.getrusage(resource.RUSAGE_SELF), len(table)
     assert len(hashed) == count
     assert not problems

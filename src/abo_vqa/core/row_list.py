@@ -19,10 +19,10 @@ from abo_vqa.core.text_columns import TEXT, text_table
 
 _CHUNK = 1 << 12  # rows that are Python's objects at a time
 
-Row = dict[str, str]
+_Row = dict[str, str]
 
 
-class RowList(Sequence[Row]):
+class RowList(Sequence[_Row]):
     """Rows of the same columns, which become dicts as they are asked for.
 
     A dict is a copy: changing it changes nothing here.
@@ -34,7 +34,7 @@ class RowList(Sequence[Row]):
     def __init__(self, rows: Iterable[Mapping[str, str]] = ()) -> None:
         self._chunks: list[pa.Table] = []
         self._ends: list[int] = []
-        self._latest: list[Row] = []
+        self._latest: list[_Row] = []
         self.extend(rows)
 
     @classmethod
@@ -88,14 +88,14 @@ class RowList(Sequence[Row]):
             self._chunks.append(pa.table(columns, chunk.column_names))
             self._ends.append(len(chunk) + (self._ends[-1] if self._ends else 0))
 
-    def pieces(self) -> Iterator[list[Row]]:
+    def pieces(self) -> Iterator[list[_Row]]:
         """Yield the rows, some thousands at a time."""
         for chunk in self._chunks:
             yield _dicts(chunk)
         if self._latest:
             yield [dict(row) for row in self._latest]
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[_Row]:
         """Yield the rows."""
         for piece in self.pieces():
             yield from piece
@@ -105,10 +105,10 @@ class RowList(Sequence[Row]):
         return (self._ends[-1] if self._ends else 0) + len(self._latest)
 
     @overload
-    def __getitem__(self, place: int) -> Row: ...
+    def __getitem__(self, place: int) -> _Row: ...
     @overload
-    def __getitem__(self, place: slice) -> list[Row]: ...
-    def __getitem__(self, place: int | slice) -> Row | list[Row]:
+    def __getitem__(self, place: slice) -> list[_Row]: ...
+    def __getitem__(self, place: int | slice) -> _Row | list[_Row]:
         """Return a row, or a list of some."""
         if isinstance(place, slice):
             return [self[i] for i in range(*place.indices(len(self)))]
@@ -120,7 +120,7 @@ class RowList(Sequence[Row]):
         return _dicts(self._chunks[at].slice(number - start, 1))[0]
 
 
-def _dicts(chunk: pa.Table) -> list[Row]:
+def _dicts(chunk: pa.Table) -> list[_Row]:
     """Return the rows of a chunk as dicts."""
     names = chunk.column_names
     texts = (column.cast(TEXT).to_pylist() for column in chunk.columns)
