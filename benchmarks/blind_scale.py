@@ -4,15 +4,17 @@
     python benchmarks/blind_scale.py --rows 50000 100000
 
 The stage `baseline --model blind` reads the made-up rows, fits the four baselines and answers all
-of them, in a process of its own, imports included. The n-gram model's fit takes as many products
-with the Hessian as the data ask for: what one takes is printed, too.
+of them, in a process of its own, imports included. The processor seconds of a row are compared with
+those of the smallest size.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from helpers import many_questions
 from helpers.evaluated import workspace
@@ -27,31 +29,31 @@ def run_blind() -> None:
     from abo_vqa.stages import baseline
 
     parts: Parts = {}
+    for name in ("read_table", "write_table"):
+        setattr(baseline, name, timed(parts, getattr(baseline, name)))
     for name in ("unify_spelling", "answer_blind_rows"):
         setattr(blind, name, timed(parts, getattr(blind, name)))
     for name, fit in list(baselines.VARIANTS.items()):
         baselines.VARIANTS[name] = timed(parts, fit)
-    ngrams.limit_pairs = timed(parts, ngrams.limit_pairs)
-    products = []
-    start, product = ngrams.Softmax.__init__, ngrams.Softmax.hessian
-
-    def sized(self, features, counts, strength) -> None:  # type: ignore[no-untyped-def]
-        print(f"  fitted: {features.shape[0]:,} questions, {features.shape[1]:,} words, "
-              f"{counts.shape[1]:,} answers")  # fmt: skip
-        start(self, features, counts, strength)
-
-    def counted(self, flat, direction):  # type: ignore[no-untyped-def]
-        products.append(1)
-        return timed(parts, product)(self, flat, direction)
-
-    ngrams.Softmax.__init__ = sized  # type: ignore[method-assign]
-    ngrams.Softmax.hessian = counted  # type: ignore[method-assign]
+    for kind, name in ((ngrams.Softmax, "minimise"), (ngrams.MinibatchFit, "run")):
+        setattr(kind, name, timed(parts, getattr(kind, name)))
+    for name in ("Softmax", "MinibatchFit"):
+        setattr(ngrams, name, sized(getattr(ngrams, name)))
     config = load_config()
     pin_threads(config.threads)
     print(baseline.run(config, model="blind").message)
     print_parts(parts)
-    each = parts.get("hessian", [0.0])[0] / max(1, len(products))
-    print(f"  {len(products)} products with the Hessian, {each:.2f} processor seconds each")
+
+
+def sized(fit: type) -> Callable[..., Any]:
+    """The class of a fit, which prints its size first."""
+
+    def make(features: Any, counts: Any, strength: float) -> Any:
+        print(f"  {fit.__name__}: {features.shape[0]:,} questions, {features.shape[1]:,} words, "
+              f"{counts.shape[1]:,} answers", flush=True)  # fmt: skip
+        return fit(features, counts, strength)
+
+    return make
 
 
 def main() -> None:
@@ -62,12 +64,15 @@ def main() -> None:
     if args.stage:
         run_blind()
         return
-    lines = []
+    lines, first = [], 0.0
     for rows in args.rows:
         with tempfile.TemporaryDirectory() as name:
             workspace(Path(name), many_questions.table(rows), {}, jpegs=0)
-            lines.append(f"{rows:9,} rows: {measured(__file__, 'blind', Path(name))}")
-            print(lines[-1], flush=True)
+            line = measured(__file__, "blind", Path(name))
+        each = float(line.split()[1]) / rows
+        first = first or each
+        lines.append(f"{rows:9,} rows: {line}, a row {each / first:.2f} times as long")
+        print(lines[-1], flush=True)
     print("\n".join(lines))
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from abo_vqa.core.errors import UserError
-from abo_vqa.models.answering.blind import cross_fit_blind
+from abo_vqa.models.answering.blind import answer_blind_rows, cross_fit_blind
 from abo_vqa.models.blind import baselines as blind
 from abo_vqa.models.blind import ngrams
 
@@ -94,6 +94,21 @@ def test_a_fit_that_is_stopped_says_so_and_warns_nobody(monkeypatch, recwarn) ->
 def test_ngrams_are_the_same_in_any_order_of_rows() -> None:
     one = blind.fit_ngrams(QUESTIONS, ANSWERS)(QUESTIONS)
     assert blind.fit_ngrams(QUESTIONS[::-1], ANSWERS[::-1])(QUESTIONS) == one
+
+
+def test_a_fit_on_a_part_of_the_answers_is_reported(monkeypatch) -> None:
+    train = pd.DataFrame({"question": QUESTIONS, "answer": ANSWERS})
+    rows = pd.DataFrame({"row_id": [0], "question": ["What color is it?"]})
+    assert not any(result.part for result in answer_blind_rows(rows, train).values())
+    monkeypatch.setattr(ngrams, "QUESTION_CELLS", 1)
+    monkeypatch.setattr(ngrams, "ANSWERS", 3)
+    results = answer_blind_rows(rows, train)
+    parts = {variant: result.part for variant, result in results.items() if result.part}
+    assert parts == {"ngram": "3 of 4 answers (75.0% of the rows)"}
+    together = pd.concat([train, train], ignore_index=True).assign(row_id=range(2 * len(train)))
+    fitted = cross_fit_blind(together, np.arange(len(together)), 1)
+    assert fitted["ngram"].part.startswith("3 of")
+    assert fitted["question"].part == ""
 
 
 def test_cross_fitting_never_sees_the_image_it_answers_about() -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from abo_vqa.models.blind import ngrams
+from abo_vqa.models.blind import minibatches, ngrams
+from abo_vqa.models.blind.minibatches import MinibatchFit
 from abo_vqa.models.blind.ngrams import Ngrams, Softmax
 
 NOUNS = [f"thing{i}" for i in range(60)]
@@ -116,27 +117,93 @@ def test_merged_words_change_no_probability(pairs, monkeypatch) -> None:
     np.testing.assert_allclose(sure, confident, atol=2e-3)
 
 
-def test_of_many_questions_and_answers_the_most_frequent_are_fitted(monkeypatch) -> None:
+@pytest.fixture
+def large(monkeypatch) -> None:
+    """Whatever is fitted counts as too large for a fit to convergence."""
+    monkeypatch.setattr(ngrams, "QUESTION_CELLS", 1)
+
+
+def test_minibatches_end_near_the_minimum(pairs, large, monkeypatch) -> None:
+    monkeypatch.setattr(minibatches, "PASSES", 60)
+    fitted = Ngrams(pairs)
+    monkeypatch.setattr(ngrams, "QUESTION_CELLS", 1 << 25)
+    exact = Ngrams(pairs)
+    asked = sorted({question for question, _ in pairs})
+    predicted, confidences = fitted(asked)
+    expected, likeliest = exact(asked)
+    assert np.mean([a == b for a, b in zip(predicted, expected, strict=True)]) > 0.97
+    assert np.mean(np.abs(np.subtract(confidences, likeliest))) < 0.02
+    assert fitted.converged
+    assert fitted.part is exact.part is None
+
+
+def test_a_batch_s_steps_follow_the_loss_s_gradient(monkeypatch) -> None:
+    """One batch with all questions: the squares that it leaves are the squared gradient."""
+    rng = np.random.default_rng(1)
+    words = rng.random((7, 5)) < 0.5
+    words[0] = True
+    asked = sparse.csr_array(words.astype(np.float32))
+    given = sparse.csr_array(rng.integers(1, 3, (7, 3)).astype(np.float32))
+    monkeypatch.setattr(minibatches, "ROWS_PER_VISIT", 100)  # each question once a pass
+    fit = MinibatchFit(asked, given, 2.0)
+    loss = Softmax(asked, given, 2.0)
+    fit.weights[:-1] = rng.normal(size=(5, 3))
+    gradient = loss.value((fit.weights / loss._scale).ravel())[1].reshape(6, 3) / loss._scale
+    fit._step(np.arange(7), np.float32(0.1))
+    np.testing.assert_allclose(fit._squares[:-1], gradient[:-1] ** 2, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(fit._squares[-1], 1 + gradient[-1] ** 2, rtol=1e-3)
+
+
+def test_a_pass_visits_every_row_once(pairs, large, monkeypatch) -> None:
+    """A question that was asked often is visited in parts, in batches of bounded size."""
+    rows: Counter[int] = Counter()
+    sizes = []
+    plain = MinibatchFit._step
+
+    def watched(self, visited, rate):
+        sizes.append(len(visited))
+        for question in visited.tolist():
+            rows[question] += self._rows[question]
+        plain(self, visited, rate)
+
+    monkeypatch.setattr(MinibatchFit, "_step", watched)
+    monkeypatch.setattr(minibatches, "PASSES", 1)
+    monkeypatch.setattr(minibatches, "BATCH", 16)
+    Ngrams(pairs)
+    assert max(sizes) == 16
+    by_question: Counter[str] = Counter()
+    for (question, _), count in pairs.items():
+        by_question[question.lower()] += count
+    expected = [by_question[question] for question in sorted(by_question)]
+    np.testing.assert_allclose([rows[i] for i in range(len(expected))], expected, rtol=1e-5)
+
+
+def test_minibatches_are_the_same_in_any_order_of_rows(pairs, large) -> None:
+    asked = sorted({question for question, _ in pairs})
+    turned = Counter(dict(reversed(pairs.items())))
+    assert Ngrams(turned)(asked) == Ngrams(pairs)(asked)
+
+
+def test_of_many_answers_the_most_frequent_are_fitted() -> None:
     pairs = {("What is it?", "lamp"): 5, ("what is IT?", "chair"): 2, ("Rare?", "lamp"): 1,
-             ("Color?", "red"): 4, ("Color?", "blue"): 1}  # fmt: skip
-    assert ngrams.limit_pairs(pairs) == pairs
-    monkeypatch.setattr(ngrams, "QUESTIONS", 2)
-    without_rare = {pair: n for pair, n in pairs.items() if pair[0] != "Rare?"}
-    assert ngrams.limit_pairs(pairs) == without_rare
-    monkeypatch.setattr(ngrams, "QUESTION_CELLS", 6)  # three answers to two questions
-    assert ngrams.limit_pairs(pairs) == {
-        pair: n for pair, n in without_rare.items() if pair[1] != "blue"
+             ("Color?", "red"): 4, ("Color?", "blue"): 2}  # fmt: skip
+    assert ngrams.limit_answers(pairs, 4) == pairs
+    assert ngrams.limit_answers(pairs, 3) == {
+        pair: n for pair, n in pairs.items() if pair[1] != "chair"
     }
 
 
-def test_of_many_words_the_most_frequent_are_fitted(monkeypatch) -> None:
-    asked = {
-        ("color red lamp", "red"): 3,
-        ("color blue lamp", "blue"): 3,
-        ("color of it", "red"): 2,
-    }
-    monkeypatch.setattr(ngrams, "WEIGHT_CELLS", 4)  # two words by two answers
+def test_what_a_large_fit_leaves_out_is_counted(large, monkeypatch) -> None:
+    asked = {("color red lamp", "red"): 3, ("color blue lamp", "blue"): 3,
+             ("color of it", "red"): 2, ("color of them", "gray"): 2}  # fmt: skip
+    assert Ngrams(asked).part is None
+    monkeypatch.setattr(ngrams, "ANSWERS", 2)
+    assert str(Ngrams(asked).part) == "2 of 3 answers (80.0% of the rows)"
+    monkeypatch.setattr(ngrams, "WORDS", 2)
     model = Ngrams(asked)
+    assert str(model.part) == (
+        "2 of 3 answers (80.0% of the rows) and 2 of 5 words and pairs of words"
+    )
     assert model.weights.shape == (3, 2)  # and the intercept
     words = model.vectorizer.get_feature_names_out()
     kept = {word for word, n in zip(words, np.diff(model.merged.indptr), strict=True) if n}
@@ -144,8 +211,7 @@ def test_of_many_words_the_most_frequent_are_fitted(monkeypatch) -> None:
     assert len(model(["color of what"])[0]) == 1
 
 
-def test_the_study_s_split_is_within_the_limits() -> None:
+def test_the_study_s_split_is_fitted_to_convergence() -> None:
     questions, words, answers = 15_600, 8_500, 1_300
-    assert questions <= ngrams.QUESTIONS
     assert questions * answers <= ngrams.QUESTION_CELLS
     assert words * answers <= ngrams.WEIGHT_CELLS

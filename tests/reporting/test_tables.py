@@ -64,6 +64,17 @@ def test_a_blind_baseline_whose_fit_was_stopped_is_said(results):
     )
 
 
+def test_a_blind_baseline_that_was_fitted_on_a_part_is_named(results):
+    part = "1,024 of 3,429 answers (94.3% of the rows)"
+    assert not any("was fitted on" in line for line in findings.further_findings(results))
+    evaluation = {**results.evaluation, "partial_fits": {"blind-ngram": part}}
+    sentences = findings.further_findings(replace(results, evaluation=evaluation))
+    assert (
+        f"Blind (n-grams) was fitted on {part}, so the blind baseline may be higher than shown "
+        "here." in sentences
+    )
+
+
 def test_a_loss_is_called_a_loss(results):
     worse = {m: dict(v) for m, v in results.metrics.items()}
     worse["finetuned"]["accuracy"] = 0.01

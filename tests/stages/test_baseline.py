@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 import signal
 import time
@@ -220,7 +221,21 @@ def test_blind_sees_train_only(here: Path) -> None:
         assert set(table["prediction"]) <= set(train["answer"])
         assert (table["error"] == "").all()
     fits = json.loads(Path("reports/baselines/blind/fits.json").read_text())
-    assert all(found["ended"] for found in fits.values())
+    assert all(found == {"ended": True} for found in fits.values())
+
+
+def test_a_blind_fit_on_a_part_of_the_answers_is_reported(here: Path, monkeypatch, capsys) -> None:
+    from abo_vqa.evaluation.predictions import partial_fits
+    from abo_vqa.models.blind import ngrams
+
+    monkeypatch.setattr(ngrams, "QUESTION_CELLS", 1)
+    monkeypatch.setattr(ngrams, "ANSWERS", 5)
+    summary = stage.run(load_config(), model="blind")
+    message = r"blind-ngram was fitted on 5 of \d+ answers \([\d.]+% of the rows\): its accuracy"
+    assert re.search(message, summary.message)
+    assert summary.params["partial_fits"] == "ngram"
+    fits = json.loads(Path("reports/baselines/blind/fits.json").read_text())
+    assert partial_fits(fits) == {"blind-ngram": fits["ngram"]["part"]}
 
 
 def test_unknown_models_and_missing_weights_are_told_plainly(here: Path, capsys) -> None:

@@ -87,6 +87,7 @@ def benchmark(args: argparse.Namespace, config: Config) -> int:
     )
     answers.predictions |= blind.predictions
     answers.unfinished_fits += blind.unfinished_fits
+    answers.partial_fits |= blind.partial_fits
     if args.metrics is None and toy_metrics(config):
         notes.append(TOYS_LEFT_OUT)
     warnings += [f"{name} has no results: {why}" for name, why in answers.failures.items()]
@@ -193,6 +194,7 @@ def _write(
             predictions,
             None if train is None else train.table,
             unfinished_fits=answers.unfinished_fits,
+            partial_fits=answers.partial_fits,
         )
         device = str(pick_device(config.compute.device))
         evaluation = evaluate(tables, config, device, metrics, required=args.metrics is not None)

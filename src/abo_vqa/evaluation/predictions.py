@@ -35,7 +35,7 @@ def answering_models(models: Sequence[str], *, ranked: bool) -> list[str]:
     return [*dict.fromkeys(baselines), *(FINETUNED_MODELS if ranked else [FINETUNED_MODEL])]
 
 
-def unfinished_fits(fits: Mapping[str, Mapping[str, bool]]) -> list[str]:
+def unfinished_fits(fits: Mapping[str, Mapping[str, bool | str]]) -> list[str]:
     """Return the blind models whose fit stopped before it converged.
 
     They may be capable of more than they score.
@@ -44,6 +44,17 @@ def unfinished_fits(fits: Mapping[str, Mapping[str, bool]]) -> list[str]:
         fits: blind variant → whether its fit ended (the content of fits.json).
     """
     return [f"blind-{name}" for name, fit in fits.items() if not fit["ended"]]
+
+
+def partial_fits(fits: Mapping[str, Mapping[str, bool | str]]) -> dict[str, str]:
+    """Return the blind models that were fitted on a part of a large train split, and which part.
+
+    They may be capable of more than they score.
+
+    Args:
+        fits: the content of fits.json.
+    """
+    return {f"blind-{name}": str(fit["part"]) for name, fit in fits.items() if "part" in fit}
 
 
 def read_predictions(path: Path, rows: int, only: NDArray[np.int64] | None = None) -> pd.DataFrame:

@@ -49,6 +49,7 @@ class Tables:
         vqa: all questions and answers, a row's position being its row_id; None for a test set that
             isn't part of a larger one.
         unfinished_fits: blind models whose fit stopped early.
+        partial_fits: blind models that were fitted on a part of the train split → which.
         training: the content of training.json.
         reviews: what people found wrong of what the filters leave: `reviews` of
             data/verification.json, with the number of raters.
@@ -59,6 +60,7 @@ class Tables:
     train: pd.DataFrame | None = None
     vqa: pd.DataFrame | None = None
     unfinished_fits: Sequence[str] = ()
+    partial_fits: Mapping[str, str] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     reviews: Mapping[str, Any] = field(default_factory=dict)
 
@@ -124,6 +126,8 @@ def evaluate(
         "unfinished_fits": list(tables.unfinished_fits),
         **analyse(scored, config),
     }
+    if tables.partial_fits:
+        details["partial_fits"] = dict(tables.partial_fits)
     ceiling = label_noise_ceiling(tables.reviews, tables.test, config.evaluate.confidence)
     if ceiling:
         details["ceiling"] = ceiling

@@ -79,6 +79,11 @@ def _blind_findings(results: Results, blind: str) -> list[str]:
             f"The fit of {enumeration(unfinished)} was stopped before it converged, so the blind "
             "baseline may be higher than shown here."
         )
+    sentences += [
+        f"{model_label(model)} was fitted on {part}, so the blind baseline may be higher than "
+        "shown here."
+        for model, part in results.evaluation.get("partial_fits", {}).items()
+    ]
     gains = _gains_by_type(results, results.primary_model)
     if better := [f"{name} ({points(gain)})" for name, gain in gains if gain > 0]:
         sentences.append(

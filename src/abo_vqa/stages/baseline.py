@@ -62,15 +62,29 @@ def _run_blind(config: Config) -> Summary:
         write_table(result.predictions, predictions_of(f"blind-{variant}"))
         for variant, result in results.items()
     ]
-    fits = {variant: {"ended": result.converged} for variant, result in results.items()}
+    fits: dict[str, dict[str, bool | str]] = {
+        variant: {"ended": result.converged} | ({"part": result.part} if result.part else {})
+        for variant, result in results.items()
+    }
     artifacts.append(write_json(fits, BLIND_FITS))
     rows = max(len(result.predictions) for result in results.values())
     unfinished = ", ".join(variant for variant, fit in fits.items() if not fit["ended"])
+    parts = [
+        f"blind-{variant} was fitted on {fit['part']}: its accuracy may be lower than what all "
+        "would give"
+        for variant, fit in fits.items()
+        if "part" in fit
+    ]
     return Summary(
         f"blind: {rows} rows → {BLIND}/{{{','.join(results)}}}"
-        + (f"\nfits that didn't converge: {unfinished}" if unfinished else ""),
+        + (f"\nfits that didn't converge: {unfinished}" if unfinished else "")
+        + "".join(f"\n{part}" for part in parts),
         metrics={"rows": rows},
-        params={"fitted_on": str(TRAIN), "unfinished_fits": unfinished or "none"},
+        params={
+            "fitted_on": str(TRAIN),
+            "unfinished_fits": unfinished or "none",
+            "partial_fits": ", ".join(v for v, fit in fits.items() if "part" in fit) or "none",
+        },
         datasets={"training": TRAIN},
         artifacts=tuple(artifacts),
     )

@@ -41,12 +41,14 @@ class BenchmarkAnswers:
         predictions: model → row_id, prediction, confidence and error of every row of the table.
         failures: model → why it has no answers.
         unfinished_fits: blind models whose fit didn't converge.
+        partial_fits: blind models that were fitted on a part of the train split → which.
         journals: folders to be discarded once everything is written.
     """
 
     predictions: dict[str, pd.DataFrame] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     unfinished_fits: list[str] = field(default_factory=list)
+    partial_fits: dict[str, str] = field(default_factory=dict)
     journals: list[Path] = field(default_factory=list)
 
 
@@ -123,6 +125,8 @@ def answer_with_blind(
         answers.predictions[name] = add_unasked(known, questions)
         if not result.converged:
             answers.unfinished_fits.append(name)
+        if result.part:
+            answers.partial_fits[name] = result.part
     return answers
 
 

@@ -13,7 +13,7 @@ from abo_vqa.core.errors import UserError
 from abo_vqa.core.paths import TRAIN
 from abo_vqa.data.normalise import normalise
 from abo_vqa.models.answering.sampling import sample_rows
-from abo_vqa.models.blind.baselines import VARIANTS, converged, unify_spelling
+from abo_vqa.models.blind.baselines import VARIANTS, converged, describe_part, unify_spelling
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,10 +34,12 @@ class BlindAnswers:
     Attributes:
         predictions: columns row_id, prediction, confidence, error.
         converged: whether its fit converged.
+        part: how much of a large train split was fitted, in words; "" for all of it.
     """
 
     predictions: pd.DataFrame
     converged: bool
+    part: str = ""
 
 
 def answer_blind(
@@ -82,7 +84,7 @@ def answer_blind_rows(
     results = {}
     for variant in variants:
         predictor = VARIANTS[variant](questions, answers)
-        ended = converged(predictor)
+        ended, part = converged(predictor), describe_part(predictor)
         predictions, confidences = predictor(asked)
         columns = {
             "row_id": rows["row_id"],
@@ -90,7 +92,7 @@ def answer_blind_rows(
             "confidence": np.array([f"{c:.6f}" for c in confidences], dtype=object)[codes],
             "error": "",
         }
-        results[variant] = BlindAnswers(pd.DataFrame(columns), ended)
+        results[variant] = BlindAnswers(pd.DataFrame(columns), ended, part)
     return results
 
 
@@ -136,7 +138,8 @@ def cross_fit_blind(
         answers = pd.concat([part[variant].predictions for part in parts])
         answers = answers.sort_values("row_id", key=lambda ids: ids.map(order))
         ended = all(part[variant].converged for part in parts)
-        results[variant] = BlindAnswers(answers.reset_index(drop=True), ended)
+        limited = next((part[variant].part for part in parts if part[variant].part), "")
+        results[variant] = BlindAnswers(answers.reset_index(drop=True), ended, limited)
     return results
 
 

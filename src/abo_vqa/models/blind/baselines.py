@@ -93,15 +93,17 @@ def fit_ngrams(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
 
     Answers that occur only once aren't classes: they can't be learnt from words that occur once,
     and there are hundreds of them. If no word occurs in two rows there is nothing to fit, and
-    `fit_question_lookup` is the best that can be done. Of a split with more than a quarter of a
-    million distinct questions the most frequent ones count (`ngrams.limit_pairs`).
+    `fit_question_lookup` is the best that can be done. A split of several times the study's size is
+    fitted in minibatches, and the most frequent thousand answers are its classes
+    (`ngrams.ANSWERS`).
 
     Args:
         questions: the training questions.
         answers: their answers.
 
     Returns:
-        The predictor; `converged` tells whether the fit reached its tolerance.
+        The predictor; `converged` tells whether the fit reached its tolerance, and
+        `describe_part` what of the split was fitted.
     """
     counts = Counter(answers)
     repeated = {answer for answer, count in counts.items() if count > 1}
@@ -117,6 +119,12 @@ def fit_ngrams(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
 def converged(predictor: Predictor) -> bool:
     """Return whether a predictor's fit has converged; those that only count always have."""
     return getattr(predictor, "converged", True)
+
+
+def describe_part(predictor: Predictor) -> str:
+    """Return how much of a large split a predictor was fitted on, or "" for all of it."""
+    part = getattr(predictor, "part", None)
+    return "" if part is None else str(part)
 
 
 def _unzip(pairs: Sequence[tuple[str, float]]) -> tuple[list[str], list[float]]:

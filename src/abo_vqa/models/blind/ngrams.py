@@ -4,7 +4,7 @@ scikit-learn's `LogisticRegression` has the same loss, but has one row for each 
 and takes its steps in the plain coordinates, which takes minutes on a real train split
 (docs/benchmarks.md). Here a question is one row with all its answers; words that occur in the same
 questions are one column; and SciPy's Newton-CG works in coordinates that are scaled to the loss's
-curvature, in single precision.
+curvature, in single precision. A split that is too large for that is fitted in minibatches.
 
 Shapes: Q distinct questions, F features (merged words) and the intercept, K answers.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from scipy.optimize import minimize
 from sklearn.feature_extraction.text import CountVectorizer
 
 from abo_vqa.core.errors import AboVqaError
+from abo_vqa.models.blind.minibatches import MinibatchFit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,10 +36,11 @@ INVERSE_REGULARIZATION = 2.0  # scikit-learn's C, chosen on held-out images
 # Largest entry of the mean loss's gradient. The last hundredth of the loss takes most of the time
 # and changes no answer.
 TOLERANCE = 5e-4
-# What is fitted of a large split. A fit takes seconds and bytes in proportion to Q K and F K, which
-# would grow with the square of the rows; the study's split has half of either.
-QUESTIONS = 1 << 18
+# The largest fit to convergence, which takes seconds and bytes in proportion to Q K and F K: twice
+# the study's split. Whatever is larger is fitted in minibatches.
 QUESTION_CELLS, WEIGHT_CELLS = 1 << 25, 1 << 24
+# What minibatches fit of a larger split: F K weights and as many sums are 2 GiB at most.
+ANSWERS, WORDS = 1 << 10, 1 << 18
 _BATCH = 4096  # questions predicted at a time, which bounds the memory for probabilities
 
 
@@ -182,35 +185,18 @@ def merge_columns(features: sparse.csr_array) -> sparse.csr_array:
     )
 
 
-def limit_pairs(pairs: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
-    """Return what is fitted of a large split: its most frequent questions, and their answers.
+def limit_answers(pairs: Mapping[tuple[str, str], int], limit: int) -> dict[tuple[str, str], int]:
+    """Return the pairs with the most frequent answers, the alphabetically first of equal ones.
 
     Args:
-        pairs: how often each (question, answer) occurs; of a question, case doesn't count.
-
-    Returns:
-        All pairs if there are few; else those of the `QUESTIONS` most frequent questions with the
-        most frequent answers, as many as `QUESTION_CELLS` allows. Of equally frequent ones the
-        alphabetically first are taken.
+        pairs: how often each (question, answer) occurs.
+        limit: how many answers may be left.
     """
-    by_question: Counter[str] = Counter()
-    for (question, _), count in pairs.items():
-        by_question[question.lower()] += count
-    if len(by_question) > QUESTIONS:
-        asked = _most_frequent(by_question, QUESTIONS)
-        pairs = {pair: count for pair, count in pairs.items() if pair[0].lower() in asked}
     by_answer: Counter[str] = Counter()
     for (_, answer), count in pairs.items():
         by_answer[answer] += count
-    limit = QUESTION_CELLS // min(len(by_question), QUESTIONS)
-    if len(by_answer) > limit:
-        given = _most_frequent(by_answer, max(2, limit))
-        pairs = {pair: count for pair, count in pairs.items() if pair[1] in given}
-    return dict(pairs)
-
-
-def _most_frequent(counts: Mapping[str, int], limit: int) -> set[str]:
-    return set(sorted(counts, key=lambda text: (-counts[text], text))[:limit])
+    kept = set(sorted(by_answer, key=lambda answer: (-by_answer[answer], answer))[:limit])
+    return {pair: count for pair, count in pairs.items() if pair[1] in kept}
 
 
 def limit_columns(
@@ -237,6 +223,36 @@ class NoWordError(AboVqaError):
     """No question has a word."""
 
 
+@dataclass(frozen=True)
+class FittedPart:
+    """How much of a large split was fitted.
+
+    Attributes:
+        answers: the classes, the most frequent answers.
+        all_answers: the answers that occur at least twice.
+        row_share: of the rows with one of these, those with one of the classes.
+        words: the most frequent words and pairs of words that have weights.
+        all_words: how many there are.
+    """
+
+    answers: int
+    all_answers: int
+    row_share: float
+    words: int
+    all_words: int
+
+    def __str__(self) -> str:
+        parts = []
+        if self.answers < self.all_answers:
+            parts.append(
+                f"{self.answers:,} of {self.all_answers:,} answers ({self.row_share:.1%} of the "
+                "rows)"
+            )
+        if self.words < self.all_words:
+            parts.append(f"{self.words:,} of {self.all_words:,} words and pairs of words")
+        return " and ".join(parts)
+
+
 class Ngrams:
     """A fitted n-gram model: questions → answers and their probabilities.
 
@@ -248,14 +264,42 @@ class Ngrams:
         vectorizer: finds the words.
         merged: merges those that occur in the same questions; see `merge_columns`.
         weights: [F + 1, K].
-        converged: whether the fit reached its tolerance within `STEPS`.
+        converged: whether the fit reached its tolerance within `STEPS`; one in minibatches makes
+            all its passes, and has none.
+        part: what was fitted, or None for everything.
 
     Raises:
         NoWordError: there is nothing to learn from.
     """
 
+    merged: sparse.csr_array
+
     def __init__(self, pairs: Mapping[tuple[str, str], int]) -> None:
-        pairs = limit_pairs(pairs)
+        self.part: FittedPart | None = None
+        features, counts = self._matrices(pairs)
+        questions, answers = counts.shape
+        columns = self.merged.shape[1]
+        if questions * answers <= QUESTION_CELLS and columns * answers <= WEIGHT_CELLS:
+            loss = Softmax(features @ self.merged, counts, INVERSE_REGULARIZATION)
+            self.weights, self.converged = loss.minimise(STEPS, TOLERANCE)
+            return
+        if answers > ANSWERS:
+            limited = limit_answers(pairs, ANSWERS)
+            features, counts = self._matrices(limited)
+            columns = self.merged.shape[1]
+        self.merged = limit_columns(self.merged, features, WORDS)
+        part = FittedPart(
+            len(self.answers), answers, counts.sum(dtype=np.float64) / sum(pairs.values()),
+            self.merged.shape[1], columns,
+        )  # fmt: skip
+        self.part = part if str(part) else None
+        fit = MinibatchFit(features @ self.merged, counts, INVERSE_REGULARIZATION)
+        self.weights, self.converged = fit.run(), True
+
+    def _matrices(
+        self, pairs: Mapping[tuple[str, str], int]
+    ) -> tuple[sparse.csr_array, sparse.csr_array]:
+        """Find answers, words and merged words; return the questions' words and their answers."""
         distinct = sorted(pairs)  # the same sums, hence the same bytes, in any order of rows
         questions = sorted({question.lower() for question, _ in distinct})
         self.answers = sorted({answer for _, answer in distinct})
@@ -266,13 +310,10 @@ class Ngrams:
             features = self.vectorizer.fit_transform(questions)
         except ValueError as error:
             raise NoWordError(str(error)) from error
-        limit = max(1, WEIGHT_CELLS // len(self.answers))
-        self.merged = limit_columns(merge_columns(features), features, limit)
+        self.merged = merge_columns(features)
         coords = [row[q.lower()] for q, _ in distinct], [column[a] for _, a in distinct]
         values = np.array([pairs[pair] for pair in distinct], np.float32)
-        counts = sparse.csr_array((values, coords), shape=(len(row), len(column)))
-        loss = Softmax(features @ self.merged, counts, INVERSE_REGULARIZATION)
-        self.weights, self.converged = loss.minimise(STEPS, TOLERANCE)
+        return features, sparse.csr_array((values, coords), shape=(len(row), len(column)))
 
     def __call__(self, questions: Sequence[str]) -> tuple[list[str], list[float]]:
         """Return the most probable answer to each question, and its probability."""
