@@ -3,6 +3,8 @@
     python benchmarks/blind.py                      # made-up questions of the study's statistics
     python benchmarks/blind.py --library            # the same by scikit-learn's Newton solver
     python benchmarks/blind.py --vqa FILE --seed 1  # a table of one's own
+    python benchmarks/blind.py --minibatches        # as a larger table is fitted
+    python benchmarks/blind.py --growing --rows 400000 --answers 100000   # words and answers grow
 
 Fits on four fifths of the pictures, asks about the others, and prints accuracy, the way the fit
 ended, processor seconds and the process's peak memory, imports included. Both ways fit the same
@@ -20,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from helpers import study_questions
+from helpers import many_questions, study_questions
 
 from abo_vqa.core.tables import read_table
 from abo_vqa.data.normalise import normalise
@@ -65,9 +67,17 @@ def main() -> None:
     parser.add_argument("--vqa", type=Path, help="image_path, question, answer")
     parser.add_argument("--seed", type=int, default=0, help="of the split")
     parser.add_argument("--library", action="store_true", help="scikit-learn's solver")
+    parser.add_argument("--growing", action="store_true", help="helpers/many_questions.py's table")
+    parser.add_argument("--minibatches", action="store_true", help="however small the table is")
+    parser.add_argument("--answers", type=int, default=ngrams.ANSWERS, help="that these fit")
     args = parser.parse_args()
+    ngrams.ANSWERS = args.answers
+    if args.minibatches:
+        ngrams.QUESTION_CELLS = 0
     if args.vqa:
         table = read_table(args.vqa, ("image_path", "question", "answer"))
+    elif args.growing:
+        table = many_questions.table(args.rows)
     else:
         table = study_questions.table(args.rows, max(1, round(args.rows / 3.08)))
     print(study_questions.describe(list(table["question"]), list(table["answer"])))
@@ -90,9 +100,11 @@ def main() -> None:
         used = time.process_time() - start
         right = np.mean([normalise(s) == w for s, w in zip(predictions, references, strict=True)])
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        part = blind.describe_part(fitted)
         print(
             f"{name:9} {len(known[0]):,} rows: accuracy {right:.4f} of {len(test):,}, ended: "
             f"{blind.converged(fitted)}, {used:.1f} processor seconds, {peak:.0f} MB"
+            + (f", on {part}" if part else "")
         )
 
 
