@@ -69,9 +69,11 @@ def main() -> None:
     parser.add_argument("--library", action="store_true", help="scikit-learn's solver")
     parser.add_argument("--growing", action="store_true", help="helpers/many_questions.py's table")
     parser.add_argument("--minibatches", action="store_true", help="however small the table is")
-    parser.add_argument("--answers", type=int, default=ngrams.ANSWERS, help="that these fit")
+    parser.add_argument(
+        "--answers", type=int, default=ngrams.MINIBATCH_ANSWERS, help="that these fit"
+    )
     args = parser.parse_args()
-    ngrams.ANSWERS = args.answers
+    ngrams.MINIBATCH_ANSWERS = args.answers
     if args.minibatches:
         ngrams.QUESTION_CELLS = 0
     if args.vqa:

@@ -101,7 +101,7 @@ def test_a_fit_on_a_part_of_the_answers_is_reported(monkeypatch) -> None:
     rows = pd.DataFrame({"row_id": [0], "question": ["What color is it?"]})
     assert not any(result.part for result in answer_blind_rows(rows, train).values())
     monkeypatch.setattr(ngrams, "QUESTION_CELLS", 1)
-    monkeypatch.setattr(ngrams, "ANSWERS", 3)
+    monkeypatch.setattr(ngrams, "MINIBATCH_ANSWERS", 3)
     results = answer_blind_rows(rows, train)
     parts = {variant: result.part for variant, result in results.items() if result.part}
     assert parts == {"ngram": "3 of 4 answers (75.0% of the rows)"}

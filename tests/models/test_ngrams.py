@@ -197,9 +197,9 @@ def test_what_a_large_fit_leaves_out_is_counted(large, monkeypatch) -> None:
     asked = {("color red lamp", "red"): 3, ("color blue lamp", "blue"): 3,
              ("color of it", "red"): 2, ("color of them", "gray"): 2}  # fmt: skip
     assert Ngrams(asked).part is None
-    monkeypatch.setattr(ngrams, "ANSWERS", 2)
+    monkeypatch.setattr(ngrams, "MINIBATCH_ANSWERS", 2)
     assert str(Ngrams(asked).part) == "2 of 3 answers (80.0% of the rows)"
-    monkeypatch.setattr(ngrams, "WORDS", 2)
+    monkeypatch.setattr(ngrams, "MINIBATCH_WORDS", 2)
     model = Ngrams(asked)
     assert str(model.part) == (
         "2 of 3 answers (80.0% of the rows) and 2 of 5 words and pairs of words"

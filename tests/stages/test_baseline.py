@@ -229,7 +229,7 @@ def test_a_blind_fit_on_a_part_of_the_answers_is_reported(here: Path, monkeypatc
     from abo_vqa.models.blind import ngrams
 
     monkeypatch.setattr(ngrams, "QUESTION_CELLS", 1)
-    monkeypatch.setattr(ngrams, "ANSWERS", 5)
+    monkeypatch.setattr(ngrams, "MINIBATCH_ANSWERS", 5)
     summary = stage.run(load_config(), model="blind")
     message = r"blind-ngram was fitted on 5 of \d+ answers \([\d.]+% of the rows\): its accuracy"
     assert re.search(message, summary.message)

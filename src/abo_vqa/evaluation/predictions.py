@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -55,6 +55,15 @@ def partial_fits(fits: Mapping[str, Mapping[str, bool | str]]) -> dict[str, str]
         fits: the content of fits.json.
     """
     return {f"blind-{name}": str(fit["part"]) for name, fit in fits.items() if "part" in fit}
+
+
+def fit_limits(fits: Mapping[str, Mapping[str, bool | str]]) -> dict[str, Any]:
+    """Return `unfinished_fits` and `partial_fits` by name.
+
+    Args:
+        fits: the content of fits.json.
+    """
+    return {"unfinished_fits": unfinished_fits(fits), "partial_fits": partial_fits(fits)}
 
 
 def read_predictions(path: Path, rows: int, only: NDArray[np.int64] | None = None) -> pd.DataFrame:

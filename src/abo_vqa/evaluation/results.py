@@ -128,8 +128,7 @@ def evaluate(
     }
     if tables.partial_fits:
         details["partial_fits"] = dict(tables.partial_fits)
-    ceiling = label_noise_ceiling(tables.reviews, tables.test, config.evaluate.confidence)
-    if ceiling:
+    if ceiling := label_noise_ceiling(tables.reviews, tables.test, config.evaluate.confidence):
         details["ceiling"] = ceiling
     if tables.training:
         curve = learning_curve_intervals(tables.training, config.evaluate.confidence)

@@ -30,12 +30,7 @@ from abo_vqa.core.summary import Log, Summary, no_log
 from abo_vqa.core.tables import read_table, table_columns
 from abo_vqa.evaluation.ceiling import review_findings
 from abo_vqa.evaluation.pair_scores import RESULT_DIGITS
-from abo_vqa.evaluation.predictions import (
-    answering_models,
-    partial_fits,
-    read_predictions,
-    unfinished_fits,
-)
+from abo_vqa.evaluation.predictions import answering_models, fit_limits, read_predictions
 from abo_vqa.evaluation.results import Tables, answers_all_rows, evaluate
 from abo_vqa.evaluation.run_tables import describe_result, result_tables
 from abo_vqa.evaluation.summary import headline_metrics, metrics_by_folder
@@ -53,7 +48,6 @@ def _read_tables(config: Config) -> Tables:
     rows = len(vqa := read_table(VQA, ("question", "answer"), columns=("answer",)))
     models = answering_models(config.baselines.models, ranked=config.ranking.finetuned)
     with_fits = "blind" in config.baselines.models and BLIND_FITS.is_file()
-    fits = read_json(BLIND_FITS) if with_fits else {}
     optional = [name for name in ("product_type", "reviewed") if name in table_columns(TEST)]
     test = read_table(TEST, columns=[*_TEST_COLUMNS, *optional])
     # Of millions of answers, only those to the test rows take memory.
@@ -64,8 +58,7 @@ def _read_tables(config: Config) -> Tables:
         train=read_table(TRAIN, columns=("question", "answer")),
         test=test,
         predictions={m: read_predictions(predictions_of(m), rows, only[m]) for m in models},
-        unfinished_fits=unfinished_fits(fits),
-        partial_fits=partial_fits(fits),
+        **fit_limits(read_json(BLIND_FITS) if with_fits else {}),
         training=read_json(TRAINING),
         reviews=review_findings(read_json(VERIFICATION), read_json(GENERATION)),
     )

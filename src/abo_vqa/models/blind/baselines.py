@@ -95,7 +95,7 @@ def fit_ngrams(questions: Sequence[str], answers: Sequence[str]) -> Predictor:
     and there are hundreds of them. If no word occurs in two rows there is nothing to fit, and
     `fit_question_lookup` is the best that can be done. A split of several times the study's size is
     fitted in minibatches, and the most frequent thousand answers are its classes
-    (`ngrams.ANSWERS`).
+    (`ngrams.MINIBATCH_ANSWERS`).
 
     Args:
         questions: the training questions.

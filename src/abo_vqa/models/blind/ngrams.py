@@ -40,7 +40,7 @@ TOLERANCE = 5e-4
 # the study's split. Whatever is larger is fitted in minibatches.
 QUESTION_CELLS, WEIGHT_CELLS = 1 << 25, 1 << 24
 # What minibatches fit of a larger split: F K weights and as many sums are 2 GiB at most.
-ANSWERS, WORDS = 1 << 10, 1 << 18
+MINIBATCH_ANSWERS, MINIBATCH_WORDS = 1 << 10, 1 << 18
 _BATCH = 4096  # questions predicted at a time, which bounds the memory for probabilities
 
 
@@ -283,11 +283,11 @@ class Ngrams:
             loss = Softmax(features @ self.merged, counts, INVERSE_REGULARIZATION)
             self.weights, self.converged = loss.minimise(STEPS, TOLERANCE)
             return
-        if answers > ANSWERS:
-            limited = limit_answers(pairs, ANSWERS)
+        if answers > MINIBATCH_ANSWERS:
+            limited = limit_answers(pairs, MINIBATCH_ANSWERS)
             features, counts = self._matrices(limited)
             columns = self.merged.shape[1]
-        self.merged = limit_columns(self.merged, features, WORDS)
+        self.merged = limit_columns(self.merged, features, MINIBATCH_WORDS)
         part = FittedPart(
             len(self.answers), answers, counts.sum(dtype=np.float64) / sum(pairs.values()),
             self.merged.shape[1], columns,
