@@ -110,6 +110,14 @@ def test_a_pin_of_another_url(profile):
         load_config()
 
 
+def test_a_slash_that_is_missing_is_named(profile, capsys):
+    set_raw("s3:/bucket/abo")
+    with pytest.raises(UserError, match=r"data\.raw: .*a URL has two slashes, s3://bucket/abo"):
+        load_config()
+    assert main(["fetch", "--profile", "sample"]) == 2
+    assert "two slashes" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "url", ["https://jane:pw-not-seen@h/shop", "https://h/shop?sig=pw-not-seen"]
 )

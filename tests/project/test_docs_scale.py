@@ -48,6 +48,18 @@ def test_dollars_are_prices_times_products(row: list[str]) -> None:
     assert close(row[4], 1e8 * number(row[1]) * number(row[2]))
 
 
+def test_prices_follow_from_the_other_tables() -> None:
+    hours = {row[0]: number(row[3]) / 1e6 for row in section("Core-hours")}
+    dollars = {row[0]: number(row[1]) for row in section("Dollars")}
+    [cores] = [price for name, price in dollars.items() if "core-hour" in name]
+    assert cores == pytest.approx(
+        0.04 * (hours["`embed`, BLIP-base"] + hours["`baseline@blip`"]), rel=0.01
+    )
+    [kept] = [price for name, price in dollars.items() if "kept for a month" in name]
+    [size] = [number(row[1]) for row in section("Bytes") if "vision outputs" in row[0]]
+    assert kept == pytest.approx(0.023 * size / 1e9, rel=0.01)
+
+
 def test_rates_are_the_measured_ones() -> None:
     """A rehearsed stage's rate is of two cores."""
     rates = {row[0]: number(row[1]) for row in section("Core-hours")}

@@ -89,6 +89,7 @@ def test_shards_go_to_the_store_and_their_list_to_dvc(object_store, bucket) -> N
     for shard in listed["shards"]:
         content = there[f"{prefix}/{shard['file']}"]
         assert (shard["bytes"], shard["md5"]) == (len(content), hashlib.md5(content).hexdigest())
+    assert f"{EMBEDDINGS}, vectors at s3://{bucket}/some/prefix" in summary.message
     assert summary.metrics["bytes"] == sum(shard["bytes"] for shard in listed["shards"])
     store = EmbeddingStore.open(EMBEDDINGS)
     assert torch.equal(store.get(paths), expected)

@@ -25,8 +25,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         type=Path,
-        help="CSV with right answers and predictions under any of their usual names; "
-        "an error, a question and an image's path are used where present",
+        help="table (CSV, TSV, JSON Lines or Parquet) with right answers and predictions under any "
+        "of their usual names; an error, a question and an image's path are used where present",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for scores and figures")
     parser.add_argument(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+from pydantic import field_validator
 
 from abo_vqa.core.config_base import BaseConfig
 
@@ -32,3 +35,12 @@ class DataConfig(BaseConfig):
     notice: str = ""  # what everybody who meets the numbers must know; beneath every headline
     listings: DownloadConfig | None = None
     images: DownloadConfig | None = None
+
+    @field_validator("raw", mode="before")
+    @classmethod
+    def _check_slashes(cls, raw: object) -> object:
+        """Refuse what would be taken for a folder called "s3:"."""
+        if isinstance(raw, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)", raw):
+            scheme, _, rest = raw.partition(":/")
+            raise ValueError(f"a URL has two slashes, {scheme}://{rest}")
+        return raw

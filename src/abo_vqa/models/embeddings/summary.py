@@ -38,9 +38,11 @@ def embed_table(
     speed = {}
     if result.encoded:
         speed["pictures_per_second"] = result.encoded / (time.perf_counter() - start)
+    stored = config.embed.store is not None and not pooled
+    place = f"{out}, vectors at {config.embed.store}" if stored else out
     dtype = "float32" if pooled else config.embed.dtype
     return Summary(
-        f"{len(paths)} images → {out} ({result.size / 1e6:.1f} MB, {dtype})"
+        f"{len(paths)} images → {place} ({result.size / 1e6:.1f} MB, {dtype})"
         + (f"; {len(result.errors)} can't be read" if result.errors else ""),
         metrics={
             "pictures": len(paths),
