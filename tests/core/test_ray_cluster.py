@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -107,11 +108,12 @@ def test_a_token_that_an_earlier_cluster_left_is_sent(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.slow
-def test_a_cluster_of_ray_start_is_joined_with_its_token(tmp_path: Path) -> None:
+def test_a_cluster_of_ray_start_is_joined_with_its_token() -> None:
+    folder = tempfile.TemporaryDirectory(dir="/tmp")  # a socket's path has 107 bytes at most
     port, secret = "7461", {"RAY_AUTH_TOKEN": "x" * 40, "RAY_USAGE_STATS_ENABLED": "0"}
     head = subprocess.Popen(
         ["ray", "start", "--head", "--block", f"--port={port}", "--num-cpus=1",
-         "--include-dashboard=false", f"--temp-dir={tmp_path}"],
+         "--include-dashboard=false", f"--temp-dir={folder.name}"],
         env=os.environ | secret | {"RAY_AUTH_MODE": "token"},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
@@ -126,3 +128,4 @@ def test_a_cluster_of_ray_start_is_joined_with_its_token(tmp_path: Path) -> None
     finally:
         head.terminate()
         head.wait(30)
+        folder.cleanup()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from importlib.metadata import version
 from inspect import getdoc
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from abo_vqa.core.engine.work import RunMap
 from abo_vqa.core.fingerprints import file_md5
+from abo_vqa.core.progress import progress_bar
 from abo_vqa.evaluation import lexical, wordnet_metrics
 from abo_vqa.evaluation.aliases import alias_matcher
 
@@ -116,7 +117,7 @@ def score_pairs(
         if name in TEXT_METRICS or (name == "alias_accuracy" and alias_table is not None)
     ]
     function = partial(score_texts, metrics=names, alias_table=alias_table)
-    values = np.concatenate([np.empty((0, len(names))), *run(function, _batches(distinct))])
+    values = np.concatenate([np.empty((0, len(names))), *_scored(run, function, distinct)])
     for name, column in zip(names, values.T, strict=True):
         scores.values[name] = np.ascontiguousarray(column)
         scores.signature[name] = _text_signature(name, alias_table)
@@ -126,6 +127,17 @@ def score_pairs(
         if "bartscore" in metrics:
             _add_bartscore(scores, scorers, device, run)
     return scores
+
+
+def _scored(
+    run: RunMap, function: Callable[[Sequence[_Pair]], Any], distinct: Sequence[_Pair]
+) -> Iterator[Any]:
+    """Score batches of pairs, with a bar if that takes long."""
+    with progress_bar(len(distinct), desc="text metrics", unit="pair", delay=5, leave=False) as bar:
+        batches = _batches(distinct)
+        for batch, values in zip(batches, run(function, batches), strict=True):
+            yield values
+            bar.update(len(batch))
 
 
 def _batches(distinct: Sequence[_Pair]) -> list[Sequence[_Pair]]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import csr_array
 
+from abo_vqa.core.progress import progress_bar
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -26,6 +28,7 @@ CHUNK = 1024  # clusters at a time: a block of their counts, as numbers to multi
 _CELLS = 64_000_000  # and at most this many draws are kept, a byte each
 _DRAWS = 50_000  # and this many are drawn at a time, of several resamples or a part of one
 _EXACT = 2**24  # up to here single precision has every whole number
+_QUIET_S = 5.0  # before a bar appears
 _MOST = 255  # a cluster's count in a byte; drawing one more often has a chance below 1e-500
 
 
@@ -56,7 +59,7 @@ def drawn_counts(groups: int, resamples: int, seed: int) -> Iterator[tuple[slice
         A block of resamples, and how often each of them has each cluster: [rows, G].
     """
     rng = np.random.default_rng(seed)
-    for block in blocks(resamples, groups):
+    for block in _with_progress(blocks(resamples, groups), resamples):
         counts = np.zeros((block.stop - block.start, groups), dtype=np.uint8)
         for rows, columns in _pieces(*counts.shape):
             part = counts[rows]
@@ -78,13 +81,23 @@ def drawn_signs(groups: int, resamples: int, seed: int) -> Iterator[NDArray[np.i
         Blocks [rows, G] of 1 and -1.
     """
     rng = np.random.default_rng(seed)
-    for block in blocks(resamples, groups):
+    for block in _with_progress(blocks(resamples, groups), resamples):
         signs = np.empty((block.stop - block.start, groups), dtype=np.int8)
         for piece in _pieces(*signs.shape):
             signs[piece] = rng.integers(0, 2, size=signs[piece].shape)
         signs *= 2
         signs -= 1
         yield signs
+
+
+def _with_progress(parts: Iterator[slice], resamples: int) -> Iterator[slice]:
+    """The blocks, with a bar if they take long."""
+    with progress_bar(
+        resamples, desc="resampling", unit="resample", delay=_QUIET_S, leave=False
+    ) as bar:
+        for part in parts:
+            yield part
+            bar.update(part.stop - part.start)
 
 
 def _pieces(rows: int, groups: int) -> Iterator[tuple[slice, slice]]:
