@@ -48,7 +48,9 @@ def main() -> None:
     from ray.train.torch import TorchTrainer
 
     ray.init(include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": str(SOURCES)}})
-    with tempfile.TemporaryDirectory() as folder:
+    shared = Path(".cache/ray-train").absolute()  # Ray Train wants a folder that all machines have
+    shared.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=shared) as folder:
         TorchTrainer(
             finetune,
             train_loop_config={"checkout": str(Path.cwd())},

@@ -335,6 +335,7 @@ def test_ray_trains_workers_do_the_same(workspace, monkeypatch):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "2 processes share each batch" in done.stdout + done.stderr
+    assert list(Path(".cache/ray-train").iterdir()) == []  # on the disk that machines share
     assert_same(one, (losses(), load_file(ADAPTER)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 COMPARE_S = 60.0  # for the list of a remote's files
 _EXTRAS = {"s3": "Run `make setup EXTRAS=s3`."}
-_DENIED = ("accessdenied", "forbidden", "403", "401", "credentials", "signature", "accesskey")
+_DENIED = ("accessdenied", "forbidden", "credentials", "signature", "accesskey")
+_DENIED_STATUS = re.compile(r"(?<![\w.:/-])40[13](?![\w.:/-])")  # alone: not of a port or a name
 
 
 def remotes(case: Checkout) -> Iterator[Finding]:
@@ -91,8 +93,10 @@ def _try(repo: Repo, name: str, write: bool) -> str:
 def _refused(called: str, message: str, error: Exception, default: bool) -> Finding:
     """Return the finding about a remote that doesn't do what is asked of it."""
     detail = first_line(error)
-    text = f"{type(error).__name__} {error}".replace(" ", "").lower()
-    if isinstance(error, PermissionError) or any(sign in text for sign in _DENIED):
+    text = f"{type(error).__name__} {error}"
+    signs = text.replace(" ", "").lower()
+    denied = _DENIED_STATUS.search(text) or any(sign in signs for sign in _DENIED)
+    if denied or isinstance(error, PermissionError):
         advice = (
             "Check the credentials: of S3, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
             "`dvc remote modify --local`, and what they may do with the bucket."
