@@ -242,7 +242,7 @@ def test_without_the_package_the_message_says_how_to_get_it(monkeypatch) -> None
     monkeypatch.delitem(sys.modules, "abo_vqa.core.engine.on_ray.engine")
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
-        pytest.raises(UserError, match=r"make setup EXTRAS=scale`; or set compute\.engine"),
+        pytest.raises(UserError, match=r"make setup EXTRAS=scale`, or set compute\.engine"),
         open_engine(with_compute(engine="ray")),
     ):
         pass
@@ -268,7 +268,7 @@ def test_the_doctor_starts_workers(engine: RayEngine, monkeypatch) -> None:
     )
     many = with_compute(engine="ray", device="cpu", workers=500)
     [finding] = doctor.engine(replace(case, config=many))
-    assert (finding.state, finding.found[-27:]) == ("warning", "and compute.workers is 500")
+    assert (finding.state, finding.found[-26:]) == ("warning", "and compute.workers is 500")
     assert list(doctor.engine(replace(case, config=with_compute(engine="local")))) == []
     [finding] = doctor.engine(replace(case, config=with_compute(engine="ray", device="cuda:1")))
     assert (finding.state, finding.advice) == (
