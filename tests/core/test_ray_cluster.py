@@ -15,6 +15,18 @@ from abo_vqa.core.engine.opening import share_token
 
 pytest.importorskip("ray")
 
+
+@pytest.fixture
+def no_token(tmp_path: Path, monkeypatch) -> pytest.MonkeyPatch:
+    """Neither a token nor Ray in this process, and an environment that is put back."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "")  # or what the test sets would stay
+        monkeypatch.delenv(name)
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    return monkeypatch
+
+
 STAGE = """
 import sys
 from abo_vqa import cli
@@ -81,30 +93,31 @@ def test_a_cluster_that_ends_is_told_and_the_command_may_be_run_again(part: str)
         (None, "secret", None),
     ],
 )
-def test_a_token_is_sent_to_a_cluster_that_is_named(address, token, mode, monkeypatch) -> None:
+def test_a_token_is_sent_to_a_cluster_that_is_named(address, token, mode, no_token) -> None:
     for name, value in (("RAY_ADDRESS", address), ("RAY_AUTH_TOKEN", token)):
-        if value is None:
-            monkeypatch.delenv(name, raising=False)
-        else:
-            monkeypatch.setenv(name, value)
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/nowhere")
-    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+        if value is not None:
+            no_token.setenv(name, value)
     share_token()
     assert os.environ.get("RAY_AUTH_MODE") == mode
 
 
-def test_a_token_that_an_earlier_cluster_left_is_sent(tmp_path: Path, monkeypatch) -> None:
+def test_a_token_that_an_earlier_cluster_left_is_sent(tmp_path: Path, no_token) -> None:
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray/auth_token").write_text("secret")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("RAY_ADDRESS", "auto")
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-        monkeypatch.delenv(name, raising=False)
+    no_token.setenv("RAY_ADDRESS", "auto")
     share_token()
     assert os.environ["RAY_AUTH_MODE"] == "token"
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # it was asked for
+    no_token.setenv("RAY_AUTH_MODE", "disabled")  # it was asked for
     share_token()
     assert os.environ["RAY_AUTH_MODE"] == "disabled"
+
+
+def test_a_token_isnt_sent_by_a_process_that_has_ray_already(no_token) -> None:
+    no_token.setenv("RAY_ADDRESS", "auto")
+    no_token.setenv("RAY_AUTH_TOKEN", "secret")
+    no_token.setitem(sys.modules, "ray", object())
+    share_token()
+    assert "RAY_AUTH_MODE" not in os.environ
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -53,8 +54,8 @@ def share_token() -> None:
     cluster on a machine leaves), but a program sends it only if it is told to: before Ray is
     imported. A cluster that doesn't ask for it takes no notice.
     """
-    if os.environ.get("RAY_ADDRESS", "local") == "local":
-        return  # a cluster of one's own
+    if os.environ.get("RAY_ADDRESS", "local") == "local" or "ray" in sys.modules:
+        return  # a cluster of one's own; or too late, and only for what this process starts
     file = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
     if os.environ.get("RAY_AUTH_TOKEN") or Path(file).is_file():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
