@@ -65,7 +65,7 @@ def start(seconds: float, **variables: str) -> subprocess.Popen:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("part", ["gcs_server", "raylet"])
+@pytest.mark.parametrize("part", [pytest.param("gcs_server", marks=pytest.mark.slow), "raylet"])
 def test_a_cluster_that_ends_is_told_and_the_command_may_be_run_again(part: str) -> None:
     stage = start(300)
     try:
