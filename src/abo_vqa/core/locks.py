@@ -24,12 +24,14 @@ logger = get_logger(__name__)
 _REMOVED = ".removed-"  # in front of the name of a folder that is being removed
 
 
-def _lock_file(folder: Path) -> Path:
-    """Return a lock's file, next to the stages' folders: it survives the folder's removal.
+def _lock(folder: Path) -> FileLock:
+    """Return a folder's lock, next to the stages' folders: it survives the folder's removal.
 
     The 0 is from versions whose processes had a lock each, and which may be running.
     """
-    return folder.parent.parent / "locks" / folder.parent.name / f"{folder.name}-0.lock"
+    file = folder.parent.parent / "locks" / folder.parent.name / f"{folder.name}-0.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(file)
 
 
 @contextmanager
@@ -44,17 +46,16 @@ def locked(folder: Path) -> Iterator[Path]:
     Yields:
         The folder.
     """
-    file = _lock_file(folder)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file)
+    lock = _lock(folder)
+    owner_file = Path(lock.lock_file).with_suffix(".owner")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        logger.warning(_waiting_for(file.with_suffix(".owner"), folder))
+        logger.warning(_waiting_for(owner_file, folder))
         lock.acquire(poll_interval=0.2)
     try:
         owner = {"pid": os.getpid(), "host": socket.gethostname()}
-        file.with_suffix(".owner").write_text(json.dumps(owner), encoding="utf-8")
+        owner_file.write_text(json.dumps(owner), encoding="utf-8")
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
     finally:
@@ -83,17 +84,11 @@ def discard(folder: Path) -> None:
     Args:
         folder: the folder; it may be missing.
     """
-    file = _lock_file(folder)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file)
     try:
-        lock.acquire(timeout=0)
+        with _lock(folder).acquire(timeout=0):
+            if folder.is_dir():
+                folder.rename(folder.with_name(f"{_REMOVED}{folder.name}-{os.getpid()}"))
     except Timeout:
         return
-    try:
-        if folder.is_dir():
-            folder.rename(folder.with_name(f"{_REMOVED}{folder.name}-{os.getpid()}"))
-    finally:
-        lock.release()
     for leftover in folder.parent.glob(f"{_REMOVED}*"):  # this one, and what a kill left
         shutil.rmtree(leftover, ignore_errors=True)
