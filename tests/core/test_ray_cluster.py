@@ -30,9 +30,10 @@ def no_token(tmp_path: Path, monkeypatch) -> pytest.MonkeyPatch:
 STAGE = """
 import sys
 from abo_vqa import cli
+from abo_vqa.core.engine.opening import share_token
+share_token()  # before Ray is imported, as `open_engine` does
 from abo_vqa.core.engine.on_ray import cluster
 from abo_vqa.core.engine.on_ray.engine import RayEngine
-from abo_vqa.core.engine.opening import share_token
 
 cluster._CHECK_S = 0.5
 
@@ -43,7 +44,6 @@ def slow(batches):
         yield batch
 
 def work():
-    share_token()
     engine = RayEngine(1, threads=1)
     try:
         for _, batch in engine.run(lambda: slow, [0, float(sys.argv[1])]):
